@@ -1,0 +1,49 @@
+"""sam-edge's runtime: bundle -> masks, with numpy and Pillow and one engine, never torch.
+
+    from sam_edge_runtime import SamPredictor, read_photo
+
+    predictor = SamPredictor("bundle")
+    predictor.set_image(read_photo("photo.jpg"))
+    masks, scores, low_res = predictor.predict(point_coords=[[500, 375]], point_labels=[1])
+
+Pillow and the engine are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from .backends import Backend, BackendOptions
+from .bundle import Bundle
+from .contract import Label
+from .errors import (
+    BackendError,
+    BundleError,
+    OutputError,
+    PhotoError,
+    PromptError,
+    SamEdgeError,
+    StateError,
+    UsageError,
+)
+from .photo import draw_overlay, read_photo
+from .predictor import SamPredictor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Backend",
+    "BackendError",
+    "BackendOptions",
+    "Bundle",
+    "BundleError",
+    "Label",
+    "OutputError",
+    "PhotoError",
+    "PromptError",
+    "SamEdgeError",
+    "SamPredictor",
+    "StateError",
+    "UsageError",
+    "__version__",
+    "draw_overlay",
+    "read_photo",
+]

@@ -1,0 +1,181 @@
+"""How well a bundle agrees with the fp32 model it was made from, and how well it has to.
+
+The measurements are plain records, so that the golden test, the verification against torch and the reports speak of
+the same numbers. The bounds stand in one table: fp32 may differ by rounding only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import UsageError
+from .metrics import boundary_iou, mask_iou
+
+Float32 = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a bundle must reach.
+
+    Attributes:
+        mask_miou: smallest mean IoU of its masks with the fp32 model's.
+        iou_prediction_error: largest absolute difference of an IoU prediction.
+        embedding_snr_db: smallest signal-to-noise ratio of an embedding.
+    """
+
+    mask_miou: float
+    iou_prediction_error: float
+    embedding_snr_db: float
+
+
+# (target, precision): bounds
+BOUNDS: dict[tuple[str, str], Bounds] = {
+    ("onnx", "fp32"): Bounds(mask_miou=0.999, iou_prediction_error=1e-3, embedding_snr_db=60.0),
+}
+
+
+def bounds_for(target: str, precision: str) -> Bounds:
+    """The bounds of a kind of bundle.
+
+    Raises:
+        UsageError: no bounds are set for it.
+    """
+    if (target, precision) not in BOUNDS:
+        known = ", ".join(f"{t} {p}" for t, p in BOUNDS)
+        raise UsageError(f"no accuracy bounds for target {target!r} at precision {precision!r}: known are {known}")
+    return BOUNDS[target, precision]
+
+
+@dataclass(frozen=True)
+class PromptAgreement:
+    """One prompt's four masks against the reference's.
+
+    Attributes:
+        prompt: what was asked, in words.
+        mask_iou: IoU of each of the four outputs, at the photo's size where there is a photo.
+        boundary_iou: boundary IoU of each of the four outputs, at the low resolution.
+        iou_prediction_error: largest absolute difference of the four IoU predictions.
+    """
+
+    prompt: str
+    mask_iou: tuple[float, ...]
+    boundary_iou: tuple[float, ...]
+    iou_prediction_error: float
+
+
+@dataclass(frozen=True)
+class PhotoAgreement:
+    """One photo: its embedding and all its prompts."""
+
+    photo: str
+    embedding_snr_db: float
+    embedding_cosine: float
+    prompts: tuple[PromptAgreement, ...]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """All photos; the figures that bounds speak of are derived from them."""
+
+    photos: tuple[PhotoAgreement, ...]
+
+    def __post_init__(self) -> None:
+        if not any(photo.prompts for photo in self.photos):
+            raise UsageError("nothing to compare: no photo, or no prompt that fits the decoder")
+
+    @property
+    def prompts(self) -> tuple[tuple[PhotoAgreement, PromptAgreement], ...]:
+        """Every prompt beside its photo."""
+        return tuple((photo, prompt) for photo in self.photos for prompt in photo.prompts)
+
+    @property
+    def mask_miou(self) -> float:
+        """Mean IoU over photos, prompts and the four outputs."""
+        return float(np.mean([iou for _, prompt in self.prompts for iou in prompt.mask_iou]))
+
+    @property
+    def boundary_miou(self) -> float:
+        """Mean boundary IoU over photos, prompts and the four outputs."""
+        return float(np.mean([iou for _, prompt in self.prompts for iou in prompt.boundary_iou]))
+
+    @property
+    def iou_prediction_error(self) -> float:
+        """Largest difference of an IoU prediction."""
+        return _worst_of([prompt.iou_prediction_error for _, prompt in self.prompts])
+
+    @property
+    def embedding_snr_db(self) -> float:
+        """The worst photo's signal-to-noise ratio."""
+        return min(photo.embedding_snr_db for photo in self.photos)
+
+    @property
+    def worst(self) -> tuple[PhotoAgreement, PromptAgreement]:
+        """The photo and prompt with the lowest single mask IoU."""
+        return min(self.prompts, key=lambda pair: min(pair[1].mask_iou))
+
+    def missed(self, bounds: Bounds) -> tuple[str, ...]:
+        """One line for each bound that does not hold; empty when all do. NaN holds no bound."""
+        checks = (
+            (
+                self.mask_miou >= bounds.mask_miou,
+                f"mask mIoU {self.mask_miou:.5f} is below {bounds.mask_miou} "
+                f"(worst: {self.worst[1].prompt} on {self.worst[0].photo})",
+            ),
+            (
+                self.iou_prediction_error <= bounds.iou_prediction_error,
+                f"an IoU prediction differs by {self.iou_prediction_error:.2e}, more than "
+                f"{bounds.iou_prediction_error:.0e}",
+            ),
+            (
+                self.embedding_snr_db >= bounds.embedding_snr_db,
+                f"embedding SNR {self.embedding_snr_db:.1f} dB is below {bounds.embedding_snr_db:.0f} dB",
+            ),
+        )
+        return tuple(line for holds, line in checks if not holds)
+
+    def summary(self) -> dict[str, Any]:
+        """The derived figures as they stand in `report.json`."""
+        photo, prompt = self.worst
+        return {
+            "photos": len(self.photos),
+            "prompts": len(self.prompts),
+            "mask_miou": self.mask_miou,
+            "boundary_miou": self.boundary_miou,
+            "iou_prediction_error": self.iou_prediction_error,
+            "embedding_snr_db": self.embedding_snr_db,
+            "worst": {"photo": photo.photo, "prompt": prompt.prompt, "mask_iou": min(prompt.mask_iou)},
+        }
+
+
+def compare_prompt(
+    prompt: str,
+    masks: tuple[Mask, Mask],
+    low_res: tuple[Mask, Mask],
+    iou_predictions: tuple[Float32, Float32],
+) -> PromptAgreement:
+    """Compare one prompt's answers, the reference's first in every pair.
+
+    Args:
+        prompt: what was asked, in words.
+        masks: `(4, H, W)` each, the masks whose IoU counts.
+        low_res: `(4, S/4, S/4)` each, on which boundaries are compared.
+        iou_predictions: `(4)` each.
+    """
+    return PromptAgreement(
+        prompt,
+        tuple(mask_iou(a, b) for a, b in zip(*masks, strict=True)),
+        tuple(boundary_iou(a, b) for a, b in zip(*low_res, strict=True)),
+        float(np.abs(iou_predictions[0] - iou_predictions[1]).max()),
+    )
+
+
+def _worst_of(errors: Sequence[float]) -> float:
+    """The largest, or NaN if any is NaN."""
+    return float(np.max(errors))

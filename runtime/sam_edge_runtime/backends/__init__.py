@@ -1,0 +1,108 @@
+"""The engines that run a bundle's two graphs: one small protocol, one file per target.
+
+A backend only moves arrays of the contract (contract.py) through an engine; resizing, prompts and masks are the
+predictor's. The engine's package is imported when a bundle of its target is loaded, not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_edge_runtime.errors import BackendError, UsageError
+
+if TYPE_CHECKING:
+    from sam_edge_runtime.bundle import Bundle
+
+Float32 = npt.NDArray[np.float32]
+
+
+class Backend(Protocol):
+    """What the predictor asks of an engine. Axis letters as in contract.py."""
+
+    def encode(self, image: Float32) -> Float32:
+        """The embeddings (1, C, S/16, S/16) float32 of an image (1, 3, S, S) float32.
+
+        Raises:
+            BackendError: the engine failed.
+        """
+        ...
+
+    def decode(
+        self,
+        image_embeddings: Float32,
+        point_coords: Float32,
+        point_labels: Float32,
+        mask_input: Float32,
+        has_mask_input: Float32,
+    ) -> tuple[Float32, Float32]:
+        """The answers to B prompts of N slots: low_res_masks (B, 4, S/4, S/4) and iou_predictions (B, 4), float32.
+
+        Args:
+            image_embeddings: (1, C, S/16, S/16) float32, what `encode` returned.
+            point_coords: (B, N, 2) float32 x, y in pixels of the frame.
+            point_labels: (B, N) float32, values of `contract.Label`.
+            mask_input: (B, 1, S/4, S/4) float32 logits.
+            has_mask_input: (B) float32, 1 where `mask_input` counts.
+
+        Raises:
+            BackendError: the engine failed.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class BackendOptions:
+    """How an engine runs.
+
+    Attributes:
+        threads: threads within an operator; None leaves it to the engine.
+        provider: the engine's name of an accelerator; None is its CPU.
+
+    Raises:
+        UsageError: `threads` is not a positive whole number, or `provider` is an empty string.
+    """
+
+    threads: int | None = None
+    provider: str | None = None
+
+    def __post_init__(self) -> None:
+        threads, provider = self.threads, self.provider
+        if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
+            raise UsageError(
+                f"threads {threads!r} is not a positive whole number; leave it out for the engine's choice"
+            )
+        if provider is not None and (not isinstance(provider, str) or not provider.strip()):
+            raise UsageError(f"provider {provider!r} is no name; leave it out for the CPU")
+
+
+def _onnx(bundle: Bundle, options: BackendOptions) -> Backend:
+    from .onnx import OnnxBackend  # noqa: PLC0415 - only the chosen engine is imported
+
+    return OnnxBackend(bundle, options)
+
+
+# A target's loader; the file in this folder has the target's name.
+BACKENDS: dict[str, Callable[[Bundle, BackendOptions], Backend]] = {
+    "onnx": _onnx,
+}
+
+
+def load_backend(bundle: Bundle, options: BackendOptions | None = None) -> Backend:
+    """The engine for a bundle's target.
+
+    Raises:
+        BackendError: no engine is known for the target, its package is missing, or it does not know the provider.
+    """
+    target = bundle.manifest.target
+    loader = BACKENDS.get(target)
+    if loader is None:
+        raise BackendError(
+            f"no backend runs target '{target}' of bundle '{bundle.root}'; known: {', '.join(BACKENDS)}; "
+            "export for one of these"
+        )
+    return loader(bundle, options or BackendOptions())

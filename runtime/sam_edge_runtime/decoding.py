@@ -1,0 +1,49 @@
+"""All of a photo's prompts through a decoder, in as many calls as its capacity asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from .contract import MASK_OUTPUTS, MASK_STRIDE
+
+if TYPE_CHECKING:
+    from .backends import Backend
+    from .manifest import Manifest
+    from .prompts import Prompts
+
+Float32 = npt.NDArray[np.float32]
+
+
+def decode_prompts(
+    backend: Backend, manifest: Manifest, embeddings: Float32, prompts: Prompts
+) -> tuple[Float32, Float32]:
+    """Answer every prompt with all four outputs.
+
+    Args:
+        backend: the engine that decodes.
+        manifest: whose capacity the calls have to fit.
+        embeddings: `(1, C, S/16, S/16)` of the photo.
+        prompts: B prompts in the frame's coordinates.
+
+    Returns:
+        Low-resolution logits `(B, 4, S/4, S/4)` and IoU predictions `(B, 4)`, float32.
+
+    Raises:
+        PromptError: a prompt needs more slots than the decoder has.
+        BackendError: the engine failed.
+    """
+    cells = manifest.input_side // MASK_STRIDE
+    low_res = np.empty((len(prompts), MASK_OUTPUTS, cells, cells), np.float32)
+    iou = np.empty((len(prompts), MASK_OUTPUTS), np.float32)
+    done = 0
+    for feed in prompts.feeds(manifest.prompts, manifest.points):
+        masks, scores = backend.decode(
+            embeddings, feed.point_coords, feed.point_labels, feed.mask_input, feed.has_mask_input
+        )
+        low_res[done : done + feed.prompts] = masks[: feed.prompts]
+        iou[done : done + feed.prompts] = scores[: feed.prompts]
+        done += feed.prompts
+    return low_res, iou

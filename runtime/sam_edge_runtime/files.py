@@ -1,0 +1,134 @@
+"""Results that appear whole or not at all.
+
+Everything is built beside its destination under a `.partial` name and renamed into place at the end, so that an
+interrupted run leaves what was there before. Nothing is replaced unless the caller says so.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import OutputError
+
+_CHUNK = 1 << 20
+_ROOM_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(_CHUNK):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """The one line that says why `path` could not be written."""
+    if error.errno in _ROOM_ERRORS:
+        return OutputError(f"no room to write {path} ({error.strerror}): free some space or choose another place")
+    return OutputError(f"cannot write {path}: {error.strerror or error}")
+
+
+def require_room(path: Path, needed_bytes: int) -> None:
+    """Refuse before any work is done if the disk that will hold `path` has less than `needed_bytes` free.
+
+    Raises:
+        OutputError: too little room, with both figures.
+    """
+    folder = path.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise OutputError(
+            f"no room for {path}: about {needed_bytes / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free"
+        )
+
+
+@contextmanager
+def staged_folder(destination: Path, *, overwrite: bool, replaceable: Callable[[Path], bool]) -> Iterator[Path]:
+    """A fresh folder to fill, renamed to `destination` when the block ends without an error.
+
+    Args:
+        destination: where the folder is to appear.
+        overwrite: replace an existing folder; without it an existing one is an error.
+        replaceable: whether an existing folder is one of ours. Others are never replaced, `overwrite` or not.
+
+    Raises:
+        OutputError: the destination exists and may not be replaced, or cannot be written.
+    """
+    check_destination(destination, overwrite=overwrite, replaceable=replaceable)
+    destination = destination.absolute()
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".partial", dir=destination.parent))
+    except OSError as error:
+        raise output_error(destination, error) from error
+    try:
+        staging.chmod(0o755)
+        yield staging
+        _swap_in(staging, destination)
+    except OSError as error:
+        raise output_error(destination, error) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_destination(destination: Path, *, overwrite: bool, replaceable: Callable[[Path], bool]) -> None:
+    """Refuse a destination that is taken, so that a long job can ask before it starts.
+
+    Raises:
+        OutputError: see `staged_folder`.
+    """
+    if not destination.exists() and not destination.is_symlink():
+        return
+    if destination.is_dir() and not any(destination.iterdir()):
+        return
+    if not destination.is_dir() or not replaceable(destination):
+        raise OutputError(f"{destination} exists and was not made by sam-edge: choose another place")
+    if not overwrite:
+        raise OutputError(f"{destination} exists: add --overwrite to replace it")
+
+
+def _swap_in(staging: Path, destination: Path) -> None:
+    """Rename `staging` to `destination`; what was there goes only once the new one stands."""
+    if not destination.exists():
+        staging.rename(destination)
+        return
+    old = staging.with_suffix(".old")
+    destination.rename(old)
+    try:
+        staging.rename(destination)
+    except OSError:
+        old.rename(destination)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_file(destination: Path, content: bytes, *, overwrite: bool) -> None:
+    """Write one file whole or not at all.
+
+    Raises:
+        OutputError: the file exists and `overwrite` is false, or it cannot be written.
+    """
+    if destination.is_dir():
+        raise OutputError(f"{destination} is a folder: name a file")
+    if destination.exists() and not overwrite:
+        raise OutputError(f"{destination} exists: add --overwrite to replace it")
+    staging = destination.parent / f".{destination.name}.{os.getpid()}.partial"
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        staging.write_bytes(content)
+        staging.replace(destination)
+    except OSError as error:
+        raise output_error(destination, error) from error
+    finally:
+        staging.unlink(missing_ok=True)

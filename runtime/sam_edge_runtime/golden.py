@@ -1,0 +1,237 @@
+"""The bundle's own acceptance test: what the fp32 model answered when the bundle was made.
+
+`golden.npz` holds two small drawn pictures, prompts of every kind in frame coordinates, and the fp32 torch model's
+answers: a sample of each embedding, and for each prompt the IoU predictions, every fourth low-resolution logit, and
+which low-resolution pixels are inside. So any machine with the runtime, and any port of it to another language, can
+check itself without torch, weights or photos. The pictures are drawn, not photographed: they make edges and textures
+enough for numbers to differ when something is wrong, and carry nobody's licence.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .agreement import Agreement, PhotoAgreement, PromptAgreement, compare_prompt
+from .backends import Backend
+from .contract import MASK_STRIDE, Label
+from .decoding import decode_prompts
+from .errors import BundleError
+from .frame import Frame
+from .manifest import Manifest
+from .metrics import cosine, snr_db
+from .prompts import Prompts
+
+Float32 = npt.NDArray[np.float32]
+
+PICTURE_SIZES = ((192, 256), (224, 144))  # (H, W): a wide and a tall one
+EMBEDDING_STEP = 4  # every fourth cell of an embedding is kept, in both directions
+LOGIT_STEP = 4  # and every fourth logit of a mask
+MASK_PROMPT_STEPS = 8.0  # mask prompts are stored as int8 eighths, which are exact in float32
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the fp32 model said to one prompt.
+
+    Attributes:
+        logits: `(4, s, s)` float32, every fourth low-resolution logit.
+        inside: `(4, S/4, S/4)` bool.
+        iou: `(4)` float32.
+    """
+
+    logits: Float32
+    inside: npt.NDArray[np.bool_]
+    iou: Float32
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prompt on one picture, in the frame's coordinates."""
+
+    name: str
+    picture: int
+    prompts: Prompts
+    answer: Answer
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Pictures, samples of their embeddings, and the cases."""
+
+    pictures: tuple[npt.NDArray[np.uint8], ...]
+    embeddings: tuple[Float32, ...]
+    cases: tuple[Case, ...]
+
+    def save(self, path: Path) -> None:
+        """Write `golden.npz`."""
+        arrays: dict[str, Any] = {"names": np.array([case.name for case in self.cases])}
+        for index, (picture, embedding) in enumerate(zip(self.pictures, self.embeddings, strict=True)):
+            arrays[f"picture_{index}"] = picture
+            arrays[f"picture_{index}_embedding"] = embedding
+        for index, case in enumerate(self.cases):
+            prefix = f"case_{index}_"
+            arrays[prefix + "picture"] = np.int64(case.picture)
+            arrays[prefix + "point_coords"] = case.prompts.coords[0]
+            arrays[prefix + "point_labels"] = case.prompts.labels[0]
+            if case.prompts.masks is not None:
+                arrays[prefix + "mask_input"] = np.round(case.prompts.masks[0] * MASK_PROMPT_STEPS).astype(np.int8)
+            arrays[prefix + "logits"] = case.answer.logits
+            arrays[prefix + "inside"] = np.packbits(case.answer.inside)
+            arrays[prefix + "iou_predictions"] = case.answer.iou
+        np.savez_compressed(path, **arrays)
+
+    @classmethod
+    def load(cls, path: Path, manifest: Manifest) -> Golden:
+        """Read `golden.npz` of the bundle with `manifest`.
+
+        Raises:
+            BundleError: the file is not what `save` writes.
+        """
+        cells = manifest.input_side // MASK_STRIDE
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                names = [str(name) for name in stored["names"]]
+                count = sum(name.startswith("picture_") and name.count("_") == 1 for name in stored.files)
+                cases = []
+                for index, name in enumerate(names):
+                    prefix = f"case_{index}_"
+                    mask = stored.get(prefix + "mask_input")
+                    prompts = Prompts(
+                        stored[prefix + "point_coords"][None],
+                        stored[prefix + "point_labels"][None],
+                        None if mask is None else (mask[None] / MASK_PROMPT_STEPS).astype(np.float32),
+                        manifest.input_side,
+                    )
+                    inside = np.unpackbits(stored[prefix + "inside"], count=4 * cells * cells).astype(np.bool_)
+                    answer = Answer(
+                        stored[prefix + "logits"],
+                        inside.reshape(4, cells, cells),
+                        stored[prefix + "iou_predictions"],
+                    )
+                    cases.append(Case(name, int(stored[prefix + "picture"]), prompts, answer))
+                return cls(
+                    tuple(stored[f"picture_{index}"] for index in range(count)),
+                    tuple(stored[f"picture_{index}_embedding"] for index in range(count)),
+                    tuple(cases),
+                )
+        except (OSError, KeyError, ValueError, IndexError, zipfile.BadZipFile) as error:
+            raise BundleError(f"{path} is no golden test ({error}): export the bundle again") from error
+
+
+def record(reference: Backend, manifest: Manifest) -> Golden:
+    """Ask the fp32 model everything that fits the bundle's capacity.
+
+    Args:
+        reference: the fp32 model; it must take any number of slots.
+        manifest: whose input side and capacity the cases have to fit.
+    """
+    pictures = tuple(_draw(size, seed) for seed, size in enumerate(PICTURE_SIZES))
+    frames = [Frame(manifest.input_side, (picture.shape[0], picture.shape[1])) for picture in pictures]
+    full = [reference.encode(frame.image(picture)) for frame, picture in zip(frames, pictures, strict=True)]
+    cases = []
+    for index, frame in enumerate(frames):
+        for name, prompts in _prompts(frame).items():
+            slots = prompts.coords.shape[1]
+            if manifest.points is None or slots <= manifest.points:
+                low_res, iou = _ask(reference, full[index], prompts)
+                answer = Answer(low_res[:, ::LOGIT_STEP, ::LOGIT_STEP], low_res > 0, iou)
+                cases.append(Case(name, index, prompts, answer))
+    return Golden(pictures, tuple(_sample(embedding) for embedding in full), tuple(cases))
+
+
+def check(golden: Golden, backend: Backend, manifest: Manifest) -> Agreement:
+    """Ask a bundle's engine the same and compare. Mask IoU is that of the low-resolution masks.
+
+    Raises:
+        BackendError: the engine failed.
+    """
+    photos = []
+    for index, picture in enumerate(golden.pictures):
+        frame = Frame(manifest.input_side, (picture.shape[0], picture.shape[1]))
+        embeddings = backend.encode(frame.image(picture))
+        cases = [case for case in golden.cases if case.picture == index]
+        photos.append(
+            PhotoAgreement(
+                f"golden picture {index + 1}",
+                snr_db(golden.embeddings[index], _sample(embeddings)),
+                cosine(golden.embeddings[index], _sample(embeddings)),
+                tuple(_compare(case, backend, manifest, embeddings) for case in cases),
+            )
+        )
+    return Agreement(tuple(photos))
+
+
+def _compare(case: Case, backend: Backend, manifest: Manifest, embeddings: Float32) -> PromptAgreement:
+    low_res, iou = decode_prompts(backend, manifest, embeddings, case.prompts)
+    inside = (case.answer.inside, low_res[0] > 0)
+    return compare_prompt(case.name, inside, inside, (case.answer.iou, iou[0]))
+
+
+def _ask(backend: Backend, embeddings: Float32, prompts: Prompts) -> tuple[Float32, Float32]:
+    """The four outputs `(4, S/4, S/4)` and IoU predictions `(4)` for one prompt, in slots that just fit."""
+    (feed,) = prompts.feeds(None, None)
+    masks, iou = backend.decode(embeddings, feed.point_coords, feed.point_labels, feed.mask_input, feed.has_mask_input)
+    return masks[0], iou[0]
+
+
+def _sample(embedding: Float32) -> Float32:
+    return embedding[:, :, ::EMBEDDING_STEP, ::EMBEDDING_STEP].copy()
+
+
+def _prompts(frame: Frame) -> dict[str, Prompts]:
+    """Prompts of every kind, placed relative to the picture inside the frame."""
+    h, w = frame.resized_size
+    pad, back, fore = float(Label.PADDING), float(Label.BACKGROUND), float(Label.FOREGROUND)
+    corners = (float(Label.BOX_TOP_LEFT), float(Label.BOX_BOTTOM_RIGHT))
+    box = ((0.25 * w, 0.2 * h), (0.7 * w, 0.85 * h))
+    disc = _disc(frame)
+
+    def prompt(*slots: tuple[tuple[float, float], float], mask: Float32 | None = None) -> Prompts:
+        coords = np.array([[place for place, _ in slots]], np.float32)
+        labels = np.array([[label for _, label in slots]], np.float32)
+        return Prompts(coords, labels, mask, frame.side)
+
+    centre, padding = ((0.5 * w, 0.5 * h), fore), ((0.0, 0.0), pad)
+    in_box = ((box[0], corners[0]), (box[1], corners[1]))
+    points = (((0.3 * w, 0.4 * h), fore), ((0.6 * w, 0.55 * h), fore), ((0.85 * w, 0.2 * h), back))
+    nothing = ((0.0, 0.0), float(Label.EMPTY))
+    return {
+        "one point": prompt(centre, padding),
+        "three points": prompt(*points, padding),
+        "box": prompt(*in_box),
+        "box and points": prompt(*points, *in_box),
+        "mask": prompt(nothing, mask=disc),
+        "mask and point": prompt(centre, padding, mask=disc),
+        "mask and box": prompt(*in_box, mask=disc),
+    }
+
+
+def _disc(frame: Frame) -> Float32:
+    """A mask prompt `(1, 1, S/4, S/4)`: logits that fall linearly from the picture's centre, in eighths."""
+    cells = frame.side // MASK_STRIDE
+    h, w = (size / MASK_STRIDE for size in frame.resized_size)
+    y, x = np.mgrid[:cells, :cells]
+    logits = 8.0 - np.hypot(x - w / 2, y - h / 2) * (32.0 / cells)
+    stepped: Float32 = np.clip(np.round(logits * MASK_PROMPT_STEPS) / MASK_PROMPT_STEPS, -8.0, 8.0).astype(np.float32)
+    return stepped[None, None]
+
+
+def _draw(size: tuple[int, int], seed: int) -> npt.NDArray[np.uint8]:
+    """A picture `(H, W, 3)`: a slanted gradient, a few ellipses of plain colours, and a little noise."""
+    rng = np.random.default_rng(seed)
+    h, w = size
+    y, x = np.mgrid[:h, :w]
+    picture = np.stack([80 + 100 * x / w, 90 + 80 * y / h, 160 - 60 * (x + y) / (w + h)], axis=-1)
+    for _ in range(6):
+        cx, cy = rng.uniform(0.1, 0.9) * w, rng.uniform(0.1, 0.9) * h
+        rx, ry = rng.uniform(0.08, 0.25) * w, rng.uniform(0.08, 0.25) * h
+        picture[((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 < 1] = rng.uniform(20, 235, 3)
+    picture += rng.normal(0, 4, picture.shape)
+    pixels: npt.NDArray[np.uint8] = np.clip(picture, 0, 255).astype(np.uint8)
+    return pixels

@@ -1,0 +1,253 @@
+"""The manifest: what a bundle is, in one JSON file that is checked field by field when it is read.
+
+A `Manifest` is the object; JSON is only its serial form. The tensor contract is written out in full for people who
+embed the models, and on reading it must equal the contract that the sizes imply, so an edited shape cannot go
+unnoticed. A digest over the rest of the file catches any other edit; it guards against accidents and stale hand
+edits, not against somebody who recomputes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .contract import (
+    MASK_THRESHOLD,
+    PIXEL_MEAN,
+    PIXEL_STD,
+    GraphContract,
+    decoder_contract,
+    encoder_contract,
+    side_is_supported,
+)
+from .errors import BundleError
+
+FORMAT = "sam-edge-bundle"
+FORMAT_VERSION = 1
+FILE_NAME = "manifest.json"
+RANDOM_WEIGHTS_NOTE = "random weights: structure and speed mean something, masks do not"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the weights came from: a file's name and SHA-256, or `random:SEED` and no hash."""
+
+    source: str
+    sha256: str | None
+    random: bool
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """Hash and size of one file of the bundle."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a runtime has to know before it loads a model.
+
+    Attributes:
+        variant: model variant, such as `vit_b`.
+        parameters: number of trained parameters in both graphs' source model.
+        licence: SPDX identifier of the weights' licence.
+        checkpoint: where the weights came from.
+        target: `onnx`, `tflite` or `coreml`.
+        precision: recipe name, such as `fp32`.
+        recipe: the quantization recipe in full.
+        input_side: frame side S in pixels.
+        embedding_channels: channels C of the image embedding.
+        prompts: prompts B that the decoder answers in one call; None: any.
+        points: slots N of one prompt; None: any.
+        encoder, decoder: file names of the two graphs.
+        files: hash and size of every other file of the bundle.
+        tools: versions of what made it.
+    """
+
+    variant: str
+    parameters: int
+    licence: str
+    checkpoint: Checkpoint
+    target: str
+    precision: str
+    recipe: dict[str, Any]
+    input_side: int
+    embedding_channels: int
+    prompts: int | None
+    points: int | None
+    encoder: str
+    decoder: str
+    files: dict[str, FileRecord]
+    tools: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def encoder_contract(self) -> GraphContract:
+        """The tensors of the encoder."""
+        return encoder_contract(self.input_side, self.embedding_channels)
+
+    @property
+    def decoder_contract(self) -> GraphContract:
+        """The tensors of the decoder."""
+        return decoder_contract(self.input_side, self.embedding_channels, self.prompts, self.points)
+
+    def to_json(self) -> str:
+        """The text of `manifest.json`."""
+        body = self._body()
+        return json.dumps({"digest": _digest(body), **body}, indent=2) + "\n"
+
+    def _body(self) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "model": {
+                "variant": self.variant,
+                "parameters": self.parameters,
+                "licence": self.licence,
+                "checkpoint": asdict(self.checkpoint),
+            },
+            "target": self.target,
+            "precision": self.precision,
+            "recipe": self.recipe,
+            "input_side": self.input_side,
+            "embedding_channels": self.embedding_channels,
+            "capacity": {"prompts": self.prompts, "points": self.points},
+            "encoder": {"file": self.encoder, **asdict(self.encoder_contract)},
+            "decoder": {"file": self.decoder, **asdict(self.decoder_contract)},
+            "preprocessing": PREPROCESSING,
+            "postprocessing": POSTPROCESSING,
+            "files": {name: asdict(record) for name, record in sorted(self.files.items())},
+            "tools": self.tools,
+        }
+        if self.checkpoint.random:
+            body["note"] = RANDOM_WEIGHTS_NOTE
+        return body
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Read and check the text of a `manifest.json`.
+
+        Raises:
+            BundleError: not JSON, not a manifest, of a newer format, or edited.
+        """
+        try:
+            document = json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise BundleError(f"{FILE_NAME} is not JSON ({error}): export the bundle again") from error
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
+            raise BundleError(f"{FILE_NAME} does not say format {FORMAT!r}: this is no sam-edge bundle")
+        version = document.get("format_version")
+        if not isinstance(version, int) or version < 1:
+            raise BundleError(f"{FILE_NAME} has format_version {version!r}: a whole number is expected")
+        if version > FORMAT_VERSION:
+            raise BundleError(
+                f"{FILE_NAME} has format_version {version}, and this sam-edge reads up to {FORMAT_VERSION}: "
+                "upgrade sam-edge"
+            )
+        manifest = cls._parse(_Fields(document, ""))
+        body = {key: value for key, value in document.items() if key != "digest"}
+        for section, want in _as_json(manifest._body()).items():
+            if body.get(section) != want:
+                raise BundleError(f"{FILE_NAME}: {section!r} is not what the rest implies: it was edited; export again")
+        if document.get("digest") != _digest(body):
+            raise BundleError(f"{FILE_NAME} does not match its digest: it was edited; export the bundle again")
+        return manifest
+
+    @classmethod
+    def _parse(cls, top: _Fields) -> Manifest:
+        model, capacity, files = top.section("model"), top.section("capacity"), top.section("files")
+        checkpoint = model.section("checkpoint")
+        side = top.whole("input_side")
+        if not side_is_supported(side):
+            raise BundleError(f"{FILE_NAME}: input_side {side} is not a multiple of 64 from 256 to 1024")
+        return cls(
+            variant=model.text("variant"),
+            parameters=model.whole("parameters"),
+            licence=model.text("licence"),
+            checkpoint=Checkpoint(
+                checkpoint.text("source"), checkpoint.optional_text("sha256"), checkpoint.flag("random")
+            ),
+            target=top.text("target"),
+            precision=top.text("precision"),
+            recipe=top.section("recipe").mapping,
+            input_side=side,
+            embedding_channels=top.whole("embedding_channels"),
+            prompts=capacity.optional_whole("prompts"),
+            points=capacity.optional_whole("points"),
+            encoder=top.section("encoder").text("file"),
+            decoder=top.section("decoder").text("file"),
+            files={
+                name: FileRecord(files.section(name).text("sha256"), files.section(name).whole("bytes"))
+                for name in files.mapping
+            },
+            tools={name: top.section("tools").text(name) for name in top.section("tools").mapping},
+        )
+
+
+PREPROCESSING: dict[str, Any] = {
+    "channel_order": "RGB",
+    "resize": "longest side to S; the other side to floor(side * S / longest + 0.5)",
+    "filter": "bilinear with antialiasing, on uint8 (Pillow's Image.BILINEAR)",
+    "pad": "bottom and right, to S x S",
+    "pad_value": list(PIXEL_MEAN),
+    "normalization": {"inside_graph": True, "mean": list(PIXEL_MEAN), "std": list(PIXEL_STD)},
+    "coordinates": "x * resized width / photo width, y likewise; the graph adds 0.5",
+}
+POSTPROCESSING: dict[str, Any] = {
+    "resize": "bilinear without aligned corners to S x S, crop to the resized photo, bilinear to the photo's size",
+    "mask_threshold": MASK_THRESHOLD,
+    "single_mask": "output 0",
+    "multimask": "outputs 1, 2, 3",
+    "slots": "a point takes one, a box two (labels 2 and 3); points without a box end with one at (0, 0) labelled -1",
+}
+
+
+def _digest(body: dict[str, Any]) -> str:
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _as_json(body: dict[str, Any]) -> dict[str, Any]:
+    """`body` as it looks after a round trip: tuples become lists."""
+    plain: dict[str, Any] = json.loads(json.dumps(body))
+    return plain
+
+
+class _Fields:
+    """Typed access to a JSON object that names the path of whatever is missing or of the wrong kind."""
+
+    def __init__(self, mapping: dict[str, Any], path: str) -> None:
+        self.mapping = mapping
+        self._path = path
+
+    def _get(self, key: str, kind: type, what: str) -> Any:
+        value = self.mapping.get(key)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise BundleError(f"{FILE_NAME}: {self._path}{key} is {value!r:.60}, {what} is expected")
+        return value
+
+    def section(self, key: str) -> _Fields:
+        return _Fields(self._get(key, dict, "an object"), f"{self._path}{key}.")
+
+    def text(self, key: str) -> str:
+        value: str = self._get(key, str, "a text")
+        return value
+
+    def flag(self, key: str) -> bool:
+        value: bool = self._get(key, bool, "true or false")
+        return value
+
+    def whole(self, key: str) -> int:
+        value: int = self._get(key, int, "a whole number")
+        if value < 1:
+            raise BundleError(f"{FILE_NAME}: {self._path}{key} is {value}, at least 1 is expected")
+        return value
+
+    def optional_text(self, key: str) -> str | None:
+        return None if self.mapping.get(key) is None else self.text(key)
+
+    def optional_whole(self, key: str) -> int | None:
+        return None if self.mapping.get(key) is None else self.whole(key)

@@ -1,0 +1,123 @@
+"""Low-resolution logits to logits of the photo's size.
+
+The reference (segment_anything 1.0, modeling/sam.py, `Sam.postprocess_masks`) interpolates the decoder's S/4 x S/4
+logits bilinearly to S x S, crops away the padding and interpolates bilinearly to the photo. Each step is linear and
+treats rows and columns alike and apart, so the whole is rows @ low_res @ columns.T with two small matrices
+that depend on the geometry alone. They are made once per geometry and applied by two matrix products, without
+the S x S picture in between. The trade-off: the matrices are mostly zeros and the products multiply them all the same,
+which BLAS still does faster than a gather in numpy.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from .contract import MASK_STRIDE, MASK_THRESHOLD
+from .errors import UsageError
+from .frame import Frame
+
+Float32 = npt.NDArray[np.float32]
+
+# Two matrices a photo; 16 let a host alternate between a few photo sizes. About 1 MB each for a 1024-pixel photo.
+_CACHED_MATRICES = 16
+
+
+def _interpolation(inputs: int, outputs: int) -> npt.NDArray[np.float64]:
+    """The matrix (outputs, inputs) of bilinear interpolation with align_corners=False.
+
+    Source positions are float32, as torch computes them for float32 tensors (ATen/native/UpSample.h,
+    `area_pixel_compute_source_index`), with the product and the subtraction rounded once: torch's kernels for AVX2 and
+    newer fuse the two. Near position 1000 other rounding moves a pixel by 3e-5, its logit by that part of the slope.
+    """
+    scale = np.float64(np.float32(inputs) / np.float32(outputs))
+    # In float64 the product of two float32 numbers is exact, so the one rounding is the cast.
+    position = np.maximum((scale * (np.arange(outputs) + 0.5) - 0.5).astype(np.float32), np.float32(0))
+    lower = np.minimum(position.astype(np.int64), inputs - 1)
+    upper = np.minimum(lower + 1, inputs - 1)
+    weight = np.clip(position - lower.astype(np.float32), 0, 1).astype(np.float64)
+    matrix = np.zeros((outputs, inputs))
+    rows = np.arange(outputs)
+    matrix[rows, lower] = 1 - weight
+    matrix[rows, upper] += weight  # at the last input both are the same cell
+    return matrix
+
+
+@lru_cache(maxsize=_CACHED_MATRICES)
+def _axis_matrix(side: int, resized: int, original: int) -> Float32:
+    """One axis of the whole map: S/4 low-res cells -> S frame pixels -> the first `resized` -> `original` photo pixels.
+
+    Returns:
+        (original, n) float32, read-only; n <= S/4 leaves out the cells that lie in the padding alone.
+    """
+    to_frame = _interpolation(side // MASK_STRIDE, side)[:resized]
+    matrix = (_interpolation(resized, original) @ to_frame).astype(np.float32)
+    used = int(np.flatnonzero(matrix.any(axis=0))[-1]) + 1
+    matrix = np.ascontiguousarray(matrix[:, :used])
+    matrix.flags.writeable = False
+    return matrix
+
+
+def _matrices(low_res: Float32, frame: Frame) -> tuple[Float32, Float32]:
+    """The row and column matrices for `low_res` (K, S/4, S/4) in `frame`."""
+    cells = frame.side // MASK_STRIDE
+    if low_res.ndim != 3 or low_res.shape[1:] != (cells, cells):
+        raise UsageError(
+            f"low-resolution masks of shape {low_res.shape} do not belong to a frame of {frame.side} pixels, "
+            f"whose masks are (K, {cells}, {cells})"
+        )
+    (height, width), (new_height, new_width) = frame.original_size, frame.resized_size
+    return _axis_matrix(frame.side, new_height, height), _axis_matrix(frame.side, new_width, width)
+
+
+def _upscale_into(out: Float32, low_res: Float32, rows: Float32, columns: Float32) -> None:
+    """Write the (H, W) logits of one (S/4, S/4) mask into `out`."""
+    narrow = rows @ low_res[: rows.shape[1], : columns.shape[1]]  # (H, n)
+    np.matmul(narrow, columns.T, out=out)
+
+
+def upscale(low_res: Float32, frame: Frame) -> Float32:
+    """Logits in the photo's size.
+
+    Args:
+        low_res: (K, S/4, S/4) float32 logits as the decoder gives them, all finite.
+        frame: how the photo lies in the frame.
+
+    Returns:
+        (K, H, W) float32 logits, within 1e-4 of the reference's two interpolations.
+
+    Raises:
+        UsageError: `low_res` is of another frame size.
+    """
+    rows, columns = _matrices(low_res, frame)
+    logits = np.empty((len(low_res), *frame.original_size), np.float32)
+    for one, out in zip(low_res, logits, strict=True):
+        _upscale_into(out, one, rows, columns)
+    return logits
+
+
+def upscale_binary(low_res: Float32, frame: Frame, threshold: float = MASK_THRESHOLD) -> npt.NDArray[np.bool_]:
+    """Masks in the photo's size: where the logits of `upscale` exceed `threshold`.
+
+    Holds one mask's logits at a time, so that many masks of a large photo cost one byte a pixel and not five.
+
+    Args:
+        low_res: (K, S/4, S/4) float32 logits.
+        frame: how the photo lies in the frame.
+        threshold: logits above it are inside.
+
+    Returns:
+        (K, H, W) bool.
+
+    Raises:
+        UsageError: `low_res` is of another frame size.
+    """
+    rows, columns = _matrices(low_res, frame)
+    masks = np.empty((len(low_res), *frame.original_size), np.bool_)
+    logits = np.empty(frame.original_size, np.float32)
+    for one, out in zip(low_res, masks, strict=True):
+        _upscale_into(logits, one, rows, columns)
+        np.greater(logits, threshold, out=out)
+    return masks

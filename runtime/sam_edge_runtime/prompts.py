@@ -1,0 +1,246 @@
+"""Prompts of the photo as the decoder's fixed or variable slots.
+
+Rules of the reference (segment_anything 1.0, modeling/prompt_encoder.py): a click fills one slot, a box two (its
+corners, labels 2 and 3, after the clicks), and clicks without a box are followed by one more slot labelled -1, "not a
+point". A prompt of neither click nor box has no slot in the reference. A graph needs at least one, so it gets an empty
+one (-2), which no attention sees; so do the slots and prompts that only fill a decoder of fixed shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .contract import MASK_STRIDE, Label
+from .errors import PromptError
+from .frame import Frame
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+
+# Prompts answered in one call of a decoder that takes any number: bounds its memory (64 prompts of four 256 x 256 masks
+# are 64 MiB, and the attention holds several times that).
+LARGEST_CHUNK = 64
+
+_CLICK_LABELS = (int(Label.BACKGROUND), int(Label.FOREGROUND))
+_FARTHEST = 1e9  # a box corner beyond it is no pixel position but an accident
+
+
+@dataclass(frozen=True)
+class DecoderFeed:
+    """One call of the decoder: the four prompt inputs, and how many of the prompts are real.
+
+    Attributes:
+        point_coords: (B, N, 2) float32 x, y in pixels of the frame.
+        point_labels: (B, N) float32, values of `Label`.
+        mask_input: (B, 1, S/4, S/4) float32 logits.
+        has_mask_input: (B) float32, 1 where `mask_input` counts.
+        prompts: the first so many of B are asked for; the others fill a fixed shape.
+    """
+
+    point_coords: Float32
+    point_labels: Float32
+    mask_input: Float32
+    has_mask_input: Float32
+    prompts: int
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Checked prompts in the frame's coordinates.
+
+    Attributes:
+        coords: (B, N, 2) float32, N >= 1.
+        labels: (B, N) float32.
+        masks: (B, 1, S/4, S/4) float32, or None.
+        side: frame side S.
+    """
+
+    coords: Float32
+    labels: Float32
+    masks: Float32 | None
+    side: int
+
+    def __len__(self) -> int:
+        return len(self.coords)
+
+    def feeds(self, capacity: int | None, slots: int | None) -> Iterator[DecoderFeed]:
+        """The decoder calls that answer all prompts, in order.
+
+        Args:
+            capacity: prompts that the decoder answers in a call, None for any number.
+            slots: slots of each prompt in the decoder, None for any number.
+
+        Raises:
+            PromptError: a prompt needs more slots than the decoder has.
+        """
+        needed = self.coords.shape[1]
+        if slots is not None and needed > slots:
+            raise PromptError(
+                f"the prompt needs {needed} slots and this decoder has {slots} (a click fills one, a box two, and "
+                f"clicks without a box one more); give fewer points or export with --points {needed}"
+            )
+        size = min(len(self), LARGEST_CHUNK) if capacity is None else capacity
+        low_res = self.side // MASK_STRIDE
+        for start in range(0, len(self), max(size, 1)):
+            real = min(size, len(self) - start)
+            rows = real if capacity is None else capacity
+            columns = needed if slots is None else slots
+            feed = DecoderFeed(
+                point_coords=np.zeros((rows, columns, 2), np.float32),
+                point_labels=np.full((rows, columns), Label.EMPTY, np.float32),
+                mask_input=np.zeros((rows, 1, low_res, low_res), np.float32),
+                has_mask_input=np.zeros(rows, np.float32),
+                prompts=real,
+            )
+            feed.point_coords[:real, :needed] = self.coords[start : start + real]
+            feed.point_labels[:real, :needed] = self.labels[start : start + real]
+            if self.masks is not None:
+                feed.mask_input[:real] = self.masks[start : start + real]
+                feed.has_mask_input[:real] = 1
+            yield feed
+
+
+def build_prompts(
+    frame: Frame,
+    point_coords: npt.ArrayLike | None,
+    point_labels: npt.ArrayLike | None,
+    boxes: npt.ArrayLike | None,
+    mask_input: npt.ArrayLike | None,
+    *,
+    labels_allowed: tuple[int, ...] = _CLICK_LABELS,
+) -> Prompts:
+    """Check prompts in photo coordinates and lay them out in slots.
+
+    Args:
+        frame: how the photo lies in the frame.
+        point_coords: (B, N, 2) x, y in pixels of the photo, within it; slots labelled below 0 are not looked at.
+        point_labels: (B, N) values of `labels_allowed`.
+        boxes: (B, 4) x0, y0, x1, y1 in pixels of the photo, overlapping it.
+        mask_input: (B, 1, S/4, S/4) logits.
+        labels_allowed: labels that a caller may give; below 0 only to make prompts of different lengths one array.
+
+    Returns:
+        The prompts; one without any slot in use when everything is None, as in the reference.
+
+    Raises:
+        PromptError: wrong shapes or numbers, values that are not finite, labels not allowed, places off the photo.
+    """
+    clicks = _clicks(frame, point_coords, point_labels, labels_allowed)
+    corners = None if boxes is None else _corners(frame, boxes)
+    masks = None if mask_input is None else _masks(frame, mask_input)
+    lengths = {
+        name: len(part)
+        for name, part in (("point_coords", clicks and clicks[0]), ("boxes", corners), ("mask_input", masks))
+        if part is not None
+    }
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise PromptError(f"the inputs hold different numbers of prompts ({counts}); give each the same number")
+    count = next(iter(lengths.values()), 1)
+
+    coords, labels = clicks if clicks is not None else (np.zeros((count, 0, 2)), np.zeros((count, 0)))
+    if corners is not None:
+        coords = np.concatenate([coords, corners], axis=1)
+        box_labels = np.array([[Label.BOX_TOP_LEFT, Label.BOX_BOTTOM_RIGHT]], np.float64)
+        labels = np.concatenate([labels, np.repeat(box_labels, count, axis=0)], axis=1)
+    elif clicks is not None:
+        coords = np.concatenate([coords, np.zeros((count, 1, 2))], axis=1)
+        labels = np.concatenate([labels, np.full((count, 1), float(Label.PADDING))], axis=1)
+    coords, labels = _compacted(coords, labels)
+    return Prompts(frame.to_frame(coords), labels.astype(np.float32), masks, frame.side)
+
+
+def _compacted(coords: Float64, labels: Float64) -> tuple[Float64, Float64]:
+    """Empty slots behind the used ones, and no more columns than the longest prompt uses, but at least one."""
+    if not labels.shape[1]:
+        return np.zeros((len(labels), 1, 2)), np.full((len(labels), 1), float(Label.EMPTY))
+    empty = labels == Label.EMPTY
+    columns = max(1, int((~empty).sum(axis=1).max(initial=0)))
+    order = np.argsort(empty, axis=1, kind="stable")[:, :columns]
+    return np.take_along_axis(coords, order[:, :, None], axis=1), np.take_along_axis(labels, order, axis=1)
+
+
+def _numbers(name: str, values: npt.ArrayLike, kinds: str = "iuf") -> Float64:
+    """`values` as a float64 array, when they are real numbers in one rectangle."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise PromptError(f"{name} has rows of different lengths; make it one rectangular array") from None
+    if array.dtype.kind not in kinds:
+        raise PromptError(f"{name} holds {array.dtype} values; give numbers")
+    return array.astype(np.float64)
+
+
+def _clicks(
+    frame: Frame,
+    point_coords: npt.ArrayLike | None,
+    point_labels: npt.ArrayLike | None,
+    labels_allowed: tuple[int, ...],
+) -> tuple[Float64, Float64] | None:
+    """Coordinates (B, N, 2), zero where the label is below 0, and labels (B, N); None without points."""
+    if point_coords is None and point_labels is None:
+        return None
+    if point_coords is None:
+        raise PromptError("point_labels came without point_coords; give both or neither")
+    if point_labels is None:
+        raise PromptError("point_coords came without point_labels; give a label for every point: 1 inside, 0 outside")
+    coords, labels = _numbers("point_coords", point_coords), _numbers("point_labels", point_labels, "biuf")
+    if coords.ndim != 3 or coords.shape[2] != 2:
+        raise PromptError(f"point_coords has shape {coords.shape}; it must be x, y pairs: (N, 2), in a batch (B, N, 2)")
+    if labels.shape != coords.shape[:2]:
+        raise PromptError(
+            f"point_labels of {labels.shape[:2]} (prompts, points) do not match point_coords of {coords.shape[:2]}; "
+            "give one label a point"
+        )
+    if not (known := np.isin(labels, labels_allowed)).all():
+        choices = ", ".join(str(label) for label in labels_allowed)
+        raise PromptError(
+            f"point label {labels[~known][0]:g} is not one of {choices}; 1 is inside the object, 0 outside"
+        )
+    coords[labels < 0] = 0  # what an unused slot holds means nothing; the reference writes 0, 0
+    if not np.isfinite(coords).all():
+        x, y = coords[~np.isfinite(coords).all(axis=2)][0]
+        raise PromptError(f"point ({x:g}, {y:g}) is not finite; give pixel positions")
+    height, width = frame.original_size
+    if (outside := ((coords < 0) | (coords > [width, height])).any(axis=2)).any():
+        x, y = coords[outside][0]
+        raise PromptError(
+            f"point ({x:g}, {y:g}) lies outside the photo of {width}x{height} pixels; "
+            f"x runs from 0 to {width}, y from 0 to {height}"
+        )
+    return coords, labels
+
+
+def _corners(frame: Frame, boxes: npt.ArrayLike) -> Float64:
+    """Box corners (B, 2, 2) of boxes (B, 4); they may reach beyond the photo's edges, as detectors' boxes do."""
+    corners = _numbers("box", boxes)
+    if corners.ndim != 2 or corners.shape[1] != 4:
+        raise PromptError(f"box has shape {corners.shape}; it must be x0, y0, x1, y1: (4,), in a batch (B, 4)")
+    height, width = frame.original_size
+    for x0, y0, x1, y1 in corners.tolist():
+        what = f"box ({x0:g}, {y0:g}, {x1:g}, {y1:g})"
+        if not all(abs(value) <= _FARTHEST for value in (x0, y0, x1, y1)):  # False for NaN too
+            raise PromptError(f"{what} is not finite or beyond any photo; give pixel positions")
+        if x1 <= x0 or y1 <= y0:
+            raise PromptError(f"{what} has no area; give x0, y0, x1, y1 with x0 < x1 and y0 < y1")
+        if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
+            raise PromptError(f"{what} lies outside the photo of {width}x{height} pixels; it must overlap it")
+    return corners.reshape(-1, 2, 2)
+
+
+def _masks(frame: Frame, mask_input: npt.ArrayLike) -> Float32:
+    """Mask prompts (B, 1, S/4, S/4) float32."""
+    masks = _numbers("mask_input", mask_input)
+    low_res = frame.side // MASK_STRIDE
+    if masks.ndim != 4 or masks.shape[1:] != (1, low_res, low_res):
+        raise PromptError(
+            f"mask_input has shape {masks.shape[1:]} where this model takes (1, {low_res}, {low_res}), in a batch "
+            f"(B, 1, {low_res}, {low_res}); pass on the low-resolution logits that an earlier predict returned"
+        )
+    if not (np.abs(masks) <= np.finfo(np.float32).max).all():  # False for NaN too
+        raise PromptError("mask_input holds values that are not finite; pass on the logits of an earlier predict")
+    return masks.astype(np.float32)
