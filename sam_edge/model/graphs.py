@@ -1,0 +1,60 @@
+"""The two graphs that are exported and run: SAM under the tensor contract of `sam_edge_runtime.contract`.
+
+Each holds only the weights that it uses, takes and returns tensors in the contract's order, and has no control flow
+that depends on data. What the contract fixes is folded in here: normalization, and the positions of the embedding
+cells.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sam_edge_runtime.contract import PIXEL_MEAN, PIXEL_STD, Label
+
+from .sam import Sam
+
+
+class EncoderGraph(nn.Module):
+    """`image (1, 3, S, S)`, RGB in 0..255, to `image_embeddings (1, C, S/16, S/16)`."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, sam: Sam) -> None:
+        super().__init__()
+        self.image_encoder = sam.image_encoder
+        self.register_buffer("mean", torch.tensor(PIXEL_MEAN).reshape(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(PIXEL_STD).reshape(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Normalize and encode. Subtracting first keeps the padding, which is the mean, at exactly zero."""
+        out: Tensor = self.image_encoder((image - self.mean) / self.std)
+        return out
+
+
+class DecoderGraph(nn.Module):
+    """An embedding and B prompts of N slots to `low_res_masks (B, 4, S/4, S/4)` and `iou_predictions (B, 4)`."""
+
+    positions: Tensor
+
+    def __init__(self, sam: Sam) -> None:
+        super().__init__()
+        self.prompt_encoder = sam.prompt_encoder
+        self.mask_decoder = sam.mask_decoder
+        self.register_buffer("positions", sam.prompt_encoder.dense_positions().detach(), persistent=False)
+
+    def forward(
+        self,
+        image_embeddings: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Answer every prompt; see `decoder_contract` for the tensors."""
+        sparse = self.prompt_encoder.embed_points(point_coords, point_labels)
+        dense = self.prompt_encoder.embed_masks(mask_input, has_mask_input)
+        empty = (point_labels == float(Label.EMPTY)).to(point_coords.dtype)
+        masks, iou = self.mask_decoder(image_embeddings, self.positions, sparse, dense, empty)
+        return masks, iou

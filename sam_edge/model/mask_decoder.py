@@ -1,0 +1,86 @@
+"""SAM's mask decoder: four mask tokens and one IoU token read the image, and each mask token becomes a filter.
+
+"Segment Anything" (arXiv 2304.02643), appendix A. All four masks are always returned: token 0 for an unambiguous
+prompt, 1..3 for whole, part and subpart. Which to show is the host's choice, so no branch is traced.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from sam_edge_runtime.contract import MASK_OUTPUTS
+
+from .layers import LayerNorm2d
+from .transformer import EMPTY_SLOT_BIAS, TwoWayTransformer
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between."""
+
+    def __init__(self, dim: int, hidden: int, out: int, depth: int = 3) -> None:
+        super().__init__()
+        widths = [dim, *[hidden] * (depth - 1), out]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(..., dim)` to `(..., out)`."""
+        for layer in self.layers[:-1]:
+            x = layer(x).relu()
+        out: Tensor = self.layers[-1](x)
+        return out
+
+
+class MaskDecoder(nn.Module):
+    """Image embedding and prompt tokens to mask logits and IoU predictions."""
+
+    def __init__(self, channels: int = 256) -> None:
+        super().__init__()
+        self.transformer = TwoWayTransformer(channels)
+        self.iou_token = nn.Embedding(1, channels)
+        self.mask_tokens = nn.Embedding(MASK_OUTPUTS, channels)
+        self.output_upscaling = nn.Sequential(
+            nn.ConvTranspose2d(channels, channels // 4, kernel_size=2, stride=2),
+            LayerNorm2d(channels // 4),
+            nn.GELU(),
+            nn.ConvTranspose2d(channels // 4, channels // 8, kernel_size=2, stride=2),
+            nn.GELU(),
+        )
+        self.output_hypernetworks_mlps = nn.ModuleList(
+            MLP(channels, channels, channels // 8) for _ in range(MASK_OUTPUTS)
+        )
+        self.iou_prediction_head = MLP(channels, 256, MASK_OUTPUTS)
+
+    def forward(
+        self, embeddings: Tensor, positions: Tensor, sparse: Tensor, dense: Tensor, empty: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Decode B prompts on one photo.
+
+        Args:
+            embeddings: `(1, C, G, G)` from the image encoder.
+            positions: `(1, C, G, G)` from `PromptEncoder.dense_positions`.
+            sparse: `(B, N, C)` prompt tokens.
+            dense: `(B, C, G, G)` mask prompt.
+            empty: `(B, N)` 1 where a slot is empty, else 0.
+
+        Returns:
+            Mask logits `(B, 4, 4G, 4G)` and IoU predictions `(B, 4)`.
+        """
+        b, _, grid, _ = dense.shape
+        outputs = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (5, C)
+        tokens = torch.cat([outputs.unsqueeze(0).expand(b, -1, -1), sparse], dim=1)
+        # A slot's bias, with zeros in front for the output tokens: (B, 1, 1, 5 + N).
+        key_bias = nn.functional.pad(empty * EMPTY_SLOT_BIAS, (len(outputs), 0))[:, None, None, :]
+        image = (embeddings + dense).flatten(2).transpose(1, 2)  # (B, HW, C)
+        image_pe = positions.flatten(2).transpose(1, 2)  # (1, HW, C)
+
+        tokens, image = self.transformer(image, image_pe, tokens, key_bias)
+        image = image.transpose(1, 2).reshape(b, -1, grid, grid)
+        features = self.output_upscaling(image)  # (B, C/8, 4G, 4G)
+        filters = torch.stack(
+            [mlp(tokens[:, 1 + index]) for index, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
+        )  # (B, 4, C/8)
+        masks = (filters @ features.flatten(2)).reshape(b, MASK_OUTPUTS, 4 * grid, 4 * grid)
+        return masks, self.iou_prediction_head(tokens[:, 0])

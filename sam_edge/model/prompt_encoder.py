@@ -1,0 +1,96 @@
+"""SAM's prompt encoder: points, boxes and masks become tokens and a dense map ("Segment Anything", appendix A).
+
+A point is its Fourier features (arXiv 2006.10739) plus a learned vector for its kind; a box is two such points. Kinds
+are chosen by a product with a one-hot matrix, so that the traced graph has neither branches nor scatters and the same
+graph serves every label of the contract.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from sam_edge_runtime.contract import EMBEDDING_STRIDE, Label
+
+from .image_encoder import NATIVE_SIDE
+from .layers import LayerNorm2d
+
+MASK_CHANNELS = 16
+# The kinds that have a vector, in the order of their labels: -1, 0, 1, 2, 3.
+KINDS = (Label.PADDING, Label.BACKGROUND, Label.FOREGROUND, Label.BOX_TOP_LEFT, Label.BOX_BOTTOM_RIGHT)
+
+
+class FourierFeatures(nn.Module):
+    """Random spatial frequencies, fixed at training time and part of the checkpoint."""
+
+    positional_encoding_gaussian_matrix: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, channels // 2))
+
+    def forward(self, xy: Tensor) -> Tensor:
+        """Map positions `(..., 2)` in 0..1 of the frame to features `(..., channels)`."""
+        phase = (2.0 * xy - 1.0) @ self.positional_encoding_gaussian_matrix * (2.0 * math.pi)
+        return torch.cat([phase.sin(), phase.cos()], dim=-1)
+
+
+class PromptEncoder(nn.Module):
+    """Prompts to sparse tokens `(B, N, C)` and a dense map `(B, C, S/16, S/16)`."""
+
+    def __init__(self, channels: int = 256) -> None:
+        super().__init__()
+        self.side = NATIVE_SIDE
+        self.pe_layer = FourierFeatures(channels)
+        self.point_embeddings = nn.ModuleList(nn.Embedding(1, channels) for _ in KINDS[1:])
+        self.not_a_point_embed = nn.Embedding(1, channels)
+        self.mask_downscaling = nn.Sequential(
+            nn.Conv2d(1, MASK_CHANNELS // 4, kernel_size=2, stride=2),
+            LayerNorm2d(MASK_CHANNELS // 4),
+            nn.GELU(),
+            nn.Conv2d(MASK_CHANNELS // 4, MASK_CHANNELS, kernel_size=2, stride=2),
+            LayerNorm2d(MASK_CHANNELS),
+            nn.GELU(),
+            nn.Conv2d(MASK_CHANNELS, channels, kernel_size=1),
+        )
+        self.no_mask_embed = nn.Embedding(1, channels)
+
+    def set_input_side(self, side: int) -> None:
+        """Take coordinates in frames of `side` pixels."""
+        self.side = side
+
+    def embed_points(self, coords: Tensor, labels: Tensor) -> Tensor:
+        """Tokens for prompt slots.
+
+        Args:
+            coords: `(B, N, 2)` x, y in pixels of the frame; pixel centres lie at +0.5, which is added here.
+            labels: `(B, N)` values of `Label`.
+
+        Returns:
+            `(B, N, C)`; zero for empty slots.
+        """
+        position = self.pe_layer((coords + 0.5) / self.side)
+        has_position = (labels >= float(Label.BACKGROUND)).to(coords.dtype)
+        kinds = torch.tensor([float(kind) for kind in KINDS], device=labels.device)
+        one_hot = (labels.unsqueeze(-1) == kinds).to(coords.dtype)  # (B, N, 5)
+        kinds_of_point = [embedding.get_parameter("weight") for embedding in self.point_embeddings]
+        vectors = torch.cat([self.not_a_point_embed.weight, *kinds_of_point])  # (5, C)
+        out: Tensor = position * has_position.unsqueeze(-1) + one_hot @ vectors
+        return out
+
+    def embed_masks(self, mask_input: Tensor, has_mask_input: Tensor) -> Tensor:
+        """Dense map `(B, C, S/16, S/16)` from mask logits `(B, 1, S/4, S/4)`, where `has_mask_input (B)` is 1."""
+        has = has_mask_input.reshape(-1, 1, 1, 1)
+        without = self.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        out: Tensor = has * self.mask_downscaling(mask_input) + (1.0 - has) * without
+        return out
+
+    def dense_positions(self) -> Tensor:
+        """Fourier features of every embedding cell's centre, `(1, C, S/16, S/16)`."""
+        grid = self.side // EMBEDDING_STRIDE
+        centres = (torch.arange(grid, device=self.no_mask_embed.weight.device) + 0.5) / grid
+        y, x = torch.meshgrid(centres, centres, indexing="ij")
+        features: Tensor = self.pe_layer(torch.stack([x, y], dim=-1))
+        return features.permute(2, 0, 1).unsqueeze(0)

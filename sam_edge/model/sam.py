@@ -1,0 +1,61 @@
+"""SAM: an image encoder, a prompt encoder and a mask decoder, and the sizes they agree on."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from sam_edge_runtime.contract import LARGEST_SIDE, SIDE_STEP, SMALLEST_SIDE, side_is_supported
+from sam_edge_runtime.errors import UsageError
+
+from .image_encoder import NATIVE_SIDE
+from .mask_decoder import MaskDecoder
+from .prompt_encoder import PromptEncoder
+
+
+class ImageEncoder(Protocol):
+    """What SAM needs of an encoder: an embedding of stride 16, and frames of another side on request."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Normalized photo `(B, 3, S, S)` to embedding `(B, C, S/16, S/16)`."""
+        ...
+
+    def set_input_side(self, side: int) -> None:
+        """Prepare for frames of `side` pixels."""
+        ...
+
+
+class Sam(nn.Module):
+    """The three parts under the official names, for frames of `side` pixels (1024 as built).
+
+    The graphs that are run and exported are `EncoderGraph` and `DecoderGraph`; this class holds the weights.
+    """
+
+    def __init__(self, image_encoder: nn.Module, channels: int = 256) -> None:
+        super().__init__()
+        self.channels = channels
+        self.side = NATIVE_SIDE
+        self.image_encoder = image_encoder
+        self.prompt_encoder = PromptEncoder(channels)
+        self.mask_decoder = MaskDecoder(channels)
+
+    def set_input_side(self, side: int) -> None:
+        """Switch to frames of `side` pixels, once, after the weights were loaded.
+
+        Raises:
+            UsageError: `side` is no multiple of 64 from 256 to 1024, or the side was changed before.
+        """
+        if not side_is_supported(side):
+            raise UsageError(
+                f"input size {side} is not possible: choose a multiple of {SIDE_STEP} "
+                f"from {SMALLEST_SIDE} to {LARGEST_SIDE}"
+            )
+        if side == self.side:
+            return
+        if self.side != NATIVE_SIDE:
+            raise UsageError(f"the input size was already changed to {self.side}: build the model again to change it")
+        encoder: ImageEncoder = self.image_encoder  # type: ignore[assignment]  # nn.Module hides its own methods
+        encoder.set_input_side(side)
+        self.prompt_encoder.set_input_side(side)
+        self.side = side

@@ -1,0 +1,195 @@
+"""TinyViT-5M as MobileSAM uses it: convolutions first, then windowed attention, at a stride of 16.
+
+TinyViT (arXiv 2207.10666) has a stride of 32; MobileSAM (arXiv 2306.14289) keeps 16 by merging the last stage without a
+stride. Parameter names and shapes are those of `mobile_sam.pt`, which also carries the unused ImageNet head.
+Nothing here depends on the input side: windows have a fixed size, and there are no absolute positions.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .image_encoder import make_neck
+from .layers import join_windows, split_windows
+
+WIDTHS = (64, 128, 160, 320)
+DEPTHS = (2, 2, 6, 2)
+HEADS = (2, 4, 5, 10)
+WINDOWS = (7, 7, 14, 7)
+MERGE_STRIDES = (2, 2, 1)  # after stages 0, 1 and 2; TinyViT itself has 2 everywhere
+EXPANSION = 4
+IMAGENET_CLASSES = 1000
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, then batch normalization."""
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        self.c = nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.bn = nn.BatchNorm2d(channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, channels_in, H, W)` to `(B, channels_out, H/stride, W/stride)`."""
+        out: Tensor = self.bn(self.c(x))
+        return out
+
+
+class PatchEmbed(nn.Module):
+    """Two strided convolutions: a quarter of the resolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.seq = nn.Sequential(ConvNorm(3, channels // 2, 3, 2), nn.GELU(), ConvNorm(channels // 2, channels, 3, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, 3, S, S)` to `(B, channels, S/4, S/4)`."""
+        out: Tensor = self.seq(x)
+        return out
+
+
+class InvertedResidual(nn.Module):
+    """MobileNetV2's block with GELU: widen, depthwise 3 x 3, narrow, add."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = EXPANSION * channels
+        self.conv1 = ConvNorm(channels, hidden, 1)
+        self.conv2 = ConvNorm(hidden, hidden, 3, groups=hidden)
+        self.conv3 = ConvNorm(hidden, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, C, H, W)` to the same shape."""
+        return F.gelu(x + self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x))))))
+
+
+class PatchMerging(nn.Module):
+    """Between stages: change the width, and halve the resolution where `stride` is 2."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(channels_in, channels_out, 1)
+        self.conv2 = ConvNorm(channels_out, channels_out, 3, stride, groups=channels_out)
+        self.conv3 = ConvNorm(channels_out, channels_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, channels_in, H, W)` to `(B, channels_out, H/stride, W/stride)`."""
+        out: Tensor = self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
+        return out
+
+
+class WindowAttention(nn.Module):
+    """Self-attention inside a window with a learned bias for each distance (|dy|, |dx|) and head."""
+
+    index: Tensor
+
+    def __init__(self, dim: int, heads: int, window: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.head_dim = dim // heads
+        self.norm = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.attention_biases = nn.Parameter(torch.zeros(heads, window * window))
+        y, x = (axis.flatten() for axis in torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij"))
+        distance = (y[:, None] - y[None, :]).abs() * window + (x[:, None] - x[None, :]).abs()
+        self.register_buffer("index", distance, persistent=False)  # (window^2, window^2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend over the positions of `(windows, window^2, dim)`."""
+        n, length, dim = x.shape
+        # Each head's query, key and value lie side by side: (windows, length, heads, 3 * head_dim).
+        qkv = self.qkv(self.norm(x)).reshape(n, length, self.heads, 3 * self.head_dim).transpose(1, 2)
+        q, k, v = qkv.chunk(3, dim=-1)
+        scores = (q * self.head_dim**-0.5) @ k.transpose(-2, -1) + self.attention_biases[:, self.index]
+        out = (scores.softmax(dim=-1) @ v).transpose(1, 2).reshape(n, length, dim)
+        projected: Tensor = self.proj(out)
+        return projected
+
+
+class Mlp(nn.Module):
+    """Normalization, then two linear layers with GELU between."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.fc1 = nn.Linear(dim, EXPANSION * dim)
+        self.fc2 = nn.Linear(EXPANSION * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(..., dim)` to `(..., dim)`."""
+        out: Tensor = self.fc2(F.gelu(self.fc1(self.norm(x))))
+        return out
+
+
+class TinyViTBlock(nn.Module):
+    """Windowed attention, a depthwise convolution across the windows, and an MLP."""
+
+    def __init__(self, dim: int, heads: int, window: int) -> None:
+        super().__init__()
+        self.window = window
+        self.attn = WindowAttention(dim, heads, window)
+        self.local_conv = ConvNorm(dim, dim, 3, groups=dim)
+        self.mlp = Mlp(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, C, H, W)` to the same shape."""
+        x = x.permute(0, 2, 3, 1)
+        _, h, w, c = x.shape
+        # Padding comes before the norm inside the attention, so padded positions are not zero keys. As trained.
+        windows, padded = split_windows(x, self.window)
+        attended = self.attn(windows.reshape(-1, self.window**2, c))
+        x = x + join_windows(attended, self.window, padded, (h, w))
+        x = self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        x = x + self.mlp(x)
+        return x.permute(0, 3, 1, 2)
+
+
+class Stage(nn.Module):
+    """Blocks of one width, then the merging into the next one (`downsample`; none after the last stage)."""
+
+    def __init__(self, blocks: list[nn.Module], downsample: nn.Module | None) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, C, H, W)` to the next stage's width and resolution."""
+        for block in self.blocks:
+            x = block(x)
+        return x if self.downsample is None else self.downsample(x)
+
+
+def _make_stage(index: int) -> Stage:
+    width = WIDTHS[index]
+    blocks: list[nn.Module] = [
+        InvertedResidual(width) if index == 0 else TinyViTBlock(width, HEADS[index], WINDOWS[index])
+        for _ in range(DEPTHS[index])
+    ]
+    last = index == len(WIDTHS) - 1
+    return Stage(blocks, None if last else PatchMerging(width, WIDTHS[index + 1], MERGE_STRIDES[index]))
+
+
+class TinyViT(nn.Module):
+    """Normalized photo `(B, 3, S, S)` to embedding `(B, out_channels, S/16, S/16)`."""
+
+    def __init__(self, out_channels: int = 256) -> None:
+        super().__init__()
+        self.patch_embed = PatchEmbed(WIDTHS[0])
+        self.layers = nn.ModuleList(_make_stage(index) for index in range(len(WIDTHS)))
+        self.norm_head = nn.LayerNorm(WIDTHS[-1])  # these two are in the checkpoint and never used
+        self.head = nn.Linear(WIDTHS[-1], IMAGENET_CLASSES)
+        self.neck = make_neck(WIDTHS[-1], out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode `x`; any side that is a multiple of 16 is taken."""
+        x = self.patch_embed(x)
+        for stage in self.layers:
+            x = stage(x)
+        out: Tensor = self.neck(x)
+        return out
+
+    def set_input_side(self, side: int) -> None:
+        """Nothing to do: no parameter depends on the input side."""

@@ -1,0 +1,34 @@
+"""The variants of SAM that can be built, each one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sam_edge_runtime.errors import UsageError
+
+from .image_encoder import ImageEncoderViT, ViTConfig
+from .sam import Sam
+from .tiny_vit import TinyViT
+
+# "Segment Anything", appendix A: equally spaced global attention blocks, windows of 14 elsewhere.
+VIT_B = ViTConfig(dim=768, depth=12, heads=12, global_blocks=(2, 5, 8, 11))
+VIT_L = ViTConfig(dim=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23))
+VIT_H = ViTConfig(dim=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31))
+
+VARIANTS: dict[str, Callable[[], Sam]] = {
+    "tiny_vit": lambda: Sam(TinyViT()),
+    "vit_b": lambda: Sam(ImageEncoderViT(VIT_B)),
+    "vit_l": lambda: Sam(ImageEncoderViT(VIT_L)),
+    "vit_h": lambda: Sam(ImageEncoderViT(VIT_H)),
+}
+
+
+def build_sam(variant: str) -> Sam:
+    """An untrained SAM in evaluation mode, for frames of 1024 pixels.
+
+    Raises:
+        UsageError: no variant of that name.
+    """
+    if variant not in VARIANTS:
+        raise UsageError(f"no model called {variant!r}: choose one of {', '.join(VARIANTS)}")
+    return VARIANTS[variant]().eval()

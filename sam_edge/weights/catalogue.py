@@ -1,0 +1,127 @@
+"""The official weights that sam-edge loads as they are, as one visible table.
+
+The hash is what makes a download trustworthy, not the server: any mirror that gives these bytes is as good. Sizes and
+hashes are those of the files published by the authors; a release that changed would get a row of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
+
+from sam_edge_runtime.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Release:
+    """One published file of weights.
+
+    Attributes:
+        variant: name of the architecture, as `--model` takes it.
+        url: where the authors serve the file; http or https.
+        file: name of the file in the cache, the one its authors gave it.
+        size: bytes.
+        sha256: 64 lowercase hexadecimal digits.
+        licence: SPDX identifier of the weights' licence.
+        parameters: trainable numbers in the file (buffers such as running statistics not counted).
+        input_side: pixels of the square frame the weights were trained for.
+        source: where the weights are described.
+        note: what a user should know in one line.
+
+    Raises:
+        UsageError: a field is malformed.
+    """
+
+    variant: str
+    url: str
+    file: str
+    size: int
+    sha256: str
+    licence: str
+    parameters: int
+    input_side: int
+    source: str
+    note: str
+
+    def __post_init__(self) -> None:
+        """Refuse what a download could not be built on."""
+        address = urlsplit(self.url)
+        if address.scheme not in ("http", "https") or not address.hostname:
+            raise UsageError(f"{self.variant}: weights are fetched over http or https, not from {self.url!r}")
+        if self.file in ("", ".", "..") or PurePosixPath(self.file).name != self.file or "\\" in self.file:
+            raise UsageError(f"{self.variant}: {self.file!r} is not a plain file name")
+        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise UsageError(f"{self.variant}: {self.sha256!r} is not a sha256 in lowercase hexadecimal digits")
+        if min(self.size, self.parameters, self.input_side) <= 0:
+            raise UsageError(f"{self.variant}: size, parameters and input_side are above zero")
+
+
+# The parameter counts are derived, none is quoted: the ViTs by adding up `parameters()` of the reference package's
+# models, TinyViT by adding up the float entries of mobile_sam.pt without the running statistics. All four leave out the
+# 256 numbers of `prompt_encoder.pe_layer.positional_encoding_gaussian_matrix`, a buffer. The prompt encoder (6,220) and
+# the mask decoder (4,058,340) are the same everywhere; the rest is the image encoder:
+#   vit_b 89,670,912, vit_l 308,278,272, vit_h 637,026,048
+#   tiny_vit 6,065,532, of which 321,640 are a classification head (norm_head, head) that no mask depends on.
+RELEASES: dict[str, Release] = {
+    "vit_b": Release(
+        variant="vit_b",
+        url="https://dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth",
+        file="sam_vit_b_01ec64.pth",
+        size=375_042_383,
+        sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+        licence="Apache-2.0",
+        parameters=93_735_472,
+        input_side=1024,
+        source="Segment Anything, https://arxiv.org/abs/2304.02643",
+        note="SAM with ViT-B: the smallest of the original three",
+    ),
+    "vit_l": Release(
+        variant="vit_l",
+        url="https://dl.fbaipublicfiles.com/segment_anything/sam_vit_l_0b3195.pth",
+        file="sam_vit_l_0b3195.pth",
+        size=1_249_524_607,
+        sha256="3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+        licence="Apache-2.0",
+        parameters=312_342_832,
+        input_side=1024,
+        source="Segment Anything, https://arxiv.org/abs/2304.02643",
+        note="SAM with ViT-L: close to ViT-H at half its size",
+    ),
+    "vit_h": Release(
+        variant="vit_h",
+        url="https://dl.fbaipublicfiles.com/segment_anything/sam_vit_h_4b8939.pth",
+        file="sam_vit_h_4b8939.pth",
+        size=2_564_550_879,
+        sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+        licence="Apache-2.0",
+        parameters=641_090_608,
+        input_side=1024,
+        source="Segment Anything, https://arxiv.org/abs/2304.02643",
+        note="SAM with ViT-H: the most accurate, above 2 GB in fp32",
+    ),
+    "tiny_vit": Release(
+        variant="tiny_vit",
+        url="https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",
+        file="mobile_sam.pt",
+        size=40_728_226,
+        sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+        licence="Apache-2.0",
+        parameters=10_130_092,
+        input_side=1024,
+        source="MobileSAM, https://arxiv.org/abs/2306.14289",
+        note="MobileSAM: a distilled TinyViT-5M encoder before SAM's own mask decoder",
+    ),
+}
+
+
+def release_of(variant: str) -> Release:
+    """The official release of `variant`.
+
+    Raises:
+        UsageError: no weights are published under that name.
+    """
+    if variant not in RELEASES:
+        raise UsageError(f"there are no official weights of {variant!r}; choose one of {', '.join(RELEASES)}")
+    return RELEASES[variant]

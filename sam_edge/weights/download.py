@@ -1,0 +1,106 @@
+"""An official release, fetched into the cache.
+
+pooch decides whether there is anything to fetch, checks the sha256 and moves the file into place; `transfer` brings the
+bytes, because pooch's own downloader starts over after a broken connection. So the final name only ever holds the right
+file, and `<file>.part` holds what has arrived so far.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pooch
+
+from sam_edge_runtime.errors import CheckpointError, OutputError
+
+from .cache import CACHE_VARIABLE, cache_folder
+from .catalogue import Release
+from .transfer import TransferError, fetch
+
+
+def download(release: Release, *, progress: bool = True) -> Path:
+    """The path of `release` in the cache, fetched if it is not there or not right.
+
+    Args:
+        release: a row of the catalogue.
+        progress: whether to draw a bar on stderr.
+
+    Raises:
+        CheckpointError: the network failed (what has arrived is kept, and the next call goes on from there), or the
+            file that came has another sha256 (it is removed).
+        OutputError: the cache cannot be written, or there is no room in it.
+    """
+    folder = cache_folder()
+    target, part = folder / release.file, folder / f"{release.file}.part"
+
+    def bring(_url: str, output: str | Path, _pooch: object) -> None:
+        fetch(release, part, progress=progress)
+        _hand_over(part, Path(output))
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _quiet_pooch():
+            pooch.retrieve(
+                release.url,
+                known_hash=f"sha256:{release.sha256}",
+                fname=release.file,
+                path=folder,
+                downloader=bring,
+            )
+        part.unlink(missing_ok=True)
+    except TransferError as error:
+        raise CheckpointError(
+            f"{release.variant} was not downloaded: {error}; {_way_out(release, target, part)}"
+        ) from error
+    except ValueError as error:  # pooch's word for a hash that differs
+        part.unlink(missing_ok=True)
+        got = re.findall(r"[0-9a-f]{64}", str(error))[-1:] or ["another"]
+        raise CheckpointError(
+            f"{release.file} from {release.url} is not the official file and was removed: "
+            f"expected sha256 {release.sha256}, got {got[0]}; try again, or fetch it elsewhere and save it as {target}"
+        ) from error
+    except OSError as error:
+        raise OutputError(_unwritable(error, folder)) from error
+    return target
+
+
+def _hand_over(part: Path, output: Path) -> None:
+    """Give pooch the file under its own temporary name, which it deletes whenever it does not finish."""
+    try:
+        # A second name for the same bytes: pressing Ctrl-C during the hash of 2.5 GB must not throw them away.
+        output.unlink(missing_ok=True)
+        output.hardlink_to(part)
+    except OSError:
+        part.replace(output)  # a file system without links
+
+
+@contextmanager
+def _quiet_pooch() -> Iterator[None]:
+    """Silence pooch's own account of what it does, and give its logger back as it was."""
+    logger = pooch.get_logger()
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _way_out(release: Release, target: Path, part: Path) -> str:
+    arrived = part.stat().st_size if part.exists() else 0
+    again = f"run it again to go on after {arrived:,} bytes" if arrived else "try again"
+    return f"{again}, or fetch {release.url} by hand and save it as {target} (sha256 {release.sha256})"
+
+
+def _unwritable(error: OSError, folder: Path) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"the disk of {folder} is full: make room and run it again (what has arrived is kept), "
+            f"or name a folder on another disk in {CACHE_VARIABLE}"
+        )
+    return f"cannot write to {folder} ({error.strerror or error}): name another folder in {CACHE_VARIABLE}"

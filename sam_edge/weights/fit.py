@@ -1,0 +1,82 @@
+"""Whether a state dict is the model's: the same names, the same shapes, finite numbers.
+
+torch's strict loading says so too, but in hundreds of lines, and after it has copied the tensors that do fit. Here all
+is checked before anything is copied, and where the names and shapes are those of another official variant, that one is
+named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from sam_edge_runtime.errors import CheckpointError
+
+from .wording import in_one_line
+
+SHOWN = 3  # names listed of each kind
+
+# What tells the official variants apart: the width of the position table, or TinyViT's first convolution.
+POSITION_TABLE = "image_encoder.pos_embed"  # (1, H, W, C)
+VARIANT_OF_WIDTH = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
+TINY_VIT_STEM = "image_encoder.patch_embed.seq.0.c.weight"
+
+
+def guess_variant(state: Mapping[str, torch.Tensor]) -> str | None:
+    """The official variant whose names and widths `state` has, or None."""
+    if TINY_VIT_STEM in state:
+        return "tiny_vit"
+    if POSITION_TABLE in state and state[POSITION_TABLE].ndim == 4:
+        return VARIANT_OF_WIDTH.get(state[POSITION_TABLE].shape[-1])
+    return None
+
+
+def check_fit(state: Mapping[str, torch.Tensor], model: torch.nn.Module, label: str) -> None:
+    """Return if `state` can be loaded into `model` strictly; neither is changed.
+
+    Args:
+        state: name -> tensor.
+        model: the model that is to take it.
+        label: what the error calls the checkpoint.
+
+    Raises:
+        CheckpointError: names are missing or left over, shapes differ, a tensor is of a kind that cannot be copied, or
+            a number is NaN or infinite in the model's own precision.
+    """
+    wanted: dict[str, torch.Tensor] = model.state_dict()
+    missing = [name for name in wanted if name not in state]
+    unexpected = [name for name in state if name not in wanted]
+    differing = [
+        f"{name} is {tuple(state[name].shape)} where the model has {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    if missing or unexpected or differing:
+        faults = [_first("missing", missing), _first("unexpected", unexpected), _first("shapes:", differing)]
+        found, expected = guess_variant(state), guess_variant(wanted)
+        hint = (
+            f"; these are the names and widths of {found}: use --model {found}" if found and found != expected else ""
+        )
+        raise CheckpointError(f"{label} is not for this model: {'; '.join(filter(None, faults))}{hint}")
+    for name, tensor in wanted.items():
+        _check_numbers(name, state[name], tensor.dtype, label)
+
+
+def _first(kind: str, items: Sequence[str]) -> str:
+    if not items:
+        return ""
+    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return f"{kind} {', '.join(map(in_one_line, items[:SHOWN]))}{more}"
+
+
+def _check_numbers(name: str, tensor: torch.Tensor, dtype: torch.dtype, label: str) -> None:
+    dense = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    if not dense or tensor.is_floating_point() != dtype.is_floating_point or tensor.is_complex():
+        raise CheckpointError(
+            f"{label}: {name} is a {tensor.dtype} {tensor.layout} tensor on {tensor.device.type}, "
+            f"which cannot become the model's {dtype}: save the plain weights"
+        )
+    # In the model's precision: 1e300 is finite in a float64 file and infinite once loaded.
+    if dtype.is_floating_point and not bool(torch.isfinite(tensor.to(dtype)).all()):
+        raise CheckpointError(f"{label}: {name} holds NaN or infinite numbers: the training or the copy went wrong")

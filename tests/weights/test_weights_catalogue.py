@@ -1,0 +1,44 @@
+"""The table of official weights: complete, and readable without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from sam_edge.weights.catalogue import RELEASES, release_of
+from sam_edge_runtime.errors import UsageError
+
+
+def test_rows_are_complete():
+    assert list(RELEASES) == ["vit_b", "vit_l", "vit_h", "tiny_vit"]
+    for variant, release in RELEASES.items():
+        assert release.variant == variant
+        assert release_of(variant) is release
+        assert release.url.startswith("https://")
+        assert release.url.endswith("/" + release.file)
+        assert (release.licence, release.input_side) == ("Apache-2.0", 1024)
+        # fp32 and little else: the file is four bytes a number plus names
+        assert 4 * release.parameters < release.size < 4.03 * release.parameters
+    assert len({release.sha256 for release in RELEASES.values()}) == len(RELEASES)
+
+
+def test_unknown_variant_names_the_choices():
+    with pytest.raises(UsageError, match=r"'vit_g'.*vit_b, vit_l, vit_h, tiny_vit"):
+        release_of("vit_g")
+
+
+def test_listing_brings_no_torch():
+    script = (
+        "import sys, sam_edge.weights, sam_edge.weights.catalogue, sam_edge.weights.cache, sam_edge.weights.source;"
+        "print([name for name in ('torch', 'requests', 'pooch') if name in sys.modules])"
+    )
+    paths = [path for path in sys.path if path]
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path[:0] = {paths!r}; {script}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
