@@ -1,0 +1,61 @@
+"""Exporters: a traced graph and its contract to one artifact, a file per target.
+
+Each module has `export(graph, contract, path)` and the artifact's file `SUFFIX`. They know nothing of SAM, of weights
+or of bundles; that is the pipeline's business in `sam_edge`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sam_edge_runtime.errors import ExportError, UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sam_edge_runtime.contract import GraphContract
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """How one target's artifacts are made.
+
+    Attributes:
+        suffix: the artifact's file suffix.
+        packages: what its conversion depends on, for the manifest's list of versions.
+        export: writes a graph to a path.
+    """
+
+    suffix: str
+    packages: tuple[str, ...]
+    export: Callable[[nn.Module, GraphContract, Path], None]
+
+
+def _onnx() -> Exporter:
+    from . import onnx  # noqa: PLC0415  # brings torch and the converter
+
+    return Exporter(onnx.SUFFIX, ("torch", "onnx", "onnxscript", "onnxruntime"), onnx.export)
+
+
+EXPORTERS: dict[str, Callable[[], Exporter]] = {"onnx": _onnx}
+
+
+def exporter_for(target: str) -> Exporter:
+    """The exporter of `target`.
+
+    Raises:
+        UsageError: no such target.
+        ExportError: a package that it needs is not installed.
+    """
+    if target not in EXPORTERS:
+        raise UsageError(f"no target called {target!r}: choose one of {', '.join(EXPORTERS)}")
+    try:
+        return EXPORTERS[target]()
+    except ImportError as error:
+        raise ExportError(f"target {target} needs {error.name}: pip install 'sam-edge[export]'") from error
+
+
+__all__ = ["EXPORTERS", "Exporter", "exporter_for"]

@@ -1,0 +1,80 @@
+"""The `sam-edge` command: its verbs, and the one place where an error becomes one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+import sam_edge
+from sam_edge_runtime.errors import SamEdgeError
+
+from . import demo, download, export, info, models, predict, verify
+from .console import ERRORS
+
+BAD_INPUT = 2
+
+app = typer.Typer(
+    name="sam-edge",
+    help="Segment Anything on phones, browsers and boards: export, run, and prove that the masks are still right.",
+    epilog="Start with:  sam-edge export --model tiny_vit --checkpoint random:0 --out bundle",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sam-edge {sam_edge.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+    ),
+) -> None:
+    """Root of the command line."""
+
+
+VERBS = {
+    "models": models,
+    "download": download,
+    "export": export,
+    "verify": verify,
+    "predict": predict,
+    "info": info,
+    "demo": demo,
+}
+for name, verb in VERBS.items():
+    app.command(name, epilog=verb.EXAMPLES)(verb.command)
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line with `arguments` and return its exit code."""
+    try:
+        app(arguments)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    except SamEdgeError as error:
+        return _refuse(str(error))
+    except MemoryError:
+        return _refuse("not enough memory: choose a smaller model or --input-size")
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        return _refuse(f"{error.strerror or error}{where}")
+    return 0
+
+
+def _refuse(line: str) -> int:
+    ERRORS.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+    return BAD_INPUT

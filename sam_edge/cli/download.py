@@ -1,0 +1,29 @@
+"""`sam-edge download`: official weights into the cache."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sam_edge.weights.catalogue import release_of
+from sam_edge_runtime.errors import UsageError
+
+from .console import OUTPUT
+
+EXAMPLES = "Example:  sam-edge download vit_b"
+
+
+def command(
+    variant: Annotated[str, typer.Argument(help="vit_b, vit_l, vit_h or tiny_vit.", show_default=False)],
+) -> None:
+    """Fetch a variant's official weights into the cache and check their SHA-256.
+
+    An interrupted download goes on where it ended.
+    """
+    release = release_of(variant)
+    try:
+        from sam_edge.weights.download import download  # noqa: PLC0415  # brings pooch and requests
+    except ImportError as error:
+        raise UsageError(f"downloads need {error.name}: pip install 'sam-edge[export]'") from error
+    OUTPUT.print(str(download(release)), soft_wrap=True, highlight=False)

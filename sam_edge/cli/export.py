@@ -1,0 +1,75 @@
+"""`sam-edge export`: weights in, a verified bundle out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sam_edge_runtime.errors import UsageError
+
+from .console import ERRORS, OUTPUT, stages
+
+EXAMPLES = (
+    "Examples:  sam-edge export --model vit_b --out sam-b      "
+    "sam-edge export --model tiny_vit --checkpoint random:0 --points 8 --prompts 1 --out phone"
+)
+
+
+def command(
+    model: Annotated[str, typer.Option("--model", "-m", help="Variant; see `sam-edge models`.")] = "tiny_vit",
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="File of weights (.pth, .pt, .safetensors), or random:SEED. Default: the downloaded official weights."
+        ),
+    ] = None,
+    target: Annotated[str, typer.Option("--target", "-t", help="Artifact to make: onnx.")] = "onnx",
+    precision: Annotated[str, typer.Option(help="Numeric precision: fp32.")] = "fp32",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the bundle. Default: MODEL-TARGET-PRECISION.")
+    ] = None,
+    input_size: Annotated[int, typer.Option(help="Side of the frame in pixels: a multiple of 64, 256 to 1024.")] = 1024,
+    points: Annotated[
+        int | None,
+        typer.Option(
+            help="Fix the number of prompt slots: a click takes one, a box two, clicks without a box one more. "
+            "Default: any number."
+        ),
+    ] = None,
+    prompts: Annotated[
+        int | None, typer.Option(help="Fix the number of prompts answered in one call. Default: any number.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
+) -> None:
+    """Export image encoder and mask decoder as a bundle, and verify it against fp32 torch.
+
+    The bundle appears whole or not at all. Exit code 1 if it misses an accuracy bound.
+    """
+    try:
+        from sam_edge.export import ExportJob, export_bundle  # noqa: PLC0415  # brings torch and the converters
+    except ImportError as error:
+        raise UsageError(f"export needs {error.name}: pip install 'sam-edge[export]'") from error
+    from .tables import agreement_table  # noqa: PLC0415
+
+    job = ExportJob(
+        variant=model,
+        out=out if out is not None else Path(f"{model}-{target}-{precision}"),
+        checkpoint=checkpoint,
+        target=target,
+        precision=precision,
+        input_side=input_size,
+        prompts=prompts,
+        points=points,
+        overwrite=overwrite,
+    )
+    with stages() as announce:
+        result = export_bundle(job, announce)
+    manifest = result.bundle.manifest
+    OUTPUT.print(agreement_table(manifest, "golden.npz, answered by fp32 torch", result.agreement))
+    OUTPUT.print(f"{result.bundle.root}  {result.bundle.size / 1e6:.1f} MB", soft_wrap=True, highlight=False)
+    if result.missed:
+        for line in result.missed:
+            ERRORS.print(f"bound missed: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1)

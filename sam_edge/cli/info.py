@@ -1,0 +1,51 @@
+"""`sam-edge info`: what a bundle is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.contract import GraphContract
+from sam_edge_runtime.manifest import RANDOM_WEIGHTS_NOTE
+
+from .console import OUTPUT
+
+EXAMPLES = "Example:  sam-edge info bundle"
+
+
+def command(bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.", show_default=False)]) -> None:
+    """Check a bundle's files and print what it is: model, precision, capacity, tensors, files, tools."""
+    opened = Bundle.open(bundle)
+    manifest = opened.manifest
+    facts = Table(show_header=False, box=None, pad_edge=False)
+    checkpoint = manifest.checkpoint
+    weights = RANDOM_WEIGHTS_NOTE if checkpoint.random else f"{checkpoint.source}, sha256 {checkpoint.sha256}"
+    for name, value in (
+        ("model", f"{manifest.variant}, {manifest.parameters / 1e6:.1f} M parameters, licence {manifest.licence}"),
+        ("weights", f"{checkpoint.source}: {weights}" if checkpoint.random else weights),
+        ("target", f"{manifest.target} {manifest.precision}"),
+        ("input", f"{manifest.input_side} x {manifest.input_side}"),
+        ("prompts a call", "any number" if manifest.prompts is None else str(manifest.prompts)),
+        ("slots a prompt", "any number" if manifest.points is None else str(manifest.points)),
+        ("files", ", ".join(f"{name} {record.bytes / 1e6:.1f} MB" for name, record in manifest.files.items())),
+        ("made with", ", ".join(f"{name} {version}" for name, version in manifest.tools.items())),
+    ):
+        facts.add_row(f"[bold]{name}[/bold]", value)
+    OUTPUT.print(facts, highlight=False)
+    for title, contract in (("encoder", manifest.encoder_contract), ("decoder", manifest.decoder_contract)):
+        OUTPUT.print(_tensors(title, contract))
+
+
+def _tensors(title: str, contract: GraphContract) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in ("", "tensor", "shape", "meaning"):
+        table.add_column(column)
+    for role, specs in (("in", contract.inputs), ("out", contract.outputs)):
+        for spec in specs:
+            shape = " x ".join(str(size) for size in spec.shape)
+            table.add_row(role, spec.name, shape, spec.meaning)
+    return table

@@ -1,0 +1,37 @@
+"""`sam-edge models`: what can be built, and whose weights are at hand."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from sam_edge.weights.cache import cached
+from sam_edge.weights.catalogue import RELEASES
+
+from .console import OUTPUT
+
+EXAMPLES = "Fetch one of them with:  sam-edge download tiny_vit"
+
+
+def command() -> None:
+    """List the model variants: parameters, input size, licence, and where their weights come from."""
+    table = Table(box=None, pad_edge=False)
+    for name, justify in (("variant", "left"), ("parameters", "right"), ("input", "right"), ("licence", "left")):
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]  # a literal, through a loop
+    table.add_column("file", justify="right", no_wrap=True)
+    table.add_column("in the cache", overflow="fold")
+    for name, release in RELEASES.items():
+        path = cached(release)
+        table.add_row(
+            f"[bold]{name}[/bold]",
+            f"{release.parameters / 1e6:.1f} M",
+            str(release.input_side),
+            release.licence,
+            f"{release.size / 1e6:.0f} MB",
+            "no" if path is None else str(path),
+        )
+    OUTPUT.print(table)
+    OUTPUT.print()
+    for name, release in RELEASES.items():
+        OUTPUT.print(f"[bold]{name}[/bold]  {release.note}", highlight=False)
+        OUTPUT.print(f"  {release.url}", soft_wrap=True, highlight=False)
+        OUTPUT.print(f"  sha256 {release.sha256}", soft_wrap=True, highlight=False)

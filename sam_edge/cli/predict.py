@@ -1,0 +1,73 @@
+"""`sam-edge predict`: prompts on a photo, masks out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import OUTPUT
+
+EXAMPLES = (
+    "Examples:  sam-edge predict bundle cat.jpg --point 320,240      "
+    "sam-edge predict bundle cat.jpg --box 40,30,400,380 --point 200,60,0 --json"
+)
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.", show_default=False)],
+    photo: Annotated[Path, typer.Argument(help="Photo: JPEG, PNG, WebP, TIFF, BMP.", show_default=False)],
+    point: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--point", "-p", metavar="X,Y[,LABEL]", help="Click in pixels; label 1 inside (default), 0 outside."
+        ),
+    ] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option("--box", "-b", metavar="X0,Y0,X1,Y1", help="Box in pixels. Several boxes: one mask for each."),
+    ] = None,
+    mask_input: Annotated[
+        Path | None,
+        typer.Option(help="Low-resolution logits of an earlier run (.npy, see --save-logits) as mask prompt."),
+    ] = None,
+    multimask: Annotated[
+        bool, typer.Option("--multimask", help="Three masks for each prompt, whole, part and subpart, instead of one.")
+    ] = False,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")] = Path("out"),
+    json_file: Annotated[bool, typer.Option("--json", help="Also write scores, boxes and COCO RLE as JSON.")] = False,
+    save_logits: Annotated[
+        bool, typer.Option("--save-logits", help="Also write the low-resolution logits (.npy) for --mask-input.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(help="Threads. Default: the engine's choice.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Execution provider, such as cuda. Default: the CPU.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pictures of an earlier run.")] = False,
+) -> None:
+    """Answer points, boxes and mask prompts on a photo; write each mask (PNG) and an overlay picture."""
+    from sam_edge.predict import PredictJob, predict  # noqa: PLC0415  # brings the engine
+    from sam_edge.prompt_text import parse_box, parse_point  # noqa: PLC0415
+
+    job = PredictJob(
+        bundle=bundle,
+        photo=photo,
+        points=tuple(parse_point(text) for text in point or ()),
+        boxes=tuple(parse_box(text) for text in box or ()),
+        mask_input=mask_input,
+        multimask=multimask,
+        out=out,
+        json_file=json_file,
+        save_logits=save_logits,
+        threads=threads,
+        provider=provider,
+        overwrite=overwrite,
+    )
+    result = predict(job)
+    for mask in result.masks:
+        OUTPUT.print(
+            f"{mask.file}  predicted IoU {mask.score:.3f}, {mask.area} pixels", soft_wrap=True, highlight=False
+        )
+    for path in result.others:
+        OUTPUT.print(str(path), soft_wrap=True, highlight=False)
+    if result.note is not None:
+        OUTPUT.print(result.note, style="yellow", markup=False, soft_wrap=True)

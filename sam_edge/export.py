@@ -1,0 +1,174 @@
+"""The pipeline: variant and weights in, a verified bundle out.
+
+load -> trace and convert both graphs -> record what fp32 torch answers -> ask the artifact the same -> manifest. All
+of it happens in a folder beside the destination that is renamed at the end, so a bundle is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from sam_edge_exporters import Exporter, exporter_for
+from sam_edge_quant import Recipe, recipe_named
+from sam_edge_runtime import golden
+from sam_edge_runtime.agreement import Agreement, Bounds, bounds_for
+from sam_edge_runtime.backends import load_backend
+from sam_edge_runtime.bundle import GOLDEN_FILE, REPORT_FILE, Bundle, is_bundle, record_files
+from sam_edge_runtime.errors import UsageError
+from sam_edge_runtime.files import check_destination, require_room, staged_folder
+from sam_edge_runtime.manifest import FILE_NAME, RANDOM_WEIGHTS_NOTE, Checkpoint, Manifest
+
+from .load import LoadedSam, find_source, load_sam
+from .model import DecoderGraph, EncoderGraph
+from .torch_backend import TorchBackend
+
+SMALLEST_POINTS = 2  # a click and the padding that SAM adds to it
+_BYTES_PER_WEIGHT = 4
+_ROOM_BESIDE_WEIGHTS = 64 << 20
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """What to export, and where to.
+
+    Attributes:
+        variant: model variant.
+        out: folder of the bundle.
+        checkpoint: a file, `random:SEED`, or None for the downloaded official weights.
+        target: artifact kind.
+        precision: recipe name.
+        input_side: frame side in pixels.
+        prompts: fixed number of prompts a call, or None for any.
+        points: fixed number of slots a prompt, or None for any.
+        overwrite: replace an existing bundle.
+
+    Raises:
+        UsageError: a capacity that no prompt fits into.
+    """
+
+    variant: str
+    out: Path
+    checkpoint: str | None = None
+    target: str = "onnx"
+    precision: str = "fp32"
+    input_side: int = 1024
+    prompts: int | None = None
+    points: int | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.prompts is not None and self.prompts < 1:
+            raise UsageError(f"--prompts {self.prompts} leaves nothing to answer: at least 1, or leave it out")
+        if self.points is not None and self.points < SMALLEST_POINTS:
+            raise UsageError(
+                f"--points {self.points} is too few: a click takes two slots (itself and SAM's padding), a box two"
+            )
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """The bundle, and how it did in its own acceptance test."""
+
+    bundle: Bundle
+    agreement: Agreement
+    missed: tuple[str, ...]
+
+
+def export_bundle(job: ExportJob, progress: Progress = lambda stage: None) -> ExportResult:
+    """Make the bundle that `job` describes.
+
+    Args:
+        job: what and where.
+        progress: told the name of each stage as it begins.
+
+    Raises:
+        UsageError: an argument that cannot be meant.
+        CheckpointError: the weights cannot be used.
+        ExportError: a graph could not be converted, or the result was rejected.
+        OutputError: the bundle cannot be written. Whatever was there before still is.
+    """
+    recipe = recipe_named(job.precision)
+    bounds = bounds_for(job.target, job.precision)
+    source = find_source(job.variant, job.checkpoint)
+    check_destination(job.out, overwrite=job.overwrite, replaceable=is_bundle)
+    exporter = exporter_for(job.target)
+
+    progress(f"loading {job.variant}, {source.label}")
+    loaded = load_sam(job.variant, source, job.input_side)
+    require_room(job.out, loaded.parameters * _BYTES_PER_WEIGHT + _ROOM_BESIDE_WEIGHTS)
+    manifest = _manifest(job, loaded, recipe, exporter)
+    with staged_folder(job.out, overwrite=job.overwrite, replaceable=is_bundle) as folder:
+        progress("recording what fp32 torch answers")
+        answers = golden.record(TorchBackend(loaded.sam), manifest)
+        answers.save(folder / GOLDEN_FILE)
+        progress("converting the mask decoder")
+        exporter.export(DecoderGraph(loaded.sam).eval(), manifest.decoder_contract, folder / manifest.decoder)
+        progress("converting the image encoder")
+        exporter.export(EncoderGraph(loaded.sam).eval(), manifest.encoder_contract, folder / manifest.encoder)
+        del loaded  # the artifact is loaded next; a large model need not be held twice
+
+        progress("verifying the bundle against fp32 torch")
+        manifest = replace(manifest, files=record_files(folder))
+        agreement = golden.check(answers, load_backend(Bundle(folder, manifest)), manifest)
+        missed = agreement.missed(bounds)
+        report = _report(manifest, bounds, agreement, missed)
+        (folder / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        manifest = replace(manifest, files=record_files(folder))
+        (folder / FILE_NAME).write_text(manifest.to_json(), encoding="utf-8")
+        progress("moving the bundle into place")
+    return ExportResult(Bundle.open(job.out, check_hashes=False), agreement, missed)
+
+
+def _manifest(job: ExportJob, loaded: LoadedSam, recipe: Recipe, exporter: Exporter) -> Manifest:
+    checkpoint = loaded.checkpoint
+    return Manifest(
+        variant=job.variant,
+        parameters=loaded.parameters,
+        licence=loaded.licence,
+        checkpoint=Checkpoint(checkpoint.label, checkpoint.sha256, checkpoint.is_random),
+        target=job.target,
+        precision=recipe.name,
+        recipe=recipe.to_json(),
+        input_side=job.input_side,
+        embedding_channels=loaded.sam.channels,
+        prompts=job.prompts,
+        points=job.points,
+        encoder=f"encoder{exporter.suffix}",
+        decoder=f"decoder{exporter.suffix}",
+        files={},
+        tools=tool_versions(exporter.packages),
+    )
+
+
+def tool_versions(packages: tuple[str, ...]) -> dict[str, str]:
+    """Versions of Python, sam-edge, numpy and `packages`, as installed."""
+    found = {"python": platform.python_version()}
+    for package in ("sam-edge", "numpy", *packages):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed as a package"
+    return found
+
+
+def _report(manifest: Manifest, bounds: Bounds, agreement: Agreement, missed: tuple[str, ...]) -> dict[str, Any]:
+    """What `report.json` in the bundle says: the golden test on the machine that made it."""
+    report: dict[str, Any] = {
+        "reference": "fp32 torch, through golden.npz",
+        "weights": RANDOM_WEIGHTS_NOTE if manifest.checkpoint.random else manifest.checkpoint.source,
+        "bounds": asdict(bounds),
+        "figures": agreement.summary(),
+        "passed": not missed,
+        "missed": list(missed),
+        "machine": {"system": platform.system(), "processor": platform.machine()},
+        "tools": manifest.tools,
+    }
+    return report

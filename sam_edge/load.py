@@ -1,0 +1,72 @@
+"""A model with weights, ready for a frame size: the one door through which commands get one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sam_edge_runtime.contract import LARGEST_SIDE, SIDE_STEP, SMALLEST_SIDE, side_is_supported
+from sam_edge_runtime.errors import CheckpointError, UsageError
+
+from .model import VARIANTS, Sam, build_sam
+from .weights.cache import cached
+from .weights.catalogue import RELEASES
+from .weights.checkpoint import CheckpointRecord, load_into
+from .weights.source import CheckpointSource, parse_source
+
+LICENCE_OF_OWN_WEIGHTS = "unknown"
+
+
+@dataclass(frozen=True)
+class LoadedSam:
+    """A model and where its weights came from."""
+
+    variant: str
+    sam: Sam
+    checkpoint: CheckpointRecord
+    licence: str
+
+    @property
+    def parameters(self) -> int:
+        """Trained numbers in the model."""
+        return sum(parameter.numel() for parameter in self.sam.parameters())
+
+
+def find_source(variant: str, checkpoint: str | None) -> CheckpointSource:
+    """What `--checkpoint` names, or without it the downloaded official weights.
+
+    Raises:
+        UsageError: no such variant, or a malformed seed.
+        CheckpointError: nothing was named and nothing is downloaded.
+    """
+    if variant not in VARIANTS:
+        raise UsageError(f"no model called {variant!r}: choose one of {', '.join(VARIANTS)}")
+    if checkpoint is not None:
+        return parse_source(checkpoint)
+    path = cached(RELEASES[variant])
+    if path is None:
+        raise CheckpointError(
+            f"no weights for {variant} yet: run `sam-edge download {variant}`, or name a file with --checkpoint, "
+            "or use --checkpoint random:0 where only structure and speed matter"
+        )
+    return parse_source(path)
+
+
+def load_sam(variant: str, source: CheckpointSource, input_side: int) -> LoadedSam:
+    """Build `variant`, load its weights strictly, and set the frame side.
+
+    Raises:
+        UsageError: no such variant, or a side that is not possible.
+        CheckpointError: the weights cannot be used.
+    """
+    if not side_is_supported(input_side):
+        raise UsageError(
+            f"input size {input_side} is not possible: choose a multiple of {SIDE_STEP} "
+            f"from {SMALLEST_SIDE} to {LARGEST_SIDE}"
+        )
+    sam = build_sam(variant)
+    record = load_into(sam, source)
+    sam.requires_grad_(requires_grad=False)
+    sam.set_input_side(input_side)
+    official = any(record.sha256 == release.sha256 for release in RELEASES.values())
+    licence = RELEASES[variant].licence if official or record.is_random else LICENCE_OF_OWN_WEIGHTS
+    return LoadedSam(variant, sam, record, licence)

@@ -1,0 +1,150 @@
+"""One photo through two engines: every prompt's masks compared at the photo's size, and a few kept as pictures."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_edge_runtime.agreement import PhotoAgreement, PromptAgreement, compare_prompt
+from sam_edge_runtime.backends import Backend
+from sam_edge_runtime.contract import MASK_STRIDE, MASK_THRESHOLD
+from sam_edge_runtime.decoding import decode_prompts
+from sam_edge_runtime.frame import Frame
+from sam_edge_runtime.manifest import Manifest
+from sam_edge_runtime.masks import upscale_binary
+from sam_edge_runtime.metrics import cosine, snr_db
+
+from .prompts import PromptGroup, prompt_groups, refinement
+
+Float32 = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Illustration:
+    """A prompt worth looking at: the least alike of its kind on a photo.
+
+    Attributes:
+        prompt: what was asked, in words.
+        iou: IoU of the two masks.
+        masks: the reference's and the bundle's, `(H, W)` each.
+        points, labels, box: the prompt in pixels of the photo; None where it has none.
+    """
+
+    prompt: str
+    iou: float
+    masks: tuple[Mask, Mask]
+    points: npt.NDArray[np.float64] | None
+    labels: npt.NDArray[np.float64] | None
+    box: npt.NDArray[np.float64] | None
+
+
+@dataclass(frozen=True)
+class PhotoComparison:
+    """What came of one photo.
+
+    Attributes:
+        agreement: the figures.
+        skipped: prompts that the bundle's decoder has too few slots for.
+        seconds: wall time of the reference and of the bundle for this photo; one run, no benchmark.
+        illustrations: one for each kind of prompt.
+    """
+
+    agreement: PhotoAgreement
+    skipped: int
+    seconds: tuple[float, float]
+    illustrations: tuple[Illustration, ...]
+
+
+class _Timed:
+    """An engine, the photo it encoded, and how long it has computed."""
+
+    def __init__(self, backend: Backend, manifest: Manifest, image: Float32) -> None:
+        self._backend, self._manifest = backend, manifest
+        start = time.perf_counter()
+        self.embeddings = backend.encode(image)
+        self.seconds = time.perf_counter() - start
+
+    def answer(self, group: PromptGroup) -> tuple[Float32, Float32]:
+        start = time.perf_counter()
+        answer = decode_prompts(self._backend, self._manifest, self.embeddings, group.prompts)
+        self.seconds += time.perf_counter() - start
+        return answer
+
+
+def compare_photo(
+    name: str, photo: npt.NDArray[np.uint8], reference: Backend, bundle: Backend, manifest: Manifest
+) -> PhotoComparison:
+    """Ask both engines every prompt.
+
+    Args:
+        name: the photo's name in reports.
+        photo: `(H, W, 3)` uint8 RGB.
+        reference: fp32 torch.
+        bundle: the bundle's engine.
+        manifest: the bundle's.
+    """
+    frame = Frame(manifest.input_side, (photo.shape[0], photo.shape[1]))
+    image = frame.image(photo)
+    engines = (_Timed(reference, manifest, image), _Timed(bundle, manifest, image))
+    agreements: list[PromptAgreement] = []
+    worst: dict[str, Illustration] = {}
+    groups, skipped = _groups_that_fit(frame, manifest, engines[0])
+    for group in groups:
+        expected, found = (engine.answer(group) for engine in engines)
+        for index in range(len(group.names)):
+            agreement, illustration = _compare_one(group, index, frame, expected, found)
+            agreements.append(agreement)
+            if group.kind not in worst or illustration.iou < worst[group.kind].iou:
+                worst[group.kind] = illustration
+    a, b = engines[0].embeddings, engines[1].embeddings
+    return PhotoComparison(
+        PhotoAgreement(name, snr_db(a, b), cosine(a, b), tuple(agreements)),
+        skipped,
+        (engines[0].seconds, engines[1].seconds),
+        tuple(worst.values()),
+    )
+
+
+def _groups_that_fit(frame: Frame, manifest: Manifest, reference: _Timed) -> tuple[list[PromptGroup], int]:
+    """The photo's prompts, and how many were left out because the decoder has fewer slots than they need."""
+    groups = prompt_groups(frame)
+    low_res, iou = reference.answer(groups[1])  # boxes fit into any decoder
+    groups.append(refinement(frame, low_res[0, int(iou[0].argmax())]))
+    slots = manifest.points
+    fitting = [group for group in groups if slots is None or group.prompts.coords.shape[1] <= slots]
+    count = sum(len(group.names) for group in groups) - sum(len(group.names) for group in fitting)
+    return fitting, count
+
+
+def _compare_one(
+    group: PromptGroup,
+    index: int,
+    frame: Frame,
+    expected: tuple[Float32, Float32],
+    found: tuple[Float32, Float32],
+) -> tuple[PromptAgreement, Illustration]:
+    low_res = (expected[0][index], found[0][index])  # (4, S/4, S/4) each
+    iou = (expected[1][index], found[1][index])
+    masks = (upscale_binary(low_res[0], frame), upscale_binary(low_res[1], frame))  # (4, H, W) each
+    inside = (_inside(low_res[0], frame), _inside(low_res[1], frame))
+    agreement = compare_prompt(group.names[index], masks, inside, iou)
+    shown = int(np.argmin(agreement.mask_iou))
+    illustration = Illustration(
+        group.names[index],
+        agreement.mask_iou[shown],
+        (masks[0][shown].copy(), masks[1][shown].copy()),
+        None if group.points is None else group.points[index],
+        None if group.labels is None else group.labels[index],
+        None if group.boxes is None else group.boxes[index],
+    )
+    return agreement, illustration
+
+
+def _inside(low_res: Float32, frame: Frame) -> Mask:
+    """Low-resolution masks without the frame's padding."""
+    h, w = (-(-size // MASK_STRIDE) for size in frame.resized_size)
+    return low_res[:, :h, :w] > MASK_THRESHOLD

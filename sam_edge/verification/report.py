@@ -1,0 +1,130 @@
+"""`report.html`: the figures of a verification, and pictures in which a person can see whether they are true.
+
+One file without scripts or links to elsewhere, so that it can be mailed. For every kind of prompt the least alike
+pair of a photo is shown: what fp32 torch answered, what the bundle answered, and where they differ.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_edge_runtime.photo import draw_overlay
+
+from .compare import Illustration, PhotoComparison
+
+SHOWN_PHOTOS = 12  # pictures of more photos would make a file that browsers open slowly
+PANEL_WIDTH = 420
+ONLY_REFERENCE, ONLY_BUNDLE = (214, 39, 40), (31, 119, 180)  # red, blue
+TEMPLATE = "report.html.j2"
+
+Photo = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of the report: its caption and its JPEG as base64."""
+
+    caption: str
+    jpeg: str
+
+
+@dataclass(frozen=True)
+class PromptPictures:
+    """A prompt's three panels."""
+
+    prompt: str
+    iou: float
+    differing_pixels: int
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True)
+class PhotoPictures:
+    """A photo's pictures, one row for each kind of prompt."""
+
+    photo: str
+    size: tuple[int, int]
+    rows: tuple[PromptPictures, ...]
+
+
+def draw_photo(photo: Photo, comparison: PhotoComparison) -> PhotoPictures:
+    """Draw the illustrations of a comparison.
+
+    Args:
+        photo: `(H, W, 3)` uint8.
+        comparison: what came of the photo, with its full-size masks.
+    """
+    rows = tuple(_draw_prompt(photo, illustration) for illustration in comparison.illustrations)
+    return PhotoPictures(comparison.agreement.photo, (photo.shape[0], photo.shape[1]), rows)
+
+
+def _draw_prompt(photo: Photo, illustration: Illustration) -> PromptPictures:
+    points, labels, box = illustration.points, illustration.labels, illustration.box
+    reference, found = (
+        draw_overlay(photo, mask[None], points, labels, None if box is None else box[None])
+        for mask in illustration.masks
+    )
+    differing = illustration.masks[0] ^ illustration.masks[1]
+    panels = (
+        Panel("fp32 torch", _jpeg(reference)),
+        Panel("this bundle", _jpeg(found)),
+        Panel(f"difference: {np.count_nonzero(differing)} pixels", _jpeg(_difference(photo, illustration))),
+    )
+    return PromptPictures(illustration.prompt, illustration.iou, int(np.count_nonzero(differing)), panels)
+
+
+def _difference(photo: Photo, illustration: Illustration) -> Photo:
+    """The photo faded, red where only the reference has the mask and blue where only the bundle has it.
+
+    Single pixels are widened to survive the reduction to a panel.
+    """
+    faded = (255 - (255 - photo.astype(np.uint16)) // 4).astype(np.uint8)
+    reference, found = illustration.masks
+    width = photo.shape[1] // PANEL_WIDTH
+    for only, colour in ((reference & ~found, ONLY_REFERENCE), (found & ~reference, ONLY_BUNDLE)):
+        y, x = np.nonzero(only)
+        for dy in range(-width, width + 1):
+            for dx in range(-width, width + 1):
+                rows, columns = np.clip(y + dy, 0, photo.shape[0] - 1), np.clip(x + dx, 0, photo.shape[1] - 1)
+                faded[rows, columns] = colour
+    return faded
+
+
+def _jpeg(picture: Photo) -> str:
+    from PIL import Image  # noqa: PLC0415  # only when a report is written
+
+    image = Image.fromarray(picture)
+    image.thumbnail((PANEL_WIDTH, 2 * PANEL_WIDTH))
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=85)
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def write_html(path: Path, report: dict[str, Any], photos: list[PhotoPictures]) -> str | None:
+    """Write the page.
+
+    Args:
+        path: the `.html` file.
+        report: the content of `report.json`.
+        photos: the drawn photos, perhaps fewer than were compared.
+
+    Returns:
+        None, or why there is no page: it needs jinja2, which an app that only verifies may lack.
+    """
+    try:
+        import jinja2  # noqa: PLC0415  # an extra
+    except ImportError:
+        return "report.html needs jinja2: pip install 'sam-edge[report]'"
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    page = environment.get_template(TEMPLATE).render(report=report, photos=photos)
+    path.write_text(page, encoding="utf-8")
+    return None
