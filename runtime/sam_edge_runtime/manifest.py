@@ -148,10 +148,9 @@ class Manifest:
                 "upgrade sam-edge"
             )
         manifest = cls._parse(_Fields(document, ""))
+        for section, contract in (("encoder", manifest.encoder_contract), ("decoder", manifest.decoder_contract)):
+            _check_tensors(section, document[section], contract)
         body = {key: value for key, value in document.items() if key != "digest"}
-        for section, want in _as_json(manifest._body()).items():
-            if body.get(section) != want:
-                raise BundleError(f"{FILE_NAME}: {section!r} is not what the rest implies: it was edited; export again")
         if document.get("digest") != _digest(body):
             raise BundleError(f"{FILE_NAME} does not match its digest: it was edited; export the bundle again")
         return manifest
@@ -210,10 +209,19 @@ def _digest(body: dict[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _as_json(body: dict[str, Any]) -> dict[str, Any]:
-    """`body` as it looks after a round trip: tuples become lists."""
-    plain: dict[str, Any] = json.loads(json.dumps(body))
-    return plain
+def _check_tensors(section: str, declared: dict[str, Any], contract: GraphContract) -> None:
+    """Compare names, shapes and dtypes with the contract; meanings are prose and may be worded anew."""
+    for role, specs in (("inputs", contract.inputs), ("outputs", contract.outputs)):
+        want = [{"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype} for spec in specs]
+        tensors = declared.get(role)
+        if not isinstance(tensors, list) or not all(isinstance(tensor, dict) for tensor in tensors):
+            raise BundleError(f"{FILE_NAME}: {section}.{role} is not a list of tensors: export the bundle again")
+        have = [{key: tensor.get(key) for key in ("name", "shape", "dtype")} for tensor in tensors]
+        if have != want:
+            different = next((tensor for tensor, spec in zip(have, want, strict=False) if tensor != spec), have)
+            raise BundleError(
+                f"{FILE_NAME}: {section}.{role} breaks the contract at {different}: export the bundle again"
+            )
 
 
 class _Fields:

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sam_edge.weights.cache import find_by_sha256
-from sam_edge.weights.source import CheckpointSource, parse_source
+from sam_edge.weights.source import CheckpointSource, parse_source, recorded_source
 from sam_edge_runtime import golden
 from sam_edge_runtime.agreement import Agreement, Bounds, bounds_for
 from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
@@ -186,7 +185,6 @@ def verify(job: VerifyJob, progress: Progress = lambda what, done, total: None) 
 
 def _find_weights(manifest: Manifest, checkpoint: str | None) -> CheckpointSource | None:
     """The bundle's very weights: those named, seeded ones, or the download with the manifest's hash."""
-    made_from = manifest.checkpoint
     if find_spec("torch") is None:
         if checkpoint is not None:
             raise CheckpointError("--checkpoint needs torch: pip install 'sam-edge[export]'")
@@ -195,10 +193,7 @@ def _find_weights(manifest: Manifest, checkpoint: str | None) -> CheckpointSourc
         source = parse_source(checkpoint)
         _check_same_weights(manifest, source)
         return source
-    if made_from.random:
-        return parse_source(made_from.source)
-    path = find_by_sha256(made_from.sha256) if made_from.sha256 else None
-    return None if path is None else parse_source(path)
+    return recorded_source(manifest.checkpoint)
 
 
 def _check_same_weights(manifest: Manifest, source: CheckpointSource) -> None:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam_edge_runtime.errors import UsageError
+from sam_edge_runtime.manifest import Checkpoint
+
+from .cache import find_by_sha256
 
 PREFIX = "random:"
 
@@ -60,3 +63,14 @@ def parse_source(text: str | Path) -> CheckpointSource:
     if not (digits.isascii() and digits.isdigit()):
         raise UsageError(f"{text!r}: the seed of random weights is a whole number from 0 up, such as random:0")
     return CheckpointSource(seed=int(digits))
+
+
+def recorded_source(checkpoint: Checkpoint) -> CheckpointSource | None:
+    """The very weights that a manifest names, or None where they are not at hand.
+
+    Seeded ones can always be made again; a file is looked for in the download cache, by its sha256.
+    """
+    if checkpoint.random:
+        return parse_source(checkpoint.source)
+    path = None if checkpoint.sha256 is None else find_by_sha256(checkpoint.sha256)
+    return None if path is None else CheckpointSource(path=path)

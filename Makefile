@@ -1,0 +1,36 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Everything else is for those who change the code.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Named exactly, so that a CPU wheel lying on the machine is taken; a range that admits newer ones fetches CUDA builds.
+TORCH := torch==2.13.0
+
+.PHONY: demo test test-slow check format clean
+
+demo: $(VENV)/installed  ## export a model, answer prompts on photos, verify, leave pictures in out/demo
+	$(BIN)/sam-edge demo --out out/demo --overwrite
+
+test: $(VENV)/installed  ## the tests that every change must pass
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/installed  ## the longer proofs: full-size models
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/installed  ## formatting, lint, types, direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) out
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	touch $@
