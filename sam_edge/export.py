@@ -22,7 +22,7 @@ from sam_edge_runtime.backends import load_backend
 from sam_edge_runtime.bundle import GOLDEN_FILE, REPORT_FILE, Bundle, is_bundle, record_files
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.files import check_destination, require_room, staged_folder
-from sam_edge_runtime.manifest import FILE_NAME, RANDOM_WEIGHTS_NOTE, Checkpoint, Manifest
+from sam_edge_runtime.manifest import FILE_NAME, Checkpoint, Manifest
 
 from .load import LoadedSam, find_source, load_sam
 from .model import DecoderGraph, EncoderGraph
@@ -163,7 +163,7 @@ def _report(manifest: Manifest, bounds: Bounds, agreement: Agreement, missed: tu
     """What `report.json` in the bundle says: the golden test on the machine that made it."""
     report: dict[str, Any] = {
         "reference": "fp32 torch, through golden.npz",
-        "weights": RANDOM_WEIGHTS_NOTE if manifest.checkpoint.random else manifest.checkpoint.source,
+        "weights": manifest.checkpoint.described,
         "bounds": asdict(bounds),
         "figures": agreement.summary(),
         "passed": not missed,

@@ -112,8 +112,8 @@ class Agreement:
 
     @property
     def embedding_snr_db(self) -> float:
-        """The worst photo's signal-to-noise ratio."""
-        return min(photo.embedding_snr_db for photo in self.photos)
+        """The worst photo's signal-to-noise ratio, or NaN if any is NaN."""
+        return float(np.min([photo.embedding_snr_db for photo in self.photos]))
 
     @property
     def worst(self) -> tuple[PhotoAgreement, PromptAgreement]:

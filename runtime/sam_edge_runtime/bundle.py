@@ -35,10 +35,15 @@ class Bundle:
             BundleError: no bundle, of a newer format, incomplete, edited, or with a path that leaves the folder.
         """
         root = Path(path)
-        text = _read_manifest(root)
-        manifest = Manifest.from_json(text)
-        for name, record in manifest.files.items():
-            _check_file(root, name, record, check_hash=check_hashes)
+        try:
+            manifest = Manifest.from_json(_read_manifest(root))
+            for name, record in manifest.files.items():
+                _check_file(root, name, record, check_hash=check_hashes)
+        except OSError as error:
+            raise BundleError(
+                f"{error.filename or root} cannot be read ({error.strerror or error}): check the folder's name and "
+                "permissions, or export the bundle again"
+            ) from error
         for name in (manifest.encoder, manifest.decoder):
             if name not in manifest.files:
                 raise BundleError(f"{root}: {FILE_NAME} names the graph {name!r} but not its hash: export again")
@@ -89,23 +94,26 @@ def _read_manifest(root: Path) -> str:
         raise BundleError(f"{path} has {path.stat().st_size} bytes, which no manifest has: export the bundle again")
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise BundleError(f"{path} cannot be read ({error}): export the bundle again") from error
 
 
 def _check_file(root: Path, name: str, record: FileRecord, *, check_hash: bool) -> None:
     pure, windows = PurePosixPath(name), PureWindowsPath(name)
-    if not name or pure.is_absolute() or windows.drive or windows.root or "\\" in name or ".." in pure.parts:
-        raise BundleError(f"{root}: {FILE_NAME} names {name!r}, which is not a path inside the bundle")
+    leaves = pure.is_absolute() or windows.drive or windows.root or "\\" in name or ".." in pure.parts
+    if not name or leaves or not name.isprintable():
+        raise BundleError(
+            f"{root}: {FILE_NAME} names {name!r:.200}, which is not a path inside the bundle: export the bundle again"
+        )
     path = root / name
     if not path.is_file():
         raise BundleError(f"{root}: {name} is missing: export the bundle again")
     if not path.resolve().is_relative_to(root.resolve()):
-        raise BundleError(f"{root}: {name} is a link that leaves the bundle")
+        raise BundleError(f"{root}: {name} is a link that leaves the bundle: put the file itself there, or export again")
     size = path.stat().st_size
     if size != record.bytes:
         raise BundleError(f"{root}: {name} has {size} bytes, {record.bytes} expected: copy or export the bundle again")
     if check_hash and (found := sha256_of(path)) != record.sha256:
         raise BundleError(
-            f"{root}: {name} has SHA-256 {found[:12]}..., {record.sha256[:12]}... expected: copy or export it again"
+            f"{root}: {name} has SHA-256 {found[:12]!r}..., {record.sha256[:12]!r}... expected: copy or export it again"
         )

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import OutputError
@@ -34,7 +34,7 @@ def output_error(path: Path, error: OSError) -> OutputError:
     """The one line that says why `path` could not be written."""
     if error.errno in _ROOM_ERRORS:
         return OutputError(f"no room to write {path} ({error.strerror}): free some space or choose another place")
-    return OutputError(f"cannot write {path}: {error.strerror or error}")
+    return OutputError(f"cannot write {path} ({error.strerror or error}): choose another place")
 
 
 def require_room(path: Path, needed_bytes: int) -> None:
@@ -44,9 +44,12 @@ def require_room(path: Path, needed_bytes: int) -> None:
         OutputError: too little room, with both figures.
     """
     folder = path.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    try:
+        while not folder.exists():
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise output_error(path, error) from error
     if free < needed_bytes:
         raise OutputError(
             f"no room for {path}: about {needed_bytes / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free"
@@ -58,7 +61,7 @@ def staged_folder(destination: Path, *, overwrite: bool, replaceable: Callable[[
     """A fresh folder to fill, renamed to `destination` when the block ends without an error.
 
     Args:
-        destination: where the folder is to appear.
+        destination: where the folder is to appear; behind a link, where the link leads.
         overwrite: replace an existing folder; without it an existing one is an error.
         replaceable: whether an existing folder is one of ours. Others are never replaced, `overwrite` or not.
 
@@ -66,16 +69,17 @@ def staged_folder(destination: Path, *, overwrite: bool, replaceable: Callable[[
         OutputError: the destination exists and may not be replaced, or cannot be written.
     """
     check_destination(destination, overwrite=overwrite, replaceable=replaceable)
-    destination = destination.absolute()
+    place = Path(os.path.realpath(destination))
     try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".partial", dir=destination.parent))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".partial", dir=place.parent))
     except OSError as error:
         raise output_error(destination, error) from error
     try:
         staging.chmod(0o755)
         yield staging
-        _swap_in(staging, destination)
+        check_destination(place, overwrite=overwrite, replaceable=replaceable)  # the work may have taken hours
+        _swap_in(staging, place)
     except OSError as error:
         raise output_error(destination, error) from error
     finally:
@@ -88,11 +92,15 @@ def check_destination(destination: Path, *, overwrite: bool, replaceable: Callab
     Raises:
         OutputError: see `staged_folder`.
     """
-    if not destination.exists() and not destination.is_symlink():
-        return
-    if destination.is_dir() and not any(destination.iterdir()):
-        return
-    if not destination.is_dir() or not replaceable(destination):
+    try:
+        if not destination.exists() and not destination.is_symlink():
+            return
+        if destination.is_dir() and not any(destination.iterdir()):
+            return
+        ours = destination.is_dir() and replaceable(destination)
+    except OSError as error:
+        raise output_error(destination, error) from error
+    if not ours:
         raise OutputError(f"{destination} exists and was not made by sam-edge: choose another place")
     if not overwrite:
         raise OutputError(f"{destination} exists: add --overwrite to replace it")
@@ -107,7 +115,7 @@ def _swap_in(staging: Path, destination: Path) -> None:
     destination.rename(old)
     try:
         staging.rename(destination)
-    except OSError:
+    except BaseException:  # an interrupt too
         old.rename(destination)
         raise
     shutil.rmtree(old, ignore_errors=True)
@@ -119,16 +127,17 @@ def write_file(destination: Path, content: bytes, *, overwrite: bool) -> None:
     Raises:
         OutputError: the file exists and `overwrite` is false, or it cannot be written.
     """
-    if destination.is_dir():
-        raise OutputError(f"{destination} is a folder: name a file")
-    if destination.exists() and not overwrite:
-        raise OutputError(f"{destination} exists: add --overwrite to replace it")
     staging = destination.parent / f".{destination.name}.{os.getpid()}.partial"
     try:
+        if destination.exists() and not destination.is_file():
+            raise OutputError(f"{destination} is a folder or a device: name a file")
+        if destination.exists() and not overwrite:
+            raise OutputError(f"{destination} exists: add --overwrite to replace it")
         destination.parent.mkdir(parents=True, exist_ok=True)
         staging.write_bytes(content)
         staging.replace(destination)
     except OSError as error:
         raise output_error(destination, error) from error
     finally:
-        staging.unlink(missing_ok=True)
+        with suppress(OSError):  # most often it is gone; where it cannot be looked for, it was never made
+            staging.unlink()

@@ -95,7 +95,7 @@ class Golden:
         """
         cells = manifest.input_side // MASK_STRIDE
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 names = [str(name) for name in stored["names"]]
                 count = sum(name.startswith("picture_") and name.count("_") == 1 for name in stored.files)
                 cases = []

@@ -38,6 +38,11 @@ class Checkpoint:
     sha256: str | None
     random: bool
 
+    @property
+    def described(self) -> str:
+        """The source as reports name it, with the warning that random weights need."""
+        return f"{self.source} ({RANDOM_WEIGHTS_NOTE})" if self.random else self.source
+
 
 @dataclass(frozen=True)
 class FileRecord:
@@ -134,19 +139,12 @@ class Manifest:
             BundleError: not JSON, not a manifest, of a newer format, or edited.
         """
         try:
-            document = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise BundleError(f"{FILE_NAME} is not JSON ({error}): export the bundle again") from error
-        if not isinstance(document, dict) or document.get("format") != FORMAT:
-            raise BundleError(f"{FILE_NAME} does not say format {FORMAT!r}: this is no sam-edge bundle")
-        version = document.get("format_version")
-        if not isinstance(version, int) or version < 1:
-            raise BundleError(f"{FILE_NAME} has format_version {version!r}: a whole number is expected")
-        if version > FORMAT_VERSION:
-            raise BundleError(
-                f"{FILE_NAME} has format_version {version}, and this sam-edge reads up to {FORMAT_VERSION}: "
-                "upgrade sam-edge"
-            )
+            return cls._checked(_document(text))
+        except RecursionError as error:
+            raise BundleError(f"{FILE_NAME} is nested too deeply: export the bundle again") from error
+
+    @classmethod
+    def _checked(cls, document: dict[str, Any]) -> Manifest:
         manifest = cls._parse(_Fields(document, ""))
         for section, contract in (("encoder", manifest.encoder_contract), ("decoder", manifest.decoder_contract)):
             _check_tensors(section, document[section], contract)
@@ -161,7 +159,9 @@ class Manifest:
         checkpoint = model.section("checkpoint")
         side = top.whole("input_side")
         if not side_is_supported(side):
-            raise BundleError(f"{FILE_NAME}: input_side {side} is not a multiple of 64 from 256 to 1024")
+            raise BundleError(
+                f"{FILE_NAME}: input_side {side} is not a multiple of 64 from 256 to 1024: export the bundle again"
+            )
         return cls(
             variant=model.text("variant"),
             parameters=model.whole("parameters"),
@@ -179,7 +179,7 @@ class Manifest:
             encoder=top.section("encoder").text("file"),
             decoder=top.section("decoder").text("file"),
             files={
-                name: FileRecord(files.section(name).text("sha256"), files.section(name).whole("bytes"))
+                name: FileRecord(files.section(name).text("sha256"), files.section(name).whole("bytes", least=0))
                 for name in files.mapping
             },
             tools={name: top.section("tools").text(name) for name in top.section("tools").mapping},
@@ -204,6 +204,26 @@ POSTPROCESSING: dict[str, Any] = {
 }
 
 
+def _document(text: str) -> dict[str, Any]:
+    """The JSON object in `text`, of a format version that this release reads."""
+    try:
+        document = json.loads(text)
+    except ValueError as error:  # also a number of more digits than Python reads
+        raise BundleError(f"{FILE_NAME} is not JSON ({error}): export the bundle again") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise BundleError(f"{FILE_NAME} does not say format {FORMAT!r}: this is no sam-edge bundle")
+    version = document.get("format_version")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise BundleError(
+            f"{FILE_NAME} has format_version {version!r:.60}: a whole number is expected; export the bundle again"
+        )
+    if version > FORMAT_VERSION:
+        raise BundleError(
+            f"{FILE_NAME} has format_version {version}, and this sam-edge reads up to {FORMAT_VERSION}: upgrade sam-edge"
+        )
+    return document
+
+
 def _digest(body: dict[str, Any]) -> str:
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
@@ -220,7 +240,7 @@ def _check_tensors(section: str, declared: dict[str, Any], contract: GraphContra
         if have != want:
             different = next((tensor for tensor, spec in zip(have, want, strict=False) if tensor != spec), have)
             raise BundleError(
-                f"{FILE_NAME}: {section}.{role} breaks the contract at {different}: export the bundle again"
+                f"{FILE_NAME}: {section}.{role} breaks the contract at {str(different):.200}: export the bundle again"
             )
 
 
@@ -234,8 +254,13 @@ class _Fields:
     def _get(self, key: str, kind: type, what: str) -> Any:
         value = self.mapping.get(key)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise BundleError(f"{FILE_NAME}: {self._path}{key} is {value!r:.60}, {what} is expected")
+            raise self._error(key, f"{what} is expected")
         return value
+
+    def _error(self, key: str, expected: str) -> BundleError:
+        where = repr(self._path + key)[1:-1]  # file names come from the document too: no line breaks
+        value = repr(self.mapping.get(key))
+        return BundleError(f"{FILE_NAME}: {where:.200} is {value:.60}, {expected}: export the bundle again")
 
     def section(self, key: str) -> _Fields:
         return _Fields(self._get(key, dict, "an object"), f"{self._path}{key}.")
@@ -248,10 +273,10 @@ class _Fields:
         value: bool = self._get(key, bool, "true or false")
         return value
 
-    def whole(self, key: str) -> int:
+    def whole(self, key: str, least: int = 1) -> int:
         value: int = self._get(key, int, "a whole number")
-        if value < 1:
-            raise BundleError(f"{FILE_NAME}: {self._path}{key} is {value}, at least 1 is expected")
+        if value < least:
+            raise self._error(key, f"at least {least} is expected")
         return value
 
     def optional_text(self, key: str) -> str | None:

@@ -43,7 +43,8 @@ def _eroded(mask: Mask, width: int) -> Mask:
 def snr_db(reference: Float32, found: Float32) -> float:
     """Signal-to-noise ratio in dB: the reference's power over that of the difference, at most 200."""
     signal = float(np.square(reference, dtype=np.float64).sum())
-    noise = float(np.square(reference.astype(np.float64) - found).sum())
+    with np.errstate(invalid="ignore"):  # inf - inf
+        noise = float(np.square(reference.astype(np.float64) - found).sum())
     if noise == 0.0:
         return LARGEST_SNR
     if not np.isfinite(noise) or signal == 0.0:
@@ -54,5 +55,5 @@ def snr_db(reference: Float32, found: Float32) -> float:
 def cosine(reference: Float32, found: Float32) -> float:
     """Cosine of the angle between two arrays read as vectors; 0 when one of them is zero or not finite."""
     a, b = reference.astype(np.float64).ravel(), found.astype(np.float64).ravel()
-    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
+    norms = float(np.linalg.norm(a)) * float(np.linalg.norm(b))
     return float(a @ b) / norms if norms > 0 and np.isfinite(norms) else 0.0

@@ -10,7 +10,6 @@ from rich.table import Table
 
 from sam_edge_runtime.bundle import Bundle
 from sam_edge_runtime.contract import GraphContract
-from sam_edge_runtime.manifest import RANDOM_WEIGHTS_NOTE
 
 from .console import OUTPUT
 
@@ -23,10 +22,10 @@ def command(bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.",
     manifest = opened.manifest
     facts = Table(show_header=False, box=None, pad_edge=False)
     checkpoint = manifest.checkpoint
-    weights = RANDOM_WEIGHTS_NOTE if checkpoint.random else f"{checkpoint.source}, sha256 {checkpoint.sha256}"
+    weights = checkpoint.described if checkpoint.random else f"{checkpoint.source}, sha256 {checkpoint.sha256}"
     for name, value in (
         ("model", f"{manifest.variant}, {manifest.parameters / 1e6:.1f} M parameters, licence {manifest.licence}"),
-        ("weights", f"{checkpoint.source}: {weights}" if checkpoint.random else weights),
+        ("weights", weights),
         ("target", f"{manifest.target} {manifest.precision}"),
         ("input", f"{manifest.input_side} x {manifest.input_side}"),
         ("prompts a call", "any number" if manifest.prompts is None else str(manifest.prompts)),

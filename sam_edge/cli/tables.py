@@ -5,14 +5,14 @@ from __future__ import annotations
 from rich.table import Table
 
 from sam_edge_runtime.agreement import Agreement, bounds_for
-from sam_edge_runtime.manifest import RANDOM_WEIGHTS_NOTE, Manifest
+from sam_edge_runtime.manifest import Manifest
 
 
 def agreement_table(manifest: Manifest, reference: str, agreement: Agreement) -> Table:
     """Figures of a bundle beside their bounds."""
     bounds = bounds_for(manifest.target, manifest.precision)
-    caption = f"{len(agreement.photos)} photos, {len(agreement.prompts)} prompts; weights: " + (
-        RANDOM_WEIGHTS_NOTE if manifest.checkpoint.random else manifest.checkpoint.source
+    caption = (
+        f"photos {len(agreement.photos)}, prompts {len(agreement.prompts)}; weights {manifest.checkpoint.described}"
     )
     table = Table(
         title=f"{manifest.variant} {manifest.target} {manifest.precision} against {reference}",

@@ -37,7 +37,7 @@ def command(
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
-    from sam_edge.verification import VerifyJob, verify  # noqa: PLC0415
+    from sam_edge.verification.verify import VerifyJob, verify  # noqa: PLC0415
 
     from .tables import agreement_table  # noqa: PLC0415
 

@@ -26,7 +26,7 @@ from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
 from sam_edge_runtime.bundle import Bundle
 from sam_edge_runtime.errors import BundleError, CheckpointError, PhotoError, UsageError
 from sam_edge_runtime.files import sha256_of, staged_folder
-from sam_edge_runtime.manifest import RANDOM_WEIGHTS_NOTE, Manifest
+from sam_edge_runtime.manifest import Manifest
 from sam_edge_runtime.photo import read_photo
 
 from .compare import PhotoComparison, compare_photo
@@ -100,7 +100,7 @@ class Verification:
                 "prompts": manifest.prompts,
                 "points": manifest.points,
             },
-            "weights": RANDOM_WEIGHTS_NOTE if manifest.checkpoint.random else manifest.checkpoint.source,
+            "weights": manifest.checkpoint.described,
             "reference": self.reference,
             "bounds": asdict(self.bounds),
             "figures": self.agreement.summary(),

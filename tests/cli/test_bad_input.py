@@ -1,0 +1,359 @@
+"""Bad input gets one clear line and exit code 2, never a traceback, and nothing is lost or left half-made.
+
+The table is the contract: each row is a command line, and words that its one line must hold.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sam_edge.cli.app import run
+from sam_edge_runtime.manifest import _digest
+
+EXPORT = ("export", "--model", "tiny_vit", "--input-size", "256")
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path, monkeypatch):
+    """No downloaded weights, whatever the machine holds; and relative paths land in the test's own folder."""
+    monkeypatch.setenv("SAM_EDGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path, says: tuple[str, ...]) -> str:
+    """Run, and check exit code, form and words of the error."""
+    code = run([str(argument) for argument in arguments])
+    error = capsys.readouterr().err
+    lines = [line for line in error.splitlines() if line.startswith("error: ")]
+    assert code == 2, error
+    assert len(lines) == 1, error
+    assert "Traceback" not in error
+    for words in says:
+        assert words in lines[0], lines[0]
+    return lines[0]
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if path.name.endswith((".partial", ".old"))]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--model", "vit_x", "--checkpoint", "random:0"), ("'vit_x'", "vit_b")),
+        (("--checkpoint", "missing.pth"), ("missing.pth",)),
+        (("--checkpoint", "random:abc"), ("random:abc", "random:0")),
+        (("--checkpoint", "random:-1"), ("random:-1",)),
+        ((), ("sam-edge download tiny_vit", "--checkpoint")),
+        (("--checkpoint", "random:0", "--input-size", "1000"), ("1000", "multiple of 64")),
+        (("--checkpoint", "random:0", "--input-size", "0"), ("0", "multiple of 64")),
+        (("--checkpoint", "random:0", "--points", "1"), ("--points 1", "two slots")),
+        (("--checkpoint", "random:0", "--prompts", "0"), ("--prompts 0", "at least 1")),
+        (("--checkpoint", "random:0", "--target", "tensorrt"), ("'tensorrt'", "onnx")),
+        (("--checkpoint", "random:0", "--precision", "int3"), ("'int3'", "fp32")),
+    ],
+)
+def test_export_arguments(capsys, tmp_path, arguments, says):
+    refused(capsys, *EXPORT, *arguments, "--out", "new", says=says)
+    assert not (tmp_path / "new").exists()
+    assert leftovers(tmp_path) == []
+
+
+class RunsCode:
+    """A pickle that would leave a file behind if anyone unpickled it."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.marker),))
+
+
+class TestCheckpoint:
+    def test_truncated(self, capsys, tmp_path):
+        torch.save({"weight": torch.zeros(10_000)}, "whole.pth")
+        Path("cut.pth").write_bytes(Path("whole.pth").read_bytes()[:20_000])
+        refused(capsys, *EXPORT, "--checkpoint", "cut.pth", "--out", "new", says=("cut.pth",))
+        assert not (tmp_path / "new").exists()
+
+    def test_of_another_architecture_names_the_first_keys_and_the_variant(self, capsys, tmp_path):
+        torch.save({"image_encoder.pos_embed": torch.zeros(1, 64, 64, 768)}, "sam_b.pth")
+        line = refused(capsys, *EXPORT, "--checkpoint", "sam_b.pth", "--out", "new", says=("image_encoder.", "vit_b"))
+        assert "pos_embed" in line
+        assert not (tmp_path / "new").exists()
+
+    def test_a_pickle_that_wants_to_run_code_does_not(self, capsys, tmp_path):
+        marker = tmp_path / "ran"
+        torch.save({"weight": RunsCode(marker)}, "torch.pth")
+        with Path("plain.pth").open("wb") as stream:
+            pickle.dump(RunsCode(marker), stream)
+        for name in ("torch.pth", "plain.pth"):
+            refused(capsys, *EXPORT, "--checkpoint", name, "--out", "new", says=(name,))
+        assert not marker.exists()
+
+
+class TestDestination:
+    def test_an_existing_bundle_needs_overwrite(self, capsys, bundle):
+        before = (bundle / "manifest.json").read_text()
+        refused(capsys, *EXPORT, "--checkpoint", "random:0", "--out", bundle, says=("exists", "--overwrite"))
+        assert (bundle / "manifest.json").read_text() == before
+
+    def test_a_folder_that_is_no_bundle_is_never_replaced(self, capsys, tmp_path):
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+        arguments = (*EXPORT, "--checkpoint", "random:0", "--out", "mine", "--overwrite")
+        refused(capsys, *arguments, says=("mine", "not made by sam-edge"))
+        assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+    def test_a_failed_export_keeps_the_bundle_that_it_was_to_replace(self, capsys, bundle):
+        before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+        torch.save({"weight": torch.zeros(1)}, "wrong.pth")
+        refused(capsys, *EXPORT, "--checkpoint", "wrong.pth", "--out", bundle, "--overwrite", says=("wrong.pth",))
+        assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+
+    def test_too_little_room_is_said_before_the_work(self, capsys, tmp_path, monkeypatch):
+        usage = shutil.disk_usage(tmp_path)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
+        refused(capsys, *EXPORT, "--checkpoint", "random:0", "--out", "new", says=("no room", "MB"))
+        assert not (tmp_path / "new").exists()
+
+    def test_a_disk_that_fills_up_midway_leaves_nothing(self, tmp_path):
+        """A real failing write: no file of this process may grow beyond 100 kB."""
+        code = "import sys; from sam_edge.cli.app import run; sys.exit(run(sys.argv[1:]))"
+        done = subprocess.run(
+            [sys.executable, "-c", code, *EXPORT, "--checkpoint", "random:0", "--out", "new"],
+            capture_output=True,
+            text=True,
+            check=False,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+        )
+        assert done.returncode == 2, done.stderr
+        assert "Traceback" not in done.stderr
+        assert "no room" in done.stderr
+        assert not (tmp_path / "new").exists()
+        assert leftovers(tmp_path) == []
+
+
+def edit(bundle: Path, *, sign: bool = True, **changes: object) -> None:
+    """Change top-level fields of a manifest; with `sign` the digest is made to fit, as an attacker would."""
+    path = bundle / "manifest.json"
+    document = {**json.loads(path.read_text()), **changes}
+    if sign:
+        document["digest"] = _digest({key: value for key, value in document.items() if key != "digest"})
+    path.write_text(json.dumps(document))
+
+
+def files_with(bundle: Path, name: str) -> dict[str, object]:
+    files = json.loads((bundle / "manifest.json").read_text())["files"]
+    return {**files, name: files["golden.npz"]}
+
+
+def break_nothing(bundle: Path) -> None:
+    shutil.rmtree(bundle)
+
+
+def break_manifest_missing(bundle: Path) -> None:
+    (bundle / "manifest.json").unlink()
+
+
+def break_manifest_text(bundle: Path) -> None:
+    (bundle / "manifest.json").write_text("{")
+
+
+def break_manifest_edited(bundle: Path) -> None:
+    edit(bundle, sign=False, precision="int8")
+
+
+def break_manifest_newer(bundle: Path) -> None:
+    edit(bundle, format_version=99)
+
+
+def break_manifest_shape(bundle: Path) -> None:
+    document = json.loads((bundle / "manifest.json").read_text())
+    document["encoder"]["inputs"][0]["shape"] = [1, 3, 512, 512]
+    edit(bundle, encoder=document["encoder"])
+
+
+def break_hash(bundle: Path) -> None:
+    content = bytearray((bundle / "encoder.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / "encoder.onnx").write_bytes(content)
+
+
+def break_size(bundle: Path) -> None:
+    (bundle / "decoder.onnx").write_bytes((bundle / "decoder.onnx").read_bytes()[:-1])
+
+
+def break_file_missing(bundle: Path) -> None:
+    (bundle / "decoder.onnx").unlink()
+
+
+def break_path_up(bundle: Path) -> None:
+    shutil.copy(bundle / "golden.npz", bundle.parent / "stolen")
+    edit(bundle, files=files_with(bundle, "../stolen"))
+
+
+def break_path_absolute(bundle: Path) -> None:
+    edit(bundle, files=files_with(bundle, str((bundle / "golden.npz").absolute())))
+
+
+def break_path_link(bundle: Path) -> None:
+    (bundle / "golden.npz").rename(bundle.parent / "elsewhere.npz")
+    (bundle / "golden.npz").symlink_to(bundle.parent / "elsewhere.npz")
+
+
+@pytest.mark.parametrize("verb", ["verify", "info", "predict"])
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (break_nothing, ("does not exist",)),
+        (break_manifest_missing, ("no bundle", "manifest.json")),
+        (break_manifest_text, ("not JSON",)),
+        (break_manifest_edited, ("edited",)),
+        (break_manifest_newer, ("99", "upgrade")),
+        (break_manifest_shape, ("encoder.inputs", "contract")),
+        (break_hash, ("encoder.onnx", "SHA-256")),
+        (break_size, ("decoder.onnx", "bytes")),
+        (break_file_missing, ("decoder.onnx", "missing")),
+        (break_path_up, ("../stolen", "inside the bundle")),
+        (break_path_absolute, ("inside the bundle",)),
+        (break_path_link, ("golden.npz", "leaves the bundle")),
+    ],
+)
+def test_broken_bundles(capsys, bundle, photo, verb, fault, says):
+    fault(bundle)
+    arguments = (photo, "--point", "10,10") if verb == "predict" else ()
+    refused(capsys, verb, bundle, *arguments, says=says)
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--checkpoint", "random:1"), ("random:1", "random:0")),
+        (("--images", "nowhere"), ("nowhere", "does not exist")),
+        (("--images", "empty"), ("no photos in empty", ".jpg")),
+        (("--images", "bad"), ("no photo in bad", "note.jpg")),
+        (("--threads", "0"), ("threads 0",)),
+        (("--provider", "abacus"), ("'abacus'", "cpu")),
+    ],
+)
+def test_verify_arguments(capsys, exported, tmp_path, arguments, says):
+    Path("empty").mkdir()
+    Path("bad").mkdir()
+    Path("bad/note.jpg").write_text("not a photo")
+    refused(capsys, "verify", exported, "--out", "report", *arguments, says=says)
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_golden_test_that_is_none(capsys, bundle):
+    (bundle / "golden.npz").write_bytes(b"PK\x03\x04 not really")
+    files = json.loads((bundle / "manifest.json").read_text())["files"]
+    from sam_edge_runtime.bundle import record_files
+
+    record = record_files(bundle)["golden.npz"]
+    files["golden.npz"] = {"sha256": record.sha256, "bytes": record.bytes}
+    edit(bundle, files=files)
+    refused(capsys, "verify", bundle, "--out", "report", says=("golden.npz", "export the bundle again"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), ("nothing was asked", "--point")),
+        (("--point", "10"), ("'10'", "X,Y")),
+        (("--point", "a,b"), ("'a,b'", "X,Y")),
+        (("--point", "nan,3"), ("'nan,3'",)),
+        (("--point", "inf,3"), ("'inf,3'",)),
+        (("--point", "10,10,7"), ("label 7", "1 (inside)")),
+        (("--point", "121,10"), ("(121, 10)", "outside", "120x80")),
+        (("--point", "-1,10"), ("(-1, 10)", "outside")),
+        (("--box", "1,2,3"), ("'1,2,3'", "X0,Y0,X1,Y1")),
+        (("--box", "50,50,10,60"), ("(50, 50, 10, 60)", "x0 < x1")),
+        (("--box", "500,500,600,600"), ("(500, 500, 600, 600)", "outside")),
+        (("--box", "1,1,9,9", "--box", "2,2,9,9", "--point", "5,5"), ("2 boxes", "apart")),
+        (("-p", "1,1", "-p", "2,2", "-p", "3,3", "-p", "4,4"), ("5 slots", "has 4", "--points 5")),
+        (("--mask-input", "missing.npy"), ("missing.npy", "--save-logits")),
+        (("--mask-input", "small.npy"), ("small.npy", "64 x 64")),
+        (("--mask-input", "objects.npy"), ("objects.npy",)),
+        (("--mask-input", "nan.npy"), ("not finite",)),
+        (("--point", "1,1", "--threads", "0"), ("threads 0",)),
+        (("--point", "1,1", "--provider", "abacus"), ("'abacus'",)),
+        (("--point", "1,1", "--out", "photo.png"), ("photo.png",)),
+    ],
+)
+def test_predict_arguments(capsys, exported, photo, arguments, says):
+    np.save("small.npy", np.zeros((8, 8), np.float32))
+    np.save("objects.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    np.save("nan.npy", np.full((64, 64), np.nan, np.float32))
+    refused(capsys, "predict", exported, photo, *arguments, says=says)
+    assert not Path("out").exists()
+    assert leftovers(Path.cwd()) == []
+
+
+def bomb() -> None:
+    """A PNG of a few bytes that claims 60,000 x 60,000 pixels."""
+    Image.new("L", (1, 1)).save("bomb.png")
+    content = bytearray(Path("bomb.png").read_bytes())
+    content[16:24] = (60_000).to_bytes(4, "big") * 2
+    import zlib
+
+    content[29:33] = zlib.crc32(bytes(content[12:29])).to_bytes(4, "big")
+    Path("bomb.png").write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("missing.jpg", ("missing.jpg",)),
+        ("folder", ("folder",)),
+        ("zero.jpg", ("zero.jpg", "empty")),
+        ("text.jpg", ("text.jpg",)),
+        ("cut.png", ("cut.png",)),
+        ("bomb.png", ("bomb.png", "pixels")),
+    ],
+)
+def test_photos(capsys, exported, photo, name, says):
+    Path("folder").mkdir()
+    Path("zero.jpg").touch()
+    Path("text.jpg").write_text("no photo")
+    Path("cut.png").write_bytes(photo.read_bytes()[:300])
+    bomb()
+    refused(capsys, "predict", exported, name, "--point", "1,1", says=says)
+    assert not Path("out").exists()
+
+
+def test_results_of_an_earlier_run_are_kept_without_overwrite(capsys, exported, photo):
+    arguments = ("predict", exported, photo, "--point", "60,40", "--json")
+    assert run([str(argument) for argument in arguments]) == 0
+    Path("out/photo_mask.png").write_text("mine")
+    Path("out/photo_overlay.png").unlink()
+    refused(capsys, *arguments, says=("photo_mask.png", "--overwrite"))
+    assert Path("out/photo_mask.png").read_text() == "mine"
+    assert not Path("out/photo_overlay.png").exists()
+    assert run([*map(str, arguments), "--overwrite"]) == 0
+    assert Path("out/photo_overlay.png").exists()
+
+
+def test_downloads_of_what_is_not_offered(capsys):
+    refused(capsys, "download", "vit_x", says=("vit_x", "vit_b"))
+
+
+@pytest.mark.parametrize("arguments", [("frobnicate",), ("export", "--points", "many"), ("predict",)])
+def test_misspelt_command_lines_exit_with_2(capsys, arguments):
+    assert run(list(arguments)) == 2
+    error = capsys.readouterr().err
+    assert re.search(r"No such command|Invalid value|Missing argument", error)

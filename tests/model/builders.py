@@ -1,0 +1,110 @@
+"""The reference's modules and ours with the same seeded weights, and how far two answers lie apart."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sam_edge.model.image_encoder import LAYER_NORM_EPS, WINDOW, ImageEncoderViT, ViTConfig
+from sam_edge.model.sam import Sam
+from sam_edge.weights.seeded import seed_module, seeded_array
+from sam_edge_runtime.contract import PIXEL_MEAN, PIXEL_STD
+from tests.reference import import_segment_anything
+
+BOUND = 1e-4  # of the tensor's scale: parity in fp32
+
+# True widths, and one block of each kind.
+SHALLOW_B = ViTConfig(dim=768, depth=2, heads=12, global_blocks=(1,))
+SHALLOW_L = ViTConfig(dim=1024, depth=2, heads=16, global_blocks=(1,))
+SHALLOW_H = ViTConfig(dim=1280, depth=2, heads=16, global_blocks=(1,))
+# The least that has a window, a global layer and two heads.
+NARROW = ViTConfig(dim=64, depth=2, heads=2, global_blocks=(1,))
+
+# What `seed_module` draws too small to be noticed when it goes wrong, and by how much to raise it: absolute positions
+# to about 0.5 a number, the frequencies of the position encoding to 1, as they are in a trained SAM.
+RAISED = {
+    "pos_embed": 0.5 * (64 * 64 * 768) ** 0.5,
+    "pe_layer.positional_encoding_gaussian_matrix": 128**0.5,
+}
+
+
+def seed(module: nn.Module, number: int = 0) -> None:
+    """Seeded weights, large enough everywhere that each of them can be seen in the answer."""
+    seed_module(module, number)
+    with torch.no_grad():
+        for name, tensor in module.state_dict().items():
+            for ending, factor in RAISED.items():
+                if name.endswith(ending):
+                    tensor.mul_(factor)
+
+
+def seeded_tensor(name: str, *shape: int) -> Tensor:
+    """Standard normal numbers that belong to `name`."""
+    values = seeded_array(f"{name}.unit", (int(np.prod(shape)),), 0).reshape(shape) / 0.05
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def gap(ours: Tensor | np.ndarray, theirs: Tensor | np.ndarray) -> float:
+    """Largest absolute difference: what the decoder's bounds on logits speak of."""
+    a, b = (np.asarray(x.detach() if isinstance(x, Tensor) else x, np.float64) for x in (ours, theirs))
+    assert a.shape == b.shape
+    return float(np.abs(a - b).max())
+
+
+def error(ours: Tensor | np.ndarray, theirs: Tensor | np.ndarray) -> float:
+    """Largest absolute difference, relative to the largest absolute value of `theirs`."""
+    return gap(ours, theirs) / float(np.abs(np.asarray(theirs)).max())
+
+
+def reference_encoder(config: ViTConfig, side: int = 1024) -> nn.Module:
+    """The reference's image encoder for frames of `side` pixels."""
+    modeling = import_segment_anything().modeling
+    return modeling.ImageEncoderViT(
+        depth=config.depth,
+        embed_dim=config.dim,
+        img_size=side,
+        mlp_ratio=4,
+        norm_layer=partial(nn.LayerNorm, eps=LAYER_NORM_EPS),
+        num_heads=config.heads,
+        patch_size=16,
+        qkv_bias=True,
+        use_rel_pos=True,
+        global_attn_indexes=config.global_blocks,
+        window_size=WINDOW,
+        out_chans=256,
+    ).eval()
+
+
+def encoder_pair(config: ViTConfig) -> tuple[ImageEncoderViT, nn.Module]:
+    """Our encoder and the reference's at 1024; the strict copy proves that names and shapes are the same."""
+    ours, theirs = ImageEncoderViT(config).eval(), reference_encoder(config)
+    seed(ours)
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    return ours, theirs
+
+
+def sam_pair(config: ViTConfig) -> tuple[Sam, nn.Module]:
+    """Our SAM and the reference's at 1024 with the same weights."""
+    modeling = import_segment_anything().modeling
+    ours = Sam(ImageEncoderViT(config)).eval()
+    seed(ours)
+    theirs = modeling.Sam(
+        image_encoder=reference_encoder(config),
+        prompt_encoder=modeling.PromptEncoder(
+            embed_dim=256, image_embedding_size=(64, 64), input_image_size=(1024, 1024), mask_in_chans=16
+        ),
+        mask_decoder=modeling.MaskDecoder(
+            num_multimask_outputs=3,
+            transformer=modeling.TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=2048, num_heads=8),
+            transformer_dim=256,
+            iou_head_depth=3,
+            iou_head_hidden_dim=256,
+        ),
+        pixel_mean=list(PIXEL_MEAN),
+        pixel_std=list(PIXEL_STD),
+    ).eval()
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    return ours, theirs

@@ -1,0 +1,170 @@
+"""The ViT image encoders against segment_anything's, at 1024 and at other sides."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from sam_edge.model import build_sam
+from sam_edge.model.image_encoder import ImageEncoderViT, ViTConfig
+from sam_edge.model.layers import join_windows, split_windows
+from sam_edge.model.sam import Sam
+from sam_edge.model.variants import VIT_B, VIT_H, VIT_L
+from sam_edge_runtime.errors import UsageError
+from tests.model.builders import (
+    BOUND,
+    NARROW,
+    SHALLOW_B,
+    SHALLOW_H,
+    SHALLOW_L,
+    encoder_pair,
+    error,
+    reference_encoder,
+    seed,
+    seeded_tensor,
+)
+from tests.reference import import_segment_anything
+
+
+def shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+
+
+@pytest.mark.parametrize("variant", ["vit_b", "vit_l", "vit_h"])
+def test_state_dict_has_the_official_names_and_shapes(variant):
+    with torch.device("meta"):
+        ours = build_sam(variant)
+        theirs = import_segment_anything().sam_model_registry[variant]()
+    assert shapes(ours) == shapes(theirs)
+
+
+def test_shallow_stand_ins_have_the_true_widths():
+    for shallow, full in ((SHALLOW_B, VIT_B), (SHALLOW_L, VIT_L), (SHALLOW_H, VIT_H)):
+        assert (shallow.dim, shallow.heads) == (full.dim, full.heads)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(SHALLOW_B, id="b"),
+        pytest.param(SHALLOW_L, id="l", marks=pytest.mark.slow),  # at 512 below
+        pytest.param(SHALLOW_H, id="h", marks=pytest.mark.slow),
+    ],
+)
+def test_embedding_at_1024_equals_the_reference(config):
+    ours, theirs = encoder_pair(config)
+    image = seeded_tensor("image", 1, 3, 1024, 1024)
+    assert error(ours(image), theirs(image)) <= BOUND
+
+
+@pytest.mark.slow
+@torch.inference_mode()
+def test_whole_vit_b_at_1024_equals_the_reference():
+    ours, theirs = encoder_pair(VIT_B)
+    image = seeded_tensor("image", 1, 3, 1024, 1024)
+    assert error(ours(image), theirs(image)) <= BOUND
+
+
+# Other sides --------------------------------------------------------------------------------------------------------
+
+
+def resized_pair(config: ViTConfig, side: int) -> tuple[ImageEncoderViT, nn.Module]:
+    """Our encoder after `set_input_side`, and the reference built for that side.
+
+    The reference gets the absolute positions resized by torch, and the relative ones as they were at 1024: it resizes
+    those itself at every call (`get_rel_pos`).
+    """
+    ours, theirs = ImageEncoderViT(config).eval(), reference_encoder(config, side)
+    seed(ours)
+    grid = side // 16
+    weights = {name: tensor.clone() for name, tensor in ours.state_dict().items()}
+    absolute = F.interpolate(weights["pos_embed"].permute(0, 3, 1, 2), (grid, grid), mode="bicubic")
+    weights["pos_embed"] = absolute.permute(0, 2, 3, 1)
+    for index in config.global_blocks:
+        for name in ("rel_pos_h", "rel_pos_w"):
+            table = weights[f"blocks.{index}.attn.{name}"]
+            assert len(table) == 127
+            setattr(theirs.blocks[index].attn, name, nn.Parameter(torch.empty_like(table)))
+    theirs.load_state_dict(weights, strict=True)
+    ours.set_input_side(side)
+    return ours, theirs
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("config", "side", "photos"),
+    [
+        pytest.param(SHALLOW_B, 256, 2, id="b-256"),
+        pytest.param(SHALLOW_L, 512, 1, id="l-512"),
+        pytest.param(SHALLOW_H, 512, 1, id="h-512"),
+        pytest.param(NARROW, 320, 2, id="narrow-320"),
+        pytest.param(NARROW, 448, 1, id="narrow-448"),
+        pytest.param(NARROW, 960, 1, id="narrow-960"),
+    ],
+)
+def test_embedding_at_other_sides_equals_the_reference(config, side, photos):
+    ours, theirs = resized_pair(config, side)
+    image = seeded_tensor("image", photos, 3, side, side)
+    assert error(ours(image), theirs(image)) <= BOUND
+
+
+@torch.inference_mode()
+def test_positions_are_visible_in_the_answer():
+    """What the test above would miss if positions were too small to matter."""
+    ours, theirs = resized_pair(NARROW, 256)
+    image = seeded_tensor("image", 1, 3, 256, 256)
+    answer = theirs(image)
+    attention = ours.blocks[1].attn
+    for parameter in (ours.pos_embed, attention.rel_pos_h, attention.rel_pos_w):
+        kept = parameter.clone()
+        parameter.mul_(1.01)
+        assert error(ours(image), answer) > 5 * BOUND
+        parameter.copy_(kept)
+
+
+def test_the_windows_keep_their_positions():
+    encoder = ImageEncoderViT(NARROW)
+    before = encoder.blocks[0].attn.rel_pos_h
+    encoder.set_input_side(512)
+    assert encoder.blocks[0].attn.rel_pos_h is before
+    assert before.shape == (27, 32)
+
+
+def test_the_official_side_changes_nothing():
+    sam = Sam(ImageEncoderViT(NARROW))
+    before = shapes(sam)
+    sam.set_input_side(1024)
+    assert (sam.side, shapes(sam)) == (1024, before)
+    sam.set_input_side(512)  # and leaves the one change free
+    assert (sam.side, sam.prompt_encoder.side, sam.image_encoder.pos_embed.shape[1]) == (512, 512, 32)
+
+
+def test_the_side_is_changed_once():
+    sam = Sam(ImageEncoderViT(NARROW))
+    sam.set_input_side(512)
+    sam.set_input_side(512)  # no change
+    for side in (256, 1024):
+        with pytest.raises(UsageError, match="already changed to 512"):
+            sam.set_input_side(side)
+    assert sam.side == 512
+
+
+@pytest.mark.parametrize("side", [0, -64, 192, 300, 511, 1000, 1025, 1088])
+def test_other_sides_are_refused(side):
+    sam = Sam(ImageEncoderViT(NARROW))
+    with pytest.raises(UsageError, match=f"input size {side} is not possible: choose a multiple of 64 from 256"):
+        sam.set_input_side(side)
+    assert (sam.side, sam.image_encoder.pos_embed.shape[1]) == (1024, 64)
+
+
+def test_windows_are_joined_as_they_were_split():
+    image = seeded_tensor("map", 2, 10, 9, 3)
+    windows, padded = split_windows(image, 7)
+    assert (tuple(windows.shape), padded) == ((2 * 4, 7, 7, 3), (14, 14))
+    assert torch.equal(windows[0], image[0, :7, :7])
+    assert torch.equal(windows[6, :3], image[1, 7:, :7])  # second photo, second row of windows, first column
+    assert not windows[6, 3:].any()
+    assert torch.equal(join_windows(windows, 7, padded, (10, 9)), image)
