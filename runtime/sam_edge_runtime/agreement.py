@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import UsageError
-from .metrics import boundary_iou, mask_iou
+from .metrics import boundary_iou, mask_iou, snr_db
 
 Float32 = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -28,16 +28,19 @@ class Bounds:
         mask_miou: smallest mean IoU of its masks with the fp32 model's.
         iou_prediction_error: largest absolute difference of an IoU prediction.
         embedding_snr_db: smallest signal-to-noise ratio of an embedding.
+        logit_snr_db: smallest signal-to-noise ratio of a prompt's mask logits. Masks only show their sign; their size
+            counts where they come back as a mask prompt, and in stability scores.
     """
 
     mask_miou: float
     iou_prediction_error: float
     embedding_snr_db: float
+    logit_snr_db: float
 
 
 # (target, precision): bounds
 BOUNDS: dict[tuple[str, str], Bounds] = {
-    ("onnx", "fp32"): Bounds(mask_miou=0.999, iou_prediction_error=1e-3, embedding_snr_db=60.0),
+    ("onnx", "fp32"): Bounds(mask_miou=0.999, iou_prediction_error=1e-3, embedding_snr_db=60.0, logit_snr_db=60.0),
 }
 
 
@@ -62,12 +65,14 @@ class PromptAgreement:
         mask_iou: IoU of each of the four outputs, at the photo's size where there is a photo.
         boundary_iou: boundary IoU of each of the four outputs, at the low resolution.
         iou_prediction_error: largest absolute difference of the four IoU predictions.
+        logit_snr_db: signal-to-noise ratio of the four outputs' low-resolution logits.
     """
 
     prompt: str
     mask_iou: tuple[float, ...]
     boundary_iou: tuple[float, ...]
     iou_prediction_error: float
+    logit_snr_db: float
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,11 @@ class Agreement:
         return float(np.min([photo.embedding_snr_db for photo in self.photos]))
 
     @property
+    def logit_snr_db(self) -> float:
+        """The worst prompt's signal-to-noise ratio of mask logits, or NaN if any is NaN."""
+        return float(np.min([prompt.logit_snr_db for _, prompt in self.prompts]))
+
+    @property
     def worst(self) -> tuple[PhotoAgreement, PromptAgreement]:
         """The photo and prompt with the lowest single mask IoU."""
         return min(self.prompts, key=lambda pair: min(pair[1].mask_iou))
@@ -137,6 +147,10 @@ class Agreement:
                 self.embedding_snr_db >= bounds.embedding_snr_db,
                 f"embedding SNR {self.embedding_snr_db:.1f} dB is below {bounds.embedding_snr_db:.0f} dB",
             ),
+            (
+                self.logit_snr_db >= bounds.logit_snr_db,
+                f"mask logit SNR {self.logit_snr_db:.1f} dB is below {bounds.logit_snr_db:.0f} dB",
+            ),
         )
         return tuple(line for holds, line in checks if not holds)
 
@@ -150,6 +164,7 @@ class Agreement:
             "boundary_miou": self.boundary_miou,
             "iou_prediction_error": self.iou_prediction_error,
             "embedding_snr_db": self.embedding_snr_db,
+            "logit_snr_db": self.logit_snr_db,
             "worst": {"photo": photo.photo, "prompt": prompt.prompt, "mask_iou": min(prompt.mask_iou)},
         }
 
@@ -159,6 +174,7 @@ def compare_prompt(
     masks: tuple[Mask, Mask],
     low_res: tuple[Mask, Mask],
     iou_predictions: tuple[Float32, Float32],
+    logits: tuple[Float32, Float32],
 ) -> PromptAgreement:
     """Compare one prompt's answers, the reference's first in every pair.
 
@@ -167,12 +183,14 @@ def compare_prompt(
         masks: `(4, H, W)` each, the masks whose IoU counts.
         low_res: `(4, S/4, S/4)` each, on which boundaries are compared.
         iou_predictions: `(4)` each.
+        logits: `(4, s, s)` each, low-resolution logits or a sample of them.
     """
     return PromptAgreement(
         prompt,
         tuple(mask_iou(a, b) for a, b in zip(*masks, strict=True)),
         tuple(boundary_iou(a, b) for a, b in zip(*low_res, strict=True)),
         float(np.abs(iou_predictions[0] - iou_predictions[1]).max()),
+        snr_db(*logits),
     )
 
 

@@ -89,7 +89,9 @@ def _read_manifest(root: Path) -> str:
         raise BundleError(f"{root} does not exist: name the folder that `sam-edge export --out` made")
     path = root / FILE_NAME
     if not path.is_file():
-        raise BundleError(f"{root} is no bundle: it has no {FILE_NAME}")
+        raise BundleError(
+            f"{root} is no bundle: it has no {FILE_NAME}; name the folder that `sam-edge export --out` made"
+        )
     if path.stat().st_size > _LARGEST_MANIFEST:
         raise BundleError(f"{path} has {path.stat().st_size} bytes, which no manifest has: export the bundle again")
     try:
@@ -109,7 +111,9 @@ def _check_file(root: Path, name: str, record: FileRecord, *, check_hash: bool) 
     if not path.is_file():
         raise BundleError(f"{root}: {name} is missing: export the bundle again")
     if not path.resolve().is_relative_to(root.resolve()):
-        raise BundleError(f"{root}: {name} is a link that leaves the bundle: put the file itself there, or export again")
+        raise BundleError(
+            f"{root}: {name} is a link that leaves the bundle: put the file itself there, or export again"
+        )
     size = path.stat().st_size
     if size != record.bytes:
         raise BundleError(f"{root}: {name} has {size} bytes, {record.bytes} expected: copy or export the bundle again")

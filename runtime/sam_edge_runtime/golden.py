@@ -10,6 +10,7 @@ enough for numbers to differ when something is wrong, and carry nobody's licence
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy.typing as npt
 
 from .agreement import Agreement, PhotoAgreement, PromptAgreement, compare_prompt
 from .backends import Backend
-from .contract import MASK_STRIDE, Label
+from .contract import EMBEDDING_STRIDE, MASK_OUTPUTS, MASK_STRIDE, MASK_THRESHOLD, Label
 from .decoding import decode_prompts
 from .errors import BundleError
 from .frame import Frame
@@ -93,35 +94,76 @@ class Golden:
         Raises:
             BundleError: the file is not what `save` writes.
         """
-        cells = manifest.input_side // MASK_STRIDE
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                names = [str(name) for name in stored["names"]]
-                count = sum(name.startswith("picture_") and name.count("_") == 1 for name in stored.files)
-                cases = []
-                for index, name in enumerate(names):
-                    prefix = f"case_{index}_"
-                    mask = stored.get(prefix + "mask_input")
-                    prompts = Prompts(
-                        stored[prefix + "point_coords"][None],
-                        stored[prefix + "point_labels"][None],
-                        None if mask is None else (mask[None] / MASK_PROMPT_STEPS).astype(np.float32),
-                        manifest.input_side,
-                    )
-                    inside = np.unpackbits(stored[prefix + "inside"], count=4 * cells * cells).astype(np.bool_)
-                    answer = Answer(
-                        stored[prefix + "logits"],
-                        inside.reshape(4, cells, cells),
-                        stored[prefix + "iou_predictions"],
-                    )
-                    cases.append(Case(name, int(stored[prefix + "picture"]), prompts, answer))
-                return cls(
-                    tuple(stored[f"picture_{index}"] for index in range(count)),
-                    tuple(stored[f"picture_{index}_embedding"] for index in range(count)),
-                    tuple(cases),
-                )
-        except (OSError, KeyError, ValueError, IndexError, zipfile.BadZipFile) as error:
+            with path.open("rb") as stream:
+                opened = np.load(stream, allow_pickle=False)
+                if not isinstance(opened, np.lib.npyio.NpzFile):
+                    raise ValueError("a single array")
+                with opened as stored:
+                    return cls._read(stored, manifest)
+        except _UNREADABLE as error:
             raise BundleError(f"{path} is no golden test ({error}): export the bundle again") from error
+
+    @classmethod
+    def _read(cls, stored: np.lib.npyio.NpzFile, manifest: Manifest) -> Golden:
+        grid = manifest.input_side // EMBEDDING_STRIDE // EMBEDDING_STEP
+        sample = (1, manifest.embedding_channels, grid, grid)
+        count = sum(name.startswith("picture_") and name.count("_") == 1 for name in stored.files)
+        names = stored["names"]
+        if names.ndim != 1 or names.dtype.kind != "U":
+            raise ValueError(f"names is {names.dtype} of shape {names.shape}")
+        return cls(
+            tuple(_array(stored, f"picture_{index}", np.uint8, None, None, 3) for index in range(count)),
+            tuple(_array(stored, f"picture_{index}_embedding", np.float32, *sample) for index in range(count)),
+            tuple(_case(stored, index, str(name), count, manifest.input_side) for index, name in enumerate(names)),
+        )
+
+
+# What numpy and zipfile raise for files that are broken, encrypted, or claim more than memory holds.
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def _array(stored: np.lib.npyio.NpzFile, name: str, dtype: type[np.generic], *shape: int | None) -> Any:
+    """The array called `name`, which must have that dtype and shape; None is any size above 0."""
+    array = stored[name]
+    fits = len(array.shape) == len(shape) and all(
+        have == want or (want is None and have > 0) for have, want in zip(array.shape, shape, strict=True)
+    )
+    if array.dtype != dtype or not fits:
+        raise ValueError(f"{name} is {array.dtype} of shape {array.shape}")
+    return array
+
+
+def _case(stored: np.lib.npyio.NpzFile, index: int, name: str, pictures: int, side: int) -> Case:
+    prefix, cells = f"case_{index}_", side // MASK_STRIDE
+    picture = int(_array(stored, prefix + "picture", np.int64))
+    if not 0 <= picture < pictures:
+        raise ValueError(f"{prefix}picture is {picture} of {pictures}")
+    coords = _array(stored, prefix + "point_coords", np.float32, None, 2)
+    mask = None
+    if prefix + "mask_input" in stored.files:
+        eighths = _array(stored, prefix + "mask_input", np.int8, 1, cells, cells)
+        mask = (eighths[None] / MASK_PROMPT_STEPS).astype(np.float32)
+    inside = np.unpackbits(_array(stored, prefix + "inside", np.uint8, MASK_OUTPUTS * cells * cells // 8))
+    return Case(
+        name,
+        picture,
+        Prompts(coords[None], _array(stored, prefix + "point_labels", np.float32, coords.shape[0])[None], mask, side),
+        Answer(
+            _array(stored, prefix + "logits", np.float32, MASK_OUTPUTS, cells // LOGIT_STEP, cells // LOGIT_STEP),
+            inside.reshape(MASK_OUTPUTS, cells, cells).astype(np.bool_),
+            _array(stored, prefix + "iou_predictions", np.float32, MASK_OUTPUTS),
+        ),
+    )
 
 
 def record(reference: Backend, manifest: Manifest) -> Golden:
@@ -140,7 +182,7 @@ def record(reference: Backend, manifest: Manifest) -> Golden:
             slots = prompts.coords.shape[1]
             if manifest.points is None or slots <= manifest.points:
                 low_res, iou = _ask(reference, full[index], prompts)
-                answer = Answer(low_res[:, ::LOGIT_STEP, ::LOGIT_STEP], low_res > 0, iou)
+                answer = Answer(low_res[:, ::LOGIT_STEP, ::LOGIT_STEP], low_res > MASK_THRESHOLD, iou)
                 cases.append(Case(name, index, prompts, answer))
     return Golden(pictures, tuple(_sample(embedding) for embedding in full), tuple(cases))
 
@@ -169,8 +211,9 @@ def check(golden: Golden, backend: Backend, manifest: Manifest) -> Agreement:
 
 def _compare(case: Case, backend: Backend, manifest: Manifest, embeddings: Float32) -> PromptAgreement:
     low_res, iou = decode_prompts(backend, manifest, embeddings, case.prompts)
-    inside = (case.answer.inside, low_res[0] > 0)
-    return compare_prompt(case.name, inside, inside, (case.answer.iou, iou[0]))
+    inside = (case.answer.inside, low_res[0] > MASK_THRESHOLD)
+    logits = (case.answer.logits, low_res[0, :, ::LOGIT_STEP, ::LOGIT_STEP])
+    return compare_prompt(case.name, inside, inside, (case.answer.iou, iou[0]), logits)
 
 
 def _ask(backend: Backend, embeddings: Float32, prompts: Prompts) -> tuple[Float32, Float32]:

@@ -219,7 +219,8 @@ def _document(text: str) -> dict[str, Any]:
         )
     if version > FORMAT_VERSION:
         raise BundleError(
-            f"{FILE_NAME} has format_version {version}, and this sam-edge reads up to {FORMAT_VERSION}: upgrade sam-edge"
+            f"{FILE_NAME} has format_version {version}, and this sam-edge reads up to {FORMAT_VERSION}: "
+            "upgrade sam-edge"
         )
     return document
 
@@ -240,7 +241,7 @@ def _check_tensors(section: str, declared: dict[str, Any], contract: GraphContra
         if have != want:
             different = next((tensor for tensor, spec in zip(have, want, strict=False) if tensor != spec), have)
             raise BundleError(
-                f"{FILE_NAME}: {section}.{role} breaks the contract at {str(different):.200}: export the bundle again"
+                f"{FILE_NAME}: {section}.{role} breaks the contract at {different!s:.200}: export the bundle again"
             )
 
 

@@ -40,6 +40,12 @@ def agreement_table(manifest: Manifest, reference: str, agreement: Agreement) ->
             f">= {bounds.embedding_snr_db:.0f} dB",
             agreement.embedding_snr_db >= bounds.embedding_snr_db,
         ),
+        (
+            "mask logit SNR, worst prompt",
+            f"{agreement.logit_snr_db:.1f} dB",
+            f">= {bounds.logit_snr_db:.0f} dB",
+            agreement.logit_snr_db >= bounds.logit_snr_db,
+        ),
     )
     for figure, measured, bound, holds in rows:
         table.add_row(figure, f"[green]{measured}[/green]" if holds else f"[red]{measured}[/red]", bound)

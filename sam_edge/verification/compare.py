@@ -131,7 +131,7 @@ def _compare_one(
     iou = (expected[1][index], found[1][index])
     masks = (upscale_binary(low_res[0], frame), upscale_binary(low_res[1], frame))  # (4, H, W) each
     inside = (_inside(low_res[0], frame), _inside(low_res[1], frame))
-    agreement = compare_prompt(group.names[index], masks, inside, iou)
+    agreement = compare_prompt(group.names[index], masks, inside, iou, low_res)
     shown = int(np.argmin(agreement.mask_iou))
     illustration = Illustration(
         group.names[index],

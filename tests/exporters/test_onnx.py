@@ -1,7 +1,6 @@
-"""Graphs to ONNX files: the same numbers as torch, free axes that are free, and what is refused.
+"""Both graphs as ONNX files: the same numbers as torch, free axes that are free, and a fixed decoder that is equal.
 
-The graphs are those of a SAM with a TinyViT at a side of 256, which is as small as the models go. What concerns only
-the writing of files is shown on a graph of one layer.
+The graphs are those of a SAM with a TinyViT at a side of 256, which is as small as the models go.
 """
 
 from __future__ import annotations
@@ -13,28 +12,16 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sam_edge.model import DecoderGraph, EncoderGraph, build_sam
-from sam_edge_exporters import exporter_for
 from sam_edge_exporters import onnx as exporter
-from sam_edge_runtime.contract import GraphContract, Label, TensorSpec, decoder_contract, encoder_contract
-from sam_edge_runtime.errors import ExportError, UsageError
+from sam_edge_runtime.contract import Label, decoder_contract, encoder_contract
+from tests.exporters.sessions import run, session
 from tests.model.builders import BOUND, error, gap, seed, seeded_tensor
 
 SIDE, GRID, CELLS = 256, 16, 64
 SLOTS, PROMPTS = 6, 2  # of the fixed decoder
-
-
-def session(path: Path) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def run(runner: ort.InferenceSession, *inputs: Tensor) -> list[np.ndarray]:
-    names = [argument.name for argument in runner.get_inputs()]
-    return runner.run(None, {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)})
 
 
 @pytest.fixture(scope="module")
@@ -195,43 +182,6 @@ def test_normalization_and_positions_are_inside(encoder_path, variable_path):
     assert names == [["image"], list(decoder_contract(SIDE, 256, None, None).input_names)]
 
 
-# Writing ------------------------------------------------------------------------------------------------------------
-
-
-CONTRACT = GraphContract(
-    inputs=(TensorSpec("x", ("B", 64), "anything"),), outputs=(TensorSpec("y", ("B", 32), "anything"),)
-)
-BYTES = 4 * (64 * 32 + 32)
-
-
-class OneLayer(nn.Module):
-    """What `CONTRACT` says."""
-
-    def __init__(self, width: int = 32) -> None:
-        super().__init__()
-        self.layer = nn.Linear(64, width)
-        seed(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x)
-
-
-@torch.inference_mode()
-@pytest.mark.parametrize("room", [BYTES, BYTES - 1])
-def test_weights_go_beside_the_graph_only_where_they_must(tmp_path, monkeypatch, room):
-    monkeypatch.setattr(exporter, "EXTERNAL_DATA_ABOVE", exporter._ROOM_FOR_GRAPH + room)
-    layer, path, data = OneLayer().eval(), tmp_path / "decoder.onnx", tmp_path / "decoder.onnx.data"
-    exporter.export(layer, CONTRACT, path)
-    if room == BYTES:
-        assert not data.exists()
-    else:
-        assert data.stat().st_size >= 4 * 64 * 32
-        assert path.stat().st_size < 4 * 64 * 32
-    x = seeded_tensor("x", 5, 64)
-    assert error(run(session(path), x)[0], layer(x)) <= BOUND
-    assert {child.name for child in tmp_path.iterdir()} <= {path.name, data.name}
-
-
 @pytest.mark.slow
 @torch.inference_mode()
 def test_a_decoder_with_its_weights_beside_it_answers_the_same(decoder, variable, tmp_path, monkeypatch):
@@ -242,74 +192,3 @@ def test_a_decoder_with_its_weights_beside_it_answers_the_same(decoder, variable
     inputs = feed(2, 3)
     for ours, theirs in zip(run(session(path), *inputs), run(variable, *inputs), strict=True):
         assert error(ours, theirs) <= BOUND
-
-
-def test_the_exporter_is_found_by_its_target():
-    found = exporter_for("onnx")
-    assert (found.suffix, found.export) == (".onnx", exporter.export)
-    with pytest.raises(UsageError, match="no target called 'onx': choose one of onnx"):
-        exporter_for("onx")
-
-
-# What is refused ----------------------------------------------------------------------------------------------------
-
-
-def test_an_output_of_another_shape_is_refused(tmp_path):
-    with pytest.raises(ExportError, match=r"graph.onnx has \[\('y', \('B', 31\)\)\], the contract says") as caught:
-        exporter.export(OneLayer(31).eval(), CONTRACT, tmp_path / "graph.onnx")
-    assert "\n" not in str(caught.value)
-
-
-def test_an_output_of_another_name_is_refused(tmp_path):
-    path = tmp_path / "graph.onnx"
-    exporter.export(OneLayer().eval(), CONTRACT, path)
-    renamed = GraphContract(CONTRACT.inputs, (TensorSpec("z", ("B", 32), "anything"),))
-    with pytest.raises(ExportError, match=r"graph.onnx has \[\('y', .*the contract says \[\('z', "):
-        exporter.check(path, renamed)
-
-
-def test_a_size_that_should_be_free_and_is_not_is_refused(tmp_path):
-    path = tmp_path / "graph.onnx"
-    two = GraphContract((TensorSpec("x", (2, 64), ""),), (TensorSpec("y", (2, 32), ""),))
-    exporter.export(OneLayer().eval(), two, path)
-    with pytest.raises(ExportError, match="the contract says"):
-        exporter.check(path, CONTRACT)
-
-
-class Deciding(OneLayer):
-    """Looks at its numbers to choose a way."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x) if x.sum() > 0 else -self.layer(x)
-
-
-class Crashing(OneLayer):
-    """Fails in more than one line."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        raise ValueError("the cause\nand more of it")
-
-
-@pytest.mark.parametrize("graph", [Deciding, Crashing])
-def test_a_graph_that_cannot_be_traced_is_refused_in_one_line(tmp_path, graph):
-    with pytest.raises(ExportError, match=r"torch\.onnx\.export failed on graph: ") as caught:
-        exporter.export(graph().eval(), CONTRACT, tmp_path / "graph.onnx")
-    assert "\n" not in str(caught.value)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.xfail(strict=True, reason="the line is torch's 'Refer to the full stack trace above', not the cause")
-@pytest.mark.parametrize(("graph", "cause"), [(Deciding, "data-dependent"), (Crashing, "the cause")])
-def test_the_line_names_the_cause(tmp_path, graph, cause):
-    with pytest.raises(ExportError) as caught:
-        exporter.export(graph().eval(), CONTRACT, tmp_path / "graph.onnx")
-    assert cause in str(caught.value)
-
-
-@pytest.mark.parametrize("content", [b"", b"not a graph at all"])
-def test_a_file_that_is_no_graph_is_refused(tmp_path, content):
-    path = tmp_path / "graph.onnx"
-    path.write_bytes(content)
-    with pytest.raises(ExportError, match=r"graph.onnx") as caught:
-        exporter.check(path, CONTRACT)
-    assert "\n" not in str(caught.value)

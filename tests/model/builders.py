@@ -1,4 +1,7 @@
-"""The reference's modules and ours with the same seeded weights, and how far two answers lie apart."""
+"""The reference's modules and ours with the same seeded weights, and how far two answers lie apart.
+
+Every size of the reference stands here as `segment_anything/build_sam.py` has it, taken from nothing of ours.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sam_edge.model.image_encoder import LAYER_NORM_EPS, WINDOW, ImageEncoderViT, ViTConfig
+from sam_edge.model.image_encoder import ImageEncoderViT, ViTConfig
 from sam_edge.model.sam import Sam
 from sam_edge.weights.seeded import seed_module, seeded_array
-from sam_edge_runtime.contract import PIXEL_MEAN, PIXEL_STD
 from tests.reference import import_segment_anything
 
 BOUND = 1e-4  # of the tensor's scale: parity in fp32
@@ -67,13 +69,13 @@ def reference_encoder(config: ViTConfig, side: int = 1024) -> nn.Module:
         embed_dim=config.dim,
         img_size=side,
         mlp_ratio=4,
-        norm_layer=partial(nn.LayerNorm, eps=LAYER_NORM_EPS),
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
         num_heads=config.heads,
         patch_size=16,
         qkv_bias=True,
         use_rel_pos=True,
         global_attn_indexes=config.global_blocks,
-        window_size=WINDOW,
+        window_size=14,
         out_chans=256,
     ).eval()
 
@@ -103,8 +105,8 @@ def sam_pair(config: ViTConfig) -> tuple[Sam, nn.Module]:
             iou_head_depth=3,
             iou_head_hidden_dim=256,
         ),
-        pixel_mean=list(PIXEL_MEAN),
-        pixel_std=list(PIXEL_STD),
+        pixel_mean=[123.675, 116.28, 103.53],
+        pixel_std=[58.395, 57.12, 57.375],
     ).eval()
     theirs.load_state_dict(ours.state_dict(), strict=True)
     return ours, theirs

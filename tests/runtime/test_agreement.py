@@ -19,15 +19,15 @@ from sam_edge_runtime.agreement import (
 from sam_edge_runtime.errors import UsageError
 
 NAN = float("nan")
-GOOD = Bounds(mask_miou=0.9, iou_prediction_error=1e-2, embedding_snr_db=40.0)
+GOOD = Bounds(mask_miou=0.9, iou_prediction_error=1e-2, embedding_snr_db=40.0, logit_snr_db=40.0)
 
 
-def prompt(name: str = "point", ious=(1.0, 1.0, 1.0, 1.0), rims=(1.0, 1.0, 1.0, 1.0), error: float = 0.0):
-    return PromptAgreement(name, tuple(ious), tuple(rims), error)
+def prompt(name: str = "point", ious=(1.0, 1.0, 1.0, 1.0), rims=(1.0, 1.0, 1.0, 1.0), error: float = 0.0, snr=80.0):
+    return PromptAgreement(name, tuple(ious), tuple(rims), error, snr)
 
 
-def one(*, ious=(1.0, 1.0, 1.0, 1.0), error: float = 0.0, snr: float = 200.0) -> Agreement:
-    return Agreement((PhotoAgreement("cat", snr, 1.0, (prompt(ious=ious, error=error),)),))
+def one(*, ious=(1.0, 1.0, 1.0, 1.0), error: float = 0.0, snr: float = 200.0, logits: float = 80.0) -> Agreement:
+    return Agreement((PhotoAgreement("cat", snr, 1.0, (prompt(ious=ious, error=error, snr=logits),)),))
 
 
 @pytest.fixture
@@ -43,7 +43,9 @@ def two_photos() -> Agreement:
                     prompt("box", (1.0, 1.0, 1.0, 0.4), (1.0, 1.0, 1.0, 1.0), 3e-3),
                 ),
             ),
-            PhotoAgreement("dog", 50.0, 0.98, (prompt("mask", (1.0, 1.0, 1.0, 0.6), (0.0, 0.0, 0.0, 0.0), 2e-3),)),
+            PhotoAgreement(
+                "dog", 50.0, 0.98, (prompt("mask", (1.0, 1.0, 1.0, 0.6), (0.0, 0.0, 0.0, 0.0), 2e-3, 75.0),)
+            ),
         )
     )
 
@@ -70,6 +72,7 @@ def test_the_summary_is_json_and_says_the_same(two_photos):
         "boundary_miou": 0.5,
         "iou_prediction_error": 3e-3,
         "embedding_snr_db": 50.0,
+        "logit_snr_db": 75.0,
         "worst": {"photo": "cat", "prompt": "box", "mask_iou": 0.4},
     }
 
@@ -78,7 +81,7 @@ def test_the_summary_is_json_and_says_the_same(two_photos):
 
 
 def test_bounds_hold_up_to_and_with_their_own_value():
-    assert one(ious=(0.9,) * 4, error=1e-2, snr=40.0).missed(GOOD) == ()
+    assert one(ious=(0.9,) * 4, error=1e-2, snr=40.0, logits=40.0).missed(GOOD) == ()
 
 
 @pytest.mark.parametrize(
@@ -90,6 +93,8 @@ def test_bounds_hold_up_to_and_with_their_own_value():
         ({"ious": (1.0, NAN, 1.0, 1.0)}, "mask mIoU nan is below 0.9 (worst: point on cat)"),
         ({"error": NAN}, "an IoU prediction differs by nan, more than 1e-02"),
         ({"snr": NAN}, "embedding SNR nan dB is below 40 dB"),
+        ({"logits": 39.94}, "mask logit SNR 39.9 dB is below 40 dB"),
+        ({"logits": NAN}, "mask logit SNR nan dB is below 40 dB"),
         ({"error": float("inf")}, "an IoU prediction differs by inf, more than 1e-02"),
     ],
 )
@@ -97,15 +102,16 @@ def test_each_missed_bound_is_one_line(figures, said):
     assert one(**figures).missed(GOOD) == (said,)
 
 
-def test_all_three_are_said_at_once():
-    lines = one(ious=(0.0,) * 4, error=1.0, snr=0.0).missed(GOOD)
-    assert len(lines) == 3
+def test_all_four_are_said_at_once():
+    lines = one(ious=(0.0,) * 4, error=1.0, snr=0.0, logits=0.0).missed(GOOD)
+    assert len(lines) == 4
     assert not any("\n" in line for line in lines)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize(
-    ("figure", "word"), [("ious", "mask mIoU"), ("error", "IoU prediction"), ("snr", "embedding SNR")]
+    ("figure", "word"),
+    [("ious", "mask mIoU"), ("error", "IoU prediction"), ("snr", "embedding SNR"), ("logits", "logit SNR")],
 )
 def test_one_nan_among_good_photos_never_passes(place, figure, word):
     photos = [one().photos[0]] * 3
@@ -121,7 +127,9 @@ def test_nothing_to_compare_is_refused_rather_than_passed(photos):
 
 
 def test_fp32_onnx_has_the_bounds_that_were_promised():
-    assert bounds_for("onnx", "fp32") == Bounds(mask_miou=0.999, iou_prediction_error=1e-3, embedding_snr_db=60.0)
+    assert bounds_for("onnx", "fp32") == Bounds(
+        mask_miou=0.999, iou_prediction_error=1e-3, embedding_snr_db=60.0, logit_snr_db=60.0
+    )
 
 
 @pytest.mark.parametrize(("target", "precision"), [("onnx", "int3"), ("abacus", "fp32"), ("", "")])
@@ -145,7 +153,9 @@ def test_compare_prompt_measures_each_output_where_it_is_asked_to():
     low[0, :, 2:6, 2:6] = True
     low[1, :2, 2:6, 2:6] = True  # two rims the same, two empty
     predictions = np.array([[0.1, 0.2, 0.3, 0.4], [0.1, 0.25, 0.3, 0.28]], np.float32)
-    result = compare_prompt("box", tuple(full), tuple(low), tuple(predictions))
+    logits = (np.ones((4, 8, 8), np.float32), np.full((4, 8, 8), 1.01, np.float32))
+    result = compare_prompt("box", tuple(full), tuple(low), tuple(predictions), logits)
+    assert result.logit_snr_db == pytest.approx(40.0, abs=1e-3)
     assert result.prompt == "box"
     assert result.mask_iou == pytest.approx((1.0, 0.9, 0.8, 0.7))
     assert result.boundary_iou == (1.0, 1.0, 0.0, 0.0)
@@ -155,11 +165,12 @@ def test_compare_prompt_measures_each_output_where_it_is_asked_to():
 
 def test_compare_prompt_passes_nan_on():
     masks = np.ones((4, 8, 8), bool)
-    result = compare_prompt("box", (masks, masks), (masks, masks), (np.zeros(4), np.array([0, NAN, 0, 0])))
+    predictions = (np.zeros(4), np.array([0, NAN, 0, 0]))
+    result = compare_prompt("box", (masks, masks), (masks, masks), predictions, (np.zeros(1), np.zeros(1)))
     assert np.isnan(result.iou_prediction_error)
 
 
 def test_compare_prompt_refuses_different_numbers_of_outputs():
     masks = np.ones((4, 8, 8), bool)
     with pytest.raises(ValueError, match="shorter"):
-        compare_prompt("box", (masks, masks[:3]), (masks, masks), (np.zeros(4), np.zeros(4)))
+        compare_prompt("box", (masks, masks[:3]), (masks, masks), (np.zeros(4),) * 2, (np.zeros(1),) * 2)

@@ -1,0 +1,118 @@
+"""What becomes of a graph on its way to a file: where the weights go, and what is refused. Shown on one layer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sam_edge_exporters import exporter_for
+from sam_edge_exporters import onnx as exporter
+from sam_edge_runtime.contract import GraphContract, TensorSpec
+from sam_edge_runtime.errors import ExportError, UsageError
+from tests.exporters.sessions import run, session
+from tests.model.builders import BOUND, error, seed, seeded_tensor
+
+CONTRACT = GraphContract(
+    inputs=(TensorSpec("x", ("B", 64), "anything"),), outputs=(TensorSpec("y", ("B", 32), "anything"),)
+)
+BYTES = 4 * (64 * 32 + 32)
+
+
+class OneLayer(nn.Module):
+    """What `CONTRACT` says."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, width)
+        seed(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("room", [BYTES, BYTES - 1])
+def test_weights_go_beside_the_graph_only_where_they_must(tmp_path, monkeypatch, room):
+    monkeypatch.setattr(exporter, "EXTERNAL_DATA_ABOVE", exporter._ROOM_FOR_GRAPH + room)
+    layer, path, data = OneLayer().eval(), tmp_path / "decoder.onnx", tmp_path / "decoder.onnx.data"
+    exporter.export(layer, CONTRACT, path)
+    if room == BYTES:
+        assert not data.exists()
+    else:
+        assert data.stat().st_size >= 4 * 64 * 32
+        assert path.stat().st_size < 4 * 64 * 32
+    x = seeded_tensor("x", 5, 64)
+    assert error(run(session(path), x)[0], layer(x)) <= BOUND
+    assert {child.name for child in tmp_path.iterdir()} <= {path.name, data.name}
+
+
+def test_the_exporter_is_found_by_its_target():
+    found = exporter_for("onnx")
+    assert (found.suffix, found.export) == (".onnx", exporter.export)
+    with pytest.raises(UsageError, match="no target called 'onx': choose one of onnx"):
+        exporter_for("onx")
+
+
+# What is refused ----------------------------------------------------------------------------------------------------
+
+
+def test_an_output_of_another_shape_is_refused(tmp_path):
+    with pytest.raises(ExportError, match=r"graph.onnx has \[\('y', \('B', 31\)\)\], the contract says") as caught:
+        exporter.export(OneLayer(31).eval(), CONTRACT, tmp_path / "graph.onnx")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_output_of_another_name_is_refused(tmp_path):
+    path = tmp_path / "graph.onnx"
+    exporter.export(OneLayer().eval(), CONTRACT, path)
+    renamed = GraphContract(CONTRACT.inputs, (TensorSpec("z", ("B", 32), "anything"),))
+    with pytest.raises(ExportError, match=r"graph.onnx has \[\('y', .*the contract says \[\('z', "):
+        exporter.check(path, renamed)
+
+
+def test_a_size_that_should_be_free_and_is_not_is_refused(tmp_path):
+    path = tmp_path / "graph.onnx"
+    two = GraphContract((TensorSpec("x", (2, 64), ""),), (TensorSpec("y", (2, 32), ""),))
+    exporter.export(OneLayer().eval(), two, path)
+    with pytest.raises(ExportError, match="the contract says"):
+        exporter.check(path, CONTRACT)
+
+
+class Deciding(OneLayer):
+    """Looks at its numbers to choose a way."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) if x.sum() > 0 else -self.layer(x)
+
+
+class Crashing(OneLayer):
+    """Fails in more than one line."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise ValueError("the cause\nand more of it")
+
+
+@pytest.mark.parametrize("graph", [Deciding, Crashing])
+def test_a_graph_that_cannot_be_traced_is_refused_in_one_line(tmp_path, graph):
+    with pytest.raises(ExportError, match=r"torch\.onnx\.export failed on graph: ") as caught:
+        exporter.export(graph().eval(), CONTRACT, tmp_path / "graph.onnx")
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.xfail(strict=True, reason="the line is torch's 'Refer to the full stack trace above', not the cause")
+@pytest.mark.parametrize(("graph", "cause"), [(Deciding, "data-dependent"), (Crashing, "the cause")])
+def test_the_line_names_the_cause(tmp_path, graph, cause):
+    with pytest.raises(ExportError) as caught:
+        exporter.export(graph().eval(), CONTRACT, tmp_path / "graph.onnx")
+    assert cause in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a graph at all"])
+def test_a_file_that_is_no_graph_is_refused(tmp_path, content):
+    path = tmp_path / "graph.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ExportError, match=r"graph.onnx") as caught:
+        exporter.check(path, CONTRACT)
+    assert "\n" not in str(caught.value)
