@@ -53,7 +53,7 @@ def export(graph: nn.Module, contract: GraphContract, path: Path) -> None:
                 verbose=False,
             )
     except Exception as error:  # the converter's own errors have no common class
-        raise ExportError(f"torch.onnx.export failed on {path.stem}: {_last_line(error)}") from error
+        raise ExportError(f"torch.onnx.export failed on {path.stem}: {_cause(error)}") from error
     if program is None:
         raise ExportError(f"torch.onnx.export returned nothing for {path.stem}")
     program.save(path, external_data=_weight_bytes(graph) > EXTERNAL_DATA_ABOVE - _ROOM_FOR_GRAPH)
@@ -104,6 +104,14 @@ def _weight_bytes(graph: nn.Module) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in (*graph.parameters(), *graph.buffers()))
 
 
+def _cause(error: BaseException) -> str:
+    """First line of the error at the root: the exporter wraps it in others that only point to a stack trace."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__
+
+
 def _last_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:300] if lines else type(error).__name__
@@ -112,7 +120,7 @@ def _last_line(error: BaseException) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's own progress notes off the terminal; errors still surface as exceptions."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    loggers = [logging.getLogger(name) for name in ("torch", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -101,7 +101,6 @@ def test_a_graph_that_cannot_be_traced_is_refused_in_one_line(tmp_path, graph):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.xfail(strict=True, reason="the line is torch's 'Refer to the full stack trace above', not the cause")
 @pytest.mark.parametrize(("graph", "cause"), [(Deciding, "data-dependent"), (Crashing, "the cause")])
 def test_the_line_names_the_cause(tmp_path, graph, cause):
     with pytest.raises(ExportError) as caught:
