@@ -58,11 +58,11 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         rest = state.body[start:]
         rest = rest if state.drop_after is None else rest[: state.drop_after]
+        state.sent += len(rest)  # counted first: the client may have it all before this thread runs again
         try:
             self.wfile.write(rest)
         except OSError:  # a client that has seen enough
             return
-        state.sent += len(rest)
 
     def log_message(self, *_: object) -> None:
         """Say nothing on stderr."""
