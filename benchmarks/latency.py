@@ -164,17 +164,16 @@ def _table(result: dict[str, Any]) -> Table:
         f"{machine['cores']} cores",
         title_justify="left",
     )
-    table.add_column("engine")
-    for step in STEPS:
-        table.add_column(step, justify="right")
+    table.add_column("step")
     for engine in result["engines"]:
+        table.add_column(engine["name"], justify="right")
+    for step in STEPS:
         cells = []
-        for step in STEPS:
+        for engine in result["engines"]:
             spread, ratio = engine["seconds"][step], engine["ratio_to_first"][step]["median"]
-            cells.append(
-                f"{spread['median'] * 1e3:.1f} ({spread['q25'] * 1e3:.1f}-{spread['q75'] * 1e3:.1f})\n{ratio:.2f}x"
-            )
-        table.add_row(engine["name"], *cells)
+            low, median, high = (f"{spread[key] * 1e3:.1f}" for key in ("q25", "median", "q75"))
+            cells.append(f"{median} ({low}-{high})  {ratio:.2f}x")
+        table.add_row(step, *cells)
     return table
 
 

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from .contract import Label
 from .errors import PhotoError, UsageError
+from .metrics import eroded
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -248,16 +249,5 @@ def _veiled(photo: Photo, masks: npt.NDArray[np.bool_], line: int) -> Photo:
         veil = picture[mask] * np.float32(1 - _MASK_OPACITY) + colour * np.float32(_MASK_OPACITY)
         picture[mask] = np.rint(veil).astype(np.uint8)
     for index, mask in enumerate(masks):
-        picture[mask & ~_eroded(mask, line)] = _MASK_COLOURS[index % len(_MASK_COLOURS)]
+        picture[mask & ~eroded(mask, line)] = _MASK_COLOURS[index % len(_MASK_COLOURS)]
     return picture
-
-
-def _eroded(mask: npt.NDArray[np.bool_], radius: int) -> npt.NDArray[np.bool_]:
-    """The pixels of a mask (H, W) whose square of `radius` around lies inside it; outside the picture is outside."""
-    for _ in range(2):  # rows, then columns
-        padded = np.pad(mask, ((radius, radius), (0, 0)))
-        inside = mask.copy()
-        for shift in range(2 * radius + 1):
-            inside &= padded[shift : shift + len(mask)]
-        mask = inside.T
-    return mask
