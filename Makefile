@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Named exactly, so that a CPU wheel lying on the machine is taken; a range that admits newer ones fetches CUDA builds.
+# Named exactly, so that a CPU wheel at hand is taken; a range that admits newer ones fetches CUDA builds.
 TORCH := torch==2.13.0
 
 .PHONY: demo test test-slow check format clean
@@ -31,6 +31,7 @@ clean:
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	@echo "installing torch and the converters into $(VENV); this takes a few minutes"
 	$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
 	touch $@

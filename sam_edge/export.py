@@ -10,7 +10,6 @@ import json
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from sam_edge_runtime.manifest import FILE_NAME, Checkpoint, Manifest
 from .load import LoadedSam, find_source, load_sam
 from .model import DecoderGraph, EncoderGraph
 from .torch_backend import TorchBackend
+from .versions import tool_versions
 
 SMALLEST_POINTS = 2  # a click and the padding that SAM adds to it
 _BYTES_PER_WEIGHT = 4
@@ -146,17 +146,6 @@ def _manifest(job: ExportJob, loaded: LoadedSam, recipe: Recipe, exporter: Expor
         files={},
         tools=tool_versions(exporter.packages),
     )
-
-
-def tool_versions(packages: tuple[str, ...]) -> dict[str, str]:
-    """Versions of Python, sam-edge, numpy and `packages`, as installed."""
-    found = {"python": platform.python_version()}
-    for package in ("sam-edge", "numpy", *packages):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed as a package"
-    return found
 
 
 def _report(manifest: Manifest, bounds: Bounds, agreement: Agreement, missed: tuple[str, ...]) -> dict[str, Any]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sam_edge_runtime.contract import LARGEST_SIDE, SIDE_STEP, SMALLEST_SIDE, side_is_supported
 from sam_edge_runtime.errors import CheckpointError, UsageError
 
 from .model import VARIANTS, Sam, build_sam
+from .model.sam import check_side
 from .weights.cache import cached
 from .weights.catalogue import RELEASES
 from .weights.checkpoint import CheckpointRecord, load_into
 from .weights.source import CheckpointSource, parse_source
 
-LICENCE_OF_OWN_WEIGHTS = "unknown"
+NO_LICENCE_STATED = "NOASSERTION"  # SPDX for: nobody has said
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,11 @@ def load_sam(variant: str, source: CheckpointSource, input_side: int) -> LoadedS
         UsageError: no such variant, or a side that is not possible.
         CheckpointError: the weights cannot be used.
     """
-    if not side_is_supported(input_side):
-        raise UsageError(
-            f"input size {input_side} is not possible: choose a multiple of {SIDE_STEP} "
-            f"from {SMALLEST_SIDE} to {LARGEST_SIDE}"
-        )
+    check_side(input_side)
     sam = build_sam(variant)
     record = load_into(sam, source)
     sam.requires_grad_(requires_grad=False)
     sam.set_input_side(input_side)
     official = any(record.sha256 == release.sha256 for release in RELEASES.values())
-    licence = RELEASES[variant].licence if official or record.is_random else LICENCE_OF_OWN_WEIGHTS
+    licence = RELEASES[variant].licence if official else NO_LICENCE_STATED
     return LoadedSam(variant, sam, record, licence)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tokenize
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import numpy.typing as npt
 
 from sam_edge_runtime import Bundle, SamPredictor, draw_overlay, read_photo, rle
 from sam_edge_runtime.contract import MASK_STRIDE
-from sam_edge_runtime.errors import OutputError, PromptError, UsageError
-from sam_edge_runtime.files import write_file
+from sam_edge_runtime.errors import PromptError, UsageError
+from sam_edge_runtime.files import check_file, write_files
 from sam_edge_runtime.manifest import RANDOM_WEIGHTS_NOTE
 from sam_edge_runtime.photo import png_bytes
 
@@ -90,7 +91,7 @@ def predict(job: PredictJob) -> PredictResult:
 
     Raises:
         SamEdgeError: the bundle, the photo or a prompt cannot be used, or a result cannot be written. Every
-            destination is checked before the first file is written.
+            destination is checked before the model runs, and either all results are written or none.
     """
     bundle = Bundle.open(job.bundle)
     photo = read_photo(job.photo)
@@ -105,7 +106,8 @@ def predict(job: PredictJob) -> PredictResult:
     logits_file = job.out / f"{job.photo.stem}_logits.npy"
     json_path = job.out / f"{job.photo.stem}.json"
     wanted = [*files, overlay, *([logits_file] if job.save_logits else []), *([json_path] if job.json_file else [])]
-    _check_free(wanted, overwrite=job.overwrite)
+    for path in wanted:
+        check_file(path, overwrite=job.overwrite)
 
     predictor.set_image(photo)
     points = np.array([[point[:2] for point in job.points]]) if job.points else None
@@ -125,8 +127,7 @@ def predict(job: PredictJob) -> PredictResult:
     note = RANDOM_WEIGHTS_NOTE if bundle.manifest.checkpoint.random else None
     if job.json_file:
         contents.append(_json(job, photo, bundle, files, flat, scores.ravel(), outputs, note))
-    for path, content in zip(wanted, contents, strict=True):
-        write_file(path, content, overwrite=job.overwrite)
+    write_files(dict(zip(wanted, contents, strict=True)), overwrite=job.overwrite)
     written = [
         MaskFile(path, float(score), int(np.count_nonzero(mask)))
         for path, score, mask in zip(files, scores.ravel(), flat, strict=True)
@@ -146,24 +147,34 @@ def _best_logits(scores: Float32, low_res: Float32) -> Float32:
     return best[0] if len(best) == 1 else best
 
 
-def _check_free(paths: list[Path], *, overwrite: bool) -> None:
-    taken = [path for path in paths if path.exists()]
-    if taken and not overwrite:
-        raise OutputError(f"{taken[0]} exists: add --overwrite to replace it, or choose another --out")
+# What numpy's reader raises for files that are broken, or whose header claims more than memory or an integer holds.
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    MemoryError,
+    OverflowError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    tokenize.TokenError,
+)
 
 
 def _read_logits(path: Path, side: int) -> Float32:
     """Low-resolution logits `(1, 1, S/4, S/4)` from a `.npy` file of that many numbers."""
     cells = side // MASK_STRIDE
-    if not path.is_file():
-        raise UsageError(f"{path} does not exist: name a .npy file that --save-logits wrote")
     try:
-        logits = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        if not path.is_file():
+            raise UsageError(f"{path} does not exist: name a .npy file that --save-logits wrote")
+        with path.open("rb") as stream:  # not np.load, which opens zip archives too
+            logits = np.lib.format.read_array(stream, allow_pickle=False)
+    except _UNREADABLE as error:
         raise UsageError(f"{path} is no .npy file of logits: name one that --save-logits wrote") from error
-    if not isinstance(logits, np.ndarray) or logits.dtype.kind not in "fiu" or logits.size != cells * cells:
-        shape = getattr(logits, "shape", "of several arrays")
-        raise UsageError(f"{path} holds {shape}: this bundle takes {cells} x {cells} logits")
+    if logits.dtype.kind not in "fiu" or logits.size != cells * cells:
+        raise UsageError(
+            f"{path} holds {logits.dtype} values of shape {logits.shape}: this bundle takes {cells} x {cells} logits"
+        )
     return logits.reshape(1, 1, cells, cells).astype(np.float32)
 
 

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sam_edge_runtime.errors import UsageError
+from sam_edge_runtime.files import write_file
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,19 @@ SAMPLES: tuple[Sample, ...] = (
 
 
 def copy_samples(folder: Path) -> list[Path]:
-    """Put the sample photos into `folder`, which is made if need be.
+    """Put the sample photos into `folder`, which is made if need be; those that are there already stay.
 
     Raises:
         UsageError: scikit-image is not installed.
+        OutputError: they cannot be written.
     """
     if find_spec("skimage") is None:
         raise UsageError("the sample photos come with scikit-image: pip install 'sam-edge[demo]'")
-    folder.mkdir(parents=True, exist_ok=True)
     source = files("skimage.data")
     paths = []
     for sample in SAMPLES:
         path = folder / sample.name
-        path.write_bytes(source.joinpath(sample.name).read_bytes())
+        if not path.exists():
+            write_file(path, source.joinpath(sample.name).read_bytes(), overwrite=False)
         paths.append(path)
     return paths

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from sam_edge_runtime.errors import BackendError
 
 from .model import DecoderGraph, EncoderGraph, Sam
 
@@ -20,8 +25,9 @@ class TorchBackend:
 
     @torch.inference_mode()
     def encode(self, image: Float32) -> Float32:
-        """Embeddings `(1, C, S/16, S/16)` of an image `(1, 3, S, S)`."""
-        embeddings: Float32 = self._encoder(torch.from_numpy(image)).numpy()
+        """Embeddings `(1, C, S/16, S/16)` of an image `(1, 3, S, S)`. Raises BackendError where torch fails."""
+        with _reported("encode"):
+            embeddings: Float32 = self._encoder(torch.from_numpy(image)).numpy()
         return embeddings
 
     @torch.inference_mode()
@@ -35,5 +41,16 @@ class TorchBackend:
     ) -> tuple[Float32, Float32]:
         """Logits `(B, 4, S/4, S/4)` and IoU predictions `(B, 4)`; see `sam_edge_runtime.backends.Backend`."""
         inputs = (image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
-        masks, iou = self._decoder(*(torch.from_numpy(array) for array in inputs))
+        with _reported("decode"):
+            masks, iou = self._decoder(*(torch.from_numpy(array) for array in inputs))
         return masks.numpy(), iou.numpy()
+
+
+@contextmanager
+def _reported(what: str) -> Iterator[None]:
+    """What torch raises, out of memory above all, as a BackendError of one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BackendError(f"torch failed to {what} ({first_line})") from error

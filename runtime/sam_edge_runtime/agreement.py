@@ -57,6 +57,20 @@ def bounds_for(target: str, precision: str) -> Bounds:
 
 
 @dataclass(frozen=True)
+class Check:
+    """One figure, ready to print: what it is, what was measured, the bound if there is one, and whether it holds.
+
+    `where` names the worst place, for the line that says that the bound was missed.
+    """
+
+    figure: str
+    measured: str
+    bound: str = ""
+    holds: bool = True
+    where: str = ""
+
+
+@dataclass(frozen=True)
 class PromptAgreement:
     """One prompt's four masks against the reference's.
 
@@ -130,29 +144,46 @@ class Agreement:
         """The photo and prompt with the lowest single mask IoU."""
         return min(self.prompts, key=lambda pair: min(pair[1].mask_iou))
 
-    def missed(self, bounds: Bounds) -> tuple[str, ...]:
-        """One line for each bound that does not hold; empty when all do. NaN holds no bound."""
-        checks = (
-            (
+    def checks(self, bounds: Bounds) -> tuple[Check, ...]:
+        """Every figure beside its bound. NaN holds no bound."""
+        photo, prompt = self.worst
+        return (
+            Check(
+                "mask mIoU",
+                f"{self.mask_miou:.6f}",
+                f">= {bounds.mask_miou}",
                 self.mask_miou >= bounds.mask_miou,
-                f"mask mIoU {self.mask_miou:.5f} is below {bounds.mask_miou} "
-                f"(worst: {self.worst[1].prompt} on {self.worst[0].photo})",
+                f" (worst: {prompt.prompt} on {photo.photo})",
             ),
-            (
+            Check("boundary mIoU", f"{self.boundary_miou:.6f}"),
+            Check(f"lowest mask IoU: {prompt.prompt}, {photo.photo}", f"{min(prompt.mask_iou):.6f}"),
+            Check(
+                "largest difference of an IoU prediction",
+                f"{self.iou_prediction_error:.1e}",
+                f"<= {bounds.iou_prediction_error:.0e}",
                 self.iou_prediction_error <= bounds.iou_prediction_error,
-                f"an IoU prediction differs by {self.iou_prediction_error:.2e}, more than "
-                f"{bounds.iou_prediction_error:.0e}",
             ),
-            (
+            Check(
+                "embedding SNR, worst photo",
+                f"{self.embedding_snr_db:.1f} dB",
+                f">= {bounds.embedding_snr_db:.0f} dB",
                 self.embedding_snr_db >= bounds.embedding_snr_db,
-                f"embedding SNR {self.embedding_snr_db:.1f} dB is below {bounds.embedding_snr_db:.0f} dB",
             ),
-            (
+            Check(
+                "mask logit SNR, worst prompt",
+                f"{self.logit_snr_db:.1f} dB",
+                f">= {bounds.logit_snr_db:.0f} dB",
                 self.logit_snr_db >= bounds.logit_snr_db,
-                f"mask logit SNR {self.logit_snr_db:.1f} dB is below {bounds.logit_snr_db:.0f} dB",
             ),
         )
-        return tuple(line for holds, line in checks if not holds)
+
+    def missed(self, bounds: Bounds) -> tuple[str, ...]:
+        """One line for each bound that does not hold; empty when all do."""
+        return tuple(
+            f"{check.figure} is {check.measured}, the bound is {check.bound}{check.where}"
+            for check in self.checks(bounds)
+            if not check.holds
+        )
 
     def summary(self) -> dict[str, Any]:
         """The derived figures as they stand in `report.json`."""

@@ -7,6 +7,7 @@ One small tree, so that an app can catch what it can mend and the command line c
     │   └── PromptError   points, labels, boxes or mask prompts that the model cannot take (also a ValueError)
     ├── StateError        calls in the wrong order: predict before set_image (also a RuntimeError)
     ├── PhotoError        a picture that cannot be read or is not a photo
+    ├── DataError         photos and masks to train or measure on that are missing, no data, or too often broken
     ├── BundleError       a folder that is no bundle, or no longer the bundle that was made
     ├── CheckpointError   weights that are missing, broken, unsafe or of another architecture
     ├── BackendError      an engine that is not installed, or does not take the model
@@ -37,6 +38,10 @@ class StateError(SamEdgeError, RuntimeError):
 
 class PhotoError(SamEdgeError):
     """A picture that cannot be read, is empty, or is too large to be decoded safely."""
+
+
+class DataError(SamEdgeError):
+    """Training or evaluation data that are missing, are not what they should be, or are broken too often."""
 
 
 class BundleError(SamEdgeError):

@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -72,11 +73,11 @@ def staged_folder(destination: Path, *, overwrite: bool, replaceable: Callable[[
     place = Path(os.path.realpath(destination))
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".partial", dir=place.parent))
+        staging = place.parent / _staging_name(f"{place.name}.")
+        staging.mkdir()
     except OSError as error:
         raise output_error(destination, error) from error
     try:
-        staging.chmod(0o755)
         yield staging
         check_destination(place, overwrite=overwrite, replaceable=replaceable)  # the work may have taken hours
         _swap_in(staging, place)
@@ -127,17 +128,74 @@ def write_file(destination: Path, content: bytes, *, overwrite: bool) -> None:
     Raises:
         OutputError: the file exists and `overwrite` is false, or it cannot be written.
     """
-    staging = destination.parent / f".{destination.name}.{os.getpid()}.partial"
+    write_files({destination: content}, overwrite=overwrite)
+
+
+def write_files(contents: dict[Path, bytes], *, overwrite: bool) -> None:
+    """Write files that belong together: all of them, or none where one has no room or may not be written.
+
+    All are written beside their destinations before the first one is renamed; a rename takes no room. A machine that
+    stops between two renames leaves whole files, the earlier ones new.
+
+    Args:
+        contents: what each destination is to hold. Folders are made as needed, and taken away again if it fails.
+        overwrite: replace files that exist.
+
+    Raises:
+        OutputError: a destination is taken or cannot be written; it is the one that is named.
+    """
+    for destination in contents:
+        check_file(destination, overwrite=overwrite)
+    staged: dict[Path, Path] = {}
+    made: list[Path] = []  # the deepest first
     try:
-        if destination.exists() and not destination.is_file():
-            raise OutputError(f"{destination} is a folder or a device: name a file")
-        if destination.exists() and not overwrite:
-            raise OutputError(f"{destination} exists: add --overwrite to replace it")
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        staging.write_bytes(content)
-        staging.replace(destination)
+        for destination, content in contents.items():
+            with _naming(destination):
+                parent = destination.parent
+                made[:0] = [folder for folder in (parent, *parent.parents) if not folder.exists()]
+                parent.mkdir(parents=True, exist_ok=True)
+                check_file(destination, overwrite=overwrite)  # too long a name shows only in a folder that is there
+                staged[destination] = parent / _staging_name()
+                staged[destination].touch(exist_ok=False)
+                staged[destination].write_bytes(content)
+        for destination, staging in staged.items():
+            with _naming(destination):
+                staging.replace(destination)
+    finally:
+        for staging in staged.values():
+            with suppress(OSError):  # most often it is gone; where it cannot be looked for, it was never made
+                staging.unlink()
+        for folder in made:
+            with suppress(OSError):  # only what stayed empty can be removed
+                folder.rmdir()
+
+
+def check_file(destination: Path, *, overwrite: bool) -> None:
+    """Refuse a file that may not be replaced, so that a long job can ask before it starts.
+
+    Raises:
+        OutputError: the destination exists and `overwrite` is false, it is no file, or nothing can have its name.
+    """
+    with _naming(destination):
+        try:
+            mode = destination.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return
+    if not stat.S_ISREG(mode):
+        raise OutputError(f"{destination} is a folder or a device: name a file")
+    if not overwrite:
+        raise OutputError(f"{destination} exists: add --overwrite to replace it")
+
+
+@contextmanager
+def _naming(destination: Path) -> Iterator[None]:
+    """What the system refuses in the block is said of `destination`."""
+    try:
+        yield
     except OSError as error:
         raise output_error(destination, error) from error
-    finally:
-        with suppress(OSError):  # most often it is gone; where it cannot be looked for, it was never made
-            staging.unlink()
+
+
+def _staging_name(prefix: str = "") -> str:
+    """A name that nothing has. Unlike what `tempfile` makes, a file or folder made under it follows the umask."""
+    return f".{prefix}{secrets.token_hex(6)}.partial"

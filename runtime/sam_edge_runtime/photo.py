@@ -69,6 +69,30 @@ def read_photo(path: str | Path) -> Photo:
     """
     path = Path(path)
     _check_file(path)
+    return _decoded(path, str(path), upright=True)
+
+
+def decode_photo(content: bytes, name: str, *, upright: bool = True) -> Photo:
+    """Read a picture file whose bytes are at hand, as `read_photo` reads one from a path.
+
+    Args:
+        content: the whole file.
+        name: what to call it in an error.
+        upright: apply an EXIF orientation. Without it the pixels come as they are stored, which is what masks were
+            drawn on that lie beside a photo in a data set.
+
+    Returns:
+        (H, W, 3) uint8 RGB, contiguous and writable.
+
+    Raises:
+        PhotoError: as `read_photo`.
+    """
+    if not content:
+        raise PhotoError(f"photo '{name}' is empty (0 bytes); copy it again")
+    return _decoded(io.BytesIO(content), name, upright=upright)
+
+
+def _decoded(file: Path | io.BytesIO, name: str, *, upright: bool) -> Photo:
     from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - loaded by the first photo, not by the import
 
     Image.init()
@@ -77,23 +101,23 @@ def read_photo(path: str | Path) -> Photo:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow remarks on odd metadata; what matters it raises
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=formats) as picture:
-                _check_size(path, *picture.size)
+            with Image.open(file, formats=formats) as picture:
+                _check_size(name, *picture.size)
                 picture.load()
-                pixels = _rgb(path, picture)
-                return np.ascontiguousarray(_upright(pixels, _orientation(picture)))
+                pixels = _rgb(name, picture)
+                return np.ascontiguousarray(_upright(pixels, _orientation(picture)) if upright else pixels)
     except PhotoError:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise _too_large(path, "its header claims") from None
+        raise _too_large(name, "its header claims") from None
     except UnidentifiedImageError:
         raise PhotoError(
-            f"photo '{path}' is no picture in a format read here ({', '.join(formats)}), or its header is damaged; "
+            f"photo '{name}' is no picture in a format read here ({', '.join(formats)}), or its header is damaged; "
             "save it as JPEG or PNG"
         ) from None
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise PhotoError(f"photo '{path}' is truncated or damaged ({reason}); copy or save it again") from error
+        raise PhotoError(f"photo '{name}' is truncated or damaged ({reason}); copy or save it again") from error
 
 
 def _check_file(path: Path) -> None:
@@ -116,31 +140,31 @@ def _check_file(path: Path) -> None:
         ) from None
 
 
-def _check_size(path: Path, width: int, height: int) -> None:
+def _check_size(name: str, width: int, height: int) -> None:
     """Refuse a photo without pixels or with too many, before any of them is decoded."""
     if width < 1 or height < 1:
-        raise PhotoError(f"photo '{path}' has {width}x{height} pixels; it needs at least one")
+        raise PhotoError(f"photo '{name}' has {width}x{height} pixels; it needs at least one")
     if width * height > LARGEST_PHOTO_PIXELS:
-        raise _too_large(path, f"{width}x{height} is")
+        raise _too_large(name, f"{width}x{height} is")
 
 
-def _too_large(path: Path, what: str) -> PhotoError:
+def _too_large(name: str, what: str) -> PhotoError:
     return PhotoError(
-        f"photo '{path}' is too large to decode safely: {what} more than {LARGEST_PHOTO_PIXELS:,} pixels; scale it down"
+        f"photo '{name}' is too large to decode safely: {what} more than {LARGEST_PHOTO_PIXELS:,} pixels; scale it down"
     )
 
 
-def _rgb(path: Path, picture: Image.Image) -> Photo:
+def _rgb(name: str, picture: Image.Image) -> Photo:
     """The pixels of a loaded picture of any mode as (H, W, 3) RGB."""
     from PIL import Image  # noqa: PLC0415
 
     if picture.mode == "F":
-        raise PhotoError(f"photo '{path}' has floating-point pixels of unknown range; save it with 8 or 16 bits")
+        raise PhotoError(f"photo '{name}' has floating-point pixels of unknown range; save it with 8 or 16 bits")
     if picture.mode == "I" or picture.mode.startswith("I;16"):
         grey = np.asarray(picture).astype(np.int64)
         if grey.min() < 0 or grey.max() > 0xFFFF:
             raise PhotoError(
-                f"photo '{path}' has pixel values from {grey.min()} to {grey.max()}; save it with 8 or 16 bits"
+                f"photo '{name}' has pixel values from {grey.min()} to {grey.max()}; save it with 8 or 16 bits"
             )
         # 65535 becomes 255, rounded to the nearest.
         return np.repeat(((grey * 255 + 0x7FFF) // 0xFFFF).astype(np.uint8)[:, :, None], 3, axis=2)

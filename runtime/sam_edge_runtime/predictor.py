@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -160,8 +161,7 @@ class SamPredictor:
             image.frame,
             _one(point_coords, "point_coords"),
             _one(point_labels, "point_labels"),
-            # The reference takes a box as (4,) and as (1, 4).
-            box if box is not None and np.ndim(box) == 2 and len(np.asarray(box)) == 1 else _one(box, "box"),
+            _one_box(box),
             _one(mask_input, "mask_input"),
         )
         masks, scores, low_res = self._answer(image, prompts, multimask_output, return_logits)
@@ -214,7 +214,13 @@ class SamPredictor:
         return masks.reshape(*low_res.shape[:2], *image.frame.original_size), scores, low_res
 
 
-def _one(values: npt.ArrayLike | None, name: str) -> npt.ArrayLike | None:
+def _one_box(box: npt.ArrayLike | None) -> npt.NDArray[Any] | None:
+    """A box as a batch of one; the reference takes it as (4,) and as (1, 4)."""
+    batch = _one(box, "box")
+    return batch[0] if batch is not None and batch.ndim == 3 and batch.shape[1] == 1 else batch
+
+
+def _one(values: npt.ArrayLike | None, name: str) -> npt.NDArray[Any] | None:
     """`values` of one prompt as a batch of one."""
     if values is None:
         return None

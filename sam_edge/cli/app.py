@@ -10,7 +10,7 @@ import sam_edge
 from sam_edge_runtime.errors import SamEdgeError
 
 from . import demo, download, export, info, models, predict, verify
-from .console import ERRORS
+from .console import note
 
 BAD_INPUT = 2
 
@@ -64,7 +64,7 @@ def run(arguments: list[str]) -> int:
     try:
         app(arguments)
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 0
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except SamEdgeError as error:
         return _refuse(str(error))
     except MemoryError:
@@ -76,5 +76,5 @@ def run(arguments: list[str]) -> int:
 
 
 def _refuse(line: str) -> int:
-    ERRORS.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+    note(f"error: {line}", "red")
     return BAD_INPUT

@@ -8,12 +8,24 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-OUTPUT = Console(soft_wrap=False)
-ERRORS = Console(stderr=True)
+# File names and manifests may hold square brackets: nothing printed is taken for markup, and styles come as `Text`.
+OUTPUT = Console(markup=False, highlight=False)
+ERRORS = Console(stderr=True, markup=False, highlight=False)
+
+
+def line(text: str, style: str = "") -> None:
+    """Print one line of result, however long."""
+    OUTPUT.print(text, style=style, soft_wrap=True)
+
+
+def note(text: str, style: str = "yellow") -> None:
+    """Print one line about the result on standard error."""
+    ERRORS.print(text, style=style, soft_wrap=True)
 
 
 @contextmanager
@@ -24,7 +36,7 @@ def stages() -> Iterator[Callable[[str], None]]:
 
     def finish() -> None:
         if current:
-            ERRORS.print(f"  {current} [dim]({perf_counter() - start:.1f} s)[/dim]", highlight=False)
+            ERRORS.print(f"  {current} ({perf_counter() - start:.1f} s)")
 
     with ERRORS.status("starting") as status:
 
@@ -32,7 +44,7 @@ def stages() -> Iterator[Callable[[str], None]]:
             nonlocal current, start
             finish()
             current, start = stage, perf_counter()
-            status.update(stage)
+            status.update(escape(stage))
 
         yield announce
         finish()

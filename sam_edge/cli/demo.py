@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .console import OUTPUT
+from .console import line, note
 
 EXAMPLES = "Example:  sam-edge demo --out out/demo"
 
@@ -31,23 +31,25 @@ def command(
 
     if checkpoint is None and cached(release_of(model)) is None:
         checkpoint = "random:0"
-        OUTPUT.print(
+        note(
             f"No weights for {model} are downloaded, so this demo runs on random ones: its masks outline nothing. "
-            "What it shows is that torch and the exported model give the same masks.",
-            style="yellow",
+            "What it shows is that torch and the exported model give the same masks."
         )
     bundle, photos = out / "bundle", out / "photos"
-    _announce("export", f"--model {model} --checkpoint {checkpoint} --out {bundle}")
+    paths = copy_samples(photos)
+    again = " --overwrite" if overwrite else ""
+    weights = "" if checkpoint is None else f" --checkpoint {checkpoint}"
+    _announce(f"export --model {model}{weights} --out {bundle}{again}")
     export.command(model=model, checkpoint=checkpoint, out=bundle, overwrite=overwrite)
-    for sample, path in zip(SAMPLES, copy_samples(photos), strict=True):
+    for sample, path in zip(SAMPLES, paths, strict=True):
         point, box = ",".join(map(str, sample.point)), ",".join(map(str, sample.box))
-        _announce("predict", f"{bundle} {path} --point {point} --json --out {out / 'point'}")
+        _announce(f"predict {bundle} {path} --point {point} --json --out {out / 'point'}{again}")
         predict.command(bundle, path, point=[point], out=out / "point", json_file=True, overwrite=overwrite)
-        _announce("predict", f"{bundle} {path} --box {box} --json --out {out / 'box'}")
+        _announce(f"predict {bundle} {path} --box {box} --json --out {out / 'box'}{again}")
         predict.command(bundle, path, box=[box], out=out / "box", json_file=True, overwrite=overwrite)
-    _announce("verify", f"{bundle} --images {photos} --out {out / 'report'}")
+    _announce(f"verify {bundle} --images {photos}{weights} --out {out / 'report'}")
     verify.command(bundle, images=photos, checkpoint=checkpoint, out=out / "report")
 
 
-def _announce(verb: str, arguments: str) -> None:
-    OUTPUT.print(f"\n[bold]$ sam-edge {verb}[/bold] {arguments}", soft_wrap=True, highlight=False)
+def _announce(command: str) -> None:
+    line(f"\n$ sam-edge {command}", "bold")

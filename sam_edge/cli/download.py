@@ -9,7 +9,7 @@ import typer
 from sam_edge.weights.catalogue import release_of
 from sam_edge_runtime.errors import UsageError
 
-from .console import OUTPUT
+from .console import line
 
 EXAMPLES = "Example:  sam-edge download vit_b"
 
@@ -25,5 +25,5 @@ def command(
     try:
         from sam_edge.weights.download import download  # noqa: PLC0415  # brings pooch and requests
     except ImportError as error:
-        raise UsageError(f"downloads need {error.name}: pip install 'sam-edge[export]'") from error
-    OUTPUT.print(str(download(release)), soft_wrap=True, highlight=False)
+        raise UsageError(f"downloads need {error.name or error}: pip install 'sam-edge[download]'") from error
+    line(str(download(release)))

@@ -9,7 +9,7 @@ import typer
 
 from sam_edge_runtime.errors import UsageError
 
-from .console import ERRORS, OUTPUT, stages
+from .console import OUTPUT, line, note, stages
 
 EXAMPLES = (
     "Examples:  sam-edge export --model vit_b --out sam-b      "
@@ -50,7 +50,7 @@ def command(
     try:
         from sam_edge.export import ExportJob, export_bundle  # noqa: PLC0415  # brings torch and the converters
     except ImportError as error:
-        raise UsageError(f"export needs {error.name}: pip install 'sam-edge[export]'") from error
+        raise UsageError(f"export needs {error.name or error}: pip install 'sam-edge[export]'") from error
     from .tables import agreement_table  # noqa: PLC0415
 
     job = ExportJob(
@@ -68,8 +68,8 @@ def command(
         result = export_bundle(job, announce)
     manifest = result.bundle.manifest
     OUTPUT.print(agreement_table(manifest, "golden.npz, answered by fp32 torch", result.agreement))
-    OUTPUT.print(f"{result.bundle.root}  {result.bundle.size / 1e6:.1f} MB", soft_wrap=True, highlight=False)
+    line(f"{result.bundle.root}  {result.bundle.size / 1e6:.1f} MB")
     if result.missed:
-        for line in result.missed:
-            ERRORS.print(f"bound missed: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+        for missed in result.missed:
+            note(f"bound missed: {missed}", "red")
         raise typer.Exit(1)

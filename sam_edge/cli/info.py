@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.bundle import REPORT_FILE, Bundle
 from sam_edge_runtime.contract import GraphContract
 
 from .console import OUTPUT
@@ -30,13 +32,24 @@ def command(bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.",
         ("input", f"{manifest.input_side} x {manifest.input_side}"),
         ("prompts a call", "any number" if manifest.prompts is None else str(manifest.prompts)),
         ("slots a prompt", "any number" if manifest.points is None else str(manifest.points)),
+        ("verified when made", _verdict(opened)),
         ("files", ", ".join(f"{name} {record.bytes / 1e6:.1f} MB" for name, record in manifest.files.items())),
         ("made with", ", ".join(f"{name} {version}" for name, version in manifest.tools.items())),
     ):
-        facts.add_row(f"[bold]{name}[/bold]", value)
-    OUTPUT.print(facts, highlight=False)
+        facts.add_row(Text(name, style="bold"), Text(value))
+    OUTPUT.print(facts)
     for title, contract in (("encoder", manifest.encoder_contract), ("decoder", manifest.decoder_contract)):
         OUTPUT.print(_tensors(title, contract))
+
+
+def _verdict(bundle: Bundle) -> str:
+    """What the bundle's own `report.json` says."""
+    try:
+        report = json.loads((bundle.root / REPORT_FILE).read_text(encoding="utf-8"))
+        verdict = "all bounds held" if report["passed"] else f"missed: {'; '.join(report['missed'])}"
+        return f"{verdict} (mask mIoU {report['figures']['mask_miou']:.6f})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "no report"
 
 
 def _tensors(title: str, contract: GraphContract) -> Table:
@@ -46,5 +59,5 @@ def _tensors(title: str, contract: GraphContract) -> Table:
     for role, specs in (("in", contract.inputs), ("out", contract.outputs)):
         for spec in specs:
             shape = " x ".join(str(size) for size in spec.shape)
-            table.add_row(role, spec.name, shape, spec.meaning)
+            table.add_row(role, Text(spec.name), shape, Text(spec.meaning))
     return table

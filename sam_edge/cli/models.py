@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from rich.table import Table
+from rich.text import Text
 
 from sam_edge.weights.cache import cached
 from sam_edge.weights.catalogue import RELEASES
 
-from .console import OUTPUT
+from .console import OUTPUT, line
 
 EXAMPLES = "Fetch one of them with:  sam-edge download tiny_vit"
 
@@ -22,16 +23,16 @@ def command() -> None:
     for name, release in RELEASES.items():
         path = cached(release)
         table.add_row(
-            f"[bold]{name}[/bold]",
+            Text(name, style="bold"),
             f"{release.parameters / 1e6:.1f} M",
             str(release.input_side),
             release.licence,
             f"{release.size / 1e6:.0f} MB",
-            "no" if path is None else str(path),
+            Text("no" if path is None else str(path)),
         )
     OUTPUT.print(table)
     OUTPUT.print()
     for name, release in RELEASES.items():
-        OUTPUT.print(f"[bold]{name}[/bold]  {release.note}", highlight=False)
-        OUTPUT.print(f"  {release.url}", soft_wrap=True, highlight=False)
-        OUTPUT.print(f"  sha256 {release.sha256}", soft_wrap=True, highlight=False)
+        line(f"{name}: {release.note}", "bold")
+        line(f"  {release.url}")
+        line(f"  sha256 {release.sha256}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .console import OUTPUT
+from .console import line, note
 
 EXAMPLES = (
     "Examples:  sam-edge predict bundle cat.jpg --point 320,240      "
@@ -64,10 +64,8 @@ def command(
     )
     result = predict(job)
     for mask in result.masks:
-        OUTPUT.print(
-            f"{mask.file}  predicted IoU {mask.score:.3f}, {mask.area} pixels", soft_wrap=True, highlight=False
-        )
+        line(f"{mask.file}  predicted IoU {mask.score:.3f}, {mask.area} pixels")
     for path in result.others:
-        OUTPUT.print(str(path), soft_wrap=True, highlight=False)
+        line(str(path))
     if result.note is not None:
-        OUTPUT.print(result.note, style="yellow", markup=False, soft_wrap=True)
+        note(result.note)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .console import ERRORS, OUTPUT
+from .console import ERRORS, OUTPUT, line, note
 
 EXAMPLES = "Examples:  sam-edge verify bundle      sam-edge verify bundle --checkpoint sam_vit_b.pth --images photos/"
 
@@ -41,7 +41,7 @@ def command(
 
     from .tables import agreement_table  # noqa: PLC0415
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=ERRORS, transient=True) as bar:
         task = bar.add_task("opening the bundle", total=None)
 
@@ -49,14 +49,14 @@ def command(
             bar.update(task, description=what, completed=done, total=total or None)
 
         result = verify(VerifyJob(bundle, checkpoint, images, out, threads, provider), show)
-    OUTPUT.print(agreement_table(result.manifest, result.reference, result.agreement))
-    for line in result.unreadable:
-        ERRORS.print(f"left out: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    skipped = sum(photo.skipped for photo in result.photos)
+    OUTPUT.print(agreement_table(result.manifest, result.reference, result.agreement, skipped))
+    for reason in result.unreadable:
+        note(f"left out: {reason}")
     if result.html is not None:
-        ERRORS.print(result.html, style="yellow", markup=False, highlight=False, soft_wrap=True)
-    page = "report.json" if result.html else "report.html"
-    OUTPUT.print(str(result.report / page), soft_wrap=True, highlight=False)
+        note(result.html)
+    line(str(result.report / ("report.json" if result.html else "report.html")))
+    for missed in result.missed:
+        note(f"bound missed: {missed}", "red")
     if result.missed:
-        for line in result.missed:
-            ERRORS.print(f"bound missed: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1)

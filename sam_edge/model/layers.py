@@ -28,7 +28,7 @@ class LayerNorm2d(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with an activation between: the MLP of every transformer block here."""
+    """Two linear layers with an activation between: the MLP of SAM's ViT encoders and of its decoder's transformer."""
 
     def __init__(self, dim: int, hidden: int, activation: nn.Module) -> None:
         super().__init__()

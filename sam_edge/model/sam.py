@@ -46,11 +46,7 @@ class Sam(nn.Module):
         Raises:
             UsageError: `side` is no multiple of 64 from 256 to 1024, or the side was changed before.
         """
-        if not side_is_supported(side):
-            raise UsageError(
-                f"input size {side} is not possible: choose a multiple of {SIDE_STEP} "
-                f"from {SMALLEST_SIDE} to {LARGEST_SIDE}"
-            )
+        check_side(side)
         if side == self.side:
             return
         if self.side != NATIVE_SIDE:
@@ -59,3 +55,16 @@ class Sam(nn.Module):
         encoder.set_input_side(side)
         self.prompt_encoder.set_input_side(side)
         self.side = side
+
+
+def check_side(side: int) -> None:
+    """Refuse a frame side that the models do not take.
+
+    Raises:
+        UsageError: it is no multiple of 64 from 256 to 1024.
+    """
+    if not side_is_supported(side):
+        raise UsageError(
+            f"input size {side} is not possible: choose a multiple of {SIDE_STEP} "
+            f"from {SMALLEST_SIDE} to {LARGEST_SIDE}"
+        )

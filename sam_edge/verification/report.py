@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sam_edge_runtime.agreement import Check
 from sam_edge_runtime.photo import draw_overlay
 
 from .compare import Illustration, PhotoComparison
@@ -85,15 +86,14 @@ def _difference(photo: Photo, illustration: Illustration) -> Photo:
 
     Single pixels are widened to survive the reduction to a panel.
     """
-    faded = (255 - (255 - photo.astype(np.uint16)) // 4).astype(np.uint8)
+    from PIL import Image, ImageFilter  # noqa: PLC0415
+
+    faded: Photo = (255 - (255 - photo.astype(np.uint16)) // 4).astype(np.uint8)
     reference, found = illustration.masks
-    width = photo.shape[1] // PANEL_WIDTH
+    size = 2 * (photo.shape[1] // PANEL_WIDTH) + 1
     for only, colour in ((reference & ~found, ONLY_REFERENCE), (found & ~reference, ONLY_BUNDLE)):
-        y, x = np.nonzero(only)
-        for dy in range(-width, width + 1):
-            for dx in range(-width, width + 1):
-                rows, columns = np.clip(y + dy, 0, photo.shape[0] - 1), np.clip(x + dx, 0, photo.shape[1] - 1)
-                faded[rows, columns] = colour
+        widened = Image.fromarray(only.astype(np.uint8)).filter(ImageFilter.MaxFilter(size))
+        faded[np.asarray(widened, np.bool_)] = colour
     return faded
 
 
@@ -107,12 +107,15 @@ def _jpeg(picture: Photo) -> str:
     return base64.b64encode(stream.getvalue()).decode()
 
 
-def write_html(path: Path, report: dict[str, Any], photos: list[PhotoPictures]) -> str | None:
+def write_html(
+    path: Path, report: dict[str, Any], checks: tuple[Check, ...], photos: list[PhotoPictures]
+) -> str | None:
     """Write the page.
 
     Args:
         path: the `.html` file.
         report: the content of `report.json`.
+        checks: the figures beside their bounds.
         photos: the drawn photos, perhaps fewer than were compared.
 
     Returns:
@@ -125,6 +128,6 @@ def write_html(path: Path, report: dict[str, Any], photos: list[PhotoPictures]) 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    page = environment.get_template(TEMPLATE).render(report=report, photos=photos)
+    page = environment.get_template(TEMPLATE).render(report=report, checks=checks, photos=photos)
     path.write_text(page, encoding="utf-8")
     return None

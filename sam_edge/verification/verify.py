@@ -1,4 +1,4 @@
-"""`sam-edge verify`: find the best reference there is, compare, judge by the bounds, and leave a report.
+"""`sam-edge verify`: compare a bundle with the best reference there is, judge by the bounds, and leave a report.
 
 The reference is fp32 torch where torch and the very weights of the bundle are at hand (named with --checkpoint,
 seeded, or in the download cache under the manifest's hash). Elsewhere it is the bundle's `golden.npz`, which needs
@@ -12,24 +12,24 @@ import platform
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sam_edge.weights.source import CheckpointSource, parse_source, recorded_source
+from sam_edge.versions import tool_versions
 from sam_edge_runtime import golden
 from sam_edge_runtime.agreement import Agreement, Bounds, bounds_for
-from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
+from sam_edge_runtime.backends import BackendOptions, load_backend
 from sam_edge_runtime.bundle import Bundle
-from sam_edge_runtime.errors import BundleError, CheckpointError, PhotoError, UsageError
-from sam_edge_runtime.files import sha256_of, staged_folder
+from sam_edge_runtime.errors import BundleError, PhotoError, UsageError
+from sam_edge_runtime.files import check_destination, staged_folder
 from sam_edge_runtime.manifest import Manifest
 from sam_edge_runtime.photo import read_photo
 
 from .compare import PhotoComparison, compare_photo
+from .reference import find_weights, torch_reference
 from .report import SHOWN_PHOTOS, PhotoPictures, draw_photo, write_html
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -101,6 +101,7 @@ class Verification:
                 "points": manifest.points,
             },
             "weights": manifest.checkpoint.described,
+            "random_weights": manifest.checkpoint.random,
             "reference": self.reference,
             "bounds": asdict(self.bounds),
             "figures": self.agreement.summary(),
@@ -113,7 +114,8 @@ class Verification:
                 for index, agreement in enumerate(self.agreement.photos)
             ],
             "machine": {"system": platform.system(), "processor": platform.machine()},
-            "tools": manifest.tools,
+            "made_with": manifest.tools,
+            "verified_with": tool_versions(("torch", "onnxruntime")),
         }
 
 
@@ -133,39 +135,36 @@ def verify(job: VerifyJob, progress: Progress = lambda what, done, total: None) 
     bundle = Bundle.open(job.bundle)
     manifest = bundle.manifest
     bounds = bounds_for(manifest.target, manifest.precision)
+    out = job.out if job.out is not None else _beside(job.bundle)
+    # A report is made from what is at hand and can be made again, so an earlier one of ours gives way unasked.
+    check_destination(out, overwrite=True, replaceable=_is_report)
+    source = find_weights(manifest, job.checkpoint, job.images)
     engine = load_backend(bundle, BackendOptions(threads=job.threads, provider=job.provider))
-    source = _find_weights(manifest, job.checkpoint)
     comparisons: list[PhotoComparison] = []
     pictures: list[PhotoPictures] = []
     unreadable: list[str] = []
     if source is None:
-        if job.images is not None:
-            raise CheckpointError(
-                f"photos are compared with fp32 torch, and the weights of this bundle ({manifest.checkpoint.source}) "
-                "are not at hand: name them with --checkpoint, or leave --images out to use golden.npz"
-            )
         progress("asking the golden prompts", 0, 0)
         agreement = golden.check(_golden(bundle), engine, manifest)
     else:
         progress(f"loading fp32 torch, {source.label}", 0, 0)
-        reference = _torch_reference(manifest, source)
         photos = list(_photos(job.images, bundle))
+        reference = torch_reference(manifest, source)
         for index, (name, read) in enumerate(photos):
             progress(name, index, len(photos))
             try:
                 photo = read()
+                comparison = compare_photo(name, photo, reference, engine, manifest)
             except PhotoError as error:
-                unreadable.append(str(error))
+                unreadable.append(f"{name}: {error}")
                 continue
-            comparison = compare_photo(name, photo, reference, engine, manifest)
             if len(pictures) < SHOWN_PHOTOS:
                 pictures.append(draw_photo(photo, comparison))
             comparisons.append(replace(comparison, illustrations=()))  # full-size masks are not kept
         if not comparisons:
-            raise PhotoError(f"no photo in {job.images} could be read; the first: {unreadable[0]}")
+            raise PhotoError(f"no photo in {job.images} can be used; the first: {unreadable[0]}")
         progress("writing the report", len(photos), len(photos))
         agreement = Agreement(tuple(comparison.agreement for comparison in comparisons))
-    out = job.out if job.out is not None else job.bundle.parent / f"{job.bundle.resolve().name}-report"
     verification = Verification(
         manifest=manifest,
         reference=GOLDEN_REFERENCE if source is None else TORCH_REFERENCE,
@@ -176,43 +175,16 @@ def verify(job: VerifyJob, progress: Progress = lambda what, done, total: None) 
         unreadable=tuple(unreadable),
         report=out,
     )
-    # A report is made from what is at hand and can be made again, so an earlier one of ours gives way unasked.
     with staged_folder(out, overwrite=True, replaceable=_is_report) as folder:
         (folder / "report.json").write_text(json.dumps(verification.to_json(), indent=2) + "\n", encoding="utf-8")
-        missing = write_html(folder / "report.html", verification.to_json(), pictures)
+        missing = write_html(folder / "report.html", verification.to_json(), agreement.checks(bounds), pictures)
     return replace(verification, html=missing)
 
 
-def _find_weights(manifest: Manifest, checkpoint: str | None) -> CheckpointSource | None:
-    """The bundle's very weights: those named, seeded ones, or the download with the manifest's hash."""
-    if find_spec("torch") is None:
-        if checkpoint is not None:
-            raise CheckpointError("--checkpoint needs torch: pip install 'sam-edge[export]'")
-        return None
-    if checkpoint is not None:
-        source = parse_source(checkpoint)
-        _check_same_weights(manifest, source)
-        return source
-    return recorded_source(manifest.checkpoint)
-
-
-def _check_same_weights(manifest: Manifest, source: CheckpointSource) -> None:
-    made_from = manifest.checkpoint
-    if source.is_random or made_from.random:
-        same = source.is_random and made_from.random and source.label == made_from.source
-    else:
-        same = source.path is None or not source.path.is_file() or sha256_of(source.path) == made_from.sha256
-    if not same:
-        raise CheckpointError(
-            f"{source.label} is not what the bundle was made from ({made_from.source}): name those weights"
-        )
-
-
-def _torch_reference(manifest: Manifest, source: CheckpointSource) -> Backend:
-    from sam_edge.load import load_sam  # noqa: PLC0415  # brings torch
-    from sam_edge.torch_backend import TorchBackend  # noqa: PLC0415
-
-    return TorchBackend(load_sam(manifest.variant, source, manifest.input_side).sam)
+def _beside(bundle: Path) -> Path:
+    """The bundle's own name with `-report` added; `.` and links are followed to a name first."""
+    root = bundle.resolve()
+    return root.with_name(f"{root.name}-report")
 
 
 def _golden(bundle: Bundle) -> golden.Golden:

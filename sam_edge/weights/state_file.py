@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-import safetensors.torch
 import torch
 
 from sam_edge_runtime.errors import CheckpointError
@@ -80,6 +79,10 @@ def _holds(path: Path, ending: str) -> bool:
 
 
 def _read_safetensors(path: Path) -> object:
+    try:
+        import safetensors.torch  # noqa: PLC0415  # torch's own files are read without it
+    except ImportError as error:
+        raise CheckpointError(f"{path.name} needs safetensors: pip install safetensors") from error
     try:
         return safetensors.torch.load_file(path, device="cpu")
     except Exception as error:  # a broken header fails in whatever way its bytes lead to

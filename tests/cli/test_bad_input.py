@@ -249,6 +249,7 @@ def test_broken_bundles(capsys, bundle, photo, verb, fault, says):
         (("--images", "bad"), ("no photo in bad", "note.jpg")),
         (("--threads", "0"), ("threads 0",)),
         (("--provider", "abacus"), ("'abacus'", "cpu")),
+        (("--out", "bad"), ("bad", "not made by sam-edge")),
     ],
 )
 def test_verify_arguments(capsys, exported, tmp_path, arguments, says):
@@ -268,6 +269,11 @@ def test_a_golden_test_that_is_none(capsys, bundle):
     files["golden.npz"] = {"sha256": record.sha256, "bytes": record.bytes}
     edit(bundle, files=files)
     refused(capsys, "verify", bundle, "--out", "report", says=("golden.npz", "export the bundle again"))
+
+
+def npy_header(text: str) -> bytes:
+    """A `.npy` file that ends after its header (numpy.lib.format, version 1.0)."""
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
 
 
 @pytest.mark.parametrize(
@@ -290,6 +296,16 @@ def test_a_golden_test_that_is_none(capsys, bundle):
         (("--mask-input", "small.npy"), ("small.npy", "64 x 64")),
         (("--mask-input", "objects.npy"), ("objects.npy",)),
         (("--mask-input", "nan.npy"), ("not finite",)),
+        (("--mask-input", "."), (".", "--save-logits")),
+        (("--mask-input", "m" * 300), ("mmm", "--save-logits")),
+        (("--mask-input", "empty.npy"), ("empty.npy", "--save-logits")),
+        (("--mask-input", "cut.npy"), ("cut.npy", "--save-logits")),
+        (("--mask-input", "claims.npy"), ("claims.npy", "--save-logits")),
+        (("--mask-input", "overflows.npy"), ("overflows.npy", "--save-logits")),
+        (("--mask-input", "open.npy"), ("open.npy", "--save-logits")),
+        (("--mask-input", "keys.npy"), ("keys.npy", "--save-logits")),
+        (("--mask-input", "zip.npy"), ("zip.npy", "--save-logits")),
+        (("--mask-input", "several.npz"), ("several.npz", "--save-logits")),
         (("--point", "1,1", "--threads", "0"), ("threads 0",)),
         (("--point", "1,1", "--provider", "abacus"), ("'abacus'",)),
         (("--point", "1,1", "--out", "photo.png"), ("photo.png",)),
@@ -299,6 +315,14 @@ def test_predict_arguments(capsys, exported, photo, arguments, says):
     np.save("small.npy", np.zeros((8, 8), np.float32))
     np.save("objects.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     np.save("nan.npy", np.full((64, 64), np.nan, np.float32))
+    np.savez("several.npz", first=np.zeros(1), second=np.zeros(1))
+    Path("zip.npy").write_bytes(b"PK\x03\x04 not really")
+    Path("empty.npy").touch()
+    Path("cut.npy").write_bytes(Path("nan.npy").read_bytes()[:1000])
+    Path("claims.npy").write_bytes(npy_header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({1 << 50},)}}"))
+    Path("overflows.npy").write_bytes(npy_header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({1 << 70},)}}"))
+    Path("open.npy").write_bytes(npy_header("{'descr': ("))
+    Path("keys.npy").write_bytes(npy_header("{'descr': '<f4', 1: 2}"))
     refused(capsys, "predict", exported, photo, *arguments, says=says)
     assert not Path("out").exists()
     assert leftovers(Path.cwd()) == []
@@ -346,6 +370,47 @@ def test_results_of_an_earlier_run_are_kept_without_overwrite(capsys, exported, 
     assert not Path("out/photo_overlay.png").exists()
     assert run([*map(str, arguments), "--overwrite"]) == 0
     assert Path("out/photo_overlay.png").exists()
+
+
+def test_every_destination_is_checked_before_the_model_runs(capsys, exported, photo, monkeypatch):
+    def encode(self, image):
+        raise AssertionError("the encoder ran")
+
+    monkeypatch.setattr("sam_edge_runtime.backends.onnx.OnnxBackend.encode", encode)
+    Path("out/photo_overlay.png").mkdir(parents=True)
+    arguments = ("predict", exported, photo, "--point", "60,40", "--overwrite")
+    refused(capsys, *arguments, says=("photo_overlay.png", "is a folder", "name a file"))
+    long = photo.rename(f"{'p' * 245}.png")  # the name of its mask just fits, that of its overlay does not
+    refused(capsys, "predict", exported, long, "--point", "60,40", says=("_overlay.png", "choose another"))
+    assert [path.name for path in Path("out").iterdir()] == ["photo_overlay.png"]
+
+
+@pytest.mark.parametrize("standing", [True, False], ids=["over an earlier run", "fresh"])
+def test_a_disk_that_fills_up_between_two_results_leaves_neither(exported, photo, standing):
+    """A real failing write: no file may grow beyond 4 kB; the mask stays below it, the overlay does not."""
+    arguments = ("predict", str(exported), str(photo), "--point", "60,40", "--out")
+    assert run([*arguments, "room"]) == 0
+    sizes = {path.name: path.stat().st_size for path in Path("room").iterdir()}
+    assert sizes["photo_mask.png"] < 4096 < sizes["photo_overlay.png"]
+    if standing:
+        Path("out").mkdir()
+        for name in sizes:
+            Path("out", name).write_text("mine")
+    code = "import sys; from sam_edge.cli.app import run; sys.exit(run(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments, "out", "--overwrite"],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "no room to write out/photo_overlay.png" in " ".join(done.stderr.split())
+    if standing:
+        assert {path.name: path.read_text() for path in Path("out").iterdir()} == dict.fromkeys(sizes, "mine")
+    else:
+        assert not Path("out").exists()
 
 
 def test_downloads_of_what_is_not_offered(capsys):

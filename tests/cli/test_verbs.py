@@ -5,22 +5,34 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 from PIL import Image
 from pycocotools import mask as coco
 
 from sam_edge.cli.app import VERBS, run
+from sam_edge.model.transformer import EMPTY_SLOT_BIAS
 from sam_edge_runtime import Bundle, SamPredictor, read_photo
-from sam_edge_runtime.manifest import RANDOM_WEIGHTS_NOTE
+from sam_edge_runtime.bundle import record_files
+from sam_edge_runtime.manifest import RANDOM_WEIGHTS_NOTE, Checkpoint, Manifest
 from tests.conftest import SMALL_POINTS, SMALL_SIDE
 
 
 def pixels(path: Path) -> np.ndarray:
     with Image.open(path) as picture:
         return np.asarray(picture)
+
+
+def resave(bundle: Path, **changes: object) -> None:
+    """Make hashes and manifest fit what the folder now holds."""
+    manifest = Manifest.from_json((bundle / "manifest.json").read_text())
+    manifest = replace(manifest, files=record_files(bundle), **changes)
+    (bundle / "manifest.json").write_text(manifest.to_json())
 
 
 def test_every_verb_has_help_with_an_example(capsys):
@@ -122,7 +134,7 @@ class TestVerify:
         assert json.loads((tmp_path / "report" / "report.json").read_text())["reference"] == "golden.npz"
 
     def test_a_second_run_replaces_its_own_report_and_nothing_else(self, exported, tmp_path, monkeypatch):
-        monkeypatch.setattr("sam_edge.verification.verify.find_spec", lambda _: None)  # golden answers are quick
+        monkeypatch.setattr("sam_edge.verification.reference.torch_is_there", lambda: False)  # golden is quick
         out = tmp_path / "report"
         assert run(["verify", str(exported), "--out", str(out)]) == 0
         assert run(["verify", str(exported), "--out", str(out)]) == 0
@@ -131,23 +143,50 @@ class TestVerify:
         assert run(["verify", str(exported), "--out", str(tmp_path / "mine")]) == 2
         assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
 
+    def test_the_report_lies_beside_the_bundle_however_it_is_named(self, bundle, tmp_path, monkeypatch):
+        monkeypatch.setattr("sam_edge.verification.reference.torch_is_there", lambda: False)
+        monkeypatch.chdir(bundle)
+        assert run(["verify", "."]) == 0
+        assert (tmp_path / "bundle-report" / "report.json").is_file()
+        assert not (bundle / "b-report").exists()
+        assert sorted(path.name for path in bundle.iterdir())[-1] == "report.json"
+
+    def test_a_photo_too_narrow_for_the_frame_is_left_out(self, exported, photo, tmp_path, capsys):
+        Image.fromarray(np.zeros((1, 2000, 3), np.uint8)).save(tmp_path / "line.png")
+        assert run(["verify", str(exported), "--images", str(tmp_path), "--out", str(tmp_path / "report")]) == 0
+        assert "line.png" in capsys.readouterr().err
+
+    def test_names_with_brackets_are_printed_as_they_are(self, bundle, photo, tmp_path, capsys):
+        """Square brackets are markup to the library that prints; a name must neither vanish nor crash it."""
+        resave(bundle, checkpoint=Checkpoint("sam[v2]randomcrop[/x].pth", "0" * 64, random=False))
+        assert run(["info", str(bundle)]) == 0
+        assert "sam[v2]randomcrop[/x].pth" in "".join(capsys.readouterr().out.split())
+        odd = photo.rename(photo.with_name("cat[red].png"))
+        assert run(["predict", str(bundle), str(odd), "-p", "60,40", "--out", str(tmp_path / "out")]) == 0
+        assert "cat[red]_mask.png" in capsys.readouterr().out
+        assert run(["verify", str(bundle), "--out", str(tmp_path / "report")]) == 0
+        assert "random" not in capsys.readouterr().out.replace("randomcrop", "")
+        assert "The weights are random" not in (tmp_path / "report" / "report.html").read_text()
+
+    def test_a_fixed_decoder_that_sees_its_empty_slots_is_caught(self, bundle, photo, tmp_path, capsys):
+        """The reference is asked in slots that fit, so a lost mask of the empty ones cannot cancel out."""
+        model = onnx.load(bundle / "decoder.onnx")
+        biases = [t for t in model.graph.initializer if numpy_helper.to_array(t).tolist() == EMPTY_SLOT_BIAS]
+        assert len(biases) == 1
+        biases[0].CopyFrom(numpy_helper.from_array(np.array(0.0, np.float32), biases[0].name))
+        onnx.save(model, bundle / "decoder.onnx")
+        resave(bundle)
+        arguments = ["--images", str(photo), "--out", str(tmp_path / "report")]
+        assert run(["verify", str(bundle), *arguments]) == 1
+        assert "bound missed: mask mIoU" in capsys.readouterr().err
+
     def test_a_bundle_that_lost_accuracy_is_caught_and_exits_1(self, bundle, tmp_path, capsys):
         """One weight of the decoder is changed, and hashes and manifest are made to fit."""
-        import onnx
-        from onnx import numpy_helper
-
-        from sam_edge_runtime.bundle import record_files
-        from sam_edge_runtime.manifest import Manifest
-
         model = onnx.load(bundle / "decoder.onnx")
         weight = next(t for t in model.graph.initializer if "output_upscaling.3.weight" in t.name)
         weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight)[::-1].copy(), weight.name))
         onnx.save(model, bundle / "decoder.onnx")
-        from dataclasses import replace
-
-        manifest = Manifest.from_json((bundle / "manifest.json").read_text())
-        manifest = replace(manifest, files=record_files(bundle))
-        (bundle / "manifest.json").write_text(manifest.to_json())
+        resave(bundle)
         assert run(["verify", str(bundle), "--out", str(tmp_path / "report")]) == 1
         assert "bound missed: mask mIoU" in capsys.readouterr().err
         assert not json.loads((tmp_path / "report" / "report.json").read_text())["passed"]
@@ -219,7 +258,7 @@ def test_demo_prints_the_commands_it_runs_and_leaves_pictures(tmp_path, monkeypa
     assert run(["demo", "--out", str(tmp_path / "demo")]) == 0
     assert [name for name, _ in calls] == ["export", *["predict"] * 6, "verify"]
     assert calls[0][1]["checkpoint"] == "random:0"
-    assert "random" in capsys.readouterr().out
+    assert "random" in capsys.readouterr().err
     assert sorted(path.name for path in Path(tmp_path / "demo" / "photos").iterdir()) == [
         "astronaut.png",
         "chelsea.png",

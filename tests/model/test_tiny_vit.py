@@ -2,7 +2,7 @@
 
 `data/mobile_sam_state_dict.json` lists the tensors of `mobile_sam.pt`. `data/tiny_vit_embedding.npz` holds every
 eighth channel of what MobileSAM's image encoder answered, in fp32 on a CPU, to standard normal numbers under weights
-seeded by name; MobileSAM itself cannot be installed here.
+seeded by name. They stand for MobileSAM's package, which the tests do not install.
 """
 
 from __future__ import annotations

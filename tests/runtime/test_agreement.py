@@ -87,15 +87,15 @@ def test_bounds_hold_up_to_and_with_their_own_value():
 @pytest.mark.parametrize(
     ("figures", "said"),
     [
-        ({"ious": (1.0, 1.0, 0.8, 0.7)}, "mask mIoU 0.87500 is below 0.9 (worst: point on cat)"),
-        ({"error": 0.0123}, "an IoU prediction differs by 1.23e-02, more than 1e-02"),
-        ({"snr": 39.94}, "embedding SNR 39.9 dB is below 40 dB"),
-        ({"ious": (1.0, NAN, 1.0, 1.0)}, "mask mIoU nan is below 0.9 (worst: point on cat)"),
-        ({"error": NAN}, "an IoU prediction differs by nan, more than 1e-02"),
-        ({"snr": NAN}, "embedding SNR nan dB is below 40 dB"),
-        ({"logits": 39.94}, "mask logit SNR 39.9 dB is below 40 dB"),
-        ({"logits": NAN}, "mask logit SNR nan dB is below 40 dB"),
-        ({"error": float("inf")}, "an IoU prediction differs by inf, more than 1e-02"),
+        ({"ious": (1.0, 1.0, 0.8, 0.7)}, "mask mIoU is 0.875000, the bound is >= 0.9 (worst: point on cat)"),
+        ({"error": 0.0123}, "largest difference of an IoU prediction is 1.2e-02, the bound is <= 1e-02"),
+        ({"snr": 39.94}, "embedding SNR, worst photo is 39.9 dB, the bound is >= 40 dB"),
+        ({"ious": (1.0, NAN, 1.0, 1.0)}, "mask mIoU is nan, the bound is >= 0.9 (worst: point on cat)"),
+        ({"error": NAN}, "largest difference of an IoU prediction is nan, the bound is <= 1e-02"),
+        ({"snr": NAN}, "embedding SNR, worst photo is nan dB, the bound is >= 40 dB"),
+        ({"logits": 39.94}, "mask logit SNR, worst prompt is 39.9 dB, the bound is >= 40 dB"),
+        ({"logits": NAN}, "mask logit SNR, worst prompt is nan dB, the bound is >= 40 dB"),
+        ({"error": float("inf")}, "largest difference of an IoU prediction is inf, the bound is <= 1e-02"),
     ],
 )
 def test_each_missed_bound_is_one_line(figures, said):

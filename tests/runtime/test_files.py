@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -10,7 +11,8 @@ import stat
 import subprocess
 import sys
 from collections import namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,15 @@ import pytest
 import sam_edge_runtime
 from sam_edge_runtime import files
 from sam_edge_runtime.errors import BundleError, OutputError, SamEdgeError
-from sam_edge_runtime.files import check_destination, require_room, sha256_of, staged_folder, write_file
+from sam_edge_runtime.files import (
+    check_destination,
+    check_file,
+    require_room,
+    sha256_of,
+    staged_folder,
+    write_file,
+    write_files,
+)
 
 ROOM = str(Path(sam_edge_runtime.__file__).parents[1])
 TOO_LONG = "a" * 300  # no file system takes a name of more than 255 bytes
@@ -49,6 +59,15 @@ def refused(action: Callable[[], object]) -> str:
     line = str(caught.value)
     assert "\n" not in line
     return line
+
+
+@contextmanager
+def umask(value: int) -> Iterator[None]:
+    before = os.umask(value)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 # A folder -----------------------------------------------------------------------------------------------------------
@@ -224,6 +243,15 @@ def test_an_impossible_destination_is_one_line(tmp_path, kind, job):
     assert (contents(tmp_path), set(tmp_path.iterdir())) == (before, names)
 
 
+@pytest.mark.parametrize(("mask", "folder", "file"), [(0o077, 0o700, 0o600), (0o002, 0o775, 0o664)])
+def test_results_are_readable_by_whom_the_umask_lets(tmp_path, mask, folder, file):
+    with umask(mask):
+        make(tmp_path / "bundle")
+        write_file(tmp_path / "mask.png", b"new", overwrite=False)
+    assert stat.S_IMODE((tmp_path / "bundle").stat().st_mode) == folder
+    assert stat.S_IMODE((tmp_path / "mask.png").stat().st_mode) == file
+
+
 # A file -------------------------------------------------------------------------------------------------------------
 
 
@@ -280,6 +308,67 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path, monkeypatch, stand
     with pytest.raises(KeyboardInterrupt):
         write_file(place, b"new", overwrite=True)
     assert contents(tmp_path) == ({"mask.png": "old"} if standing else {})
+
+
+@pytest.mark.parametrize("mode", ["file", "pipe", "folder"])
+def test_check_file_asks_before_the_work(tmp_path, mode):
+    place = tmp_path / "mask.png"
+    check_file(place, overwrite=False)
+    {"file": Path.touch, "pipe": os.mkfifo, "folder": Path.mkdir}[mode](place)
+    line = refused(lambda: check_file(place, overwrite=False))
+    assert line.endswith("add --overwrite to replace it" if mode == "file" else "name a file")
+    if mode == "file":
+        check_file(place, overwrite=True)
+
+
+def test_a_name_that_just_fits_is_written(tmp_path):
+    write_file(tmp_path / ("a" * 255), b"new", overwrite=False)
+    assert contents(tmp_path) == {"a" * 255: "new"}
+
+
+# Several files ------------------------------------------------------------------------------------------------------
+
+
+def test_several_files_are_written_in_folders_of_their_own(tmp_path):
+    write_files({tmp_path / "a" / "1": b"one", tmp_path / "a" / "b" / "2": b"two"}, overwrite=False)
+    assert contents(tmp_path) == {"a": None, "a/1": "one", "a/b": None, "a/b/2": "two"}
+    write_files({tmp_path / "a" / "1": b"new", tmp_path / "3": b"three"}, overwrite=True)
+    assert contents(tmp_path) == {"a": None, "a/1": "new", "a/b": None, "a/b/2": "two", "3": "three"}
+
+
+def test_one_taken_destination_keeps_all_from_being_written(tmp_path):
+    (tmp_path / "2").write_text("old")
+    line = refused(lambda: write_files({tmp_path / "1": b"one", tmp_path / "2": b"two"}, overwrite=False))
+    assert line == f"{tmp_path / '2'} exists: add --overwrite to replace it"
+    assert contents(tmp_path) == {"2": "old"}
+
+
+def test_one_impossible_name_keeps_all_from_being_written(tmp_path):
+    folder = tmp_path / "new"
+    line = refused(lambda: write_files({folder / "1": b"one", folder / TOO_LONG: b"two"}, overwrite=True))
+    assert line.startswith(f"cannot write {folder / TOO_LONG} (")
+    assert contents(tmp_path) == {}
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_when_one_of_several_cannot_be_written_none_is(tmp_path, monkeypatch, error):
+    (tmp_path / "1").write_text("old")
+    write, calls = Path.write_bytes, []
+
+    def full(self, content):
+        calls.append(content)
+        write(self, content[:1])
+        if content == b"two":
+            raise error
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    wanted = {tmp_path / "1": b"one", tmp_path / "new" / "deep" / "2": b"two", tmp_path / "3": b"three"}
+    with pytest.raises(OutputError if isinstance(error, OSError) else KeyboardInterrupt) as caught:
+        write_files(wanted, overwrite=True)
+    if isinstance(error, OSError):
+        assert str(caught.value).startswith(f"no room to write {tmp_path / 'new' / 'deep' / '2'} (")
+    assert calls == [b"one", b"two"]
+    assert contents(tmp_path) == {"1": "old"}
 
 
 # No room, no permission ---------------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def test_the_encoder_gets_the_frame_in_rgb():
     np.testing.assert_array_equal(first, second)
 
 
-@pytest.mark.parametrize("count", [1, 5, 64, 65, 130])
+@pytest.mark.parametrize("count", [1, 5, 16, 17, 64, 65, 130])
 @pytest.mark.parametrize("capacity", [None, 1, 4, 64])
 def test_batches_are_answered_in_chunks_and_in_order(count, capacity):
     made = predictor(capacity, None if capacity is None else 3)
@@ -96,6 +96,12 @@ def test_batches_are_answered_in_chunks_and_in_order(count, capacity):
         one = made.predict(coords[index], labels[index], multimask_output=False)
         for batch, alone in zip((masks, scores, low_res), one, strict=True):
             np.testing.assert_array_equal(batch[index], alone)
+
+
+def test_without_a_capacity_at_most_16_prompts_share_a_call():
+    made = predictor()
+    made.predict_batch(boxes=[BOX] * 64)
+    assert [len(call.labels) for call in made.backend.calls] == [16] * 4
 
 
 def test_every_input_of_a_batch_stays_with_its_prompt():
@@ -214,6 +220,8 @@ BAD_PROMPTS = {
     "infinite box": ({"box": [0, 0, INF, 5]}, "not finite"),
     "absurd box": ({"box": [0, 0, 1e300, 5]}, "beyond any photo"),
     "three corners": ({"box": [0, 0, 5]}, r"\(4,\)"),
+    "ragged box": ({"box": [[1, 2], [3, 4, 5]]}, "box has rows of different lengths"),
+    "box in two batches": ({"box": [[[0, 0, 5, 5]]]}, r"\(4,\)"),
     "two boxes": ({"box": [[0, 0, 5, 5], [0, 0, 6, 6]]}, r"\(4,\)"),
     "box without width": ({"box": [5, 0, 5, 9]}, "no area"),
     "box inside out": ({"box": [0, 9, 5, 2]}, "no area"),

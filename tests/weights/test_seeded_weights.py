@@ -8,7 +8,7 @@ import torch
 
 from sam_edge.weights.seeded import seed_module, seeded_array
 
-# First numbers of a tensor, as ../shared/reference/seeded_weights.py gives them.
+# First numbers of a tensor. They are written down because a scheme that drifts would change every seeded model.
 REFERENCE = [
     ("image_encoder.patch_embed.seq.0.c.weight", (32, 3, 3, 3), 0, [0.04520179, -0.018970588, 0.19011246]),
     ("image_encoder.patch_embed.seq.0.bn.weight", (32,), 0, [0.9585237, 0.8639732, 1.1948446]),

@@ -1,0 +1,67 @@
+"""The reference of a verification: fp32 torch with the bundle's very weights, where both are at hand.
+
+The weights are those named with --checkpoint, seeded ones, or the download whose SHA-256 the manifest holds.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from sam_edge.weights.source import CheckpointSource, parse_source, recorded_source
+from sam_edge_runtime.backends import Backend
+from sam_edge_runtime.errors import CheckpointError
+from sam_edge_runtime.manifest import Manifest
+
+INSTALL = "pip install 'sam-edge[export]'"
+
+
+def torch_is_there() -> bool:
+    """Whether torch is installed; it is not imported."""
+    return find_spec("torch") is not None
+
+
+def find_weights(manifest: Manifest, checkpoint: str | None, images: Path | None) -> CheckpointSource | None:
+    """The bundle's weights, or None if its golden answers have to do.
+
+    Raises:
+        CheckpointError: --checkpoint or --images ask for torch, and torch or the weights are missing.
+    """
+    if not torch_is_there():
+        if checkpoint is not None or images is not None:
+            asked = "--checkpoint" if checkpoint is not None else "--images"
+            raise CheckpointError(f"{asked} compares with fp32 torch: {INSTALL}, or leave it out to use golden.npz")
+        return None
+    source = recorded_source(manifest.checkpoint) if checkpoint is None else parse_source(checkpoint)
+    if source is None and images is not None:
+        raise CheckpointError(
+            f"photos are compared with fp32 torch, and the weights of this bundle ({manifest.checkpoint.source}) are "
+            "not at hand: name them with --checkpoint, or leave --images out to use golden.npz"
+        )
+    return source
+
+
+def torch_reference(manifest: Manifest, source: CheckpointSource) -> Backend:
+    """fp32 torch with the weights of `source`.
+
+    Raises:
+        CheckpointError: they cannot be loaded, are not what the bundle was made from, or a package is missing.
+    """
+    made_from = manifest.checkpoint
+    if source.is_random != made_from.random or (source.is_random and source.label != made_from.source):
+        raise _other_weights(source, manifest)
+    try:
+        from sam_edge.load import load_sam  # noqa: PLC0415  # brings torch
+        from sam_edge.torch_backend import TorchBackend  # noqa: PLC0415
+    except ImportError as error:
+        raise CheckpointError(f"the comparison with torch needs {error.name or error}: {INSTALL}") from error
+    loaded = load_sam(manifest.variant, source, manifest.input_side)
+    if loaded.checkpoint.sha256 != made_from.sha256:
+        raise _other_weights(source, manifest)
+    return TorchBackend(loaded.sam)
+
+
+def _other_weights(source: CheckpointSource, manifest: Manifest) -> CheckpointError:
+    return CheckpointError(
+        f"{source.label} is not what the bundle was made from ({manifest.checkpoint.source}): name those weights"
+    )
