@@ -1,0 +1,68 @@
+"""A photo and its masks.
+
+The masks stay run-length encoded until they are asked for. A hundred masks of an SA-1B photo are a third of a gigabyte
+as pixels and some fifty kilobytes encoded, and training looks at a few dozen of them, within one crop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_edge_runtime.photo import Photo
+from sam_edge_runtime.rle import Rle
+
+Masks = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One record, read and checked.
+
+    Attributes:
+        photo: (H, W, 3) uint8 RGB.
+        rles: M masks in COCO's compressed form, each of size [H, W]; none for a photo without annotations.
+        source: path of the shard or of the folder that the record comes from.
+        key: the record's name in it, which is the photo's file name without its ending.
+    """
+
+    photo: Photo
+    rles: tuple[Rle, ...]
+    source: str
+    key: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the photo in pixels."""
+        height, width = self.photo.shape[:2]
+        return height, width
+
+    def masks(self, which: Sequence[int] | None = None) -> Masks:
+        """The masks as pixels, decoded by pycocotools.
+
+        Args:
+            which: indices into `rles`; None for all.
+
+        Returns:
+            (M, H, W) bool, each mask column by column in memory, as the runs are.
+        """
+        from pycocotools import mask as coco  # noqa: PLC0415 - photos alone do without it
+
+        chosen = [dict(rle) for rle in (self.rles if which is None else [self.rles[index] for index in which])]
+        if not chosen:
+            return np.zeros((0, *self.size), np.bool_)
+        columns: npt.NDArray[np.uint8] = coco.decode(chosen)  # (H, W, M), column by column
+        return columns.transpose(2, 0, 1).view(np.bool_)
+
+    def boxes(self) -> npt.NDArray[np.float64]:
+        """The masks' bounding boxes (M, 4) as x0, y0, x1, y1 in pixels, the far edges excluded."""
+        from pycocotools import mask as coco  # noqa: PLC0415
+
+        if not self.rles:
+            return np.zeros((0, 4))
+        boxes = np.array(coco.toBbox([dict(rle) for rle in self.rles]), np.float64).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        return boxes

@@ -1,0 +1,227 @@
+"""Shards: what holds records.
+
+A shard is a tar as SA-1B releases it, or photos in a folder with or without their JSON. Each gives a record by number,
+for training in random order, and all of its records in the order of the file, for a pass over everything.
+
+In order, a tar is read by webdataset: once through, at the disk's full speed. By number, webdataset has nothing that
+serves: its shuffling is a buffer whose content depends on all that was read before, so that resuming at step k would
+mean reading k steps again. Both ways give the same records; what webdataset cannot put together (halves of a pair that
+do not lie side by side, the end of a truncated shard) is read by number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .skips import BrokenRecordError, Skip
+from .tar_index import ABSENT, PHOTO_ENDINGS, RECORD_ENDING, TarIndex, split_name, tar_index
+
+Chosen = npt.NDArray[np.bool_] | npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RawRecord:
+    """A record as it lies on the disk.
+
+    Attributes:
+        source: path of its shard or folder.
+        key: its name there.
+        photo: the photo's file, undecoded; None where there is none.
+        record: its JSON file; None where there is none, or none was asked for.
+    """
+
+    source: str
+    key: str
+    photo: bytes | None
+    record: bytes | None
+
+
+class Shard(Protocol):
+    """What holds records."""
+
+    @property
+    def annotated(self) -> bool:
+        """Whether any record has a JSON file: then each should."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, number: int) -> tuple[str, str]:
+        """Source and key of a record."""
+
+    def read(self, number: int, *, photo_only: bool = False) -> RawRecord:
+        """One record, without its JSON if `photo_only`.
+
+        Raises:
+            BrokenRecordError: its bytes cannot be read.
+        """
+
+    def stream(self, *, photo_only: bool = False) -> Iterator[RawRecord | Skip]:
+        """All records, or why one cannot be read, in the order that is fastest to read."""
+
+    def select(self, chosen: Chosen) -> Shard:
+        """The shard with some of its records."""
+
+
+@dataclass(frozen=True, eq=False)
+class TarShard:
+    """A tar of `KEY.jpg` beside `KEY.json`, or of photos alone."""
+
+    path: Path
+    index: TarIndex
+
+    @classmethod
+    def open(cls, path: Path) -> TarShard:
+        """Index the tar at `path`.
+
+        Raises:
+            DataError: it is missing, no tar, or damaged between two records.
+        """
+        return cls(path, tar_index(path))
+
+    def __len__(self) -> int:
+        return len(self.index.keys)
+
+    @property
+    def annotated(self) -> bool:
+        """Whether any record has a JSON file."""
+        return bool((self.index.places[:, 2] != ABSENT).any())
+
+    def name(self, number: int) -> tuple[str, str]:
+        """Source and key of a record."""
+        key: bytes = self.index.keys[number]
+        return str(self.path), key.decode("utf-8", "surrogateescape")
+
+    def read(self, number: int, *, photo_only: bool = False) -> RawRecord:
+        """One record, read at its place. The tar is opened each time: an open file cannot be shared by processes."""
+        source, key = self.name(number)
+        photo, photo_bytes, record, record_bytes = self.index.places[number].tolist()
+        try:
+            with self.path.open("rb") as file:
+                parts = []
+                for offset, length in ((photo, photo_bytes), (ABSENT if photo_only else record, record_bytes)):
+                    content = None
+                    if offset != ABSENT:
+                        file.seek(offset)
+                        content = file.read(length)
+                        if len(content) < length:
+                            raise BrokenRecordError(f"the shard ends {length - len(content)} bytes too early for it")
+                    parts.append(content)
+        except OSError as error:
+            raise BrokenRecordError(f"cannot be read ({error.strerror})") from error
+        return RawRecord(source, key, *parts)
+
+    def stream(self, *, photo_only: bool = False) -> Iterator[RawRecord | Skip]:
+        """All records: those that webdataset puts together, then the rest by number."""
+        waiting = {self.name(number)[1]: number for number in range(len(self))}
+
+        def wanted(name: str) -> bool:
+            split = split_name(name)
+            return split is not None and split[0] in waiting and not (photo_only and split[1] == RECORD_ENDING)
+
+        # Imported here because it brings torch.
+        from webdataset.tariterators import (  # type: ignore[import-untyped]  # noqa: PLC0415
+            group_by_keys,
+            tar_file_expander,
+        )
+
+        with suppress(OSError), self.path.open("rb") as file:  # if it is gone, reading by number says so
+            shard = [{"url": str(self.path), "stream": file}]
+            members = tar_file_expander(shard, handler=_leave_it, select_files=wanted)
+            for group in group_by_keys(members, handler=_leave_it):
+                key = str(group["__key__"]).removeprefix("./")
+                number = waiting.get(key)
+                if number is None:
+                    continue
+                raw = _from_group(str(self.path), key, group)
+                _, photo_bytes, _, record_bytes = self.index.places[number].tolist()
+                # Lengths tell the later of two files of one name from the earlier, besides a whole pair from a half.
+                if _length(raw.photo) == photo_bytes and (photo_only or _length(raw.record) == record_bytes):
+                    del waiting[key]
+                    yield raw
+        yield from _one_by_one(self, list(waiting.values()), photo_only=photo_only)
+
+    def select(self, chosen: Chosen) -> TarShard:
+        """The shard with some of its records."""
+        return TarShard(self.path, self.index.select(chosen))
+
+
+def _length(content: bytes | None) -> int:
+    return ABSENT if content is None else len(content)
+
+
+def _from_group(source: str, key: str, group: dict[str, Any]) -> RawRecord:
+    """A record out of what webdataset grouped: its files by ending, without the dot."""
+    photo = next((group[ending[1:]] for ending in PHOTO_ENDINGS if ending[1:] in group), None)
+    return RawRecord(source, key, photo, group.get(RECORD_ENDING[1:]))
+
+
+def _leave_it(_: Exception) -> bool:
+    """What webdataset asks about a file that it cannot read: end here, without an error."""
+    return False
+
+
+def _one_by_one(shard: Shard, numbers: list[int], *, photo_only: bool) -> Iterator[RawRecord | Skip]:
+    for number in numbers:
+        try:
+            yield shard.read(number, photo_only=photo_only)
+        except BrokenRecordError as error:
+            yield Skip(*shard.name(number), str(error))
+
+
+@dataclass(frozen=True)
+class LooseFiles:
+    """One record among files: a photo, its JSON, or both."""
+
+    photo: Path | None
+    record: Path | None
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """The folder, and the file's name without its ending."""
+        path = self.photo or self.record
+        return (str(path.parent), path.stem) if path else ("", "")
+
+
+@dataclass(frozen=True, eq=False)
+class FileShard:
+    """Photos in folders, with or without their JSON, or a list of photos."""
+
+    files: tuple[LooseFiles, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def annotated(self) -> bool:
+        """Whether any record has a JSON file."""
+        return any(files.record is not None for files in self.files)
+
+    def name(self, number: int) -> tuple[str, str]:
+        """Source and key of a record."""
+        return self.files[number].name
+
+    def read(self, number: int, *, photo_only: bool = False) -> RawRecord:
+        """One record."""
+        files = self.files[number]
+        try:
+            photo = files.photo.read_bytes() if files.photo else None
+            record = files.record.read_bytes() if files.record and not photo_only else None
+        except OSError as error:
+            raise BrokenRecordError(f"cannot be read ({error.strerror})") from error
+        return RawRecord(*files.name, photo, record)
+
+    def stream(self, *, photo_only: bool = False) -> Iterator[RawRecord | Skip]:
+        """All records in order."""
+        return _one_by_one(self, list(range(len(self))), photo_only=photo_only)
+
+    def select(self, chosen: Chosen) -> FileShard:
+        """The shard with some of its records."""
+        numbers = np.arange(len(self))[chosen].tolist()
+        return FileShard(tuple(self.files[number] for number in numbers))

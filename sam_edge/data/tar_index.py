@@ -1,0 +1,157 @@
+"""Where the records of a tar shard lie.
+
+A tar has no table of contents, so its headers are read once, jumping over what they announce: a second or two for a
+shard of SA-1B's ten gigabytes. After that any record can be read alone, which is what makes a training run's order a
+pure function of its seed, and a resumed run go on without reading again what it has already seen. The index of a large
+shard is kept in sam-edge's cache folder, under a name made of the shard's path, size and time of change.
+
+What makes a record is webdataset's rule: files of one name up to the first dot. They need not lie side by side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_edge.weights.cache import cache_folder
+from sam_edge_runtime.errors import DataError, OutputError, UsageError
+from sam_edge_runtime.files import write_file
+
+PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+RECORD_ENDING = ".json"
+ABSENT = -1
+WORTH_KEEPING = 256 * 2**20  # bytes of a shard; a smaller one is indexed faster than anybody notices
+
+_FORMAT = "1"  # of the files in the cache
+_BLOCK = 512  # POSIX.1-2017, pax: a tar is made of blocks of this size and ends with zeros
+
+
+@dataclass(frozen=True, eq=False)
+class TarIndex:
+    """The R records of a shard, in its order.
+
+    Attributes:
+        keys: (R) UTF-8 names, without a leading "./".
+        places: (R, 4) int64: the photo's offset and length in bytes, then those of its JSON; `ABSENT` where the record
+            has none.
+    """
+
+    keys: npt.NDArray[np.bytes_]
+    places: npt.NDArray[np.int64]
+
+    def select(self, keep: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> TarIndex:
+        """The index of some of the records."""
+        return TarIndex(self.keys[keep], self.places[keep])
+
+
+def tar_index(path: Path) -> TarIndex:
+    """The index of the shard at `path`, from the cache where it is there.
+
+    Raises:
+        DataError: the file is missing, is no tar, or is damaged between two records.
+        UsageError: webdataset is not installed.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"cannot read shard {path} ({error.strerror}): check the path") from error
+    if status.st_size < WORTH_KEEPING:
+        return _read_index(path)
+    name = f"{path.absolute()}|{status.st_size}|{status.st_mtime_ns}|{_FORMAT}"
+    try:
+        kept = cache_folder() / "tar-index" / f"{hashlib.sha256(name.encode()).hexdigest()}.npz"
+    except UsageError:  # nowhere to keep it
+        return _read_index(path)
+    index = _load(kept)
+    if index is None:
+        index = _read_index(path)
+        with suppress(OutputError):  # a cache that cannot be written costs time, not the run
+            _save(kept, index)
+    return index
+
+
+def split_name(name: str) -> tuple[str, str] | None:
+    """The record's key and the file's ending, in small letters with its dot; None for a file that is no record's."""
+    try:
+        from webdataset.tariterators import base_plus_ext  # type: ignore[import-untyped]  # noqa: PLC0415
+    except ImportError as error:
+        raise UsageError("webdataset, which reads tar shards, is missing: pip install 'sam-edge[train]'") from error
+    key, ending = base_plus_ext(name)
+    if key is None or ending is None:
+        return None
+    return key.removeprefix("./"), f".{ending.lower()}"
+
+
+def _read_index(path: Path) -> TarIndex:
+    places: dict[str, list[int]] = {}
+    try:
+        # "r:" takes no compressed tar: those have no places to jump to.
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as shard:
+            _collect(shard, places)
+            damaged_at = _end_is_missing(file, shard.offset)
+    except UsageError:
+        raise
+    except OSError as error:
+        raise DataError(f"cannot read shard {path} ({error.strerror}): check the path") from error
+    except Exception as error:  # a file that is no tar fails in whatever way its bytes lead to
+        raise DataError(
+            f"shard {path} is no tar, or a compressed one ({_reason(error)}): fetch it again, or unpack .tar.gz to .tar"
+        ) from error
+    if damaged_at is not None:
+        raise DataError(f"shard {path} is damaged at byte {damaged_at:,}, the rest of it is lost: fetch it again")
+    keys = np.array([key.encode("utf-8", "surrogateescape") for key in places], np.bytes_)
+    return TarIndex(keys, np.array(list(places.values()), np.int64).reshape(-1, 4))
+
+
+def _collect(shard: tarfile.TarFile, places: dict[str, list[int]]) -> None:
+    """Fill in the place of every photo and JSON; of two files of one name the later counts, as it does for tar."""
+    while True:
+        try:
+            member = shard.next()
+        except tarfile.ReadError:  # cut off within a file: reading that record will fail, and say so
+            return
+        if member is None:
+            return
+        shard.members.clear()  # type: ignore[attr-defined]  # tarfile keeps them all
+        name = split_name(member.name) if member.isreg() and not member.issparse() else None
+        if name is None:
+            continue
+        key, ending = name
+        if ending in PHOTO_ENDINGS:
+            places.setdefault(key, [ABSENT] * 4)[:2] = member.offset_data, member.size
+        elif ending == RECORD_ENDING:
+            places.setdefault(key, [ABSENT] * 4)[2:] = member.offset_data, member.size
+
+
+def _end_is_missing(file: IO[bytes], offset: int) -> int | None:
+    """The place where tarfile stopped before the end: it takes a damaged header for the end and says nothing."""
+    file.seek(offset)
+    block = file.read(_BLOCK)
+    return offset if len(block) == _BLOCK and any(block) else None
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _load(file: Path) -> TarIndex | None:
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            index = TarIndex(arrays["keys"], arrays["places"])
+    except Exception:  # noqa: BLE001 - missing or damaged: it is made again
+        return None
+    return index if index.places.shape == (len(index.keys), 4) else None
+
+
+def _save(file: Path, index: TarIndex) -> None:
+    content = io.BytesIO()
+    np.savez(content, keys=index.keys, places=index.places)
+    write_file(file, content.getvalue(), overwrite=True)

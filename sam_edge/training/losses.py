@@ -1,0 +1,219 @@
+"""What training minimizes: focal and dice loss of the masks, squared error of the predicted IoU.
+
+"Segment Anything" (arXiv 2304.02643), appendix A, "Losses": focal and dice loss at 20:1 for the masks, plus the mean
+square error between the IoU head's answer and the IoU that the thresholded mask really has, with weight 1. Nothing is
+reduced here: each function gives one number for every prompt and output `(B, M)`, because which of them count is
+decided afterwards (`selection`).
+
+Beside SAM's focal loss stands RITM's normalized one, which learns faster from little data: its weights are divided by
+their sum, so that the gradient does not fade as most pixels become easy. The price is that its value hardly falls.
+
+All functions take mask logits `(B, M, h, w)`, targets `(B, h, w)` of the same resolution (bool, or numbers from 0 to 1
+where a coarse pixel is partly inside), and optionally `valid`, `(B, h, w)` or `(1, h, w)`, true where the frame holds
+photo: padding takes no part. They compute in float32 whatever the logits' precision, because a sum over 65,536 pixels
+does not survive bfloat16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sam_edge_runtime.contract import MASK_THRESHOLD
+from sam_edge_runtime.errors import UsageError
+
+DICE_SMOOTHING = 1.0  # as in DETR (arXiv 2005.12872), whose losses SAM follows: no division by zero, both empty is 0
+_TINY = 1e-12  # keeps a division defined where every pixel is right to the last bit
+
+
+@dataclass(frozen=True)
+class LossRecipe:
+    """The losses' form and weights.
+
+    Attributes:
+        focal: a key of `FOCAL_LOSSES`.
+        alpha: weight of foreground pixels, that of background being 1 - alpha.
+        gamma: how much pixels that are already right count less; 0, or at least 1.
+        focal_weight: factor of the focal loss.
+        dice_weight: factor of the dice loss.
+        iou_weight: factor of the IoU head's loss.
+
+    Raises:
+        UsageError: an unknown form, or a number out of range.
+    """
+
+    focal: str = "focal"
+    alpha: float = 0.25
+    gamma: float = 2.0
+    focal_weight: float = 20.0
+    dice_weight: float = 1.0
+    iou_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.focal not in FOCAL_LOSSES:
+            raise UsageError(f"focal loss '{self.focal}' is unknown; choose one of {', '.join(FOCAL_LOSSES)}")
+        if not 0.0 <= self.alpha <= 1.0:
+            raise UsageError(f"alpha {self.alpha:g} is no share; choose a number from 0 to 1")
+        if self.gamma != 0.0 and not self.gamma >= 1.0:  # between them the gradient of a perfect pixel is infinite
+            raise UsageError(f"gamma {self.gamma:g} is not possible; choose 0, or at least 1")
+        for name in ("focal_weight", "dice_weight", "iou_weight"):
+            weight: float = getattr(self, name)
+            if not 0.0 <= weight < float("inf"):
+                raise UsageError(f"{name} {weight:g} is not possible; choose a finite number that is not negative")
+
+
+def focal_loss(
+    logits: Tensor, target: Tensor, valid: Tensor | None = None, *, alpha: float = 0.25, gamma: float = 2.0
+) -> Tensor:
+    """Cross-entropy, weighted by how wrong each pixel is (RetinaNet, arXiv 1708.02002, section 3).
+
+    A pixel's weight is `|target - probability| ** gamma`: `(1 - p_t) ** gamma` where the target is 0 or 1, and zero at
+    the right answer where it lies between (arXiv 2006.04388, equation 5).
+
+    Returns:
+        `(B, M)`: mean over the valid pixels.
+
+    Raises:
+        UsageError: shapes that do not belong together.
+    """
+    logits, target, weight = _prepared(logits, target, valid)
+    pixels = _difficulty(logits, target, gamma) * _cross_entropy(logits, target, alpha)
+    return _total(pixels * weight) / _total(weight).clamp(min=1.0)
+
+
+def normalized_focal_loss(
+    logits: Tensor, target: Tensor, valid: Tensor | None = None, *, alpha: float = 0.5, gamma: float = 2.0
+) -> Tensor:
+    """Focal loss divided by the sum of its pixels' weights (RITM, arXiv 2102.06583, on losses; AdaptIS, 1909.07829).
+
+    The sum is a constant to the gradient, and alpha is 0.5, as in RITM's own code
+    (https://github.com/SamsungLabs/ritm_interactive_segmentation).
+
+    Returns:
+        `(B, M)`: weighted mean over the valid pixels.
+
+    Raises:
+        UsageError: shapes that do not belong together.
+    """
+    logits, target, weight = _prepared(logits, target, valid)
+    difficulty = _difficulty(logits, target, gamma) * weight
+    return _total(difficulty * _cross_entropy(logits, target, alpha)) / (_total(difficulty).detach() + _TINY)
+
+
+def dice_loss(logits: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
+    """One minus the Dice coefficient of probabilities and target (V-Net, arXiv 1606.04797), in DETR's smoothed form.
+
+    Returns:
+        `(B, M)`, 0 where both are empty.
+
+    Raises:
+        UsageError: shapes that do not belong together.
+    """
+    logits, target, weight = _prepared(logits, target, valid)
+    probability = logits.sigmoid() * weight
+    overlap = 2.0 * _total(probability * target)
+    return 1.0 - (overlap + DICE_SMOOTHING) / (_total(probability) + _total(target * weight) + DICE_SMOOTHING)
+
+
+# Forms of the focal loss, by the name that a recipe gives.
+FOCAL_LOSSES: dict[str, Callable[..., Tensor]] = {"focal": focal_loss, "normalized": normalized_focal_loss}
+
+SAM = LossRecipe()
+# The factor 20 makes up for how small focal loss gets. The normalized one stays as large as a cross-entropy.
+RITM = LossRecipe(focal="normalized", alpha=0.5, focal_weight=1.0)
+RECIPES: dict[str, LossRecipe] = {"sam": SAM, "ritm": RITM}
+
+
+def mask_losses(logits: Tensor, target: Tensor, valid: Tensor | None = None, recipe: LossRecipe = SAM) -> Tensor:
+    """Focal plus dice loss, 20:1 in SAM's own recipe (arXiv 2304.02643, appendix A, "Losses").
+
+    Args:
+        logits: `(B, M, h, w)`.
+        target: `(B, h, w)`, 0 to 1.
+        valid: `(B, h, w)` or `(1, h, w)`, true where the frame holds photo; None for everywhere.
+        recipe: form and weights.
+
+    Returns:
+        `(B, M)` float32.
+
+    Raises:
+        UsageError: shapes that do not belong together.
+    """
+    focal = FOCAL_LOSSES[recipe.focal](logits, target, valid, alpha=recipe.alpha, gamma=recipe.gamma)
+    return recipe.focal_weight * focal + recipe.dice_weight * dice_loss(logits, target, valid)
+
+
+@torch.no_grad()
+def mask_ious(logits: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
+    """IoU of each thresholded mask with the target (what the IoU head should say), without a gradient.
+
+    A target between 0 and 1 is inside above one half.
+
+    Returns:
+        `(B, M)` float32; 1 where both are empty, as in `sam_edge_runtime.metrics.mask_iou`.
+
+    Raises:
+        UsageError: shapes that do not belong together.
+    """
+    logits, target, weight = _prepared(logits, target, valid)
+    inside, wanted = (logits > MASK_THRESHOLD) & (weight > 0), (target > 0.5) & (weight > 0)
+    union = (inside | wanted).flatten(2).sum(-1)
+    overlap = (inside & wanted).flatten(2).sum(-1)
+    return torch.where(union > 0, overlap / union.clamp(min=1), 1.0)
+
+
+def iou_losses(iou_predictions: Tensor, ious: Tensor) -> Tensor:
+    """Squared error of the IoU head (arXiv 2304.02643, appendix A, "Losses").
+
+    Args:
+        iou_predictions: `(B, M)` from the decoder.
+        ious: `(B, M)` from `mask_ious`.
+
+    Returns:
+        `(B, M)` float32.
+
+    Raises:
+        UsageError: shapes that do not belong together.
+    """
+    if iou_predictions.shape != ious.shape:
+        raise UsageError(
+            f"IoU predictions {tuple(iou_predictions.shape)} and IoUs {tuple(ious.shape)} must have the same (B, M)"
+        )
+    return (iou_predictions.float() - ious).square()
+
+
+def _prepared(logits: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """All as float32: logits `(B, M, h, w)`, target `(B, 1, h, w)`, weight `(B or 1, 1, h, w)`, 1 where valid."""
+    if logits.ndim != 4 or target.shape != (len(logits), *logits.shape[2:]):
+        raise UsageError(
+            f"logits {tuple(logits.shape)} must be (B, M, h, w) and the target {tuple(target.shape)} (B, h, w) of the "
+            "same B, h and w; resize the target, or upscale the logits"
+        )
+    if valid is None:
+        valid = torch.ones_like(target[:1], dtype=torch.float32)
+    elif valid.shape[1:] != target.shape[1:] or len(valid) not in {1, len(target)}:
+        raise UsageError(
+            f"valid {tuple(valid.shape)} must be (B, h, w) or (1, h, w), with the h and w of the target "
+            f"{tuple(target.shape)}"
+        )
+    return logits.float(), target.float().unsqueeze(1), valid.float().unsqueeze(1)
+
+
+def _difficulty(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
+    """How wrong each pixel is, `|target - probability| ** gamma`, `(B, M, h, w)`."""
+    return (target - logits.sigmoid()).abs().pow(gamma)
+
+
+def _cross_entropy(logits: Tensor, target: Tensor, alpha: float) -> Tensor:
+    """Binary cross-entropy `(B, M, h, w)`, foreground weighted by alpha and background by 1 - alpha."""
+    entropy = F.binary_cross_entropy_with_logits(logits, target.expand_as(logits), reduction="none")
+    return entropy * (alpha * target + (1.0 - alpha) * (1.0 - target))
+
+
+def _total(pixels: Tensor) -> Tensor:
+    """Sum over h and w: `(B, M, h, w)` to `(B, M)`."""
+    return pixels.sum(dim=(2, 3))

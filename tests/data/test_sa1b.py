@@ -1,0 +1,180 @@
+"""SA-1B's record: what is read from it, what is refused, which masks are wanted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco
+
+from sam_edge.data.sa1b import MaskFilter, parse_record
+from sam_edge.data.skips import BrokenRecordError
+from sam_edge_runtime.errors import DataError, UsageError
+
+from .builders import SIZE, picture, record, rectangles, rle_of, sample
+
+PIXELS = SIZE[0] * SIZE[1]
+
+
+def parsed(masks: np.ndarray, **changes):
+    return parse_record(json.dumps(record(masks, **changes)).encode())
+
+
+def test_masks_come_back_as_they_went_in():
+    masks = rectangles(0, 5)
+    result = parsed(masks)
+    assert result.size == SIZE
+    assert [annotation.area for annotation in result.annotations] == masks.sum(axis=(1, 2)).tolist()
+    again = sample(picture(0), masks)
+    assert [annotation.rle for annotation in result.annotations] == list(again.rles)
+    np.testing.assert_array_equal(again.masks(), masks)
+    np.testing.assert_array_equal(again.masks([3, 1]), masks[[3, 1]])
+    assert again.masks().dtype == np.bool_
+    assert again.masks([]).shape == (0, *SIZE)
+
+
+def test_decoding_equals_pycocotools():
+    masks = np.random.default_rng(0).random((4, 37, 23)) < np.array([0.01, 0.3, 0.7, 1.0])[:, None, None]
+    ours = sample(np.zeros((37, 23, 3), np.uint8), masks)
+    theirs = coco.decode([rle_of(mask) for mask in masks])
+    np.testing.assert_array_equal(ours.masks(), theirs.transpose(2, 0, 1).astype(bool))
+
+
+def test_boxes_enclose_the_masks():
+    masks = rectangles(3, 4)
+    boxes = sample(picture(3), masks).boxes()
+    for mask, box in zip(masks, boxes.tolist(), strict=True):
+        y, x = np.nonzero(mask)
+        assert box == [x.min(), y.min(), x.max() + 1, y.max() + 1]
+    assert sample(picture(3), masks[:0]).boxes().shape == (0, 4)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_plain_counts_mean_the_same_as_compressed_ones(first):
+    mask = rectangles(1, 1)[0]
+    mask[0, 0] = first
+    lengths = np.diff(np.flatnonzero(np.diff(np.concatenate([[2], mask.T.ravel(), [2]]))))
+    counts = ([0] if first else []) + lengths.tolist()
+    result = parsed(mask[None], segmentation={"size": list(SIZE), "counts": counts})
+    assert result.annotations[0].rle == rle_of(mask)
+    assert result.annotations[0].area == mask.sum()
+
+
+def test_the_fields_of_an_annotation_are_read():
+    annotation = parsed(rectangles(0, 1), bbox=[1, 2.5, 3, 4]).annotations[0]
+    assert annotation.bbox == (1.0, 2.5, 3.0, 4.0)
+    assert annotation.crop_box == (0.0, 0.0, 40.0, 30.0)
+    assert annotation.point_coords == ((1.5, 2.5),)
+    assert (annotation.predicted_iou, annotation.stability_score) == (0.9, 0.95)
+
+
+def test_a_record_may_lack_what_is_not_needed():
+    content = record(rectangles(0, 1))
+    content["annotations"] = [{"segmentation": content["annotations"][0]["segmentation"]}]
+    annotation = parse_record(json.dumps(content).encode()).annotations[0]
+    assert annotation.bbox is None
+    assert annotation.predicted_iou == annotation.stability_score == 1
+
+
+def test_areas_are_counted_whatever_the_record_says():
+    assert parsed(rectangles(0, 1), area=7).annotations[0].area == rectangles(0, 1).sum()
+
+
+def rle(**changes) -> dict:
+    return {"segmentation": {"size": list(SIZE), "counts": rle_of(rectangles(0, 1)[0])["counts"], **changes}}
+
+
+BROKEN = {
+    "no JSON": (b"photo", "truncated or damaged"),
+    "cut off": (json.dumps(record(rectangles(0))).encode()[:200], "truncated or damaged"),
+    "no UTF-8": (b'{"image": "\xff\xfe"}', "truncated or damaged"),
+    "nested without end": (b"[" * 100_000, "truncated or damaged"),
+    "a list": (b"[]", "'image' object"),
+    "no annotations": (b'{"image": {"width": 4, "height": 3}}', "'image' object"),
+    "no width": (b'{"image": {"height": 3}, "annotations": []}', "width None"),
+    "a width of text": (b'{"image": {"height": 3, "width": "4"}, "annotations": []}', "width '4'"),
+    "a height of 0": (b'{"image": {"height": 0, "width": 4}, "annotations": []}', "height 0"),
+    "an annotation of text": (b'{"image": {"height": 3, "width": 4}, "annotations": ["a"]}', "annotation 0 is a str"),
+}
+BROKEN_FIELDS = {
+    "no segmentation": ({"segmentation": None}, "NoneType; SA-1B's are RLEs"),
+    "a polygon": ({"segmentation": [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]}, "polygon"),
+    "no counts": ({"segmentation": {"size": list(SIZE)}}, "no counts"),
+    "counts of floats": (rle(counts=[600.0, 600.0]), "no counts"),
+    "counts of booleans": (rle(counts=[True] * PIXELS), "no counts"),
+    "another size": (rle(size=[40, 30]), r"\[40, 30\] in a photo of \[30, 40\]"),
+    "a size of text": (rle(size="30x40"), "30x40"),
+    "strange characters": (rle(counts="ab c"), "damaged"),
+    "cut off within a number": (rle(counts="P"), "damaged"),
+    "too few pixels": (rle(counts=[600, 599]), "does not cover"),
+    "too many pixels": (rle(counts=[600, 601]), "does not cover"),
+    "empty counts": (rle(counts=[]), "does not cover"),
+    "empty text": (rle(counts=""), "does not cover"),
+    "a negative run": (rle(counts=[PIXELS + 5, -5]), "does not cover"),
+    "runs that wrap around": (rle(counts=[2**62] * 4 + [PIXELS]), "does not cover"),
+    "a run beyond 64 bits": (rle(counts=[2**70, 1]), "damaged"),
+    "a box of three": ({"bbox": [1, 2, 3]}, "bbox is not a list of four"),
+    "a box of text": ({"crop_box": ["a", 1, 2, 3]}, "'a' stands where a number should"),
+    "an IoU that is no number": ({"predicted_iou": None}, "None stands"),
+    "an infinite IoU": ({"stability_score": float("nan")}, "nan stands"),
+    "an endless number": ({"predicted_iou": 10**400}, "stands where a number should"),
+    "points of three": ({"point_coords": [[1, 2, 3]]}, "point_coords"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_record_is_refused_with_its_reason(name):
+    content, says = BROKEN[name]
+    with pytest.raises(BrokenRecordError, match=says):
+        parse_record(content)
+
+
+@pytest.mark.parametrize("name", BROKEN_FIELDS)
+def test_one_broken_annotation_breaks_the_record(name):
+    changes, says = BROKEN_FIELDS[name]
+    with pytest.raises(DataError, match=says) as error:
+        parsed(rectangles(0, 1), **changes)
+    assert "annotation 0" in str(error.value)
+    assert len(str(error.value)) < 300
+
+
+def test_the_filter_keeps_what_is_large_and_sure_enough():
+    masks = rectangles(0, 3)  # 300, 70 and 2 of 1,200 pixels
+    annotations = parsed(masks).annotations
+
+    def kept(**bounds: float) -> list[bool]:
+        return [MaskFilter(**bounds).keeps(annotation, PIXELS) for annotation in annotations]
+
+    assert kept() == [True, True, True]
+    assert kept(min_area=2 / PIXELS) == [True, True, True]
+    assert kept(min_area=3 / PIXELS) == [True, True, False]
+    assert kept(min_area=0.25) == [True, False, False]
+    assert kept(min_area=0.26) == [False, False, False]
+    assert kept(min_predicted_iou=0.9) == [True, True, True]
+    assert kept(min_predicted_iou=0.91) == [False, False, False]
+    assert kept(min_stability=0.96) == [False, False, False]
+
+
+def test_an_empty_mask_is_never_wanted():
+    annotation = parsed(np.zeros((1, *SIZE), bool)).annotations[0]
+    assert not MaskFilter().keeps(annotation, PIXELS)
+
+
+@pytest.mark.parametrize("bounds", [{"min_area": -0.1}, {"min_predicted_iou": 1.1}, {"min_stability": float("nan")}])
+def test_bounds_outside_0_to_1_are_refused(bounds):
+    with pytest.raises(UsageError, match="0 to 1"):
+        MaskFilter(**bounds)
+
+
+def test_records_of_sa1b_itself_are_read():
+    path = Path("/work/shared/data/sa1b/record_examples.json")
+    if not path.exists():
+        pytest.skip("the two records of SA-1B are not on this machine")
+    for written in json.loads(path.read_text()):
+        result = parse_record(json.dumps(written).encode())
+        for annotation, entry in zip(result.annotations, written["annotations"], strict=True):
+            assert annotation.area == entry["area"]
+            box = coco.toBbox(entry["segmentation"]) - [0, 0, 1, 1]  # SA-1B's ends on the last pixel, not behind it
+            assert box.tolist() == list(annotation.bbox)
