@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from pycocotools import mask as coco
 from sam_edge.data.sa1b import MaskFilter, parse_record
 from sam_edge.data.skips import BrokenRecordError
 from sam_edge_runtime.errors import DataError, UsageError
+from tests.data.real import real_data
 
 from .builders import SIZE, picture, record, rectangles, rle_of, sample
 
@@ -169,9 +169,7 @@ def test_bounds_outside_0_to_1_are_refused(bounds):
 
 
 def test_records_of_sa1b_itself_are_read():
-    path = Path("/work/shared/data/sa1b/record_examples.json")
-    if not path.exists():
-        pytest.skip("the two records of SA-1B are not on this machine")
+    path = real_data("sa1b/record_examples.json")
     for written in json.loads(path.read_text()):
         result = parse_record(json.dumps(written).encode())
         for annotation, entry in zip(result.annotations, written["annotations"], strict=True):

@@ -18,6 +18,7 @@ from sam_edge.data.skips import SkipLog
 from sam_edge.data.sources import open_source
 from sam_edge.data.stream import ATTEMPTS, Example, TrainingSet, walk
 from sam_edge_runtime.errors import DataError
+from tests.data.real import real_data
 
 from .builders import SIZE, encoded, pair, pairs, picture, record, rectangles, write_folder, write_tar
 
@@ -254,9 +255,7 @@ def test_examples_have_masks_unless_photos_are_asked_for(shards):
 
 @pytest.mark.parametrize(("name", "photos", "masks"), [("coco/val.tar", 40, 303), ("ccp/val.tar", 60, 794)])
 def test_real_shards_are_read_whole(name, photos, masks):
-    path = Path("/work/shared/data") / name
-    if not path.exists():
-        pytest.skip(f"{path} is not on this machine")
+    path = real_data(name)
     log = SkipLog(0.0)
     samples = list(walk(open_source(path), log))
     assert (len(samples), sum(len(sample.rles) for sample in samples)) == (photos, masks)
