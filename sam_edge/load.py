@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sam_edge_runtime.errors import CheckpointError, UsageError
+from sam_edge_runtime.errors import CheckpointError
 
-from .model import VARIANTS, Sam, build_sam
+from .model import Sam, build_sam
 from .model.sam import check_side
+from .model.variants import check_variant
 from .weights.cache import cached
 from .weights.catalogue import RELEASES
 from .weights.checkpoint import CheckpointRecord, load_into
@@ -38,8 +39,7 @@ def find_source(variant: str, checkpoint: str | None) -> CheckpointSource:
         UsageError: no such variant, or a malformed seed.
         CheckpointError: nothing was named and nothing is downloaded.
     """
-    if variant not in VARIANTS:
-        raise UsageError(f"no model called {variant!r}: choose one of {', '.join(VARIANTS)}")
+    check_variant(variant)
     if checkpoint is not None:
         return parse_source(checkpoint)
     path = cached(RELEASES[variant])

@@ -181,7 +181,7 @@ def record(reference: Backend, manifest: Manifest) -> Golden:
         for name, prompts in _prompts(frame).items():
             slots = prompts.coords.shape[1]
             if manifest.points is None or slots <= manifest.points:
-                low_res, iou = _ask(reference, full[index], prompts)
+                (low_res,), (iou,) = decode_prompts(reference, manifest.of_any_capacity(), full[index], prompts)
                 answer = Answer(low_res[:, ::LOGIT_STEP, ::LOGIT_STEP], low_res > MASK_THRESHOLD, iou)
                 cases.append(Case(name, index, prompts, answer))
     return Golden(pictures, tuple(_sample(embedding) for embedding in full), tuple(cases))
@@ -214,13 +214,6 @@ def _compare(case: Case, backend: Backend, manifest: Manifest, embeddings: Float
     inside = (case.answer.inside, low_res[0] > MASK_THRESHOLD)
     logits = (case.answer.logits, low_res[0, :, ::LOGIT_STEP, ::LOGIT_STEP])
     return compare_prompt(case.name, inside, inside, (case.answer.iou, iou[0]), logits)
-
-
-def _ask(backend: Backend, embeddings: Float32, prompts: Prompts) -> tuple[Float32, Float32]:
-    """The four outputs `(4, S/4, S/4)` and IoU predictions `(4)` for one prompt, in slots that just fit."""
-    (feed,) = prompts.feeds(None, None)
-    masks, iou = backend.decode(embeddings, feed.point_coords, feed.point_labels, feed.mask_input, feed.has_mask_input)
-    return masks[0], iou[0]
 
 
 def _sample(embedding: Float32) -> Float32:

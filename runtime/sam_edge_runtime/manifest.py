@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from .contract import (
@@ -98,6 +98,10 @@ class Manifest:
     def decoder_contract(self) -> GraphContract:
         """The tensors of the decoder."""
         return decoder_contract(self.input_side, self.embedding_channels, self.prompts, self.points)
+
+    def of_any_capacity(self) -> Manifest:
+        """The same for a decoder that takes any number of prompts and slots, as the reference does."""
+        return replace(self, prompts=None, points=None)
 
     def to_json(self) -> str:
         """The text of `manifest.json`."""

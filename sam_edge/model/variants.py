@@ -29,6 +29,15 @@ def build_sam(variant: str) -> Sam:
     Raises:
         UsageError: no variant of that name.
     """
+    check_variant(variant)
+    return VARIANTS[variant]().eval()
+
+
+def check_variant(variant: str) -> None:
+    """Refuse a name that is no variant's.
+
+    Raises:
+        UsageError: it is none.
+    """
     if variant not in VARIANTS:
         raise UsageError(f"no model called {variant!r}: choose one of {', '.join(VARIANTS)}")
-    return VARIANTS[variant]().eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -90,8 +90,7 @@ def compare_photo(
     frame = Frame(manifest.input_side, (photo.shape[0], photo.shape[1]))
     image = frame.image(photo)
     # The reference is asked in slots that just fit: what a fixed decoder does with its empty ones is being judged.
-    fitting = replace(manifest, prompts=None, points=None)
-    engines = (_Timed(reference, fitting, image), _Timed(bundle, manifest, image))
+    engines = (_Timed(reference, manifest.of_any_capacity(), image), _Timed(bundle, manifest, image))
     agreements: list[PromptAgreement] = []
     worst: dict[str, Illustration] = {}
     groups, skipped = _groups_that_fit(frame, manifest, engines[0])
