@@ -42,10 +42,10 @@ class ExportJob:
     Attributes:
         variant: model variant.
         out: folder of the bundle.
-        checkpoint: a file, `random:SEED`, or None for the downloaded official weights.
+        checkpoint: a file, `random:SEED`, or None for the shipped or downloaded weights.
         target: artifact kind.
         precision: recipe name.
-        input_side: frame side in pixels.
+        input_side: frame side in pixels, or None for the one that the variant was trained for.
         prompts: fixed number of prompts a call, or None for any.
         points: fixed number of slots a prompt, or None for any.
         overwrite: replace an existing bundle.
@@ -59,7 +59,7 @@ class ExportJob:
     checkpoint: str | None = None
     target: str = "onnx"
     precision: str = "fp32"
-    input_side: int = 1024
+    input_side: int | None = None
     prompts: int | None = None
     points: int | None = None
     overwrite: bool = False
@@ -136,7 +136,7 @@ def _manifest(job: ExportJob, loaded: LoadedSam, recipe: Recipe, exporter: Expor
         target=job.target,
         precision=recipe.name,
         recipe=recipe.to_json(),
-        input_side=job.input_side,
+        input_side=loaded.sam.side,
         embedding_channels=loaded.sam.channels,
         prompts=job.prompts,
         points=job.points,

@@ -10,7 +10,7 @@ from .model import Sam, build_sam
 from .model.sam import check_side
 from .model.variants import check_variant
 from .weights.cache import cached
-from .weights.catalogue import RELEASES
+from .weights.catalogue import RELEASES, SHIPPED
 from .weights.checkpoint import CheckpointRecord, load_into
 from .weights.source import CheckpointSource, parse_source
 
@@ -33,7 +33,7 @@ class LoadedSam:
 
 
 def find_source(variant: str, checkpoint: str | None) -> CheckpointSource:
-    """What `--checkpoint` names, or without it the downloaded official weights.
+    """What `--checkpoint` names, or without it the weights that come with sam-edge or were downloaded.
 
     Raises:
         UsageError: no such variant, or a malformed seed.
@@ -42,7 +42,7 @@ def find_source(variant: str, checkpoint: str | None) -> CheckpointSource:
     check_variant(variant)
     if checkpoint is not None:
         return parse_source(checkpoint)
-    path = cached(RELEASES[variant])
+    path = SHIPPED[variant].path if variant in SHIPPED else cached(RELEASES[variant])
     if path is None:
         raise CheckpointError(
             f"no weights for {variant} yet: run `sam-edge download {variant}`, or name a file with --checkpoint, "
@@ -51,18 +51,24 @@ def find_source(variant: str, checkpoint: str | None) -> CheckpointSource:
     return parse_source(path)
 
 
-def load_sam(variant: str, source: CheckpointSource, input_side: int) -> LoadedSam:
-    """Build `variant`, load its weights strictly, and set the frame side.
+def load_sam(variant: str, source: CheckpointSource, input_side: int | None = None) -> LoadedSam:
+    """Build `variant`, load its weights strictly, and set the frame side: by default the one it was trained for.
 
     Raises:
         UsageError: no such variant, or a side that is not possible.
         CheckpointError: the weights cannot be used.
     """
-    check_side(input_side)
+    if input_side is not None:
+        check_side(input_side)
     sam = build_sam(variant)
     record = load_into(sam, source)
     sam.requires_grad_(requires_grad=False)
-    sam.set_input_side(input_side)
+    sam.set_input_side(sam.native_side if input_side is None else input_side)
     official = any(record.sha256 == release.sha256 for release in RELEASES.values())
-    licence = RELEASES[variant].licence if official else NO_LICENCE_STATED
+    if official:
+        licence = RELEASES[variant].licence
+    elif variant in SHIPPED and source.path == SHIPPED[variant].path:
+        licence = SHIPPED[variant].licence
+    else:
+        licence = NO_LICENCE_STATED
     return LoadedSam(variant, sam, record, licence)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,20 +11,36 @@ from .contract import MASK_OUTPUTS, MASK_STRIDE
 
 if TYPE_CHECKING:
     from .backends import Backend
-    from .manifest import Manifest
     from .prompts import Prompts
 
 Float32 = npt.NDArray[np.float32]
 
 
+class Capacity(Protocol):
+    """What a decoder takes; a manifest is one.
+
+    Attributes:
+        input_side: frame side S in pixels.
+        prompts: prompts of a call; None: any number.
+        points: slots of a prompt; None: any number.
+    """
+
+    @property
+    def input_side(self) -> int: ...  # noqa: D102
+    @property
+    def prompts(self) -> int | None: ...  # noqa: D102
+    @property
+    def points(self) -> int | None: ...  # noqa: D102
+
+
 def decode_prompts(
-    backend: Backend, manifest: Manifest, embeddings: Float32, prompts: Prompts
+    backend: Backend, capacity: Capacity, embeddings: Float32, prompts: Prompts
 ) -> tuple[Float32, Float32]:
     """Answer every prompt with all four outputs.
 
     Args:
         backend: the engine that decodes.
-        manifest: whose capacity the calls have to fit.
+        capacity: what the calls have to fit.
         embeddings: `(1, C, S/16, S/16)` of the photo.
         prompts: B prompts in the frame's coordinates.
 
@@ -35,11 +51,11 @@ def decode_prompts(
         PromptError: a prompt needs more slots than the decoder has.
         BackendError: the engine failed.
     """
-    cells = manifest.input_side // MASK_STRIDE
+    cells = capacity.input_side // MASK_STRIDE
     low_res = np.empty((len(prompts), MASK_OUTPUTS, cells, cells), np.float32)
     iou = np.empty((len(prompts), MASK_OUTPUTS), np.float32)
     done = 0
-    for feed in prompts.feeds(manifest.prompts, manifest.points):
+    for feed in prompts.feeds(capacity.prompts, capacity.points):
         masks, scores = backend.decode(
             embeddings, feed.point_coords, feed.point_labels, feed.mask_input, feed.has_mask_input
         )

@@ -9,7 +9,7 @@ import typer
 import sam_edge
 from sam_edge_runtime.errors import SamEdgeError
 
-from . import demo, download, export, info, models, predict, verify
+from . import demo, download, evaluate, export, info, models, predict, train, verify
 from .console import note
 
 BAD_INPUT = 2
@@ -17,7 +17,7 @@ BAD_INPUT = 2
 app = typer.Typer(
     name="sam-edge",
     help="Segment Anything on phones, browsers and boards: export, run, and prove that the masks are still right.",
-    epilog="Start with:  sam-edge export --model tiny_vit --checkpoint random:0 --out bundle",
+    epilog="Start with:  sam-edge export --out nano, then  sam-edge predict nano photo.jpg --point 320,240",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -48,6 +48,8 @@ VERBS = {
     "verify": verify,
     "predict": predict,
     "info": info,
+    "train": train,
+    "evaluate": evaluate,
     "demo": demo,
 }
 for name, verb in VERBS.items():

@@ -16,20 +16,20 @@ def command(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for the bundle, the pictures and the report.")
     ] = Path("out/demo"),
-    model: Annotated[str, typer.Option("--model", "-m", help="Variant to export.")] = "tiny_vit",
+    model: Annotated[str, typer.Option("--model", "-m", help="Variant to export.")] = "nano",
     checkpoint: Annotated[
-        str | None, typer.Option(help="Weights. Default: the downloaded official ones, else random:0.")
+        str | None, typer.Option(help="Weights. Default: nano's own, the downloaded ones, or else random:0.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier demo left.")] = False,
 ) -> None:
     """Export a model, answer prompts on photos, verify the bundle, and leave pictures to look at."""
     from sam_edge.samples import SAMPLES, copy_samples  # noqa: PLC0415
     from sam_edge.weights.cache import cached  # noqa: PLC0415
-    from sam_edge.weights.catalogue import release_of  # noqa: PLC0415
+    from sam_edge.weights.catalogue import SHIPPED, release_of  # noqa: PLC0415
 
     from . import export, predict, verify  # noqa: PLC0415
 
-    if checkpoint is None and cached(release_of(model)) is None:
+    if checkpoint is None and model not in SHIPPED and cached(release_of(model)) is None:
         checkpoint = "random:0"
         note(
             f"No weights for {model} are downloaded, so this demo runs on random ones: its masks outline nothing. "

@@ -12,17 +12,17 @@ from sam_edge_runtime.errors import UsageError
 from .console import OUTPUT, line, note, stages
 
 EXAMPLES = (
-    "Examples:  sam-edge export --model vit_b --out sam-b      "
+    "Examples:  sam-edge export --out nano      sam-edge export --model vit_b --out sam-b      "
     "sam-edge export --model tiny_vit --checkpoint random:0 --points 8 --prompts 1 --out phone"
 )
 
 
 def command(
-    model: Annotated[str, typer.Option("--model", "-m", help="Variant; see `sam-edge models`.")] = "tiny_vit",
+    model: Annotated[str, typer.Option("--model", "-m", help="Variant; see `sam-edge models`.")] = "nano",
     checkpoint: Annotated[
         str | None,
         typer.Option(
-            help="File of weights (.pth, .pt, .safetensors), or random:SEED. Default: the downloaded official weights."
+            help="File of weights (.pth, .pt, .safetensors), or random:SEED. Default: nano's own, the downloaded ones."
         ),
     ] = None,
     target: Annotated[str, typer.Option("--target", "-t", help="Artifact to make: onnx.")] = "onnx",
@@ -30,7 +30,12 @@ def command(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the bundle. Default: MODEL-TARGET-PRECISION.")
     ] = None,
-    input_size: Annotated[int, typer.Option(help="Side of the frame in pixels: a multiple of 64, 256 to 1024.")] = 1024,
+    input_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Side of the frame in pixels: a multiple of 64, 256 to 1024. Default: what it was trained for."
+        ),
+    ] = None,
     points: Annotated[
         int | None,
         typer.Option(

@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sam_edge.weights.cache import cached
-from sam_edge.weights.catalogue import RELEASES
+from sam_edge.weights.catalogue import RELEASES, SHIPPED
 
 from .console import OUTPUT, line
 
@@ -20,6 +20,15 @@ def command() -> None:
         table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]  # a literal, through a loop
     table.add_column("file", justify="right", no_wrap=True)
     table.add_column("in the cache", overflow="fold")
+    for name, shipped in SHIPPED.items():
+        table.add_row(
+            Text(name, style="bold"),
+            f"{shipped.parameters / 1e6:.1f} M",
+            str(shipped.input_side),
+            shipped.licence,
+            f"{shipped.path.stat().st_size / 1e6:.0f} MB",
+            Text("comes with sam-edge"),
+        )
     for name, release in RELEASES.items():
         path = cached(release)
         table.add_row(
@@ -32,6 +41,9 @@ def command() -> None:
         )
     OUTPUT.print(table)
     OUTPUT.print()
+    for name, shipped in SHIPPED.items():
+        line(f"{name}: {shipped.note}", "bold")
+        line(f"  model card: {shipped.card}")
     for name, release in RELEASES.items():
         line(f"{name}: {release.note}", "bold")
         line(f"  {release.url}")

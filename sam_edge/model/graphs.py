@@ -53,8 +53,7 @@ class DecoderGraph(nn.Module):
         has_mask_input: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Answer every prompt; see `decoder_contract` for the tensors."""
-        sparse = self.prompt_encoder.embed_points(point_coords, point_labels)
-        dense = self.prompt_encoder.embed_masks(mask_input, has_mask_input)
+        sparse, dense = self.prompt_encoder(point_coords, point_labels, mask_input, has_mask_input)
         empty = (point_labels == float(Label.EMPTY)).to(point_coords.dtype)
         masks, iou = self.mask_decoder(image_embeddings, self.positions, sparse, dense, empty)
         return masks, iou

@@ -127,6 +127,8 @@ class PatchEmbed(nn.Module):
 class ImageEncoderViT(nn.Module):
     """Normalized photo `(B, 3, S, S)` to embedding `(B, out_channels, S/16, S/16)`."""
 
+    any_side = False
+
     def __init__(self, config: ViTConfig, out_channels: int = 256) -> None:
         super().__init__()
         grid = NATIVE_SIDE // EMBEDDING_STRIDE

@@ -87,10 +87,16 @@ class PromptEncoder(nn.Module):
         out: Tensor = has * self.mask_downscaling(mask_input) + (1.0 - has) * without
         return out
 
+    def forward(
+        self, coords: Tensor, labels: Tensor, mask_input: Tensor, has_mask_input: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Sparse tokens and the dense map: `embed_points` and `embed_masks`."""
+        return self.embed_points(coords, labels), self.embed_masks(mask_input, has_mask_input)
+
     def dense_positions(self) -> Tensor:
         """Fourier features of every embedding cell's centre, `(1, C, S/16, S/16)`."""
         grid = self.side // EMBEDDING_STRIDE
-        centres = (torch.arange(grid, device=self.no_mask_embed.weight.device) + 0.5) / grid
+        centres = (torch.arange(grid, device=self.not_a_point_embed.weight.device) + 0.5) / grid
         y, x = torch.meshgrid(centres, centres, indexing="ij")
         features: Tensor = self.pe_layer(torch.stack([x, y], dim=-1))
         return features.permute(2, 0, 1).unsqueeze(0)

@@ -15,7 +15,13 @@ from .prompt_encoder import PromptEncoder
 
 
 class ImageEncoder(Protocol):
-    """What SAM needs of an encoder: an embedding of stride 16, and frames of another side on request."""
+    """What SAM needs of an encoder: an embedding of stride 16, and frames of another side on request.
+
+    Attributes:
+        any_side: whether nothing in it depends on the frame side, so that the side may change again and again.
+    """
+
+    any_side: bool
 
     def __call__(self, x: Tensor) -> Tensor:
         """Normalized photo `(B, 3, S, S)` to embedding `(B, C, S/16, S/16)`."""
@@ -27,31 +33,40 @@ class ImageEncoder(Protocol):
 
 
 class Sam(nn.Module):
-    """The three parts under the official names, for frames of `side` pixels (1024 as built).
+    """The three parts under the official names, for frames of `side` pixels (`native_side` as built).
 
     The graphs that are run and exported are `EncoderGraph` and `DecoderGraph`; this class holds the weights.
     """
 
-    def __init__(self, image_encoder: nn.Module, channels: int = 256) -> None:
+    def __init__(
+        self,
+        image_encoder: nn.Module,
+        channels: int = 256,
+        *,
+        native_side: int = NATIVE_SIDE,
+        prompt_encoder: PromptEncoder | None = None,
+        mask_decoder: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.channels = channels
-        self.side = NATIVE_SIDE
+        self.native_side = native_side
+        self.side = native_side
         self.image_encoder = image_encoder
-        self.prompt_encoder = PromptEncoder(channels)
-        self.mask_decoder = MaskDecoder(channels)
+        self.prompt_encoder = prompt_encoder if prompt_encoder is not None else PromptEncoder(channels)
+        self.mask_decoder = mask_decoder if mask_decoder is not None else MaskDecoder(channels)
 
     def set_input_side(self, side: int) -> None:
-        """Switch to frames of `side` pixels, once, after the weights were loaded.
+        """Switch to frames of `side` pixels, after the weights were loaded; with a ViT only once.
 
         Raises:
-            UsageError: `side` is no multiple of 64 from 256 to 1024, or the side was changed before.
+            UsageError: `side` is no multiple of 64 from 256 to 1024, or a ViT's side was changed before.
         """
         check_side(side)
         if side == self.side:
             return
-        if self.side != NATIVE_SIDE:
-            raise UsageError(f"the input size was already changed to {self.side}: build the model again to change it")
         encoder: ImageEncoder = self.image_encoder  # type: ignore[assignment]  # nn.Module hides its own methods
+        if self.side != self.native_side and not encoder.any_side:
+            raise UsageError(f"the input size was already changed to {self.side}: build the model again to change it")
         encoder.set_input_side(side)
         self.prompt_encoder.set_input_side(side)
         self.side = side

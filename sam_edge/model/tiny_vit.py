@@ -175,6 +175,8 @@ def _make_stage(index: int) -> Stage:
 class TinyViT(nn.Module):
     """Normalized photo `(B, 3, S, S)` to embedding `(B, out_channels, S/16, S/16)`."""
 
+    any_side = True
+
     def __init__(self, out_channels: int = 256) -> None:
         super().__init__()
         self.patch_embed = PatchEmbed(WIDTHS[0])

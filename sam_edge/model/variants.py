@@ -7,6 +7,7 @@ from collections.abc import Callable
 from sam_edge_runtime.errors import UsageError
 
 from .image_encoder import ImageEncoderViT, ViTConfig
+from .nano import build_nano
 from .sam import Sam
 from .tiny_vit import TinyViT
 
@@ -16,6 +17,7 @@ VIT_L = ViTConfig(dim=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23))
 VIT_H = ViTConfig(dim=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31))
 
 VARIANTS: dict[str, Callable[[], Sam]] = {
+    "nano": build_nano,
     "tiny_vit": lambda: Sam(TinyViT()),
     "vit_b": lambda: Sam(ImageEncoderViT(VIT_B)),
     "vit_l": lambda: Sam(ImageEncoderViT(VIT_L)),
@@ -24,7 +26,7 @@ VARIANTS: dict[str, Callable[[], Sam]] = {
 
 
 def build_sam(variant: str) -> Sam:
-    """An untrained SAM in evaluation mode, for frames of 1024 pixels.
+    """An untrained SAM in evaluation mode, for frames of its native side: 1024 pixels, nano 512.
 
     Raises:
         UsageError: no variant of that name.

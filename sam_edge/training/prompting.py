@@ -18,6 +18,7 @@ machine. How many are drawn never depends on what the masks hold.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -91,6 +92,14 @@ class TrainingPrompts:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __getitem__(self, part: slice) -> TrainingPrompts:
+        return TrainingPrompts(*(tensor[part] for tensor in self.decoder_inputs))
+
+    @classmethod
+    def joined(cls, parts: Sequence[TrainingPrompts]) -> TrainingPrompts:
+        """Prompts of several photos, all with the same number of slots, one after another."""
+        return cls(*(torch.cat(tensors) for tensors in zip(*(p.decoder_inputs for p in parts), strict=True)))
 
     @property
     def decoder_inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:

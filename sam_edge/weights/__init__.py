@@ -10,6 +10,7 @@
 | `seeded` | numbers for a tensor from its name, shape and a seed |
 | `state_file` | a weights file -> named tensors, without running anything the file asks for |
 | `fit` | whether those tensors are the model's |
+| `mobilenet` | ImageNet weights for nano's encoder, out of a TFLite file |
 | `wording` | names from such a file, made fit for one line |
 | `checkpoint` | a source -> a loaded model and a record of what was loaded |
 

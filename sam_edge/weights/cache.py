@@ -11,8 +11,9 @@ import os
 from pathlib import Path
 
 from sam_edge_runtime.errors import UsageError
+from sam_edge_runtime.files import sha256_of
 
-from .catalogue import RELEASES, Release
+from .catalogue import RELEASES, SHIPPED, Release
 
 CACHE_VARIABLE = "SAM_EDGE_CACHE"
 
@@ -49,7 +50,10 @@ def cached(release: Release) -> Path | None:
 
 
 def find_by_sha256(sha256: str) -> Path | None:
-    """The path of the cached official release whose published sha256 is `sha256` (either case), or None."""
+    """The path of the shipped or cached official weights whose sha256 is `sha256` (either case), or None."""
+    for shipped in SHIPPED.values():
+        if shipped.path.is_file() and sha256_of(shipped.path) == sha256.lower():
+            return shipped.path
     for release in RELEASES.values():
         if release.sha256 == sha256.lower():
             return cached(release)

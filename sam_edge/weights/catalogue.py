@@ -1,4 +1,4 @@
-"""The official weights that sam-edge loads as they are, as one visible table.
+"""The weights that sam-edge loads as they are: the official ones, and those that come inside the package.
 
 The hash is what makes a download trustworthy, not the server: any mirror that gives these bytes is as good. Sizes and
 hashes are those of the files published by the authors; a release that changed would get a row of its own.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from sam_edge_runtime.errors import UsageError
@@ -112,6 +112,43 @@ RELEASES: dict[str, Release] = {
         input_side=1024,
         source="MobileSAM, https://arxiv.org/abs/2306.14289",
         note="MobileSAM: a distilled TinyViT-5M encoder before SAM's own mask decoder",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """Weights that come inside the package; the model card beside them says how they were made.
+
+    Attributes:
+        variant: name of the architecture, as `--model` takes it.
+        path: the file, fp16 safetensors.
+        card: its model card.
+        licence: SPDX identifier.
+        parameters: trainable numbers.
+        input_side: pixels of the square frame the weights were trained for.
+        note: what a user should know in one line.
+    """
+
+    variant: str
+    path: Path
+    card: Path
+    licence: str
+    parameters: int
+    input_side: int
+    note: str
+
+
+_FOLDER = Path(__file__).parent / "shipped"
+SHIPPED: dict[str, Shipped] = {
+    "nano": Shipped(
+        variant="nano",
+        path=_FOLDER / "nano.safetensors",
+        card=_FOLDER / "nano.md",
+        licence="Apache-2.0",
+        parameters=2_954_788,
+        input_side=512,
+        note="MobileNetV2 and a narrow SAM decoder, trained by this project on 2,280 photos; needs no download",
     ),
 }
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from sam_edge.weights.catalogue import RELEASES, release_of
+from sam_edge.weights.catalogue import RELEASES, SHIPPED, release_of
 from sam_edge_runtime.errors import UsageError
 
 
@@ -42,3 +42,15 @@ def test_listing_brings_no_torch():
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_what_is_shipped_fits_its_row_and_its_model():
+    from sam_edge.load import find_source, load_sam
+
+    for variant, shipped in SHIPPED.items():
+        assert shipped.path.stat().st_size <= 8_000_000
+        assert shipped.card.stat().st_size > 0
+        loaded = load_sam(variant, find_source(variant, None))
+        assert loaded.parameters == shipped.parameters
+        assert loaded.sam.side == shipped.input_side
+        assert (loaded.licence, loaded.checkpoint.is_random) == (shipped.licence, False)

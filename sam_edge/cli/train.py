@@ -1,0 +1,75 @@
+"""`sam-edge train`: a recipe and human masks in, weights out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sam_edge_runtime.errors import UsageError
+
+from .console import ERRORS, line, note
+
+EXAMPLES = (
+    "Examples:  sam-edge train nano --data shards/ --init-encoder mobilenet_v2.tflite --out run      "
+    "sam-edge train my.toml --data shards/ --out run --resume      "
+    "accelerate launch -m sam_edge train my.toml --data shards/ --out run"
+)
+
+
+def command(
+    recipe: Annotated[
+        str, typer.Argument(help="Recipe: a TOML file, or the name of one that comes with sam-edge: nano.")
+    ],
+    data: Annotated[Path, typer.Option("--data", help="Folder that the recipe's sources are relative to.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")],
+    init_encoder: Annotated[
+        Path | None, typer.Option(help="MobileNetV2 (.tflite) to start nano's image encoder from.")
+    ] = None,
+    init: Annotated[str | None, typer.Option(help="Weights of the whole model to start from: FILE.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    workers: Annotated[int, typer.Option(help="Processes that read photos.", min=0)] = 1,
+    save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 100,
+    stop_after: Annotated[
+        int | None, typer.Option(help="Stop, with a checkpoint, after this many steps of the run.", min=1)
+    ] = None,
+) -> None:
+    """Train a model on photos and masks, as SAM was trained.
+
+    Interrupt it when you like: with --resume it goes on as if nothing had happened.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    try:
+        from sam_edge.train import Start, train  # noqa: PLC0415  # brings torch and accelerate
+        from sam_edge.training.recipe import find_recipe  # noqa: PLC0415
+        from sam_edge.training.trainer import TrainJob  # noqa: PLC0415
+    except ImportError as error:
+        raise UsageError(f"training needs {error.name or error}: pip install 'sam-edge[train]'") from error
+
+    chosen = find_recipe(recipe)
+    job = TrainJob(data, out, resume=resume, workers=workers, save_every=save_every, stop_after=stop_after)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}", markup=False),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=ERRORS) as bar:
+        task = bar.add_task("training", total=chosen.steps, rate="")
+
+        def show(step: int, record: dict[str, float]) -> None:
+            bar.update(
+                task,
+                completed=step,
+                description=f"loss {record['loss']:.3f}, IoU {record.get('iou', 0.0):.3f}",
+                rate=f"{(bar.tasks[0].speed or 0.0):.2f} steps/s",
+            )
+
+        weights = train(job, chosen, Start(init_encoder, init), show)
+    if weights is None:
+        note(f"stopped before the end; the same command with --resume goes on in {out}")
+    else:
+        line(str(weights))

@@ -1,0 +1,259 @@
+"""Prompts on every mask of a data source, and how well each answer fits the mask that a person drew.
+
+Everything is measured at the photo's own resolution, through the runtime's code: frame, prompt slots, and the map from
+low-resolution logits to the photo. All four outputs are kept, so that any rule of choice can be looked at afterwards.
+
+- Box: the mask's own bounding box, as the reference computes it.
+- Clicks: RITM's protocol (`sam_edge.training.clicks`). The first is the mask's innermost point, each next one the
+  middle of the largest error of the answer shown; that answer's logits go back in as mask prompt. A lone click is
+  ambiguous, so the output with the highest predicted IoU of the three is shown; later, output 0. A mask that has no
+  error left keeps its answer.
+
+All masks of a photo are asked for together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_edge.data.sample import Sample
+from sam_edge.training.clicks import Click, next_click
+from sam_edge_runtime.backends import Backend
+from sam_edge_runtime.contract import MASK_OUTPUTS, Label
+from sam_edge_runtime.decoding import Capacity, decode_prompts
+from sam_edge_runtime.errors import UsageError
+from sam_edge_runtime.frame import Frame
+from sam_edge_runtime.masks import upscale_binary
+from sam_edge_runtime.metrics import mask_iou
+from sam_edge_runtime.prompts import build_prompts
+
+from .baselines import Box, box_mask, ellipse_mask, grabcut_mask
+
+SINGLE = 0
+FIRST_OF_THREE = 1
+MASKS_AT_ONCE = 32  # four full-size answers each: 0.4 GB for an SA-1B photo
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Masks = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is asked of the model.
+
+    Attributes:
+        clicks: clicks a mask, from 1.
+        grabcut: whether GrabCut is measured beside it; it takes longer than the model.
+
+    Raises:
+        UsageError: fewer than one click.
+    """
+
+    clicks: int = 9
+    grabcut: bool = True
+
+    def __post_init__(self) -> None:
+        if self.clicks < 1:
+            raise UsageError(f"--clicks {self.clicks} asks for nothing: at least 1")
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What four outputs were worth, for M masks.
+
+    Attributes:
+        ious: `(M, 4)` with the human mask.
+        predicted: `(M, 4)` the model's own estimates.
+    """
+
+    ious: Float64
+    predicted: Float64
+
+    @property
+    def single(self) -> Float64:
+        """IoU `(M)` of output 0."""
+        return self.ious[:, SINGLE]
+
+    @property
+    def choice(self) -> Float64:
+        """IoU `(M)` of that of outputs 1..3 whose predicted IoU is highest."""
+        return self.ious[np.arange(len(self.ious)), self.chosen]
+
+    @property
+    def chosen(self) -> npt.NDArray[np.int64]:
+        """That output `(M)`."""
+        return np.asarray(FIRST_OF_THREE + self.predicted[:, FIRST_OF_THREE:].argmax(axis=1), np.int64)
+
+    @property
+    def oracle(self) -> Float64:
+        """IoU `(M)` of the best of outputs 1..3, as somebody who knows the answer would choose."""
+        return np.asarray(self.ious[:, FIRST_OF_THREE:].max(axis=1), np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoMeasurement:
+    """One photo's masks.
+
+    Attributes:
+        source: as in `Sample`.
+        key: as in `Sample`.
+        areas: `(M)` pixels of each mask.
+        box: answers to the boxes.
+        clicks: answers after each click.
+        shown: `(K, M)` IoU of the answer shown after each click.
+        baselines: `(M)` IoU by name: `box`, `ellipse`, and `grabcut` where it was asked for.
+    """
+
+    source: str
+    key: str
+    areas: npt.NDArray[np.int64]
+    box: Answers
+    clicks: tuple[Answers, ...]
+    shown: Float64
+    baselines: dict[str, Float64]
+
+
+def measure(
+    backend: Backend, capacity: Capacity, samples: Iterable[Sample], protocol: Protocol
+) -> Iterator[PhotoMeasurement]:
+    """Measure photo after photo; those without masks are passed over.
+
+    Raises:
+        PromptError: the decoder has too few slots for the protocol.
+        BackendError: the engine failed.
+    """
+    for sample in samples:
+        if sample.rles:
+            yield measure_photo(backend, capacity, sample, protocol)
+
+
+def measure_photo(backend: Backend, capacity: Capacity, sample: Sample, protocol: Protocol) -> PhotoMeasurement:
+    """Ask for every mask of a photo, by its box and by clicks."""
+    frame = Frame(capacity.input_side, sample.size)
+    embeddings = backend.encode(frame.image(sample.photo))
+    parts = []
+    for first in range(0, len(sample.rles), MASKS_AT_ONCE):
+        targets = np.ascontiguousarray(sample.masks(range(first, min(first + MASKS_AT_ONCE, len(sample.rles)))))
+        asked = _Asked(backend, capacity, frame, embeddings, targets)
+        boxes = np.array([tight_box(target) for target in targets], np.int64)
+        parts.append(
+            (targets, asked.boxes(boxes), asked.clicks(protocol.clicks), _baselines(sample, boxes, targets, protocol))
+        )
+    return PhotoMeasurement(
+        sample.source,
+        sample.key,
+        np.concatenate([targets.sum(axis=(1, 2), dtype=np.int64) for targets, *_ in parts]),
+        joined([box for _, box, _, _ in parts]),
+        tuple(joined(each) for each in zip(*(clicks[0] for _, _, clicks, _ in parts), strict=True)),
+        np.concatenate([clicks[1] for _, _, clicks, _ in parts], axis=1),
+        {name: np.concatenate([found[name] for *_, found in parts]) for name in parts[0][3]},
+    )
+
+
+def joined(parts: Sequence[Answers]) -> Answers:
+    """Answers for several groups of masks, one after another."""
+    return Answers(np.concatenate([part.ious for part in parts]), np.concatenate([part.predicted for part in parts]))
+
+
+def tight_box(mask: npt.NDArray[np.bool_]) -> Box:
+    """x0, y0, x1, y1 of a mask `(H, W)` that is not empty, the last pixels inside, as the reference has it."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
+
+
+def _baselines(sample: Sample, boxes: npt.NDArray[np.int64], targets: Masks, protocol: Protocol) -> dict[str, Float64]:
+    found: dict[str, list[float]] = {"box": [], "ellipse": []}
+    if protocol.grabcut:
+        found["grabcut"] = []
+    for target, row in zip(targets, boxes, strict=True):
+        box: Box = (int(row[0]), int(row[1]), int(row[2]), int(row[3]))
+        found["box"].append(mask_iou(box_mask(sample.size, box), target))
+        found["ellipse"].append(mask_iou(ellipse_mask(sample.size, box), target))
+        if protocol.grabcut:
+            found["grabcut"].append(mask_iou(grabcut_mask(sample.photo, box), target))
+    return {name: np.array(values) for name, values in found.items()}
+
+
+class _Asked:
+    """Prompts on some masks of an encoded photo."""
+
+    def __init__(self, backend: Backend, capacity: Capacity, frame: Frame, embeddings: Float32, targets: Masks) -> None:
+        self._backend, self._capacity, self._frame, self._embeddings = backend, capacity, frame, embeddings
+        self.targets = targets  # (M, H, W)
+
+    def boxes(self, boxes: npt.NDArray[np.int64]) -> Answers:
+        """Answers to the boxes `(M, 4)`."""
+        low_res, predicted = self._decode(None, None, boxes, None)
+        return self._judge(low_res, predicted)[0]
+
+    def clicks(self, clicks: int) -> tuple[tuple[Answers, ...], Float64]:
+        """Answers after 1 to `clicks` clicks, and the IoU `(clicks, M)` of what was shown."""
+        count = len(self.targets)
+        history: list[list[Click]] = [[] for _ in range(count)]
+        going = np.ones(count, np.bool_)  # masks with an error left
+        current = np.zeros_like(self.targets)
+        logits: Float32 | None = None
+        answers: list[Answers] = []
+        shown: list[Float64] = []
+        for number in range(clicks):
+            for index in np.flatnonzero(going):
+                click = next_click(self.targets[index], current[index], history[index])
+                if click is None:
+                    going[index] = False
+                else:
+                    history[index].append(click)
+            coords, labels = _slots(history)
+            low_res, predicted = self._decode(coords, labels, None, logits)
+            answer, masks = self._judge(low_res, predicted)
+            output = answer.chosen if number == 0 else np.zeros(count, np.int64)
+            rows = np.arange(count)
+            iou = answer.ious[rows, output]
+            if answers:  # what is right stays
+                before = answers[-1]
+                answer = Answers(
+                    np.where(going[:, None], answer.ious, before.ious),
+                    np.where(going[:, None], answer.predicted, before.predicted),
+                )
+                iou = np.where(going, iou, shown[-1])
+            chosen_logits = low_res[rows, output][:, None]
+            logits = chosen_logits if logits is None else np.where(going[:, None, None, None], chosen_logits, logits)
+            current = np.where(going[:, None, None], masks[rows, output], current)
+            answers.append(answer)
+            shown.append(iou)
+        return tuple(answers), np.stack(shown)
+
+    def _decode(
+        self,
+        coords: Float64 | None,
+        labels: npt.NDArray[np.int64] | None,
+        boxes: npt.NDArray[np.int64] | None,
+        logits: Float32 | None,
+    ) -> tuple[Float32, Float32]:
+        allowed = (int(Label.BACKGROUND), int(Label.FOREGROUND), int(Label.EMPTY))
+        prompts = build_prompts(self._frame, coords, labels, boxes, logits, labels_allowed=allowed)
+        return decode_prompts(self._backend, self._capacity, self._embeddings, prompts)
+
+    def _judge(self, low_res: Float32, predicted: Float32) -> tuple[Answers, Masks]:
+        """IoU of all outputs, and their masks `(M, 4, H, W)`."""
+        flat = np.ascontiguousarray(low_res.reshape(-1, *low_res.shape[2:]))
+        masks = upscale_binary(flat, self._frame).reshape(len(low_res), MASK_OUTPUTS, *self.targets.shape[1:])
+        ious = np.array(
+            [[mask_iou(mask, target) for mask in four] for four, target in zip(masks, self.targets, strict=True)]
+        )
+        return Answers(ious, predicted.astype(np.float64)), masks
+
+
+def _slots(history: list[list[Click]]) -> tuple[Float64, npt.NDArray[np.int64]]:
+    """The clicks as rectangular arrays `(M, N, 2)` and `(M, N)`, with empty slots where a mask has fewer."""
+    longest = max(len(clicks) for clicks in history)
+    coords = np.zeros((len(history), longest, 2))
+    labels = np.full((len(history), longest), int(Label.EMPTY))
+    for row, clicks in enumerate(history):
+        for place, click in enumerate(clicks):
+            coords[row, place] = click.x, click.y
+            labels[row, place] = click.label
+    return coords, labels

@@ -1,0 +1,173 @@
+"""The report: one page with figures and curve, and pictures in which a person can see whether they are true."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from sam_edge.data.sample import Sample
+from sam_edge.training.clicks import first_click
+from sam_edge_runtime.backends import Backend
+from sam_edge_runtime.contract import Label
+from sam_edge_runtime.decoding import Capacity, decode_prompts
+from sam_edge_runtime.errors import UsageError
+from sam_edge_runtime.frame import Frame
+from sam_edge_runtime.masks import upscale_binary
+from sam_edge_runtime.photo import draw_overlay
+from sam_edge_runtime.prompts import build_prompts
+
+from .figures import Figures
+from .measure import FIRST_OF_THREE, SINGLE, tight_box
+
+TEMPLATE = "report.html.j2"
+PANEL = 360  # pixels of a picture's longer side
+SHOWN_MASKS = 3  # of a photo
+Photo = npt.NDArray[np.uint8]
+
+
+def rows(figures: Sequence[Figures]) -> list[tuple[str, list[str]]]:
+    """The table: a name and a cell for each source."""
+
+    def row(name: str, value: Any) -> tuple[str, list[str]]:
+        return name, [value(each) for each in figures]
+
+    table = [
+        row("photos / masks", lambda f: f"{f.photos} / {f.masks}"),
+        row("box: single mask", lambda f: f"{f.box.single:.3f} ± {f.standard_error:.3f}"),
+        row("box: model's choice of three", lambda f: f"{f.box.choice:.3f}"),
+        row("box: best of three (oracle)", lambda f: f"{f.box.oracle:.3f}"),
+        row("box: share above 0.75 / 0.90", lambda f: f"{f.box.good:.0%} / {f.box.very_good:.0%}"),
+        row(
+            "box: small / medium / large", lambda f: " / ".join(_size(f, size) for size in ("small", "medium", "large"))
+        ),
+    ]
+    for index in range(len(figures[0].shown)):
+        name = f"{index + 1} click{'s' if index else ''}"
+        table.append(row(name, lambda f, i=index: f"{f.shown[i]:.3f}"))
+        if index == 0:
+            table += [
+                row("  single mask", lambda f: f"{f.clicks[0].single:.3f}"),
+                row("  best of three (oracle)", lambda f: f"{f.clicks[0].oracle:.3f}"),
+            ]
+    for name in figures[0].noc:
+        table.append(row(f"clicks to an IoU of 0.{name[-2:]}", lambda f, n=name: f"{f.noc[n]:.2f}"))
+    table += [
+        row("predicted with true IoU: correlation", lambda f: _number(f.iou_correlation)),
+        row("predicted with true IoU: mean error", lambda f: f"{f.iou_error:.3f}"),
+    ]
+    titles = {
+        "box": "no network: the box",
+        "ellipse": "no network: ellipse in the box",
+        "grabcut": "no network: GrabCut",
+    }
+    for name in figures[0].baselines:
+        table.append(row(titles[name], lambda f, n=name: f"{f.baselines[n]:.3f}"))
+    return table
+
+
+def _size(figures: Figures, size: str) -> str:
+    return f"{figures.box.by_size[size]:.3f}" if size in figures.box.by_size else "-"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def draw_curve(path: Path, figures: Sequence[Figures]) -> None:
+    """MIoU against clicks, with the box and the best baseline as lines.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - an extra
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ImportError as error:
+        raise UsageError("the curve needs matplotlib: pip install 'sam-edge[evaluate]'") from error
+    picture = Figure(figsize=(6.4, 4.2), dpi=120, layout="constrained")
+    FigureCanvasAgg(picture)
+    axes = picture.add_subplot()
+    for number, each in enumerate(figures):
+        colour = f"C{number}"
+        clicks = range(1, len(each.shown) + 1)
+        axes.plot(clicks, each.shown, "o-", color=colour, label=f"{each.data}: clicks")
+        axes.axhline(each.box.single, color=colour, linestyle="--", label=f"{each.data}: box")
+        name, value = max(each.baselines.items(), key=lambda item: item[1])
+        axes.axhline(value, color=colour, linestyle=":", label=f"{each.data}: {name}, no network")
+    axes.set_xlabel("clicks")
+    axes.set_ylabel("mIoU with human masks")
+    axes.set_ylim(0.0, 1.0)
+    axes.set_xticks(range(1, len(figures[0].shown) + 1))
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend(fontsize=8, loc="lower right")
+    picture.savefig(path)
+
+
+def draw_examples(path: Path, backend: Backend, capacity: Capacity, samples: Sequence[Sample]) -> None:
+    """A row a photo: human masks; answers to their boxes; answers to one click each."""
+    sheet = [_example(backend, capacity, sample) for sample in samples]
+    width = max(row.shape[1] for row in sheet)
+    padded = [np.pad(row, ((0, 6), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in sheet]
+    Image.fromarray(np.concatenate(padded)).save(path)
+
+
+def _example(backend: Backend, capacity: Capacity, sample: Sample) -> Photo:
+    sizes = np.argsort([-int(mask.sum()) for mask in sample.masks()])[:SHOWN_MASKS]
+    targets = np.ascontiguousarray(sample.masks([int(index) for index in sizes]))
+    frame = Frame(capacity.input_side, sample.size)
+    embeddings = backend.encode(frame.image(sample.photo))
+    boxes = np.array([tight_box(mask) for mask in targets])
+    low_res, _ = decode_prompts(backend, capacity, embeddings, build_prompts(frame, None, None, boxes, None))
+    by_box = upscale_binary(np.ascontiguousarray(low_res[:, SINGLE]), frame)
+    points = np.array([click[:2] for mask in targets if (click := first_click(mask)) is not None], np.float64)
+    labels = np.full((len(points), 1), int(Label.FOREGROUND))
+    prompts = build_prompts(frame, points[:, None], labels, None, None)
+    low_res, predicted = decode_prompts(backend, capacity, embeddings, prompts)
+    best = FIRST_OF_THREE + predicted[:, FIRST_OF_THREE:].argmax(axis=1)
+    by_click = upscale_binary(np.ascontiguousarray(low_res[np.arange(len(best)), best]), frame)
+    panels = (
+        draw_overlay(sample.photo, targets),
+        draw_overlay(sample.photo, by_box, boxes=boxes),
+        draw_overlay(sample.photo, by_click, points, labels[:, 0]),
+    )
+    return np.concatenate([np.pad(_small(panel), ((0, 0), (0, 6), (0, 0)), constant_values=255) for panel in panels], 1)
+
+
+def _small(picture: Photo) -> Photo:
+    image = Image.fromarray(picture)
+    image.thumbnail((PANEL, PANEL))
+    return np.asarray(image)
+
+
+def write_page(folder: Path, report: dict[str, Any], examples: bool) -> None:
+    """`report.html`: one file without scripts, the pictures inside.
+
+    Raises:
+        UsageError: jinja2 is not installed.
+    """
+    try:
+        import jinja2  # noqa: PLC0415  # an extra
+    except ImportError as error:
+        raise UsageError("report.html needs jinja2: pip install 'sam-edge[evaluate]'") from error
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    names = ["clicks.png", *(["examples.png"] if examples else [])]
+    pictures = {name: base64.b64encode((folder / name).read_bytes()).decode() for name in names}
+    figures = [figures_from(values) for values in report["figures"]]
+    page = environment.get_template(TEMPLATE).render(report=report, rows=rows(figures), pictures=pictures)
+    (folder / "report.html").write_text(page, encoding="utf-8")
+
+
+def figures_from(values: dict[str, Any]) -> Figures:
+    """Figures out of a report's JSON."""
+    from .figures import Prompted  # noqa: PLC0415
+
+    box, clicks = Prompted(**values["box"]), tuple(Prompted(**each) for each in values["clicks"])
+    return Figures(**{**values, "box": box, "clicks": clicks})

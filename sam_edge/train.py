@@ -1,0 +1,89 @@
+"""`train`: a recipe and data in, weights out.
+
+The first weights are seeded by the recipe; an ImageNet encoder or a whole checkpoint may stand in for some or all of
+them. Then the trainer runs SAM's own objective.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sam_edge_runtime.errors import CheckpointError, UsageError
+
+from .model import Sam, build_sam
+from .model.nano import NanoImageEncoder
+from .training.losses import RECIPES
+from .training.objective import MaskObjective, SessionRecipe
+from .training.recipe import TrainRecipe
+from .training.trainer import Record, Trainer, TrainJob
+from .weights.checkpoint import load_into
+from .weights.mobilenet import read_mobilenet_v2, with_sam_normalization
+from .weights.source import parse_source
+
+ENCODER = "image_encoder"
+
+
+@dataclass(frozen=True)
+class Start:
+    """Weights that a run begins with.
+
+    Attributes:
+        encoder: MobileNetV2 as TensorFlow Lite, for nano's image encoder; None for seeded ones.
+        checkpoint: weights of the whole model; None for seeded ones.
+    """
+
+    encoder: Path | None = None
+    checkpoint: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.encoder is not None and self.checkpoint is not None:
+            raise UsageError("a run starts from an encoder or from a whole checkpoint, not from both")
+
+
+def train(
+    job: TrainJob,
+    recipe: TrainRecipe,
+    start: Start,
+    watch: Callable[[int, Record], None] = lambda step, record: None,
+) -> Path | None:
+    """Train a model on masks.
+
+    Returns:
+        The file of weights, or None when the run was told to stop before its end.
+
+    Raises:
+        CheckpointError: the first weights, or those of an earlier state, cannot be used.
+        DataError: the data cannot be used.
+        UsageError: see `Trainer`.
+    """
+    torch.manual_seed(recipe.seed)
+    sam = build_sam(recipe.model)
+    pretrained = first_weights(sam, start)
+    session = SessionRecipe(points=recipe.points, single_always=recipe.single_always)
+    objective = MaskObjective(sam, RECIPES[recipe.loss], session, recipe.seed)
+    return Trainer(job, recipe, objective, pretrained).run(watch)
+
+
+def first_weights(sam: Sam, start: Start) -> frozenset[str]:
+    """Fill in what the run begins with; returns the names of the parameters that are not random.
+
+    Raises:
+        CheckpointError: a file cannot be used, or is of another architecture.
+    """
+    if start.checkpoint is not None:
+        load_into(sam, parse_source(start.checkpoint))
+        return frozenset(name for name, _ in sam.named_parameters())
+    if start.encoder is None:
+        return frozenset()
+    encoder = sam.image_encoder
+    if not isinstance(encoder, NanoImageEncoder):
+        raise CheckpointError(f"{start.encoder} is a MobileNetV2, and only nano has such an encoder: use --init")
+    state = with_sam_normalization(read_mobilenet_v2(start.encoder))
+    missing, unexpected = encoder.load_state_dict(state, strict=False)
+    if unexpected or len(missing) + len(state) != len(encoder.state_dict()):
+        raise CheckpointError(f"{start.encoder} does not fit nano's encoder: {unexpected[:1] or missing[:1]}")
+    return frozenset(f"{ENCODER}.{name}" for name in state)

@@ -1,0 +1,94 @@
+"""The optimizer, its learning rate, and the running average of the weights.
+
+AdamW as in the SAM paper (appendix A, "Training details"), with a cosine instead of its stepwise decay. The rate is a
+function of the step, so a resumed run needs no scheduler's state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from .checkpoint import Tensors
+from .recipe import TrainRecipe
+
+BETAS = (0.9, 0.999)
+_FACTOR = "factor"  # of the learning rate, in a parameter group
+_NAMES = "names"
+
+
+def make_optimizer(trained: nn.Module, recipe: TrainRecipe, pretrained: Collection[str]) -> torch.optim.AdamW:
+    """AdamW over all parameters that want a gradient.
+
+    Args:
+        trained: the module.
+        recipe: rates and decay.
+        pretrained: names of parameters that came from elsewhere and learn more slowly.
+    """
+    groups: dict[tuple[float, float], dict[str, list[object]]] = {}
+    for name, parameter in trained.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        factor = recipe.pretrained_rate if name in pretrained else 1.0
+        decay = recipe.weight_decay if parameter.ndim > 1 and "token" not in name and "embed" not in name else 0.0
+        group = groups.setdefault((factor, decay), {"params": [], _NAMES: []})
+        group["params"].append(parameter)
+        group[_NAMES].append(name)
+    return torch.optim.AdamW(
+        [{**group, _FACTOR: factor, "weight_decay": decay} for (factor, decay), group in groups.items()],
+        lr=recipe.learning_rate,
+        betas=BETAS,
+    )
+
+
+def rate_at(recipe: TrainRecipe, step: int) -> float:
+    """The learning rate of a step, from 0: a linear rise, then half a cosine down to `final_rate` of the height."""
+    if step < recipe.warm_up:
+        return recipe.learning_rate * (step + 1) / recipe.warm_up
+    progress = (step - recipe.warm_up) / max(recipe.steps - recipe.warm_up, 1)
+    fall = 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
+    return recipe.learning_rate * (recipe.final_rate + (1.0 - recipe.final_rate) * fall)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give each group its share of the rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group[_FACTOR]
+
+
+def averaged(trained: nn.Module, decay: float) -> AveragedModel:
+    """A running average that forgets the first weights quickly: the decay of step n is at most (1 + n) / (10 + n)."""
+
+    def average(running: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        steps = float(count)
+        return running.lerp(current, 1.0 - min(decay, (1.0 + steps) / (10.0 + steps)))
+
+    return AveragedModel(trained, avg_fn=average, use_buffers=False)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
+    """The moments by `MOMENT/PARAMETER`."""
+    return {
+        f"{moment}/{name}": value
+        for group in optimizer.param_groups
+        for name, parameter in zip(group[_NAMES], group["params"], strict=True)
+        for moment, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
+    """Put the moments back, on their parameters' devices."""
+    by_name: dict[str, Tensors] = {}
+    for key, value in tensors.items():
+        moment, _, name = key.partition("/")
+        by_name.setdefault(name, {})[moment] = value
+    for group in optimizer.param_groups:
+        for name, parameter in zip(group[_NAMES], group["params"], strict=True):
+            optimizer.state[parameter] = {
+                moment: value if moment == "step" else value.to(parameter.device)
+                for moment, value in by_name.get(name, {}).items()
+            }

@@ -1,0 +1,341 @@
+"""The training loop, on one machine or many.
+
+accelerate divides each step over processes and scales half precision; the data need no dividing by it, because `Steps`
+deals each process its draws. Whatever is random follows from the seed, the draw and the step, so an interrupted run
+that is resumed does what an uninterrupted one would have done.
+
+A run is a folder:
+
+| what | for |
+|---|---|
+| `recipe.json` | what it was told to do; a resumed run must be told the same |
+| `checkpoints/` | the last two states, each one file |
+| `losses.jsonl` | a line a step |
+| `tensorboard/` | the same as curves |
+| `pictures/` | every so often, photos with prompts and masks |
+| `model.safetensors` | at the end: the averaged weights, fp32 |
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from safetensors.torch import save
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+
+from sam_edge.data.augment import Augmentation
+from sam_edge.data.mixture import Mixture, open_mixture
+from sam_edge.data.order import Steps
+from sam_edge.data.sa1b import MaskFilter
+from sam_edge.data.skips import SkipLog
+from sam_edge.data.stream import Example, TrainingSet
+from sam_edge_runtime.errors import CheckpointError, OutputError, SamEdgeError, UsageError
+from sam_edge_runtime.files import output_error, write_file
+
+from .batch import collate
+from .checkpoint import TrainingState, checkpoints, read_training_state, save_state
+from .objective import Objective
+from .optimization import averaged, make_optimizer, optimizer_tensors, rate_at, restore_optimizer, set_rate
+from .recipe import Phase, TrainRecipe
+
+RECIPE_FILE, LOSSES_FILE, WEIGHTS_FILE = "recipe.json", "losses.jsonl", "model.safetensors"
+Record = dict[str, float]
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """Where a run lives and how it is looked after; none of it decides what is learned.
+
+    Attributes:
+        data: the folder that the recipe's sources are relative to.
+        out: folder of the run.
+        resume: go on with the run that is there.
+        workers: processes that read photos.
+        save_every: steps between checkpoints.
+        stop_after: stop, with a checkpoint, once this many steps of the run are done; None for all.
+        photos_only: read no masks, for distillation of an encoder.
+    """
+
+    data: Path
+    out: Path
+    resume: bool = False
+    workers: int = 1
+    save_every: int = 100
+    stop_after: int | None = None
+    photos_only: bool = False
+
+
+class Trainer:
+    """One run: an objective, a recipe, and the folder where it is kept."""
+
+    def __init__(
+        self, job: TrainJob, recipe: TrainRecipe, objective: Objective, pretrained: Collection[str] = ()
+    ) -> None:
+        """Prepare the run, or read where it stood.
+
+        Args:
+            job: where and how.
+            recipe: what.
+            objective: what a step minimizes; its weights are as they should be at the first step.
+            pretrained: names of its parameters that came from elsewhere.
+
+        Raises:
+            DataError: data are missing or unusable.
+            UsageError: the folder holds a run and `resume` is false, or another recipe's run.
+            CheckpointError: a checkpoint cannot be read.
+        """
+        self.job, self.recipe, self.objective = job, recipe, objective
+        torch.manual_seed(recipe.seed)
+        self.accelerator = Accelerator(
+            mixed_precision=recipe.precision,
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)],
+        )
+        self._check_division()
+        self.mixture = open_mixture([str(job.data / source) for source in recipe.data])
+        self.skips = SkipLog()
+        self.step = 0
+        state = self._earlier_state()
+        # Convolutions run a third faster on photos with the channels last, on CPUs and tensor cores alike.
+        trained = objective.trained.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if state is not None:
+            _load(trained, state.model)
+        self.optimizer = make_optimizer(trained, recipe, pretrained)
+        self.average: AveragedModel = averaged(trained, recipe.ema)
+        if state is not None:
+            self.step = state.step
+            _load(self.average.module, state.average)
+            self.average.n_averaged.fill_(state.step)
+            restore_optimizer(self.optimizer, state.optimizer)
+        self._prepared_optimizer = self.accelerator.prepare_optimizer(self.optimizer)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes and prints."""
+        return bool(self.accelerator.is_main_process)
+
+    def run(self, watch: Callable[[int, Record], None] = lambda step, record: None) -> Path | None:
+        """Train to the end, or to `stop_after`.
+
+        Args:
+            watch: told of each finished step and its losses, in the main process.
+
+        Returns:
+            The file of weights, or None when the run stopped before its end.
+
+        Raises:
+            DataError: too many records are broken.
+            OutputError: a checkpoint cannot be written; earlier ones stay.
+        """
+        last = self.recipe.steps if self.job.stop_after is None else min(self.job.stop_after, self.recipe.steps)
+        log = _LossLog(self.job.out / LOSSES_FILE, self.step) if self.is_main else None
+        saved = self.step
+        try:
+            first = 0
+            for number, phase in enumerate(self.recipe.phases):
+                end = first + phase.steps
+                if self.step < min(end, last):
+                    for record in self._phase(number, phase, first, min(end, last)):
+                        if log is not None:
+                            log.add(record)
+                            watch(self.step, record)
+                        if self.step % self.job.save_every == 0:
+                            saved = self._save()
+                first = end
+        finally:
+            if log is not None:
+                log.close()
+            if saved != self.step and _can_save():
+                self._save()
+        self.skips.judge()
+        if self.step < self.recipe.steps:
+            return None
+        return self._write_weights()
+
+    def _phase(self, number: int, phase: Phase, first: int, stop: int) -> Iterator[Record]:
+        """The remaining steps of a phase, from `first` of the run, up to `stop`."""
+        self.objective.begin(phase)
+        module = self.accelerator.prepare_model(self.objective)
+        module.train()
+        steps = Steps(
+            phase.photos,
+            stop - first,
+            self.step - first,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        )
+        loader = DataLoader(
+            self._training_set(number, phase),
+            batch_sampler=steps,
+            num_workers=self.job.workers,
+            collate_fn=list,
+            persistent_workers=False,
+            prefetch_factor=2 if self.job.workers else None,
+        )
+        for examples in loader:
+            for example in examples:
+                self.skips.add(example.seen, example.skipped)
+            record = self._learn(module, examples)
+            self.step += 1
+            yield record
+
+    def _learn(self, module: nn.Module, examples: list[Example]) -> Record:
+        """One optimizer step on this process's examples."""
+        parts = self.recipe.accumulate
+        each = len(examples) // parts
+        set_rate(self.optimizer, rate_at(self.recipe, self.step))
+        totals: dict[str, torch.Tensor] = {}
+        for part in range(parts):
+            batch = collate(examples[part * each : (part + 1) * each], self.step).to(self.accelerator.device)
+            waits = self.accelerator.no_sync(module) if part < parts - 1 else nullcontext()
+            with waits, self.accelerator.autocast():
+                losses = module(batch)
+                self.accelerator.backward(losses["loss"] / parts)
+            for name, value in losses.items():
+                totals[name] = totals.get(name, torch.zeros_like(value)) + value.detach() / parts
+        norm = self.accelerator.clip_grad_norm_(self.objective.trained.parameters(), self.recipe.clip)
+        self._prepared_optimizer.step()
+        self._prepared_optimizer.zero_grad()
+        self.average.update_parameters(self.objective.trained)
+        reduced = self.accelerator.reduce(totals, reduction="mean")
+        record = {name: float(value) for name, value in reduced.items()}
+        return {"step": self.step, "rate": rate_at(self.recipe, self.step), "norm": float(norm), **record}
+
+    def _training_set(self, number: int, phase: Phase) -> TrainingSet:
+        """The phase's examples; each phase has an order of its own."""
+        data = TrainingSet(
+            self.mixture,
+            Augmentation(phase.side, scale=phase.scale, most_masks=phase.masks),
+            self.recipe.seed + number,
+            wanted=MaskFilter(min_area=self.recipe.min_area),
+            photos_only=self.job.photos_only,
+        )
+        data.probe()
+        return data
+
+    def _check_division(self) -> None:
+        ways = self.accelerator.num_processes * self.recipe.accumulate
+        for phase in self.recipe.phases:
+            if phase.photos % ways:
+                raise UsageError(
+                    f"{phase.photos} photos a step cannot be divided over {self.accelerator.num_processes} processes "
+                    f"and {self.recipe.accumulate} accumulated parts: use a multiple of {ways}"
+                )
+
+    def _earlier_state(self) -> TrainingState | None:
+        """The last state in the run's folder, or None for a new run, whose recipe is then written."""
+        out, recipe_file = self.job.out, self.job.out / RECIPE_FILE
+        wanted = json.loads(json.dumps(self.recipe.to_json()))
+        found = checkpoints(out)
+        if not self.job.resume:
+            if found or (recipe_file.exists() and self.is_main):
+                raise UsageError(f"{out} holds a run already: go on with --resume, or choose another --out")
+            self.accelerator.wait_for_everyone()
+            if self.is_main:
+                write_file(recipe_file, (json.dumps(wanted, indent=2) + "\n").encode(), overwrite=False)
+            return None
+        if not recipe_file.exists():
+            raise UsageError(f"there is no run to resume in {out}: leave out --resume to start one")
+        try:
+            before = json.loads(recipe_file.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{recipe_file} cannot be read ({error}): the run cannot be resumed") from error
+        for key in sorted({*before, *wanted} - {"notes"}):
+            if before.get(key) != wanted.get(key):
+                raise UsageError(
+                    f"the run in {out} was started with {key} = {before.get(key)!r}, the recipe now says "
+                    f"{wanted.get(key)!r}: resume it with its own recipe, or choose another --out"
+                )
+        return read_training_state(found[-1]) if found else None
+
+    def _save(self) -> int:
+        """Write a checkpoint after the current step, and return the step."""
+        if self.is_main:
+            save_state(
+                self.job.out,
+                TrainingState(
+                    self.step,
+                    self.recipe.to_json(),
+                    self.objective.trained.state_dict(),
+                    self.average.module.state_dict(),
+                    optimizer_tensors(self.optimizer),
+                ),
+            )
+        self.accelerator.wait_for_everyone()
+        return self.step
+
+    def _write_weights(self) -> Path:
+        path = self.job.out / WEIGHTS_FILE
+        if self.is_main:
+            prefix = _prefix_of(self.objective.student, self.objective.trained)
+            state = self.average.module.state_dict()
+            chosen = {
+                name.removeprefix(prefix): tensor.contiguous()
+                for name, tensor in state.items()
+                if name.startswith(prefix)
+            }
+            write_file(path, save(chosen), overwrite=True)
+        self.accelerator.wait_for_everyone()
+        return path
+
+
+class _LossLog:
+    """`losses.jsonl`: a line a step. What a killed run wrote after its last checkpoint is dropped."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        kept = []
+        if path.exists():
+            for line in path.read_text("utf-8").splitlines():
+                try:
+                    if json.loads(line)["step"] < step:
+                        kept.append(line)
+                except (ValueError, KeyError):  # half a line
+                    continue
+        write_file(path, "".join(f"{line}\n" for line in kept).encode(), overwrite=True)
+        self._path = path
+        self._file = path.open("a", encoding="utf-8")
+
+    def add(self, record: Record) -> None:
+        """Append a step."""
+        try:
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise output_error(self._path, error) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _can_save() -> bool:
+    """Whether the error that ends the run, if one does, leaves a state worth saving: not one of writing."""
+    import sys  # noqa: PLC0415
+
+    return not isinstance(sys.exc_info()[1], (SamEdgeError, OutputError))
+
+
+def _load(module: nn.Module, state: dict[str, Any]) -> None:
+    try:
+        module.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"the checkpoint is another model's ({str(error).splitlines()[0]})") from error
+
+
+def _prefix_of(part: nn.Module, whole: nn.Module) -> str:
+    """The name of `part` in `whole` with a dot behind it; empty where they are the same."""
+    for name, module in whole.named_modules():
+        if module is part:
+            return f"{name}." if name else ""
+    raise UsageError("the student is no part of what is trained")
+
+
+__all__ = ["Mixture", "TrainJob", "Trainer"]

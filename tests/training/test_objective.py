@@ -1,0 +1,126 @@
+"""SAM's objective: one session against a loop written out, and independence of how a step is divided."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sam_edge.model import build_sam
+from sam_edge.training.batch import Batch
+from sam_edge.training.losses import RITM, iou_losses, mask_ious, mask_losses
+from sam_edge.training.objective import MaskObjective, SessionRecipe, seeded_generator, session_steps
+from sam_edge.training.prompting import Step, TrainingPrompts
+from sam_edge.training.recipe import Phase
+from sam_edge.weights.seeded import seed_module
+
+SIDE = 256
+PHASE = Phase(1, SIDE, interactions=3)
+
+
+def batch(*numbers: int) -> Batch:
+    """Photos whose content follows from their number: two masks for even ones, one for odd."""
+    images, masks, valid = [], [], []
+    for number in numbers:
+        generator = torch.Generator().manual_seed(number)
+        images.append(torch.rand(3, SIDE, SIDE, generator=generator) * 255)
+        own = torch.zeros(2 - number % 2, SIDE, SIDE, dtype=torch.bool)
+        for index in range(len(own)):
+            own[index, 20 + 10 * index : 120 + number, 30 : 90 + 20 * index] = True
+        masks.append(own)
+        whole = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+        whole[:200] = True
+        valid.append(whole)
+    return Batch(torch.stack(images), tuple(masks), torch.stack(valid), numbers, step=4)
+
+
+@pytest.fixture
+def objective() -> MaskObjective:
+    sam = build_sam("nano")
+    seed_module(sam, 1)
+    made = MaskObjective(sam, RITM, SessionRecipe(points=8, single_always=True), seed=9)
+    made.begin(PHASE)
+    return made
+
+
+def answers(objective: MaskObjective, photos: Batch) -> list[tuple[TrainingPrompts, torch.Tensor]]:
+    seen: list[tuple[TrainingPrompts, torch.Tensor]] = []
+    objective.watcher = lambda batch, index, prompts, masks, chosen: seen.append((prompts, masks))
+    objective(photos)
+    return seen
+
+
+def test_the_loss_is_that_of_a_loop_written_out(objective):
+    photos = batch(2, 3)
+    losses = objective(photos)
+    seen = answers(objective, photos)
+    assert len(seen) == 3
+    targets, valid = photos.low_res_targets(), photos.low_res_valid()
+    total = 0.0
+    embeddings = objective.encoder(photos.images)[[0, 0, 1]]
+    for prompts, masks in seen:
+        again, iou = objective.decoder(embeddings, *prompts.decoder_inputs)
+        torch.testing.assert_close(again, masks)
+        by_output = mask_losses(again, targets, valid, RITM)
+        by_iou = iou_losses(iou, mask_ious(again, targets, valid))
+        each = []
+        for row in range(3):
+            lone = int((prompts.labels[row] >= 0).sum()) - int((prompts.labels[row] == 3).sum()) <= 1
+            lone = lone and not prompts.has_mask_input[row]
+            single = by_output[row, 0] + by_iou[row, 0]
+            three = by_output[row, 1:].min() + by_iou[row, 1:].mean()
+            each.append(single + three if lone else single)
+        total += float(((each[0] + each[1]) / 2 + each[2]).detach()) / 2
+    assert float(losses["loss"].detach()) == pytest.approx(total / 3, rel=1e-4)
+
+
+def test_a_divided_batch_gets_the_same_prompts_and_the_mean_loss(objective):
+    together = answers(objective, batch(2, 3))
+    first, second = answers(objective, batch(2)), answers(objective, batch(3))
+    for whole, left, right in zip(together, first, second, strict=True):
+        for a, b, c in zip(whole[0].decoder_inputs[:2], left[0].decoder_inputs, right[0].decoder_inputs, strict=False):
+            assert torch.equal(a, torch.cat([b, c]))
+    parts = [float(objective(photos)["loss"].detach()) for photos in (batch(2), batch(3))]
+    assert float(objective(batch(2, 3))["loss"].detach()) == pytest.approx(sum(parts) / 2, rel=1e-5)
+
+
+def test_output_0_learns_from_a_lone_prompt_only_where_it_is_told_to(objective):
+    hypernetwork = objective.student.mask_decoder.output_hypernetworks_mlps[0].layers[0].weight
+    for always in (False, True):
+        objective.session = replace(objective.session, interactions=1, single_always=always)
+        objective.zero_grad()
+        objective(batch(2))["loss"].backward()
+        learned = hypernetwork.grad is not None and bool(hypernetwork.grad.any())
+        assert learned == always
+
+
+def test_sessions_follow_the_step_alone():
+    recipe = SessionRecipe()
+    assert session_steps(recipe, 0, 3) == session_steps(recipe, 0, 3)
+    whole = {session_steps(recipe, 0, step) for step in range(40)}
+    assert len(whole) > 3
+    for steps in whole:
+        assert (len(steps), steps[0], steps[-1], steps.count(Step.POINT)) == (11, Step.FIRST, Step.REFINE, 8)
+    assert len(session_steps(replace(recipe, interactions=4), 0, 3)) == 4
+
+
+def test_generators_are_their_purpose_s_own():
+    from sam_edge.training.objective import Purpose
+
+    draws = {
+        int(torch.randint(2**62, (), generator=seeded_generator(s, p, n)))
+        for s in (0, 1)
+        for p in Purpose
+        for n in (0, 1)
+    }
+    assert len(draws) == 8
+
+
+def test_half_precision_runs_and_stays_close(objective):
+    objective.session = replace(objective.session, interactions=1)
+    full = float(objective(batch(2))["loss"].detach())
+    with torch.autocast("cpu", torch.bfloat16):
+        half = objective(batch(2))["loss"]
+    half.backward()
+    assert float(half.detach()) == pytest.approx(full, rel=0.05)

@@ -1,0 +1,75 @@
+"""Recipes: what is read, and what is refused with which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sam_edge.training.recipe import RECIPES_FOLDER, find_recipe, read_recipe
+from sam_edge_runtime.errors import UsageError
+
+GOOD = """
+model = "nano"
+data = ["a.tar=0.5", "b.tar=1"]
+learning_rate = 1
+[[phases]]
+steps = 3
+side = 256
+scale = [0.5, 2]
+[[phases]]
+steps = 4
+side = 512
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    return path
+
+
+def test_what_is_read(tmp_path):
+    recipe = read_recipe(written(tmp_path, GOOD))
+    assert (recipe.model, recipe.steps, recipe.data) == ("nano", 7, ("a.tar=0.5", "b.tar=1"))
+    assert (recipe.phases[0].side, recipe.phases[0].scale, recipe.phases[1].masks) == (256, (0.5, 2), 64)
+
+
+def test_those_that_come_with_sam_edge_are_sound():
+    for path in RECIPES_FOLDER.glob("*.toml"):
+        assert find_recipe(path.stem).steps > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("side = 256", "side = 250"), "multiple of 64"),
+        (("steps = 3", "steps = 0"), "steps 0"),
+        (("steps = 3", "steps = 2.5"), "no int"),
+        (("steps = 3", ""), "steps"),
+        (('model = "nano"', 'model = "nona"'), "'nona'"),
+        (('model = "nano"', ""), "model"),
+        (("learning_rate = 1", "learning_rate = 0"), "learning_rate 0"),
+        (("learning_rate = 1", 'learning_rate = "fast"'), "'fast'"),
+        (("learning_rate = 1", "learning_speed = 1"), "'learning_speed' is unknown"),
+        (("learning_rate = 1", "ema = 1.5"), "ema 1.5"),
+        (("learning_rate = 1", 'loss = "l2"'), "'l2'"),
+        (("learning_rate = 1", 'precision = "int8"'), "'int8'"),
+        (("scale = [0.5, 2]", "scale = [2, 0.5]"), "no range"),
+        (("[[phases]]", "[phases]"), "TOML"),
+        (("model", "model ="), "TOML"),
+    ],
+)
+def test_one_line_names_what_is_wrong(change, says, tmp_path):
+    with pytest.raises(UsageError, match=says) as caught:
+        read_recipe(written(tmp_path, GOOD.replace(*change)))
+    assert "\n" not in str(caught.value)
+
+
+def test_names_that_are_none(tmp_path):
+    with pytest.raises(UsageError, match="choose one of nano"):
+        find_recipe("giant")
+    with pytest.raises(UsageError, match="cannot read the recipe"):
+        find_recipe(str(tmp_path / "missing.toml"))
+    with pytest.raises(UsageError, match="no \\[\\[phases\\]\\]"):
+        read_recipe(written(tmp_path, 'model = "nano"\ndata = ["a"]\n'))
