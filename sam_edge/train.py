@@ -16,10 +16,11 @@ from sam_edge_runtime.errors import CheckpointError, UsageError
 
 from .model import Sam, build_sam
 from .model.nano import NanoImageEncoder
+from .training.logs import Record
 from .training.losses import RECIPES
 from .training.objective import MaskObjective, SessionRecipe
 from .training.recipe import TrainRecipe
-from .training.trainer import Record, Trainer, TrainJob
+from .training.trainer import Trainer, TrainJob
 from .weights.checkpoint import load_into
 from .weights.mobilenet import read_mobilenet_v2, with_sam_normalization
 from .weights.source import parse_source
@@ -49,8 +50,16 @@ def train(
     recipe: TrainRecipe,
     start: Start,
     watch: Callable[[int, Record], None] = lambda step, record: None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Path | None:
     """Train a model on masks.
+
+    Args:
+        job: where and how.
+        recipe: what.
+        start: the first weights.
+        watch: told of each finished step.
+        tell: told what a person should know at the end: records that were skipped.
 
     Returns:
         The file of weights, or None when the run was told to stop before its end.
@@ -65,7 +74,13 @@ def train(
     pretrained = first_weights(sam, start)
     session = SessionRecipe(points=recipe.points, single_always=recipe.single_always)
     objective = MaskObjective(sam, RECIPES[recipe.loss], session, recipe.seed)
-    return Trainer(job, recipe, objective, pretrained).run(watch)
+    trainer = Trainer(job, recipe, objective, pretrained)
+    try:
+        return trainer.run(watch)
+    finally:
+        if trainer.is_main:
+            for line in (*filter(None, [trainer.note]), *trainer.skips.lines()):
+                tell(line)
 
 
 def first_weights(sam: Sam, start: Start) -> frozenset[str]:

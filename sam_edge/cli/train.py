@@ -11,6 +11,7 @@ from sam_edge_runtime.errors import UsageError
 
 from .console import ERRORS, line, note
 
+INTERRUPTED = 130
 EXAMPLES = (
     "Examples:  sam-edge train nano --data shards/ --init-encoder mobilenet_v2.tflite --out run      "
     "sam-edge train my.toml --data shards/ --out run --resume      "
@@ -31,6 +32,7 @@ def command(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     workers: Annotated[int, typer.Option(help="Processes that read photos.", min=0)] = 1,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 100,
+    picture_every: Annotated[int, typer.Option(help="Steps between pictures; 0 for none.", min=0)] = 250,
     stop_after: Annotated[
         int | None, typer.Option(help="Stop, with a checkpoint, after this many steps of the run.", min=1)
     ] = None,
@@ -49,7 +51,15 @@ def command(
         raise UsageError(f"training needs {error.name or error}: pip install 'sam-edge[train]'") from error
 
     chosen = find_recipe(recipe)
-    job = TrainJob(data, out, resume=resume, workers=workers, save_every=save_every, stop_after=stop_after)
+    job = TrainJob(
+        data,
+        out,
+        resume=resume,
+        workers=workers,
+        save_every=save_every,
+        picture_every=picture_every,
+        stop_after=stop_after,
+    )
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -68,7 +78,11 @@ def command(
                 rate=f"{(bar.tasks[0].speed or 0.0):.2f} steps/s",
             )
 
-        weights = train(job, chosen, Start(init_encoder, init), show)
+        try:
+            weights = train(job, chosen, Start(init_encoder, init), show, note)
+        except KeyboardInterrupt:
+            note(f"stopped, with a checkpoint; the same command with --resume goes on in {out}")
+            raise typer.Exit(INTERRUPTED) from None
     if weights is None:
         note(f"stopped before the end; the same command with --resume goes on in {out}")
     else:

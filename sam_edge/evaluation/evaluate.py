@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from sam_edge.versions import tool_versions
 from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
 from sam_edge_runtime.bundle import Bundle
 from sam_edge_runtime.decoding import Capacity
-from sam_edge_runtime.errors import DataError, UsageError
+from sam_edge_runtime.errors import DataError, PromptError, UsageError
 from sam_edge_runtime.files import check_destination, staged_folder
 
 from .baselines import grabcut_is_there
@@ -46,8 +47,8 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class _Free:
-    """A torch model's capacity: any number of prompts and slots."""
+class AnyCapacity:
+    """A torch model's capacity: any number of prompts and slots on frames of side `input_side`."""
 
     input_side: int
     prompts: int | None = None
@@ -71,7 +72,7 @@ class EvaluateJob:
         overwrite: replace an earlier report.
 
     Raises:
-        UsageError: no data, or a number out of range.
+        UsageError: no data, a number out of range, or weights or a frame side for a bundle, which has its own.
     """
 
     data: tuple[str, ...]
@@ -92,6 +93,11 @@ class EvaluateJob:
             raise UsageError(f"--limit {self.limit} leaves nothing to measure: at least 1")
         if self.pictures < 0:
             raise UsageError(f"--pictures {self.pictures} is not possible: 0 or more")
+        if self.bundle is not None and (self.checkpoint is not None or self.input_side is not None):
+            raise UsageError(
+                f"the bundle {self.bundle} has weights and a frame side of its own: leave out --checkpoint and "
+                "--input-size, or leave out --bundle"
+            )
 
 
 @dataclass(frozen=True)
@@ -113,23 +119,25 @@ def evaluate(job: EvaluateJob, progress: Progress = lambda what, done, total: No
         OutputError: the report cannot be written.
     """
     check_destination(job.out, overwrite=job.overwrite, replaceable=is_report)
-    if job.protocol.grabcut and not grabcut_is_there():
-        raise UsageError("GrabCut needs OpenCV: pip install 'sam-edge[evaluate]', or use --no-grabcut")
+    _check_packages(job.protocol)
     sources = [_annotated(what) for what in job.data]
     progress("loading the model", 0, 0)
     subject = open_subject(job)
+    _check_slots(subject.capacity, job.protocol)
     with staged_folder(job.out, overwrite=job.overwrite, replaceable=is_report) as folder:
         figures: list[Figures] = []
         examples: list[Sample] = []
         for source in sources:
             total = min(len(source), job.limit or len(source))
-            log, photos = SkipLog(), list[PhotoMeasurement]()
-            for sample in _limited(source, log, job.limit):
-                progress(short_name(source.name), len(photos), total)
-                photos.append(measure_photo(subject.backend, subject.capacity, sample, job.protocol))
-                if len(examples) < job.pictures and len(photos) % max(total // (job.pictures + 1), 1) == 0:
+
+            def watch(sample: Sample, done: int, name: str = short_name(source.name), total: int = total) -> None:
+                progress(name, done, total)
+                if len(examples) < job.pictures and (done + 1) % max(total // (job.pictures + 1), 1) == 0:
                     examples.append(sample)
-            figures.append(figures_of(short_name(source.name), photos, [str(skip) for skip in log.names]))
+
+            figures.append(
+                evaluate_source(subject.backend, subject.capacity, source, job.protocol, limit=job.limit, watch=watch)
+            )
         result = Evaluation(subject.description, tuple(figures), job.out)
         progress("writing the report", 0, 0)
         report = _report(job, subject, figures)
@@ -139,6 +147,40 @@ def evaluate(job: EvaluateJob, progress: Progress = lambda what, done, total: No
             draw_examples(folder / "examples.png", subject.backend, subject.capacity, examples)
         write_page(folder, report, bool(examples))
     return result
+
+
+def evaluate_source(
+    backend: Backend,
+    capacity: Capacity,
+    source: Source,
+    protocol: Protocol,
+    *,
+    limit: int | None = None,
+    watch: Callable[[Sample, int], None] = lambda sample, done: None,
+) -> Figures:
+    """The figures of one source, without a report: what a trainer asks of the model that it trains.
+
+    Args:
+        backend: what answers; of a live torch model `TorchBackend(sam)`.
+        capacity: what its decoder takes; of a torch model `AnyCapacity(sam.side)`.
+        source: photos with masks.
+        protocol: what is asked.
+        limit: photos at most; None for all.
+        watch: told of each photo before it is measured, and how many were measured before it.
+
+    Raises:
+        DataError: no photo has a mask, or too many records are broken.
+        PromptError: the decoder has too few slots for the protocol.
+        BackendError: the engine failed.
+    """
+    log = SkipLog()
+    photos: list[PhotoMeasurement] = []
+    for sample in _limited(source, log, limit):
+        watch(sample, len(photos))
+        photos.append(measure_photo(backend, capacity, sample, protocol))
+    # Reports are passed on, so they do not tell whose machine the shards were on.
+    skipped = [f"{skip.key} in {short_name(skip.source)} ({skip.reason})" for skip in log.names]
+    return figures_of(short_name(source.name), photos, skipped)
 
 
 def open_subject(job: EvaluateJob) -> Subject:
@@ -167,7 +209,7 @@ def open_subject(job: EvaluateJob) -> Subject:
         "sha256": record.sha256,
         "input side": loaded.sam.side,
     }
-    return Subject(TorchBackend(loaded.sam), _Free(loaded.sam.side), description)
+    return Subject(TorchBackend(loaded.sam), AnyCapacity(loaded.sam.side), description)
 
 
 def is_report(folder: Path) -> bool:
@@ -180,7 +222,26 @@ def is_report(folder: Path) -> bool:
 
 def short_name(name: str) -> str:
     """A source's last two names: enough to know it by, and nothing of whose machine it was."""
-    return "/".join(Path(name).parts[-2:])
+    path = Path(name)
+    return "/".join([part for part in path.parts if part != path.anchor][-2:]) or path.resolve().name
+
+
+def _check_packages(protocol: Protocol) -> None:
+    """Refuse before any work is done if the report could not be written at its end."""
+    for package in ("matplotlib", "jinja2"):
+        if find_spec(package) is None:
+            raise UsageError(f"the report needs {package}: pip install 'sam-edge[evaluate]'")
+    if protocol.grabcut and not grabcut_is_there():
+        raise UsageError("GrabCut needs OpenCV: pip install 'sam-edge[evaluate]', or use --no-grabcut")
+
+
+def _check_slots(capacity: Capacity, protocol: Protocol) -> None:
+    """Refuse clicks that a decoder of fixed shape has no slots for: one each, and one for SAM's "not a point"."""
+    if capacity.points is not None and protocol.clicks + 1 > capacity.points:
+        raise PromptError(
+            f"{protocol.clicks} clicks need {protocol.clicks + 1} slots and this decoder has {capacity.points}: use "
+            f"--clicks {capacity.points - 1}, or export with --points {protocol.clicks + 1}"
+        )
 
 
 def _annotated(what: str) -> Source:

@@ -23,7 +23,7 @@ from sam_edge_runtime.photo import draw_overlay
 from sam_edge_runtime.prompts import build_prompts
 
 from .figures import Figures
-from .measure import FIRST_OF_THREE, SINGLE, tight_box
+from .measure import FIRST_OF_THREE, SINGLE, box_prompts, tight_box
 
 TEMPLATE = "report.html.j2"
 PANEL = 360  # pixels of a picture's longer side
@@ -122,7 +122,7 @@ def _example(backend: Backend, capacity: Capacity, sample: Sample) -> Photo:
     targets = np.ascontiguousarray(sample.masks([int(index) for index in sizes]))
     frame = Frame(capacity.input_side, sample.size)
     embeddings = backend.encode(frame.image(sample.photo))
-    boxes = np.array([tight_box(mask) for mask in targets])
+    boxes = box_prompts(np.array([tight_box(mask) for mask in targets], np.int64))
     low_res, _ = decode_prompts(backend, capacity, embeddings, build_prompts(frame, None, None, boxes, None))
     by_box = upscale_binary(np.ascontiguousarray(low_res[:, SINGLE]), frame)
     points = np.array([click[:2] for mask in targets if (click := first_click(mask)) is not None], np.float64)

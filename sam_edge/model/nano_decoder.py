@@ -141,7 +141,7 @@ class NanoMaskDecoder(nn.Module):
         Returns:
             Mask logits `(B, 4, 4G, 4G)` and IoU predictions `(B, 4)`.
         """
-        b, grid = len(sparse), embeddings.shape[-1]
+        b, grid = sparse.shape[0], embeddings.shape[-1]
         outputs = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (5, C)
         tokens = torch.cat([outputs.unsqueeze(0).expand(b, -1, -1), sparse], dim=1)
         # A slot's bias, with zeros in front for the output tokens: (B, 1, 1, 5 + N).

@@ -24,6 +24,7 @@ class Batch:
         valid: `(P, S, S)` bool, true where the frame is photo.
         numbers: the photos' draws, from which everything random about them follows.
         step: the training step, from which what all its photos share follows.
+        names: source and key of each photo, as in `Sample`; empty where nobody asks.
     """
 
     images: Tensor
@@ -31,6 +32,7 @@ class Batch:
     valid: Tensor
     numbers: tuple[int, ...]
     step: int
+    names: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -78,4 +80,5 @@ def collate(examples: Sequence[Example], step: int) -> Batch:
         valid=torch.from_numpy(np.stack([crop.valid() for crop in crops])),
         numbers=tuple(example.number for example in examples),
         step=step,
+        names=tuple((crop.source, crop.key) for crop in crops),
     )

@@ -47,10 +47,12 @@ class Objective(Protocol):
     Attributes:
         student: the model whose weights are the result.
         trained: the module that is optimized, averaged and saved: the student, and what is learned only to teach it.
+        watcher: told of each answer of a session, for pictures; objectives without sessions never call it.
     """
 
     student: Sam
     trained: nn.Module
+    watcher: Watcher | None
 
     def begin(self, phase: Phase) -> None:
         """Work as the phase says from now on: its frame side above all."""

@@ -19,8 +19,9 @@ A run is a folder:
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Collection, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,22 +34,24 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from sam_edge.data.augment import Augmentation
-from sam_edge.data.mixture import Mixture, open_mixture
+from sam_edge.data.mixture import open_mixture
 from sam_edge.data.order import Steps
 from sam_edge.data.sa1b import MaskFilter
 from sam_edge.data.skips import SkipLog
 from sam_edge.data.stream import Example, TrainingSet
-from sam_edge_runtime.errors import CheckpointError, OutputError, SamEdgeError, UsageError
-from sam_edge_runtime.files import output_error, write_file
+from sam_edge_runtime.errors import CheckpointError, DataError, UsageError
+from sam_edge_runtime.files import write_file
 
 from .batch import collate
 from .checkpoint import TrainingState, checkpoints, read_training_state, save_state
+from .interrupt import Interrupt, leave_to_parent
+from .logs import Record, StepLog
 from .objective import Objective
 from .optimization import averaged, make_optimizer, optimizer_tensors, rate_at, restore_optimizer, set_rate
+from .pictures import ContactSheet
 from .recipe import Phase, TrainRecipe
 
-RECIPE_FILE, LOSSES_FILE, WEIGHTS_FILE = "recipe.json", "losses.jsonl", "model.safetensors"
-Record = dict[str, float]
+RECIPE_FILE, WEIGHTS_FILE, PICTURES = "recipe.json", "model.safetensors", "pictures"
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,10 @@ class TrainJob:
         resume: go on with the run that is there.
         workers: processes that read photos.
         save_every: steps between checkpoints.
+        picture_every: steps between pictures; 0 for none.
         stop_after: stop, with a checkpoint, once this many steps of the run are done; None for all.
-        photos_only: read no masks, for distillation of an encoder.
+        photos_only: read no masks and show every photo whole and unchanged, for distillation of an encoder from stored
+            embeddings.
     """
 
     data: Path
@@ -70,6 +75,7 @@ class TrainJob:
     resume: bool = False
     workers: int = 1
     save_every: int = 100
+    picture_every: int = 250
     stop_after: int | None = None
     photos_only: bool = False
 
@@ -102,7 +108,8 @@ class Trainer:
         self._check_division()
         self.mixture = open_mixture([str(job.data / source) for source in recipe.data])
         self.skips = SkipLog()
-        self.step = 0
+        self.note = ""  # what a person should know of the logs
+        self.step = self._saved = 0
         state = self._earlier_state()
         # Convolutions run a third faster on photos with the channels last, on CPUs and tensor cores alike.
         trained = objective.trained.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -132,36 +139,55 @@ class Trainer:
             The file of weights, or None when the run stopped before its end.
 
         Raises:
-            DataError: too many records are broken.
+            DataError: too many records are broken, or the loss is no number.
+            KeyboardInterrupt: somebody asked to stop; a checkpoint was written first.
             OutputError: a checkpoint cannot be written; earlier ones stay.
         """
         last = self.recipe.steps if self.job.stop_after is None else min(self.job.stop_after, self.recipe.steps)
-        log = _LossLog(self.job.out / LOSSES_FILE, self.step) if self.is_main else None
-        saved = self.step
-        try:
+        self._saved = self.step
+        with Interrupt() as interrupt, self._log() as log:
             first = 0
             for number, phase in enumerate(self.recipe.phases):
                 end = first + phase.steps
-                if self.step < min(end, last):
-                    for record in self._phase(number, phase, first, min(end, last)):
-                        if log is not None:
-                            log.add(record)
-                            watch(self.step, record)
-                        if self.step % self.job.save_every == 0:
-                            saved = self._save()
+                for record in self._phase(number, phase, first, min(end, last)):
+                    if not math.isfinite(record["loss"]):
+                        raise DataError(
+                            f"the loss of step {int(record['step'])} is {record['loss']}: lower the learning_rate or "
+                            f"use precision = 'no'; the last checkpoint is that of step {self._saved}"
+                        )
+                    if log is not None:
+                        log.add(record)
+                        watch(self.step, record)
+                    if self._anywhere(interrupt.wanted):
+                        self._save()
+                        raise KeyboardInterrupt
+                    if self.step % self.job.save_every == 0 or self.step == last:
+                        self._save()
                 first = end
-        finally:
-            if log is not None:
-                log.close()
-            if saved != self.step and _can_save():
-                self._save()
         self.skips.judge()
         if self.step < self.recipe.steps:
             return None
         return self._write_weights()
 
+    def _log(self) -> AbstractContextManager[StepLog | None]:
+        """The run's logs in the main process; None in the others."""
+        if not self.is_main:
+            return nullcontext()
+        log = StepLog(self.job.out, self.step)
+        self.note = log.note
+        return log
+
+    def _anywhere(self, flag: bool) -> bool:
+        """Whether the flag is set in any process; they must stop at the same step."""
+        if self.accelerator.num_processes == 1:
+            return flag
+        flags = self.accelerator.reduce(torch.tensor(float(flag), device=self.accelerator.device), reduction="sum")
+        return bool(flags > 0)
+
     def _phase(self, number: int, phase: Phase, first: int, stop: int) -> Iterator[Record]:
         """The remaining steps of a phase, from `first` of the run, up to `stop`."""
+        if self.step >= stop:
+            return
         self.objective.begin(phase)
         module = self.accelerator.prepare_model(self.objective)
         module.train()
@@ -177,13 +203,18 @@ class Trainer:
             batch_sampler=steps,
             num_workers=self.job.workers,
             collate_fn=list,
+            worker_init_fn=leave_to_parent,
             persistent_workers=False,
             prefetch_factor=2 if self.job.workers else None,
         )
         for examples in loader:
             for example in examples:
                 self.skips.add(example.seen, example.skipped)
+            sheet = self._sheet()
+            self.objective.watcher = sheet
             record = self._learn(module, examples)
+            if sheet is not None:
+                self._write_picture(sheet)
             self.step += 1
             yield record
 
@@ -209,11 +240,25 @@ class Trainer:
         record = {name: float(value) for name, value in reduced.items()}
         return {"step": self.step, "rate": rate_at(self.recipe, self.step), "norm": float(norm), **record}
 
+    def _sheet(self) -> ContactSheet | None:
+        """What watches this step, where its picture is wanted."""
+        every = self.job.picture_every
+        wanted = self.is_main and every > 0 and self.step % every == 0
+        return ContactSheet() if wanted else None
+
+    def _write_picture(self, sheet: ContactSheet) -> None:
+        content = sheet.png()
+        if content is not None:
+            write_file(self.job.out / PICTURES / f"step-{self.step:08d}.png", content, overwrite=True)
+
     def _training_set(self, number: int, phase: Phase) -> TrainingSet:
         """The phase's examples; each phase has an order of its own."""
+        augmentation = Augmentation(phase.side, scale=phase.scale, most_masks=phase.masks)
+        if self.job.photos_only:
+            augmentation = Augmentation(phase.side, (1.0, 1.0), flip=0.0, brightness=0.0, contrast=0.0, saturation=0.0)
         data = TrainingSet(
             self.mixture,
-            Augmentation(phase.side, scale=phase.scale, most_masks=phase.masks),
+            augmentation,
             self.recipe.seed + number,
             wanted=MaskFilter(min_area=self.recipe.min_area),
             photos_only=self.job.photos_only,
@@ -256,8 +301,8 @@ class Trainer:
                 )
         return read_training_state(found[-1]) if found else None
 
-    def _save(self) -> int:
-        """Write a checkpoint after the current step, and return the step."""
+    def _save(self) -> None:
+        """Write a checkpoint after the current step."""
         if self.is_main:
             save_state(
                 self.job.out,
@@ -270,7 +315,7 @@ class Trainer:
                 ),
             )
         self.accelerator.wait_for_everyone()
-        return self.step
+        self._saved = self.step
 
     def _write_weights(self) -> Path:
         path = self.job.out / WEIGHTS_FILE
@@ -287,42 +332,6 @@ class Trainer:
         return path
 
 
-class _LossLog:
-    """`losses.jsonl`: a line a step. What a killed run wrote after its last checkpoint is dropped."""
-
-    def __init__(self, path: Path, step: int) -> None:
-        kept = []
-        if path.exists():
-            for line in path.read_text("utf-8").splitlines():
-                try:
-                    if json.loads(line)["step"] < step:
-                        kept.append(line)
-                except (ValueError, KeyError):  # half a line
-                    continue
-        write_file(path, "".join(f"{line}\n" for line in kept).encode(), overwrite=True)
-        self._path = path
-        self._file = path.open("a", encoding="utf-8")
-
-    def add(self, record: Record) -> None:
-        """Append a step."""
-        try:
-            self._file.write(json.dumps(record) + "\n")
-            self._file.flush()
-        except OSError as error:
-            raise output_error(self._path, error) from error
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-def _can_save() -> bool:
-    """Whether the error that ends the run, if one does, leaves a state worth saving: not one of writing."""
-    import sys  # noqa: PLC0415
-
-    return not isinstance(sys.exc_info()[1], (SamEdgeError, OutputError))
-
-
 def _load(module: nn.Module, state: dict[str, Any]) -> None:
     try:
         module.load_state_dict(state, strict=True)
@@ -336,6 +345,3 @@ def _prefix_of(part: nn.Module, whole: nn.Module) -> str:
         if module is part:
             return f"{name}." if name else ""
     raise UsageError("the student is no part of what is trained")
-
-
-__all__ = ["Mixture", "TrainJob", "Trainer"]

@@ -114,6 +114,43 @@ def test_killed_and_resumed_is_never_interrupted(whole, recipe, shards, tmp_path
         np.testing.assert_array_equal(ours[name], values, err_msg=name)
 
 
+def test_ctrl_c_saves_and_a_resumed_run_is_the_same(whole, recipe, shards, tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "sam_edge", *arguments(recipe, shards, out, "--save-every", "100")]
+    with subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            if (out / "losses.jsonl").exists() and len((out / "losses.jsonl").read_text().splitlines()) >= 2:
+                break
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "--resume" in said
+    assert len(list((out / "checkpoints").iterdir())) == 1
+    subprocess.run([*command, "--resume"], env=ENVIRONMENT, check=True)
+    assert losses(out) == losses(whole)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(shards, tmp_path, capsys):
+    wild = tmp_path / "wild.toml"
+    wild.write_text(
+        RECIPE.replace("learning_rate = 1e-3", "learning_rate = 1e30").replace("warm_up = 2", "warm_up = 0")
+    )
+    refused(capsys, arguments(wild, shards, tmp_path / "run", "--save-every", "1"), "loss of step", "last checkpoint")
+    assert list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_pictures_show_the_first_step(whole):
+    from PIL import Image
+
+    pictures = sorted((whole / "pictures").iterdir())
+    assert [path.name for path in pictures] == ["step-00000000.png"]
+    with Image.open(pictures[0]) as picture:
+        assert picture.size == (2 * 256 + 4, 2 * 256 + 4)  # two photos, two answers
+    assert list((whole / "tensorboard").iterdir())
+
+
 def free_port() -> str:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
