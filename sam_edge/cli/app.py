@@ -9,7 +9,7 @@ import typer
 import sam_edge
 from sam_edge_runtime.errors import SamEdgeError
 
-from . import demo, download, evaluate, export, info, models, predict, train, verify
+from . import demo, distill, download, evaluate, export, info, models, predict, train, verify
 from .console import note
 
 BAD_INPUT = 2
@@ -49,6 +49,7 @@ VERBS = {
     "predict": predict,
     "info": info,
     "train": train,
+    "distill": distill,
     "evaluate": evaluate,
     "demo": demo,
 }

@@ -192,3 +192,25 @@ def test_a_decoder_with_its_weights_beside_it_answers_the_same(decoder, variable
     inputs = feed(2, 3)
     for ours, theirs in zip(run(session(path), *inputs), run(variable, *inputs), strict=True):
         assert error(ours, theirs) <= BOUND
+
+
+def test_nano_s_graphs_keep_their_free_axes_and_answer_as_torch_does(tmp_path):
+    """Another encoder and decoder through the same door: prompts are drawn inside the graph, from free axes."""
+    nano = build_sam("nano")
+    seed(nano)
+    nano.requires_grad_(requires_grad=False)
+    nano.set_input_side(SIDE)
+    encoder, decoder = EncoderGraph(nano).eval(), DecoderGraph(nano).eval()
+    exporter.export(encoder, encoder_contract(SIDE, nano.channels), tmp_path / "encoder.onnx")
+    exporter.export(decoder, decoder_contract(SIDE, nano.channels, None, None), tmp_path / "decoder.onnx")
+    image = seeded_tensor("image", 1, 3, SIDE, SIDE).mul(60).add(120)
+    embeddings = encoder(image)
+    assert error(run(session(tmp_path / "encoder.onnx"), image)[0], embeddings) <= BOUND
+    opened = session(tmp_path / "decoder.onnx")
+    for prompts, slots in ((1, 1), (3, 4)):
+        coords = seeded_tensor("coords", prompts, slots, 2).mul(40).add(128)
+        labels = torch.tensor([[1.0, 0.0, -2.0, -1.0], [2.0, 3.0, 1.0, -2.0], [1.0, 1.0, 0.0, 0.0]])[:prompts, :slots]
+        logits = seeded_tensor("mask", prompts, 1, CELLS, CELLS)
+        inputs = (embeddings, coords, labels, logits, torch.arange(float(prompts)) % 2)
+        for ours, theirs in zip(run(opened, *inputs), decoder(*inputs), strict=True):
+            assert error(ours, theirs) <= BOUND

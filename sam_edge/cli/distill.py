@@ -1,0 +1,91 @@
+"""`sam-edge distill`: a smaller model learns from a bigger one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sam_edge_runtime.errors import UsageError
+
+from .console import ERRORS, line, note
+
+INTERRUPTED = 130
+EXAMPLES = (
+    "Examples:  sam-edge distill --teacher vit_h --student tiny_vit --data shards/ --out run      "
+    "sam-edge distill --teacher nano --student nano --stages prompt,masks --data shards/ --out run --resume"
+)
+
+
+def command(
+    teacher: Annotated[str, typer.Option(help="Variant that teaches.")],
+    student: Annotated[str, typer.Option(help="Variant that learns.")],
+    data: Annotated[Path, typer.Option("--data", help="Folder of shards; a recipe's sources are relative to it.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs, one a stage.")],
+    teacher_checkpoint: Annotated[
+        str | None, typer.Option(help="The teacher's weights: FILE or random:SEED. Default: as in export.")
+    ] = None,
+    student_checkpoint: Annotated[
+        str | None, typer.Option(help="Weights the student begins with. Default: seeded by the recipe.")
+    ] = None,
+    stages: Annotated[
+        str,
+        typer.Option(
+            help="Of encoder (match embeddings), prompt (answer the same prompts), masks (human masks), in this order."
+        ),
+    ] = "encoder,prompt",
+    recipe: Annotated[
+        str, typer.Option(help="Recipe of each stage: a TOML file, or the name of one that comes with sam-edge.")
+    ] = "distill",
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of the teacher's embeddings. Default: OUT/embeddings.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in --out.")] = False,
+    workers: Annotated[int, typer.Option(help="Processes that read photos.", min=0)] = 1,
+    save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 100,
+) -> None:
+    """Distil a teacher into a student, stage by stage.
+
+    The teacher's embeddings are computed once and kept. Interrupt it when you like: --resume goes on.
+    """
+    from dataclasses import replace  # noqa: PLC0415
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    try:
+        from sam_edge.distill import DistillJob, distill  # noqa: PLC0415  # brings torch and accelerate
+        from sam_edge.training.recipe import find_recipe  # noqa: PLC0415
+        from sam_edge.training.trainer import TrainJob  # noqa: PLC0415
+    except ImportError as error:
+        raise UsageError(f"distillation needs {error.name or error}: pip install 'sam-edge[train]'") from error
+
+    chosen = find_recipe(recipe)
+    if recipe == "distill":
+        chosen = replace(chosen, model=student)
+    what = DistillJob(
+        teacher=teacher,
+        student=student,
+        recipe=chosen,
+        job=TrainJob(data, out, resume=resume, workers=workers, save_every=save_every),
+        stages=tuple(part.strip() for part in stages.split(",") if part.strip()),
+        teacher_checkpoint=teacher_checkpoint,
+        student_checkpoint=student_checkpoint,
+        cache=cache,
+    )
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=ERRORS) as bar:
+        tasks: dict[str, int] = {}
+
+        def show(stage: str, done: int, total: int, record: dict[str, float]) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            loss = f", loss {record['loss']:.4f}" if "loss" in record else ""
+            bar.update(tasks[stage], completed=done, description=f"{stage}{loss}")  # type: ignore[arg-type]
+
+        try:
+            weights = distill(what, show, note)
+        except KeyboardInterrupt:
+            note(f"stopped, with a checkpoint; the same command with --resume goes on in {out}")
+            raise typer.Exit(INTERRUPTED) from None
+    line(str(weights))
