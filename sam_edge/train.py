@@ -68,6 +68,8 @@ def train(
         CheckpointError: the first weights, or those of an earlier state, cannot be used.
         DataError: the data cannot be used.
         UsageError: see `Trainer`.
+        OutputError: a file cannot be written; earlier checkpoints stay.
+        KeyboardInterrupt: see `Trainer.run`.
     """
     torch.manual_seed(recipe.seed)
     sam = build_sam(recipe.model)
@@ -88,6 +90,7 @@ def first_weights(sam: Sam, start: Start) -> frozenset[str]:
 
     Raises:
         CheckpointError: a file cannot be used, or is of another architecture.
+        UsageError: an encoder for a model that is not nano.
     """
     if start.checkpoint is not None:
         load_into(sam, parse_source(start.checkpoint))
@@ -96,7 +99,7 @@ def first_weights(sam: Sam, start: Start) -> frozenset[str]:
         return frozenset()
     encoder = sam.image_encoder
     if not isinstance(encoder, NanoImageEncoder):
-        raise CheckpointError(f"{start.encoder} is a MobileNetV2, and only nano has such an encoder: use --init")
+        raise UsageError(f"{start.encoder} is a MobileNetV2, and only nano has such an encoder: use --init")
     state = with_sam_normalization(read_mobilenet_v2(start.encoder))
     missing, unexpected = encoder.load_state_dict(state, strict=False)
     if unexpected or len(missing) + len(state) != len(encoder.state_dict()):

@@ -13,6 +13,8 @@ from rich.markup import escape
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+INTERRUPTED = 130  # exit code: 128 and the number of SIGINT
+
 # File names and manifests may hold square brackets: nothing printed is taken for markup, and styles come as `Text`.
 OUTPUT = Console(markup=False, highlight=False)
 ERRORS = Console(stderr=True, markup=False, highlight=False)

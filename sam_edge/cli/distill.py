@@ -9,9 +9,8 @@ import typer
 
 from sam_edge_runtime.errors import UsageError
 
-from .console import ERRORS, line, note
+from .console import ERRORS, INTERRUPTED, line, note
 
-INTERRUPTED = 130
 EXAMPLES = (
     "Examples:  sam-edge distill --teacher vit_h --student tiny_vit --data shards/ --out run      "
     "sam-edge distill --teacher nano --student nano --stages prompt,masks --data shards/ --out run --resume"
@@ -56,7 +55,7 @@ def command(
     try:
         from sam_edge.distill import DistillJob, distill  # noqa: PLC0415  # brings torch and accelerate
         from sam_edge.training.recipe import find_recipe  # noqa: PLC0415
-        from sam_edge.training.trainer import TrainJob  # noqa: PLC0415
+        from sam_edge.training.trainer import TrainJob, is_first_process  # noqa: PLC0415
     except ImportError as error:
         raise UsageError(f"distillation needs {error.name or error}: pip install 'sam-edge[train]'") from error
 
@@ -74,7 +73,7 @@ def command(
         cache=cache,
     )
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=ERRORS) as bar:
+    with Progress(*columns, console=ERRORS, disable=not is_first_process()) as bar:
         tasks: dict[str, int] = {}
 
         def show(stage: str, done: int, total: int, record: dict[str, float]) -> None:
@@ -84,8 +83,10 @@ def command(
             bar.update(tasks[stage], completed=done, description=f"{stage}{loss}")  # type: ignore[arg-type]
 
         try:
-            weights = distill(what, show, note)
+            weights = distill(what, show, note if is_first_process() else lambda line: None)
         except KeyboardInterrupt:
-            note(f"stopped, with a checkpoint; the same command with --resume goes on in {out}")
+            if is_first_process():
+                note(f"stopped; the same command with --resume goes on in {out}")
             raise typer.Exit(INTERRUPTED) from None
-    line(str(weights))
+    if is_first_process():
+        line(str(weights))

@@ -9,9 +9,8 @@ import typer
 
 from sam_edge_runtime.errors import UsageError
 
-from .console import ERRORS, line, note
+from .console import ERRORS, INTERRUPTED, line, note
 
-INTERRUPTED = 130
 EXAMPLES = (
     "Examples:  sam-edge train nano --data shards/ --init-encoder mobilenet_v2.tflite --out run      "
     "sam-edge train my.toml --data shards/ --out run --resume      "
@@ -30,23 +29,32 @@ def command(
     ] = None,
     init: Annotated[str | None, typer.Option(help="Weights of the whole model to start from: FILE.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    workers: Annotated[int, typer.Option(help="Processes that read photos.", min=0)] = 1,
-    save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 100,
-    picture_every: Annotated[int, typer.Option(help="Steps between pictures; 0 for none.", min=0)] = 250,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that read photos. Default: half of the cores, at most 8.", min=0, show_default=False
+        ),
+    ] = None,
+    save_every: Annotated[int, typer.Option(help="Steps between checkpoints; the last two are kept.", min=1)] = 100,
+    picture_every: Annotated[
+        int, typer.Option(help="Steps between pictures of photos, prompts and masks; 0 for none.", min=0)
+    ] = 250,
     stop_after: Annotated[
         int | None, typer.Option(help="Stop, with a checkpoint, after this many steps of the run.", min=1)
     ] = None,
 ) -> None:
     """Train a model on photos and masks, as SAM was trained.
 
-    Interrupt it when you like: with --resume it goes on as if nothing had happened.
+    Interrupt it when you like: Ctrl-C saves a checkpoint, and with --resume it goes on as if nothing had happened.
+    OUT then holds checkpoints, losses.jsonl, curves for TensorBoard, pictures, and at the end model.safetensors.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
     try:
         from sam_edge.train import Start, train  # noqa: PLC0415  # brings torch and accelerate
+        from sam_edge.training.reading import default_workers  # noqa: PLC0415
         from sam_edge.training.recipe import find_recipe  # noqa: PLC0415
-        from sam_edge.training.trainer import TrainJob  # noqa: PLC0415
+        from sam_edge.training.trainer import RECIPE_FILE, TrainJob, is_first_process  # noqa: PLC0415
     except ImportError as error:
         raise UsageError(f"training needs {error.name or error}: pip install 'sam-edge[train]'") from error
 
@@ -55,7 +63,7 @@ def command(
         data,
         out,
         resume=resume,
-        workers=workers,
+        workers=default_workers() if workers is None else workers,
         save_every=save_every,
         picture_every=picture_every,
         stop_after=stop_after,
@@ -67,7 +75,7 @@ def command(
         TextColumn("{task.fields[rate]}", markup=False),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=ERRORS) as bar:
+    with Progress(*columns, console=ERRORS, disable=not is_first_process()) as bar:
         task = bar.add_task("training", total=chosen.steps, rate="")
 
         def show(step: int, record: dict[str, float]) -> None:
@@ -81,8 +89,14 @@ def command(
         try:
             weights = train(job, chosen, Start(init_encoder, init), show, note)
         except KeyboardInterrupt:
-            note(f"stopped, with a checkpoint; the same command with --resume goes on in {out}")
+            if is_first_process():
+                again = (
+                    "the same command with --resume goes on" if (out / RECIPE_FILE).exists() else "nothing was written"
+                )
+                note(f"interrupted: {again} in {out}")
             raise typer.Exit(INTERRUPTED) from None
+    if not is_first_process():
+        return
     if weights is None:
         note(f"stopped before the end; the same command with --resume goes on in {out}")
     else:

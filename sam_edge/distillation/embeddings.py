@@ -2,8 +2,9 @@
 
 A big encoder costs seconds a photo and a student sees each photo many times, so MobileSAM (arXiv 2306.14289, section
 3.2) stores the embeddings. The price is disk, which is told beforehand, and that photos are shown whole, without
-augmentation. One fp16 file a photo, named by a hash of shard and key; each appears whole or not at all, so a pass that
-was cut off goes on where it stopped. `teacher.json` says whose they are; another teacher's are never mixed in.
+augmentation. One fp16 file a photo, named by a hash of folder, shard and key; each appears whole or not at all, so a
+pass that was cut off goes on where it stopped, without opening the photos that are done. `teacher.json` says whose they
+are; another teacher's are never mixed in. A photo that is replaced by another under its name keeps its old embedding.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class EmbeddingCache:
         wanted = {"teacher": teacher, "side": side, "channels": channels}
         path = folder / IDENTITY
         if not path.exists():
-            write_file(path, (json.dumps(wanted) + "\n").encode(), overwrite=False)
+            # Several processes may come here at once, all with the same words.
+            write_file(path, (json.dumps(wanted) + "\n").encode(), overwrite=True)
         try:
             found = json.loads(path.read_text("utf-8"))
         except ValueError:
@@ -66,8 +68,13 @@ class EmbeddingCache:
         return photos * (int(np.prod(self.shape)) * _BYTES + _HEADER)
 
     def path(self, source: str, key: str) -> Path:
-        """The file of a record, named as in `Sample`; the shard's folder does not count, so shards may be moved."""
-        name = hashlib.sha256(f"{Path(source).name}/{key}".encode("utf-8", "surrogateescape")).hexdigest()[:24]
+        """The file of a record, named as in `Sample`.
+
+        Of its shard's path the last folder counts, because `coco/train.tar` and `ccp/train.tar` may both have a photo
+        `0001`; those above do not, so the data may be moved as a whole.
+        """
+        shard = "/".join(Path(source).absolute().parts[-2:])
+        name = hashlib.sha256(f"{shard}/{key}".encode("utf-8", "surrogateescape")).hexdigest()[:24]
         return self.folder / name[:2] / f"{name}.npy"
 
     def read(self, source: str, key: str) -> Float16:
@@ -107,21 +114,39 @@ class EmbeddingCache:
 
         Raises:
             OutputError: too little room on the disk, said before anything is computed.
-            DataError: too many records are broken.
+            DataError: too many records are broken, or an embedding does not fit half precision.
         """
-        total = sum(len(source.part(part, parts)) for source in sources)
-        here = sum(1 for _ in self.folder.glob("*/*.npy"))
-        require_room(self.folder, self.bytes_needed(max(total - here, 0)))
+        own = [source.part(part, parts) for source in sources]
+        missing = [source.select(self._absent(source)) for source in own]
+        total, left = (sum(len(source) for source in each) for each in (own, missing))
+        require_room(self.folder, self.bytes_needed(left * parts))
         log = SkipLog()
-        done = 0
-        for source in sources:
-            for sample in walk(source, log, photos_only=True, part=part, parts=parts):
-                path = self.path(sample.source, sample.key)
-                if not path.exists():
-                    embedding = encoder.encode(letterbox(sample, self.side).image[None])[0]
-                    content = io.BytesIO()
-                    np.save(content, embedding.astype(np.float16))
-                    write_file(path, content.getvalue(), overwrite=True)
+        done = total - left
+        log.add(done)  # of the whole data, not of what an earlier pass left, broken records are a small share
+        progress(done, total)
+        for source in filter(len, missing):
+            for sample in walk(source, log, photos_only=True):
+                embedding = encoder.encode(letterbox(sample, self.side).image[None])[0]
+                write_file(self.path(sample.source, sample.key), _stored(embedding, str(sample.key)), overwrite=True)
                 done += 1
                 progress(done, total)
         return log
+
+    def _absent(self, source: Source) -> npt.NDArray[np.bool_]:
+        """Which of a source's records have no file yet."""
+        names = (source.record_name(number) for number in range(len(source)))
+        return np.array([not self.path(*name).exists() for name in names], np.bool_)
+
+
+def _stored(embedding: npt.NDArray[np.float32], key: str) -> bytes:
+    """The file of an embedding."""
+    with np.errstate(over="ignore"):
+        half = embedding.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise DataError(
+            f"the teacher's embedding of {key} reaches {np.abs(embedding).max():.3g}, which is no number in half "
+            "precision: are these its weights?"
+        )
+    content = io.BytesIO()
+    np.save(content, half)
+    return content.getvalue()

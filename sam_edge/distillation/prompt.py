@@ -6,7 +6,8 @@ from the teacher's; then a point is drawn where the two disagree, positive where
 prompt encoder and decoder of the student all learn. Each goes on from its own last mask.
 
 The teacher sees the same frame at its own side, and coordinates are scaled to it. Sessions are drawn as in SAM's own
-training, from generators that belong to the draw.
+training, from generators that belong to the draw. They begin on human masks; a photo that has none begins with what the
+teacher takes random clicks for.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from sam_edge.training.objective import (
 from sam_edge.training.prompting import Step, TrainingPrompts, error_points, first_prompts
 from sam_edge.training.recipe import Phase
 from sam_edge.training.selection import choose, fed_back, is_ambiguous
-from sam_edge_runtime.contract import MASK_OUTPUTS, MASK_STRIDE, MASK_THRESHOLD
+from sam_edge_runtime.contract import MASK_OUTPUTS, MASK_STRIDE, MASK_THRESHOLD, Label
 
 
 class PromptObjective(nn.Module):
@@ -44,6 +45,7 @@ class PromptObjective(nn.Module):
         self.trained: nn.Module = student
         self.losses, self.session, self.seed = losses, session, seed
         self.watcher: Watcher | None = None
+        self._objects = Phase.masks
         self.encoder, self.decoder = EncoderGraph(student), DecoderGraph(student)
         # In a tuple, so that the teacher is no submodule: neither trained, averaged nor saved.
         self._teacher = (teacher.requires_grad_(requires_grad=False).eval(),)
@@ -52,6 +54,7 @@ class PromptObjective(nn.Module):
     def begin(self, phase: Phase) -> None:
         """Take the phase's frame side and length of session; the teacher keeps its own side."""
         self.session = replace(self.session, interactions=phase.interactions)
+        self._objects = phase.masks
         self.student.set_input_side(phase.side)
         self.decoder.positions = self.student.prompt_encoder.dense_positions().detach()
 
@@ -59,10 +62,12 @@ class PromptObjective(nn.Module):
         """One session on every mask; `agreement` is the IoU of the two models' chosen masks."""
         for graph in self._graphs:
             graph.to(batch.images.device)
-        embeddings = repeat(self.encoder(batch.images), batch.mask_counts)
-        theirs = repeat(self._teacher_embeddings(batch), batch.mask_counts)
-        valid = batch.low_res_valid()
         generators = [seeded_generator(self.seed, Purpose.PROMPTS, number) for number in batch.numbers]
+        theirs = self._teacher_embeddings(batch)
+        batch = self._with_masks(batch, theirs, generators)
+        theirs = repeat(theirs, batch.mask_counts)
+        embeddings = repeat(self.encoder(batch.images), batch.mask_counts)
+        valid = batch.low_res_valid()
         totals: dict[str, Tensor] = {}
         steps = session_steps(self.session, self.seed, batch.step)
         prompts = self._first(batch, generators)
@@ -93,6 +98,44 @@ class PromptObjective(nn.Module):
             images = F.interpolate(images, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
         out: Tensor = self._graphs[0](images)
         return out
+
+    def _with_masks(self, batch: Batch, theirs: Tensor, generators: list[torch.Generator]) -> Batch:
+        """The batch, where photos without masks have those of the teacher, whose embeddings of them `theirs` are."""
+        if all(batch.mask_counts):
+            return batch
+        masks = tuple(
+            own if len(own) else self._found(embedding, valid, generator)
+            for own, embedding, valid, generator in zip(
+                batch.masks, torch.split(theirs, 1), batch.valid, generators, strict=True
+            )
+        )
+        return replace(batch, masks=masks)
+
+    def _found(self, embedding: Tensor, valid: Tensor, generator: torch.Generator) -> Tensor:
+        """What the teacher takes random clicks on the photo for: masks `(M, S, S)` bool, none of them empty.
+
+        Args:
+            embedding: the teacher's, `(1, C, G, G)`.
+            valid: `(S, S)` bool, true where the frame is photo.
+            generator: decides the clicks; as many are drawn whatever the photo holds.
+        """
+        count, side = self._objects, len(valid)
+        photo = F.max_pool2d(valid.float()[None, None], MASK_STRIDE)[0] > 0  # (1, S/4, S/4)
+        photo = photo.expand(count, -1, -1)
+        nothing = torch.full_like(photo, -1.0, dtype=torch.float32).unsqueeze(1)
+        clicks, labels = error_points(nothing, photo, side, generator)  # a mask of nothing is wrong everywhere
+        prompts = TrainingPrompts(
+            torch.stack([clicks, torch.zeros_like(clicks)], dim=1),
+            torch.stack([labels, torch.full_like(labels, float(Label.PADDING))], dim=1),
+            torch.zeros_like(nothing),
+            torch.zeros_like(labels),
+        )
+        masks, iou = self._teacher_answers(embedding.expand(count, -1, -1, -1), prompts, None, photo.shape[-1])
+        best = choose(iou, torch.ones_like(labels, dtype=torch.bool))
+        found = (fed_back(masks, best).squeeze(1) > MASK_THRESHOLD) & photo
+        rows, cells = torch.arange(count, device=found.device), (clicks / MASK_STRIDE).long()
+        found[rows, cells[:, 1], cells[:, 0]] |= ~found.flatten(1).any(dim=1)  # the clicked cell, rather than nothing
+        return found.repeat_interleave(MASK_STRIDE, dim=1).repeat_interleave(MASK_STRIDE, dim=2)
 
     @torch.no_grad()
     def _teacher_answers(

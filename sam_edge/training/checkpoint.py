@@ -91,5 +91,5 @@ def read_training_state(path: Path) -> TrainingState:
         raise CheckpointError(f"no training checkpoint at {path}: start the run without --resume") from error
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{path} is no training checkpoint, or damaged ({error}): remove it, the one before it then counts"
+            f"{path} is no training checkpoint, or damaged ({error}): remove it, and --resume takes the one before"
         ) from error

@@ -8,8 +8,9 @@ and the final side last.
 
 from __future__ import annotations
 
+import math
 import sys
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,17 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+IN_WORDS = {
+    "int": "whole number",
+    "float": "number",
+    "bool": "true or false",
+    "str": "text",
+    "tuple[str, ...]": "list of texts",
+    "tuple[float, float]": "list of two numbers",
+}
 RECIPES_FOLDER = Path(__file__).parent / "recipes"
 PRECISIONS = ("no", "bf16", "fp16")
+MOST = 2**62  # seeds and counts beyond it are slips, and torch takes them no more
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,7 @@ class Phase:
         for name in ("steps", "photos", "masks", "interactions"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} {getattr(self, name)} of a phase is not possible: at least 1")
-        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
+        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] < math.inf:
             raise UsageError(f"the scale {list(self.scale)} of a phase is no range: write such as [0.5, 2.0]")
 
 
@@ -114,12 +124,15 @@ class TrainRecipe:
             raise UsageError(f"the loss {self.loss!r} is unknown: choose one of {', '.join(RECIPES)}")
         if self.precision not in PRECISIONS:
             raise UsageError(f"the precision {self.precision!r} is unknown: choose one of {', '.join(PRECISIONS)}")
-        if self.seed < 0 or self.warm_up < 0 or self.accumulate < 1:
-            raise UsageError("seed and warm_up are whole numbers from 0, accumulate from 1")
+        if not self.data:
+            raise UsageError("the recipe names no data: write such as data = ['train.tar']")
+        for name, least in {"seed": 0, "warm_up": 0, "accumulate": 1, "points": 1}.items():
+            if not least <= getattr(self, name) < MOST:
+                raise UsageError(f"{name} {getattr(self, name)} is not possible: a whole number from {least}")
         for name in ("learning_rate", "clip"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"{name} {getattr(self, name)} is not possible: a number above 0")
-        for name in ("pretrained_rate", "weight_decay", "final_rate", "ema"):
+        for name in ("pretrained_rate", "weight_decay", "final_rate", "ema", "min_area"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} {getattr(self, name)} is out of range: 0 to 1")
 
@@ -187,12 +200,18 @@ def _known(kind: type[Phase] | type[TrainRecipe], values: dict[str, Any], name: 
         if key not in known:
             raise UsageError(f"{name}: {key!r} is unknown; known are {', '.join(known)}")
         wanted = known[key]
-        fits = {
-            "int": isinstance(value, int) and not isinstance(value, bool),
-            "float": isinstance(value, (int, float)) and not isinstance(value, bool),
-            "bool": isinstance(value, bool),
-            "str": isinstance(value, str),
-        }.get(wanted, isinstance(value, (list, tuple)))
-        if not fits:
-            raise UsageError(f"{name}: {key} = {value!r} is no {wanted}")
+        if not _fits(value, wanted):
+            raise UsageError(f"{name}: {key} = {value!r} is no {IN_WORDS[wanted]}")
+    for entry in fields(kind):
+        if entry.default is MISSING and entry.name not in values and entry.name != "phases":
+            raise UsageError(f"{name} has no {entry.name}: write {entry.name} = ... ({IN_WORDS[known[entry.name]]})")
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
+
+def _fits(value: object, wanted: str) -> bool:
+    """Whether a value as TOML gives it has the type that a field is annotated with."""
+    kinds: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float), "bool": bool, "str": str}
+    if wanted in kinds:
+        return isinstance(value, kinds[wanted]) and isinstance(value, bool) == (wanted == "bool")
+    part = "str" if wanted.startswith("tuple[str") else "float"
+    return isinstance(value, (list, tuple)) and all(_fits(entry, part) for entry in value)

@@ -9,6 +9,7 @@ A run is a folder:
 | what | for |
 |---|---|
 | `recipe.json` | what it was told to do; a resumed run must be told the same |
+| `start.json` | which weights came from elsewhere, for the same reason |
 | `checkpoints/` | the last two states, each one file |
 | `losses.jsonl` | a line a step |
 | `tensorboard/` | the same as curves |
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -28,10 +30,10 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import gather_object
 from safetensors.torch import save
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader
 
 from sam_edge.data.augment import Augmentation
 from sam_edge.data.mixture import open_mixture
@@ -44,14 +46,15 @@ from sam_edge_runtime.files import write_file
 
 from .batch import collate
 from .checkpoint import TrainingState, checkpoints, read_training_state, save_state
-from .interrupt import Interrupt, leave_to_parent
+from .interrupt import Interrupt
 from .logs import Record, StepLog
 from .objective import Objective
 from .optimization import averaged, make_optimizer, optimizer_tensors, rate_at, restore_optimizer, set_rate
 from .pictures import ContactSheet
+from .reading import read_steps
 from .recipe import Phase, TrainRecipe
 
-RECIPE_FILE, WEIGHTS_FILE, PICTURES = "recipe.json", "model.safetensors", "pictures"
+RECIPE_FILE, START_FILE, WEIGHTS_FILE, PICTURES = "recipe.json", "start.json", "model.safetensors", "pictures"
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,9 @@ class TrainJob:
         stop_after: stop, with a checkpoint, once this many steps of the run are done; None for all.
         photos_only: read no masks and show every photo whole and unchanged, for distillation of an encoder from stored
             embeddings.
+
+    Raises:
+        UsageError: a number out of range.
     """
 
     data: Path
@@ -78,6 +84,12 @@ class TrainJob:
     picture_every: int = 250
     stop_after: int | None = None
     photos_only: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in {"workers": 0, "save_every": 1, "picture_every": 0, "stop_after": 1}.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UsageError(f"{name} {value} is not possible: at least {least}")
 
 
 class Trainer:
@@ -96,15 +108,14 @@ class Trainer:
 
         Raises:
             DataError: data are missing or unusable.
-            UsageError: the folder holds a run and `resume` is false, or another recipe's run.
+            UsageError: the folder holds a run and `resume` is false, or another recipe's run; or this machine has not
+                the recipe's precision.
             CheckpointError: a checkpoint cannot be read.
         """
         self.job, self.recipe, self.objective = job, recipe, objective
+        self.pretrained = sorted(pretrained)
         torch.manual_seed(recipe.seed)
-        self.accelerator = Accelerator(
-            mixed_precision=recipe.precision,
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)],
-        )
+        self.accelerator = _accelerator(recipe.precision)
         self._check_division()
         self.mixture = open_mixture([str(job.data / source) for source in recipe.data])
         self.skips = SkipLog()
@@ -145,16 +156,14 @@ class Trainer:
         """
         last = self.recipe.steps if self.job.stop_after is None else min(self.job.stop_after, self.recipe.steps)
         self._saved = self.step
+        # Before anything is written: the phases differ in their frames alone.
+        self._training_set(0, self.recipe.phases[0]).probe()
+        self._begin_folder()
         with Interrupt() as interrupt, self._log() as log:
             first = 0
             for number, phase in enumerate(self.recipe.phases):
                 end = first + phase.steps
                 for record in self._phase(number, phase, first, min(end, last)):
-                    if not math.isfinite(record["loss"]):
-                        raise DataError(
-                            f"the loss of step {int(record['step'])} is {record['loss']}: lower the learning_rate or "
-                            f"use precision = 'no'; the last checkpoint is that of step {self._saved}"
-                        )
                     if log is not None:
                         log.add(record)
                         watch(self.step, record)
@@ -164,6 +173,7 @@ class Trainer:
                     if self.step % self.job.save_every == 0 or self.step == last:
                         self._save()
                 first = end
+        self._gather_skips()
         self.skips.judge()
         if self.step < self.recipe.steps:
             return None
@@ -198,16 +208,7 @@ class Trainer:
             self.accelerator.process_index,
             self.accelerator.num_processes,
         )
-        loader = DataLoader(
-            self._training_set(number, phase),
-            batch_sampler=steps,
-            num_workers=self.job.workers,
-            collate_fn=list,
-            worker_init_fn=leave_to_parent,
-            persistent_workers=False,
-            prefetch_factor=2 if self.job.workers else None,
-        )
-        for examples in loader:
+        for examples in read_steps(self._training_set(number, phase), steps, self.job.workers):
             for example in examples:
                 self.skips.add(example.seen, example.skipped)
             sheet = self._sheet()
@@ -232,13 +233,24 @@ class Trainer:
                 self.accelerator.backward(losses["loss"] / parts)
             for name, value in losses.items():
                 totals[name] = totals.get(name, torch.zeros_like(value)) + value.detach() / parts
-        norm = self.accelerator.clip_grad_norm_(self.objective.trained.parameters(), self.recipe.clip)
+        reduced = self.accelerator.reduce(totals, reduction="mean")
+        record = {name: float(value) for name, value in reduced.items()}
+        norm = float(self.accelerator.clip_grad_norm_(self.objective.trained.parameters(), self.recipe.clip))
+        self._check_finite(record["loss"], norm)
         self._prepared_optimizer.step()
         self._prepared_optimizer.zero_grad()
         self.average.update_parameters(self.objective.trained)
-        reduced = self.accelerator.reduce(totals, reduction="mean")
-        record = {name: float(value) for name, value in reduced.items()}
-        return {"step": self.step, "rate": rate_at(self.recipe, self.step), "norm": float(norm), **record}
+        return {"step": self.step, "rate": rate_at(self.recipe, self.step), "norm": norm, **record}
+
+    def _check_finite(self, loss: float, norm: float) -> None:
+        """Refuse to learn from what is no number: weights, once spoilt, would be averaged and saved."""
+        # In fp16 gradients overflow now and then, and accelerate's scaler leaves such a step out.
+        for name, value in (("loss", loss), ("gradient", 0.0 if self.recipe.precision == "fp16" else norm)):
+            if not math.isfinite(value):
+                raise DataError(
+                    f"the {name} of step {self.step} is {value}: lower the learning_rate or use precision = 'no'; the "
+                    f"last checkpoint is that of step {self._saved}"
+                )
 
     def _sheet(self) -> ContactSheet | None:
         """What watches this step, where its picture is wanted."""
@@ -256,15 +268,13 @@ class Trainer:
         augmentation = Augmentation(phase.side, scale=phase.scale, most_masks=phase.masks)
         if self.job.photos_only:
             augmentation = Augmentation(phase.side, (1.0, 1.0), flip=0.0, brightness=0.0, contrast=0.0, saturation=0.0)
-        data = TrainingSet(
+        return TrainingSet(
             self.mixture,
             augmentation,
             self.recipe.seed + number,
             wanted=MaskFilter(min_area=self.recipe.min_area),
             photos_only=self.job.photos_only,
         )
-        data.probe()
-        return data
 
     def _check_division(self) -> None:
         ways = self.accelerator.num_processes * self.recipe.accumulate
@@ -276,30 +286,48 @@ class Trainer:
                 )
 
     def _earlier_state(self) -> TrainingState | None:
-        """The last state in the run's folder, or None for a new run, whose recipe is then written."""
-        out, recipe_file = self.job.out, self.job.out / RECIPE_FILE
-        wanted = json.loads(json.dumps(self.recipe.to_json()))
+        """The last state in the run's folder, or None where there is none yet."""
+        out, recipe_file, start_file = self.job.out, self.job.out / RECIPE_FILE, self.job.out / START_FILE
         found = checkpoints(out)
         if not self.job.resume:
             if found or (recipe_file.exists() and self.is_main):
                 raise UsageError(f"{out} holds a run already: go on with --resume, or choose another --out")
-            self.accelerator.wait_for_everyone()
-            if self.is_main:
-                write_file(recipe_file, (json.dumps(wanted, indent=2) + "\n").encode(), overwrite=False)
             return None
         if not recipe_file.exists():
             raise UsageError(f"there is no run to resume in {out}: leave out --resume to start one")
-        try:
-            before = json.loads(recipe_file.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{recipe_file} cannot be read ({error}): the run cannot be resumed") from error
+        before, wanted = _read_json(recipe_file), json.loads(json.dumps(self.recipe.to_json()))
         for key in sorted({*before, *wanted} - {"notes"}):
             if before.get(key) != wanted.get(key):
                 raise UsageError(
                     f"the run in {out} was started with {key} = {before.get(key)!r}, the recipe now says "
                     f"{wanted.get(key)!r}: resume it with its own recipe, or choose another --out"
                 )
+        # Parameters that came from elsewhere have rates of their own. Runs of earlier versions have no such file.
+        if start_file.exists() and _read_json(start_file).get("pretrained") != self.pretrained:
+            raise UsageError(f"the run in {out} began with other weights: give the --init or --init-encoder it had")
         return read_training_state(found[-1]) if found else None
+
+    def _begin_folder(self) -> None:
+        """Write down what a new run was told."""
+        if self.job.resume:
+            return
+        self.accelerator.wait_for_everyone()  # nobody looks for an earlier run any more
+        if self.is_main:
+            told = {RECIPE_FILE: self.recipe.to_json(), START_FILE: {"pretrained": self.pretrained}}
+            for name, values in told.items():
+                write_file(self.job.out / name, (json.dumps(values, indent=2) + "\n").encode(), overwrite=False)
+
+    def _gather_skips(self) -> None:
+        """Count what all processes skipped, so that the main one can name it."""
+        if self.accelerator.num_processes == 1:
+            return
+        each = gather_object([(self.skips.seen, self.skips.skipped, self.skips.names)])
+        names = [skip for _, _, own in each for skip in own]
+        # Adding the names counts each of them once more.
+        total = SkipLog(1.0, sum(seen for seen, _, _ in each), sum(skipped for _, skipped, _ in each) - len(names))
+        total.add(0, names)
+        total.most_share = self.skips.most_share
+        self.skips = total
 
     def _save(self) -> None:
         """Write a checkpoint after the current step."""
@@ -330,6 +358,30 @@ class Trainer:
             write_file(path, save(chosen), overwrite=True)
         self.accelerator.wait_for_everyone()
         return path
+
+
+def is_first_process() -> bool:
+    """Whether this process prints; known before accelerate has started, since launchers number processes in `RANK`."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _accelerator(precision: str) -> Accelerator:
+    try:
+        return Accelerator(
+            mixed_precision=precision,
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)],
+        )
+    except ValueError as error:
+        raise UsageError(
+            f"precision {precision!r} is not possible here ({error}): choose another, such as no"
+        ) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}): the run cannot be resumed") from error
 
 
 def _load(module: nn.Module, state: dict[str, Any]) -> None:

@@ -88,6 +88,78 @@ class TestEmbeddings:
         cache.fill([source], again)
         assert (rest.calls, again.calls) == (3, 0)
 
+    def test_what_is_there_is_not_even_opened(self, shards, tmp_path, monkeypatch):
+        cache = EmbeddingCache(tmp_path, "t", SIDE, 256)
+        source = open_source(str(shards))
+        teacher = TorchBackend(seeded(0))
+        cache.fill([source], teacher)
+        absent = cache.path(*source.record_name(2))
+        absent.unlink()
+        opened = []
+        from sam_edge.data import stream
+
+        read = stream.read_sample
+        monkeypatch.setattr(stream, "read_sample", lambda raw, **how: (opened.append(raw.key), read(raw, **how))[1])
+        told = []
+        log = cache.fill([source], teacher, lambda done, total: told.append((done, total)))
+        assert opened == [source.record_name(2)[1]]
+        assert told == [(3, 4), (4, 4)]
+        assert (log.seen, log.skipped) == (4, 0)
+        assert absent.exists()
+
+    def test_one_broken_photo_stays_a_small_share_when_all_others_are_done(self, tmp_path):
+        folder = tmp_path / "photos"
+        folder.mkdir()
+        for number in range(30):
+            (folder / f"{number}.jpg").write_bytes(encoded(picture(number)))
+        (folder / "7.jpg").write_bytes(b"no photo")
+
+        class Flat:
+            def encode(self, image):
+                return np.zeros((1, 256, SIDE // 16, SIDE // 16), np.float32)
+
+        cache = EmbeddingCache(tmp_path / "cache", "t", SIDE, 256)
+        for _ in range(2):
+            log = cache.fill([open_source(str(folder))], Flat())
+            assert (log.seen, log.skipped) == (30, 1)
+
+    def test_processes_share_the_photos_however_many_are_done(self, shards, tmp_path):
+        cache = EmbeddingCache(tmp_path, "t", SIDE, 256)
+        source = open_source(str(shards))
+        counts = []
+        for part in (1, 0):
+            teacher = Counting(seeded(0))
+            cache.fill([source], teacher, part=part, parts=2)
+            counts.append(teacher.calls)
+        assert counts == [2, 2]
+
+    def test_room_is_asked_for_what_is_missing_here_and_not_for_what_lies_beside(self, shards, tmp_path, monkeypatch):
+        cache = EmbeddingCache(tmp_path, "t", SIDE, 256)
+        for number in range(9):  # of other data
+            path = cache.path("other/b.tar", str(number))
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+        free = cache.bytes_needed(4) - 1
+        monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": free})())
+        teacher = Counting(seeded(0))
+        with pytest.raises(OutputError, match="no room"):
+            cache.fill([open_source(str(shards))], teacher)
+        assert teacher.calls == 0
+
+    def test_shards_of_one_name_are_told_apart_and_data_may_be_moved(self, tmp_path):
+        cache = EmbeddingCache(tmp_path, "t", SIDE, 256)
+        assert cache.path("data/coco/train.tar", "1") != cache.path("data/ccp/train.tar", "1")
+        assert cache.path("data/coco/train.tar", "1") == cache.path("/mnt/coco/train.tar", "1")
+
+    def test_what_half_precision_cannot_hold_is_refused(self, shards, tmp_path):
+        class Loud:
+            def encode(self, image):
+                return np.full((1, 256, SIDE // 16, SIDE // 16), 1e6, np.float32)
+
+        with pytest.raises(DataError, match="half precision"):
+            EmbeddingCache(tmp_path, "t", SIDE, 256).fill([open_source(str(shards))], Loud())
+        assert not list(tmp_path.glob("*/*.npy"))
+
     def test_they_are_the_teacher_s_and_as_large_as_told(self, shards, tmp_path):
         from sam_edge.data.augment import letterbox
         from sam_edge.data.skips import SkipLog
@@ -118,12 +190,12 @@ class TestEmbeddings:
     def test_what_is_missing_or_damaged_is_named(self, tmp_path):
         cache = EmbeddingCache(tmp_path, "t", SIDE, 256)
         with pytest.raises(DataError, match="no embedding of sa_9"):
-            cache.read("a.tar", "sa_9")
-        path = cache.path("a.tar", "sa_9")
+            cache.read("here/a.tar", "sa_9")
+        path = cache.path("here/a.tar", "sa_9")
         path.parent.mkdir()
         np.save(path, np.zeros((1, 2, 3), np.float16))
         with pytest.raises(DataError, match="remove it"):
-            cache.read("elsewhere/a.tar", "sa_9")
+            cache.read("moved/here/a.tar", "sa_9")
 
 
 def batch(*numbers: int, names: tuple[tuple[str, str], ...] = ()) -> Batch:
@@ -259,6 +331,37 @@ class TestPrompt:
         together = self.watch(objective, batch(1, 2))[-1][0]
         parts = [self.watch(objective, batch(number))[-1][0] for number in (1, 2)]
         assert torch.equal(together.coords, torch.cat([part.coords for part in parts]))
+
+    def bare(self, *numbers: int) -> Batch:
+        """Photos without masks."""
+        none = torch.zeros(0, SIDE, SIDE, dtype=torch.bool)
+        return replace(batch(*numbers), masks=(none,) * len(numbers))
+
+    def test_photos_without_masks_begin_on_what_the_teacher_sees(self):
+        objective = self.objective(student=0)
+        objective.begin(replace(PHASE, masks=3))
+        seen = []
+        objective.watcher = lambda batch, index, prompts, masks, chosen: seen.append((batch, prompts))
+        losses = objective(self.bare(1, 2))
+        assert float(losses["iou"]) == pytest.approx(1.0)
+        photos, prompts = seen[0]
+        assert photos.mask_counts == (3, 3)
+        targets = torch.cat(photos.masks)
+        assert targets.flatten(1).any(dim=1).all()
+        assert not targets[:, 200:].any(), "that is padding"
+        clicks = prompts.labels[:, 0] == float(Label.FOREGROUND)
+        assert clicks.any()
+        for row in clicks.nonzero().flatten().tolist():
+            x, y = prompts.coords[row, 0].round().long().tolist()
+            assert targets[row, y, x]
+
+    def test_photos_without_masks_do_not_depend_on_their_neighbours(self):
+        objective = self.objective()
+        objective.begin(replace(PHASE, masks=2))
+        together = self.watch(objective, replace(batch(1, 2), masks=(self.bare(1).masks[0], batch(2).masks[0])))
+        alone = self.watch(objective, self.bare(1)), self.watch(objective, batch(2))
+        for whole, left, right in zip(together, *alone, strict=True):
+            assert torch.equal(whole[0].coords, torch.cat([left[0].coords, right[0].coords]))
 
     def test_a_teacher_of_another_side_sees_the_same_places(self):
         """Twice the side: the same photo enlarged, coordinates scaled, and answers brought back."""

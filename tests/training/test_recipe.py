@@ -45,17 +45,36 @@ def test_those_that_come_with_sam_edge_are_sound():
     [
         (("side = 256", "side = 250"), "multiple of 64"),
         (("steps = 3", "steps = 0"), "steps 0"),
-        (("steps = 3", "steps = 2.5"), "no int"),
-        (("steps = 3", ""), "steps"),
+        (("steps = 3", "steps = 2.5"), "no whole number"),
+        (("steps = 3", "steps = true"), "no whole number"),
+        (("steps = 3", "steps = -4"), "steps -4"),
+        (("steps = 3", ""), "a phase has no steps: write"),
         (('model = "nano"', 'model = "nona"'), "'nona'"),
-        (('model = "nano"', ""), "model"),
+        (('model = "nano"', ""), "has no model: write"),
+        (('data = ["a.tar=0.5", "b.tar=1"]', ""), "has no data: write"),
+        (('data = ["a.tar=0.5", "b.tar=1"]', "data = []"), "no data"),
+        (('data = ["a.tar=0.5", "b.tar=1"]', 'data = "a.tar"'), "no list of texts"),
+        (('data = ["a.tar=0.5", "b.tar=1"]', "data = [1, 2]"), "no list of texts"),
         (("learning_rate = 1", "learning_rate = 0"), "learning_rate 0"),
-        (("learning_rate = 1", 'learning_rate = "fast"'), "'fast'"),
+        (("learning_rate = 1", "learning_rate = -1e-3"), "learning_rate -0.001"),
+        (("learning_rate = 1", "learning_rate = nan"), "learning_rate nan"),
+        (("learning_rate = 1", "learning_rate = inf"), "learning_rate inf"),
+        (("learning_rate = 1", 'learning_rate = "fast"'), "'fast' is no number"),
+        (("learning_rate = 1", "single_always = 1"), "no true or false"),
+        (("learning_rate = 1", "seed = -1"), "seed -1"),
+        (("learning_rate = 1", "points = 0"), "points 0"),
+        (("learning_rate = 1", "accumulate = 0"), "accumulate 0"),
+        (("learning_rate = 1", "min_area = -0.1"), "min_area -0.1"),
+        (("learning_rate = 1", "weight_decay = nan"), "weight_decay nan"),
         (("learning_rate = 1", "learning_speed = 1"), "'learning_speed' is unknown"),
         (("learning_rate = 1", "ema = 1.5"), "ema 1.5"),
         (("learning_rate = 1", 'loss = "l2"'), "'l2'"),
         (("learning_rate = 1", 'precision = "int8"'), "'int8'"),
         (("scale = [0.5, 2]", "scale = [2, 0.5]"), "no range"),
+        (("scale = [0.5, 2]", "scale = [0.5, inf]"), "no range"),
+        (("scale = [0.5, 2]", "scale = [0.5]"), "no range"),
+        (("scale = [0.5, 2]", 'scale = ["a", "b"]'), "no list of two numbers"),
+        (("scale = [0.5, 2]", "crop = 3"), "a phase: 'crop' is unknown"),
         (("[[phases]]", "[phases]"), "TOML"),
         (("model", "model ="), "TOML"),
     ],
@@ -67,7 +86,7 @@ def test_one_line_names_what_is_wrong(change, says, tmp_path):
 
 
 def test_names_that_are_none(tmp_path):
-    with pytest.raises(UsageError, match="choose one of nano"):
+    with pytest.raises(UsageError, match="choose one of distill, nano"):
         find_recipe("giant")
     with pytest.raises(UsageError, match="cannot read the recipe"):
         find_recipe(str(tmp_path / "missing.toml"))

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 from safetensors.numpy import load_file
 
 from sam_edge.cli.app import run
+from sam_edge.model import build_sam
+from sam_edge.training.losses import RITM
+from sam_edge.training.objective import MaskObjective, SessionRecipe
+from sam_edge.training.recipe import Phase, read_recipe
+from sam_edge.training.trainer import Trainer, TrainJob
+from sam_edge.weights.seeded import seed_module
+from sam_edge_runtime.errors import DataError, UsageError
 from tests.data.builders import encoded, picture, record, write_tar
 
 STEPS = 8
@@ -96,8 +107,10 @@ def test_a_run_leaves_its_losses_and_weights(whole):
 
 
 def test_killed_and_resumed_is_never_interrupted(whole, recipe, shards, tmp_path):
+    """Nor does it matter that one of the two runs draws pictures."""
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "sam_edge", *arguments(recipe, shards, out, "--save-every", "2")]
+    more = ("--save-every", "2", "--picture-every", "0")
+    command = [sys.executable, "-m", "sam_edge", *arguments(recipe, shards, out, *more)]
     with subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None:
@@ -108,6 +121,7 @@ def test_killed_and_resumed_is_never_interrupted(whole, recipe, shards, tmp_path
     assert not (out / "model.safetensors").exists(), "it was over before it could be killed"
     assert list((out / "checkpoints").glob("step-*.safetensors"))
     subprocess.run([*command, "--resume"], env=ENVIRONMENT, check=True)
+    assert not (out / "pictures").exists()
     assert losses(out) == losses(whole)
     ours, theirs = (load_file(each / "model.safetensors") for each in (out, whole))
     for name, values in theirs.items():
@@ -142,13 +156,135 @@ def test_a_loss_that_is_no_number_stops_the_run(shards, tmp_path, capsys):
 
 
 def test_pictures_show_the_first_step(whole):
-    from PIL import Image
-
     pictures = sorted((whole / "pictures").iterdir())
     assert [path.name for path in pictures] == ["step-00000000.png"]
     with Image.open(pictures[0]) as picture:
         assert picture.size == (2 * 256 + 4, 2 * 256 + 4)  # two photos, two answers
     assert list((whole / "tensorboard").iterdir())
+
+
+@pytest.fixture
+def trainer_of(recipe, shards) -> Callable[..., Trainer]:
+    """A trainer of a one-step run in this process, whose recipe differs by what is given."""
+
+    def made(out: Path, pretrained: tuple[str, ...] = (), **changes: object) -> Trainer:
+        told = replace(read_recipe(recipe), phases=(Phase(1, 256, 2, 1, 1),), **changes)
+        sam = build_sam("nano")
+        seed_module(sam, 1)
+        objective = MaskObjective(sam, RITM, SessionRecipe(), told.seed)
+        return Trainer(TrainJob(shards, out, workers=0, picture_every=0), told, objective, pretrained)
+
+    return made
+
+
+def test_the_gradient_is_clipped(trainer_of, tmp_path, monkeypatch):
+    """What the optimizer sees: as long as it was, or as the recipe allows."""
+    lengths = []
+
+    def look(optimizer: torch.optim.Optimizer, *_: object, **__: object) -> None:
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        lengths.append(float(torch.stack([gradient.norm() for gradient in gradients]).norm()))
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", look)
+    for name, clip in (("free", 1e9), ("bound", 1e-3)):
+        trainer_of(tmp_path / name, clip=clip).run()
+    free, bound = (losses(tmp_path / name)[0] for name in ("free", "bound"))
+    assert free["norm"] == pytest.approx(bound["norm"], rel=1e-5)  # as it was before clipping
+    assert lengths == [pytest.approx(free["norm"], rel=1e-4), pytest.approx(1e-3, rel=1e-3)]
+
+
+def test_a_gradient_that_is_no_number_spoils_no_weights(trainer_of, tmp_path):
+    trainer = trainer_of(tmp_path / "run")
+    weights = [parameter.clone() for parameter in trainer.objective.trained.parameters()]
+    trainer.objective.trained.mask_decoder.iou_token.weight.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(DataError, match="gradient of step 0 is nan"):
+        trainer.run()
+    for before, after in zip(weights, trainer.objective.trained.parameters(), strict=True):
+        assert torch.equal(before, after)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_first_weights_are_part_of_the_run(trainer_of, recipe, shards, tmp_path):
+    """They decide how fast a parameter learns, so a resumed run must be told of the same ones."""
+    trainer = trainer_of(tmp_path / "run", ("image_encoder.stem.weight",))
+    trainer.run()
+    again = replace(trainer.job, resume=True)
+    with pytest.raises(UsageError, match="--init-encoder"):
+        Trainer(again, trainer.recipe, trainer.objective)
+    Trainer(again, trainer.recipe, trainer.objective, trainer.pretrained)
+    (tmp_path / "run" / "start.json").unlink()  # a run of an earlier version
+    Trainer(again, trainer.recipe, trainer.objective)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("workers", -1), ("save_every", 0), ("picture_every", -1), ("stop_after", 0)]
+)
+def test_jobs_that_cannot_be_done(name, value):
+    with pytest.raises(UsageError, match=f"{name} {value} is not possible"):
+        TrainJob(Path(), Path(), **{name: value})
+
+
+@pytest.fixture
+def two_steps(whole, recipe, shards, tmp_path) -> Path:
+    """The folder of a run that stopped after its second step, with two checkpoints."""
+    out = tmp_path / "two"
+    assert run(arguments(recipe, shards, out, "--stop-after", "2", "--save-every", "1")) == 0
+    return out
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoints(two_steps, recipe, shards):
+    """A real failing write: no file may grow beyond 1 MB."""
+    before = {path.name: path.stat().st_mtime_ns for path in (two_steps / "checkpoints").iterdir()}
+    command = [sys.executable, "-m", "sam_edge", *arguments(recipe, shards, two_steps, "--resume", "--save-every", "1")]
+    done = subprocess.run(
+        command,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)),
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "no room to write" in " ".join(done.stderr.split())
+    assert {path.name: path.stat().st_mtime_ns for path in (two_steps / "checkpoints").iterdir()} == before
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(whole, two_steps, recipe, shards, capsys):
+    last = two_steps / "checkpoints" / "step-00000002.safetensors"
+    last.write_bytes(last.read_bytes()[:5000])
+    again = arguments(recipe, shards, two_steps, "--resume", "--stop-after", "3")
+    refused(capsys, again, last.name, "remove it", "the one before")
+    last.unlink()
+    assert run(again) == 0
+    assert [line["step"] for line in losses(two_steps)] == [0, 1, 2]
+
+
+def test_skipped_records_are_named_at_the_end(recipe, tmp_path, capsys):
+    """One damaged photo among many: the run goes on, and says so."""
+    data = tmp_path / "data"
+    masks = np.zeros((1, 90, 120), bool)
+    masks[0, 10:70, 20:90] = True
+    files = []
+    for seed in range(21):  # one of them is just below a twentieth of what is met
+        photo = encoded(picture(seed, (90, 120)))
+        files.append((f"sa_{seed}.jpg", photo[:100] if seed == 7 else photo))
+        files.append((f"sa_{seed}.json", json.dumps(record(masks)).encode()))
+    write_tar(data / "a.tar", files)
+    short = tmp_path / "short.toml"
+    phase = "[[phases]]\nsteps = 1\nside = 256\nphotos = 21\nmasks = 1\ninteractions = 1\n"
+    short.write_text(RECIPE[: RECIPE.index("[[phases]]")].replace('"a.tar=2", "b.tar=1"', '"a.tar"') + phase)
+    assert run(arguments(short, data, tmp_path / "run")) == 0
+    said = capsys.readouterr().err
+    assert "skipped 1 of" in said
+    assert "sa_7 in" in said
+
+
+def test_a_start_that_fails_leaves_nothing(recipe, shards, tmp_path, capsys):
+    strict = tmp_path / "strict.toml"
+    strict.write_text(RECIPE.replace("seed = 5", "seed = 5\nmin_area = 0.999"))
+    refused(capsys, arguments(strict, shards, tmp_path / "run"), "none has a mask")
+    assert not (tmp_path / "run").exists()
 
 
 def free_port() -> str:
@@ -174,12 +310,14 @@ def same_run(out: Path, whole: Path) -> None:
 
 def test_two_processes_learn_what_one_does(whole, recipe, shards, tmp_path):
     out = tmp_path / "run"
-    launch = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
-    more = ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1"]
-    port = ["--main_process_port", free_port()]
-    command = [sys.executable, "-m", *launch, *more, *port, "-m", "sam_edge", *arguments(recipe, shards, out)]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    # Not `accelerate launch --cpu`: without MPI that starts a single process, whatever number it is given.
+    launch = ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port()]
+    command = [sys.executable, "-m", *launch, "-m", "sam_edge", *arguments(recipe, shards, out)]
+    environment = {**ENVIRONMENT, "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+    with Image.open(out / "pictures" / "step-00000000.png") as picture:
+        assert picture.height == 256  # the other photo was the other process's
     same_run(out, whole)
 
 

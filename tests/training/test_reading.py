@@ -1,0 +1,62 @@
+"""Reading in other processes: the same examples, and errors of one line."""
+
+from __future__ import annotations
+
+import os
+from itertools import chain
+
+import numpy as np
+import pytest
+
+from sam_edge.data.augment import Augmentation
+from sam_edge.data.mixture import open_mixture
+from sam_edge.data.order import Steps
+from sam_edge.data.sa1b import MaskFilter
+from sam_edge.data.stream import Example, TrainingSet
+from sam_edge.training.reading import default_workers, read_steps
+from sam_edge_runtime.errors import DataError
+from tests.data.builders import pairs, write_tar
+
+
+@pytest.fixture
+def data(tmp_path) -> TrainingSet:
+    return TrainingSet(open_mixture([str(write_tar(tmp_path / "a.tar", pairs(4)))]), Augmentation(256), 0)
+
+
+def test_any_number_of_workers_gives_the_same(data):
+    alone, beside = (list(chain(*read_steps(data, Steps(2, 2), workers))) for workers in (0, 2))
+    assert [example.number for example in beside] == [0, 1, 2, 3]
+    for ours, theirs in zip(alone, beside, strict=True):
+        np.testing.assert_array_equal(ours.crop.image, theirs.crop.image)
+        np.testing.assert_array_equal(ours.crop.masks, theirs.crop.masks)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_is_one_line_wherever_it_happened(workers, tmp_path):
+    mixture = open_mixture([str(write_tar(tmp_path / "a.tar", pairs(2)))])
+    strict = TrainingSet(mixture, Augmentation(256), 0, wanted=MaskFilter(min_area=0.99))
+    with pytest.raises(DataError, match=r"^among 64 records drawn from .*a\.tar none has a mask") as caught:
+        list(read_steps(strict, Steps(2, 2), workers))
+    assert "\n" not in str(caught.value)
+
+
+class Killed(TrainingSet):
+    """As if the system had ended the process that reads."""
+
+    def __getitem__(self, number: int) -> Example:
+        os._exit(9)
+
+
+def test_a_reading_process_that_was_ended(tmp_path):
+    mixture = open_mixture([str(write_tar(tmp_path / "a.tar", pairs(2)))])
+    with pytest.raises(DataError, match="fewer --workers"):
+        list(read_steps(Killed(mixture, Augmentation(256), 0), Steps(2, 1), 1))
+
+
+@pytest.mark.parametrize(
+    ("cores", "beside", "workers"), [(1, "", 1), (2, "1", 1), (16, "", 8), (64, "", 8), (16, "4", 2)]
+)
+def test_workers_share_the_cores(cores, beside, workers, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", beside)
+    assert default_workers() == workers
