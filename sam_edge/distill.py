@@ -11,20 +11,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from accelerate import PartialState
 
 from sam_edge_runtime.errors import CheckpointError, UsageError
-from sam_edge_runtime.files import write_file
+from sam_edge_runtime.files import sha256_of, write_file
 
-from .data.mixture import open_mixture
+from .data.mixture import Mixture, open_mixture
 from .distillation.embeddings import EmbeddingCache
 from .distillation.encoder import EncoderObjective
 from .distillation.inherit import shares_decoder, take_decoder
 from .distillation.prompt import PromptObjective
 from .load import LoadedSam, find_source, load_sam
-from .model import Sam, build_sam
-from .torch_backend import TorchBackend
+from .model import EncoderGraph, Sam, build_sam
 from .training.logs import Record
 from .training.losses import RECIPES
 from .training.objective import MaskObjective, Objective, SessionRecipe
@@ -100,6 +101,8 @@ def distill(
     """
     teacher = load_sam(what.teacher, find_source(what.teacher, what.teacher_checkpoint))
     _check_identity(what, teacher)
+    if teacher.checkpoint.is_random:
+        tell(f"the teacher's weights are random ({teacher.checkpoint.label}): its masks mean nothing")
     torch.manual_seed(what.recipe.seed)
     weights = None if what.student_checkpoint is None else parse_source(what.student_checkpoint)
     path: Path | None = None
@@ -129,7 +132,9 @@ def _run_stage(
     if weights is not None:
         load_into(student, weights)
     begun = bool((out / "recipe.json").exists())
-    job = replace(what.job, out=out, resume=what.job.resume and begun, photos_only=stage == "encoder")
+    # Without masks to prompt for, the teacher's answers to random clicks are taken: the photos are enough.
+    photos_only = stage == "encoder" or (stage == "prompt" and not _mixture(what).annotated)
+    job = replace(what.job, out=out, resume=what.job.resume and begun, photos_only=photos_only)
     objective = _objective(what, stage, student, teacher, progress, tell)
     trainer = Trainer(job, what.recipe, objective)
     found = trainer.run(lambda step, record: progress(stage, step, what.recipe.steps, record))
@@ -160,14 +165,13 @@ def _objective(
     cache = EmbeddingCache(
         what.cache or what.job.out / CACHE, _identity(teacher), teacher.sam.side, teacher.sam.channels
     )
-    sources = open_mixture([str(what.job.data / source) for source in recipe.data]).sources
+    sources = _mixture(what).sources
     photos = sum(len(source) for source in sources)
     tell(f"{stage}: embeddings of {photos} photos take {cache.bytes_needed(photos) / 1e9:.2f} GB in {cache.folder}")
-    backend = TorchBackend(teacher.sam)
     state = PartialState()
     log = cache.fill(
         sources,
-        backend,
+        _TeacherEncoder(teacher.sam, state.device),
         lambda done, total: progress("teacher's embeddings", done, total, {}),
         state.process_index,
         state.num_processes,
@@ -178,13 +182,44 @@ def _objective(
     return EncoderObjective(student, cache, projected=not same)
 
 
+def _mixture(what: DistillJob) -> Mixture:
+    return open_mixture([str(what.job.data / source) for source in what.recipe.data])
+
+
+class _TeacherEncoder:
+    """The teacher's image encoder where the training runs."""
+
+    def __init__(self, teacher: Sam, device: torch.device) -> None:
+        self._graph, self._device = EncoderGraph(teacher).eval().to(device), device
+
+    @torch.inference_mode()
+    def encode(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Embeddings `(1, C, S/16, S/16)` of an image `(1, 3, S, S)`."""
+        found: npt.NDArray[np.float32] = self._graph(torch.from_numpy(image).to(self._device)).float().cpu().numpy()
+        return found
+
+
 def _identity(teacher: LoadedSam) -> str:
     return f"{teacher.variant} {teacher.checkpoint.sha256 or teacher.checkpoint.label}"
 
 
+def _begins_with(what: DistillJob) -> str:
+    """What the first stage's student begins with."""
+    if what.student_checkpoint is None:
+        return "seeded by the recipe"
+    source = parse_source(what.student_checkpoint)
+    return source.label if source.path is None or not source.path.is_file() else sha256_of(source.path)
+
+
 def _check_identity(what: DistillJob, teacher: LoadedSam) -> None:
     """Refuse a folder that another distillation, or another order of stages, has begun."""
-    wanted = {"teacher": _identity(teacher), "student": what.student, "stages": list(what.stages)}
+    wanted = {
+        "teacher": _identity(teacher),
+        "student": what.student,
+        "student's weights": _begins_with(what),
+        "stages": list(what.stages),
+        "recipe": json.loads(json.dumps(what.recipe.to_json())),
+    }
     path = what.job.out / IDENTITY
     begun = path.exists()
     state = PartialState()

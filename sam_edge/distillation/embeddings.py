@@ -14,6 +14,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,6 @@ from sam_edge.data.augment import letterbox
 from sam_edge.data.skips import SkipLog
 from sam_edge.data.sources import Source
 from sam_edge.data.stream import walk
-from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.contract import EMBEDDING_STRIDE
 from sam_edge_runtime.errors import DataError, UsageError
 from sam_edge_runtime.files import require_room, write_file
@@ -31,6 +31,14 @@ IDENTITY = "teacher.json"
 _BYTES = 2
 _HEADER = 128  # of a .npy file
 Float16 = npt.NDArray[np.float16]
+
+
+class Encoder(Protocol):
+    """The half of a backend that is needed here."""
+
+    def encode(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Embeddings `(1, C, S/16, S/16)` of an image `(1, 3, S, S)`."""
+        ...
 
 
 class EmbeddingCache:
@@ -95,7 +103,7 @@ class EmbeddingCache:
     def fill(
         self,
         sources: Sequence[Source],
-        encoder: Backend,
+        encoder: Encoder,
         progress: Callable[[int, int], None] = lambda done, total: None,
         part: int = 0,
         parts: int = 1,

@@ -465,6 +465,25 @@ class TestCommand:
         assert run(arguments(tmp_path, shards)) == 2
         assert "--resume" in capsys.readouterr().err
 
+    def test_a_resumed_distillation_is_the_one_that_was_begun(self, shards, tmp_path, capsys):
+        command = arguments(tmp_path, shards, "--stages", "encoder")
+        assert run(command) == 0
+        recipe = tmp_path / "tiny.toml"
+        recipe.write_text(RECIPE.replace("warm_up = 1", "warm_up = 1\nseed = 7"))
+        assert run([*command, "--resume"]) == 2
+        assert "was begun with recipe" in capsys.readouterr().err
+        recipe.write_text(RECIPE)
+        assert run([*command, "--resume", "--student-checkpoint", "random:3"]) == 2
+        assert "was begun with student's weights seeded by the recipe, not random:3" in capsys.readouterr().err
+
+    def test_photos_alone_are_enough_to_prompt_for(self, tmp_path, capsys):
+        folder = tmp_path / "photos" / "a.tar"
+        folder.mkdir(parents=True)
+        for number in range(2):
+            (folder / f"{number}.jpg").write_bytes(encoded(picture(number, SIZE)))
+        assert run(arguments(tmp_path, folder.parent, "--stages", "prompt")) == 0
+        assert "random" in capsys.readouterr().err
+
     def test_photos_without_masks_are_no_ground_for_masks(self, tmp_path, capsys):
         folder = tmp_path / "photos"
         folder.mkdir()
