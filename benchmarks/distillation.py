@@ -98,7 +98,7 @@ def main() -> None:
         warm_up=min(50, arguments.steps // 4),
         weight_decay=0.01,
         ema=0.99,
-        precision="bf16",
+        precision="auto",
     )
     for name, build in STUDENTS.items():
         for plan, shares in PLANS.items():

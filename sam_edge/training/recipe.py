@@ -34,7 +34,7 @@ IN_WORDS = {
     "tuple[float, float]": "list of two numbers",
 }
 RECIPES_FOLDER = Path(__file__).parent / "recipes"
-PRECISIONS = ("no", "bf16", "fp16")
+PRECISIONS = ("auto", "no", "bf16", "fp16")
 MOST = 2**62  # seeds and counts beyond it are slips, and torch takes them no more
 
 
@@ -89,7 +89,7 @@ class TrainRecipe:
         loss: a key of `losses.RECIPES`.
         single_always: see `SessionRecipe`.
         points: see `SessionRecipe`.
-        precision: `no` (fp32), `bf16` or `fp16` autocast.
+        precision: `no` (fp32), `bf16` or `fp16` autocast; `auto` is bf16 where the machine computes with it, else fp32.
         accumulate: parts in which each process works through its share of a step.
         min_area: masks that cover a smaller share of their photo are left out.
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.utils import gather_object
 from safetensors.torch import save
 from torch import nn
@@ -49,7 +49,15 @@ from .checkpoint import TrainingState, checkpoints, read_training_state, save_st
 from .interrupt import Interrupt
 from .logs import Record, StepLog
 from .objective import Objective
-from .optimization import averaged, make_optimizer, optimizer_tensors, rate_at, restore_optimizer, set_rate
+from .optimization import (
+    averaged,
+    machine_precision,
+    make_optimizer,
+    optimizer_tensors,
+    rate_at,
+    restore_optimizer,
+    set_rate,
+)
 from .pictures import ContactSheet
 from .reading import read_steps
 from .recipe import Phase, TrainRecipe
@@ -368,7 +376,7 @@ def is_first_process() -> bool:
 def _accelerator(precision: str) -> Accelerator:
     try:
         return Accelerator(
-            mixed_precision=precision,
+            mixed_precision=machine_precision(precision, PartialState().device),
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)],
         )
     except ValueError as error:
