@@ -29,6 +29,8 @@ from .torch_backend import TorchBackend
 from .versions import tool_versions
 
 SMALLEST_POINTS = 2  # a click and the padding that SAM adds to it
+# Capacity of a decoder of fixed shape that nobody chose: one prompt of nine clicks, or of a box and eight.
+FIXED_PROMPTS, FIXED_POINTS = 1, 10
 _BYTES_PER_WEIGHT = 4
 _ROOM_BESIDE_WEIGHTS = 64 << 20
 
@@ -46,8 +48,8 @@ class ExportJob:
         target: artifact kind.
         precision: recipe name.
         input_side: frame side in pixels, or None for the one that the variant was trained for.
-        prompts: fixed number of prompts a call, or None for any.
-        points: fixed number of slots a prompt, or None for any.
+        prompts: fixed number of prompts a call, or None for any, and one where the target has fixed shapes.
+        points: fixed number of slots a prompt, or None for any, and ten where the target has fixed shapes.
         overwrite: replace an existing bundle.
 
     Raises:
@@ -100,6 +102,8 @@ def export_bundle(job: ExportJob, progress: Progress = lambda stage: None) -> Ex
     source = find_source(job.variant, job.checkpoint)
     check_destination(job.out, overwrite=job.overwrite, replaceable=is_bundle)
     exporter = exporter_for(job.target)
+    if exporter.fixed_shapes:
+        job = replace(job, prompts=job.prompts or FIXED_PROMPTS, points=job.points or FIXED_POINTS)
 
     progress(f"loading {job.variant}, {source.label}")
     loaded = load_sam(job.variant, source, job.input_side)
@@ -110,15 +114,19 @@ def export_bundle(job: ExportJob, progress: Progress = lambda stage: None) -> Ex
         answers = golden.record(TorchBackend(loaded.sam), manifest)
         answers.save(folder / GOLDEN_FILE)
         progress("converting the mask decoder")
-        exporter.export(DecoderGraph(loaded.sam).eval(), manifest.decoder_contract, folder / manifest.decoder)
+        decoder = DecoderGraph(loaded.sam, manifest.layout).eval()
+        exporter.export(decoder, manifest.decoder_contract, folder / manifest.decoder)
         progress("converting the image encoder")
-        exporter.export(EncoderGraph(loaded.sam).eval(), manifest.encoder_contract, folder / manifest.encoder)
-        del loaded  # the artifact is loaded next; a large model need not be held twice
+        encoder = EncoderGraph(loaded.sam, manifest.layout).eval()
+        exporter.export(encoder, manifest.encoder_contract, folder / manifest.encoder)
+        del loaded, decoder, encoder  # the artifact is loaded next; a large model need not be held twice
 
         progress("verifying the bundle against fp32 torch")
         agreement = golden.check(answers, load_backend(Bundle(folder, manifest)), manifest)
         missed = agreement.missed(bounds)
         report = _report(manifest, bounds, agreement, missed)
+        if exporter.inspect is not None:
+            report["graphs"] = {name: exporter.inspect(folder / name) for name in (manifest.encoder, manifest.decoder)}
         (folder / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         manifest = replace(manifest, files=record_files(folder))
         (folder / FILE_NAME).write_text(manifest.to_json(), encoding="utf-8")
@@ -144,6 +152,7 @@ def _manifest(job: ExportJob, loaded: LoadedSam, recipe: Recipe, exporter: Expor
         decoder=f"decoder{exporter.suffix}",
         files={},
         tools=tool_versions(exporter.packages),
+        layout=exporter.layout,
     )
 
 

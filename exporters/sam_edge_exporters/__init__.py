@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from sam_edge_runtime.contract import Layout
 from sam_edge_runtime.errors import ExportError, UsageError
+
+from .quiet import captured_stderr, quiet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,11 +30,17 @@ class Exporter:
         suffix: the artifact's file suffix.
         packages: what its conversion depends on, for the manifest's list of versions.
         export: writes a graph to a path.
+        layout: axes of photos and embeddings that the target's engines are fastest with.
+        fixed_shapes: whether the artifact takes one number of prompts and slots only.
+        inspect: what a written artifact is made of, for the report; None where there is nothing to say.
     """
 
     suffix: str
     packages: tuple[str, ...]
     export: Callable[[nn.Module, GraphContract, Path], None]
+    layout: Layout = Layout.NCHW
+    fixed_shapes: bool = False
+    inspect: Callable[[Path], dict[str, Any]] | None = None
 
 
 def _onnx() -> Exporter:
@@ -40,7 +49,21 @@ def _onnx() -> Exporter:
     return Exporter(onnx.SUFFIX, ("torch", "onnx", "onnxscript", "onnxruntime"), onnx.export)
 
 
-EXPORTERS: dict[str, Callable[[], Exporter]] = {"onnx": _onnx}
+def _tflite() -> Exporter:
+    with captured_stderr(), quiet(("torch", "torchao")):
+        from . import tflite  # noqa: PLC0415  # brings torch and the converter
+
+    return Exporter(
+        tflite.SUFFIX,
+        ("torch", "litert-torch", "ai-edge-litert"),
+        tflite.export,
+        layout=Layout.NHWC,
+        fixed_shapes=True,
+        inspect=tflite.inspect,
+    )
+
+
+EXPORTERS: dict[str, Callable[[], Exporter]] = {"onnx": _onnx, "tflite": _tflite}
 
 
 def exporter_for(target: str) -> Exporter:

@@ -8,19 +8,18 @@ Runtime both took it and its inputs and outputs are those of the contract.
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
 import onnxruntime as ort
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from sam_edge_runtime.contract import GraphContract, TensorSpec
+from sam_edge_runtime.contract import GraphContract
 from sam_edge_runtime.errors import ExportError
+
+from .quiet import last_line_of, quiet, root_cause
+from .tracing import example, weight_bytes
 
 OPSET = 18
 SUFFIX = ".onnx"
@@ -31,7 +30,7 @@ _EXPECTED_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     (r"# The axis name: \w+ will not be used", UserWarning),
     (r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning),
 )
-_EXAMPLE_SIZES = {"B": 2, "N": 3}  # sizes to trace free axes with; 0 and 1 would be taken for constants
+_LOGGERS = ("torch", "onnxscript", "onnx_ir")
 
 
 def export(graph: nn.Module, contract: GraphContract, path: Path) -> None:
@@ -46,10 +45,10 @@ def export(graph: nn.Module, contract: GraphContract, path: Path) -> None:
         ExportError: the graph cannot be traced, or the result is rejected or breaks the contract.
     """
     try:
-        with _quiet():
+        with quiet(_LOGGERS, _EXPECTED_WARNINGS):
             program = torch.onnx.export(
                 graph,
-                tuple(_example(spec) for spec in contract.inputs),
+                tuple(example(spec) for spec in contract.inputs),
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=contract.input_names,
@@ -58,10 +57,10 @@ def export(graph: nn.Module, contract: GraphContract, path: Path) -> None:
                 verbose=False,
             )
     except Exception as error:  # the converter's own errors have no common class
-        raise ExportError(f"torch.onnx.export failed on {path.stem}: {_cause(error)}") from error
+        raise ExportError(f"torch.onnx.export failed on {path.stem}: {root_cause(error)}") from error
     if program is None:
         raise ExportError(f"torch.onnx.export returned nothing for {path.stem}")
-    program.save(path, external_data=_weight_bytes(graph) > EXTERNAL_DATA_ABOVE - _ROOM_FOR_GRAPH)
+    program.save(path, external_data=weight_bytes(graph) > EXTERNAL_DATA_ABOVE - _ROOM_FOR_GRAPH)
     del program
     check(path, contract)
 
@@ -75,23 +74,19 @@ def check(path: Path, contract: GraphContract) -> None:
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"onnx.checker rejects {path.name}: {_last_line(error)}") from error
+        raise ExportError(f"onnx.checker rejects {path.name}: {last_line_of(error)}") from error
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # only to be read, not to be run
     try:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors have no common class
-        raise ExportError(f"ONNX Runtime rejects {path.name}: {_last_line(error)}") from error
+        raise ExportError(f"ONNX Runtime rejects {path.name}: {last_line_of(error)}") from error
     for specs, found in ((contract.inputs, session.get_inputs()), (contract.outputs, session.get_outputs())):
         want = [(spec.name, tuple(spec.shape)) for spec in specs]
         have = [(arg.name, tuple(arg.shape)) for arg in found]
         if want != have:
             raise ExportError(f"{path.name} has {have}, the contract says {want}")
-
-
-def _example(spec: TensorSpec) -> Tensor:
-    return torch.zeros([_EXAMPLE_SIZES[size] if isinstance(size, str) else size for size in spec.shape])
 
 
 def _dynamic_shapes(contract: GraphContract) -> tuple[dict[int, torch.export.Dim], ...] | None:
@@ -103,37 +98,3 @@ def _dynamic_shapes(contract: GraphContract) -> tuple[dict[int, torch.export.Dim
     return tuple(
         {axis: dims[size] for axis, size in enumerate(spec.shape) if isinstance(size, str)} for spec in contract.inputs
     )
-
-
-def _weight_bytes(graph: nn.Module) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in (*graph.parameters(), *graph.buffers()))
-
-
-def _cause(error: BaseException) -> str:
-    """First line of the error at the root: the exporter wraps it in others that only point to a stack trace."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:300] if lines else type(error).__name__
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's notes and the warnings that are known to mean nothing here off the terminal."""
-    loggers = [logging.getLogger(name) for name in ("torch", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            for message, category in _EXPECTED_WARNINGS:
-                warnings.filterwarnings("ignore", message=message, category=category)
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -12,7 +12,7 @@ scales and GPU delegates on phones; they hold whole numbers.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 # SAM's normalization (segment_anything/build_sam.py), RGB in 0..255. It is applied inside the encoder graph.
 PIXEL_MEAN: tuple[float, float, float] = (123.675, 116.28, 103.53)
@@ -37,6 +37,17 @@ class Label(IntEnum):
     FOREGROUND = 1
     BOX_TOP_LEFT = 2
     BOX_BOTTOM_RIGHT = 3
+
+
+class Layout(str, Enum):
+    """Order of the axes of photos and embeddings: what an engine is fastest with."""
+
+    NCHW = "NCHW"
+    NHWC = "NHWC"
+
+    def shape(self, channels: int, side: int) -> tuple[int, ...]:
+        """The shape of one square map."""
+        return (1, channels, side, side) if self is Layout.NCHW else (1, side, side, channels)
 
 
 @dataclass(frozen=True)
@@ -73,23 +84,25 @@ def side_is_supported(side: int) -> bool:
     return SMALLEST_SIDE <= side <= LARGEST_SIDE and side % SIDE_STEP == 0
 
 
-def encoder_contract(side: int, channels: int) -> GraphContract:
+def encoder_contract(side: int, channels: int, layout: Layout = Layout.NCHW) -> GraphContract:
     """The image encoder's contract for a frame of `side` pixels and `channels` embedding channels."""
     grid = side // EMBEDDING_STRIDE
     return GraphContract(
         inputs=(
             TensorSpec(
                 "image",
-                (1, 3, side, side),
+                layout.shape(3, side),
                 "RGB photo, longest side resized to S, padded bottom and right with the pixel mean; not normalized",
                 (0.0, 255.0),
             ),
         ),
-        outputs=(TensorSpec("image_embeddings", (1, channels, grid, grid), "embedding of the whole frame"),),
+        outputs=(TensorSpec("image_embeddings", layout.shape(channels, grid), "embedding of the whole frame"),),
     )
 
 
-def decoder_contract(side: int, channels: int, prompts: int | None, points: int | None) -> GraphContract:
+def decoder_contract(
+    side: int, channels: int, prompts: int | None, points: int | None, layout: Layout = Layout.NCHW
+) -> GraphContract:
     """The mask decoder's contract.
 
     Args:
@@ -97,13 +110,14 @@ def decoder_contract(side: int, channels: int, prompts: int | None, points: int 
         channels: embedding channels C.
         prompts: fixed number of prompts B answered in one call, or None for any.
         points: fixed number of slots N in each prompt, or None for any.
+        layout: axes of the embedding; masks are NCHW everywhere.
     """
     grid, low_res = side // EMBEDDING_STRIDE, side // MASK_STRIDE
     b: int | str = prompts if prompts is not None else "B"
     n: int | str = points if points is not None else "N"
     return GraphContract(
         inputs=(
-            TensorSpec("image_embeddings", (1, channels, grid, grid), "the encoder's answer"),
+            TensorSpec("image_embeddings", layout.shape(channels, grid), "the encoder's answer"),
             TensorSpec("point_coords", (b, n, 2), "x, y in pixels of the S frame", (0.0, float(side))),
             TensorSpec(
                 "point_labels",

@@ -18,6 +18,7 @@ from .contract import (
     PIXEL_MEAN,
     PIXEL_STD,
     GraphContract,
+    Layout,
     decoder_contract,
     encoder_contract,
     side_is_supported,
@@ -71,6 +72,7 @@ class Manifest:
         encoder, decoder: file names of the two graphs.
         files: hash and size of every other file of the bundle.
         tools: versions of what made it.
+        layout: axes of photos and embeddings.
     """
 
     variant: str
@@ -88,16 +90,17 @@ class Manifest:
     decoder: str
     files: dict[str, FileRecord]
     tools: dict[str, str] = field(default_factory=dict)
+    layout: Layout = Layout.NCHW
 
     @property
     def encoder_contract(self) -> GraphContract:
         """The tensors of the encoder."""
-        return encoder_contract(self.input_side, self.embedding_channels)
+        return encoder_contract(self.input_side, self.embedding_channels, self.layout)
 
     @property
     def decoder_contract(self) -> GraphContract:
         """The tensors of the decoder."""
-        return decoder_contract(self.input_side, self.embedding_channels, self.prompts, self.points)
+        return decoder_contract(self.input_side, self.embedding_channels, self.prompts, self.points, self.layout)
 
     def of_any_capacity(self) -> Manifest:
         """The same for a decoder that takes any number of prompts and slots, as the reference does."""
@@ -123,6 +126,7 @@ class Manifest:
             "recipe": self.recipe,
             "input_side": self.input_side,
             "embedding_channels": self.embedding_channels,
+            "layout": self.layout.value,
             "capacity": {"prompts": self.prompts, "points": self.points},
             "encoder": {"file": self.encoder, **asdict(self.encoder_contract)},
             "decoder": {"file": self.decoder, **asdict(self.decoder_contract)},
@@ -187,7 +191,16 @@ class Manifest:
                 for name in files.mapping
             },
             tools={name: top.section("tools").text(name) for name in top.section("tools").mapping},
+            layout=_layout(top),
         )
+
+
+def _layout(top: _Fields) -> Layout:
+    """The layout; bundles of the first version have none written down, and are NCHW."""
+    name = top.optional_text("layout") or Layout.NCHW.value
+    if name not in {layout.value for layout in Layout}:
+        raise BundleError(f"{FILE_NAME}: layout {name!r:.60} is unknown: export the bundle again")
+    return Layout(name)
 
 
 PREPROCESSING: dict[str, Any] = {

@@ -10,8 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sam_edge_runtime.contract import PIXEL_MEAN, PIXEL_STD, Label
+from sam_edge_runtime.contract import PIXEL_MEAN, PIXEL_STD, Label, Layout
 
+from .layers import is_label
 from .sam import Sam
 
 
@@ -21,16 +22,19 @@ class EncoderGraph(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, sam: Sam) -> None:
+    def __init__(self, sam: Sam, layout: Layout = Layout.NCHW) -> None:
         super().__init__()
+        self.layout = layout
         self.image_encoder = sam.image_encoder
         self.register_buffer("mean", torch.tensor(PIXEL_MEAN).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(PIXEL_STD).reshape(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Normalize and encode. Subtracting first keeps the padding, which is the mean, at exactly zero."""
+        if self.layout is Layout.NHWC:
+            image = image.permute(0, 3, 1, 2)
         out: Tensor = self.image_encoder((image - self.mean) / self.std)
-        return out
+        return out.permute(0, 2, 3, 1) if self.layout is Layout.NHWC else out
 
 
 class DecoderGraph(nn.Module):
@@ -38,8 +42,9 @@ class DecoderGraph(nn.Module):
 
     positions: Tensor
 
-    def __init__(self, sam: Sam) -> None:
+    def __init__(self, sam: Sam, layout: Layout = Layout.NCHW) -> None:
         super().__init__()
+        self.layout = layout
         self.prompt_encoder = sam.prompt_encoder
         self.mask_decoder = sam.mask_decoder
         self.register_buffer("positions", sam.prompt_encoder.dense_positions().detach(), persistent=False)
@@ -53,7 +58,9 @@ class DecoderGraph(nn.Module):
         has_mask_input: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Answer every prompt; see `decoder_contract` for the tensors."""
+        if self.layout is Layout.NHWC:
+            image_embeddings = image_embeddings.permute(0, 3, 1, 2)
         sparse, dense = self.prompt_encoder(point_coords, point_labels, mask_input, has_mask_input)
-        empty = (point_labels == float(Label.EMPTY)).to(point_coords.dtype)
+        empty = is_label(point_labels, float(Label.EMPTY))
         masks, iou = self.mask_decoder(image_embeddings, self.positions, sparse, dense, empty)
         return masks, iou

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sam_edge_runtime.contract import MASK_OUTPUTS, MASK_STRIDE, Label
 
+from .layers import is_label
 from .mask_decoder import MLP
 from .prompt_encoder import PromptEncoder
 from .transformer import EMPTY_SLOT_BIAS, TwoWayTransformer
@@ -58,14 +59,17 @@ class NanoPromptEncoder(PromptEncoder):
         places = coords + 0.5
         low_res = mask_input.shape[-1]
         centres = (torch.arange(low_res, device=coords.device, dtype=coords.dtype) + 0.5) * MASK_STRIDE
-        drawn = []
+        points = []
         for label in (Label.FOREGROUND, Label.BACKGROUND):
-            counts = (labels == float(label)).to(coords.dtype)
-            drawn += [self._clicks(places, counts, centres, width) for width in CLICK_WIDTHS]
-        drawn += self._box(places, labels, centres)
+            counts = is_label(labels, float(label))
+            points += [self._clicks(places, counts, centres, width) for width in CLICK_WIDTHS]
         has = has_mask_input.reshape(-1, 1, 1, 1)
-        drawn += [mask_input.sigmoid() * has, has.expand(-1, 1, low_res, low_res)]
-        return torch.cat(drawn, dim=1)
+        probability = mask_input.sigmoid()
+        # Phones' delegates add where they do not broadcast, and join four tensors where they refuse eight. The ReLU
+        # changes nothing in 0..1, and keeps converters from making one join of the three.
+        masks = [probability * has, 0.0 * probability + has]
+        others = [*self._box(places, labels, centres), *masks]
+        return torch.cat([torch.cat(points, dim=1).relu(), torch.cat(others, dim=1).relu()], dim=1)
 
     @staticmethod
     def _clicks(places: Tensor, counts: Tensor, centres: Tensor, width: float) -> Tensor:
@@ -78,8 +82,8 @@ class NanoPromptEncoder(PromptEncoder):
     @staticmethod
     def _box(places: Tensor, labels: Tensor, centres: Tensor) -> list[Tensor]:
         """The box and the ellipse in it, `(B, 1, h, w)` each; zero without a box."""
-        first = (labels == float(Label.BOX_TOP_LEFT)).to(places.dtype)
-        second = (labels == float(Label.BOX_BOTTOM_RIGHT)).to(places.dtype)
+        first = is_label(labels, float(Label.BOX_TOP_LEFT))
+        second = is_label(labels, float(Label.BOX_BOTTOM_RIGHT))
         low = (places * first.unsqueeze(-1)).sum(dim=1).unsqueeze(-1)  # (B, 2, 1)
         high = (places * second.unsqueeze(-1)).sum(dim=1).unsqueeze(-1)
         has_box = first.amax(dim=1).reshape(-1, 1, 1, 1)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sam_edge_runtime.contract import EMBEDDING_STRIDE, Label
 
 from .image_encoder import NATIVE_SIDE
-from .layers import LayerNorm2d
+from .layers import LayerNorm2d, is_label
 
 MASK_CHANNELS = 16
 # The kinds that have a vector, in the order of their labels: -1, 0, 1, 2, 3.
@@ -72,9 +72,9 @@ class PromptEncoder(nn.Module):
             `(B, N, C)`; zero for empty slots.
         """
         position = self.pe_layer((coords + 0.5) / self.side)
-        has_position = (labels >= float(Label.BACKGROUND)).to(coords.dtype)
+        has_position = 1.0 - (1.0 - (labels + 1.0).relu()).relu()  # 0 for labels -2 and -1, 1 for the others
         kinds = torch.tensor([float(kind) for kind in KINDS], device=labels.device)
-        one_hot = (labels.unsqueeze(-1) == kinds).to(coords.dtype)  # (B, N, 5)
+        one_hot = is_label(labels.unsqueeze(-1), kinds)  # (B, N, 5)
         kinds_of_point = [embedding.get_parameter("weight") for embedding in self.point_embeddings]
         vectors = torch.cat([self.not_a_point_embed.weight, *kinds_of_point])  # (5, C)
         out: Tensor = position * has_position.unsqueeze(-1) + one_hot @ vectors

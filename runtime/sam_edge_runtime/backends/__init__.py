@@ -86,9 +86,16 @@ def _onnx(bundle: Bundle, options: BackendOptions) -> Backend:
     return OnnxBackend(bundle, options)
 
 
+def _tflite(bundle: Bundle, options: BackendOptions) -> Backend:
+    from .tflite import TfliteBackend  # noqa: PLC0415 - only the chosen engine is imported
+
+    return TfliteBackend(bundle, options)
+
+
 # A target's loader; the file in this folder has the target's name.
 BACKENDS: dict[str, Callable[[Bundle, BackendOptions], Backend]] = {
     "onnx": _onnx,
+    "tflite": _tflite,
 }
 
 

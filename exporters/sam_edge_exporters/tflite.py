@@ -1,0 +1,155 @@
+"""A traced graph and its contract to a TFLite file, through litert-torch.
+
+TFLite's tensors have fixed shapes, so the contract must have no free axis. The file has one signature whose inputs and
+outputs have the contract's names. What the converter says is checked, not believed: the interpreter reads the file
+again and its tensors are compared with the contract; whether the numbers are right is for the verification to say.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import litert_torch
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from torch import Tensor, nn
+
+from sam_edge_runtime.contract import GraphContract
+from sam_edge_runtime.errors import ExportError
+
+from .delegates import DELEGATES, missing_from
+from .quiet import captured_stderr, last_line_of, quiet, root_cause
+from .tracing import example, weight_bytes
+
+SUFFIX = ".tflite"
+MOST_BYTES = (1 << 31) - 1  # flatbuffers count with 32 bits
+_ROOM_FOR_GRAPH = 16 << 20  # of these, what operations and names may take
+_DELEGATE = "DELEGATE"
+_LOGGERS = ("torch", "jax", "absl", "root")
+_EXPECTED_WARNINGS: tuple[tuple[str, type[Warning]], ...] = ((r".*", FutureWarning), (r".*", UserWarning))
+
+
+def export(graph: nn.Module, contract: GraphContract, path: Path) -> None:
+    """Write `graph` to `path`.
+
+    Args:
+        graph: a module whose forward takes and returns the contract's tensors in order.
+        contract: names and fixed shapes.
+        path: the `.tflite` file to write.
+
+    Raises:
+        ExportError: a shape is free, the weights exceed two gigabytes, the graph cannot be converted, or the result is
+            rejected or breaks the contract.
+    """
+    free = sorted({str(size) for spec in contract.inputs for size in spec.shape if isinstance(size, str)})
+    if free:
+        raise ExportError(f"TFLite has no free axes, and {path.stem} has {', '.join(free)}: fix --points and --prompts")
+    if weight_bytes(graph) > MOST_BYTES - _ROOM_FOR_GRAPH:
+        raise ExportError(
+            f"TFLite files end at 2 GB and {path.stem} has {weight_bytes(graph) / 1e9:.1f} GB of weights: choose a "
+            "smaller variant or --target onnx"
+        )
+    litert_torch.config.show_progress = False
+    with captured_stderr() as last_line:
+        try:
+            with quiet(_LOGGERS, _EXPECTED_WARNINGS):
+                model = litert_torch.convert(
+                    _Named(graph, contract).eval(), sample_kwargs={spec.name: example(spec) for spec in contract.inputs}
+                )
+            model.export(str(path))
+        except Exception as error:  # the converter's own errors have no common class
+            said = last_line()
+            raise ExportError(
+                f"litert-torch failed on {path.stem}: {root_cause(error)}{f'; it said: {said}' if said else ''}"
+            ) from error
+    check(path, contract)
+
+
+def check(path: Path, contract: GraphContract) -> None:
+    """Have LiteRT read the file, and compare its face with the contract.
+
+    Raises:
+        ExportError: it is rejected, or an input or output differs.
+    """
+    with captured_stderr():
+        try:
+            runner = _interpreter(path).get_signature_runner()
+        except (ValueError, RuntimeError) as error:
+            raise ExportError(f"LiteRT rejects {path.name}: {last_line_of(error)}") from error
+        faces = ((contract.inputs, runner.get_input_details()), (contract.outputs, runner.get_output_details()))
+    for specs, found in faces:
+        want = {spec.name: tuple(spec.shape) for spec in specs}
+        have = {name: tuple(int(size) for size in detail["shape"]) for name, detail in found.items()}
+        if want != have:
+            raise ExportError(f"{path.name} has {have}, the contract says {want}")
+
+
+def inspect(path: Path) -> dict[str, Any]:
+    """What accelerators will make of a file.
+
+    Returns:
+        `operations` by name with their number; `highest_rank` of its tensors; `not_in_xnnpack`, the operations that
+        LiteRT's CPU delegate left to the slower built-in kernels here; and `not_in_DELEGATE` for each table of
+        `delegates`, the operations that it does not have.
+    """
+    with captured_stderr():
+        interpreter = _interpreter(path)
+        operations = interpreter._get_ops_details()  # there is no public way to see the nodes
+        ranks = [len(tensor["shape"]) for tensor in interpreter.get_tensor_details()]
+    own = [operation for operation in operations if operation["op_name"] != _DELEGATE]
+    taken = _taken(operations)
+    names = Counter(str(operation["op_name"]) for operation in own)
+    left = Counter(str(operation["op_name"]) for operation in own if operation["index"] not in taken)
+    return {
+        "operations": dict(sorted(names.items())),
+        "highest_rank": max(ranks),
+        "not_in_xnnpack": dict(sorted(left.items())),
+        **{f"not_in_{delegate}": missing_from(delegate, names) for delegate in DELEGATES},
+    }
+
+
+def _interpreter(path: Path) -> Interpreter:
+    interpreter = Interpreter(model_path=str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def _taken(operations: Sequence[dict[str, Any]]) -> set[int]:
+    """Indices of the nodes that a delegate has replaced: those on the way from its outputs back to its inputs."""
+    makers = {
+        int(tensor): operation
+        for operation in operations
+        if operation["op_name"] != _DELEGATE
+        for tensor in operation["outputs"]
+    }
+    taken: set[int] = set()
+    for delegate in operations:
+        if delegate["op_name"] != _DELEGATE:
+            continue
+        inputs = set(np.asarray(delegate["inputs"]).tolist())
+        open_ends = [int(tensor) for tensor in delegate["outputs"]]
+        while open_ends:
+            tensor = open_ends.pop()
+            maker = makers.get(tensor)
+            if tensor in inputs or maker is None or maker["index"] in taken:
+                continue
+            taken.add(int(maker["index"]))
+            open_ends += [int(each) for each in maker["inputs"]]
+    return taken
+
+
+class _Named(nn.Module):
+    """The graph with named inputs and outputs, which become those of the signature."""
+
+    def __init__(self, graph: nn.Module, contract: GraphContract) -> None:
+        super().__init__()
+        self.wrapped = graph  # torch.fx has a meaning of its own for the name `graph`
+        self.inputs, self.outputs = contract.input_names, contract.output_names
+
+    def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
+        """The outputs by name."""
+        found = self.wrapped(*(inputs[name] for name in self.inputs))
+        return dict(zip(self.outputs, found if isinstance(found, tuple) else (found,), strict=True))

@@ -1,0 +1,146 @@
+"""TFLite, on LiteRT (`ai-edge-litert`) or on its predecessor `tflite-runtime`.
+
+Each graph is loaded when it is first needed. Its signature is checked against the contract before it runs. A bundle
+may keep photos and embeddings with the channels last, as TFLite's kernels want them; the protocol is NCHW, so arrays
+are turned on their way in and out.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_edge_runtime.backends import BackendOptions
+from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.contract import GraphContract, Layout, TensorSpec
+from sam_edge_runtime.errors import BackendError, BundleError
+
+Float32 = npt.NDArray[np.float32]
+
+ENGINES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")  # the first that is installed
+CPU_NAMES = ("cpu", "xnnpack")
+_IDENTIFIER = b"TFL3"  # bytes 4..8 of every TFLite file
+
+
+class TfliteBackend:
+    """Runs the two `.tflite` graphs of a bundle.
+
+    Raises:
+        BackendError: neither engine is installed, or a provider is wanted: these packages run on the CPU.
+        BundleError: from the first call of either graph, when its file is no TFLite model or breaks the contract.
+    """
+
+    def __init__(self, bundle: Bundle, options: BackendOptions) -> None:
+        if options.provider is not None and options.provider.strip().lower() not in CPU_NAMES:
+            raise BackendError(
+                f"provider '{options.provider}' is not in LiteRT's Python package, which runs on the CPU with XNNPACK; "
+                "leave the provider out"
+            )
+        self._interpreter = _find_engine()
+        self._bundle = bundle
+        self._threads = options.threads
+        self._turned = bundle.manifest.layout is Layout.NHWC
+
+    @cached_property
+    def _encoder(self) -> _Graph:
+        return self._load(self._bundle.encoder_path, self._bundle.manifest.encoder_contract)
+
+    @cached_property
+    def _decoder(self) -> _Graph:
+        return self._load(self._bundle.decoder_path, self._bundle.manifest.decoder_contract)
+
+    def _load(self, path: Path, contract: GraphContract) -> _Graph:
+        with path.open("rb") as stream:
+            start = stream.read(8)
+        if start[4:] != _IDENTIFIER:
+            raise BundleError(f"'{path}' is no TFLite model; export it again")
+        try:
+            interpreter = self._interpreter(model_path=str(path), num_threads=self._threads)
+            interpreter.allocate_tensors()
+            runner = interpreter.get_signature_runner()
+        except (ValueError, RuntimeError) as error:
+            raise BackendError(f"LiteRT cannot load '{path}' ({_first_line(error)}); export it again") from error
+        _check_tensors(path, "input", runner.get_input_details(), contract.inputs)
+        _check_tensors(path, "output", runner.get_output_details(), contract.outputs)
+        return _Graph(path, interpreter, runner, contract)
+
+    def encode(self, image: Float32) -> Float32:
+        """The embeddings (1, C, S/16, S/16) float32 of an image (1, 3, S, S) float32."""
+        (embeddings,) = self._encoder.run(self._inwards(image))
+        return np.ascontiguousarray(embeddings.transpose(0, 3, 1, 2)) if self._turned else embeddings
+
+    def decode(
+        self,
+        image_embeddings: Float32,
+        point_coords: Float32,
+        point_labels: Float32,
+        mask_input: Float32,
+        has_mask_input: Float32,
+    ) -> tuple[Float32, Float32]:
+        """low_res_masks (B, 4, S/4, S/4) and iou_predictions (B, 4); see `Backend.decode`."""
+        masks, scores = self._decoder.run(
+            self._inwards(image_embeddings), point_coords, point_labels, mask_input, has_mask_input
+        )
+        return masks, scores
+
+    def _inwards(self, maps: Float32) -> Float32:
+        return np.ascontiguousarray(maps.transpose(0, 2, 3, 1)) if self._turned else maps
+
+
+class _Graph:
+    """A loaded interpreter and the contract it keeps."""
+
+    def __init__(self, path: Path, interpreter: Any, runner: Any, contract: GraphContract) -> None:
+        self._path, self._runner, self._contract = path, runner, contract
+        self._owner = interpreter  # the runner only borrows it
+
+    def run(self, *inputs: Float32) -> list[Float32]:
+        """The outputs for inputs in the contract's order."""
+        for spec, array in zip(self._contract.inputs, inputs, strict=True):
+            if tuple(array.shape) != spec.shape:  # TFLite would resize its tensors to fit
+                raise BackendError(f"'{self._path}' takes {spec.name} of shape {spec.shape}, not {tuple(array.shape)}")
+        try:
+            answers = self._runner(**dict(zip(self._contract.input_names, inputs, strict=True)))
+        except (ValueError, RuntimeError) as error:
+            raise BackendError(f"LiteRT failed in '{self._path}' ({_first_line(error)})") from error
+        return [answers[name] for name in self._contract.output_names]
+
+
+def _find_engine() -> Any:
+    missing: ImportError | None = None
+    for name in ENGINES:
+        try:
+            return import_module(name).Interpreter
+        except ImportError as error:
+            missing = missing or error
+    raise BackendError(
+        f'a TFLite bundle needs ai-edge-litert ({missing}); install it with: pip install "sam-edge[tflite]"'
+    )
+
+
+def _check_tensors(path: Path, role: str, found: dict[str, Any], expected: tuple[TensorSpec, ...]) -> None:
+    """Compare the inputs or outputs of a signature with the contract's."""
+    want = {spec.name: (tuple(spec.shape), spec.dtype) for spec in expected}
+    have = {
+        name: (tuple(int(size) for size in detail["shape"]), np.dtype(detail["dtype"]).name)
+        for name, detail in found.items()
+    }
+    for name in sorted({*want, *have}):
+        if want.get(name) != have.get(name):
+            raise BundleError(
+                f"{role} '{name}' of '{path}' is {_described(have.get(name))}, where the contract has "
+                f"{_described(want.get(name))}; export it again"
+            )
+
+
+def _described(tensor: tuple[tuple[Any, ...], str] | None) -> str:
+    return "absent" if tensor is None else f"{tensor[1]} {tensor[0]}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
