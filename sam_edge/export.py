@@ -17,7 +17,7 @@ from sam_edge_exporters import Exporter, exporter_for
 from sam_edge_quant import Recipe, recipe_named
 from sam_edge_runtime import golden
 from sam_edge_runtime.agreement import Agreement, Bounds, bounds_for
-from sam_edge_runtime.backends import load_backend
+from sam_edge_runtime.backends import engine_of, load_backend
 from sam_edge_runtime.bundle import GOLDEN_FILE, REPORT_FILE, Bundle, is_bundle, record_files
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.files import check_destination, require_room, staged_folder
@@ -122,9 +122,11 @@ def export_bundle(job: ExportJob, progress: Progress = lambda stage: None) -> Ex
         del loaded, decoder, encoder  # the artifact is loaded next; a large model need not be held twice
 
         progress("verifying the bundle against fp32 torch")
-        agreement = golden.check(answers, load_backend(Bundle(folder, manifest)), manifest)
+        backend = load_backend(Bundle(folder, manifest))
+        agreement = golden.check(answers, backend, manifest)
         missed = agreement.missed(bounds)
         report = _report(manifest, bounds, agreement, missed)
+        report["engine"] = engine_of(backend, manifest.target)
         if exporter.inspect is not None:
             report["graphs"] = {name: exporter.inspect(folder / name) for name in (manifest.encoder, manifest.decoder)}
         (folder / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -63,7 +63,14 @@ def _tflite() -> Exporter:
     )
 
 
-EXPORTERS: dict[str, Callable[[], Exporter]] = {"onnx": _onnx, "tflite": _tflite}
+def _coreml() -> Exporter:
+    with captured_stderr(), quiet(("torch", "torchao", "coremltools")):
+        from . import coreml  # noqa: PLC0415  # brings torch and the converter
+
+    return Exporter(coreml.SUFFIX, ("torch", "coremltools"), coreml.export, fixed_shapes=True)
+
+
+EXPORTERS: dict[str, Callable[[], Exporter]] = {"onnx": _onnx, "coreml": _coreml, "tflite": _tflite}
 
 
 def exporter_for(target: str) -> Exporter:

@@ -59,6 +59,23 @@ def captured_stderr() -> Iterator[Callable[[], str]]:
             os.dup2(terminal, _STDERR)
 
 
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Keep tqdm's bars away; they would break into ours."""
+    from tqdm import tqdm  # noqa: PLC0415 - comes with the converters that use it
+
+    kept = tqdm.__init__
+
+    def disabled(self: object, *arguments: object, **options: object) -> None:
+        kept(self, *arguments, **{**options, "disable": True})
+
+    tqdm.__init__ = disabled
+    try:
+        yield
+    finally:
+        tqdm.__init__ = kept
+
+
 def _writes_to(stream: object) -> int | None:
     with suppress(AttributeError, OSError, ValueError, io.UnsupportedOperation):
         return int(stream.fileno())  # type: ignore[attr-defined]

@@ -40,7 +40,7 @@ class Bounds:
 
 _ROUNDING = Bounds(mask_miou=0.999, iou_prediction_error=1e-3, embedding_snr_db=60.0, logit_snr_db=60.0)
 # (target, precision): bounds
-BOUNDS: dict[tuple[str, str], Bounds] = {("onnx", "fp32"): _ROUNDING, ("tflite", "fp32"): _ROUNDING}
+BOUNDS: dict[tuple[str, str], Bounds] = {(target, "fp32"): _ROUNDING for target in ("onnx", "coreml", "tflite")}
 
 
 def bounds_for(target: str, precision: str) -> Bounds:

@@ -45,18 +45,18 @@ class Bundle:
                 "permissions, or export the bundle again"
             ) from error
         for name in (manifest.encoder, manifest.decoder):
-            if name not in manifest.files:
+            if name not in manifest.files and not any(file.startswith(f"{name}/") for file in manifest.files):
                 raise BundleError(f"{root}: {FILE_NAME} names the graph {name!r} but not its hash: export again")
         return cls(root, manifest)
 
     @property
     def encoder_path(self) -> Path:
-        """The image encoder's file."""
+        """The image encoder's file, or its folder where the target's graphs are folders."""
         return self.root / self.manifest.encoder
 
     @property
     def decoder_path(self) -> Path:
-        """The mask decoder's file."""
+        """The mask decoder's file or folder."""
         return self.root / self.manifest.decoder
 
     @property

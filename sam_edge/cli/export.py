@@ -12,7 +12,7 @@ from sam_edge_runtime.errors import UsageError
 from .console import OUTPUT, line, note, stages
 
 EXAMPLES = (
-    "Examples:  sam-edge export --out nano      sam-edge export --target tflite --out phone      "
+    "Examples:  sam-edge export --out nano      sam-edge export --target coreml --out phone      "
     "sam-edge export --model tiny_vit --checkpoint random:0 --points 8 --prompts 1 --out phone"
 )
 
@@ -25,7 +25,7 @@ def command(
             help="File of weights (.pth, .pt, .safetensors), or random:SEED. Default: nano's own, the downloaded ones."
         ),
     ] = None,
-    target: Annotated[str, typer.Option("--target", "-t", help="Artifact to make: onnx or tflite.")] = "onnx",
+    target: Annotated[str, typer.Option("--target", "-t", help="Artifact to make: onnx, coreml or tflite.")] = "onnx",
     precision: Annotated[str, typer.Option(help="Numeric precision: fp32.")] = "fp32",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the bundle. Default: MODEL-TARGET-PRECISION.")
@@ -40,12 +40,14 @@ def command(
         int | None,
         typer.Option(
             help="Fix the number of prompt slots: a click takes one, a box two, clicks without a box one more. "
-            "Default: any number; 10 for tflite, whose shapes are fixed."
+            "Default: any number; 10 for coreml and tflite, whose shapes are fixed."
         ),
     ] = None,
     prompts: Annotated[
         int | None,
-        typer.Option(help="Fix the number of prompts answered in one call. Default: any number; 1 for tflite."),
+        typer.Option(
+            help="Fix the number of prompts answered in one call. Default: any number; 1 for coreml and tflite."
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
 ) -> None:

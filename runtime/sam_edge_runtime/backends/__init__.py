@@ -92,11 +92,27 @@ def _tflite(bundle: Bundle, options: BackendOptions) -> Backend:
     return TfliteBackend(bundle, options)
 
 
+def _coreml(bundle: Bundle, options: BackendOptions) -> Backend:
+    from .coreml import CoremlBackend  # noqa: PLC0415 - only the chosen engine is imported
+
+    return CoremlBackend(bundle, options)
+
+
 # A target's loader; the file in this folder has the target's name.
 BACKENDS: dict[str, Callable[[Bundle, BackendOptions], Backend]] = {
+    "coreml": _coreml,
     "onnx": _onnx,
     "tflite": _tflite,
 }
+
+
+# What computes a target's bundles, where there is one answer.
+ENGINES = {"onnx": "ONNX Runtime", "tflite": "LiteRT"}
+
+
+def engine_of(backend: Backend, target: str) -> str:
+    """What computes, for reports: Core ML packages may be computed by something else than Core ML."""
+    return str(getattr(backend, "engine", ENGINES.get(target, target)))
 
 
 def load_backend(bundle: Bundle, options: BackendOptions | None = None) -> Backend:

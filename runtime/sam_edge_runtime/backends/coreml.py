@@ -1,0 +1,113 @@
+"""Core ML packages: Apple's framework on a Mac, the evaluator of `sam_edge_runtime.mil` anywhere else.
+
+`engine` says which of the two it is, and reports repeat it. The evaluator is for checking numbers; it is much slower
+than a phone.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_edge_runtime.backends import BackendOptions
+from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.contract import GraphContract
+from sam_edge_runtime.errors import BackendError, BundleError
+from sam_edge_runtime.mil import Program, read_package
+
+Float32 = npt.NDArray[np.float32]
+
+# Short names of Core ML's compute units.
+UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "ane": "CPU_AND_NE"}
+APPLE, EVALUATOR = "Core ML", "the MIL evaluator of sam-edge, not Core ML"
+
+
+class _Engine(Protocol):
+    def run(self, inputs: dict[str, Float32]) -> dict[str, Float32]: ...
+
+
+class CoremlBackend:
+    """Runs the two `.mlpackage` graphs of a bundle.
+
+    Attributes:
+        engine: what computes: `APPLE` or `EVALUATOR`.
+
+    Raises:
+        BackendError: compute units are wanted where Core ML is not, or are unknown; coremltools is not installed.
+        BundleError: from the first call of either graph, when a package is damaged or breaks the contract.
+    """
+
+    def __init__(self, bundle: Bundle, options: BackendOptions) -> None:
+        self._bundle = bundle
+        self._on_mac = sys.platform == "darwin"
+        self.engine = APPLE if self._on_mac else EVALUATOR
+        units = (options.provider or "all").strip().lower()
+        if units not in UNITS:
+            raise BackendError(f"provider '{options.provider}' is no compute unit of Core ML: {', '.join(UNITS)}")
+        if options.provider is not None and not self._on_mac:
+            raise BackendError(f"provider '{options.provider}' needs a Mac; leave it out for sam-edge's evaluator")
+        self._units = UNITS[units]
+
+    @cached_property
+    def _encoder(self) -> _Engine:
+        return self._load(self._bundle.encoder_path, self._bundle.manifest.encoder_contract)
+
+    @cached_property
+    def _decoder(self) -> _Engine:
+        return self._load(self._bundle.decoder_path, self._bundle.manifest.decoder_contract)
+
+    def _load(self, path: Path, contract: GraphContract) -> _Engine:
+        package = read_package(path)
+        want = {spec.name: tuple(spec.shape) for spec in contract.inputs}
+        have = {name: shape for name, (shape, _) in package.inputs.items()}
+        if want != have or set(package.outputs) != set(contract.output_names):
+            raise BundleError(
+                f"'{path}' takes {have} and gives {list(package.outputs)}, where the contract has {want} and "
+                f"{list(contract.output_names)}; export it again"
+            )
+        return _Framework(path, self._units) if self._on_mac else Program(package)
+
+    def encode(self, image: Float32) -> Float32:
+        """The embeddings (1, C, S/16, S/16) float32 of an image (1, 3, S, S) float32."""
+        return self._encoder.run({"image": image})["image_embeddings"]
+
+    def decode(
+        self,
+        image_embeddings: Float32,
+        point_coords: Float32,
+        point_labels: Float32,
+        mask_input: Float32,
+        has_mask_input: Float32,
+    ) -> tuple[Float32, Float32]:
+        """low_res_masks (B, 4, S/4, S/4) and iou_predictions (B, 4); see `Backend.decode`."""
+        names = self._bundle.manifest.decoder_contract.input_names
+        arrays = (image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
+        answers = self._decoder.run(dict(zip(names, arrays, strict=True)))
+        return answers["low_res_masks"], answers["iou_predictions"]
+
+
+class _Framework:
+    """A package in Apple's framework."""
+
+    def __init__(self, path: Path, units: str) -> None:
+        import coremltools  # noqa: PLC0415 - an extra
+
+        self._path = path
+        try:
+            self._model: Any = coremltools.models.MLModel(
+                str(path), compute_units=getattr(coremltools.ComputeUnit, units)
+            )
+        except Exception as error:  # the framework's errors have no common class
+            raise BackendError(f"Core ML cannot load '{path}' ({error}); export it again") from error
+
+    def run(self, inputs: dict[str, Float32]) -> dict[str, Float32]:
+        try:
+            answers = self._model.predict(inputs)
+        except Exception as error:
+            raise BackendError(f"Core ML failed in '{self._path}' ({error})") from error
+        return {name: np.asarray(array, np.float32) for name, array in answers.items()}

@@ -1,0 +1,101 @@
+"""Runs the operations of a package in their order, and lets go of every tensor after its last use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_edge_runtime.errors import BackendError
+
+from .operations import OPERATIONS
+from .package import Operation, Package, Reference
+
+Array = npt.NDArray[Any]
+Watcher = Callable[[Operation, tuple[Array, ...]], None]
+
+
+class Program:
+    """A package ready to run.
+
+    Tensors that the package declares float16 are held as float32 numbers that float16 has: computed in float32 and
+    rounded after the operation, so that overflow and underflow show as they would.
+
+    Raises:
+        BackendError: an operation is not known.
+    """
+
+    def __init__(self, package: Package) -> None:
+        unknown = sorted({operation.kind for operation in package.operations} - set(OPERATIONS))
+        if unknown:
+            raise BackendError(f"the evaluator of ML Programs does not know: {', '.join(unknown)}")
+        self.package = package
+        last: dict[str, int] = {}
+        for number, operation in enumerate(package.operations):
+            for name in _references(operation):
+                last[name] = number
+        kept = set(package.outputs)
+        self._dropped: list[list[str]] = [[] for _ in package.operations]
+        for name, number in last.items():
+            if name not in kept:
+                self._dropped[number].append(name)
+
+    def run(self, inputs: dict[str, Array], watch: Watcher | None = None) -> dict[str, Array]:
+        """The program's outputs by name.
+
+        Args:
+            inputs: arrays by name, of the package's shapes.
+            watch: told of each operation and what it made.
+
+        Raises:
+            BackendError: an input is missing or of another shape, or an operation failed.
+        """
+        values: dict[str, Array] = {}
+        for name, (shape, dtype) in self.package.inputs.items():
+            if name not in inputs or inputs[name].shape != shape:
+                found = inputs[name].shape if name in inputs else "nothing"
+                raise BackendError(f"the program takes {name} of shape {shape}, not {found}")
+            values[name] = rounded(np.asarray(inputs[name]), dtype)
+        for operation, dropped in zip(self.package.operations, self._dropped, strict=True):
+            given = {name: _resolve(value, values) for name, value in operation.inputs.items()}
+            try:
+                with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
+                    made = OPERATIONS[operation.kind](**given)
+                    made = made if isinstance(made, tuple) else (made,)
+                    made = tuple(rounded(array, dtype) for array, dtype in zip(made, operation.dtypes, strict=True))
+            except (TypeError, ValueError, IndexError, MemoryError) as error:
+                raise BackendError(
+                    f"the evaluator failed on {operation.kind} '{operation.outputs[0]}' ({error})"
+                ) from error
+            values.update(zip(operation.outputs, made, strict=True))
+            if watch is not None:
+                watch(operation, made)
+            for name in dropped:
+                values.pop(name, None)
+        return {name: values[name] for name in self.package.outputs}
+
+
+def rounded(array: Array, dtype: str) -> Array:
+    """Numbers of a declared type: float16 as float32 that float16 has, other floats as float32."""
+    if dtype == "float16":
+        return array.astype(np.float16).astype(np.float32)
+    if dtype.startswith("float"):
+        return array.astype(np.float32, copy=False)
+    return array.astype(dtype, copy=False)
+
+
+def _references(operation: Operation) -> list[str]:
+    given = [each for value in operation.inputs.values() for each in (value if isinstance(value, list) else [value])]
+    return [each.name for each in given if isinstance(each, Reference)]
+
+
+def _resolve(value: Any, values: dict[str, Array]) -> Any:
+    if isinstance(value, list):
+        return [_resolve(each, values) for each in value]
+    if isinstance(value, Reference):
+        return values[value.name]
+    if isinstance(value, np.ndarray) and value.dtype == np.float16:
+        return value.astype(np.float32)
+    return value

@@ -1,0 +1,208 @@
+"""Core ML packages, computed by sam-edge's own evaluator where there is no Mac: torch's numbers, and damaged ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import coremltools as ct
+import numpy as np
+import pytest
+from torch import Tensor, nn
+
+from sam_edge.export import ExportJob, ExportResult, export_bundle
+from sam_edge.load import find_source, load_sam
+from sam_edge.torch_backend import TorchBackend
+from sam_edge_exporters import coreml, exporter_for
+from sam_edge_runtime.backends import BackendOptions, load_backend
+from sam_edge_runtime.backends.coreml import APPLE, EVALUATOR
+from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.contract import GraphContract, Label, TensorSpec
+from sam_edge_runtime.errors import BackendError, BundleError, ExportError
+from sam_edge_runtime.mil import Program, read_package
+from tests.model.builders import BOUND, error, seeded_tensor
+
+SIDE, GRID, CELLS, SLOTS = 256, 16, 64, 6
+CONTRACT = GraphContract((TensorSpec("x", (2, 64), "anything"),), (TensorSpec("y", (2, 32), "something"),))
+ON_A_MAC = sys.platform == "darwin"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> ExportResult:
+    out = tmp_path_factory.mktemp("coreml") / "nano"
+    return export_bundle(ExportJob("nano", out, target="coreml", input_side=SIDE, points=SLOTS, prompts=2))
+
+
+@pytest.fixture(scope="module")
+def bundle(made) -> Bundle:
+    return Bundle.open(made.bundle.root)
+
+
+@pytest.fixture(scope="module")
+def torch_backend() -> TorchBackend:
+    return TorchBackend(load_sam("nano", find_source("nano", None), SIDE).sam)
+
+
+def test_it_keeps_the_bounds_of_fp32(made):
+    assert made.missed == ()
+    assert made.agreement.embedding_snr_db > 90
+    assert len(made.agreement.prompts) > 10
+
+
+def test_reports_say_what_computed(made):
+    report = json.loads((made.bundle.root / "report.json").read_text())
+    assert report["engine"] == load_backend(made.bundle).engine == (APPLE if ON_A_MAC else EVALUATOR)
+
+
+def test_encoder_and_decoder_are_those_of_torch(bundle, torch_backend):
+    backend = load_backend(bundle)
+    image = (seeded_tensor("image", 1, 3, SIDE, SIDE) * 60 + 120).clamp(0, 255).numpy()
+    embeddings = torch_backend.encode(image)
+    assert error(backend.encode(image), embeddings) <= BOUND
+    coords = seeded_tensor("coords", 2, SLOTS, 2).mul(60).add(128).clamp(0, SIDE).numpy()
+    labels = np.full((2, SLOTS), float(Label.EMPTY), np.float32)
+    labels[0, :2], labels[1, :2] = [Label.FOREGROUND, Label.PADDING], [Label.BOX_TOP_LEFT, Label.BOX_BOTTOM_RIGHT]
+    masks = seeded_tensor("mask", 2, 1, CELLS, CELLS).mul(4).numpy()
+    has = np.array([0, 1], np.float32)
+    found = backend.decode(embeddings, coords, labels, masks, has)
+    expected = torch_backend.decode(embeddings, coords[:, :2], labels[:, :2], masks, has)  # without the empty slots
+    for ours, theirs in zip(found, expected, strict=True):
+        assert error(ours, theirs) <= BOUND
+
+
+def test_the_package_tells_people_what_its_tensors_are(bundle):
+    spec = ct.utils.load_spec(str(bundle.decoder_path))
+    assert spec.specificationVersion == 8  # iOS 17
+    assert [each.name for each in spec.description.input] == list(bundle.manifest.decoder_contract.input_names)
+    assert all(each.shortDescription for each in [*spec.description.input, *spec.description.output])
+    assert spec.description.metadata.author == coreml.AUTHOR
+    assert {path.name for path in bundle.decoder_path.iterdir()} == {"Manifest.json", "Data"}
+
+
+# What goes wrong ------------------------------------------------------------------------------------------------------
+
+
+class OneLayer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+class Crashing(OneLayer):
+    def forward(self, x: Tensor) -> Tensor:
+        raise ValueError("the cause\nand more of it")
+
+
+@pytest.fixture
+def package(tmp_path) -> Path:
+    exporter_for("coreml").export(OneLayer().eval(), CONTRACT, tmp_path / "graph.mlpackage")
+    return tmp_path / "graph.mlpackage"
+
+
+def test_the_converter_says_nothing(tmp_path, capfd):
+    exporter_for("coreml").export(OneLayer().eval(), CONTRACT, tmp_path / "graph.mlpackage")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_free_axis_is_refused(tmp_path):
+    free = GraphContract((TensorSpec("x", ("B", 64), ""),), (TensorSpec("y", ("B", 32), ""),))
+    with pytest.raises(ExportError, match=r"free axes \(B\) and Core ML wants fixed ones: fix --points and --prompts"):
+        coreml.export(OneLayer(), free, tmp_path / "graph.mlpackage")
+
+
+def test_a_converter_that_fails_leaves_one_line_and_no_file(tmp_path):
+    with pytest.raises(ExportError, match="coremltools failed on graph: the cause") as caught:
+        coreml.export(Crashing().eval(), CONTRACT, tmp_path / "graph.mlpackage")
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_contract_is_refused(package):
+    renamed = GraphContract(CONTRACT.inputs, (TensorSpec("z", (2, 32), ""),))
+    with pytest.raises(ExportError, match=r"graph.mlpackage has .*'y'.*, the contract says .*'z'"):
+        coreml.check(package, renamed)
+
+
+def model_file(package: Path) -> Path:
+    return package / "Data" / "com.apple.CoreML" / "model.mlmodel"
+
+
+def weights_file(package: Path) -> Path:
+    return package / "Data" / "com.apple.CoreML" / "weights" / "weight.bin"
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda package: weights_file(package).unlink(), r"weight\.bin' is missing"),
+        (lambda package: cut(weights_file(package)), r"weight\.bin' is damaged or cut short"),
+        (lambda package: model_file(package).unlink(), r"has no model\.mlmodel"),
+        (lambda package: cut(model_file(package)), r"model\.mlmodel' is damaged"),
+        (lambda package: (package / "Manifest.json").unlink(), "is no Core ML package"),
+        (lambda package: (package / "Manifest.json").write_text("{}"), "is no Core ML package"),
+        (shutil.rmtree, "is no Core ML package"),
+    ],
+)
+def test_a_damaged_package_is_one_clear_line(package, damage, says):
+    damage(package)
+    with pytest.raises(BundleError, match=says) as caught:
+        read_package(package)
+    assert "\n" not in str(caught.value)
+    assert "export it again" in str(caught.value)
+
+
+@pytest.mark.parametrize("where", ["@model_path/../../../../outside.bin", "/etc/hostname"])
+def test_weights_outside_the_package_are_not_read(package, where):
+    file = model_file(package)
+    spec = ct.proto.Model_pb2.Model()
+    spec.ParseFromString(file.read_bytes())
+    (block,) = spec.mlProgram.functions["main"].block_specializations.values()
+    for operation in block.operations:
+        value = operation.attributes["val"]
+        if operation.type == "const" and value.WhichOneof("value") == "blobFileValue":
+            value.blobFileValue.fileName = where
+    file.write_bytes(spec.SerializeToString())
+    with pytest.raises(BundleError, match="lie outside the package"):
+        read_package(package)
+
+
+def test_a_package_leads_to_no_model_outside_itself(package):
+    manifest = json.loads((package / "Manifest.json").read_text())
+    manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"] = "../../model.mlmodel"
+    (package / "Manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="names a model outside itself"):
+        read_package(package)
+
+
+def test_a_small_package_computes_what_it_says(package):
+    x = seeded_tensor("x", 2, 64).numpy()
+    read = read_package(package)
+    weight, bias = (read.operations[-1].inputs[name] for name in ("weight", "bias"))
+    np.testing.assert_allclose(Program(read).run({"x": x})["y"], x @ weight.T + bias, rtol=1e-5, atol=1e-5)
+
+
+def test_a_bundle_of_another_contract_is_refused(bundle):
+    wider = replace(bundle.manifest, points=12)
+    with pytest.raises(BundleError, match=r"'point_coords': \(2, 6, 2\).*where the contract has"):
+        load_backend(Bundle(bundle.root, wider)).decode(*(np.zeros(0, np.float32) for _ in range(5)))
+
+
+@pytest.mark.skipif(ON_A_MAC, reason="a Mac has compute units")
+def test_compute_units_need_a_mac(bundle):
+    with pytest.raises(BackendError, match="provider 'ane' needs a Mac"):
+        load_backend(bundle, BackendOptions(provider="ane"))
+
+
+def test_unknown_compute_units_are_refused(bundle):
+    with pytest.raises(BackendError, match="'tpu' is no compute unit of Core ML: all, cpu, gpu, ane"):
+        load_backend(bundle, BackendOptions(provider="tpu"))

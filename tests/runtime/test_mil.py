@@ -1,0 +1,196 @@
+"""The evaluator's operations against torch's, on random numbers, and what it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sam_edge_runtime.errors import BackendError
+from sam_edge_runtime.mil.operations import OPERATIONS
+from sam_edge_runtime.mil.package import Operation, Package, Reference
+from sam_edge_runtime.mil.program import Program, rounded
+
+DRAW = np.random.default_rng(3)
+
+
+def numbers(*shape: int) -> np.ndarray:
+    return DRAW.standard_normal(shape).astype(np.float32)
+
+
+X = numbers(2, 6, 9, 7)
+Y = numbers(2, 6, 9, 7)
+T, U = torch.from_numpy(X), torch.from_numpy(Y)
+POSITIVE = np.abs(X) + 0.1
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "expected"),
+    [
+        ("abs", {"x": X}, T.abs()),
+        ("add", {"x": X, "y": Y}, T + U),
+        ("clip", {"x": X, "alpha": -0.5, "beta": 0.3}, T.clamp(-0.5, 0.3)),
+        ("cos", {"x": X}, T.cos()),
+        ("erf", {"x": X * 3}, torch.erf(T * 3)),
+        ("exp", {"x": X}, T.exp()),
+        ("gelu", {"x": X * 3, "mode": "EXACT"}, F.gelu(T * 3)),
+        ("gelu", {"x": X, "mode": "TANH_APPROXIMATION"}, F.gelu(T, approximate="tanh")),
+        ("identity", {"x": X}, T),
+        ("maximum", {"x": X, "y": Y}, torch.maximum(T, U)),
+        ("minimum", {"x": X, "y": Y}, torch.minimum(T, U)),
+        ("mul", {"x": X, "y": np.float32(1.5)}, T * 1.5),
+        ("pow", {"x": POSITIVE, "y": np.float32(1.7)}, torch.from_numpy(POSITIVE) ** 1.7),
+        ("real_div", {"x": X, "y": POSITIVE}, T / torch.from_numpy(POSITIVE)),
+        ("reduce_max", {"x": X, "axes": np.array([1, -1]), "keep_dims": True}, T.amax((1, 3), keepdim=True)),
+        ("reduce_mean", {"x": X, "axes": np.array([1]), "keep_dims": False}, T.mean(1)),
+        ("reduce_min", {"x": X, "axes": np.array([2]), "keep_dims": False}, T.amin(2)),
+        ("reduce_sum", {"x": X, "axes": np.array([0, 3]), "keep_dims": False}, T.sum((0, 3))),
+        ("relu", {"x": X}, T.relu()),
+        ("relu6", {"x": X * 6}, F.relu6(T * 6)),
+        ("rsqrt", {"x": POSITIVE}, torch.from_numpy(POSITIVE).rsqrt()),
+        ("sigmoid", {"x": X * 40}, (T * 40).sigmoid()),
+        ("silu", {"x": X}, F.silu(T)),
+        ("sin", {"x": X}, T.sin()),
+        ("softmax", {"x": X * 50, "axis": 1}, (T * 50).softmax(1)),
+        ("sqrt", {"x": POSITIVE}, torch.from_numpy(POSITIVE).sqrt()),
+        ("square", {"x": X}, T.square()),
+        ("sub", {"x": X, "y": Y}, T - U),
+        ("tanh", {"x": X}, T.tanh()),
+        ("reshape", {"x": X, "shape": np.array([0, -1, 7])}, T.reshape(2, -1, 7)),
+        ("transpose", {"x": X, "perm": np.array([0, 2, 3, 1])}, T.permute(0, 2, 3, 1)),
+        ("expand_dims", {"x": X, "axes": np.array([1, -1])}, T[:, None, ..., None]),
+        ("squeeze", {"x": X[:1], "axes": np.array([0])}, T[0]),
+        ("concat", {"values": [X, Y], "axis": 2}, torch.cat([T, U], 2)),
+        ("stack", {"values": [X, Y], "axis": 1}, torch.stack([T, U], 1)),
+        ("tile", {"x": X, "reps": np.array([1, 2, 1, 3])}, T.repeat(1, 2, 1, 3)),
+        ("upsample_nearest_neighbor", {"x": X, "scale_factor_height": 2.0, "scale_factor_width": 3.0},
+         T.repeat_interleave(2, 2).repeat_interleave(3, 3)),
+        ("pad", {"x": X, "pad": np.array([1, 2, 0, 3])}, F.pad(T, (0, 3, 1, 2))),
+        ("pad", {"x": X, "pad": np.array([0, 0, 0, 0, 1, 2, 2, 1]), "mode": "reflect"},
+         F.pad(T, (2, 1, 1, 2), mode="reflect")),
+        ("pad", {"x": X, "pad": np.array([1, 0]), "mode": "constant", "constant_val": 5.0},
+         F.pad(T, (1, 0), value=5.0)),
+        ("slice_by_index", {"x": X, "begin": np.array([1, 4, 0, -3]), "end": np.array([0, 0, 8, 0]),
+                            "stride": np.array([1, 1, 2, 1]), "begin_mask": np.array([False, False, True, False]),
+                            "end_mask": np.array([False, False, False, True]),
+                            "squeeze_mask": np.array([True, True, False, False])}, T[1, 4, :8:2, -3:]),
+        ("layer_norm", {"x": X, "axes": np.array([-1]), "gamma": Y[0, 0, 0], "beta": Y[0, 0, 1], "epsilon": 1e-6},
+         F.layer_norm(T, (7,), U[0, 0, 0], U[0, 0, 1], 1e-6)),
+        ("linear", {"x": X, "weight": Y[0, 0, :5], "bias": Y[0, 0, 5, :5]}, F.linear(T, U[0, 0, :5], U[0, 0, 5, :5])),
+        ("matmul", {"x": X, "y": Y, "transpose_x": False, "transpose_y": True}, T @ U.transpose(-1, -2)),
+        ("matmul", {"x": X, "y": Y, "transpose_x": True, "transpose_y": False}, T.transpose(-1, -2) @ U),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_an_operation_is_that_of_torch(kind, given, expected):
+    found = OPERATIONS[kind](**given)
+    assert found.shape == tuple(expected.shape)
+    np.testing.assert_allclose(found, expected.numpy(), rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (2, 4)])
+@pytest.mark.parametrize("unfolded", [True, False])
+def test_convolutions_are_those_of_torch(groups, stride, kernel, unfolded, monkeypatch):
+    from sam_edge_runtime.mil import operations
+
+    monkeypatch.setattr(operations, "_LARGEST_PATCHES", 1 << 25 if unfolded else 0)
+    weight, bias = numbers(12 if groups < 6 else 6, 6 // groups, *kernel), numbers(12 if groups < 6 else 6)
+    expected = F.conv2d(
+        F.pad(T, (2, 0, 1, 1)), torch.from_numpy(weight), torch.from_numpy(bias), stride=stride, groups=groups
+    )
+    found = OPERATIONS["conv"](
+        X, weight, bias, strides=np.array([stride] * 2), pad_type="custom", pad=np.array([1, 1, 2, 0]), groups=groups
+    )
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_same_padding_puts_the_odd_row_where_mil_says():
+    weight = numbers(4, 6, 3, 3)
+    x = X[:, :, :8, :6]  # even sides at stride 2: one row and one column more
+    for pad_type, padding in (("same", (0, 1, 0, 1)), ("same_lower", (1, 0, 1, 0))):
+        expected = F.conv2d(F.pad(torch.from_numpy(x), padding), torch.from_numpy(weight), stride=2)
+        found = OPERATIONS["conv"](x, weight, strides=np.array([2, 2]), pad_type=pad_type)
+        np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "pad"), [(2, 2, 0), (4, 4, 0), (3, 2, 1), (3, 1, 0)])
+def test_transposed_convolutions_are_those_of_torch(kernel, stride, pad):
+    weight, bias = numbers(6, 5, kernel, kernel), numbers(5)
+    expected = F.conv_transpose2d(T, torch.from_numpy(weight), torch.from_numpy(bias), stride=stride, padding=pad)
+    found = OPERATIONS["conv_transpose"](
+        X, weight, bias, strides=np.array([stride] * 2), pad_type="custom", pad=np.array([pad] * 4)
+    )
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_splits_cut_evenly_or_to_size():
+    for found, expected in zip(OPERATIONS["split"](X, axis=1, num_splits=3), T.chunk(3, 1), strict=True):
+        np.testing.assert_array_equal(found, expected.numpy())
+    sizes = np.array([1, 5, 3])
+    for found, expected in zip(OPERATIONS["split"](X, axis=2, split_sizes=sizes), T.split([1, 5, 3], 2), strict=True):
+        np.testing.assert_array_equal(found, expected.numpy())
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "what"),
+    [
+        ("gelu", {"x": X, "mode": "QUICK"}, "mode QUICK"),
+        ("concat", {"values": [X, Y], "axis": 1, "interleave": True}, "interleaved"),
+        ("conv", {"x": X, "weight": numbers(6, 6, 3, 3), "dilations": np.array([2, 2])}, "dilated"),
+        ("conv", {"x": X[0], "weight": numbers(6, 6, 3)}, "conv over 1 axes"),
+        ("conv", {"x": X, "weight": numbers(6, 6, 3, 3), "pad_type": "odd"}, "pad_type odd"),
+        ("upsample_nearest_neighbor", {"x": X, "scale_factor_height": 1.5}, "1.5"),
+    ],
+)
+def test_what_is_not_known_is_an_error_and_no_number(kind, given, what):
+    with pytest.raises(ValueError, match=what):
+        OPERATIONS[kind](**given)
+
+
+# Programs -------------------------------------------------------------------------------------------------------------
+
+
+def program(*operations: Operation, dtype: str = "float32", outputs: tuple[str, ...] = ("out",)) -> Program:
+    return Program(Package({"x": ((3,), dtype)}, outputs, operations))
+
+
+def step(kind: str, dtype: str = "float32", out: str = "out", **inputs) -> Operation:
+    return Operation(kind, inputs, (out,), (dtype,))
+
+
+def test_tensors_are_let_go_after_their_last_use():
+    x = Reference("x")
+    alive: list[int] = []
+    steps = [step("add", out="a", x=x, y=x), step("mul", out="b", x=Reference("a"), y=x), step("abs", x=Reference("b"))]
+    made = program(*steps)
+    assert [set(names) for names in made._dropped] == [set(), {"a", "x"}, {"b"}]
+    answers = made.run({"x": np.array([1, -2, 3], np.float32)}, lambda operation, arrays: alive.append(len(arrays)))
+    np.testing.assert_array_equal(answers["out"], [2, 8, 18])
+    assert alive == [1, 1, 1]
+
+
+def test_float16_rounds_after_each_operation_and_overflows():
+    x = np.array([1.0, 300.0, 1e-8], np.float32)
+    sixteen = program(step("mul", "float16", x=Reference("x"), y=Reference("x")), dtype="float16")
+    np.testing.assert_array_equal(sixteen.run({"x": x})["out"], [1.0, np.inf, 0.0])
+    small = program(step("add", "float16", x=Reference("x"), y=np.float16(2048.0)), dtype="float16")
+    assert small.run({"x": x})["out"].tolist() == [2048.0, 2348.0, 2048.0]  # 2049 does not exist in float16
+    assert rounded(np.array([2049.0]), "float32").tolist() == [2049.0]
+
+
+def test_an_unknown_operation_is_named():
+    with pytest.raises(BackendError, match="does not know: lstm, nothing"):
+        program(step("nothing", x=Reference("x")), step("lstm", x=Reference("x")))
+
+
+def test_inputs_of_another_shape_and_failures_are_named():
+    adds = program(step("add", x=Reference("x"), y=np.zeros(2, np.float32)))
+    with pytest.raises(BackendError, match=r"takes x of shape \(3,\), not \(4,\)"):
+        adds.run({"x": np.zeros(4, np.float32)})
+    with pytest.raises(BackendError, match=r"takes x of shape \(3,\), not nothing"):
+        adds.run({})
+    with pytest.raises(BackendError, match="failed on add 'out'"):
+        adds.run({"x": np.zeros(3, np.float32)})
