@@ -77,11 +77,12 @@ class ExportJob:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """The bundle, and how it did in its own acceptance test."""
+    """The bundle, how it did in its own acceptance test, and what computed its answers there."""
 
     bundle: Bundle
     agreement: Agreement
     missed: tuple[str, ...]
+    engine: str
 
 
 def export_bundle(job: ExportJob, progress: Progress = lambda stage: None) -> ExportResult:
@@ -126,14 +127,14 @@ def export_bundle(job: ExportJob, progress: Progress = lambda stage: None) -> Ex
         agreement = golden.check(answers, backend, manifest)
         missed = agreement.missed(bounds)
         report = _report(manifest, bounds, agreement, missed)
-        report["engine"] = engine_of(backend, manifest.target)
+        report["engine"] = engine = engine_of(backend, manifest.target)
         if exporter.inspect is not None:
             report["graphs"] = {name: exporter.inspect(folder / name) for name in (manifest.encoder, manifest.decoder)}
         (folder / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         manifest = replace(manifest, files=record_files(folder))
         (folder / FILE_NAME).write_text(manifest.to_json(), encoding="utf-8")
         progress("moving the bundle into place")
-    return ExportResult(Bundle.open(job.out, check_hashes=False), agreement, missed)
+    return ExportResult(Bundle.open(job.out, check_hashes=False), agreement, missed, engine)
 
 
 def _manifest(job: ExportJob, loaded: LoadedSam, recipe: Recipe, exporter: Exporter) -> Manifest:

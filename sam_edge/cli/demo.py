@@ -48,7 +48,7 @@ def command(
         _announce(f"predict {bundle} {path} --box {box} --json --out {out / 'box'}{again}")
         predict.command(bundle, path, box=[box], out=out / "box", json_file=True, overwrite=overwrite)
     _announce(f"verify {bundle} --images {photos}{weights} --out {out / 'report'}")
-    verify.command(bundle, images=photos, checkpoint=checkpoint, out=out / "report")
+    verify.command([bundle], images=photos, checkpoint=checkpoint, out=out / "report")
 
 
 def _announce(command: str) -> None:

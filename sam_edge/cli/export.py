@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,8 +12,13 @@ from sam_edge_runtime.errors import UsageError
 
 from .console import OUTPUT, line, note, stages
 
+if TYPE_CHECKING:
+    from sam_edge.export import ExportJob, ExportResult
+
+ALL = "all"  # targets
+
 EXAMPLES = (
-    "Examples:  sam-edge export --out nano      sam-edge export --target coreml --out phone      "
+    "Examples:  sam-edge export --out nano      sam-edge export --target all --out nano      "
     "sam-edge export --model tiny_vit --checkpoint random:0 --points 8 --prompts 1 --out phone"
 )
 
@@ -25,10 +31,15 @@ def command(
             help="File of weights (.pth, .pt, .safetensors), or random:SEED. Default: nano's own, the downloaded ones."
         ),
     ] = None,
-    target: Annotated[str, typer.Option("--target", "-t", help="Artifact to make: onnx, coreml or tflite.")] = "onnx",
+    target: Annotated[
+        str, typer.Option("--target", "-t", help="Artifact to make: onnx, coreml, tflite, several with commas, or all.")
+    ] = "onnx",
     precision: Annotated[str, typer.Option(help="Numeric precision: fp32.")] = "fp32",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder of the bundle. Default: MODEL-TARGET-PRECISION.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Folder of the bundle, or of the targets' bundles. Default: MODEL-TARGET-PRECISION."
+        ),
     ] = None,
     input_size: Annotated[
         int | None,
@@ -51,33 +62,56 @@ def command(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
 ) -> None:
-    """Export image encoder and mask decoder as a bundle, and verify it against fp32 torch.
+    """Export image encoder and mask decoder as a bundle for each target, and verify it against fp32 torch.
 
-    The bundle appears whole or not at all. Exit code 1 if it misses an accuracy bound.
+    A bundle appears whole or not at all. Exit code 1 if one misses an accuracy bound.
     """
     try:
-        from sam_edge.export import ExportJob, export_bundle  # noqa: PLC0415  # brings torch and the converters
+        from sam_edge.export import ExportJob  # noqa: PLC0415  # brings torch and the converters
+        from sam_edge_exporters import EXPORTERS  # noqa: PLC0415
     except ImportError as error:
         raise UsageError(f"export needs {error.name or error}: pip install 'sam-edge[export]'") from error
+    from .tables import Row, overview_table  # noqa: PLC0415
+
+    targets = tuple(EXPORTERS) if target == ALL else tuple(dict.fromkeys(target.split(",")))
+    unknown = [each for each in targets if each not in EXPORTERS]
+    if unknown:  # before the first of several is made
+        raise UsageError(f"no target called {unknown[0]!r}: choose one of {', '.join(EXPORTERS)}, or {ALL}")
+    rows = []
+    for each in targets:
+        default = f"{model}-{each}-{precision}"
+        job = ExportJob(
+            variant=model,
+            out=Path(default) if out is None else out if len(targets) == 1 else out / each,
+            checkpoint=checkpoint,
+            target=each,
+            precision=precision,
+            input_side=input_size,
+            prompts=prompts,
+            points=points,
+            overwrite=overwrite,
+        )
+        begun = perf_counter()
+        result = _export(job)
+        manifest, size = result.bundle.manifest, result.bundle.size
+        rows.append(Row(manifest, result.agreement, bool(result.missed), size, perf_counter() - begun))
+    if len(rows) > 1:
+        OUTPUT.print(overview_table(rows))
+    if any(row.missed for row in rows):
+        raise typer.Exit(1)
+
+
+def _export(job: ExportJob) -> ExportResult:
+    """One bundle, with what is to be said of it."""
+    from sam_edge.export import export_bundle  # noqa: PLC0415
+
     from .tables import agreement_table  # noqa: PLC0415
 
-    job = ExportJob(
-        variant=model,
-        out=out if out is not None else Path(f"{model}-{target}-{precision}"),
-        checkpoint=checkpoint,
-        target=target,
-        precision=precision,
-        input_side=input_size,
-        prompts=prompts,
-        points=points,
-        overwrite=overwrite,
-    )
     with stages() as announce:
         result = export_bundle(job, announce)
     manifest = result.bundle.manifest
-    OUTPUT.print(agreement_table(manifest, "golden.npz, answered by fp32 torch", result.agreement))
+    OUTPUT.print(agreement_table(manifest, "golden.npz, answered by fp32 torch", result.agreement, result.engine))
     line(f"{result.bundle.root}  {result.bundle.size / 1e6:.1f} MB")
-    if result.missed:
-        for missed in result.missed:
-            note(f"bound missed: {missed}", "red")
-        raise typer.Exit(1)
+    for missed in result.missed:
+        note(f"bound missed: {missed}", "red")
+    return result

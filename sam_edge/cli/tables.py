@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -10,15 +13,15 @@ from sam_edge_runtime.agreement import Agreement, bounds_for
 from sam_edge_runtime.manifest import Manifest
 
 
-def agreement_table(manifest: Manifest, reference: str, agreement: Agreement, skipped: int = 0) -> Table:
-    """Figures of a bundle beside their bounds; `skipped` prompts needed more slots than its decoder has."""
+def agreement_table(manifest: Manifest, reference: str, agreement: Agreement, engine: str, skipped: int = 0) -> Table:
+    """Figures of a bundle, computed by `engine`, beside their bounds; `skipped` prompts need more slots than it has."""
     counts = f"photos {len(agreement.photos)}, prompts {len(agreement.prompts)}"
     if skipped:
         counts += f" ({skipped} more need more slots than this decoder has)"
     table = Table(
         title=escape(f"{manifest.variant} {manifest.target} {manifest.precision} against {reference}"),
         title_justify="left",
-        caption=escape(f"{counts}; weights {manifest.checkpoint.described}"),
+        caption=escape(f"{counts}; computed by {engine}; weights {manifest.checkpoint.described}"),
         caption_justify="left",
     )
     table.add_column("figure")
@@ -27,4 +30,44 @@ def agreement_table(manifest: Manifest, reference: str, agreement: Agreement, sk
     for check in agreement.checks(bounds_for(manifest.target, manifest.precision)):
         style = "green" if check.holds else "red"
         table.add_row(Text(check.figure), Text(check.measured, style=style), Text(check.bound))
+    return table
+
+
+@dataclass(frozen=True)
+class Row:
+    """One bundle in a table of several.
+
+    Attributes:
+        manifest: what it is.
+        agreement: its figures.
+        missed: whether a bound is missed.
+        size: bytes of the bundle.
+        seconds: what it took.
+    """
+
+    manifest: Manifest
+    agreement: Agreement
+    missed: bool
+    size: int
+    seconds: float
+
+
+def overview_table(rows: Sequence[Row]) -> Table:
+    """A line for each of several bundles."""
+    table = Table(title="all bundles", title_justify="left")
+    table.add_column("bundle")
+    for column in ("embedding SNR", "mask mIoU", "boundary mIoU", "IoU prediction", "lowest mask IoU", "MB", "s"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        manifest, agreement = row.manifest, row.agreement
+        table.add_row(
+            Text(f"{manifest.variant} {manifest.target} {manifest.precision}", style="red" if row.missed else "green"),
+            f"{agreement.embedding_snr_db:.1f} dB",
+            f"{agreement.mask_miou:.6f}",
+            f"{agreement.boundary_miou:.6f}",
+            f"{agreement.iou_prediction_error:.1e}",
+            f"{min(agreement.worst[1].mask_iou):.6f}",
+            f"{row.size / 1e6:.1f}",
+            f"{row.seconds:.0f}",
+        )
     return table

@@ -1,19 +1,30 @@
-"""`sam-edge verify`: is the bundle still right?"""
+"""`sam-edge verify`: are the bundles still right?"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sam_edge_runtime.errors import UsageError
+
 from .console import ERRORS, OUTPUT, line, note
 
-EXAMPLES = "Examples:  sam-edge verify bundle      sam-edge verify bundle --checkpoint sam_vit_b.pth --images photos/"
+if TYPE_CHECKING:
+    from sam_edge.verification.verify import Verification, VerifyJob
+
+EXAMPLES = (
+    "Examples:  sam-edge verify bundle      sam-edge verify bundles/*      "
+    "sam-edge verify bundle --checkpoint sam_vit_b.pth --images photos/"
+)
 
 
 def command(
-    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.", show_default=False)],
+    bundles: Annotated[
+        list[Path], typer.Argument(metavar="BUNDLE...", help="Folder of a bundle, or several.", show_default=False)
+    ],
     checkpoint: Annotated[
         str | None,
         typer.Option(
@@ -24,20 +35,42 @@ def command(
         Path | None, typer.Option(help="Folder of photos, or one photo. Default: the bundle's golden pictures.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder of the report. Default: BUNDLE-report.")
+        Path | None, typer.Option("--out", "-o", help="Folder of one bundle's report. Default: BUNDLE-report.")
     ] = None,
     threads: Annotated[
         int | None, typer.Option(help="Threads of the bundle's engine. Default: the engine's choice.")
     ] = None,
     provider: Annotated[str | None, typer.Option(help="Execution provider, such as cuda. Default: the CPU.")] = None,
 ) -> None:
-    """Compare a bundle's masks with those of fp32 torch, or of golden.npz where torch or the weights are missing.
+    """Compare bundles' masks with those of fp32 torch, or of golden.npz where torch or the weights are missing.
 
-    Prints a table and writes report.json and report.html. Exit code 1 if a bound is missed.
+    Prints a table and writes report.json and report.html for each. Exit code 1 if a bound is missed.
     """
+    from sam_edge.verification.verify import VerifyJob, is_report  # noqa: PLC0415
+
+    from .tables import Row, overview_table  # noqa: PLC0415
+
+    if len(bundles) > 1:
+        if out is not None:
+            raise UsageError(f"--out {out} is for one bundle's report; of {len(bundles)} each goes beside its bundle")
+        bundles = [bundle for bundle in bundles if not is_report(bundle)]  # `bundles/*` finds earlier ones
+    rows = []
+    for bundle in bundles:
+        begun = perf_counter()
+        result = _verify(VerifyJob(bundle, checkpoint, images, out, threads, provider))
+        size = sum(record.bytes for record in result.manifest.files.values())
+        rows.append(Row(result.manifest, result.agreement, bool(result.missed), size, perf_counter() - begun))
+    if len(rows) > 1:
+        OUTPUT.print(overview_table(rows))
+    if any(row.missed for row in rows):
+        raise typer.Exit(1)
+
+
+def _verify(job: VerifyJob) -> Verification:
+    """One bundle, with what is to be said of it."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
-    from sam_edge.verification.verify import VerifyJob, verify  # noqa: PLC0415
+    from sam_edge.verification.verify import verify  # noqa: PLC0415
 
     from .tables import agreement_table  # noqa: PLC0415
 
@@ -48,9 +81,9 @@ def command(
         def show(what: str, done: int, total: int) -> None:
             bar.update(task, description=what, completed=done, total=total or None)
 
-        result = verify(VerifyJob(bundle, checkpoint, images, out, threads, provider), show)
+        result = verify(job, show)
     skipped = sum(photo.skipped for photo in result.photos)
-    OUTPUT.print(agreement_table(result.manifest, result.reference, result.agreement, skipped))
+    OUTPUT.print(agreement_table(result.manifest, result.reference, result.agreement, result.engine, skipped))
     for reason in result.unreadable:
         note(f"left out: {reason}")
     if result.html is not None:
@@ -58,5 +91,4 @@ def command(
     line(str(result.report / ("report.json" if result.html else "report.html")))
     for missed in result.missed:
         note(f"bound missed: {missed}", "red")
-    if result.missed:
-        raise typer.Exit(1)
+    return result

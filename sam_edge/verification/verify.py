@@ -21,7 +21,7 @@ import numpy.typing as npt
 from sam_edge.versions import tool_versions
 from sam_edge_runtime import golden
 from sam_edge_runtime.agreement import Agreement, Bounds, bounds_for
-from sam_edge_runtime.backends import BackendOptions, load_backend
+from sam_edge_runtime.backends import BackendOptions, engine_of, load_backend
 from sam_edge_runtime.bundle import Bundle
 from sam_edge_runtime.errors import BundleError, PhotoError, UsageError
 from sam_edge_runtime.files import check_destination, staged_folder
@@ -74,6 +74,7 @@ class Verification:
         photos: one for each photo; empty when the golden answers were the reference.
         unreadable: photos that were left out, and why.
         report: the folder that holds `report.json` and `report.html`.
+        engine: what computed the bundle's answers.
         html: why `report.html` is missing, or None if it is there.
     """
 
@@ -85,6 +86,7 @@ class Verification:
     photos: tuple[PhotoComparison, ...]
     unreadable: tuple[str, ...]
     report: Path
+    engine: str
     html: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -103,6 +105,7 @@ class Verification:
             "weights": manifest.checkpoint.described,
             "random_weights": manifest.checkpoint.random,
             "reference": self.reference,
+            "engine": self.engine,
             "bounds": asdict(self.bounds),
             "figures": self.agreement.summary(),
             "passed": not self.missed,
@@ -115,7 +118,7 @@ class Verification:
             ],
             "machine": {"system": platform.system(), "processor": platform.machine()},
             "made_with": manifest.tools,
-            "verified_with": tool_versions(("torch", "onnxruntime")),
+            "verified_with": tool_versions(("torch", "onnxruntime", "coremltools", "ai-edge-litert")),
         }
 
 
@@ -137,7 +140,7 @@ def verify(job: VerifyJob, progress: Progress = lambda what, done, total: None) 
     bounds = bounds_for(manifest.target, manifest.precision)
     out = job.out if job.out is not None else _beside(job.bundle)
     # A report is made from what is at hand and can be made again, so an earlier one of ours gives way unasked.
-    check_destination(out, overwrite=True, replaceable=_is_report)
+    check_destination(out, overwrite=True, replaceable=is_report)
     source = find_weights(manifest, job.checkpoint, job.images)
     engine = load_backend(bundle, BackendOptions(threads=job.threads, provider=job.provider))
     comparisons: list[PhotoComparison] = []
@@ -174,8 +177,9 @@ def verify(job: VerifyJob, progress: Progress = lambda what, done, total: None) 
         photos=tuple(comparisons),
         unreadable=tuple(unreadable),
         report=out,
+        engine=engine_of(engine, manifest.target),
     )
-    with staged_folder(out, overwrite=True, replaceable=_is_report) as folder:
+    with staged_folder(out, overwrite=True, replaceable=is_report) as folder:
         (folder / "report.json").write_text(json.dumps(verification.to_json(), indent=2) + "\n", encoding="utf-8")
         missing = write_html(folder / "report.html", verification.to_json(), agreement.checks(bounds), pictures)
     return replace(verification, html=missing)
@@ -226,7 +230,7 @@ def _seconds(index: int, photos: tuple[PhotoComparison, ...]) -> dict[str, Any]:
     return {"seconds_reference": reference, "seconds_bundle": bundle}
 
 
-def _is_report(folder: Path) -> bool:
+def is_report(folder: Path) -> bool:
     """Whether `folder` holds an earlier report of ours."""
     try:
         document = json.loads((folder / "report.json").read_text(encoding="utf-8"))

@@ -63,6 +63,7 @@ def leftovers(folder: Path) -> list[str]:
         (("--checkpoint", "random:0", "--points", "1"), ("--points 1", "two slots")),
         (("--checkpoint", "random:0", "--prompts", "0"), ("--prompts 0", "at least 1")),
         (("--checkpoint", "random:0", "--target", "tensorrt"), ("'tensorrt'", "onnx")),
+        (("--checkpoint", "random:0", "--target", "onnx,onix"), ("'onix'", "onnx, coreml, tflite, or all")),
         (("--checkpoint", "random:0", "--precision", "int3"), ("'int3'", "fp32")),
     ],
 )

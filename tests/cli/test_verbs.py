@@ -266,3 +266,21 @@ def test_demo_prints_the_commands_it_runs_and_leaves_pictures(model, checkpoint,
         "chelsea.png",
         "coffee.png",
     ]
+
+
+def test_several_targets_are_exported_and_verified_at_once(tmp_path, capsys):
+    out = tmp_path / "nano"
+    arguments = ["--input-size", str(SMALL_SIDE), "--points", str(SMALL_POINTS), "--target", "onnx,coreml,onnx"]
+    assert run(["export", *arguments, "--out", str(out)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["coreml", "onnx"]
+    assert "all bundles" in capsys.readouterr().out
+    for _ in range(2):  # the second time `out/*` finds reports too
+        assert run(["verify", *map(str, sorted(out.iterdir()))]) == 0
+        text = capsys.readouterr().out
+        assert "all bundles" in text
+        assert "computed by ONNX Runtime" in " ".join(text.split())
+        assert sorted(path.name for path in out.iterdir()) == ["coreml", "coreml-report", "onnx", "onnx-report"]
+    page = (out / "coreml-report" / "report.html").read_text()
+    assert json.loads((out / "coreml-report" / "report.json").read_text())["engine"] in page
+    assert run(["verify", str(out / "onnx"), str(out / "coreml"), "--out", str(tmp_path / "report")]) == 2
+    assert "--out" in capsys.readouterr().err
