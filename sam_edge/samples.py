@@ -34,7 +34,7 @@ class Sample:
 
 SAMPLES: tuple[Sample, ...] = (
     Sample("chelsea.png", "the cat", (220, 170), (40, 5, 425, 298)),
-    Sample("coffee.png", "the cup", (300, 210), (125, 75, 470, 330)),
+    Sample("coffee.png", "the cup", (300, 210), (165, 12, 425, 320)),
     Sample("astronaut.png", "the astronaut", (210, 390), (0, 2, 430, 510)),
 )
 

@@ -54,10 +54,17 @@ class Row:
 
 def overview_table(rows: Sequence[Row]) -> Table:
     """A line for each of several bundles."""
-    table = Table(title="all bundles", title_justify="left")
-    table.add_column("bundle")
-    for column in ("embedding SNR", "mask mIoU", "boundary mIoU", "IoU prediction", "lowest mask IoU", "MB", "s"):
-        table.add_column(column, justify="right")
+    table = Table(
+        title="all bundles",
+        title_justify="left",
+        caption="SNR of embeddings, worst photo; mean mask and boundary IoU; largest error of an IoU prediction; lowest "
+        "mask IoU",
+        caption_justify="left",
+        box=None,
+    )
+    table.add_column("bundle", no_wrap=True)
+    for column in ("SNR", "mask", "boundary", "predicted", "lowest", "MB", "s"):
+        table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         manifest, agreement = row.manifest, row.agreement
         table.add_row(
