@@ -57,8 +57,8 @@ def overview_table(rows: Sequence[Row]) -> Table:
     table = Table(
         title="all bundles",
         title_justify="left",
-        caption="SNR of embeddings, worst photo; mean mask and boundary IoU; largest error of an IoU prediction; lowest "
-        "mask IoU",
+        caption="SNR of the worst photo's embedding; mean mask and boundary IoU; largest error of an IoU prediction; "
+        "lowest mask IoU",
         caption_justify="left",
         box=None,
     )
