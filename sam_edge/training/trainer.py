@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, parse_flag_from_env
 from safetensors.torch import save
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
@@ -374,9 +374,11 @@ def is_first_process() -> bool:
 
 
 def _accelerator(precision: str) -> Accelerator:
+    # As Accelerator itself will ask: the first to ask decides for the process.
+    device = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).device
     try:
         return Accelerator(
-            mixed_precision=machine_precision(precision, PartialState().device),
+            mixed_precision=machine_precision(precision, device),
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)],
         )
     except ValueError as error:
