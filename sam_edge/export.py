@@ -17,7 +17,7 @@ from sam_edge_exporters import Exporter, exporter_for
 from sam_edge_quant import Recipe, recipe_named
 from sam_edge_runtime import golden
 from sam_edge_runtime.agreement import Agreement, Bounds, bounds_for
-from sam_edge_runtime.backends import engine_of, load_backend
+from sam_edge_runtime.backends import load_backend
 from sam_edge_runtime.bundle import GOLDEN_FILE, REPORT_FILE, Bundle, is_bundle, record_files
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.files import check_destination, require_room, staged_folder
@@ -126,15 +126,14 @@ def export_bundle(job: ExportJob, progress: Progress = lambda stage: None) -> Ex
         backend = load_backend(Bundle(folder, manifest))
         agreement = golden.check(answers, backend, manifest)
         missed = agreement.missed(bounds)
-        report = _report(manifest, bounds, agreement, missed)
-        report["engine"] = engine = engine_of(backend, manifest.target)
+        report = _report(manifest, bounds, agreement, missed, backend.engine)
         if exporter.inspect is not None:
             report["graphs"] = {name: exporter.inspect(folder / name) for name in (manifest.encoder, manifest.decoder)}
         (folder / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         manifest = replace(manifest, files=record_files(folder))
         (folder / FILE_NAME).write_text(manifest.to_json(), encoding="utf-8")
         progress("moving the bundle into place")
-    return ExportResult(Bundle.open(job.out, check_hashes=False), agreement, missed, engine)
+    return ExportResult(Bundle.open(job.out, check_hashes=False), agreement, missed, backend.engine)
 
 
 def _manifest(job: ExportJob, loaded: LoadedSam, recipe: Recipe, exporter: Exporter) -> Manifest:
@@ -159,10 +158,13 @@ def _manifest(job: ExportJob, loaded: LoadedSam, recipe: Recipe, exporter: Expor
     )
 
 
-def _report(manifest: Manifest, bounds: Bounds, agreement: Agreement, missed: tuple[str, ...]) -> dict[str, Any]:
+def _report(
+    manifest: Manifest, bounds: Bounds, agreement: Agreement, missed: tuple[str, ...], engine: str
+) -> dict[str, Any]:
     """What `report.json` in the bundle says: the golden test on the machine that made it."""
-    report: dict[str, Any] = {
+    return {
         "reference": "fp32 torch, through golden.npz",
+        "engine": engine,
         "weights": manifest.checkpoint.described,
         "bounds": asdict(bounds),
         "figures": agreement.summary(),
@@ -171,4 +173,3 @@ def _report(manifest: Manifest, bounds: Bounds, agreement: Agreement, missed: tu
         "machine": {"system": platform.system(), "processor": platform.machine()},
         "tools": manifest.tools,
     }
-    return report

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sam_edge_runtime.errors import BackendError
+from sam_edge_runtime.errors import BackendError, first_line
 
 from .model import DecoderGraph, EncoderGraph, Sam
 
@@ -18,6 +18,8 @@ Float32 = npt.NDArray[np.float32]
 
 class TorchBackend:
     """Runs the very modules that are exported, in fp32 on the CPU, with any number of prompts and slots."""
+
+    engine = "torch"
 
     def __init__(self, sam: Sam) -> None:
         self._encoder = EncoderGraph(sam).eval()
@@ -52,5 +54,4 @@ def _reported(what: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BackendError(f"torch failed to {what} ({first_line})") from error
+        raise BackendError(f"torch failed to {what} ({first_line(error)})") from error

@@ -17,12 +17,11 @@ from sam_edge_runtime.contract import GraphContract, TensorSpec
 from sam_edge_runtime.errors import ExportError
 
 from .quiet import captured_stderr, no_progress_bars, quiet, root_cause
-from .tracing import example
+from .tracing import example, free_axes
 
 SUFFIX = ".mlpackage"
 TARGET = ct.target.iOS17
 AUTHOR = "sam-edge"
-HIGHEST_RANK = 5  # of Core ML's tensors
 _LEFT_BEHIND = "executorch_debug_handle_mapping.json"  # coremltools 9 writes it; nothing reads it
 _LOGGERS = ("torch", "coremltools")
 _EXPECTED_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
@@ -43,7 +42,7 @@ def export(graph: nn.Module, contract: GraphContract, path: Path) -> None:
     Raises:
         ExportError: a shape is free, the graph cannot be converted, or the result breaks the contract.
     """
-    free = sorted({str(size) for spec in contract.inputs for size in spec.shape if isinstance(size, str)})
+    free = free_axes(contract)
     if free:
         raise ExportError(
             f"{path.stem} has free axes ({', '.join(free)}) and Core ML wants fixed ones: fix --points and --prompts"

@@ -19,7 +19,7 @@ from sam_edge_runtime.contract import GraphContract
 from sam_edge_runtime.errors import ExportError
 
 from .quiet import last_line_of, quiet, root_cause
-from .tracing import example, weight_bytes
+from .tracing import example, free_axes, weight_bytes
 
 OPSET = 18
 SUFFIX = ".onnx"
@@ -91,7 +91,7 @@ def check(path: Path, contract: GraphContract) -> None:
 
 def _dynamic_shapes(contract: GraphContract) -> tuple[dict[int, torch.export.Dim], ...] | None:
     """For each input, its free axes; the same letter is the same size everywhere."""
-    letters = {size for spec in contract.inputs for size in spec.shape if isinstance(size, str)}
+    letters = free_axes(contract)
     if not letters:
         return None
     dims = {letter: torch.export.Dim(letter, min=1) for letter in letters}

@@ -22,7 +22,7 @@ from sam_edge_runtime.errors import ExportError
 
 from .delegates import DELEGATES, missing_from
 from .quiet import captured_stderr, last_line_of, quiet, root_cause
-from .tracing import example, weight_bytes
+from .tracing import example, free_axes, weight_bytes
 
 SUFFIX = ".tflite"
 MOST_BYTES = (1 << 31) - 1  # flatbuffers count with 32 bits
@@ -44,7 +44,7 @@ def export(graph: nn.Module, contract: GraphContract, path: Path) -> None:
         ExportError: a shape is free, the weights exceed two gigabytes, the graph cannot be converted, or the result is
             rejected or breaks the contract.
     """
-    free = sorted({str(size) for spec in contract.inputs for size in spec.shape if isinstance(size, str)})
+    free = free_axes(contract)
     if free:
         raise ExportError(f"TFLite has no free axes, and {path.stem} has {', '.join(free)}: fix --points and --prompts")
     if weight_bytes(graph) > MOST_BYTES - _ROOM_FOR_GRAPH:

@@ -67,7 +67,7 @@ class Bundle:
     @property
     def size(self) -> int:
         """Bytes of all files that the manifest names."""
-        return sum(record.bytes for record in self.manifest.files.values())
+        return self.manifest.size
 
 
 def is_bundle(path: Path) -> bool:

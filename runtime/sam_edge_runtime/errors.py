@@ -62,3 +62,8 @@ class ExportError(SamEdgeError):
 
 class OutputError(SamEdgeError):
     """A result that cannot be written where it was asked for."""
+
+
+def first_line(error: Exception) -> str:
+    """First line of what somebody else's error says, or its name."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

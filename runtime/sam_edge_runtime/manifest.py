@@ -102,6 +102,11 @@ class Manifest:
         """The tensors of the decoder."""
         return decoder_contract(self.input_side, self.embedding_channels, self.prompts, self.points, self.layout)
 
+    @property
+    def size(self) -> int:
+        """Bytes of all files that the manifest names."""
+        return sum(record.bytes for record in self.files.values())
+
     def of_any_capacity(self) -> Manifest:
         """The same for a decoder that takes any number of prompts and slots, as the reference does."""
         return replace(self, prompts=None, points=None)

@@ -54,8 +54,9 @@ def command(
 
     try:
         from sam_edge.distill import DistillJob, distill  # noqa: PLC0415  # brings torch and accelerate
+        from sam_edge.training.accelerator import is_first_process  # noqa: PLC0415
         from sam_edge.training.recipe import find_recipe  # noqa: PLC0415
-        from sam_edge.training.trainer import TrainJob, is_first_process  # noqa: PLC0415
+        from sam_edge.training.trainer import TrainJob  # noqa: PLC0415
     except ImportError as error:
         raise UsageError(f"distillation needs {error.name or error}: pip install 'sam-edge[train]'") from error
 

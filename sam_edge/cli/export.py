@@ -93,8 +93,7 @@ def command(
         )
         begun = perf_counter()
         result = _export(job)
-        manifest, size = result.bundle.manifest, result.bundle.size
-        rows.append(Row(manifest, result.agreement, bool(result.missed), size, perf_counter() - begun))
+        rows.append(Row(result.bundle.manifest, result.agreement, bool(result.missed), perf_counter() - begun))
     if len(rows) > 1:
         OUTPUT.print(overview_table(rows))
     if any(row.missed for row in rows):

@@ -41,14 +41,12 @@ class Row:
         manifest: what it is.
         agreement: its figures.
         missed: whether a bound is missed.
-        size: bytes of the bundle.
         seconds: what it took.
     """
 
     manifest: Manifest
     agreement: Agreement
     missed: bool
-    size: int
     seconds: float
 
 
@@ -74,7 +72,7 @@ def overview_table(rows: Sequence[Row]) -> Table:
             f"{agreement.boundary_miou:.6f}",
             f"{agreement.iou_prediction_error:.1e}",
             f"{min(agreement.worst[1].mask_iou):.6f}",
-            f"{row.size / 1e6:.1f}",
+            f"{manifest.size / 1e6:.1f}",
             f"{row.seconds:.0f}",
         )
     return table

@@ -58,8 +58,7 @@ def command(
     for bundle in bundles:
         begun = perf_counter()
         result = _verify(VerifyJob(bundle, checkpoint, images, out, threads, provider))
-        size = sum(record.bytes for record in result.manifest.files.values())
-        rows.append(Row(result.manifest, result.agreement, bool(result.missed), size, perf_counter() - begun))
+        rows.append(Row(result.manifest, result.agreement, bool(result.missed), perf_counter() - begun))
     if len(rows) > 1:
         OUTPUT.print(overview_table(rows))
     if any(row.missed for row in rows):

@@ -60,24 +60,6 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group[_FACTOR]
 
 
-def machine_precision(wanted: str, device: torch.device) -> str:
-    """What `auto` means on this machine; every other precision means itself.
-
-    bf16 without instructions for it is slower than fp32: ten times on a CPU with AVX2 alone.
-
-    Args:
-        wanted: precision of a recipe.
-        device: where the training runs.
-    """
-    if wanted != "auto":
-        return wanted
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    read = getattr(torch.cpu, "get_capabilities", dict)  # torch 2.11 may not have it
-    can: dict[str, object] = dict(read()) if device.type == "cpu" else {}
-    return "bf16" if any(can.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) else "no"
-
-
 def averaged(trained: nn.Module, decay: float) -> AveragedModel:
     """A running average that forgets the first weights quickly: the decay of step n is at most (1 + n) / (10 + n)."""
 

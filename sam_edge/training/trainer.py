@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -29,8 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
-from accelerate.utils import gather_object, parse_flag_from_env
+from accelerate.utils import gather_object
 from safetensors.torch import save
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
@@ -44,20 +42,13 @@ from sam_edge.data.stream import Example, TrainingSet
 from sam_edge_runtime.errors import CheckpointError, DataError, UsageError
 from sam_edge_runtime.files import write_file
 
+from .accelerator import make_accelerator
 from .batch import collate
 from .checkpoint import TrainingState, checkpoints, read_training_state, save_state
 from .interrupt import Interrupt
 from .logs import Record, StepLog
 from .objective import Objective
-from .optimization import (
-    averaged,
-    machine_precision,
-    make_optimizer,
-    optimizer_tensors,
-    rate_at,
-    restore_optimizer,
-    set_rate,
-)
+from .optimization import averaged, make_optimizer, optimizer_tensors, rate_at, restore_optimizer, set_rate
 from .pictures import ContactSheet
 from .reading import read_steps
 from .recipe import Phase, TrainRecipe
@@ -123,7 +114,7 @@ class Trainer:
         self.job, self.recipe, self.objective = job, recipe, objective
         self.pretrained = sorted(pretrained)
         torch.manual_seed(recipe.seed)
-        self.accelerator = _accelerator(recipe.precision)
+        self.accelerator = make_accelerator(recipe.precision)
         self._check_division()
         self.mixture = open_mixture([str(job.data / source) for source in recipe.data])
         self.skips = SkipLog()
@@ -366,25 +357,6 @@ class Trainer:
             write_file(path, save(chosen), overwrite=True)
         self.accelerator.wait_for_everyone()
         return path
-
-
-def is_first_process() -> bool:
-    """Whether this process prints; known before accelerate has started, since launchers number processes in `RANK`."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def _accelerator(precision: str) -> Accelerator:
-    # As Accelerator itself will ask: the first to ask decides for the process.
-    device = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).device
-    try:
-        return Accelerator(
-            mixed_precision=machine_precision(precision, device),
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)],
-        )
-    except ValueError as error:
-        raise UsageError(
-            f"precision {precision!r} is not possible here ({error}): choose another, such as no"
-        ) from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from sam_edge.versions import tool_versions
 from sam_edge_runtime import golden
 from sam_edge_runtime.agreement import Agreement, Bounds, bounds_for
-from sam_edge_runtime.backends import BackendOptions, engine_of, load_backend
+from sam_edge_runtime.backends import BackendOptions, load_backend
 from sam_edge_runtime.bundle import Bundle
 from sam_edge_runtime.errors import BundleError, PhotoError, UsageError
 from sam_edge_runtime.files import check_destination, staged_folder
@@ -142,13 +142,13 @@ def verify(job: VerifyJob, progress: Progress = lambda what, done, total: None) 
     # A report is made from what is at hand and can be made again, so an earlier one of ours gives way unasked.
     check_destination(out, overwrite=True, replaceable=is_report)
     source = find_weights(manifest, job.checkpoint, job.images)
-    engine = load_backend(bundle, BackendOptions(threads=job.threads, provider=job.provider))
+    backend = load_backend(bundle, BackendOptions(threads=job.threads, provider=job.provider))
     comparisons: list[PhotoComparison] = []
     pictures: list[PhotoPictures] = []
     unreadable: list[str] = []
     if source is None:
         progress("asking the golden prompts", 0, 0)
-        agreement = golden.check(_golden(bundle), engine, manifest)
+        agreement = golden.check(_golden(bundle), backend, manifest)
     else:
         progress(f"loading fp32 torch, {source.label}", 0, 0)
         photos = list(_photos(job.images, bundle))
@@ -157,7 +157,7 @@ def verify(job: VerifyJob, progress: Progress = lambda what, done, total: None) 
             progress(name, index, len(photos))
             try:
                 photo = read()
-                comparison = compare_photo(name, photo, reference, engine, manifest)
+                comparison = compare_photo(name, photo, reference, backend, manifest)
             except PhotoError as error:
                 unreadable.append(f"{name}: {error}")
                 continue
@@ -177,7 +177,7 @@ def verify(job: VerifyJob, progress: Progress = lambda what, done, total: None) 
         photos=tuple(comparisons),
         unreadable=tuple(unreadable),
         report=out,
-        engine=engine_of(engine, manifest.target),
+        engine=backend.engine,
     )
     with staged_folder(out, overwrite=True, replaceable=is_report) as folder:
         (folder / "report.json").write_text(json.dumps(verification.to_json(), indent=2) + "\n", encoding="utf-8")

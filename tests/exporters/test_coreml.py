@@ -11,11 +11,8 @@ from pathlib import Path
 import coremltools as ct
 import numpy as np
 import pytest
-from torch import Tensor, nn
 
 from sam_edge.export import ExportJob, ExportResult, export_bundle
-from sam_edge.load import find_source, load_sam
-from sam_edge.torch_backend import TorchBackend
 from sam_edge_exporters import coreml, exporter_for
 from sam_edge_runtime.backends import BackendOptions, load_backend
 from sam_edge_runtime.backends.coreml import APPLE, EVALUATOR
@@ -23,6 +20,7 @@ from sam_edge_runtime.bundle import Bundle
 from sam_edge_runtime.contract import GraphContract, Label, TensorSpec
 from sam_edge_runtime.errors import BackendError, BundleError, ExportError
 from sam_edge_runtime.mil import Program, read_package
+from tests.exporters.layers import Crashing, OneLayer
 from tests.model.builders import BOUND, error, seeded_tensor
 
 SIDE, GRID, CELLS, SLOTS = 256, 16, 64, 6
@@ -41,11 +39,6 @@ def bundle(made) -> Bundle:
     return Bundle.open(made.bundle.root)
 
 
-@pytest.fixture(scope="module")
-def torch_backend() -> TorchBackend:
-    return TorchBackend(load_sam("nano", find_source("nano", None), SIDE).sam)
-
-
 def test_it_keeps_the_bounds_of_fp32(made):
     assert made.missed == ()
     assert made.agreement.embedding_snr_db > 90
@@ -57,10 +50,10 @@ def test_reports_say_what_computed(made):
     assert report["engine"] == load_backend(made.bundle).engine == (APPLE if ON_A_MAC else EVALUATOR)
 
 
-def test_encoder_and_decoder_are_those_of_torch(bundle, torch_backend):
+def test_encoder_and_decoder_are_those_of_torch(bundle, torch_nano):
     backend = load_backend(bundle)
     image = (seeded_tensor("image", 1, 3, SIDE, SIDE) * 60 + 120).clamp(0, 255).numpy()
-    embeddings = torch_backend.encode(image)
+    embeddings = torch_nano.encode(image)
     assert error(backend.encode(image), embeddings) <= BOUND
     coords = seeded_tensor("coords", 2, SLOTS, 2).mul(60).add(128).clamp(0, SIDE).numpy()
     labels = np.full((2, SLOTS), float(Label.EMPTY), np.float32)
@@ -68,7 +61,7 @@ def test_encoder_and_decoder_are_those_of_torch(bundle, torch_backend):
     masks = seeded_tensor("mask", 2, 1, CELLS, CELLS).mul(4).numpy()
     has = np.array([0, 1], np.float32)
     found = backend.decode(embeddings, coords, labels, masks, has)
-    expected = torch_backend.decode(embeddings, coords[:, :2], labels[:, :2], masks, has)  # without the empty slots
+    expected = torch_nano.decode(embeddings, coords[:, :2], labels[:, :2], masks, has)  # without the empty slots
     for ours, theirs in zip(found, expected, strict=True):
         assert error(ours, theirs) <= BOUND
 
@@ -83,20 +76,6 @@ def test_the_package_tells_people_what_its_tensors_are(bundle):
 
 
 # What goes wrong ------------------------------------------------------------------------------------------------------
-
-
-class OneLayer(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(64, 32)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x)
-
-
-class Crashing(OneLayer):
-    def forward(self, x: Tensor) -> Tensor:
-        raise ValueError("the cause\nand more of it")
 
 
 @pytest.fixture

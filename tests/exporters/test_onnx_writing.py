@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sam_edge_exporters import exporter_for
 from sam_edge_exporters import onnx as exporter
 from sam_edge_runtime.contract import GraphContract, TensorSpec
 from sam_edge_runtime.errors import ExportError, UsageError
+from tests.exporters.layers import Crashing, OneLayer
 from tests.exporters.sessions import run, session
-from tests.model.builders import BOUND, error, seed, seeded_tensor
+from tests.model.builders import BOUND, error, seeded_tensor
 
 CONTRACT = GraphContract(
     inputs=(TensorSpec("x", ("B", 64), "anything"),), outputs=(TensorSpec("y", ("B", 32), "anything"),)
 )
 BYTES = 4 * (64 * 32 + 32)
-
-
-class OneLayer(nn.Module):
-    """What `CONTRACT` says."""
-
-    def __init__(self, width: int = 32) -> None:
-        super().__init__()
-        self.layer = nn.Linear(64, width)
-        seed(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x)
 
 
 @torch.inference_mode()
@@ -84,13 +73,6 @@ class Deciding(OneLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x) if x.sum() > 0 else -self.layer(x)
-
-
-class Crashing(OneLayer):
-    """Fails in more than one line."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        raise ValueError("the cause\nand more of it")
 
 
 @pytest.mark.parametrize("graph", [Deciding, Crashing])

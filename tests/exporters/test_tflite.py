@@ -7,11 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sam_edge.export import FIXED_POINTS, FIXED_PROMPTS, ExportJob, ExportResult, export_bundle
-from sam_edge.load import find_source, load_sam
-from sam_edge.torch_backend import TorchBackend
 from sam_edge_exporters import exporter_for, tflite
 from sam_edge_exporters.delegates import DELEGATES, missing_from
 from sam_edge_runtime import SamPredictor
@@ -21,6 +19,7 @@ from sam_edge_runtime.bundle import Bundle
 from sam_edge_runtime.contract import GraphContract, Label, Layout, TensorSpec
 from sam_edge_runtime.errors import BackendError, BundleError, ExportError
 from sam_edge_runtime.manifest import Manifest
+from tests.exporters.layers import Crashing, OneLayer
 from tests.model.builders import BOUND, error, seeded_tensor
 
 SIDE, GRID, CELLS = 256, 16, 64
@@ -37,11 +36,6 @@ def made(tmp_path_factory) -> ExportResult:
 @pytest.fixture(scope="module")
 def bundle(made) -> Bundle:
     return Bundle.open(made.bundle.root)
-
-
-@pytest.fixture(scope="module")
-def torch_backend() -> TorchBackend:
-    return TorchBackend(load_sam("nano", find_source("nano", None), SIDE).sam)
 
 
 # The bundle -----------------------------------------------------------------------------------------------------------
@@ -62,9 +56,9 @@ def test_shapes_are_fixed_and_channels_last(bundle):
     assert manifest.decoder_contract.outputs[0].shape == (1, 4, CELLS, CELLS)
 
 
-def test_the_encoder_is_that_of_torch(bundle, torch_backend):
+def test_the_encoder_is_that_of_torch(bundle, torch_nano):
     image = (seeded_tensor("image", 1, 3, SIDE, SIDE) * 60 + 120).clamp(0, 255).numpy()
-    assert error(load_backend(bundle).encode(image), torch_backend.encode(image)) <= BOUND
+    assert error(load_backend(bundle).encode(image), torch_nano.encode(image)) <= BOUND
 
 
 @pytest.mark.parametrize(
@@ -78,7 +72,7 @@ def test_the_encoder_is_that_of_torch(bundle, torch_backend):
     ids=["click", "box", "both", "full"],
 )
 @pytest.mark.parametrize("has_mask", [0.0, 1.0])
-def test_a_decoder_with_empty_slots_is_the_variable_one_of_torch(bundle, torch_backend, labels, has_mask):
+def test_a_decoder_with_empty_slots_is_the_variable_one_of_torch(bundle, torch_nano, labels, has_mask):
     used = len(labels)
     embeddings = seeded_tensor("embeddings", 1, 256, GRID, GRID).numpy()
     coords = seeded_tensor("coords", 1, FIXED_POINTS, 2).mul(60).add(128).clamp(0, SIDE).numpy()
@@ -87,17 +81,17 @@ def test_a_decoder_with_empty_slots_is_the_variable_one_of_torch(bundle, torch_b
     masks = seeded_tensor("mask", 1, 1, CELLS, CELLS).mul(4).numpy()
     has = np.array([has_mask], np.float32)
     found = load_backend(bundle).decode(embeddings, coords, slots, masks, has)
-    expected = torch_backend.decode(embeddings, coords[:, :used], slots[:, :used], masks, has)
+    expected = torch_nano.decode(embeddings, coords[:, :used], slots[:, :used], masks, has)
     for ours, theirs in zip(found, expected, strict=True):
         assert error(ours, theirs) <= BOUND
 
 
-def test_a_predictor_answers_more_prompts_than_a_call_takes(bundle, torch_backend):
+def test_a_predictor_answers_more_prompts_than_a_call_takes(bundle, torch_nano):
     photo = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
     boxes = np.array([[10, 10, 60, 50], [40, 20, 150, 110], [0, 0, 159, 119]], np.float64)
     predictor = SamPredictor(bundle)
     unlimited = Bundle(bundle.root, bundle.manifest.of_any_capacity())
-    reference = SamPredictor(unlimited, backend=torch_backend)
+    reference = SamPredictor(unlimited, backend=torch_nano)
     answers = []
     for each in (predictor, reference):
         each.set_image(photo)
@@ -126,20 +120,6 @@ def test_the_tables_say_what_is_missing():
 
 
 # What goes wrong ------------------------------------------------------------------------------------------------------
-
-
-class OneLayer(nn.Module):
-    def __init__(self, out: int = 32) -> None:
-        super().__init__()
-        self.layer = nn.Linear(64, out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x)
-
-
-class Crashing(OneLayer):
-    def forward(self, x: Tensor) -> Tensor:
-        raise ValueError("the cause\nand more of it")
 
 
 def test_a_free_axis_is_refused(tmp_path):

@@ -94,9 +94,9 @@ def test_an_operation_is_that_of_torch(kind, given, expected):
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (2, 4)])
 @pytest.mark.parametrize("unfolded", [True, False])
 def test_convolutions_are_those_of_torch(groups, stride, kernel, unfolded, monkeypatch):
-    from sam_edge_runtime.mil import operations
+    from sam_edge_runtime.mil import convolution
 
-    monkeypatch.setattr(operations, "_LARGEST_PATCHES", 1 << 25 if unfolded else 0)
+    monkeypatch.setattr(convolution, "_LARGEST_PATCHES", 1 << 25 if unfolded else 0)
     weight, bias = numbers(12 if groups < 6 else 6, 6 // groups, *kernel), numbers(12 if groups < 6 else 6)
     expected = F.conv2d(
         F.pad(T, (2, 0, 1, 1)), torch.from_numpy(weight), torch.from_numpy(bias), stride=stride, groups=groups

@@ -12,7 +12,6 @@ from torch import nn
 
 from sam_edge.training.optimization import (
     averaged,
-    machine_precision,
     make_optimizer,
     optimizer_tensors,
     rate_at,
@@ -82,25 +81,3 @@ def test_the_average_forgets_the_first_weights_soon():
         decay = min(0.9, (1 + step) / (10 + step))
         expected = value if step == 0 else decay * expected + (1 - decay) * value
     assert average.module.weight.item() == pytest.approx(expected)
-
-
-class TestMachinePrecision:
-    @pytest.mark.parametrize("wanted", ["no", "bf16", "fp16"])
-    def test_a_precision_that_is_named_is_used(self, wanted):
-        assert machine_precision(wanted, torch.device("cpu")) == wanted
-
-    @pytest.mark.parametrize(
-        ("can", "means"),
-        [
-            ({"avx2": True}, "no"),
-            ({"avx512_bf16": True}, "bf16"),
-            ({"amx_bf16": True}, "bf16"),
-            ({"amx_bf16": False, "avx512_bf16": False}, "no"),
-        ],
-    )
-    def test_auto_is_bf16_only_where_the_cpu_computes_with_it(self, can, means, monkeypatch):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can)
-        assert machine_precision("auto", torch.device("cpu")) == means
-
-    def test_auto_is_fp32_on_devices_nothing_is_known_of(self):
-        assert machine_precision("auto", torch.device("meta")) == "no"

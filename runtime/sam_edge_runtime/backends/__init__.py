@@ -22,7 +22,13 @@ Float32 = npt.NDArray[np.float32]
 
 
 class Backend(Protocol):
-    """What the predictor asks of an engine. Axis letters as in contract.py."""
+    """What the predictor asks of an engine. Axis letters as in contract.py.
+
+    Attributes:
+        engine: what computes, for reports; Core ML packages may be computed by something else than Core ML.
+    """
+
+    engine: str
 
     def encode(self, image: Float32) -> Float32:
         """The embeddings (1, C, S/16, S/16) float32 of an image (1, 3, S, S) float32.
@@ -104,15 +110,6 @@ BACKENDS: dict[str, Callable[[Bundle, BackendOptions], Backend]] = {
     "onnx": _onnx,
     "tflite": _tflite,
 }
-
-
-# What computes a target's bundles, where there is one answer.
-ENGINES = {"onnx": "ONNX Runtime", "tflite": "LiteRT"}
-
-
-def engine_of(backend: Backend, target: str) -> str:
-    """What computes, for reports: Core ML packages may be computed by something else than Core ML."""
-    return str(getattr(backend, "engine", ENGINES.get(target, target)))
 
 
 def load_backend(bundle: Bundle, options: BackendOptions | None = None) -> Backend:

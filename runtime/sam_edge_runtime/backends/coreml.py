@@ -7,7 +7,6 @@ than a phone.
 from __future__ import annotations
 
 import sys
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +19,8 @@ from sam_edge_runtime.contract import GraphContract
 from sam_edge_runtime.errors import BackendError, BundleError
 from sam_edge_runtime.mil import Program, read_package
 
+from .graphs import LazyGraphs
+
 Float32 = npt.NDArray[np.float32]
 
 # Short names of Core ML's compute units.
@@ -31,7 +32,7 @@ class _Engine(Protocol):
     def run(self, inputs: dict[str, Float32]) -> dict[str, Float32]: ...
 
 
-class CoremlBackend:
+class CoremlBackend(LazyGraphs["_Engine"]):
     """Runs the two `.mlpackage` graphs of a bundle.
 
     Attributes:
@@ -43,7 +44,7 @@ class CoremlBackend:
     """
 
     def __init__(self, bundle: Bundle, options: BackendOptions) -> None:
-        self._bundle = bundle
+        super().__init__(bundle)
         self._on_mac = sys.platform == "darwin"
         self.engine = APPLE if self._on_mac else EVALUATOR
         units = (options.provider or "all").strip().lower()
@@ -52,14 +53,6 @@ class CoremlBackend:
         if options.provider is not None and not self._on_mac:
             raise BackendError(f"provider '{options.provider}' needs a Mac; leave it out for sam-edge's evaluator")
         self._units = UNITS[units]
-
-    @cached_property
-    def _encoder(self) -> _Engine:
-        return self._load(self._bundle.encoder_path, self._bundle.manifest.encoder_contract)
-
-    @cached_property
-    def _decoder(self) -> _Engine:
-        return self._load(self._bundle.decoder_path, self._bundle.manifest.decoder_contract)
 
     def _load(self, path: Path, contract: GraphContract) -> _Engine:
         package = read_package(path)

@@ -8,7 +8,6 @@ broadcasting error deep inside the graph. Behind an accelerator the CPU stands i
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,9 @@ import numpy.typing as npt
 from sam_edge_runtime.backends import BackendOptions
 from sam_edge_runtime.bundle import Bundle
 from sam_edge_runtime.contract import GraphContract, TensorSpec
-from sam_edge_runtime.errors import BackendError, BundleError
+from sam_edge_runtime.errors import BackendError, BundleError, first_line
+
+from .graphs import LazyGraphs
 
 Float32 = npt.NDArray[np.float32]
 
@@ -44,7 +45,7 @@ _ERRORS_ONLY = 3  # ONNX Runtime's severities: 0 verbose, 1 info, 2 warning, 3 e
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64", "tensor(int32)": "int32"}
 
 
-class OnnxBackend:
+class OnnxBackend(LazyGraphs["_Graph"]):
     """Runs the two `.onnx` graphs of a bundle.
 
     Raises:
@@ -52,19 +53,13 @@ class OnnxBackend:
         BundleError: from the first call of either graph, when it does not keep the contract of the manifest.
     """
 
+    engine = "ONNX Runtime"
+
     def __init__(self, bundle: Bundle, options: BackendOptions) -> None:
         self._ort = _import_onnxruntime()
-        self._bundle = bundle
+        super().__init__(bundle)
         self._threads = options.threads
         self._providers = _provider_chain(options.provider, self._ort.get_available_providers())
-
-    @cached_property
-    def _encoder(self) -> _Graph:
-        return self._load(self._bundle.encoder_path, self._bundle.manifest.encoder_contract)
-
-    @cached_property
-    def _decoder(self) -> _Graph:
-        return self._load(self._bundle.decoder_path, self._bundle.manifest.decoder_contract)
 
     def _load(self, path: Path, contract: GraphContract) -> _Graph:
         options = self._ort.SessionOptions()
@@ -75,7 +70,7 @@ class OnnxBackend:
         try:
             session = self._ort.InferenceSession(str(path), sess_options=options, providers=self._providers)
         except Exception as error:
-            raise BackendError(f"ONNX Runtime cannot load '{path}' ({_first_line(error)}); export it again") from error
+            raise BackendError(f"ONNX Runtime cannot load '{path}' ({first_line(error)}); export it again") from error
         if self._providers[0] not in session.get_providers():
             raise BackendError(
                 f"provider '{self._providers[0]}' is in this onnxruntime but could not start on this machine; "
@@ -115,7 +110,7 @@ class _Graph:
         try:
             answers: list[Float32] = self._session.run(list(self._contract.output_names), feed)
         except Exception as error:
-            raise BackendError(f"ONNX Runtime failed in '{self._path}' ({_first_line(error)})") from error
+            raise BackendError(f"ONNX Runtime failed in '{self._path}' ({first_line(error)})") from error
         return answers
 
 
@@ -124,7 +119,7 @@ def _import_onnxruntime() -> Any:
         import onnxruntime  # noqa: PLC0415 - an extra; only bundles of this target need it
     except ImportError as error:
         raise BackendError(
-            f'an ONNX bundle needs onnxruntime ({_first_line(error)}); install it with: pip install "sam-edge[onnx]"'
+            f'an ONNX bundle needs onnxruntime ({first_line(error)}); install it with: pip install "sam-edge[onnx]"'
         ) from error
     return onnxruntime
 
@@ -182,7 +177,3 @@ def _check_tensors(path: Path, role: str, found: list[Any], expected: tuple[Tens
 
 def _shape(shape: tuple[Any, ...]) -> str:
     return "(" + ", ".join(str(axis) for axis in shape) + ")"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

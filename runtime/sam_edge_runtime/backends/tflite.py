@@ -7,7 +7,6 @@ are turned on their way in and out.
 
 from __future__ import annotations
 
-from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,9 @@ import numpy.typing as npt
 from sam_edge_runtime.backends import BackendOptions
 from sam_edge_runtime.bundle import Bundle
 from sam_edge_runtime.contract import GraphContract, Layout, TensorSpec
-from sam_edge_runtime.errors import BackendError, BundleError
+from sam_edge_runtime.errors import BackendError, BundleError, first_line
+
+from .graphs import LazyGraphs
 
 Float32 = npt.NDArray[np.float32]
 
@@ -27,13 +28,15 @@ CPU_NAMES = ("cpu", "xnnpack")
 _IDENTIFIER = b"TFL3"  # bytes 4..8 of every TFLite file
 
 
-class TfliteBackend:
+class TfliteBackend(LazyGraphs["_Graph"]):
     """Runs the two `.tflite` graphs of a bundle.
 
     Raises:
         BackendError: neither engine is installed, or a provider is wanted: these packages run on the CPU.
         BundleError: from the first call of either graph, when its file is no TFLite model or breaks the contract.
     """
+
+    engine = "LiteRT"
 
     def __init__(self, bundle: Bundle, options: BackendOptions) -> None:
         if options.provider is not None and options.provider.strip().lower() not in CPU_NAMES:
@@ -42,17 +45,9 @@ class TfliteBackend:
                 "leave the provider out"
             )
         self._interpreter = _find_engine()
-        self._bundle = bundle
+        super().__init__(bundle)
         self._threads = options.threads
         self._turned = bundle.manifest.layout is Layout.NHWC
-
-    @cached_property
-    def _encoder(self) -> _Graph:
-        return self._load(self._bundle.encoder_path, self._bundle.manifest.encoder_contract)
-
-    @cached_property
-    def _decoder(self) -> _Graph:
-        return self._load(self._bundle.decoder_path, self._bundle.manifest.decoder_contract)
 
     def _load(self, path: Path, contract: GraphContract) -> _Graph:
         with path.open("rb") as stream:
@@ -64,7 +59,7 @@ class TfliteBackend:
             interpreter.allocate_tensors()
             runner = interpreter.get_signature_runner()
         except (ValueError, RuntimeError) as error:
-            raise BackendError(f"LiteRT cannot load '{path}' ({_first_line(error)}); export it again") from error
+            raise BackendError(f"LiteRT cannot load '{path}' ({first_line(error)}); export it again") from error
         _check_tensors(path, "input", runner.get_input_details(), contract.inputs)
         _check_tensors(path, "output", runner.get_output_details(), contract.outputs)
         return _Graph(path, interpreter, runner, contract)
@@ -107,7 +102,7 @@ class _Graph:
         try:
             answers = self._runner(**dict(zip(self._contract.input_names, inputs, strict=True)))
         except (ValueError, RuntimeError) as error:
-            raise BackendError(f"LiteRT failed in '{self._path}' ({_first_line(error)})") from error
+            raise BackendError(f"LiteRT failed in '{self._path}' ({first_line(error)})") from error
         return [answers[name] for name in self._contract.output_names]
 
 
@@ -140,7 +135,3 @@ def _check_tensors(path: Path, role: str, found: dict[str, Any], expected: tuple
 
 def _described(tensor: tuple[tuple[Any, ...], str] | None) -> str:
     return "absent" if tensor is None else f"{tensor[1]} {tensor[0]}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

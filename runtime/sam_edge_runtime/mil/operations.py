@@ -1,22 +1,22 @@
 """Each kind of MIL operation in numpy, with MIL's parameter names.
 
 Semantics are those of coremltools' operation definitions for iOS 15 to 17. Floats come in and go out as float32;
-integers and texts as they are. Convolutions are matrix products, because numpy's fastest code is its BLAS.
+integers and texts as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import product
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .convolution import conv, conv_transpose
+
 Array = npt.NDArray[Any]
 
-OPERATIONS: dict[str, Callable[..., Any]] = {}
-_LARGEST_PATCHES = 1 << 25  # numbers that a convolution may unfold at once, 128 MB
+OPERATIONS: dict[str, Callable[..., Any]] = {"conv": conv, "conv_transpose": conv_transpose}
 
 
 def _named(*kinds: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -33,6 +33,7 @@ def _named(*kinds: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 _ONE: dict[str, Callable[[Array], Array]] = {
     "abs": np.abs,
     "cos": np.cos,
+    "exp": np.exp,
     "identity": lambda x: x,
     "relu": lambda x: np.maximum(x, 0),
     "relu6": lambda x: np.clip(x, 0, 6),
@@ -71,12 +72,6 @@ def sigmoid(x: Array) -> Array:
 def silu(x: Array) -> Array:
     """X times its sigmoid."""
     return np.asarray(x * sigmoid(x))
-
-
-@_named("exp")
-def exp(x: Array) -> Array:
-    """Natural exponential."""
-    return np.exp(x)
 
 
 @_named("rsqrt")
@@ -293,116 +288,3 @@ def matmul(x: Array, y: Array, transpose_x: Any = False, transpose_y: Any = Fals
     """Batched matrix product."""
     left, right = x.swapaxes(-1, -2) if bool(transpose_x) else x, y.swapaxes(-1, -2) if bool(transpose_y) else y
     return np.asarray(left @ right)
-
-
-@_named("conv")
-def conv(
-    x: Array,
-    weight: Array,
-    bias: Array | None = None,
-    strides: Array | None = None,
-    pad_type: str = "valid",
-    pad: Array | None = None,
-    dilations: Array | None = None,
-    groups: Any = 1,
-) -> Array:
-    """`x (N, C, H, W)` by `weight (O, C/groups, kH, kW)`."""
-    if x.ndim != 4:
-        raise ValueError(f"conv over {x.ndim - 2} axes")
-    step = [1, 1] if strides is None else [int(size) for size in strides]
-    if dilations is not None and any(int(size) != 1 for size in dilations):
-        raise ValueError("dilated conv")
-    x = np.pad(x, [(0, 0), (0, 0), *_padding(x.shape[2:], weight.shape[2:], step, pad_type, pad)])
-    count, (outputs, each, *kernel) = int(groups), weight.shape
-    size = [(x.shape[2 + axis] - kernel[axis]) // step[axis] + 1 for axis in range(2)]
-    out = np.empty((x.shape[0], outputs, *size), np.float32)
-    if each == 1 and outputs == count:
-        _depthwise(x, weight, step, size, out)
-    else:
-        share = outputs // count
-        for group in range(count):
-            to = slice(group * share, (group + 1) * share)
-            _dense(x[:, group * each : (group + 1) * each], weight[to], step, size, out[:, to])
-    if bias is not None:
-        out += bias.reshape(-1, 1, 1)
-    return out
-
-
-def _padding(
-    size: Sequence[int], kernel: Sequence[int], step: Sequence[int], pad_type: str, pad: Array | None
-) -> list[tuple[int, int]]:
-    if pad_type == "valid":
-        return [(0, 0), (0, 0)]
-    if pad_type == "custom" and pad is not None:
-        return [(int(low), int(high)) for low, high in np.asarray(pad).reshape(2, 2)]
-    if pad_type in {"same", "same_lower"}:
-        more = [
-            max((-(-side // stride) - 1) * stride + width - side, 0)
-            for side, width, stride in zip(size, kernel, step, strict=True)
-        ]
-        smaller = [(extra // 2, extra - extra // 2) for extra in more]
-        return smaller if pad_type == "same" else [(high, low) for low, high in smaller]
-    raise ValueError(f"pad_type {pad_type}")
-
-
-def _taps(x: Array, kernel: Sequence[int], step: Sequence[int], size: Sequence[int]) -> Any:
-    """For each place of the kernel, the part of `x` that it meets."""
-    for i, j in product(range(kernel[0]), range(kernel[1])):
-        rows = slice(i, i + (size[0] - 1) * step[0] + 1, step[0])
-        columns = slice(j, j + (size[1] - 1) * step[1] + 1, step[1])
-        yield i, j, x[:, :, rows, columns]
-
-
-def _depthwise(x: Array, weight: Array, step: Sequence[int], size: Sequence[int], out: Array) -> None:
-    out[:] = 0
-    for i, j, part in _taps(x, weight.shape[2:], step, size):
-        out += part * weight[:, 0, i, j].reshape(-1, 1, 1)
-
-
-def _dense(x: Array, weight: Array, step: Sequence[int], size: Sequence[int], out: Array) -> None:
-    outputs, each, *kernel = weight.shape
-    cells = size[0] * size[1]
-    for row in range(len(x)):
-        one = x[row : row + 1]
-        if each * kernel[0] * kernel[1] * cells <= _LARGEST_PATCHES:
-            parts = [part.reshape(each, cells) for _, _, part in _taps(one, kernel, step, size)]
-            unfolded = np.concatenate(parts)  # (kH kW C, cells)
-            out[row] = (weight.transpose(0, 2, 3, 1).reshape(outputs, -1) @ unfolded).reshape(outputs, *size)
-        else:
-            total = np.zeros((outputs, cells), np.float32)
-            for i, j, part in _taps(one, kernel, step, size):
-                total += weight[:, :, i, j] @ part.reshape(each, cells)
-            out[row] = total.reshape(outputs, *size)
-
-
-@_named("conv_transpose")
-def conv_transpose(
-    x: Array,
-    weight: Array,
-    bias: Array | None = None,
-    strides: Array | None = None,
-    pad_type: str = "valid",
-    pad: Array | None = None,
-    dilations: Array | None = None,
-    groups: Any = 1,
-    output_shape: Array | None = None,
-) -> Array:
-    """`x (N, C, H, W)` spread by `weight (C, O, kH, kW)`."""
-    if x.ndim != 4 or int(groups) != 1 or (dilations is not None and any(int(size) != 1 for size in dilations)):
-        raise ValueError("conv_transpose with groups, dilations, or not over two axes")
-    step = [1, 1] if strides is None else [int(size) for size in strides]
-    count, channels, *size = x.shape
-    outputs, kernel = weight.shape[1], weight.shape[2:]
-    whole = [(size[axis] - 1) * step[axis] + kernel[axis] for axis in range(2)]
-    out = np.zeros((count, outputs, *whole), np.float32)
-    flat = x.reshape(count, channels, -1)
-    for i, j, met in _taps(out, kernel, step, size):
-        met[:] += (weight[:, :, i, j].T @ flat).reshape(count, outputs, *size)
-    if pad_type == "custom" and pad is not None:
-        (top, bottom), (left, right) = np.asarray(pad, int).reshape(2, 2)
-        out = out[:, :, top : whole[0] - bottom, left : whole[1] - right]
-    elif pad_type != "valid":
-        raise ValueError(f"pad_type {pad_type} of conv_transpose")
-    if output_shape is not None and tuple(int(each) for each in output_shape) != out.shape:
-        raise ValueError(f"output_shape {tuple(output_shape)} of conv_transpose, where its parameters give {out.shape}")
-    return out if bias is None else out + bias.reshape(-1, 1, 1)

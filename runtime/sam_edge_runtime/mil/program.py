@@ -32,6 +32,7 @@ class Program:
         if unknown:
             raise BackendError(f"the evaluator of ML Programs does not know: {', '.join(unknown)}")
         self.package = package
+        self._inputs = [_widened(operation.inputs) for operation in package.operations]
         last: dict[str, int] = {}
         for number, operation in enumerate(package.operations):
             for name in _references(operation):
@@ -58,8 +59,8 @@ class Program:
                 found = inputs[name].shape if name in inputs else "nothing"
                 raise BackendError(f"the program takes {name} of shape {shape}, not {found}")
             values[name] = rounded(np.asarray(inputs[name]), dtype)
-        for operation, dropped in zip(self.package.operations, self._dropped, strict=True):
-            given = {name: _resolve(value, values) for name, value in operation.inputs.items()}
+        for operation, inputs_of, dropped in zip(self.package.operations, self._inputs, self._dropped, strict=True):
+            given = {name: _resolve(value, values) for name, value in inputs_of.items()}
             try:
                 with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
                     made = OPERATIONS[operation.kind](**given)
@@ -94,8 +95,13 @@ def _references(operation: Operation) -> list[str]:
 def _resolve(value: Any, values: dict[str, Array]) -> Any:
     if isinstance(value, list):
         return [_resolve(each, values) for each in value]
-    if isinstance(value, Reference):
-        return values[value.name]
-    if isinstance(value, np.ndarray) and value.dtype == np.float16:
-        return value.astype(np.float32)
-    return value
+    return values[value.name] if isinstance(value, Reference) else value
+
+
+def _widened(value: Any) -> Any:
+    """Float16 constants as float32, once and not at every run."""
+    if isinstance(value, dict):
+        return {name: _widened(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_widened(each) for each in value]
+    return value.astype(np.float32) if getattr(value, "dtype", None) == np.float16 else value

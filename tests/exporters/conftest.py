@@ -1,0 +1,15 @@
+"""What tests of more than one target compare with."""
+
+from __future__ import annotations
+
+import pytest
+
+from sam_edge.load import find_source, load_sam
+from sam_edge.torch_backend import TorchBackend
+from tests.conftest import SMALL_SIDE
+
+
+@pytest.fixture(scope="session")
+def torch_nano() -> TorchBackend:
+    """nano in fp32 torch, on frames of `SMALL_SIDE`."""
+    return TorchBackend(load_sam("nano", find_source("nano", None), SMALL_SIDE).sam)
