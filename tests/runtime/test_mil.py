@@ -163,13 +163,24 @@ def step(kind: str, dtype: str = "float32", out: str = "out", **inputs) -> Opera
 
 def test_tensors_are_let_go_after_their_last_use():
     x = Reference("x")
-    alive: list[int] = []
     steps = [step("add", out="a", x=x, y=x), step("mul", out="b", x=Reference("a"), y=x), step("abs", x=Reference("b"))]
     made = program(*steps)
     assert [set(names) for names in made._dropped] == [set(), {"a", "x"}, {"b"}]
-    answers = made.run({"x": np.array([1, -2, 3], np.float32)}, lambda operation, arrays: alive.append(len(arrays)))
-    np.testing.assert_array_equal(answers["out"], [2, 8, 18])
-    assert alive == [1, 1, 1]
+    np.testing.assert_array_equal(made.run({"x": np.array([1, -2, 3], np.float32)})["out"], [2, 8, 18])
+
+
+def test_a_watcher_sees_what_each_operation_was_given_and_made():
+    x = Reference("x")
+    seen = []
+    steps = [step("add", out="a", x=x, y=np.float16(1)), step("concat", values=[Reference("a"), x], axis=np.int32(0))]
+    program(*steps).run({"x": np.array([1, -2, 3], np.float32)}, lambda *told: seen.append(told))
+    assert [operation for operation, _, _ in seen] == steps
+    (_, added, (total,)), (_, joined, (both,)) = seen
+    assert added["x"].tolist() == [1, -2, 3]
+    assert added["y"] == 1
+    assert [each.tolist() for each in joined["values"]] == [[2, -1, 4], [1, -2, 3]]
+    assert total.tolist() == [2, -1, 4]
+    assert both.tolist() == [2, -1, 4, 1, -2, 3]
 
 
 def test_float16_rounds_after_each_operation_and_overflows():

@@ -14,7 +14,7 @@ from .operations import OPERATIONS
 from .package import Operation, Package, Reference
 
 Array = npt.NDArray[Any]
-Watcher = Callable[[Operation, tuple[Array, ...]], None]
+Watcher = Callable[[Operation, dict[str, Any], tuple[Array, ...]], None]
 
 
 class Program:
@@ -48,7 +48,7 @@ class Program:
 
         Args:
             inputs: arrays by name, of the package's shapes.
-            watch: told of each operation and what it made.
+            watch: told of each operation, the arrays and constants it was given by parameter name, and what it made.
 
         Raises:
             BackendError: an input is missing or of another shape, or an operation failed.
@@ -72,7 +72,7 @@ class Program:
                 ) from error
             values.update(zip(operation.outputs, made, strict=True))
             if watch is not None:
-                watch(operation, made)
+                watch(operation, given, made)
             for name in dropped:
                 values.pop(name, None)
         return {name: values[name] for name in self.package.outputs}
