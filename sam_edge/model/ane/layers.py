@@ -39,8 +39,8 @@ class ChannelNorm(nn.Module):
     """Layer normalization over the second axis, without moving it.
 
     Written as ml-ane-transformers writes it, shift before scale: in this form coremltools sees one `layer_norm` of axis
-    1 (its pass `fuse_layernorm_or_instancenorm`, fifth pattern) and multiplies the shift by the scale again. The mean is
-    subtracted before anything is squared, so that float16 overflows as late as it can.
+    1 (its pass `fuse_layernorm_or_instancenorm`, fifth pattern) and multiplies the shift by the scale again. So the
+    squares, which overflow float16 first, are inside one operation of the engine and never a tensor of the package.
     """
 
     def __init__(self, plain: nn.LayerNorm | LayerNorm2d) -> None:

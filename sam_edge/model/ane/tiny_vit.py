@@ -55,4 +55,5 @@ class BC1SWindowBlock(nn.Module):
         x = x + join_windows(self.attn(windows), self.window, padded, (x.shape[2], x.shape[3]))
         x = self.local_conv(x)
         sequence = x.reshape(*x.shape[:2], 1, -1)
-        return (sequence + self.mlp(sequence)).reshape(x.shape)
+        out: Tensor = sequence + self.mlp(sequence)
+        return out.reshape(x.shape)
