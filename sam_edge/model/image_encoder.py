@@ -65,8 +65,8 @@ class RelativeAttention(nn.Module):
     def _fold_positions(self, q: Tensor, k: Tensor, h: int, w: int) -> tuple[Tensor, Tensor]:
         """Widen `q` and `k` of `(B*heads, H*W, D)` to `D + H + W`, so that their product holds scale and bias."""
         q_map = q.reshape(-1, h, w, self.head_dim)
-        by_row = q_map @ _relative_table(self.rel_pos_h, h).transpose(1, 2)  # (B*heads, H, W, H)
-        by_column = q_map.transpose(1, 2) @ _relative_table(self.rel_pos_w, w).transpose(1, 2)  # (B*heads, W, H, W)
+        by_row = q_map @ relative_table(self.rel_pos_h, h).transpose(1, 2)  # (B*heads, H, W, H)
+        by_column = q_map.transpose(1, 2) @ relative_table(self.rel_pos_w, w).transpose(1, 2)  # (B*heads, W, H, W)
         wide_q = torch.cat(
             [
                 q * self.head_dim**-0.5,
@@ -80,7 +80,7 @@ class RelativeAttention(nn.Module):
         return wide_q, torch.cat([k, where.expand(k.shape[0], -1, -1)], dim=-1)
 
 
-def _relative_table(rel_pos: Tensor, size: int) -> Tensor:
+def relative_table(rel_pos: Tensor, size: int) -> Tensor:
     """Rows of `rel_pos (2*size-1, D)` for every pair: `(size, size, D)`, query first, then key."""
     steps = torch.arange(size, device=rel_pos.device)
     return rel_pos[steps[:, None] - steps[None, :] + (size - 1)]

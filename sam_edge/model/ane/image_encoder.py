@@ -1,0 +1,100 @@
+"""SAM's ViT on BC1S."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sam_edge.model.image_encoder import Block, ImageEncoderViT, RelativeAttention, relative_table
+
+from .attention import attend, split_keys, split_queries
+from .layers import join_windows, split_windows
+
+# One table a row of queries, and all queries of that row: a product of the form that `attention` speaks of.
+TABLE = "ykhc,ychq->ykhq"
+
+
+class HeadwiseRelativeAttention(nn.Module):
+    """`RelativeAttention` head by head, the relative positions folded into queries and keys as there."""
+
+    def __init__(self, plain: RelativeAttention) -> None:
+        super().__init__()
+        self.heads = plain.heads
+        self.head_dim = plain.head_dim
+        self.qkv = plain.qkv
+        self.proj = plain.proj
+        self.rel_pos_h = plain.rel_pos_h
+        self.rel_pos_w = plain.rel_pos_w
+
+    def forward(self, x: Tensor, h: int, w: int) -> Tensor:
+        """Attend over all H*W positions of `(B, C, 1, H*W)`."""
+        q, k, v = self.qkv(x).chunk(3, dim=1)
+        where = _one_hot_positions(h, w, like=k).expand(x.shape[0], -1, -1, -1)
+        keys = [torch.cat([key, where], dim=3) for key in split_keys(k, self.heads)]  # (B, H*W, 1, D+H+W)
+        queries = split_queries(self._widened(q, h, w), self.heads)
+        out: Tensor = self.proj(attend(queries, keys, split_queries(v, self.heads)))
+        return out
+
+    def _widened(self, q: Tensor, h: int, w: int) -> Tensor:
+        """Scaled queries and what each says of rows and columns: `(B, heads*D, 1, H*W)` to `heads*(D+H+W)`."""
+        d = self.head_dim
+        maps = q.reshape(-1, d, h, w)  # (B*heads, D, H, W)
+        rows, columns = relative_table(self.rel_pos_h, h), relative_table(self.rel_pos_w, w)
+        by_row = torch.einsum(TABLE, rows.unsqueeze(2), maps.permute(2, 1, 0, 3).reshape(h, d, 1, -1))
+        by_row = by_row.reshape(h, h, -1, w).permute(2, 1, 0, 3)  # (B*heads, H of the key, H, W)
+        by_column = torch.einsum(TABLE, columns.unsqueeze(2), maps.permute(3, 1, 0, 2).reshape(w, d, 1, -1))
+        by_column = by_column.reshape(w, w, -1, h).permute(2, 1, 3, 0)  # (B*heads, W of the key, H, W)
+        wide = torch.cat([maps * d**-0.5, by_row, by_column], dim=1)
+        return wide.reshape(q.shape[0], -1, 1, h * w)
+
+
+def _one_hot_positions(h: int, w: int, like: Tensor) -> Tensor:
+    """Row and column of every key as one-hot vectors, `(1, H*W, 1, H+W)`."""
+    row, column = (torch.eye(size, device=like.device, dtype=like.dtype) for size in (h, w))
+    return torch.cat([row.repeat_interleave(w, dim=0), column.repeat(h, 1)], dim=-1)[None, :, None, :]
+
+
+class BC1SBlock(nn.Module):
+    """`Block` on BC1S: windows are cut from the map and laid out as sequences again."""
+
+    def __init__(self, plain: Block) -> None:
+        super().__init__()
+        self.window = plain.window
+        self.norm1 = plain.norm1
+        self.attn = plain.attn
+        self.norm2 = plain.norm2
+        self.mlp = plain.mlp
+
+    def forward(self, x: Tensor, h: int, w: int) -> Tensor:
+        """Map `(B, C, 1, H*W)` to the same shape."""
+        attended = self.norm1(x)
+        if self.window:
+            windows, padded = split_windows(attended.reshape(*x.shape[:2], h, w), self.window)
+            attended = self.attn(windows, self.window, self.window)
+            attended = join_windows(attended, self.window, padded, (h, w)).reshape(x.shape)
+        else:
+            attended = self.attn(attended, h, w)
+        x = x + attended
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
+
+
+class BC1SImageEncoder(nn.Module):
+    """`ImageEncoderViT` on BC1S: what its first convolution gives stays in the order it has."""
+
+    def __init__(self, plain: ImageEncoderViT) -> None:
+        super().__init__()
+        self.patches = plain.patch_embed.proj
+        self.pos_embed = plain.pos_embed
+        self.blocks = plain.blocks
+        self.neck = plain.neck
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalized photo `(B, 3, S, S)` to embedding `(B, out_channels, S/16, S/16)`."""
+        maps = self.patches(x) + self.pos_embed.permute(0, 3, 1, 2)  # (B, C, H, W)
+        b, c, h, w = maps.shape
+        x = maps.reshape(b, c, 1, h * w)
+        for block in self.blocks:
+            x = block(x, h, w)
+        out: Tensor = self.neck(x.reshape(b, c, h, w))
+        return out

@@ -1,0 +1,75 @@
+"""Which plain module is replaced by which, and by what rule.
+
+The twin of a module is a shallow copy: parameters and code are the plain one's, only its children may differ. Children
+come first, so a replacement finds convolutions where the plain module has linear layers.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from torch import nn
+
+from sam_edge.model.graphs import DecoderGraph, EncoderGraph
+from sam_edge.model.image_encoder import Block, ImageEncoderViT, RelativeAttention
+from sam_edge.model.layers import LayerNorm2d
+from sam_edge.model.mask_decoder import MLP
+from sam_edge.model.tiny_vit import TinyViTBlock, WindowAttention
+from sam_edge.model.transformer import Attention, TwoWayTransformer
+
+from .image_encoder import BC1SBlock, BC1SImageEncoder, HeadwiseRelativeAttention
+from .layers import ChannelNorm, Pointwise, PointwiseMLP
+from .tiny_vit import BC1SWindowBlock, HeadwiseWindowAttention
+from .transformer import BC1STransformer, HeadwiseAttention
+
+Graph = TypeVar("Graph", EncoderGraph, DecoderGraph)
+
+# Numbers are the principles of Apple's article.
+REWRITES: MappingProxyType[str, str] = MappingProxyType(
+    {
+        "conv1x1": "linear layers are 1 x 1 convolutions (1)",
+        "bc1s": "tensors are (B, C, 1, S): channels second, positions last, from the first layer to the last (1)",
+        "channel norm": "layer normalization over the second axis, as one operation, with nothing moved (1, 3)",
+        "heads": "attention head by head: more operations, smaller tensors (2)",
+        "query blocks": "a head's queries in blocks where its scores would be large (2)",
+        "einsum": "products of activations as nchw,nwhu->nchu; of each attention only the keys are moved (3)",
+    }
+)
+
+_REPLACEMENTS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
+    nn.Linear: Pointwise,
+    nn.LayerNorm: ChannelNorm,
+    LayerNorm2d: ChannelNorm,
+    MLP: PointwiseMLP,
+    Attention: HeadwiseAttention,
+    TwoWayTransformer: BC1STransformer,
+    RelativeAttention: HeadwiseRelativeAttention,
+    Block: BC1SBlock,
+    ImageEncoderViT: BC1SImageEncoder,
+    WindowAttention: HeadwiseWindowAttention,
+    TinyViTBlock: BC1SWindowBlock,
+}
+
+
+def ane_rewrite(graph: Graph) -> Graph:
+    """The twin of `graph` by the rules of `REWRITES`: same class, tensors, answers up to rounding, and parameters.
+
+    Parameters are shared, so nothing is held twice and a change of one is seen by both; `graph` itself stays as it is.
+    nano's image encoder, all convolutions, has nothing to rewrite.
+    """
+    twin = rewritten(graph)
+    if not isinstance(twin, type(graph)):
+        raise TypeError(f"{type(graph).__name__} became {type(twin).__name__}")
+    return twin.train(graph.training)
+
+
+def rewritten(module: nn.Module) -> nn.Module:
+    """`module`, or what stands for it; one that a replacement moved to BC1S takes and returns that layout."""
+    twin = copy.copy(module)
+    # A shallow copy shares the table of children, and children of the twin are not the plain module's.
+    twin._modules = {name: None if child is None else rewritten(child) for name, child in module._modules.items()}
+    replacement = _REPLACEMENTS.get(type(module))
+    return twin if replacement is None else replacement(twin)
