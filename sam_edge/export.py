@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sam_edge_exporters import Exporter, exporter_for
+from sam_edge_exporters import About, Conversion, Exporter, exporter_for
 from sam_edge_quant import Recipe, recipe_named
 from sam_edge_runtime import golden
 from sam_edge_runtime.agreement import Agreement, Bounds, bounds_for
@@ -23,6 +23,7 @@ from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.files import check_destination, require_room, staged_folder
 from sam_edge_runtime.manifest import FILE_NAME, Checkpoint, Manifest
 
+from .calls import CallRecorder, golden_calls
 from .load import LoadedSam, find_source, load_sam
 from .model import DecoderGraph, EncoderGraph
 from .torch_backend import TorchBackend
@@ -99,10 +100,14 @@ def export_bundle(job: ExportJob, progress: Progress = lambda stage: None) -> Ex
         OutputError: the bundle cannot be written. Whatever was there before still is.
     """
     recipe = recipe_named(job.precision)
-    bounds = bounds_for(job.target, job.precision)
     source = find_source(job.variant, job.checkpoint)
     check_destination(job.out, overwrite=job.overwrite, replaceable=is_bundle)
     exporter = exporter_for(job.target)
+    if recipe.name not in exporter.precisions:
+        raise UsageError(
+            f"--precision {recipe.name} is not possible for target {job.target}: choose one of "
+            f"{', '.join(exporter.precisions)}"
+        )
     if exporter.fixed_shapes:
         job = replace(job, prompts=job.prompts or FIXED_PROMPTS, points=job.points or FIXED_POINTS)
 
@@ -112,19 +117,25 @@ def export_bundle(job: ExportJob, progress: Progress = lambda stage: None) -> Ex
     manifest = _manifest(job, loaded, recipe, exporter)
     with staged_folder(job.out, overwrite=job.overwrite, replaceable=is_bundle) as folder:
         progress("recording what fp32 torch answers")
-        answers = golden.record(TorchBackend(loaded.sam), manifest)
+        reference = TorchBackend(loaded.sam)
+        answers = golden.record(reference, manifest)
         answers.save(folder / GOLDEN_FILE)
+        calls = golden_calls(answers, reference, manifest) if recipe.unsafe else CallRecorder(reference, manifest)
+        about = _about(manifest)
         progress("converting the mask decoder")
+        conversion = Conversion(recipe.name, tuple(calls.decoder), about("mask decoder"))
         decoder = DecoderGraph(loaded.sam, manifest.layout).eval()
-        exporter.export(decoder, manifest.decoder_contract, folder / manifest.decoder)
+        exporter.export(decoder, manifest.decoder_contract, folder / manifest.decoder, conversion)
         progress("converting the image encoder")
+        conversion = Conversion(recipe.name, tuple(calls.encoder), about("image encoder"))
         encoder = EncoderGraph(loaded.sam, manifest.layout).eval()
-        exporter.export(encoder, manifest.encoder_contract, folder / manifest.encoder)
-        del loaded, decoder, encoder  # the artifact is loaded next; a large model need not be held twice
+        exporter.export(encoder, manifest.encoder_contract, folder / manifest.encoder, conversion)
+        del loaded, reference, calls, decoder, encoder  # the artifact comes next; a large model need not be held twice
 
         progress("verifying the bundle against fp32 torch")
         backend = load_backend(Bundle(folder, manifest))
         agreement = golden.check(answers, backend, manifest)
+        bounds = bounds_for(job.target, job.precision)
         missed = agreement.missed(bounds)
         report = _report(manifest, bounds, agreement, missed, backend.engine)
         if exporter.inspect is not None:
@@ -155,6 +166,16 @@ def _manifest(job: ExportJob, loaded: LoadedSam, recipe: Recipe, exporter: Expor
         files={},
         tools=tool_versions(exporter.packages),
         layout=exporter.layout,
+    )
+
+
+def _about(manifest: Manifest) -> Callable[[str], About]:
+    """What the artifacts say of themselves."""
+    return lambda graph: About(
+        title=f"Segment Anything, {manifest.variant}: the {graph} in {manifest.precision}; manifest.json describes it",
+        licence=manifest.licence,
+        version=manifest.tools["sam-edge"],
+        notes=(("sam-edge.variant", manifest.variant), ("sam-edge.weights", manifest.checkpoint.described)),
     )
 
 

@@ -1,6 +1,6 @@
 """Exporters: a traced graph and its contract to one artifact, a file per target.
 
-Each module has `export(graph, contract, path)` and the artifact's file `SUFFIX`. They know nothing of SAM, of weights
+Each module has `export(graph, contract, path, conversion)` and the artifact's file `SUFFIX`. They know nothing of SAM, of weights
 or of bundles; that is the pipeline's business in `sam_edge`.
 """
 
@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sam_edge_runtime.contract import Layout
 from sam_edge_runtime.errors import ExportError, UsageError
 
+from .conversion import About, Conversion, Findings, Sample
 from .quiet import captured_stderr, quiet
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Exporter:
         suffix: the artifact's file suffix.
         packages: what its conversion depends on, for the manifest's list of versions.
         export: writes a graph to a path.
+        precisions: names of the recipes that it can carry out.
         layout: axes of photos and embeddings that the target's engines are fastest with.
         fixed_shapes: whether the artifact takes one number of prompts and slots only.
         inspect: what a written artifact is made of, for the report; None where there is nothing to say.
@@ -37,16 +39,17 @@ class Exporter:
 
     suffix: str
     packages: tuple[str, ...]
-    export: Callable[[nn.Module, GraphContract, Path], None]
+    export: Callable[[nn.Module, GraphContract, Path, Conversion], None]
+    precisions: tuple[str, ...]
     layout: Layout = Layout.NCHW
     fixed_shapes: bool = False
-    inspect: Callable[[Path], dict[str, Any]] | None = None
+    inspect: Callable[[Path], Findings] | None = None
 
 
 def _onnx() -> Exporter:
     from . import onnx  # noqa: PLC0415  # brings torch and the converter
 
-    return Exporter(onnx.SUFFIX, ("torch", "onnx", "onnxscript", "onnxruntime"), onnx.export)
+    return Exporter(onnx.SUFFIX, ("torch", "onnx", "onnxscript", "onnxruntime"), onnx.export, ("fp32", "fp16"))
 
 
 def _tflite() -> Exporter:
@@ -56,7 +59,8 @@ def _tflite() -> Exporter:
     return Exporter(
         tflite.SUFFIX,
         ("torch", "litert-torch", "ai-edge-litert"),
-        tflite.export,
+        lambda graph, contract, path, conversion: tflite.export(graph, contract, path),
+        ("fp32",),
         layout=Layout.NHWC,
         fixed_shapes=True,
         inspect=tflite.inspect,
@@ -67,7 +71,14 @@ def _coreml() -> Exporter:
     with captured_stderr(), quiet(("torch", "torchao", "coremltools")):
         from . import coreml  # noqa: PLC0415  # brings torch and the converter
 
-    return Exporter(coreml.SUFFIX, ("torch", "coremltools"), coreml.export, fixed_shapes=True)
+    return Exporter(
+        coreml.SUFFIX,
+        ("torch", "coremltools"),
+        coreml.export,
+        ("fp32", "fp16", "mixed"),
+        fixed_shapes=True,
+        inspect=coreml.inspect,
+    )
 
 
 EXPORTERS: dict[str, Callable[[], Exporter]] = {"onnx": _onnx, "coreml": _coreml, "tflite": _tflite}
@@ -88,4 +99,4 @@ def exporter_for(target: str) -> Exporter:
         raise ExportError(f"target {target} needs {error.name}: pip install 'sam-edge[export]'") from error
 
 
-__all__ = ["EXPORTERS", "Exporter", "exporter_for"]
+__all__ = ["EXPORTERS", "About", "Conversion", "Exporter", "Findings", "Sample", "exporter_for"]

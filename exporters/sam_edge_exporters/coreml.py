@@ -1,27 +1,43 @@
 """A traced graph and its contract to a Core ML package (ML Program, iOS 17), through coremltools.
 
 coremltools converts on Linux too, and can run what it made on a Mac only; the numbers are checked by the runtime, which
-has an evaluator of its own for that (`sam_edge_runtime.mil`). Shapes are fixed: so the Neural Engine may take them.
+has an evaluator of its own for that (`sam_edge_runtime.mil`). Shapes are fixed unless the contract has free axes: so the
+Neural Engine may take them.
+
+Precision: `fp32`, `fp16`, or `mixed`, which converts to fp32 first, measures which operations float16 would spoil
+(`half`), and leaves those in float32. Inputs and outputs are float32 in all three.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import tempfile
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import coremltools as ct
+import numpy as np
 import torch
 from torch import nn
 
 from sam_edge_runtime.contract import GraphContract, TensorSpec
 from sam_edge_runtime.errors import ExportError
+from sam_edge_runtime.mil import read_package
 
+from .conversion import About, Conversion, Findings
+from .half import unsafe_in_half
 from .quiet import captured_stderr, no_progress_bars, quiet, root_cause
-from .tracing import example, free_axes
+from .tracing import EXAMPLE_SIZES, dynamic_shapes, example
 
 SUFFIX = ".mlpackage"
 TARGET = ct.target.iOS17
 AUTHOR = "sam-edge"
+UNSAFE = "sam-edge.float32"  # metadata: operations that a mixed package keeps in float32, and why
+MOST_IN_A_CALL = 64  # prompts, or slots, of a flexible package: Core ML wants an upper bound
+_PICTURE = "image"
 _LEFT_BEHIND = "executorch_debug_handle_mapping.json"  # coremltools 9 writes it; nothing reads it
 _LOGGERS = ("torch", "coremltools")
 _EXPECTED_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
@@ -31,37 +47,30 @@ _EXPECTED_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
 )
 
 
-def export(graph: nn.Module, contract: GraphContract, path: Path) -> None:
+def export(graph: nn.Module, contract: GraphContract, path: Path, conversion: Conversion) -> None:
     """Write `graph` to the package `path`.
 
     Args:
         graph: a module whose forward takes and returns the contract's tensors in order.
-        contract: names and fixed shapes; meanings become the package's descriptions.
+        contract: names and shapes; meanings become the package's descriptions.
         path: the `.mlpackage` folder to write.
+        conversion: precision and what else there is to choose.
 
     Raises:
-        ExportError: a shape is free, the graph cannot be converted, or the result breaks the contract.
+        ExportError: the graph cannot be converted, or the result breaks the contract.
     """
-    free = free_axes(contract)
-    if free:
-        raise ExportError(
-            f"{path.stem} has free axes ({', '.join(free)}) and Core ML wants fixed ones: fix --points and --prompts"
-        )
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)  # coremltools logs its progress to the root
     try:
         with captured_stderr(), no_progress_bars(), quiet(_LOGGERS, _EXPECTED_WARNINGS):
-            program = torch.export.export(graph, tuple(example(spec) for spec in contract.inputs))
-            model = ct.convert(
-                program.run_decompositions({}),
-                convert_to="mlprogram",
-                minimum_deployment_target=TARGET,
-                compute_precision=ct.precision.FLOAT32,
-                inputs=[ct.TensorType(name=spec.name, shape=spec.shape) for spec in contract.inputs],
-                outputs=[ct.TensorType(name=spec.name) for spec in contract.outputs],
-                skip_model_load=True,
-            )
-            _describe(model, contract)
+            program = torch.export.export(
+                graph, tuple(example(spec) for spec in contract.inputs), dynamic_shapes=dynamic_shapes(contract, MOST_IN_A_CALL)
+            ).run_decompositions({})
+            unsafe: dict[str, str] = {}
+            if conversion.precision == "mixed":
+                unsafe = _measure(_convert(program, contract, ct.precision.FLOAT32, conversion), conversion)
+            model = _convert(program, contract, _precision(conversion.precision, unsafe), conversion)
+            _describe(model, contract, conversion.about, unsafe)
             model.save(str(path))
     except Exception as error:  # the converter's own errors have no common class
         raise ExportError(f"coremltools failed on {path.stem}: {root_cause(error)}") from error
@@ -69,6 +78,39 @@ def export(graph: nn.Module, contract: GraphContract, path: Path) -> None:
         logging.disable(disabled)
     (path / _LEFT_BEHIND).unlink(missing_ok=True)
     check(path, contract)
+
+
+def _convert(program: Any, contract: GraphContract, precision: Any, conversion: Conversion) -> Any:
+    return ct.convert(
+        program,
+        convert_to="mlprogram",
+        minimum_deployment_target=TARGET,
+        compute_precision=precision,
+        inputs=[_input(spec, as_picture=conversion.image_input) for spec in contract.inputs],
+        outputs=[ct.TensorType(name=spec.name, dtype=np.float32) for spec in contract.outputs],
+        skip_model_load=True,
+    )
+
+
+def _precision(name: str, unsafe: dict[str, str]) -> Any:
+    if name == "fp32":
+        return ct.precision.FLOAT32
+    if not unsafe:
+        return ct.precision.FLOAT16
+    return ct.transform.FP16ComputePrecision(op_selector=_safe(unsafe))
+
+
+def _safe(unsafe: dict[str, str]) -> Callable[[Any], bool]:
+    """Whether an operation may be in float16; names are the same in every conversion of a program."""
+    return lambda operation: not any(output.name in unsafe for output in operation.outputs)
+
+
+def _measure(model: Any, conversion: Conversion) -> dict[str, str]:
+    """What `half` finds out about a model in float32."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"fp32{SUFFIX}"
+        model.save(str(path))
+        return unsafe_in_half(read_package(path), conversion.samples)
 
 
 def check(path: Path, contract: GraphContract) -> None:
@@ -90,10 +132,47 @@ def _known(spec: TensorSpec) -> tuple[int, ...]:
     return tuple(size for size in spec.shape if isinstance(size, int))
 
 
-def _describe(model: ct.models.MLModel, contract: GraphContract) -> None:
+def _input(spec: TensorSpec, *, as_picture: bool) -> Any:
+    if as_picture and spec.name == _PICTURE:
+        return ct.ImageType(name=spec.name, shape=spec.shape, color_layout=ct.colorlayout.RGB)
+    shape = tuple(
+        ct.RangeDim(1, MOST_IN_A_CALL, default=EXAMPLE_SIZES[size], symbol=size) if isinstance(size, str) else size
+        for size in spec.shape
+    )
+    return ct.TensorType(name=spec.name, shape=shape)
+
+
+def _describe(model: Any, contract: GraphContract, about: About, unsafe: dict[str, str]) -> None:
     model.author = AUTHOR
-    model.short_description = "Segment Anything, one of its two graphs; the bundle's manifest.json describes both"
+    model.short_description = about.title
+    model.license = about.licence
+    model.version = about.version
     for spec in contract.inputs:
         model.input_description[spec.name] = spec.meaning
     for spec in contract.outputs:
         model.output_description[spec.name] = spec.meaning
+    for name, text in about.notes:
+        model.user_defined_metadata[name] = text
+    if unsafe:
+        model.user_defined_metadata[UNSAFE] = json.dumps(unsafe)
+
+
+def inspect(path: Path) -> Findings:
+    """What a package consists of.
+
+    Returns:
+        `operations` by name with their number, `highest_rank` of what they make, `float16` and `float32` how many of
+        them make such numbers, and `kept_in_float32` with a reason for each where the precision is mixed.
+    """
+    spec = ct.utils.load_spec(str(path))
+    (block,) = spec.mlProgram.functions["main"].block_specializations.values()
+    operations = [operation for operation in block.operations if operation.type != "const"]
+    made = [output.type.tensorType for operation in operations for output in operation.outputs]
+    kinds = Counter(tensor.dataType for tensor in made)
+    return {
+        "operations": dict(sorted(Counter(str(operation.type) for operation in operations).items())),
+        "highest_rank": max(int(tensor.rank) for tensor in made),
+        "float16": kinds[ct.proto.MIL_pb2.FLOAT16],
+        "float32": kinds[ct.proto.MIL_pb2.FLOAT32],
+        "kept_in_float32": json.loads(spec.description.metadata.userDefined.get(UNSAFE, "{}")),
+    }

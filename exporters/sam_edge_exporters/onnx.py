@@ -4,22 +4,27 @@
 browsers' and phones' builds of ONNX Runtime have had for years. Weights go beside the graph only where protobuf's two
 gigabytes force it, because one file is easier to ship. The result counts as exported once `onnx.checker` and ONNX
 Runtime both took it and its inputs and outputs are those of the contract.
+
+`fp16` traces the graph in half precision between casts, so that inputs and outputs stay float32. ONNX Runtime's CPU
+computes most of it in float32 all the same; browsers' WebGPU and phones' accelerators do not.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnxruntime as ort
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sam_edge_runtime.contract import GraphContract
 from sam_edge_runtime.errors import ExportError
 
+from .conversion import Conversion
 from .quiet import last_line_of, quiet, root_cause
-from .tracing import example, free_axes, weight_bytes
+from .tracing import dynamic_shapes, example, weight_bytes
 
 OPSET = 18
 SUFFIX = ".onnx"
@@ -33,17 +38,22 @@ _EXPECTED_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
 _LOGGERS = ("torch", "onnxscript", "onnx_ir")
 
 
-def export(graph: nn.Module, contract: GraphContract, path: Path) -> None:
+def export(graph: nn.Module, contract: GraphContract, path: Path, conversion: Conversion) -> None:
     """Write `graph` to `path`, with its weights in `path` + `.data` if they exceed 2 GiB.
 
     Args:
         graph: a module whose forward takes and returns the contract's tensors in order.
         contract: names and shapes; letters in a shape become free axes.
         path: the `.onnx` file to write.
+        conversion: its precision; for `fp16` the graph's weights are halved in place.
 
     Raises:
         ExportError: the graph cannot be traced, or the result is rejected or breaks the contract.
     """
+    shapes: Any = dynamic_shapes(contract)
+    if conversion.precision == "fp16":
+        graph = _Half(graph).eval()
+        shapes = shapes and (shapes,)  # its inputs are one argument, *inputs
     try:
         with quiet(_LOGGERS, _EXPECTED_WARNINGS):
             program = torch.onnx.export(
@@ -53,7 +63,7 @@ def export(graph: nn.Module, contract: GraphContract, path: Path) -> None:
                 opset_version=OPSET,
                 input_names=contract.input_names,
                 output_names=contract.output_names,
-                dynamic_shapes=_dynamic_shapes(contract),
+                dynamic_shapes=shapes,
                 verbose=False,
             )
     except Exception as error:  # the converter's own errors have no common class
@@ -89,12 +99,14 @@ def check(path: Path, contract: GraphContract) -> None:
             raise ExportError(f"{path.name} has {have}, the contract says {want}")
 
 
-def _dynamic_shapes(contract: GraphContract) -> tuple[dict[int, torch.export.Dim], ...] | None:
-    """For each input, its free axes; the same letter is the same size everywhere."""
-    letters = free_axes(contract)
-    if not letters:
-        return None
-    dims = {letter: torch.export.Dim(letter, min=1) for letter in letters}
-    return tuple(
-        {axis: dims[size] for axis, size in enumerate(spec.shape) if isinstance(size, str)} for spec in contract.inputs
-    )
+class _Half(nn.Module):
+    """A graph in float16 behind float32 inputs and outputs."""
+
+    def __init__(self, graph: nn.Module) -> None:
+        super().__init__()
+        self.wrapped = graph.half()
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The graph's outputs."""
+        found = self.wrapped(*(each.half() for each in inputs))
+        return tuple(each.float() for each in (found if isinstance(found, tuple) else (found,)))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from sam_edge_runtime.contract import GraphContract, TensorSpec
 
-_EXAMPLE_SIZES = {"B": 2, "N": 3}  # sizes to trace free axes with; 0 and 1 would be taken for constants
+EXAMPLE_SIZES = {"B": 2, "N": 3}  # sizes to trace free axes with; 0 and 1 would be taken for constants
 
 
 def example(spec: TensorSpec) -> Tensor:
     """Zeros in the shape of a tensor of the contract."""
-    return torch.zeros([_EXAMPLE_SIZES[size] if isinstance(size, str) else size for size in spec.shape])
+    return torch.zeros([EXAMPLE_SIZES[size] if isinstance(size, str) else size for size in spec.shape])
 
 
 def free_axes(contract: GraphContract) -> list[str]:
@@ -23,3 +25,17 @@ def free_axes(contract: GraphContract) -> list[str]:
 def weight_bytes(graph: nn.Module) -> int:
     """Bytes of a graph's weights and constants."""
     return sum(tensor.numel() * tensor.element_size() for tensor in (*graph.parameters(), *graph.buffers()))
+
+
+def dynamic_shapes(contract: GraphContract, most: int | None = None) -> tuple[dict[int, Any], ...] | None:
+    """For each input, its free axes as torch.export wants them, from 1 to `most`; None where all shapes are fixed.
+
+    The same letter is the same size everywhere.
+    """
+    letters = free_axes(contract)
+    if not letters:
+        return None
+    dims = {letter: torch.export.Dim(letter, min=1, max=most) for letter in letters}
+    return tuple(
+        {axis: dims[size] for axis, size in enumerate(spec.shape) if isinstance(size, str)} for spec in contract.inputs
+    )

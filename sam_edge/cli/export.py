@@ -34,7 +34,7 @@ def command(
     target: Annotated[
         str, typer.Option("--target", "-t", help="Artifact to make: onnx, coreml, tflite, several with commas, or all.")
     ] = "onnx",
-    precision: Annotated[str, typer.Option(help="Numeric precision: fp32.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="Numeric precision: fp32, fp16, or mixed (coreml: fp16 but for operations measured unsafe in it).")] = "fp32",
     out: Annotated[
         Path | None,
         typer.Option(

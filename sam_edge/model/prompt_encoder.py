@@ -73,7 +73,7 @@ class PromptEncoder(nn.Module):
         """
         position = self.pe_layer((coords + 0.5) / self.side)
         has_position = 1.0 - (1.0 - (labels + 1.0).relu()).relu()  # 0 for labels -2 and -1, 1 for the others
-        kinds = torch.tensor([float(kind) for kind in KINDS], device=labels.device)
+        kinds = torch.tensor([float(kind) for kind in KINDS], device=labels.device, dtype=labels.dtype)
         one_hot = is_label(labels.unsqueeze(-1), kinds)  # (B, N, 5)
         kinds_of_point = [embedding.get_parameter("weight") for embedding in self.point_embeddings]
         vectors = torch.cat([self.not_a_point_embed.weight, *kinds_of_point])  # (5, C)

@@ -35,7 +35,7 @@ class Program:
         self._inputs = [_widened(operation.inputs) for operation in package.operations]
         last: dict[str, int] = {}
         for number, operation in enumerate(package.operations):
-            for name in _references(operation):
+            for name in references(operation):
                 last[name] = number
         kept = set(package.outputs)
         self._dropped: list[list[str]] = [[] for _ in package.operations]
@@ -87,7 +87,7 @@ def rounded(array: Array, dtype: str) -> Array:
     return array.astype(dtype, copy=False)
 
 
-def _references(operation: Operation) -> list[str]:
+def references(operation: Operation) -> list[str]:
     given = [each for value in operation.inputs.values() for each in (value if isinstance(value, list) else [value])]
     return [each.name for each in given if isinstance(each, Reference)]
 

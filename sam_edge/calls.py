@@ -1,0 +1,54 @@
+"""The calls that two graphs get while they answer prompts: what converters measure and calibrate with."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_edge_runtime import golden
+from sam_edge_runtime.backends import Backend
+from sam_edge_runtime.manifest import Manifest
+
+Float32 = npt.NDArray[np.float32]
+# Inputs of one call by name; NCHW.
+Call = dict[str, Float32]
+
+
+class CallRecorder:
+    """A backend that passes everything on and keeps what went in.
+
+    Attributes:
+        encoder: calls of the image encoder.
+        decoder: calls of the mask decoder.
+    """
+
+    def __init__(self, backend: Backend, manifest: Manifest) -> None:
+        self._backend, self._manifest = backend, manifest
+        self.engine = backend.engine
+        self.encoder: list[Call] = []
+        self.decoder: list[Call] = []
+
+    def encode(self, image: Float32) -> Float32:
+        """See `Backend.encode`."""
+        self.encoder.append(dict(zip(self._manifest.encoder_contract.input_names, (image,), strict=True)))
+        return self._backend.encode(image)
+
+    def decode(
+        self,
+        image_embeddings: Float32,
+        point_coords: Float32,
+        point_labels: Float32,
+        mask_input: Float32,
+        has_mask_input: Float32,
+    ) -> tuple[Float32, Float32]:
+        """See `Backend.decode`."""
+        inputs = (image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
+        self.decoder.append(dict(zip(self._manifest.decoder_contract.input_names, inputs, strict=True)))
+        return self._backend.decode(*inputs)
+
+
+def golden_calls(answers: golden.Golden, backend: Backend, manifest: Manifest) -> CallRecorder:
+    """The calls of a bundle's own acceptance test, in the decoder's capacity."""
+    recorder = CallRecorder(backend, manifest)
+    golden.check(answers, recorder, manifest)
+    return recorder

@@ -1,0 +1,152 @@
+"""Every tensor that an artifact computes on its way, in the order of its operations: a reader for each target.
+
+The engines that ship do not show these. ONNX Runtime is asked for them as additional outputs, LiteRT keeps them when
+its delegates are off, and Core ML packages are always run by the MIL evaluator, on a Mac too. Each tensor is told once and
+then let go: those of a large encoder do not fit into memory together.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_edge_runtime.errors import BackendError, first_line
+
+Array = npt.NDArray[Any]
+
+_AT_ONCE = 32  # operations whose tensors ONNX Runtime returns from one run
+_PROTOBUF_LIMIT = 1 << 31
+
+
+@dataclass(frozen=True)
+class Intermediate:
+    """What one operation made.
+
+    Attributes:
+        name: of the tensor.
+        operation: kind of the operation, in the artifact's own words.
+        inputs: names of the tensors that it was made from; constants are left out.
+        value: the tensor.
+    """
+
+    name: str
+    operation: str
+    inputs: tuple[str, ...]
+    value: Array
+
+
+Tell = Callable[[Intermediate], None]
+
+
+def onnx_intermediates(path: Path, inputs: dict[str, Array], tell: Tell) -> None:
+    """Of an `.onnx` file, in ONNX Runtime without its graph optimizations."""
+    import onnx  # noqa: PLC0415 - only where an ONNX file is traced
+    import onnxruntime as ort  # noqa: PLC0415
+
+    model = onnx.load(str(path))
+    constants = {tensor.name for tensor in model.graph.initializer}
+    nodes = [node for node in model.graph.node if node.op_type != "Constant"]
+    constants |= {node.output[0] for node in model.graph.node if node.op_type == "Constant"}
+    shown = {output.name for output in model.graph.output}
+    names = [name for node in nodes for name in node.output if name]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in shown)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / path.name
+        onnx.save(model, str(file), save_as_external_data=path.stat().st_size + _beside(path) > _PROTOBUF_LIMIT // 2)
+        session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        for start in range(0, len(nodes), _AT_ONCE):
+            some = nodes[start : start + _AT_ONCE]
+            wanted = [name for node in some for name in node.output if name]
+            values = dict(zip(wanted, session.run(wanted, inputs), strict=True))
+            for node in some:
+                sources = tuple(name for name in node.input if name and name not in constants)
+                for name in node.output:
+                    if name:
+                        tell(Intermediate(name, node.op_type, sources, np.asarray(values[name])))
+
+
+def _beside(path: Path) -> int:
+    data = path.with_name(f"{path.name}.data")
+    return data.stat().st_size if data.is_file() else 0
+
+
+def tflite_intermediates(path: Path, inputs: dict[str, Array], tell: Tell) -> None:
+    """Of a `.tflite` file's first graph, in LiteRT's built-in kernels. Tensors are named by number and last words."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType  # noqa: PLC0415 - only where it is traced
+
+    interpreter = Interpreter(
+        model_path=str(path),
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    interpreter.allocate_tensors()
+    fed = {}
+    for signature in interpreter.get_signature_list():
+        details = interpreter.get_signature_runner(signature).get_input_details()
+        places = {int(detail["index"]): name for name, detail in details.items()}
+        if {int(detail["index"]) for detail in interpreter.get_input_details()} == set(places):
+            fed = places
+    for index, name in fed.items():
+        interpreter.set_tensor(index, inputs[name])
+    interpreter.invoke()
+    names = {int(tensor["index"]): str(tensor["name"]) for tensor in interpreter.get_tensor_details()}
+    operations = interpreter._get_ops_details()  # there is no public way to see the nodes
+    made = {int(index) for operation in operations for index in operation["outputs"]} | set(fed)
+    for operation in operations:
+        sources = tuple(_short(int(index), names) for index in operation["inputs"] if int(index) in made)
+        for index in operation["outputs"]:
+            value = np.asarray(interpreter.get_tensor(int(index)))
+            tell(Intermediate(_short(int(index), names), str(operation["op_name"]), sources, value))
+
+
+def _short(index: int, names: dict[int, str]) -> str:
+    """A tensor's number and the last part of its name, which is a path of modules."""
+    last = names.get(index, "").rsplit("/", 1)[-1]
+    return f"{index}:{last.split(';')[0]}" if last else str(index)
+
+
+def coreml_intermediates(path: Path, inputs: dict[str, Array], tell: Tell) -> None:
+    """Of a `.mlpackage`, in the MIL evaluator."""
+    from sam_edge_runtime.mil import Program, read_package  # noqa: PLC0415 - only where a package is traced
+    from sam_edge_runtime.mil.package import Operation  # noqa: PLC0415
+    from sam_edge_runtime.mil.program import references  # noqa: PLC0415
+
+    def watch(operation: Operation, given: dict[str, Any], made: tuple[Array, ...]) -> None:
+        for name, value in zip(operation.outputs, made, strict=True):
+            tell(Intermediate(name, operation.kind, tuple(references(operation)), value))
+
+    Program(read_package(path)).run(inputs, watch)
+
+
+INTERMEDIATES: dict[str, Callable[[Path, dict[str, Array], Tell], None]] = {
+    "coreml": coreml_intermediates,
+    "onnx": onnx_intermediates,
+    "tflite": tflite_intermediates,
+}
+
+
+def intermediates(target: str, path: Path, inputs: dict[str, Array], tell: Tell) -> None:
+    """The tensors of an artifact.
+
+    Args:
+        target: kind of the artifact.
+        path: the graph's file or folder.
+        inputs: by the contract's names, in the artifact's layout.
+        tell: called with each.
+
+    Raises:
+        BackendError: the engine failed.
+    """
+    try:
+        INTERMEDIATES[target](path, inputs, tell)
+    except (RuntimeError, ValueError) as error:
+        raise BackendError(f"{path} cannot be traced ({first_line(error)})") from error
