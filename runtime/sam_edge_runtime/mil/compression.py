@@ -106,7 +106,7 @@ def constexpr_lut_to_dense(
     axis = int(vector_axis) % indices.ndim
     sizes = list(indices.shape)
     sizes[axis] *= width
-    return np.moveaxis(found, -1, axis + 1).reshape(sizes)
+    return np.asarray(np.moveaxis(found, -1, axis + 1).reshape(sizes))
 
 
 def constexpr_sparse_to_dense(nonzero_data: Array, mask: Array, shape: Sequence[int] | Array | None = None) -> Array:

@@ -91,15 +91,13 @@ def rounded(array: Array, dtype: str) -> Array:
     """Numbers of a declared type: float16 as float32 that float16 has, other floats as float32."""
     if dtype == "float16":
         return to_half(array)
-    if dtype.startswith("float"):
-        return array.astype(np.float32, copy=False)
-    return array.astype(dtype, copy=False)
+    return array.astype(np.float32 if dtype.startswith("float") else np.dtype(dtype), copy=False)
 
 
 def _computed(operation: Operation, given: dict[str, Any]) -> tuple[Array, ...]:
     try:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
-            made = OPERATIONS[operation.kind](**given)
+            made: Any = OPERATIONS[operation.kind](**given)
             made = made if isinstance(made, tuple) else (made,)
             return tuple(
                 _as_declared(array, dtype, operation.kind, given)

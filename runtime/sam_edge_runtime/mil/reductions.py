@@ -22,13 +22,13 @@ def _reduced(function: Callable[..., Array]) -> Callable[..., Array]:
 
 
 def _l2_norm(x: Array, axis: Any, keepdims: bool) -> Array:
-    return np.sqrt(np.square(x).sum(axis=axis, keepdims=keepdims))
+    return np.asarray(np.sqrt(np.square(x).sum(axis=axis, keepdims=keepdims)))
 
 
 def _log_sum_exp(x: Array, axis: Any, keepdims: bool) -> Array:
     top = x.max(axis=axis, keepdims=True)
     total = np.log(np.exp(x - top).sum(axis=axis, keepdims=True)) + top
-    return total if keepdims else np.squeeze(total, axis)
+    return np.asarray(total if keepdims else np.squeeze(total, axis))
 
 
 def _placed(function: Callable[..., Array]) -> Callable[..., Array]:
@@ -56,7 +56,7 @@ def _shares(x: Array) -> Array:
     bells = x - x.max(axis=-1, keepdims=True)
     np.exp(bells, out=bells)
     bells /= bells.sum(axis=-1, keepdims=True)
-    return bells
+    return np.asarray(bells)
 
 
 def layer_norm(
