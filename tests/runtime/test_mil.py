@@ -23,6 +23,8 @@ X = numbers(2, 6, 9, 7)
 Y = numbers(2, 6, 9, 7)
 T, U = torch.from_numpy(X), torch.from_numpy(Y)
 POSITIVE = np.abs(X) + 0.1
+SQUARES = numbers(2, 12, 4, 6)
+V = torch.from_numpy(SQUARES)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +79,36 @@ POSITIVE = np.abs(X) + 0.1
                             "squeeze_mask": np.array([True, True, False, False])}, T[1, 4, :8:2, -3:]),
         ("layer_norm", {"x": X, "axes": np.array([-1]), "gamma": Y[0, 0, 0], "beta": Y[0, 0, 1], "epsilon": 1e-6},
          F.layer_norm(T, (7,), U[0, 0, 0], U[0, 0, 1], 1e-6)),
+        ("batch_norm", {"x": X, "mean": Y[0, :, 0, 0], "variance": POSITIVE[0, :, 0, 0], "gamma": Y[0, :, 1, 0],
+                        "beta": Y[0, :, 2, 0], "epsilon": np.float32(1e-3)},
+         F.batch_norm(T, U[0, :, 0, 0], torch.from_numpy(POSITIVE)[0, :, 0, 0], U[0, :, 1, 0], U[0, :, 2, 0],
+                      eps=1e-3)),
+        ("instance_norm", {"x": X, "gamma": Y[0, :, 1, 0], "beta": Y[0, :, 2, 0], "epsilon": np.float32(1e-3)},
+         F.instance_norm(T, weight=U[0, :, 1, 0], bias=U[0, :, 2, 0], eps=1e-3)),
+        ("layer_norm", {"x": X, "axes": np.array([1]), "epsilon": 1e-6},
+         F.layer_norm(T.movedim(1, -1), (6,), eps=1e-6).movedim(-1, 1)),
+        ("layer_norm", {"x": X, "axes": np.array([2, -1]), "gamma": Y[0, 0], "epsilon": 1e-6},
+         F.layer_norm(T, (9, 7), U[0, 0], eps=1e-6)),
+        ("gather_nd", {"x": X, "indices": np.array([[1, 5], [0, 2]])}, T[[1, 0], [5, 2]]),
+        ("pixel_shuffle", {"x": SQUARES, "upscale_factor": 2}, F.pixel_shuffle(V, 2)),
+        ("pixel_unshuffle", {"x": SQUARES, "downscale_factor": 2}, F.pixel_unshuffle(V, 2)),
+        ("depth_to_space", {"x": SQUARES, "block_size": 2},
+         F.pixel_shuffle(V.reshape(2, 4, 3, 4, 6).transpose(1, 2).reshape(2, 12, 4, 6), 2)),
+        ("space_to_depth", {"x": SQUARES, "block_size": 2},
+         F.pixel_unshuffle(V, 2).reshape(2, 12, 4, 2, 3).transpose(1, 2).reshape(2, 48, 2, 3)),
+        ("one_hot", {"indices": np.array([2, 0]), "one_hot_vector_size": 3, "on_value": np.float32(5)},
+         torch.tensor([[0.0, 0, 5], [5, 0, 0]])),
+        ("upsample_bilinear", {"x": X, "scale_factor_height": 2.0, "scale_factor_width": 3, "align_corners": False},
+         F.interpolate(T, size=(18, 21), mode="bilinear")),
+        ("upsample_bilinear", {"x": X, "scale_factor_height": 2, "scale_factor_width": 3},
+         F.interpolate(T, size=(18, 21), mode="bilinear", align_corners=True)),
+        ("resize_bilinear", {"x": X, "target_size_height": 5, "target_size_width": 11,
+                             "sampling_mode": "UNALIGN_CORNERS"}, F.interpolate(T, size=(5, 11), mode="bilinear")),
+        ("resize_bilinear", {"x": X, "target_size_height": 5, "target_size_width": 11,
+                             "sampling_mode": "STRICT_ALIGN_CORNERS"},
+         F.interpolate(T, size=(5, 11), mode="bilinear", align_corners=True)),
+        ("resize", {"x": X, "shape": np.array([0, 12]), "resized_dims": 2, "sampling_mode": "UNALIGN_CORNERS"},
+         F.interpolate(T, size=(9, 12), mode="bilinear")),
         ("linear", {"x": X, "weight": Y[0, 0, :5], "bias": Y[0, 0, 5, :5]}, F.linear(T, U[0, 0, :5], U[0, 0, 5, :5])),
         ("matmul", {"x": X, "y": Y, "transpose_x": False, "transpose_y": True}, T @ U.transpose(-1, -2)),
         ("matmul", {"x": X, "y": Y, "transpose_x": True, "transpose_y": False}, T.transpose(-1, -2) @ U),
@@ -126,6 +158,30 @@ def test_transposed_convolutions_are_those_of_torch(kernel, stride, pad):
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5, atol=1e-5)
 
 
+def test_bilinear_points_are_those_of_the_definition():
+    """The example of coremltools' resize_bilinear: two cells, 0 and 1, stretched to five and to six."""
+    expected = {
+        ("DEFAULT", 5): [0, 0.4, 0.8, 1, 1],
+        ("OFFSET_CORNERS", 5): [0.1, 0.3, 0.5, 0.7, 0.9],
+        ("UNALIGN_CORNERS", 6): [0, 0, 1 / 3, 2 / 3, 1, 1],
+        ("ALIGN_CORNERS", 5): [0, 0.25, 0.5, 0.75, 1],
+        ("ALIGN_CORNERS", 1): [0.5],
+        ("STRICT_ALIGN_CORNERS", 1): [0],
+    }
+    for (mode, wide), points in expected.items():
+        found = OPERATIONS["resize_bilinear"](np.array([[0, 1]], np.float32), 1, wide, mode)
+        np.testing.assert_allclose(found, [points], atol=1e-6)
+
+
+def test_erf_and_gelu_are_torchs_to_the_last_digits():
+    x = np.concatenate([np.linspace(-7, 7, 300_001), [0.0, -0.0, 1e-30, np.inf, -np.inf, np.nan]]).astype(np.float32)
+    exact = torch.from_numpy(x).double()
+    np.testing.assert_allclose(OPERATIONS["erf"](x=x), torch.erf(exact).numpy(), rtol=0, atol=2e-7)
+    finite = np.isfinite(x)
+    found = OPERATIONS["gelu"](x[finite])
+    np.testing.assert_allclose(found, F.gelu(exact).numpy()[finite], rtol=2e-7, atol=2e-7)
+
+
 def test_splits_cut_evenly_or_to_size():
     for found, expected in zip(OPERATIONS["split"](X, axis=1, num_splits=3), T.chunk(3, 1), strict=True):
         np.testing.assert_array_equal(found, expected.numpy())
@@ -143,8 +199,13 @@ def test_splits_cut_evenly_or_to_size():
         ("conv", {"x": X[0], "weight": numbers(6, 6, 3)}, "conv over 1 axes"),
         ("conv", {"x": X, "weight": numbers(6, 6, 3, 3), "pad_type": "odd"}, "pad_type odd"),
         ("upsample_nearest_neighbor", {"x": X, "scale_factor_height": 1.5}, "1.5"),
+        ("resize_bilinear", {"x": X, "sampling_mode": "ODD"}, "sampling_mode ODD"),
+        ("resize", {"x": X, "shape": np.array([2]), "resized_dims": 1, "interpolation_mode": "NEAREST_NEIGHBOR"},
+         "interpolation_mode NEAREST"),
+        ("einsum", {"values": [X, Y], "equation": "abcd,abcd->abc"}, "equation abcd"),
+        ("gather_nd", {"x": X, "indices": np.zeros((2, 1), np.int32), "batch_dims": 1}, "batch_dims"),
     ],
-)
+)  # fmt: skip
 def test_what_is_not_known_is_an_error_and_no_number(kind, given, what):
     with pytest.raises(ValueError, match=what):
         OPERATIONS[kind](**given)
@@ -190,6 +251,42 @@ def test_float16_rounds_after_each_operation_and_overflows():
     small = program(step("add", "float16", x=Reference("x"), y=np.float16(2048.0)), dtype="float16")
     assert small.run({"x": x})["out"].tolist() == [2048.0, 2348.0, 2048.0]  # 2049 does not exist in float16
     assert rounded(np.array([2049.0]), "float32").tolist() == [2049.0]
+
+
+def test_what_an_operation_was_given_is_not_rounded_with_what_it_made():
+    x = np.array([1.0001, 2.0, 3.0], np.float32)
+    cast = Operation("cast", {"x": Reference("kept"), "dtype": "fp16"}, ("out",), ("float16",))
+    lost = step("sub", out="lost", x=Reference("kept"), y=Reference("out"))
+    steps = [step("identity", out="kept", x=Reference("x")), cast, lost]
+    answers = program(*steps, outputs=("kept", "out", "lost")).run({"x": x})
+    np.testing.assert_array_equal(answers["kept"], x)
+    np.testing.assert_array_equal(answers["lost"], [x[0] - 1, 0, 0])
+    assert x[0] == np.float32(1.0001)
+
+
+def test_free_axes_take_any_size():
+    free = Program(Package({"x": ((2, None), "float32")}, ("out",), (step("abs", x=Reference("x")),)))
+    for wide in (1, 5):
+        assert free.run({"x": np.zeros((2, wide), np.float32)})["out"].shape == (2, wide)
+    with pytest.raises(BackendError, match=r"takes x of shape \(2, \?\), not \(3, 5\)"):
+        free.run({"x": np.zeros((3, 5), np.float32)})
+
+
+def test_weights_are_computed_once_and_only_what_is_needed_is_kept():
+    mask = np.array([1, 0, 1], np.uint8)
+    twelve = Operation("constexpr_sparse_blockwise_shift_scale", {"data_mask": mask, "scale": np.float16([0.5]),
+                       "nonzero_data": np.int8([4, 8])}, ("m", "n"), ("uint8", "float16"))  # fmt: skip
+    dense = Operation("constexpr_sparse_to_dense", {"mask": Reference("m"), "nonzero_data": Reference("n")}, ("w",),
+                      ("float16",))  # fmt: skip
+    made = program(twelve, dense, step("mul", "float16", x=Reference("x"), y=Reference("w")), dtype="float16")
+    x = np.array([1, 2, 3], np.float32)
+    seen = []
+    for _ in range(2):
+        answers = made.run({"x": x}, lambda operation, given, _: seen.append((operation.kind, given["y"])))
+        assert answers["out"].tolist() == [2, 0, 12]
+    assert list(made._weights) == ["w"]
+    assert [kind for kind, _ in seen] == ["mul", "mul"]
+    assert seen[0][1] is seen[1][1]
 
 
 def test_an_unknown_operation_is_named():

@@ -1,43 +1,24 @@
 """A `.mlpackage` on disk to a list of operations with their constants.
 
-The program is a protocol buffer (coremltools' `Model.proto` and `MIL.proto`), the weights lie in a file beside it in
-Core ML's blob format: at the offset that a constant names there is a record of 64 bytes, which says where the numbers
-are and how many bytes they take.
+The program is a protocol buffer (coremltools' `Model.proto` and `MIL.proto`); `constants` reads the weights, which lie
+in a file beside it.
 """
 
 from __future__ import annotations
 
 import json
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from sam_edge_runtime.errors import BackendError, BundleError
 
-Array = npt.NDArray[Any]
+from .constants import Constants, dtype_name
 
-_SENTINEL = 0xDEADBEEF
-_RECORD = struct.Struct("<IIQQ")  # sentinel, kind, bytes, offset of the numbers
-_WEIGHTS = "@model_path/"
-# MIL.proto's DataType: numpy's name.
-_DTYPES = {
-    1: "bool",
-    10: "float16",
-    11: "float32",
-    12: "float64",
-    21: "int8",
-    22: "int16",
-    23: "int32",
-    24: "int64",
-    31: "uint8",
-    32: "uint16",
-    33: "uint32",
-}
-_TEXT = 2  # DataType of strings
+Shape = tuple[int | None, ...]  # None where any size will do
+
+CONSTEXPR = "constexpr_"  # how operations that make constants are named
+_LISTS = frozenset({"values"})  # parameters (of concat, stack, einsum) that take several tensors, or a list of one
 
 
 @dataclass(frozen=True)
@@ -69,12 +50,12 @@ class Package:
     """What was read.
 
     Attributes:
-        inputs: name, shape and dtype of the program's inputs.
+        inputs: name, shape and dtype of the program's inputs; None is an axis of any size.
         outputs: names of its outputs.
-        operations: in the order of their execution.
+        operations: in the order of their execution; those named `constexpr_...` make constants.
     """
 
-    inputs: dict[str, tuple[tuple[int, ...], str]]
+    inputs: dict[str, tuple[Shape, str]]
     outputs: tuple[str, ...]
     operations: tuple[Operation, ...]
 
@@ -100,7 +81,7 @@ def read_package(path: Path) -> Package:
         raise BundleError(f"'{model}' is damaged ({error}); export it again") from error
     if spec.WhichOneof("Type") != "mlProgram" or list(spec.mlProgram.functions) != ["main"]:
         raise BundleError(f"'{path}' holds no ML Program with one function 'main'; export it again")
-    return _Reader(folder).read(spec.mlProgram.functions["main"], path)
+    return _read(spec.mlProgram.functions["main"], Constants(folder), path)
 
 
 def _model_file(path: Path) -> tuple[Path, Path]:
@@ -121,93 +102,37 @@ def _model_file(path: Path) -> tuple[Path, Path]:
     return file, file.parent
 
 
-class _Reader:
-    """Values of one package; each weights file is mapped once."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._files: dict[str, npt.NDArray[np.uint8]] = {}
-
-    def read(self, function: Any, path: Path) -> Package:
-        block = function.block_specializations[function.opset]
-        constants: dict[str, Any] = {}
-        operations = []
-        for operation in block.operations:
-            if operation.type == "const":
-                constants[operation.outputs[0].name] = self.value(operation.attributes["val"])
-                continue
-            inputs = {name: self._argument(argument, constants) for name, argument in operation.inputs.items()}
-            outputs = tuple(output.name for output in operation.outputs)
-            dtypes = tuple(_dtype(output.type) for output in operation.outputs)
-            operations.append(Operation(operation.type, inputs, outputs, dtypes))
-        if not operations:
-            raise BundleError(f"'{path}' holds an empty program; export it again")
-        given = {
-            each.name: (
-                tuple(int(axis.constant.size) for axis in each.type.tensorType.dimensions),
-                _dtype(each.type),
-            )
-            for each in function.inputs
-        }
-        return Package(given, tuple(block.outputs), tuple(operations))
-
-    def _argument(self, argument: Any, constants: dict[str, Any]) -> Any:
-        found = [
-            constants.get(binding.name, Reference(binding.name))
-            if binding.WhichOneof("binding") == "name"
-            else self.value(binding.value)
-            for binding in argument.arguments
-        ]
-        return found[0] if len(found) == 1 else found
-
-    def value(self, value: Any) -> Any:
-        """A constant: a text, or an array of the shape that its type says."""
-        kind = value.type.tensorType
-        shape = tuple(int(axis.constant.size) for axis in kind.dimensions)
-        if value.WhichOneof("value") == "blobFileValue":
-            return self._blob(value.blobFileValue, kind.dataType, shape)
-        tensor = value.immediateValue.tensor
-        filled = tensor.WhichOneof("value")
-        if kind.dataType == _TEXT:
-            return tensor.strings.values[0] if len(tensor.strings.values) else ""
-        if filled is None:
-            return np.zeros(shape, _numpy(kind.dataType))
-        numbers = getattr(tensor, filled).values
-        if filled == "bytes":
-            return np.frombuffer(numbers, _numpy(kind.dataType)).reshape(shape)
-        return np.array(numbers, _numpy(kind.dataType)).reshape(shape)
-
-    def _blob(self, blob: Any, data_type: int, shape: tuple[int, ...]) -> Array:
-        name = blob.fileName
-        stored = self._file(name)
-        start = int(blob.offset)
-        dtype = _numpy(data_type)
-        size = int(np.prod(shape)) * dtype.itemsize
-        record = stored[start : start + _RECORD.size].tobytes()
-        if len(record) == _RECORD.size:
-            sentinel, _, held, offset = _RECORD.unpack(record)
-            if sentinel == _SENTINEL and held >= size and offset + size <= len(stored):
-                return stored[offset : offset + size].view(dtype).reshape(shape)
-        raise BundleError(f"'{self._folder / name.removeprefix(_WEIGHTS)}' is damaged or cut short; export it again")
-
-    def _file(self, name: str) -> npt.NDArray[np.uint8]:
-        if name not in self._files:
-            path = (self._folder / name.removeprefix(_WEIGHTS)).resolve()
-            if not name.startswith(_WEIGHTS) or not path.is_relative_to(self._folder.resolve()):
-                raise BundleError(f"weights {name!r:.100} lie outside the package; export it again")
-            try:
-                self._files[name] = np.memmap(path, np.uint8, "r")
-            except (OSError, ValueError) as error:
-                raise BundleError(f"'{path}' is missing or cannot be read; export it again") from error
-        return self._files[name]
+def _read(function: Any, values: Constants, path: Path) -> Package:
+    block = function.block_specializations[function.opset]
+    constants: dict[str, Any] = {}
+    operations = []
+    for operation in block.operations:
+        if operation.type == "const":
+            constants[operation.outputs[0].name] = values.value(operation.attributes["val"])
+            continue
+        inputs = {}
+        if operation.type.startswith(CONSTEXPR):  # iOS 16 writes what they are made from as attributes
+            inputs = {name: values.value(value) for name, value in operation.attributes.items() if name != "name"}
+        for name, argument in operation.inputs.items():
+            found = [_bound(binding, constants, values) for binding in argument.arguments]
+            inputs[name] = found if name in _LISTS else found[0]
+        outputs = tuple(output.name for output in operation.outputs)
+        dtypes = tuple(dtype_name(output.type) for output in operation.outputs)
+        operations.append(Operation(operation.type, inputs, outputs, dtypes))
+    if not operations:
+        raise BundleError(f"'{path}' holds an empty program; export it again")
+    given = {each.name: (_shape(each.type), dtype_name(each.type)) for each in function.inputs}
+    return Package(given, tuple(block.outputs), tuple(operations))
 
 
-def _numpy(data_type: int) -> np.dtype[Any]:
-    if data_type not in _DTYPES:
-        raise BundleError(f"the package has numbers of MIL's data type {data_type}, which this evaluator does not know")
-    return np.dtype(_DTYPES[data_type])
+def _bound(binding: Any, constants: dict[str, Any], values: Constants) -> Any:
+    if binding.WhichOneof("binding") == "name":
+        return constants.get(binding.name, Reference(binding.name))
+    return values.value(binding.value)
 
 
-def _dtype(value_type: Any) -> str:
-    data_type = value_type.tensorType.dataType
-    return "str" if data_type == _TEXT else _numpy(data_type).name
+def _shape(value_type: Any) -> Shape:
+    return tuple(
+        int(axis.constant.size) if axis.WhichOneof("dimension") == "constant" else None
+        for axis in value_type.tensorType.dimensions
+    )

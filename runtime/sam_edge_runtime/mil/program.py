@@ -1,8 +1,12 @@
-"""Runs the operations of a package in their order, and lets go of every tensor after its last use."""
+"""Runs the operations of a package in their order, and lets go of every tensor after its last use.
+
+Compressed weights are computed when a program first runs, and kept.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,8 +14,9 @@ import numpy.typing as npt
 
 from sam_edge_runtime.errors import BackendError
 
-from .operations import OPERATIONS
-from .package import Operation, Package, Reference
+from .operations import MOVES, OPERATIONS
+from .package import CONSTEXPR, Operation, Package, Reference, Shape
+from .rounding import to_half
 
 Array = npt.NDArray[Any]
 Watcher = Callable[[Operation, dict[str, Any], tuple[Array, ...]], None]
@@ -32,16 +37,28 @@ class Program:
         if unknown:
             raise BackendError(f"the evaluator of ML Programs does not know: {', '.join(unknown)}")
         self.package = package
-        self._inputs = [_widened(operation.inputs) for operation in package.operations]
+        self._steps = [each for each in package.operations if not each.kind.startswith(CONSTEXPR)]
+        self._inputs = [_widened(operation.inputs) for operation in self._steps]
         last: dict[str, int] = {}
-        for number, operation in enumerate(package.operations):
+        for number, operation in enumerate(self._steps):
             for name in references(operation):
                 last[name] = number
         kept = set(package.outputs)
-        self._dropped: list[list[str]] = [[] for _ in package.operations]
+        self._dropped: list[list[str]] = [[] for _ in self._steps]
         for name, number in last.items():
             if name not in kept:
                 self._dropped[number].append(name)
+
+    @cached_property
+    def _weights(self) -> dict[str, Array]:
+        """What the `constexpr_...` operations make, of which the steps need something."""
+        values: dict[str, Array] = {}
+        for operation in self.package.operations:
+            if operation.kind.startswith(CONSTEXPR):
+                given = {name: _resolve(_widened(value), values) for name, value in operation.inputs.items()}
+                values.update(zip(operation.outputs, _computed(operation, given), strict=True))
+        needed = {name for operation in self._steps for name in references(operation)} | set(self.package.outputs)
+        return {name: array for name, array in values.items() if name in needed}
 
     def run(self, inputs: dict[str, Array], watch: Watcher | None = None) -> dict[str, Array]:
         """The program's outputs by name.
@@ -53,23 +70,15 @@ class Program:
         Raises:
             BackendError: an input is missing or of another shape, or an operation failed.
         """
-        values: dict[str, Array] = {}
+        values = dict(self._weights)
         for name, (shape, dtype) in self.package.inputs.items():
-            if name not in inputs or inputs[name].shape != shape:
+            if name not in inputs or not _fits(inputs[name].shape, shape):
                 found = inputs[name].shape if name in inputs else "nothing"
-                raise BackendError(f"the program takes {name} of shape {shape}, not {found}")
+                raise BackendError(f"the program takes {name} of shape {_written(shape)}, not {found}")
             values[name] = rounded(np.asarray(inputs[name]), dtype)
-        for operation, inputs_of, dropped in zip(self.package.operations, self._inputs, self._dropped, strict=True):
+        for operation, inputs_of, dropped in zip(self._steps, self._inputs, self._dropped, strict=True):
             given = {name: _resolve(value, values) for name, value in inputs_of.items()}
-            try:
-                with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
-                    made = OPERATIONS[operation.kind](**given)
-                    made = made if isinstance(made, tuple) else (made,)
-                    made = tuple(rounded(array, dtype) for array, dtype in zip(made, operation.dtypes, strict=True))
-            except (TypeError, ValueError, IndexError, MemoryError) as error:
-                raise BackendError(
-                    f"the evaluator failed on {operation.kind} '{operation.outputs[0]}' ({error})"
-                ) from error
+            made = _computed(operation, given)
             values.update(zip(operation.outputs, made, strict=True))
             if watch is not None:
                 watch(operation, given, made)
@@ -81,10 +90,43 @@ class Program:
 def rounded(array: Array, dtype: str) -> Array:
     """Numbers of a declared type: float16 as float32 that float16 has, other floats as float32."""
     if dtype == "float16":
-        return array.astype(np.float16).astype(np.float32)
-    if dtype.startswith("float"):
-        return array.astype(np.float32, copy=False)
-    return array.astype(dtype, copy=False)
+        return to_half(array)
+    return array.astype(np.float32 if dtype.startswith("float") else np.dtype(dtype), copy=False)
+
+
+def _computed(operation: Operation, given: dict[str, Any]) -> tuple[Array, ...]:
+    try:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
+            made: Any = OPERATIONS[operation.kind](**given)
+            made = made if isinstance(made, tuple) else (made,)
+            return tuple(
+                _as_declared(array, dtype, operation.kind, given)
+                for array, dtype in zip(made, operation.dtypes, strict=True)
+            )
+    except (TypeError, ValueError, IndexError, MemoryError) as error:
+        raise BackendError(f"the evaluator failed on {operation.kind} '{operation.outputs[0]}' ({error})") from error
+
+
+def _as_declared(array: Any, dtype: str, kind: str, given: dict[str, Any]) -> Array:
+    """What an operation made, rounded in place where it is nobody else's."""
+    array = np.asarray(array)
+    if dtype != "float16" or array.dtype != np.float32:
+        return rounded(array, dtype)
+    if kind in MOVES:
+        return array
+    new = array.flags.owndata and array.flags.c_contiguous and all(array is not each for each in given.values())
+    return to_half(array, out=array if new else None)
+
+
+def _fits(shape: tuple[int, ...], declared: Shape) -> bool:
+    return len(shape) == len(declared) and all(
+        want is None or size == want for size, want in zip(shape, declared, strict=True)
+    )
+
+
+def _written(shape: Shape) -> str:
+    """A shape as Python writes it, with ? for any size."""
+    return str(tuple("?" if size is None else size for size in shape)).replace("'", "")
 
 
 def references(operation: Operation) -> list[str]:

@@ -1,0 +1,60 @@
+"""Operations that are matrix products, attention among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .convolution import conv, conv_transpose
+from .reductions import softmax
+
+Array = npt.NDArray[Any]
+
+
+def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
+    """`x (..., C)` by `weight (D, C)`."""
+    out = x.reshape(-1, x.shape[-1]) @ weight.T  # one large product, where (..., H, C) would be many small ones
+    if bias is not None:
+        out += bias
+    return np.asarray(out.reshape(*x.shape[:-1], len(weight)))
+
+
+def matmul(x: Array, y: Array, transpose_x: Any = False, transpose_y: Any = False) -> Array:
+    """Batched matrix product."""
+    left, right = x.swapaxes(-1, -2) if bool(transpose_x) else x, y.swapaxes(-1, -2) if bool(transpose_y) else y
+    return np.asarray(left @ right)
+
+
+def einsum(values: list[Array], equation: str) -> Array:
+    """`nchw,nwhu->nchu` or `chw,whr->chr`, in any letters; axes of size 1 in the batch are spread."""
+    letters: dict[str, str] = {}
+    plain = "".join(
+        letters.setdefault(each, "abcdefgh"[len(letters)]) if each.isalpha() else each
+        for each in equation.replace(" ", "")
+    )
+    if plain not in {"abcd,adce->abce", "abc,cbd->abd"}:
+        raise ValueError(f"equation {equation} of einsum")
+    left, right = (each.swapaxes(-3, -2) for each in values)
+    return np.asarray((left @ right).swapaxes(-3, -2))
+
+
+def scaled_dot_product_attention(query: Array, key: Array, value: Array, attn_mask: Array | None = None) -> Array:
+    """Softmax(QK' / sqrt(E) + mask) V; a mask of truths says which keys take part."""
+    scores = (query * np.float32(query.shape[-1] ** -0.5)) @ key.swapaxes(-1, -2)
+    if attn_mask is not None:
+        away = np.where(attn_mask, np.float32(0), np.float32(-np.inf)) if attn_mask.dtype == bool else attn_mask
+        scores += away
+    return np.asarray(softmax(scores, out=scores) @ value)
+
+
+PRODUCTS: dict[str, Callable[..., Any]] = {
+    "conv": conv,
+    "conv_transpose": conv_transpose,
+    "einsum": einsum,
+    "linear": linear,
+    "matmul": matmul,
+    "scaled_dot_product_attention": scaled_dot_product_attention,
+}
