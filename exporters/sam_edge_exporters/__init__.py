@@ -6,7 +6,7 @@ or of bundles; that is the pipeline's business in `sam_edge`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,10 @@ class Exporter:
         export: writes a graph to a path.
         layout: axes of photos and embeddings that the target's engines are fastest with.
         fixed_shapes: whether the artifact takes one number of prompts and slots only.
+        export_signatures: writes a graph in several fixed shapes, each a named signature, to one file; None where the
+            format has no such thing.
+        refusal: why a graph (module, its name, precision) cannot become an artifact, known before anything is
+            converted, or None; None where there is nothing to know beforehand.
         inspect: what a written artifact is made of, for the report; None where there is nothing to say.
     """
 
@@ -40,6 +44,8 @@ class Exporter:
     export: Callable[[nn.Module, GraphContract, Path], None]
     layout: Layout = Layout.NCHW
     fixed_shapes: bool = False
+    export_signatures: Callable[[nn.Module, Mapping[str, GraphContract], Path, str], None] | None = None
+    refusal: Callable[[nn.Module, str, str], str | None] | None = None
     inspect: Callable[[Path], dict[str, Any]] | None = None
 
 
@@ -55,10 +61,12 @@ def _tflite() -> Exporter:
 
     return Exporter(
         tflite.SUFFIX,
-        ("torch", "litert-torch", "ai-edge-litert"),
+        ("torch", "litert-torch", "ai-edge-litert", "ai-edge-quantizer"),
         tflite.export,
         layout=Layout.NHWC,
         fixed_shapes=True,
+        export_signatures=tflite.export_signatures,
+        refusal=tflite.refusal,
         inspect=tflite.inspect,
     )
 
@@ -71,6 +79,10 @@ def _coreml() -> Exporter:
 
 
 EXPORTERS: dict[str, Callable[[], Exporter]] = {"onnx": _onnx, "coreml": _coreml, "tflite": _tflite}
+
+
+# Targets whose files can have a signature for each of several prompt capacities.
+SEVERAL_SIGNATURES = ("tflite",)
 
 
 def exporter_for(target: str) -> Exporter:
@@ -88,4 +100,4 @@ def exporter_for(target: str) -> Exporter:
         raise ExportError(f"target {target} needs {error.name}: pip install 'sam-edge[export]'") from error
 
 
-__all__ = ["EXPORTERS", "Exporter", "exporter_for"]
+__all__ = ["EXPORTERS", "SEVERAL_SIGNATURES", "Exporter", "exporter_for"]

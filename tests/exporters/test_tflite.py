@@ -157,7 +157,7 @@ def test_a_file_that_is_no_model_is_refused(bundle, tmp_path, content):
     path = tmp_path / "encoder.tflite"
     path.write_bytes(content)
     with pytest.raises(ExportError, match=r"LiteRT rejects encoder\.tflite"):
-        tflite.check(path, bundle.manifest.encoder_contract)
+        tflite.check(path, {tflite.ONLY: bundle.manifest.encoder_contract})
     damaged = Bundle(tmp_path, bundle.manifest)
     with pytest.raises((BundleError, BackendError), match=r"encoder\.tflite.*export it again"):
         load_backend(damaged).encode(np.zeros((1, 3, SIDE, SIDE), np.float32))
