@@ -21,12 +21,12 @@ from sam_edge_runtime.contract import GraphContract, Layout, TensorSpec
 from sam_edge_runtime.errors import BackendError, BundleError, first_line
 
 from .graphs import LazyGraphs
+from .tflite_file import is_tflite, is_whole
 
 Float32 = npt.NDArray[np.float32]
 
 ENGINES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")  # the first that is installed
 CPU_NAMES = ("cpu", "xnnpack")
-_IDENTIFIER = b"TFL3"  # bytes 4..8 of every TFLite file
 
 
 class TfliteBackend(LazyGraphs["_Graph"]):
@@ -56,10 +56,10 @@ class TfliteBackend(LazyGraphs["_Graph"]):
         return self._open(path, several or {None: contract})
 
     def _open(self, path: Path, contracts: Mapping[str, GraphContract] | Mapping[None, GraphContract]) -> _Graph:
-        with path.open("rb") as stream:
-            start = stream.read(8)
-        if start[4:] != _IDENTIFIER:
+        if not is_tflite(path):
             raise BundleError(f"'{path}' is no TFLite model; export it again")
+        if not is_whole(path):
+            raise BundleError(f"'{path}' is cut short: weights lie beyond its end; copy it or export it again")
         try:
             interpreter = self._interpreter(model_path=str(path), num_threads=self._threads)
             interpreter.allocate_tensors()
