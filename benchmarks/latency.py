@@ -78,7 +78,7 @@ def measure(engine: Engine, photo: npt.NDArray[np.uint8]) -> dict[str, float]:
     frame = Frame(engine.bundle.manifest.input_side, (photo.shape[0], photo.shape[1]))
     point, label = np.array([[photo.shape[1] / 2, photo.shape[0] / 2]]), np.array([1])
     manifest = engine.bundle.manifest
-    (feed,) = build_prompts(frame, point[None], label[None], None, None).feeds(manifest.prompts, manifest.points)
+    (feed,) = build_prompts(frame, point[None], label[None], None, None).feeds(manifest.call_sizes, manifest.points)
     seconds: dict[str, float] = {}
 
     def timed(step: str, work: Callable[[], Any]) -> Any:

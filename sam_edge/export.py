@@ -13,19 +13,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sam_edge_exporters import About, Conversion, Exporter, exporter_for
+import torch
+
+from sam_edge_exporters import SEVERAL_SIGNATURES, About, Conversion, Exporter, exporter_for
 from sam_edge_quant import Recipe, recipe_named
 from sam_edge_runtime import golden
 from sam_edge_runtime.agreement import Agreement, Bounds, bounds_for
 from sam_edge_runtime.backends import load_backend
 from sam_edge_runtime.bundle import GOLDEN_FILE, REPORT_FILE, Bundle, is_bundle, record_files
-from sam_edge_runtime.errors import UsageError
+from sam_edge_runtime.errors import ExportError, UsageError
 from sam_edge_runtime.files import check_destination, require_room, staged_folder
 from sam_edge_runtime.manifest import FILE_NAME, Checkpoint, Manifest
 
 from .calls import CallRecorder, golden_calls
 from .load import LoadedSam, find_source, load_sam
-from .model import DecoderGraph, EncoderGraph
+from .model import DecoderGraph, EncoderGraph, build_sam
 from .torch_backend import TorchBackend
 from .versions import tool_versions
 
@@ -49,12 +51,13 @@ class ExportJob:
         target: artifact kind.
         precision: recipe name.
         input_side: frame side in pixels, or None for the one that the variant was trained for.
-        prompts: fixed number of prompts a call, or None for any, and one where the target has fixed shapes.
+        prompts: fixed number of prompts a call, several of them for a decoder with a signature for each, or None for
+            any, and one where the target has fixed shapes.
         points: fixed number of slots a prompt, or None for any, and ten where the target has fixed shapes.
         overwrite: replace an existing bundle.
 
     Raises:
-        UsageError: a capacity that no prompt fits into.
+        UsageError: a capacity that no prompt fits into, or several where the target has one.
     """
 
     variant: str
@@ -63,17 +66,30 @@ class ExportJob:
     target: str = "onnx"
     precision: str = "fp32"
     input_side: int | None = None
-    prompts: int | None = None
+    prompts: int | tuple[int, ...] | None = None
     points: int | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        if self.prompts is not None and self.prompts < 1:
-            raise UsageError(f"--prompts {self.prompts} leaves nothing to answer: at least 1, or leave it out")
+        sizes = self.call_sizes
+        if self.prompts is not None and (not sizes or sizes[0] < 1):
+            shown = sizes[0] if sizes else "()"
+            raise UsageError(f"--prompts {shown} leaves nothing to answer: at least 1, or leave it out")
+        if len(sizes) > 1 and self.target not in SEVERAL_SIGNATURES:
+            raise UsageError(
+                f"--prompts {','.join(map(str, sizes))} makes a signature for each number, which only a TFLite file "
+                f"has: give one number for --target {self.target}"
+            )
         if self.points is not None and self.points < SMALLEST_POINTS:
             raise UsageError(
                 f"--points {self.points} is too few: a click takes two slots (itself and SAM's padding), a box two"
             )
+
+    @property
+    def call_sizes(self) -> tuple[int, ...]:
+        """Numbers of prompts that a call may have, ascending; empty: any."""
+        prompts = (self.prompts,) if isinstance(self.prompts, int) else self.prompts or ()
+        return tuple(sorted(set(prompts)))
 
 
 @dataclass(frozen=True)
@@ -108,6 +124,7 @@ def export_bundle(job: ExportJob, progress: Progress = lambda stage: None) -> Ex
             f"--precision {recipe.name} is not possible for target {job.target}: choose one of "
             f"{', '.join(exporter.precisions)}"
         )
+    _refuse_beforehand(job, exporter)
     if exporter.fixed_shapes:
         job = replace(job, prompts=job.prompts or FIXED_PROMPTS, points=job.points or FIXED_POINTS)
 
@@ -125,7 +142,11 @@ def export_bundle(job: ExportJob, progress: Progress = lambda stage: None) -> Ex
         progress("converting the mask decoder")
         conversion = Conversion(recipe.name, tuple(calls.decoder), about("mask decoder"))
         decoder = DecoderGraph(loaded.sam, manifest.layout).eval()
-        exporter.export(decoder, manifest.decoder_contract, folder / manifest.decoder, conversion)
+        if exporter.export_signatures is not None and manifest.batches:
+            signatures = manifest.decoder_signatures
+            exporter.export_signatures(decoder, signatures, folder / manifest.decoder, conversion)
+        else:
+            exporter.export(decoder, manifest.decoder_contract, folder / manifest.decoder, conversion)
         progress("converting the image encoder")
         conversion = Conversion(recipe.name, tuple(calls.encoder), about("image encoder"))
         encoder = EncoderGraph(loaded.sam, manifest.layout).eval()
@@ -147,6 +168,18 @@ def export_bundle(job: ExportJob, progress: Progress = lambda stage: None) -> Ex
     return ExportResult(Bundle.open(job.out, check_hashes=False), agreement, missed, backend.engine)
 
 
+def _refuse_beforehand(job: ExportJob, exporter: Exporter) -> None:
+    """Raise the exporter's refusal of either graph before any weights are read; shapes are enough to know."""
+    if exporter.refusal is None:
+        return
+    with torch.device("meta"):
+        sam = build_sam(job.variant)
+        graphs = {"decoder": DecoderGraph(sam), "encoder": EncoderGraph(sam)}
+    for name, graph in graphs.items():
+        if refusal := exporter.refusal(graph, name, job.precision):
+            raise ExportError(refusal)
+
+
 def _manifest(job: ExportJob, loaded: LoadedSam, recipe: Recipe, exporter: Exporter) -> Manifest:
     checkpoint = loaded.checkpoint
     return Manifest(
@@ -159,13 +192,14 @@ def _manifest(job: ExportJob, loaded: LoadedSam, recipe: Recipe, exporter: Expor
         recipe=recipe.to_json(),
         input_side=loaded.sam.side,
         embedding_channels=loaded.sam.channels,
-        prompts=job.prompts,
+        prompts=job.call_sizes[-1] if job.call_sizes else None,
         points=job.points,
         encoder=f"encoder{exporter.suffix}",
         decoder=f"decoder{exporter.suffix}",
         files={},
         tools=tool_versions(exporter.packages),
         layout=exporter.layout,
+        batches=job.call_sizes if len(job.call_sizes) > 1 else (),
     )
 
 

@@ -6,7 +6,7 @@ or of bundles; that is the pipeline's business in `sam_edge`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +34,10 @@ class Exporter:
         precisions: names of the recipes that it can carry out.
         layout: axes of photos and embeddings that the target's engines are fastest with.
         fixed_shapes: whether the artifact takes one number of prompts and slots only.
+        export_signatures: writes a graph in several fixed shapes, each a named signature, to one file; None where the
+            format has no such thing.
+        refusal: why a graph (module, its name, precision) cannot become an artifact, known before anything is
+            converted, or None; None where there is nothing to know beforehand.
         inspect: what a written artifact is made of, for the report; None where there is nothing to say.
     """
 
@@ -43,6 +47,8 @@ class Exporter:
     precisions: tuple[str, ...]
     layout: Layout = Layout.NCHW
     fixed_shapes: bool = False
+    export_signatures: Callable[[nn.Module, Mapping[str, GraphContract], Path, Conversion], None] | None = None
+    refusal: Callable[[nn.Module, str, str], str | None] | None = None
     inspect: Callable[[Path], Findings] | None = None
 
 
@@ -58,11 +64,15 @@ def _tflite() -> Exporter:
 
     return Exporter(
         tflite.SUFFIX,
-        ("torch", "litert-torch", "ai-edge-litert"),
-        lambda graph, contract, path, conversion: tflite.export(graph, contract, path),
-        ("fp32",),
+        ("torch", "litert-torch", "ai-edge-litert", "ai-edge-quantizer"),
+        lambda graph, contract, path, conversion: tflite.export(graph, contract, path, conversion.precision),
+        ("fp32", "fp16"),
         layout=Layout.NHWC,
         fixed_shapes=True,
+        export_signatures=lambda graph, contracts, path, conversion: tflite.export_signatures(
+            graph, contracts, path, conversion.precision
+        ),
+        refusal=tflite.refusal,
         inspect=tflite.inspect,
     )
 
@@ -84,6 +94,10 @@ def _coreml() -> Exporter:
 EXPORTERS: dict[str, Callable[[], Exporter]] = {"onnx": _onnx, "coreml": _coreml, "tflite": _tflite}
 
 
+# Targets whose files can have a signature for each of several prompt capacities.
+SEVERAL_SIGNATURES = ("tflite",)
+
+
 def exporter_for(target: str) -> Exporter:
     """The exporter of `target`.
 
@@ -99,4 +113,13 @@ def exporter_for(target: str) -> Exporter:
         raise ExportError(f"target {target} needs {error.name}: pip install 'sam-edge[export]'") from error
 
 
-__all__ = ["EXPORTERS", "About", "Conversion", "Exporter", "Findings", "Sample", "exporter_for"]
+__all__ = [
+    "EXPORTERS",
+    "SEVERAL_SIGNATURES",
+    "About",
+    "Conversion",
+    "Exporter",
+    "Findings",
+    "Sample",
+    "exporter_for",
+]

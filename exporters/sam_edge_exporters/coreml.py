@@ -64,7 +64,9 @@ def export(graph: nn.Module, contract: GraphContract, path: Path, conversion: Co
     try:
         with captured_stderr(), no_progress_bars(), quiet(_LOGGERS, _EXPECTED_WARNINGS):
             program = torch.export.export(
-                graph, tuple(example(spec) for spec in contract.inputs), dynamic_shapes=dynamic_shapes(contract, MOST_IN_A_CALL)
+                graph,
+                tuple(example(spec) for spec in contract.inputs),
+                dynamic_shapes=dynamic_shapes(contract, MOST_IN_A_CALL),
             ).run_decompositions({})
             unsafe: dict[str, str] = {}
             if conversion.precision == "mixed":

@@ -8,8 +8,9 @@ again and its tensors are compared with the contract; whether the numbers are ri
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import litert_torch
@@ -21,10 +22,14 @@ from sam_edge_runtime.contract import GraphContract
 from sam_edge_runtime.errors import ExportError
 
 from .delegates import DELEGATES, missing_from
+from .halving import halve_weights
 from .quiet import captured_stderr, last_line_of, quiet, root_cause
 from .tracing import example, free_axes, weight_bytes
 
 SUFFIX = ".tflite"
+ONLY = "serving_default"  # TFLite's name for a signature that is alone
+FP32, FP16 = "fp32", "fp16"
+_BYTES = {FP32: 4, FP16: 2}  # of a weight
 MOST_BYTES = (1 << 31) - 1  # flatbuffers count with 32 bits
 _ROOM_FOR_GRAPH = 16 << 20  # of these, what operations and names may take
 _DELEGATE = "DELEGATE"
@@ -32,59 +37,110 @@ _LOGGERS = ("torch", "jax", "absl", "root")
 _EXPECTED_WARNINGS: tuple[tuple[str, type[Warning]], ...] = ((r".*", FutureWarning), (r".*", UserWarning))
 
 
-def export(graph: nn.Module, contract: GraphContract, path: Path) -> None:
+def export(graph: nn.Module, contract: GraphContract, path: Path, precision: str = FP32) -> None:
     """Write `graph` to `path`.
 
     Args:
         graph: a module whose forward takes and returns the contract's tensors in order.
         contract: names and fixed shapes.
         path: the `.tflite` file to write.
+        precision: `fp32`, or `fp16` for weights in half the bytes.
 
     Raises:
-        ExportError: a shape is free, the weights exceed two gigabytes, the graph cannot be converted, or the result is
-            rejected or breaks the contract.
+        ExportError: as `export_signatures`.
     """
-    free = free_axes(contract)
+    export_signatures(graph, {ONLY: contract}, path, precision)
+
+
+def export_signatures(
+    graph: nn.Module, contracts: Mapping[str, GraphContract], path: Path, precision: str = FP32
+) -> None:
+    """Write `graph` to `path` in several shapes: a signature for each, and one copy of the weights.
+
+    Args:
+        graph: a module whose forward takes and returns each contract's tensors in order.
+        contracts: names and fixed shapes of each signature, by its name.
+        path: the `.tflite` file to write.
+        precision: `fp32`, or `fp16` for weights in half the bytes.
+
+    Raises:
+        ExportError: the precision is unknown, a shape is free, the weights exceed two gigabytes, the graph cannot be
+            converted, or the result is rejected or breaks a contract.
+    """
+    free = sorted({axis for contract in contracts.values() for axis in free_axes(contract)})
     if free:
         raise ExportError(f"TFLite has no free axes, and {path.stem} has {', '.join(free)}: fix --points and --prompts")
-    if weight_bytes(graph) > MOST_BYTES - _ROOM_FOR_GRAPH:
-        raise ExportError(
-            f"TFLite files end at 2 GB and {path.stem} has {weight_bytes(graph) / 1e9:.1f} GB of weights: choose a "
-            "smaller variant or --target onnx"
-        )
+    if reason := refusal(graph, path.stem, precision):
+        raise ExportError(reason)
+    if precision == FP32:
+        _convert(graph, contracts, path)
+    else:
+        with TemporaryDirectory(dir=path.parent, prefix=".fp32-") as folder:
+            full = Path(folder, path.name)
+            _convert(graph, contracts, full)  # beyond 2 GB too: then its weights lie behind the flatbuffer
+            halve_weights(full, path)
+    check(path, contracts)
+
+
+def refusal(graph: nn.Module, name: str, precision: str = FP32) -> str | None:
+    """Why a graph cannot become a TFLite file, known before it is converted; None if it can.
+
+    Args:
+        graph: a module; its tensors' sizes count, so it may be on the meta device.
+        name: the graph's name in the answer.
+        precision: `fp32` or `fp16`.
+    """
+    if precision not in _BYTES:
+        return f"TFLite has no precision {precision!r} here: choose one of {', '.join(_BYTES)}"
+    sizes = {each: weight_bytes(graph) * share // _BYTES[FP32] for each, share in _BYTES.items()}
+    most = MOST_BYTES - _ROOM_FOR_GRAPH
+    if sizes[precision] <= most:
+        return None
+    fitting = [f"--precision {each} ({size / 1e9:.1f} GB)" for each, size in sizes.items() if size <= most]
+    return (
+        f"TFLite files end at 2 GB and {name} has {sizes[precision] / 1e9:.1f} GB of weights in {precision}: choose "
+        f"{', '.join([*fitting, 'a smaller variant or --target onnx'])}"
+    )
+
+
+def _convert(graph: nn.Module, contracts: Mapping[str, GraphContract], path: Path) -> None:
+    """Write an fp32 file with one signature a contract."""
     litert_torch.config.show_progress = False
     with captured_stderr() as last_line:
         try:
             with quiet(_LOGGERS, _EXPECTED_WARNINGS):
-                model = litert_torch.convert(
-                    _Named(graph, contract).eval(), sample_kwargs={spec.name: example(spec) for spec in contract.inputs}
-                )
+                converter = litert_torch.Converter()
+                for name, contract in contracts.items():
+                    examples = {spec.name: example(spec) for spec in contract.inputs}
+                    converter.add_signature(name, _Named(graph, contract).eval(), sample_kwargs=examples)
+                model = converter.convert()
             model.export(str(path))
         except Exception as error:  # the converter's own errors have no common class
             said = last_line()
             raise ExportError(
                 f"litert-torch failed on {path.stem}: {root_cause(error)}{f'; it said: {said}' if said else ''}"
             ) from error
-    check(path, contract)
 
 
-def check(path: Path, contract: GraphContract) -> None:
-    """Have LiteRT read the file, and compare its face with the contract.
+def check(path: Path, contracts: Mapping[str, GraphContract]) -> None:
+    """Have LiteRT read the file, and compare its signatures with their contracts.
 
     Raises:
         ExportError: it is rejected, or an input or output differs.
     """
     with captured_stderr():
         try:
-            runner = _interpreter(path).get_signature_runner()
+            interpreter = _interpreter(path)
+            runners = {name: interpreter.get_signature_runner(name) for name in contracts}
         except (ValueError, RuntimeError) as error:
             raise ExportError(f"LiteRT rejects {path.name}: {last_line_of(error)}") from error
-        faces = ((contract.inputs, runner.get_input_details()), (contract.outputs, runner.get_output_details()))
-    for specs, found in faces:
-        want = {spec.name: tuple(spec.shape) for spec in specs}
-        have = {name: tuple(int(size) for size in detail["shape"]) for name, detail in found.items()}
-        if want != have:
-            raise ExportError(f"{path.name} has {have}, the contract says {want}")
+    for name, contract in contracts.items():
+        inputs, outputs = runners[name].get_input_details(), runners[name].get_output_details()
+        for specs, found in ((contract.inputs, inputs), (contract.outputs, outputs)):
+            want = {spec.name: tuple(spec.shape) for spec in specs}
+            have = {tensor: tuple(int(size) for size in detail["shape"]) for tensor, detail in found.items()}
+            if want != have:
+                raise ExportError(f"{path.name} has {have}, the contract says {want}")
 
 
 def inspect(path: Path) -> dict[str, Any]:

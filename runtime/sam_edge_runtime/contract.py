@@ -100,6 +100,11 @@ def encoder_contract(side: int, channels: int, layout: Layout = Layout.NCHW) -> 
     )
 
 
+def decoder_signature(prompts: int) -> str:
+    """Name of the signature that answers `prompts` prompts, in a decoder file that has one for each of several."""
+    return f"prompts_{prompts}"
+
+
 def decoder_contract(
     side: int, channels: int, prompts: int | None, points: int | None, layout: Layout = Layout.NCHW
 ) -> GraphContract:

@@ -21,14 +21,14 @@ class Capacity(Protocol):
 
     Attributes:
         input_side: frame side S in pixels.
-        prompts: prompts of a call; None: any number.
+        call_sizes: numbers of prompts that a call may have, ascending; empty: any number.
         points: slots of a prompt; None: any number.
     """
 
     @property
     def input_side(self) -> int: ...  # noqa: D102
     @property
-    def prompts(self) -> int | None: ...  # noqa: D102
+    def call_sizes(self) -> tuple[int, ...]: ...  # noqa: D102
     @property
     def points(self) -> int | None: ...  # noqa: D102
 
@@ -55,7 +55,7 @@ def decode_prompts(
     low_res = np.empty((len(prompts), MASK_OUTPUTS, cells, cells), np.float32)
     iou = np.empty((len(prompts), MASK_OUTPUTS), np.float32)
     done = 0
-    for feed in prompts.feeds(capacity.prompts, capacity.points):
+    for feed in prompts.feeds(capacity.call_sizes, capacity.points):
         masks, scores = backend.decode(
             embeddings, feed.point_coords, feed.point_labels, feed.mask_input, feed.has_mask_input
         )

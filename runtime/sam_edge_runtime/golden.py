@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,9 @@ def record(reference: Backend, manifest: Manifest) -> Golden:
 def check(golden: Golden, backend: Backend, manifest: Manifest) -> Agreement:
     """Ask a bundle's engine the same and compare. Mask IoU is that of the low-resolution masks.
 
+    Every row of a fixed call is filled with some prompt and judged. A decoder of several capacities is asked in calls
+    of each.
+
     Raises:
         BackendError: the engine failed.
     """
@@ -203,17 +207,48 @@ def check(golden: Golden, backend: Backend, manifest: Manifest) -> Agreement:
                 f"golden picture {index + 1}",
                 snr_db(golden.embeddings[index], _sample(embeddings)),
                 cosine(golden.embeddings[index], _sample(embeddings)),
-                tuple(_compare(case, backend, manifest, embeddings) for case in cases),
+                tuple(
+                    agreement
+                    for capacity in manifest.each_capacity()
+                    for calls in _calls(cases, capacity.prompts)
+                    for agreement in _compare(calls, backend, capacity, embeddings, named=bool(manifest.batches))
+                ),
             )
         )
     return Agreement(tuple(photos))
 
 
-def _compare(case: Case, backend: Backend, manifest: Manifest, embeddings: Float32) -> PromptAgreement:
-    low_res, iou = decode_prompts(backend, manifest, embeddings, case.prompts)
-    inside = (case.answer.inside, low_res[0] > MASK_THRESHOLD)
-    logits = (case.answer.logits, low_res[0, :, ::LOGIT_STEP, ::LOGIT_STEP])
-    return compare_prompt(case.name, inside, inside, (case.answer.iou, iou[0]), logits)
+def _calls(cases: Sequence[Case], size: int | None) -> Iterator[list[Case]]:
+    """Cases to be asked together: one, or where a call has `size` rows as many as fill them, over again if need be."""
+    for masked in (False, True):
+        kind = [case for case in cases if (case.prompts.masks is not None) is masked]
+        if size is None:
+            yield from ([case] for case in kind)
+        elif kind:
+            yield [kind[index % len(kind)] for index in range(max(size, len(kind)))]
+
+
+def _compare(
+    cases: Sequence[Case], backend: Backend, capacity: Manifest, embeddings: Float32, *, named: bool
+) -> Iterator[PromptAgreement]:
+    low_res, iou = decode_prompts(backend, capacity, embeddings, _together(cases))
+    for case, masks, scores in zip(cases, low_res, iou, strict=True):
+        inside = (case.answer.inside, masks > MASK_THRESHOLD)
+        logits = (case.answer.logits, masks[:, ::LOGIT_STEP, ::LOGIT_STEP])
+        name = f"{case.name}, in calls of {capacity.prompts}" if named else case.name
+        yield compare_prompt(name, inside, inside, (case.answer.iou, scores), logits)
+
+
+def _together(cases: Sequence[Case]) -> Prompts:
+    """Prompts of several cases, all with a mask or all without, as one batch; shorter ones end in empty slots."""
+    slots = max(case.prompts.coords.shape[1] for case in cases)
+    coords = np.zeros((len(cases), slots, 2), np.float32)
+    labels = np.full((len(cases), slots), float(Label.EMPTY), np.float32)
+    for row, case in enumerate(cases):
+        used = case.prompts.coords.shape[1]
+        coords[row, :used], labels[row, :used] = case.prompts.coords[0], case.prompts.labels[0]
+    masks = [case.prompts.masks for case in cases if case.prompts.masks is not None]
+    return Prompts(coords, labels, np.concatenate(masks) if masks else None, cases[0].prompts.side)
 
 
 def _sample(embedding: Float32) -> Float32:

@@ -20,6 +20,7 @@ from .contract import (
     GraphContract,
     Layout,
     decoder_contract,
+    decoder_signature,
     encoder_contract,
     side_is_supported,
 )
@@ -67,12 +68,14 @@ class Manifest:
         recipe: the quantization recipe in full.
         input_side: frame side S in pixels.
         embedding_channels: channels C of the image embedding.
-        prompts: prompts B that the decoder answers in one call; None: any.
+        prompts: prompts B that the decoder answers in one call, at most; None: any.
         points: slots N of one prompt; None: any.
         encoder, decoder: file names of the two graphs.
         files: hash and size of every other file of the bundle.
         tools: versions of what made it.
         layout: axes of photos and embeddings.
+        batches: every B that a call may have, ascending to `prompts`, where the decoder's file has a signature for
+            each of several; else empty.
     """
 
     variant: str
@@ -91,6 +94,7 @@ class Manifest:
     files: dict[str, FileRecord]
     tools: dict[str, str] = field(default_factory=dict)
     layout: Layout = Layout.NCHW
+    batches: tuple[int, ...] = ()
 
     @property
     def encoder_contract(self) -> GraphContract:
@@ -103,13 +107,30 @@ class Manifest:
         return decoder_contract(self.input_side, self.embedding_channels, self.prompts, self.points, self.layout)
 
     @property
+    def decoder_signatures(self) -> dict[str, GraphContract]:
+        """The tensors of each of the decoder's signatures by its name; empty where the decoder has only one."""
+        return {
+            decoder_signature(size): each.decoder_contract
+            for size, each in zip(self.batches, self.each_capacity(), strict=False)
+        }
+
+    @property
+    def call_sizes(self) -> tuple[int, ...]:
+        """Numbers of prompts that a call may have, ascending; empty: any."""
+        return self.batches or (() if self.prompts is None else (self.prompts,))
+
+    @property
     def size(self) -> int:
         """Bytes of all files that the manifest names."""
         return sum(record.bytes for record in self.files.values())
 
     def of_any_capacity(self) -> Manifest:
         """The same for a decoder that takes any number of prompts and slots, as the reference does."""
-        return replace(self, prompts=None, points=None)
+        return replace(self, prompts=None, points=None, batches=())
+
+    def each_capacity(self) -> tuple[Manifest, ...]:
+        """The same for each number of prompts that a call may have, as if the decoder took no other."""
+        return tuple(replace(self, prompts=size, batches=()) for size in self.batches) or (self,)
 
     def to_json(self) -> str:
         """The text of `manifest.json`."""
@@ -132,7 +153,11 @@ class Manifest:
             "input_side": self.input_side,
             "embedding_channels": self.embedding_channels,
             "layout": self.layout.value,
-            "capacity": {"prompts": self.prompts, "points": self.points},
+            "capacity": {
+                "prompts": self.prompts,
+                "points": self.points,
+                **({"batches": list(self.batches)} if self.batches else {}),
+            },
             "encoder": {"file": self.encoder, **asdict(self.encoder_contract)},
             "decoder": {"file": self.decoder, **asdict(self.decoder_contract)},
             "preprocessing": PREPROCESSING,
@@ -197,6 +222,7 @@ class Manifest:
             },
             tools={name: top.section("tools").text(name) for name in top.section("tools").mapping},
             layout=_layout(top),
+            batches=capacity.ascending("batches", last=capacity.optional_whole("prompts")),
         )
 
 
@@ -307,3 +333,13 @@ class _Fields:
 
     def optional_whole(self, key: str) -> int | None:
         return None if self.mapping.get(key) is None else self.whole(key)
+
+    def ascending(self, key: str, last: int | None) -> tuple[int, ...]:
+        """Two or more whole numbers up to `last`, each above the one before; empty where there is no such field."""
+        numbers = self.mapping.get(key)
+        if numbers is None:
+            return ()
+        whole = isinstance(numbers, list) and len(numbers) > 1 and all(type(number) is int for number in numbers)
+        if not whole or sorted({1, *numbers})[-len(numbers) :] != numbers or numbers[-1] != last:
+            raise self._error(key, "ascending whole numbers that end with the largest capacity are expected")
+        return tuple(numbers)

@@ -34,7 +34,12 @@ def command(
     target: Annotated[
         str, typer.Option("--target", "-t", help="Artifact to make: onnx, coreml, tflite, several with commas, or all.")
     ] = "onnx",
-    precision: Annotated[str, typer.Option(help="Numeric precision: fp32, fp16, or mixed (coreml: fp16 but for operations measured unsafe in it).")] = "fp32",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="Numeric precision: fp32, fp16, or mixed (coreml: fp16 but for operations measured unsafe in it)."
+        ),
+    ] = "fp32",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -55,9 +60,10 @@ def command(
         ),
     ] = None,
     prompts: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            help="Fix the number of prompts answered in one call. Default: any number; 1 for coreml and tflite."
+            help="Fix the number of prompts answered in one call. For tflite also several with commas, such as 1,8: "
+            "the file has a signature for each. Default: any number; 1 for coreml and tflite."
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
@@ -77,20 +83,23 @@ def command(
     unknown = [each for each in targets if each not in EXPORTERS]
     if unknown:  # before the first of several is made
         raise UsageError(f"no target called {unknown[0]!r}: choose one of {', '.join(EXPORTERS)}, or {ALL}")
-    rows = []
-    for each in targets:
-        default = f"{model}-{each}-{precision}"
-        job = ExportJob(
+    sizes = None if prompts is None else _numbers("--prompts", prompts)
+    jobs = [
+        ExportJob(
             variant=model,
-            out=Path(default) if out is None else out if len(targets) == 1 else out / each,
+            out=Path(f"{model}-{each}-{precision}") if out is None else out if len(targets) == 1 else out / each,
             checkpoint=checkpoint,
             target=each,
             precision=precision,
             input_side=input_size,
-            prompts=prompts,
+            prompts=sizes,
             points=points,
             overwrite=overwrite,
         )
+        for each in targets
+    ]
+    rows = []
+    for job in jobs:
         begun = perf_counter()
         result = _export(job)
         rows.append(Row(result.bundle.manifest, result.agreement, bool(result.missed), perf_counter() - begun))
@@ -98,6 +107,14 @@ def command(
         OUTPUT.print(overview_table(rows))
     if any(row.missed for row in rows):
         raise typer.Exit(1)
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    """Whole numbers with commas between them."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} {text!r} is no number: give one such as 8, or several such as 1,8") from None
 
 
 def _export(job: ExportJob) -> ExportResult:

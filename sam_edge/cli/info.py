@@ -12,6 +12,7 @@ from rich.text import Text
 
 from sam_edge_runtime.bundle import REPORT_FILE, Bundle
 from sam_edge_runtime.contract import GraphContract
+from sam_edge_runtime.manifest import Manifest
 
 from .console import OUTPUT
 
@@ -30,7 +31,7 @@ def command(bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.",
         ("weights", weights),
         ("target", f"{manifest.target} {manifest.precision}"),
         ("input", f"{manifest.input_side} x {manifest.input_side}"),
-        ("prompts a call", "any number" if manifest.prompts is None else str(manifest.prompts)),
+        ("prompts a call", _prompts_a_call(manifest)),
         ("slots a prompt", "any number" if manifest.points is None else str(manifest.points)),
         ("verified when made", _verdict(opened)),
         ("files", ", ".join(f"{name} {record.bytes / 1e6:.1f} MB" for name, record in manifest.files.items())),
@@ -40,6 +41,12 @@ def command(bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.",
     OUTPUT.print(facts)
     for title, contract in (("encoder", manifest.encoder_contract), ("decoder", manifest.decoder_contract)):
         OUTPUT.print(_tensors(title, contract))
+
+
+def _prompts_a_call(manifest: Manifest) -> str:
+    sizes = " or ".join(str(size) for size in manifest.call_sizes) or "any number"
+    names = ", ".join(manifest.decoder_signatures)
+    return f"{sizes} (signatures {names})" if names else sizes
 
 
 def _verdict(bundle: Bundle) -> str:

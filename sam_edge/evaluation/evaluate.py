@@ -51,7 +51,7 @@ class AnyCapacity:
     """A torch model's capacity: any number of prompts and slots on frames of side `input_side`."""
 
     input_side: int
-    prompts: int | None = None
+    call_sizes: tuple[int, ...] = ()
     points: int | None = None
 
 

@@ -62,15 +62,15 @@ class PhotoComparison:
 class _Timed:
     """An engine, the photo it encoded, and how long it has computed."""
 
-    def __init__(self, backend: Backend, manifest: Manifest, image: Float32) -> None:
-        self._backend, self._manifest = backend, manifest
+    def __init__(self, backend: Backend, image: Float32) -> None:
+        self._backend = backend
         start = time.perf_counter()
         self.embeddings = backend.encode(image)
         self.seconds = time.perf_counter() - start
 
-    def answer(self, group: PromptGroup) -> tuple[Float32, Float32]:
+    def answer(self, group: PromptGroup, capacity: Manifest) -> tuple[Float32, Float32]:
         start = time.perf_counter()
-        answer = decode_prompts(self._backend, self._manifest, self.embeddings, group.prompts)
+        answer = decode_prompts(self._backend, capacity, self.embeddings, group.prompts)
         self.seconds += time.perf_counter() - start
         return answer
 
@@ -78,7 +78,7 @@ class _Timed:
 def compare_photo(
     name: str, photo: npt.NDArray[np.uint8], reference: Backend, bundle: Backend, manifest: Manifest
 ) -> PhotoComparison:
-    """Ask both engines every prompt.
+    """Ask both engines every prompt, and a bundle of several capacities in calls of each.
 
     Args:
         name: the photo's name in reports.
@@ -90,17 +90,21 @@ def compare_photo(
     frame = Frame(manifest.input_side, (photo.shape[0], photo.shape[1]))
     image = frame.image(photo)
     # The reference is asked in slots that just fit: what a fixed decoder does with its empty ones is being judged.
-    engines = (_Timed(reference, manifest.of_any_capacity(), image), _Timed(bundle, manifest, image))
+    any_capacity = manifest.of_any_capacity()
+    engines = (_Timed(reference, image), _Timed(bundle, image))
     agreements: list[PromptAgreement] = []
     worst: dict[str, Illustration] = {}
     groups, skipped = _groups_that_fit(frame, manifest, engines[0])
     for group in groups:
-        expected, found = (engine.answer(group) for engine in engines)
-        for index in range(len(group.names)):
-            agreement, illustration = _compare_one(group, index, frame, expected, found)
-            agreements.append(agreement)
-            if group.kind not in worst or illustration.iou < worst[group.kind].iou:
-                worst[group.kind] = illustration
+        expected = engines[0].answer(group, any_capacity)
+        for capacity in manifest.each_capacity():
+            found = engines[1].answer(group, capacity)
+            suffix = f", in calls of {capacity.prompts}" if manifest.batches else ""
+            for index in range(len(group.names)):
+                agreement, illustration = _compare_one(group, index, suffix, frame, expected, found)
+                agreements.append(agreement)
+                if group.kind not in worst or illustration.iou < worst[group.kind].iou:
+                    worst[group.kind] = illustration
     a, b = engines[0].embeddings, engines[1].embeddings
     return PhotoComparison(
         PhotoAgreement(name, snr_db(a, b), cosine(a, b), tuple(agreements)),
@@ -113,7 +117,7 @@ def compare_photo(
 def _groups_that_fit(frame: Frame, manifest: Manifest, reference: _Timed) -> tuple[list[PromptGroup], int]:
     """The photo's prompts, and how many were left out because the decoder has fewer slots than they need."""
     groups = prompt_groups(frame)
-    low_res, iou = reference.answer(groups[1])  # boxes fit into any decoder
+    low_res, iou = reference.answer(groups[1], manifest.of_any_capacity())  # boxes fit into any decoder
     groups.append(refinement(frame, low_res[0, int(iou[0].argmax())]))
     slots = manifest.points
     fitting = [group for group in groups if slots is None or group.prompts.coords.shape[1] <= slots]
@@ -124,6 +128,7 @@ def _groups_that_fit(frame: Frame, manifest: Manifest, reference: _Timed) -> tup
 def _compare_one(
     group: PromptGroup,
     index: int,
+    suffix: str,
     frame: Frame,
     expected: tuple[Float32, Float32],
     found: tuple[Float32, Float32],
@@ -132,10 +137,10 @@ def _compare_one(
     iou = (expected[1][index], found[1][index])
     masks = (upscale_binary(low_res[0], frame), upscale_binary(low_res[1], frame))  # (4, H, W) each
     inside = (_inside(low_res[0], frame), _inside(low_res[1], frame))
-    agreement = compare_prompt(group.names[index], masks, inside, iou, low_res)
+    agreement = compare_prompt(group.names[index] + suffix, masks, inside, iou, low_res)
     shown = int(np.argmin(agreement.mask_iou))
     illustration = Illustration(
-        group.names[index],
+        group.names[index] + suffix,
         agreement.mask_iou[shown],
         (masks[0][shown].copy(), masks[1][shown].copy()),
         None if group.points is None else group.points[index],

@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
+import copy
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from ai_edge_litert.interpreter import Interpreter
 from torch import nn
 
-from sam_edge.export import FIXED_POINTS, FIXED_PROMPTS, ExportJob, ExportResult, export_bundle
+from sam_edge.export import FIXED_POINTS, ExportJob, ExportResult, export_bundle
 from sam_edge_exporters import exporter_for, tflite
 from sam_edge_exporters.delegates import DELEGATES, missing_from
-from sam_edge_runtime import SamPredictor
-from sam_edge_runtime.backends import BackendOptions, load_backend
+from sam_edge_exporters.halving import halve_weights
+from sam_edge_runtime import SamPredictor, golden
+from sam_edge_runtime.agreement import bounds_for
+from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
 from sam_edge_runtime.backends import tflite as backend
 from sam_edge_runtime.bundle import Bundle
-from sam_edge_runtime.contract import GraphContract, Label, Layout, TensorSpec
-from sam_edge_runtime.errors import BackendError, BundleError, ExportError
+from sam_edge_runtime.contract import GraphContract, Label, Layout, TensorSpec, encoder_contract
+from sam_edge_runtime.decoding import decode_prompts
+from sam_edge_runtime.errors import BackendError, BundleError, ExportError, UsageError
 from sam_edge_runtime.manifest import Manifest
+from sam_edge_runtime.metrics import snr_db
+from sam_edge_runtime.prompts import Prompts
 from tests.exporters.layers import Crashing, OneLayer
 from tests.model.builders import BOUND, error, seeded_tensor
 
+ENCODER_ALONE = {tflite.ONLY: encoder_contract(256, 256, Layout.NHWC)}
 SIDE, GRID, CELLS = 256, 16, 64
+DECODER_BYTES = 3_109_136  # of nano's weights and constants at this side, in fp32
 CONTRACT = GraphContract((TensorSpec("x", (2, 64), ""),), (TensorSpec("y", (2, 32), ""),))
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> ExportResult:
-    """nano as a TFLite bundle, with the capacity that nobody chose."""
+    """nano as a TFLite bundle whose decoder answers one prompt or eight, with the slots that nobody chose."""
     out = tmp_path_factory.mktemp("tflite") / "nano"
-    return export_bundle(ExportJob("nano", out, target="tflite", input_side=SIDE))
+    return export_bundle(ExportJob("nano", out, target="tflite", input_side=SIDE, prompts=(8, 1)))
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +59,11 @@ def test_it_keeps_the_bounds_of_fp32(made):
 
 def test_shapes_are_fixed_and_channels_last(bundle):
     manifest = bundle.manifest
-    assert (manifest.prompts, manifest.points) == (FIXED_PROMPTS, FIXED_POINTS)
+    assert (manifest.prompts, manifest.points, manifest.batches) == (8, FIXED_POINTS, (1, 8))
     assert manifest.layout is Layout.NHWC
     assert [spec.shape for spec in manifest.encoder_contract.inputs] == [(1, SIDE, SIDE, 3)]
     assert manifest.decoder_contract.inputs[0].shape == (1, GRID, GRID, 256)
-    assert manifest.decoder_contract.outputs[0].shape == (1, 4, CELLS, CELLS)
+    assert manifest.decoder_contract.outputs[0].shape == (8, 4, CELLS, CELLS)
 
 
 def test_the_encoder_is_that_of_torch(bundle, torch_nano):
@@ -72,18 +82,86 @@ def test_the_encoder_is_that_of_torch(bundle, torch_nano):
     ids=["click", "box", "both", "full"],
 )
 @pytest.mark.parametrize("has_mask", [0.0, 1.0])
-def test_a_decoder_with_empty_slots_is_the_variable_one_of_torch(bundle, torch_nano, labels, has_mask):
+@pytest.mark.parametrize("size", [1, 8])
+def test_a_decoder_with_empty_slots_is_the_variable_one_of_torch(bundle, torch_nano, labels, has_mask, size):
     used = len(labels)
-    embeddings = seeded_tensor("embeddings", 1, 256, GRID, GRID).numpy()
-    coords = seeded_tensor("coords", 1, FIXED_POINTS, 2).mul(60).add(128).clamp(0, SIDE).numpy()
-    slots = np.full((1, FIXED_POINTS), float(Label.EMPTY), np.float32)
-    slots[0, :used] = labels
-    masks = seeded_tensor("mask", 1, 1, CELLS, CELLS).mul(4).numpy()
-    has = np.array([has_mask], np.float32)
+    embeddings, coords, slots, masks, has = _question(size)
+    slots[:, :used] = labels
+    slots[:, used:] = float(Label.EMPTY)
+    has[:] = has_mask
     found = load_backend(bundle).decode(embeddings, coords, slots, masks, has)
     expected = torch_nano.decode(embeddings, coords[:, :used], slots[:, :used], masks, has)
     for ours, theirs in zip(found, expected, strict=True):
         assert error(ours, theirs) <= BOUND
+
+
+def _question(size: int) -> tuple[np.ndarray, ...]:
+    """Inputs of the decoder for `size` different prompts of one click each."""
+    slots = np.full((size, FIXED_POINTS), float(Label.EMPTY), np.float32)
+    slots[:, :2] = [Label.FOREGROUND, Label.PADDING]
+    return (
+        seeded_tensor("embeddings", 1, 256, GRID, GRID).numpy(),
+        seeded_tensor("coords", size, FIXED_POINTS, 2).mul(60).add(128).clamp(0, SIDE).numpy(),
+        slots,
+        seeded_tensor("mask", size, 1, CELLS, CELLS).mul(4).numpy(),
+        np.arange(size, dtype=np.float32) % 2,
+    )
+
+
+def test_both_capacities_share_the_weights(bundle):
+    """A second copy would add 3.1 MB."""
+    assert bundle.decoder_path.stat().st_size < 1.25 * DECODER_BYTES
+
+
+def test_both_capacities_are_judged(made, bundle):
+    """The golden test asks each in full; a fault in any row of the larger one is found."""
+    asked = Counter(prompt.prompt.rpartition(", ")[2] for _, prompt in made.agreement.prompts)
+    assert asked == {"in calls of 1": 2 * 7, "in calls of 8": 2 * 16}
+    answers = golden.Golden.load(bundle.golden_path, bundle.manifest)
+    for size, row in ((1, 0), (8, 0), (8, 7)):
+        agreement = golden.check(answers, _Faulty(load_backend(bundle), size, row), bundle.manifest)
+        assert agreement.missed(bounds_for("tflite", "fp32"))
+        assert f"in calls of {size}" in agreement.worst[1].prompt
+
+
+class _Faulty:
+    """Answers another way in one row of calls of one size."""
+
+    engine = "faulty"
+
+    def __init__(self, backend: Backend, size: int, row: int) -> None:
+        self.encode, self._backend, self._place = backend.encode, backend, (size, row)
+
+    def decode(self, image_embeddings, point_coords, *others):
+        masks, scores = self._backend.decode(image_embeddings, point_coords, *others)
+        size, row = self._place
+        if len(point_coords) == size:
+            masks[row] *= -1
+        return masks, scores
+
+
+@pytest.mark.parametrize(("count", "calls"), [(1, [1]), (3, [1, 1, 1]), (4, [8]), (11, [8, 1, 1, 1]), (20, [8, 8, 8])])
+def test_a_call_has_the_capacity_that_suits_the_prompts(bundle, torch_nano, count, calls):
+    embeddings, coords, slots, masks, _ = _question(count)
+    prompts = Prompts(coords, slots, masks, SIDE)
+    backend = _Counting(load_backend(bundle))
+    found = decode_prompts(backend, bundle.manifest, embeddings, prompts)
+    assert backend.calls == calls
+    expected = decode_prompts(torch_nano, bundle.manifest.of_any_capacity(), embeddings, prompts)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert error(ours, theirs) <= BOUND
+
+
+class _Counting:
+    """Keeps how many prompts each call had room for."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.engine, self.encode, self._backend = backend.engine, backend.encode, backend
+        self.calls: list[int] = []
+
+    def decode(self, image_embeddings, point_coords, *others):
+        self.calls.append(len(point_coords))
+        return self._backend.decode(image_embeddings, point_coords, *others)
 
 
 def test_a_predictor_answers_more_prompts_than_a_call_takes(bundle, torch_nano):
@@ -99,6 +177,65 @@ def test_a_predictor_answers_more_prompts_than_a_call_takes(bundle, torch_nano):
     for ours, theirs in zip(*answers, strict=True):
         assert len(ours) == 3
         assert error(ours, theirs) <= BOUND
+
+
+# Weights in float16 ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def halved(bundle, tmp_path_factory) -> Bundle:
+    """The same bundle with its weights in float16."""
+    folder = tmp_path_factory.mktemp("halved")
+    for path in (bundle.encoder_path, bundle.decoder_path):
+        halve_weights(path, folder / path.name)
+    return Bundle(folder, bundle.manifest)
+
+
+def test_weights_in_float16_take_half_the_bytes(bundle, halved):
+    assert halved.encoder_path.stat().st_size < 0.56 * bundle.encoder_path.stat().st_size
+    # What operations take is there once for each capacity and stays as it is.
+    saved = bundle.decoder_path.stat().st_size - halved.decoder_path.stat().st_size
+    assert saved > 0.4 * DECODER_BYTES
+    for path in (halved.encoder_path, halved.decoder_path):
+        tflite.check(path, halved.manifest.decoder_signatures if path == halved.decoder_path else ENCODER_ALONE)
+        found = tflite.inspect(path)
+        assert found["operations"]["DEQUANTIZE"] > 40
+        assert "DEQUANTIZE" not in found["not_in_xnnpack"]
+        assert found["not_in_gpu"] == []
+
+
+def test_weights_in_float16_answer_as_torch_does(bundle, halved, torch_nano):
+    answers = golden.Golden.load(bundle.golden_path, bundle.manifest)
+    agreement = golden.check(answers, load_backend(halved), halved.manifest)
+    assert agreement.mask_miou > 0.99
+    assert agreement.embedding_snr_db > 50
+    assert agreement.logit_snr_db > 45
+    assert agreement.iou_prediction_error < 5e-3
+    image = (seeded_tensor("image", 1, 3, SIDE, SIDE) * 60 + 120).clamp(0, 255).numpy()
+    assert snr_db(torch_nano.encode(image), load_backend(halved).encode(image)) > 50
+
+
+def test_a_graph_is_exported_with_weights_in_float16(tmp_path, capfd):
+    graph, path = OneLayer().eval(), tmp_path / "graph.tflite"
+    exporter_for("tflite").export(graph, CONTRACT, path, "fp16")
+    assert capfd.readouterr() == ("", "")
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    x = seeded_tensor("x", 2, 64)
+    found = Interpreter(str(path)).get_signature_runner()(x=x.numpy())["y"]
+    rounded = copy.deepcopy(graph)
+    graph.requires_grad_(requires_grad=False)
+    rounded.requires_grad_(requires_grad=False)
+    rounded.layer.weight.data = graph.layer.weight.half().float()
+    assert error(found, rounded(x)) <= 1e-6
+    assert 1e-5 < error(found, graph(x)) < 1e-3
+
+
+def test_a_precision_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ExportError, match="no precision 'bf16' here: choose one of fp32, fp16"):
+        tflite.export(OneLayer(), CONTRACT, tmp_path / "graph.tflite", "bf16")
+
+
+# What accelerators make of it -----------------------------------------------------------------------------------------
 
 
 def test_accelerators_have_its_operations(bundle):
@@ -130,9 +267,50 @@ def test_a_free_axis_is_refused(tmp_path):
 
 def test_more_than_two_gigabytes_are_refused_beforehand(tmp_path):
     with torch.device("meta"):
-        graph = nn.Linear(30_000, 20_000)
-    with pytest.raises(ExportError, match=r"end at 2 GB and encoder has 2\.4 GB of weights: choose a smaller variant"):
+        graph, twice = nn.Linear(30_000, 20_000), nn.Linear(60_000, 20_000)
+    with pytest.raises(ExportError, match=r"2\.4 GB of weights in fp32: choose --precision fp16 \(1\.2 GB\), a"):
         tflite.export(graph, CONTRACT, tmp_path / "encoder.tflite")
+    with pytest.raises(ExportError, match=r"has 2\.4 GB of weights in fp16: choose a smaller variant or --target"):
+        tflite.export(twice, CONTRACT, tmp_path / "encoder.tflite", "fp16")
+    assert tflite.refusal(graph, "encoder", "fp16") is None
+
+
+def test_a_model_that_is_too_large_is_refused_before_its_weights_are_read(tmp_path):
+    (tmp_path / "never_read.pth").write_bytes(b"no weights at all")
+    job = ExportJob("vit_h", tmp_path / "out", str(tmp_path / "never_read.pth"), target="tflite")
+    with pytest.raises(ExportError, match=r"encoder has 2\.5 GB of weights in fp32: choose --precision"):
+        export_bundle(job)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("target", ["onnx", "coreml"])
+def test_several_capacities_are_for_tflite(tmp_path, target):
+    with pytest.raises(UsageError, match=f"--prompts 1,8 makes a signature.*give one number for --target {target}"):
+        ExportJob("nano", tmp_path, target=target, prompts=(1, 8))
+
+
+def test_a_decoder_that_lacks_a_capacity_is_refused(bundle):
+    other = replace(bundle.manifest, batches=(1, 4, 8))
+    with pytest.raises((BundleError, BackendError), match=r"decoder\.tflite.*prompts_4.*export it again"):
+        load_backend(Bundle(bundle.root, other)).decode(*_question(1))
+
+
+def test_a_number_of_prompts_without_a_signature_is_refused(bundle):
+    with pytest.raises(BackendError, match=r"point_coords of shape \(1, 10, 2\) or \(8, 10, 2\), not \(3, 10, 2\)"):
+        load_backend(bundle).decode(*_question(3))
+    one, eight = _question(1), _question(8)
+    with pytest.raises(BackendError, match="no signature for inputs of shapes"):
+        load_backend(bundle).decode(*one[:3], *eight[3:])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("kept", [0.0001, 0.001, 0.03, 0.5, 0.99, -1000, -64, -1])
+def test_a_file_that_lost_its_end_is_refused(bundle, halved, tmp_path, precision, kept):
+    """Before an engine sees it: tflite-runtime would crash."""
+    whole = (bundle if precision == "fp32" else halved).encoder_path.read_bytes()
+    (tmp_path / "encoder.tflite").write_bytes(whole[: int(kept * len(whole)) if kept > 0 else kept])
+    with pytest.raises(BundleError, match=r"encoder\.tflite' is cut short.*export it again"):
+        load_backend(Bundle(tmp_path, bundle.manifest)).encode(np.zeros((1, 3, SIDE, SIDE), np.float32))
 
 
 def test_a_converter_that_fails_leaves_one_line_and_no_file(tmp_path):
@@ -157,7 +335,7 @@ def test_a_file_that_is_no_model_is_refused(bundle, tmp_path, content):
     path = tmp_path / "encoder.tflite"
     path.write_bytes(content)
     with pytest.raises(ExportError, match=r"LiteRT rejects encoder\.tflite"):
-        tflite.check(path, bundle.manifest.encoder_contract)
+        tflite.check(path, {tflite.ONLY: bundle.manifest.encoder_contract})
     damaged = Bundle(tmp_path, bundle.manifest)
     with pytest.raises((BundleError, BackendError), match=r"encoder\.tflite.*export it again"):
         load_backend(damaged).encode(np.zeros((1, 3, SIDE, SIDE), np.float32))

@@ -7,6 +7,7 @@ are turned on their way in and out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,12 @@ from sam_edge_runtime.contract import GraphContract, Layout, TensorSpec
 from sam_edge_runtime.errors import BackendError, BundleError, first_line
 
 from .graphs import LazyGraphs
+from .tflite_file import is_tflite, is_whole
 
 Float32 = npt.NDArray[np.float32]
 
 ENGINES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")  # the first that is installed
 CPU_NAMES = ("cpu", "xnnpack")
-_IDENTIFIER = b"TFL3"  # bytes 4..8 of every TFLite file
 
 
 class TfliteBackend(LazyGraphs["_Graph"]):
@@ -50,19 +51,25 @@ class TfliteBackend(LazyGraphs["_Graph"]):
         self._turned = bundle.manifest.layout is Layout.NHWC
 
     def _load(self, path: Path, contract: GraphContract) -> _Graph:
-        with path.open("rb") as stream:
-            start = stream.read(8)
-        if start[4:] != _IDENTIFIER:
+        manifest = self._bundle.manifest
+        several = manifest.decoder_signatures if contract == manifest.decoder_contract else {}
+        return self._open(path, several or {None: contract})
+
+    def _open(self, path: Path, contracts: Mapping[str, GraphContract] | Mapping[None, GraphContract]) -> _Graph:
+        if not is_tflite(path):
             raise BundleError(f"'{path}' is no TFLite model; export it again")
+        if not is_whole(path):
+            raise BundleError(f"'{path}' is cut short: weights lie beyond its end; copy it or export it again")
         try:
             interpreter = self._interpreter(model_path=str(path), num_threads=self._threads)
             interpreter.allocate_tensors()
-            runner = interpreter.get_signature_runner()
+            runners = {name: interpreter.get_signature_runner(name) for name in contracts}
         except (ValueError, RuntimeError) as error:
             raise BackendError(f"LiteRT cannot load '{path}' ({first_line(error)}); export it again") from error
-        _check_tensors(path, "input", runner.get_input_details(), contract.inputs)
-        _check_tensors(path, "output", runner.get_output_details(), contract.outputs)
-        return _Graph(path, interpreter, runner, contract)
+        for name, contract in contracts.items():
+            _check_tensors(path, "input", runners[name].get_input_details(), contract.inputs)
+            _check_tensors(path, "output", runners[name].get_output_details(), contract.outputs)
+        return _Graph(path, interpreter, [(runners[name], contract) for name, contract in contracts.items()])
 
     def encode(self, image: Float32) -> Float32:
         """The embeddings (1, C, S/16, S/16) float32 of an image (1, 3, S, S) float32."""
@@ -88,22 +95,33 @@ class TfliteBackend(LazyGraphs["_Graph"]):
 
 
 class _Graph:
-    """A loaded interpreter and the contract it keeps."""
+    """A loaded interpreter, and its signatures beside the contract that each keeps."""
 
-    def __init__(self, path: Path, interpreter: Any, runner: Any, contract: GraphContract) -> None:
-        self._path, self._runner, self._contract = path, runner, contract
-        self._owner = interpreter  # the runner only borrows it
+    def __init__(self, path: Path, interpreter: Any, signatures: Sequence[tuple[Any, GraphContract]]) -> None:
+        self._path, self._signatures = path, signatures
+        self._owner = interpreter  # the runners only borrow it
 
     def run(self, *inputs: Float32) -> list[Float32]:
-        """The outputs for inputs in the contract's order."""
-        for spec, array in zip(self._contract.inputs, inputs, strict=True):
-            if tuple(array.shape) != spec.shape:  # TFLite would resize its tensors to fit
-                raise BackendError(f"'{self._path}' takes {spec.name} of shape {spec.shape}, not {tuple(array.shape)}")
+        """The outputs for inputs in the contract's order, from the signature that has their shapes."""
+        runner, contract = self._signature_for(inputs)
         try:
-            answers = self._runner(**dict(zip(self._contract.input_names, inputs, strict=True)))
+            answers = runner(**dict(zip(contract.input_names, inputs, strict=True)))
         except (ValueError, RuntimeError) as error:
             raise BackendError(f"LiteRT failed in '{self._path}' ({first_line(error)})") from error
-        return [answers[name] for name in self._contract.output_names]
+        return [answers[name] for name in contract.output_names]
+
+    def _signature_for(self, inputs: Sequence[Float32]) -> tuple[Any, GraphContract]:
+        given = [tuple(array.shape) for array in inputs]
+        for runner, contract in self._signatures:
+            if given == [spec.shape for spec in contract.inputs]:  # TFLite would resize its tensors to fit
+                return runner, contract
+        for specs, shape in zip(
+            zip(*(contract.inputs for _, contract in self._signatures), strict=True), given, strict=True
+        ):
+            taken = dict.fromkeys(str(spec.shape) for spec in specs)
+            if str(shape) not in taken:
+                raise BackendError(f"'{self._path}' takes {specs[0].name} of shape {' or '.join(taken)}, not {shape}")
+        raise BackendError(f"'{self._path}' has no signature for inputs of shapes {', '.join(map(str, given))}")
 
 
 def _find_engine() -> Any:

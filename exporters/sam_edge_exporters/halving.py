@@ -1,0 +1,44 @@
+"""TFLite's "float16 quantization": weights stored in half the bytes, through ai-edge-quantizer.
+
+The weights of matrix products and convolutions become float16 constants, each behind a DEQUANTIZE. A CPU delegate
+unpacks them once and computes in fp32; a GPU delegate takes them as they are and computes in fp16. Everything else,
+such as biases and position encodings, stays in fp32: little to gain there. The quantizer writes the weights behind
+the flatbuffer, aligned, which LiteRT and tflite-runtime 2.14 both read, and reads an fp32 file of more than 2 GB that
+the converter has written in the same way.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ai_edge_quantizer import qtyping, quantizer
+from ai_edge_quantizer.algorithm_manager import AlgorithmName
+
+from sam_edge_runtime.errors import ExportError
+
+from .quiet import captured_stderr, root_cause
+
+_HALF = qtyping.OpQuantizationConfig(
+    weight_tensor_config=qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT),
+    compute_precision=qtyping.ComputePrecision.FLOAT,
+)
+
+
+def halve_weights(source: Path, path: Path) -> None:
+    """Write the fp32 file `source` with weights in float16 to `path`.
+
+    Raises:
+        ExportError: the quantizer fails.
+    """
+    with captured_stderr():
+        try:
+            work = quantizer.Quantizer(str(source))
+            work.update_quantization_recipe(
+                regex=".*",
+                operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
+                op_config=_HALF,
+                algorithm_key=AlgorithmName.FLOAT_CASTING,
+            )
+            work.quantize(serialize_to_path=str(path), enable_progress_bar=False, enable_progress_report=False)
+        except Exception as error:  # the quantizer's own errors have no common class
+            raise ExportError(f"ai-edge-quantizer failed on {path.stem}: {root_cause(error)}") from error

@@ -1,0 +1,66 @@
+"""Whether a TFLite file is there to its end: every weight that it speaks of lies inside it.
+
+LiteRT looks for itself. tflite-runtime 2.14 does not: of a file that lost its last bytes it computes with whatever
+lies behind, or crashes. Only as much of the flatbuffer is read as leads to the weights
+(tensorflow/lite/schema/schema.fbs; https://flatbuffers.dev/internals/).
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+_IDENTIFIER = b"TFL3"  # bytes 4..8 of every TFLite file
+_BUFFERS = 4  # field of the table Model
+_DATA, _OFFSET, _SIZE = 0, 1, 2  # fields of the table Buffer; the last two for weights behind the flatbuffer
+
+
+def is_tflite(path: Path) -> bool:
+    """Whether a file says that it is a TFLite model."""
+    with path.open("rb") as stream:
+        return stream.read(8)[4:] == _IDENTIFIER
+
+
+def is_whole(path: Path) -> bool:
+    """Whether all weights of the TFLite file `path` lie inside it."""
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        try:
+            return all(end <= len(content) for end in _ends(content))
+        except struct.error:  # a table or a list of them lies outside
+            return False
+
+
+def _ends(content: mmap.mmap) -> Iterator[int]:
+    """Where the weights of each buffer end."""
+    buffers = _field(content, _follow(content, 0), _BUFFERS)
+    if buffers is None:
+        return
+    table_of_buffers = _follow(content, buffers)
+    (count,) = struct.unpack_from("<I", content, table_of_buffers)
+    for index in range(count):
+        buffer = _follow(content, table_of_buffers + 4 + 4 * index)
+        data, offset, size = (_field(content, buffer, field) for field in (_DATA, _OFFSET, _SIZE))
+        if data is not None:
+            start = _follow(content, data)
+            yield start + 4 + int(struct.unpack_from("<I", content, start)[0])
+        if offset is not None and size is not None:
+            yield sum(struct.unpack_from("<Q", content, place)[0] for place in (offset, size))
+
+
+def _follow(content: mmap.mmap, place: int) -> int:
+    """Where the offset at `place` leads to."""
+    return place + int(struct.unpack_from("<I", content, place)[0])
+
+
+def _field(content: mmap.mmap, table: int, number: int) -> int | None:
+    """Where a table's field lies, or None where it has none."""
+    start = table - int(struct.unpack_from("<i", content, table)[0])
+    if start < 0:
+        raise struct.error("a table's description lies before the file")
+    (length,) = struct.unpack_from("<H", content, start)
+    if 4 + 2 * number >= length:
+        return None
+    (offset,) = struct.unpack_from("<H", content, start + 4 + 2 * number)
+    return table + offset if offset else None
