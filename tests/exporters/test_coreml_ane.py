@@ -8,32 +8,36 @@ from pathlib import Path
 import coremltools as ct
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sam_edge.model import DecoderGraph, EncoderGraph, Sam, build_sam
 from sam_edge.model.ane import ane_rewrite
 from sam_edge.model.image_encoder import ImageEncoderViT
+from sam_edge.model.layers import LayerNorm2d
+from sam_edge.model.transformer import Attention
 from sam_edge_exporters import coreml
 from sam_edge_runtime.contract import GraphContract, decoder_contract, encoder_contract
 from sam_edge_runtime.mil import Program, read_package
 from sam_edge_runtime.mil.operations import OPERATIONS
-from tests.model.builders import BOUND, NARROW, error, seed
-from tests.model.test_ane import SIDE, SLOTS, photo, prompts
+from tests.model.builders import BOUND, NARROW, error, every_prompt, photo, seed
+
+SIDE, SLOTS = 256, 6
 
 needs_einsum = pytest.mark.skipif("einsum" not in OPERATIONS, reason="the evaluator does not know einsum")
 
 
-def written(
-    graph: EncoderGraph | DecoderGraph, contract: GraphContract, folder: Path
-) -> tuple[Path, Counter[str], Counter[str]]:
-    """The rewritten graph's package, and the operations of the plain one and of it."""
-    coreml.export(graph, contract, folder / "plain.mlpackage")
-    coreml.export(ane_rewrite(graph).eval(), contract, folder / "ane.mlpackage")
-    plain, ours = (
-        Counter(each.kind for each in read_package(folder / f"{name}.mlpackage").operations)
-        for name in ("plain", "ane")
-    )
-    return folder / "ane.mlpackage", plain, ours
+def written(graph: EncoderGraph | DecoderGraph, contract: GraphContract, folder: Path) -> Path:
+    """The rewritten graph's package."""
+    coreml.export(ane_rewrite(graph), contract, folder / "ane.mlpackage")
+    return folder / "ane.mlpackage"
+
+
+def operations(package: Path) -> Counter[str]:
+    return Counter(each.kind for each in read_package(package).operations)
+
+
+def modules(graph: nn.Module, *kinds: type[nn.Module]) -> int:
+    return sum(isinstance(module, kinds) for module in graph.modules())
 
 
 def ranks(package: Path) -> set[int]:
@@ -43,15 +47,15 @@ def ranks(package: Path) -> set[int]:
     return {len(output.type.tensorType.dimensions) for output in made}
 
 
-def assert_norms_are_over_channels(package: Path) -> None:
+def assert_norms_are_over_channels(package: Path, graph: nn.Module) -> None:
     norms = [each for each in read_package(package).operations if each.kind == "layer_norm"]
-    assert norms
+    assert len(norms) == modules(graph, nn.LayerNorm, LayerNorm2d)
     for each in norms:
         assert each.inputs["axes"].tolist() == [1]
         assert each.inputs["gamma"].shape == each.inputs["beta"].shape == (each.inputs["gamma"].size,)
 
 
-def assert_numbers(package: Path, graph: torch.nn.Module, contract: GraphContract, inputs: tuple[Tensor, ...]) -> None:
+def assert_numbers(package: Path, graph: nn.Module, contract: GraphContract, inputs: tuple[Tensor, ...]) -> None:
     with torch.inference_mode():
         expected = graph(*inputs)
     given = {name: each.numpy() for name, each in zip(contract.input_names, inputs, strict=True)}
@@ -62,17 +66,17 @@ def assert_numbers(package: Path, graph: torch.nn.Module, contract: GraphContrac
         assert error(found[name], theirs) <= BOUND
 
 
-def small_vit() -> Sam:
+def small_vit(side: int) -> Sam:
     sam = Sam(ImageEncoderViT(NARROW)).eval()
     seed(sam)
-    sam.set_input_side(SIDE)
+    sam.set_input_side(side)
     return sam
 
 
 @pytest.fixture(scope="module")
 def vit(tmp_path_factory):
-    graph, contract = EncoderGraph(small_vit()).eval(), encoder_contract(SIDE, 256)
-    return graph, contract, *written(graph, contract, tmp_path_factory.mktemp("vit"))
+    graph, contract = EncoderGraph(small_vit(SIDE)).eval(), encoder_contract(SIDE, 256)
+    return graph, contract, written(graph, contract, tmp_path_factory.mktemp("vit"))
 
 
 @pytest.fixture(scope="module")
@@ -81,42 +85,41 @@ def decoder(tmp_path_factory):
     seed(sam)
     sam.set_input_side(SIDE)
     graph, contract = DecoderGraph(sam).eval(), decoder_contract(SIDE, sam.channels, 2, SLOTS)
-    return sam, graph, contract, *written(graph, contract, tmp_path_factory.mktemp("decoder"))
+    return sam, graph, contract, written(graph, contract, tmp_path_factory.mktemp("decoder"))
 
 
 def test_a_vit_is_convolutions_norms_and_einsums(vit):
-    *_, package, plain, ours = vit
-    assert ours["linear"] == ours["matmul"] == 0
-    assert ours["conv"] == plain["conv"] + plain["linear"]
-    assert ours["layer_norm"] == plain["layer_norm"]
-    assert ours["einsum"] == NARROW.depth * (2 * NARROW.heads + 2)  # and two for the relative positions
-    assert ours["reduce_mean"] == ours["rsqrt"] == 0
-    assert ours["transpose"] < plain["transpose"]
+    graph, _, package = vit
+    found = operations(package)
+    assert found["linear"] == found["matmul"] == found["reduce_mean"] == 0
+    assert found["conv"] == modules(graph, nn.Linear, nn.Conv2d)
+    assert found["einsum"] == NARROW.depth * (2 * NARROW.heads + 2)  # scores, mixtures, and the relative positions
+    # A block moves its keys, and its queries to the relative positions and back; one with windows these too.
+    assert found["transpose"] == NARROW.depth * (1 + 4) + 4
     assert max(ranks(package)) == 4
-    assert_norms_are_over_channels(package)
+    assert_norms_are_over_channels(package, graph)
 
 
 def test_a_decoder_moves_its_keys_and_little_else(decoder):
-    *_, package, plain, ours = decoder
-    attentions = plain["softmax"]
-    assert ours["transpose"] <= attentions + 2  # and the tokens, in and out
-    assert ours["layer_norm"] == plain["layer_norm"]
-    assert ours["linear"] == 2  # the prompt encoder's: a coordinate by its frequencies, a label by its vectors
-    assert ours["matmul"] == 1  # masks: filters by features, both computed
+    _, graph, _, package = decoder
+    found = operations(package)
+    assert found["transpose"] == modules(graph, Attention) + 2  # and the tokens, in and out
+    assert found["linear"] == 2  # the prompt encoder's: coordinates by frequencies, labels by vectors
+    assert found["matmul"] == 1  # masks: filters by features, both computed
     assert max(ranks(package)) == 4
-    assert_norms_are_over_channels(package)
+    assert_norms_are_over_channels(package, graph)
 
 
 @needs_einsum
 def test_a_vit_computes_what_torch_does(vit):
-    graph, contract, package, _, _ = vit
+    graph, contract, package = vit
     assert_numbers(package, graph, contract, (photo(SIDE),))
 
 
 @needs_einsum
 def test_a_decoder_computes_what_torch_does(decoder):
-    sam, graph, contract, package, _, _ = decoder
-    assert_numbers(package, graph, contract, prompts(sam))
+    sam, graph, contract, package = decoder
+    assert_numbers(package, graph, contract, every_prompt(sam))
 
 
 @pytest.mark.slow
@@ -131,7 +134,14 @@ def test_tiny_vit_computes_what_torch_does(which, tmp_path):
         graph, contract, inputs = EncoderGraph(sam).eval(), encoder_contract(SIDE, sam.channels), (photo(SIDE),)
     else:
         graph, contract = DecoderGraph(sam).eval(), decoder_contract(SIDE, sam.channels, 2, SLOTS)
-        inputs = prompts(sam)
-    coreml.export(ane_rewrite(graph), contract, tmp_path / "ane.mlpackage")
-    assert_norms_are_over_channels(tmp_path / "ane.mlpackage")
-    assert_numbers(tmp_path / "ane.mlpackage", graph, contract, inputs)
+        inputs = every_prompt(sam)
+    assert_numbers(written(graph, contract, tmp_path), graph, contract, inputs)
+
+
+@pytest.mark.slow
+@needs_einsum
+def test_queries_in_blocks_compute_what_torch_does(tmp_path):
+    graph, contract = EncoderGraph(small_vit(1024)).eval(), encoder_contract(1024, 256)
+    package = written(graph, contract, tmp_path)
+    assert operations(package)["softmax"] == NARROW.heads * (1 + 8)
+    assert_numbers(package, graph, contract, (photo(1024),))

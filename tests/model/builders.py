@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sam_edge.model.image_encoder import ImageEncoderViT, ViTConfig
 from sam_edge.model.sam import Sam
 from sam_edge.weights.seeded import seed_module, seeded_array
+from sam_edge_runtime.contract import Label
 from tests.reference import import_segment_anything
 
 BOUND = 1e-4  # of the tensor's scale: parity in fp32
@@ -47,6 +48,26 @@ def seeded_tensor(name: str, *shape: int) -> Tensor:
     """Standard normal numbers that belong to `name`."""
     values = seeded_array(f"{name}.unit", (int(np.prod(shape)),), 0).reshape(shape) / 0.05
     return torch.from_numpy(values.astype(np.float32))
+
+
+def photo(side: int) -> Tensor:
+    """A frame of seeded noise, `(1, 3, side, side)` in 0..255."""
+    return (seeded_tensor("image", 1, 3, side, side) * 60 + 120).clamp(0, 255)
+
+
+def every_prompt(sam: Sam) -> tuple[Tensor, ...]:
+    """What a decoder is given, in the contract's order: clicks, and a box with a mask, in six slots, some empty."""
+    slots, grid = 6, sam.side // 16
+    labels = torch.full((2, slots), float(Label.EMPTY))
+    labels[0, :3] = torch.tensor([Label.FOREGROUND, Label.BACKGROUND, Label.PADDING])
+    labels[1, :2] = torch.tensor([Label.BOX_TOP_LEFT, Label.BOX_BOTTOM_RIGHT])
+    return (
+        seeded_tensor("embeddings", 1, sam.channels, grid, grid),
+        seeded_tensor("coords", 2, slots, 2).mul(60).add(128).clamp(0, sam.side),
+        labels,
+        seeded_tensor("mask", 2, 1, 4 * grid, 4 * grid) * 4,
+        torch.tensor([0.0, 1.0]),
+    )
 
 
 def gap(ours: Tensor | np.ndarray, theirs: Tensor | np.ndarray) -> float:

@@ -16,11 +16,10 @@ from sam_edge.model.layers import LayerNorm2d
 from sam_edge.model.mask_decoder import MLP
 from sam_edge.model.tiny_vit import TinyViTBlock, WindowAttention
 from sam_edge.model.transformer import EMPTY_SLOT_BIAS, Attention, TwoWayTransformer
-from sam_edge_runtime.contract import Label
-from tests.model.builders import NARROW, SHALLOW_B, error, seed, seeded_tensor
+from tests.model.builders import NARROW, SHALLOW_B, error, every_prompt, photo, seed, seeded_tensor
 
 EQUAL = 1e-5  # of the tensor's scale: the same numbers in another order
-SIDE, SLOTS = 256, 6
+SIDE = 256
 
 
 @pytest.fixture(autouse=True)
@@ -172,25 +171,6 @@ def test_two_way_transformer():
 # Graphs ---------------------------------------------------------------------------------------------------------------
 
 
-def photo(side: int) -> Tensor:
-    return (seeded_tensor("image", 1, 3, side, side) * 60 + 120).clamp(0, 255)
-
-
-def prompts(sam: Sam) -> tuple[Tensor, ...]:
-    """Everything that a decoder is asked: two clicks, a box with a mask, and empty slots."""
-    grid = sam.side // 16
-    labels = torch.full((2, SLOTS), float(Label.EMPTY))
-    labels[0, :3] = torch.tensor([Label.FOREGROUND, Label.BACKGROUND, Label.PADDING])
-    labels[1, :2] = torch.tensor([Label.BOX_TOP_LEFT, Label.BOX_BOTTOM_RIGHT])
-    return (
-        seeded_tensor("embeddings", 1, sam.channels, grid, grid),
-        seeded_tensor("coords", 2, SLOTS, 2).mul(60).add(128).clamp(0, sam.side),
-        labels,
-        seeded_tensor("mask", 2, 1, 4 * grid, 4 * grid) * 4,
-        torch.tensor([0.0, 1.0]),
-    )
-
-
 def sam_of(encoder: nn.Module, side: int) -> Sam:
     sam = Sam(encoder)
     seeded(sam)
@@ -222,7 +202,7 @@ def test_decoders(name):
     sam = build_sam(name)
     seeded(sam)
     sam.set_input_side(SIDE)
-    assert_equal_answers(DecoderGraph(sam).eval(), prompts(sam))
+    assert_equal_answers(DecoderGraph(sam).eval(), every_prompt(sam))
 
 
 def test_nothing_is_copied_and_nothing_of_the_plain_graph_changes():
