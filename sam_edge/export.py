@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from sam_edge_exporters import SEVERAL_SIGNATURES, About, Conversion, Exporter, exporter_for
+from sam_edge_exporters import PRECISIONS, SEVERAL_SIGNATURES, About, Conversion, Exporter, exporter_for
 from sam_edge_quant import Recipe, recipe_named
 from sam_edge_runtime import golden
 from sam_edge_runtime.agreement import Agreement, Bounds, bounds_for
@@ -23,11 +23,11 @@ from sam_edge_runtime.backends import load_backend
 from sam_edge_runtime.bundle import GOLDEN_FILE, REPORT_FILE, Bundle, is_bundle, record_files
 from sam_edge_runtime.errors import ExportError, UsageError
 from sam_edge_runtime.files import check_destination, require_room, staged_folder
-from sam_edge_runtime.manifest import FILE_NAME, Checkpoint, Manifest
+from sam_edge_runtime.manifest import FILE_NAME, GRAPHS, NEURAL_ENGINE, PLAIN, Checkpoint, Manifest
 
-from .calls import CallRecorder, golden_calls
+from .calls import Call, CallRecorder, golden_calls
 from .load import LoadedSam, find_source, load_sam
-from .model import DecoderGraph, EncoderGraph, build_sam
+from .model import DecoderGraph, EncoderGraph, build_sam, graphs_of
 from .torch_backend import TorchBackend
 from .versions import tool_versions
 
@@ -55,9 +55,13 @@ class ExportJob:
             any, and one where the target has fixed shapes.
         points: fixed number of slots a prompt, or None for any, and ten where the target has fixed shapes.
         overwrite: replace an existing bundle.
+        graph: `plain`, or `ane` for the rewrite that the Neural Engine likes.
+        picture_input: have the encoder take an 8-bit picture instead of a tensor.
+        flexible: any number of prompts and slots where nothing else is said, also where the target would fix them.
 
     Raises:
-        UsageError: a capacity that no prompt fits into, or several where the target has one.
+        UsageError: a capacity that no prompt fits into, several where the target has one, or what the target or its
+            converter cannot do.
     """
 
     variant: str
@@ -69,8 +73,27 @@ class ExportJob:
     prompts: int | tuple[int, ...] | None = None
     points: int | None = None
     overwrite: bool = False
+    graph: str = PLAIN
+    picture_input: bool = False
+    flexible: bool = False
 
     def __post_init__(self) -> None:
+        recipe_named(self.precision)
+        if self.precision not in PRECISIONS.get(self.target, (self.precision,)):
+            raise UsageError(
+                f"--precision {self.precision} is not possible for target {self.target}: choose one of "
+                f"{', '.join(PRECISIONS[self.target])}"
+            )
+        if self.graph not in GRAPHS:
+            raise UsageError(f"no graph called {self.graph!r}: choose one of {', '.join(GRAPHS)}")
+        for asked, option in (
+            (self.graph == NEURAL_ENGINE, f"--graph {NEURAL_ENGINE}"),
+            (self.picture_input, "--picture-input"),
+        ):
+            if asked and self.target != "coreml":
+                raise UsageError(f"{option} is for Core ML: use --target coreml, or leave it out for {self.target}")
+        if self.flexible and self.target == "tflite":
+            raise UsageError("--flexible is not possible for target tflite, whose shapes are fixed: name --prompts 1,8")
         sizes = self.call_sizes
         if self.prompts is not None and (not sizes or sizes[0] < 1):
             shown = sizes[0] if sizes else "()"
@@ -119,13 +142,8 @@ def export_bundle(job: ExportJob, progress: Progress = lambda stage: None) -> Ex
     source = find_source(job.variant, job.checkpoint)
     check_destination(job.out, overwrite=job.overwrite, replaceable=is_bundle)
     exporter = exporter_for(job.target)
-    if recipe.name not in exporter.precisions:
-        raise UsageError(
-            f"--precision {recipe.name} is not possible for target {job.target}: choose one of "
-            f"{', '.join(exporter.precisions)}"
-        )
     _refuse_beforehand(job, exporter)
-    if exporter.fixed_shapes:
+    if exporter.fixed_shapes and not job.flexible:
         job = replace(job, prompts=job.prompts or FIXED_PROMPTS, points=job.points or FIXED_POINTS)
 
     progress(f"loading {job.variant}, {source.label}")
@@ -138,25 +156,23 @@ def export_bundle(job: ExportJob, progress: Progress = lambda stage: None) -> Ex
         answers = golden.record(reference, manifest)
         answers.save(folder / GOLDEN_FILE)
         calls = golden_calls(answers, reference, manifest) if recipe.unsafe else CallRecorder(reference, manifest)
-        about = _about(manifest)
+        encoder, decoder = graphs_of(loaded.sam, manifest)
         progress("converting the mask decoder")
-        conversion = Conversion(recipe.name, tuple(calls.decoder), about("mask decoder"))
-        decoder = DecoderGraph(loaded.sam, manifest.layout).eval()
+        conversion = _conversion(manifest, "mask decoder", calls.decoder)
         if exporter.export_signatures is not None and manifest.batches:
             signatures = manifest.decoder_signatures
             exporter.export_signatures(decoder, signatures, folder / manifest.decoder, conversion)
         else:
             exporter.export(decoder, manifest.decoder_contract, folder / manifest.decoder, conversion)
         progress("converting the image encoder")
-        conversion = Conversion(recipe.name, tuple(calls.encoder), about("image encoder"))
-        encoder = EncoderGraph(loaded.sam, manifest.layout).eval()
+        conversion = _conversion(manifest, "image encoder", calls.encoder)
         exporter.export(encoder, manifest.encoder_contract, folder / manifest.encoder, conversion)
         del loaded, reference, calls, decoder, encoder  # the artifact comes next; a large model need not be held twice
 
         progress("verifying the bundle against fp32 torch")
         backend = load_backend(Bundle(folder, manifest))
         agreement = golden.check(answers, backend, manifest)
-        bounds = bounds_for(job.target, job.precision)
+        bounds = bounds_for(job.target, job.precision, picture_input=job.picture_input)
         missed = agreement.missed(bounds)
         report = _report(manifest, bounds, agreement, missed, backend.engine)
         if exporter.inspect is not None:
@@ -199,18 +215,20 @@ def _manifest(job: ExportJob, loaded: LoadedSam, recipe: Recipe, exporter: Expor
         files={},
         tools=tool_versions(exporter.packages),
         layout=exporter.layout,
+        graph=job.graph,
+        picture_input=job.picture_input,
         batches=job.call_sizes if len(job.call_sizes) > 1 else (),
     )
 
 
-def _about(manifest: Manifest) -> Callable[[str], About]:
-    """What the artifacts say of themselves."""
-    return lambda graph: About(
+def _conversion(manifest: Manifest, graph: str, calls: list[Call]) -> Conversion:
+    about = About(
         title=f"Segment Anything, {manifest.variant}: the {graph} in {manifest.precision}; manifest.json describes it",
         licence=manifest.licence,
         version=manifest.tools["sam-edge"],
         notes=(("sam-edge.variant", manifest.variant), ("sam-edge.weights", manifest.checkpoint.described)),
     )
+    return Conversion(manifest.precision, tuple(calls), about, manifest.picture_input)
 
 
 def _report(

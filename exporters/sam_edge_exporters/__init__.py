@@ -1,7 +1,7 @@
 """Exporters: a traced graph and its contract to one artifact, a file per target.
 
-Each module has `export(graph, contract, path, conversion)` and the artifact's file `SUFFIX`. They know nothing of SAM, of weights
-or of bundles; that is the pipeline's business in `sam_edge`.
+Each module has `export(graph, contract, path, conversion)` and the artifact's file `SUFFIX`. They know nothing of SAM,
+of weights or of bundles; that is the pipeline's business in `sam_edge`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ class Exporter:
         suffix: the artifact's file suffix.
         packages: what its conversion depends on, for the manifest's list of versions.
         export: writes a graph to a path.
-        precisions: names of the recipes that it can carry out.
         layout: axes of photos and embeddings that the target's engines are fastest with.
         fixed_shapes: whether the artifact takes one number of prompts and slots only.
         export_signatures: writes a graph in several fixed shapes, each a named signature, to one file; None where the
@@ -44,7 +43,6 @@ class Exporter:
     suffix: str
     packages: tuple[str, ...]
     export: Callable[[nn.Module, GraphContract, Path, Conversion], None]
-    precisions: tuple[str, ...]
     layout: Layout = Layout.NCHW
     fixed_shapes: bool = False
     export_signatures: Callable[[nn.Module, Mapping[str, GraphContract], Path, Conversion], None] | None = None
@@ -55,7 +53,7 @@ class Exporter:
 def _onnx() -> Exporter:
     from . import onnx  # noqa: PLC0415  # brings torch and the converter
 
-    return Exporter(onnx.SUFFIX, ("torch", "onnx", "onnxscript", "onnxruntime"), onnx.export, ("fp32", "fp16"))
+    return Exporter(onnx.SUFFIX, ("torch", "onnx", "onnxscript", "onnxruntime"), onnx.export)
 
 
 def _tflite() -> Exporter:
@@ -66,7 +64,6 @@ def _tflite() -> Exporter:
         tflite.SUFFIX,
         ("torch", "litert-torch", "ai-edge-litert", "ai-edge-quantizer"),
         lambda graph, contract, path, conversion: tflite.export(graph, contract, path, conversion.precision),
-        ("fp32", "fp16"),
         layout=Layout.NHWC,
         fixed_shapes=True,
         export_signatures=lambda graph, contracts, path, conversion: tflite.export_signatures(
@@ -85,12 +82,17 @@ def _coreml() -> Exporter:
         coreml.SUFFIX,
         ("torch", "coremltools"),
         coreml.export,
-        ("fp32", "fp16", "mixed"),
         fixed_shapes=True,
         inspect=coreml.inspect,
     )
 
 
+# Recipes that each target can carry out.
+PRECISIONS: dict[str, tuple[str, ...]] = {
+    "onnx": ("fp32", "fp16"),
+    "coreml": ("fp32", "fp16", "mixed"),
+    "tflite": ("fp32", "fp16"),
+}
 EXPORTERS: dict[str, Callable[[], Exporter]] = {"onnx": _onnx, "coreml": _coreml, "tflite": _tflite}
 
 
@@ -115,6 +117,7 @@ def exporter_for(target: str) -> Exporter:
 
 __all__ = [
     "EXPORTERS",
+    "PRECISIONS",
     "SEVERAL_SIGNATURES",
     "About",
     "Conversion",

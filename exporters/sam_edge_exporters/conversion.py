@@ -37,13 +37,13 @@ class Conversion:
         precision: name of the recipe.
         samples: calls of the graph, for what has to be measured; needed by `mixed`.
         about: what the artifact says of itself.
-        image_input: take the photo as a picture of 8-bit RGB instead of a tensor (Core ML).
+        picture_input: take the photo as a picture of 8-bit RGB instead of a tensor (Core ML).
     """
 
     precision: str = "fp32"
     samples: tuple[Sample, ...] = ()
     about: About = About()
-    image_input: bool = False
+    picture_input: bool = False
 
 
 # What an exporter found out about an artifact, for the report.

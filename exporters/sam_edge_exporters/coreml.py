@@ -1,8 +1,8 @@
 """A traced graph and its contract to a Core ML package (ML Program, iOS 17), through coremltools.
 
 coremltools converts on Linux too, and can run what it made on a Mac only; the numbers are checked by the runtime, which
-has an evaluator of its own for that (`sam_edge_runtime.mil`). Shapes are fixed unless the contract has free axes: so the
-Neural Engine may take them.
+has an evaluator of its own for that (`sam_edge_runtime.mil`). Shapes are fixed, so that the Neural Engine may take
+them, unless the contract has free axes.
 
 Precision: `fp32`, `fp16`, or `mixed`, which converts to fp32 first, measures which operations float16 would spoil
 (`half`), and leaves those in float32. Inputs and outputs are float32 in all three.
@@ -30,7 +30,7 @@ from sam_edge_runtime.mil import read_package
 from .conversion import About, Conversion, Findings
 from .half import unsafe_in_half
 from .quiet import captured_stderr, no_progress_bars, quiet, root_cause
-from .tracing import EXAMPLE_SIZES, dynamic_shapes, example
+from .tracing import EXAMPLE_SIZES, dynamic_shapes, example, free_axes
 
 SUFFIX = ".mlpackage"
 TARGET = ct.target.iOS17
@@ -88,7 +88,7 @@ def _convert(program: Any, contract: GraphContract, precision: Any, conversion: 
         convert_to="mlprogram",
         minimum_deployment_target=TARGET,
         compute_precision=precision,
-        inputs=[_input(spec, as_picture=conversion.image_input) for spec in contract.inputs],
+        inputs=_inputs(contract, as_picture=conversion.picture_input),
         outputs=[ct.TensorType(name=spec.name, dtype=np.float32) for spec in contract.outputs],
         skip_model_load=True,
     )
@@ -131,17 +131,23 @@ def check(path: Path, contract: GraphContract) -> None:
 
 
 def _known(spec: TensorSpec) -> tuple[int, ...]:
-    return tuple(size for size in spec.shape if isinstance(size, int))
+    """The shape, or the default that flexible axes were given."""
+    return tuple(EXAMPLE_SIZES[size] if isinstance(size, str) else size for size in spec.shape)
 
 
-def _input(spec: TensorSpec, *, as_picture: bool) -> Any:
-    if as_picture and spec.name == _PICTURE:
-        return ct.ImageType(name=spec.name, shape=spec.shape, color_layout=ct.colorlayout.RGB)
-    shape = tuple(
-        ct.RangeDim(1, MOST_IN_A_CALL, default=EXAMPLE_SIZES[size], symbol=size) if isinstance(size, str) else size
-        for size in spec.shape
-    )
-    return ct.TensorType(name=spec.name, shape=shape)
+def _inputs(contract: GraphContract, *, as_picture: bool) -> list[Any]:
+    axes = {
+        letter: ct.RangeDim(1, MOST_IN_A_CALL, default=EXAMPLE_SIZES[letter], symbol=letter)
+        for letter in free_axes(contract)
+    }
+    return [
+        ct.ImageType(name=spec.name, shape=spec.shape, color_layout=ct.colorlayout.RGB)
+        if as_picture and spec.name == _PICTURE
+        else ct.TensorType(
+            name=spec.name, shape=tuple(axes[size] if isinstance(size, str) else size for size in spec.shape)
+        )
+        for spec in contract.inputs
+    ]
 
 
 def _describe(model: Any, contract: GraphContract, about: About, unsafe: dict[str, str]) -> None:

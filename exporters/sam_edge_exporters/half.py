@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from sam_edge_runtime.metrics import snr_db
 from sam_edge_runtime.mil import Program
-from sam_edge_runtime.mil.operations import OPERATIONS
+from sam_edge_runtime.mil.operations import MOVES, OPERATIONS
 from sam_edge_runtime.mil.package import Operation, Package
 from sam_edge_runtime.mil.program import references, rounded
 
@@ -31,11 +31,6 @@ Array = npt.NDArray[Any]
 LARGEST = 65504.0  # the largest float16
 LOCAL_SNR_DB = 30.0  # what one operation must keep; rounding in and out leaves a healthy one about 70 dB
 _MOST_COMPARED = 1 << 24  # numbers of one result
-# Numbers that are only moved: rounded once where they were made, and not again.
-_MOVING = frozenset(
-    "concat expand_dims identity reshape slice_by_index split squeeze stack tile transpose upsample_nearest_neighbor pad"
-    " cast gather".split()
-)
 _SCALING = frozenset({"add", "mul", "real_div", "sub"})
 # Normalizations square what lies off the mean; the squares are numbers of the same precision on the way.
 _SQUARING = frozenset({"layer_norm", "reduce_l2_norm", "reduce_sum_square"})
@@ -59,7 +54,7 @@ def unsafe_in_half(package: Package, samples: Iterable[Sample]) -> dict[str, str
         if name in found or not all(dtype.startswith("float") for dtype in operation.dtypes):
             return
         reason = _out_of_range(operation, given, made)
-        if not reason and operation.kind not in _MOVING:
+        if not reason and operation.kind not in MOVES:
             reason = _loss(operation, given, made)
             if reason:
                 imprecise.append(operation)
@@ -77,13 +72,13 @@ def unsafe_in_half(package: Package, samples: Iterable[Sample]) -> dict[str, str
 
 
 def _makers_of(operation: Operation, makers: dict[str, Operation]) -> list[Operation]:
-    """What computes an operation's inputs: up to the first product, with what only moves, scales or shifts on the way."""
+    """What computes an operation's inputs up to the first product, and what only moves, scales or shifts on the way."""
     found = []
     for name in references(operation):
         if name in makers:
             maker = makers[name]
             found.append(maker)
-            if maker.kind in _MOVING | _SCALING:
+            if maker.kind in MOVES | _SCALING:
                 found += _makers_of(maker, makers)
     return found
 
@@ -104,7 +99,8 @@ def _squared(kind: str, given: dict[str, Any]) -> Array:
     x: Array = given["x"]
     if kind != "layer_norm":
         return x
-    return x - x.mean(axis=tuple(int(axis) for axis in given["axes"]), keepdims=True)
+    off: Array = x - x.mean(axis=tuple(int(axis) for axis in given["axes"]), keepdims=True)
+    return off
 
 
 def _loss(operation: Operation, given: dict[str, Any], made: tuple[Array, ...]) -> str:

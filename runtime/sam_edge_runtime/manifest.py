@@ -29,6 +29,8 @@ from .errors import BundleError
 FORMAT = "sam-edge-bundle"
 FORMAT_VERSION = 1
 FILE_NAME = "manifest.json"
+PLAIN, NEURAL_ENGINE = "plain", "ane"
+GRAPHS = (PLAIN, NEURAL_ENGINE)  # forms of the two graphs, equal in what they answer
 RANDOM_WEIGHTS_NOTE = "random weights: structure and speed mean something, masks do not"
 
 
@@ -76,6 +78,8 @@ class Manifest:
         layout: axes of photos and embeddings.
         batches: every B that a call may have, ascending to `prompts`, where the decoder's file has a signature for
             each of several; else empty.
+        graph: `plain`, or `ane` where the graphs were rewritten for the Neural Engine; answers are the same.
+        picture_input: whether the encoder takes a picture of 8-bit RGB (Core ML's ImageType) instead of a tensor.
     """
 
     variant: str
@@ -95,6 +99,8 @@ class Manifest:
     tools: dict[str, str] = field(default_factory=dict)
     layout: Layout = Layout.NCHW
     batches: tuple[int, ...] = ()
+    graph: str = PLAIN
+    picture_input: bool = False
 
     @property
     def encoder_contract(self) -> GraphContract:
@@ -153,6 +159,8 @@ class Manifest:
             "input_side": self.input_side,
             "embedding_channels": self.embedding_channels,
             "layout": self.layout.value,
+            "graph": self.graph,
+            "picture_input": self.picture_input,
             "capacity": {
                 "prompts": self.prompts,
                 "points": self.points,
@@ -222,6 +230,8 @@ class Manifest:
             },
             tools={name: top.section("tools").text(name) for name in top.section("tools").mapping},
             layout=_layout(top),
+            graph=_graph(top),
+            picture_input=top.mapping.get("picture_input") is not None and top.flag("picture_input"),
             batches=capacity.ascending("batches", last=capacity.optional_whole("prompts")),
         )
 
@@ -232,6 +242,14 @@ def _layout(top: _Fields) -> Layout:
     if name not in {layout.value for layout in Layout}:
         raise BundleError(f"{FILE_NAME}: layout {name!r:.60} is unknown: export the bundle again")
     return Layout(name)
+
+
+def _graph(top: _Fields) -> str:
+    """The form of the graphs; older bundles have none written down, and are plain."""
+    name = top.optional_text("graph") or PLAIN
+    if name not in GRAPHS:
+        raise BundleError(f"{FILE_NAME}: graph {name!r:.60} is unknown: export the bundle again")
+    return name
 
 
 PREPROCESSING: dict[str, Any] = {

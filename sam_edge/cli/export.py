@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 ALL = "all"  # targets
 
 EXAMPLES = (
-    "Examples:  sam-edge export --out nano      sam-edge export --target all --out nano      "
+    "Examples:  sam-edge export --out nano      sam-edge export --target all --precision fp32,fp16 --out nano      "
+    "sam-edge export --target coreml --precision mixed --picture-input --out Nano      "
     "sam-edge export --model tiny_vit --checkpoint random:0 --points 8 --prompts 1 --out phone"
 )
 
@@ -37,7 +38,8 @@ def command(
     precision: Annotated[
         str,
         typer.Option(
-            help="Numeric precision: fp32, fp16, or mixed (coreml: fp16 but for operations measured unsafe in it)."
+            help="Numeric precision: fp32, fp16, mixed (coreml: fp16 but for operations measured unsafe in it), or "
+            "several with commas."
         ),
     ] = "fp32",
     out: Annotated[
@@ -66,6 +68,23 @@ def command(
             "the file has a signature for each. Default: any number; 1 for coreml and tflite."
         ),
     ] = None,
+    flexible: Annotated[
+        bool,
+        typer.Option(
+            "--flexible",
+            help="coreml: any number of prompts and slots up to 64, instead of the fixed ones of the Neural Engine.",
+        ),
+    ] = False,
+    picture_input: Annotated[
+        bool,
+        typer.Option("--picture-input", help="coreml: the photo is an image (CVPixelBuffer, CGImage), not a tensor."),
+    ] = False,
+    graph: Annotated[
+        str,
+        typer.Option(
+            help="coreml: plain, or ane for a rewrite after Apple's rules for the Neural Engine; the same answers."
+        ),
+    ] = "plain",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
 ) -> None:
     """Export image encoder and mask decoder as a bundle for each target, and verify it against fp32 torch.
@@ -77,6 +96,8 @@ def command(
         from sam_edge_exporters import EXPORTERS  # noqa: PLC0415
     except ImportError as error:
         raise UsageError(f"export needs {error.name or error}: pip install 'sam-edge[export]'") from error
+    from sam_edge.memory import peak_bytes, reset_peak  # noqa: PLC0415
+
     from .tables import Row, overview_table  # noqa: PLC0415
 
     targets = tuple(EXPORTERS) if target == ALL else tuple(dict.fromkeys(target.split(",")))
@@ -84,25 +105,40 @@ def command(
     if unknown:  # before the first of several is made
         raise UsageError(f"no target called {unknown[0]!r}: choose one of {', '.join(EXPORTERS)}, or {ALL}")
     sizes = None if prompts is None else _numbers("--prompts", prompts)
-    jobs = [
+    precisions = tuple(dict.fromkeys(precision.split(",")))
+
+    def folder(target: str, precision: str) -> Path:
+        if out is None:
+            return Path(f"{model}-{target}-{precision}")
+        names = [name for name, count in ((target, len(targets)), (precision, len(precisions))) if count > 1]
+        return out / "-".join(names) if names else out
+
+    jobs = [  # all of them before the first is made: a wrong one of several is found at once
         ExportJob(
             variant=model,
-            out=Path(f"{model}-{each}-{precision}") if out is None else out if len(targets) == 1 else out / each,
+            out=folder(each_target, each_precision),
             checkpoint=checkpoint,
-            target=each,
-            precision=precision,
+            target=each_target,
+            precision=each_precision,
             input_side=input_size,
             prompts=sizes,
             points=points,
             overwrite=overwrite,
+            graph=graph,
+            picture_input=picture_input,
+            flexible=flexible,
         )
-        for each in targets
+        for each_target in targets
+        for each_precision in precisions
     ]
     rows = []
     for job in jobs:
         begun = perf_counter()
+        reset_peak()
         result = _export(job)
-        rows.append(Row(result.bundle.manifest, result.agreement, bool(result.missed), perf_counter() - begun))
+        rows.append(
+            Row(result.bundle.manifest, result.agreement, bool(result.missed), perf_counter() - begun, peak_bytes())
+        )
     if len(rows) > 1:
         OUTPUT.print(overview_table(rows))
     if any(row.missed for row in rows):

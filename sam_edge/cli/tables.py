@@ -27,7 +27,9 @@ def agreement_table(manifest: Manifest, reference: str, agreement: Agreement, en
     table.add_column("figure")
     table.add_column("measured", justify="right", no_wrap=True)
     table.add_column("bound", justify="right", no_wrap=True)
-    for check in agreement.checks(bounds_for(manifest.target, manifest.precision)):
+    for check in agreement.checks(
+        bounds_for(manifest.target, manifest.precision, picture_input=manifest.picture_input)
+    ):
         style = "green" if check.holds else "red"
         table.add_row(Text(check.figure), Text(check.measured, style=style), Text(check.bound))
     return table
@@ -42,12 +44,14 @@ class Row:
         agreement: its figures.
         missed: whether a bound is missed.
         seconds: what it took.
+        peak: bytes of memory that it took; 0 where the system does not say.
     """
 
     manifest: Manifest
     agreement: Agreement
     missed: bool
     seconds: float
+    peak: int
 
 
 def overview_table(rows: Sequence[Row]) -> Table:
@@ -56,23 +60,28 @@ def overview_table(rows: Sequence[Row]) -> Table:
         title="all bundles",
         title_justify="left",
         caption="SNR of the worst photo's embedding; mean mask and boundary IoU; largest error of an IoU prediction; "
-        "lowest mask IoU",
+        "lowest mask IoU and its prompt; size of the bundle; what it took here",
         caption_justify="left",
         box=None,
     )
     table.add_column("bundle", no_wrap=True)
-    for column in ("SNR", "mask", "boundary", "predicted", "lowest", "MB", "s"):
+    for column in ("SNR dB", "mask", "boundary", "predicted", "lowest"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("worst prompt")
+    for column in ("MB", "s", "GB"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         manifest, agreement = row.manifest, row.agreement
         table.add_row(
             Text(f"{manifest.variant} {manifest.target} {manifest.precision}", style="red" if row.missed else "green"),
-            f"{agreement.embedding_snr_db:.1f} dB",
+            f"{agreement.embedding_snr_db:.1f}",
             f"{agreement.mask_miou:.6f}",
             f"{agreement.boundary_miou:.6f}",
             f"{agreement.iou_prediction_error:.1e}",
             f"{min(agreement.worst[1].mask_iou):.6f}",
+            Text(agreement.worst[1].prompt),
             f"{manifest.size / 1e6:.1f}",
             f"{row.seconds:.0f}",
+            f"{row.peak / 1e9:.1f}" if row.peak else "",
         )
     return table

@@ -46,6 +46,7 @@ def command(
 
     Prints a table and writes report.json and report.html for each. Exit code 1 if a bound is missed.
     """
+    from sam_edge.memory import peak_bytes, reset_peak  # noqa: PLC0415
     from sam_edge.verification.verify import VerifyJob, is_report  # noqa: PLC0415
 
     from .tables import Row, overview_table  # noqa: PLC0415
@@ -57,8 +58,9 @@ def command(
     rows = []
     for bundle in bundles:
         begun = perf_counter()
+        reset_peak()
         result = _verify(VerifyJob(bundle, checkpoint, images, out, threads, provider))
-        rows.append(Row(result.manifest, result.agreement, bool(result.missed), perf_counter() - begun))
+        rows.append(Row(result.manifest, result.agreement, bool(result.missed), perf_counter() - begun, peak_bytes()))
     if len(rows) > 1:
         OUTPUT.print(overview_table(rows))
     if any(row.missed for row in rows):

@@ -1,8 +1,8 @@
 """Every tensor that an artifact computes on its way, in the order of its operations: a reader for each target.
 
 The engines that ship do not show these. ONNX Runtime is asked for them as additional outputs, LiteRT keeps them when
-its delegates are off, and Core ML packages are always run by the MIL evaluator, on a Mac too. Each tensor is told once and
-then let go: those of a large encoder do not fit into memory together.
+its delegates are off, and Core ML packages are always run by the MIL evaluator, on a Mac too. Each tensor is told once
+and then let go: those of a large encoder do not fit into memory together.
 """
 
 from __future__ import annotations

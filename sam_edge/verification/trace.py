@@ -92,7 +92,7 @@ class _Print:
     @property
     def tells(self) -> bool:
         """Whether it can be told from others; a constant cannot."""
-        return self.size >= _FEWEST and not self.figures[2] == self.figures[3]
+        return self.size >= _FEWEST and self.figures[2] != self.figures[3]
 
     def resembles(self, other: _Print, tolerance: float) -> bool:
         _, power, least, largest = self.figures

@@ -137,7 +137,7 @@ def verify(job: VerifyJob, progress: Progress = lambda what, done, total: None) 
     """
     bundle = Bundle.open(job.bundle)
     manifest = bundle.manifest
-    bounds = bounds_for(manifest.target, manifest.precision)
+    bounds = bounds_for(manifest.target, manifest.precision, picture_input=manifest.picture_input)
     out = job.out if job.out is not None else _beside(job.bundle)
     # A report is made from what is at hand and can be made again, so an earlier one of ours gives way unasked.
     check_destination(out, overwrite=True, replaceable=is_report)

@@ -29,7 +29,7 @@ APPLE, EVALUATOR = "Core ML", "the MIL evaluator of sam-edge, not Core ML"
 
 
 class _Engine(Protocol):
-    def run(self, inputs: dict[str, Float32]) -> dict[str, Float32]: ...
+    def run(self, inputs: dict[str, Any]) -> dict[str, Float32]: ...
 
 
 class CoremlBackend(LazyGraphs["_Engine"]):
@@ -53,10 +53,13 @@ class CoremlBackend(LazyGraphs["_Engine"]):
         if options.provider is not None and not self._on_mac:
             raise BackendError(f"provider '{options.provider}' needs a Mac; leave it out for sam-edge's evaluator")
         self._units = UNITS[units]
+        self._picture_input = bundle.manifest.picture_input
 
     def _load(self, path: Path, contract: GraphContract) -> _Engine:
         package = read_package(path)
-        want = {spec.name: tuple(spec.shape) for spec in contract.inputs}
+        want = {
+            spec.name: tuple(None if isinstance(size, str) else size for size in spec.shape) for spec in contract.inputs
+        }
         have = {name: shape for name, (shape, _) in package.inputs.items()}
         if want != have or set(package.outputs) != set(contract.output_names):
             raise BundleError(
@@ -67,7 +70,18 @@ class CoremlBackend(LazyGraphs["_Engine"]):
 
     def encode(self, image: Float32) -> Float32:
         """The embeddings (1, C, S/16, S/16) float32 of an image (1, 3, S, S) float32."""
+        if self._picture_input:
+            return self._encoder.run({"image": self._as_picture(image)})["image_embeddings"]
         return self._encoder.run({"image": image})["image_embeddings"]
+
+    def _as_picture(self, image: Float32) -> Any:
+        """Whole numbers, as a picture has; on a Mac the picture itself."""
+        pixels = np.clip(np.rint(image), 0, 255)
+        if not self._on_mac:
+            return pixels
+        from PIL import Image  # noqa: PLC0415 - only where Core ML takes one
+
+        return Image.fromarray(pixels[0].transpose(1, 2, 0).astype(np.uint8))
 
     def decode(
         self,
@@ -98,7 +112,7 @@ class _Framework:
         except Exception as error:  # the framework's errors have no common class
             raise BackendError(f"Core ML cannot load '{path}' ({error}); export it again") from error
 
-    def run(self, inputs: dict[str, Float32]) -> dict[str, Float32]:
+    def run(self, inputs: dict[str, Any]) -> dict[str, Float32]:
         try:
             answers = self._model.predict(inputs)
         except Exception as error:

@@ -113,7 +113,7 @@ def _as_declared(array: Any, dtype: str, kind: str, given: dict[str, Any]) -> Ar
     if dtype != "float16" or array.dtype != np.float32:
         return rounded(array, dtype)
     if kind in MOVES:
-        return array
+        return np.asarray(array)
     new = array.flags.owndata and array.flags.c_contiguous and all(array is not each for each in given.values())
     return to_half(array, out=array if new else None)
 
@@ -130,6 +130,7 @@ def _written(shape: Shape) -> str:
 
 
 def references(operation: Operation) -> list[str]:
+    """Names of the tensors that an operation is given; constants have none."""
     given = [each for value in operation.inputs.values() for each in (value if isinstance(value, list) else [value])]
     return [each.name for each in given if isinstance(each, Reference)]
 

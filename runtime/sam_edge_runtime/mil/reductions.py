@@ -64,14 +64,15 @@ def layer_norm(
 ) -> Array:
     """Mean 0 and variance 1 over `axes`, then scale and shift."""
     along = tuple(sorted(int(axis) % x.ndim for axis in axes))
+    shape = [size if axis in along else 1 for axis, size in enumerate(x.shape)]
 
     def normal(part: Array) -> Array:
         within = tuple(axis - x.ndim for axis in along)
         away = _standardized(part, within, epsilon)
         if gamma is not None:
-            away *= gamma
+            away *= gamma if trailing else gamma.reshape(shape)
         if beta is not None:
-            away += beta
+            away += beta if trailing else beta.reshape(shape)
         return away
 
     trailing = along == tuple(range(x.ndim - len(along), x.ndim))

@@ -1,0 +1,17 @@
+"""The two graphs in the form that a bundle has them in: its layout, plain or rewritten."""
+
+from __future__ import annotations
+
+from sam_edge_runtime.manifest import NEURAL_ENGINE, Manifest
+
+from .ane import ane_rewrite
+from .graphs import DecoderGraph, EncoderGraph
+from .sam import Sam
+
+
+def graphs_of(sam: Sam, manifest: Manifest) -> tuple[EncoderGraph, DecoderGraph]:
+    """Image encoder and mask decoder as `manifest` says, in evaluation mode; they share the parameters of `sam`."""
+    encoder, decoder = EncoderGraph(sam, manifest.layout).eval(), DecoderGraph(sam, manifest.layout).eval()
+    if manifest.graph == NEURAL_ENGINE:
+        return ane_rewrite(encoder), ane_rewrite(decoder)
+    return encoder, decoder
