@@ -91,7 +91,7 @@ def rounded(array: Array, dtype: str) -> Array:
     """Numbers of a declared type: float16 as float32 that float16 has, other floats as float32."""
     if dtype == "float16":
         return to_half(array)
-    return array.astype(np.float32 if dtype.startswith("float") else np.dtype(dtype), copy=False)
+    return np.asarray(array, np.float32 if dtype.startswith("float") else dtype)
 
 
 def _computed(operation: Operation, given: dict[str, Any]) -> tuple[Array, ...]:
