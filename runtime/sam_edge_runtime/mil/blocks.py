@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 BLOCK = 1 << 15  # numbers, 128 kB as float32
 _WORTH_THREADS = 1 << 18  # numbers below which threads cost more than they bring
 _PIECES = 4  # a thread, so that none waits long for the slowest
-_THREADS = os.cpu_count() or 1
+_THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_blocks(function: Callable[[Array], Array], x: Array, kept: int = 0, out: Array | None = None) -> Array:
