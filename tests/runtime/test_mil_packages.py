@@ -24,8 +24,10 @@ with warnings.catch_warnings():
     import coremltools as ct
     import coremltools.optimize.coreml as cto
     from coremltools.converters.mil.mil import Builder, types
+    from coremltools.optimize._utils import pack_elements_into_bits
 
 from sam_edge_runtime.mil import Program, read_package
+from sam_edge_runtime.mil.constants import unpacked
 
 SHAPE = (1, 32, 4, 4)
 Model = Any  # coremltools' MLModel
@@ -215,6 +217,54 @@ def one_in_a_list() -> Model:
     )
 
 
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 6, 8])
+@pytest.mark.parametrize("count", [1, 7, 24, 101])
+def test_packed_numbers_are_unpacked_as_coremltools_packs_them(bits, count):
+    numbers = np.random.default_rng(bits).integers(0, 1 << bits, count).astype(np.uint8)
+    np.testing.assert_array_equal(unpacked(pack_elements_into_bits(numbers, bits), bits, count), numbers)
+
+
+def few_numbers(bits: int) -> Model:
+    """So few weights that they are written in the program itself, int4 or a palette's indices."""
+
+    def body(x):
+        drawn = np.random.default_rng(0)
+        if bits == 4:
+            whole = drawn.integers(-8, 8, (4, 2)).astype(types.nptype_from_builtin(types.int4))
+            scale = np.linspace(0.1, 0.8, 8).astype(np.float32).reshape(4, 2)
+            weight = Builder.constexpr_blockwise_shift_scale(data=whole, scale=scale, offset=whole[::-1].copy())
+        else:
+            kind = types.nptype_from_builtin(types.string_to_builtin(f"uint{bits}"))
+            table = drawn.standard_normal((1, 1, 1 << bits, 1)).astype(np.float32)
+            weight = Builder.constexpr_lut_to_dense(
+                indices=drawn.integers(0, 1 << bits, (4, 2)).astype(kind), lut=table
+            )
+        wanted.append(weight.op.materialized_val_inference())
+        return Builder.matmul(x=x, y=weight, name="y")
+
+    wanted: list[np.ndarray] = []
+    program = Builder.program(input_specs=[Builder.TensorSpec(shape=SHAPE)], opset_version=ct.target.iOS18)(body)
+    model = ct.convert(
+        program,
+        convert_to="mlprogram",
+        minimum_deployment_target=ct.target.iOS18,
+        compute_precision=ct.precision.FLOAT32,
+        skip_model_load=True,
+    )
+    model.wanted = wanted[0]
+    return model
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 6])
+def test_few_packed_numbers_lie_in_the_program(bits, tmp_path):
+    model, x = few_numbers(bits), image(*SHAPE)
+    path = saved(model, tmp_path)
+    text = str(model.get_spec().mlProgram)
+    assert ("INT4" if bits == 4 else f"UINT{bits}") in text
+    assert text.count("blobFileValue") == (1 if bits == 6 else 0)  # its table of 64
+    np.testing.assert_allclose(computed(path, x), x @ model.wanted, rtol=1e-6, atol=1e-6)
+
+
 def test_quantized_activations_compute_what_the_scales_say(tmp_path):
     x = image(*SHAPE)
     scales = np.linspace(0.01, 0.05, 32).astype(np.float32).reshape(-1, 1, 1)
@@ -272,8 +322,10 @@ def test_apple_computes_compressed_weights_alike(target, way, sixteen, tmp_path)
         (lambda: converted("iOS17", free=True), 4),
         (lambda: converted("iOS17", free=True), 9),
         (lambda: converted("iOS17", sixteen=True), 4),
+        (lambda: few_numbers(3), 4),
+        (lambda: few_numbers(4), 4),
     ],
-    ids=["activations", "list of one", "free axis at 4", "free axis at 9", "float16"],
+    ids=["activations", "list of one", "free axis at 4", "free axis at 9", "float16", "few of 3 bits", "few of 4"],
 )
 def test_apple_computes_the_others_alike(make, height, tmp_path):
     x = image(1, 32, height, 4)

@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-_BLOCK = 1 << 15  # numbers, 128 kB as float32
+BLOCK = 1 << 15  # numbers, 128 kB as float32
 _WORTH_THREADS = 1 << 18  # numbers below which threads cost more than they bring
 _PIECES = 4  # a thread, so that none waits long for the slowest
-_THREADS = os.cpu_count() or 1
+_THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_blocks(function: Callable[[Array], Array], x: Array, kept: int = 0, out: Array | None = None) -> Array:
@@ -31,13 +31,13 @@ def in_blocks(function: Callable[[Array], Array], x: Array, kept: int = 0, out: 
         kept: how many of the last axes the function needs whole.
         out: where to write, contiguous and of x's shape; `x` itself is fine.
     """
-    if x.size <= _BLOCK and out is None:
+    if x.size <= BLOCK and out is None:
         whole = (-1, *x.shape[x.ndim - kept :])
         return np.asarray(function(x.reshape(whole)), np.float32).reshape(x.shape) if x.size else x
     result = np.empty(x.shape, np.float32) if out is None else out
     inner = x.shape[x.ndim - kept :]
     source, target = x.reshape(-1, *inner), result.reshape(-1, *inner)
-    step = max(_BLOCK // max(int(np.prod(inner)), 1), 1)
+    step = max(BLOCK // max(int(np.prod(inner)), 1), 1)
 
     def work(first: int, last: int) -> None:
         with np.errstate(all="ignore"):  # a thread does not inherit the caller's

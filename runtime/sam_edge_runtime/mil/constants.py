@@ -90,7 +90,7 @@ class Constants:
             if not name.startswith(_WEIGHTS) or not path.is_relative_to(self.folder.resolve()):
                 raise BundleError(f"weights {name!r:.100} lie outside the package; export it again")
             try:
-                self._files[name] = np.memmap(path, np.uint8, "r")
+                self._files[name] = np.memmap(path, np.uint8, "r").view(np.ndarray)
             except (OSError, ValueError) as error:
                 raise BundleError(f"'{path}' is missing or cannot be read; export it again") from error
         return self._files[name]

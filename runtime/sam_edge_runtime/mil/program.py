@@ -91,7 +91,7 @@ def rounded(array: Array, dtype: str) -> Array:
     """Numbers of a declared type: float16 as float32 that float16 has, other floats as float32."""
     if dtype == "float16":
         return to_half(array)
-    return array.astype(np.float32 if dtype.startswith("float") else np.dtype(dtype), copy=False)
+    return np.asarray(array, np.float32 if dtype.startswith("float") else dtype)
 
 
 def _computed(operation: Operation, given: dict[str, Any]) -> tuple[Array, ...]:
@@ -107,9 +107,9 @@ def _computed(operation: Operation, given: dict[str, Any]) -> tuple[Array, ...]:
         raise BackendError(f"the evaluator failed on {operation.kind} '{operation.outputs[0]}' ({error})") from error
 
 
-def _as_declared(array: Any, dtype: str, kind: str, given: dict[str, Any]) -> Array:
+def _as_declared(made: Any, dtype: str, kind: str, given: dict[str, Any]) -> Array:
     """What an operation made, rounded in place where it is nobody else's."""
-    array = np.asarray(array)
+    array: Array = np.asarray(made)
     if dtype != "float16" or array.dtype != np.float32:
         return rounded(array, dtype)
     if kind in MOVES:

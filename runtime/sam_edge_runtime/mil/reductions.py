@@ -62,17 +62,18 @@ def _shares(x: Array) -> Array:
 def layer_norm(
     x: Array, axes: Array, gamma: Array | None = None, beta: Array | None = None, epsilon: Any = 1e-5
 ) -> Array:
-    """Mean 0 and variance 1 over `axes`, then scale and shift."""
+    """Mean 0 and variance 1 over `axes`, then scale and shift by arrays over these axes."""
     along = tuple(sorted(int(axis) % x.ndim for axis in axes))
-    shape = [size if axis in along else 1 for axis, size in enumerate(x.shape)]
+    sizes = [x.shape[axis] if axis in along else 1 for axis in range(along[0], x.ndim)]
+    factor, shift = (None if each is None else each.reshape(sizes) for each in (gamma, beta))
 
     def normal(part: Array) -> Array:
         within = tuple(axis - x.ndim for axis in along)
         away = _standardized(part, within, epsilon)
-        if gamma is not None:
-            away *= gamma if trailing else gamma.reshape(shape)
-        if beta is not None:
-            away += beta if trailing else beta.reshape(shape)
+        if factor is not None:
+            away *= factor
+        if shift is not None:
+            away += shift
         return away
 
     trailing = along == tuple(range(x.ndim - len(along), x.ndim))

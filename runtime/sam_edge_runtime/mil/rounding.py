@@ -1,4 +1,4 @@
-"""float32 numbers rounded to those that float16 has, five times faster than numpy's own way there and back.
+"""float32 numbers rounded to those that float16 has, several times faster than numpy's own way there and back.
 
 Adding and taking away 1.5 * 2^(e+13), where 2^e is the number's own power of two, leaves ten bits behind the first: the
 sum's last place is worth 2^(e-10), which is float16's, and the processor rounds halves to even. Float16's subnormals
@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .blocks import in_blocks
+from .blocks import BLOCK, in_blocks
 
 Array = npt.NDArray[Any]
 
-_EXPONENT, _SIGN = np.int32(0x7F800000), np.int32(-0x80000000)
-_SMALLEST, _LARGEST = np.float32(2.0**-14), np.float32(2.0**16)
-_SHIFT = np.float32(1.5 * 2.0**13)
+_EXPONENT, _SIGN = np.int32(0x7F800000), np.int32(-0x80000000)  # bits of float32
+# Powers of two as float32's bits. The first is an array because numpy's maximum of two arrays is three times faster.
+_SMALLEST = np.full(BLOCK, (127 - 14) << 23, np.int32)
+_LARGE, _LARGEST = np.int32((127 + 15) << 23), np.int32((127 + 16) << 23)
+_SHIFT = np.int32((13 << 23) | (1 << 22))  # times 1.5 * 2^13
 _UP, _DOWN = np.float32(2.0**112), np.float32(2.0**-112)
 
 
@@ -34,14 +36,20 @@ def to_half(array: Array, out: Array | None = None) -> Array:
 
 
 def _half(x: Array) -> Array:
+    """`x (n,)` with n at most `BLOCK`."""
     bits = x.view(np.int32)
-    shift = (bits & _EXPONENT).view(np.float32)
-    np.maximum(shift, _SMALLEST, out=shift)
-    np.minimum(shift, _LARGEST, out=shift)
-    shift *= _SHIFT
-    kept = x + shift
-    kept -= shift
-    kept *= _UP
-    kept *= _DOWN
-    kept.view(np.int32)[...] |= bits & _SIGN  # a negative number that rounds to zero is -0
+    shift = bits & _EXPONENT
+    large = shift.size > 0 and shift.max() >= _LARGE
+    np.maximum(shift, _SMALLEST[: shift.size], out=shift)
+    if large:
+        np.minimum(shift, _LARGEST, out=shift)
+    shift += _SHIFT
+    kept = x + shift.view(np.float32)
+    kept -= shift.view(np.float32)
+    if large:
+        kept *= _UP
+        kept *= _DOWN
+    np.bitwise_and(bits, _SIGN, out=shift)  # a negative number that rounds to zero is -0
+    signed = kept.view(np.int32)
+    signed |= shift
     return kept
