@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from dataclasses import replace
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ import torch
 from ai_edge_litert.interpreter import Interpreter
 from torch import nn
 
+from sam_edge.cli.app import run
 from sam_edge.export import FIXED_POINTS, ExportJob, ExportResult, export_bundle
+from sam_edge.verification.compare import compare_photo
 from sam_edge_exporters import exporter_for, tflite
 from sam_edge_exporters.delegates import DELEGATES, missing_from
 from sam_edge_exporters.halving import halve_weights
@@ -122,6 +125,22 @@ def test_both_capacities_are_judged(made, bundle):
         agreement = golden.check(answers, _Faulty(load_backend(bundle), size, row), bundle.manifest)
         assert agreement.missed(bounds_for("tflite", "fp32"))
         assert f"in calls of {size}" in agreement.worst[1].prompt
+
+
+def test_verification_asks_both_capacities(bundle, torch_nano):
+    photo = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
+    sound = load_backend(bundle)
+    for engine, faulty in ((sound, set()), (_Faulty(sound, 1, 0), {"1"}), (_Faulty(sound, 8, 3), {"8"})):
+        agreement = compare_photo("noise", photo, torch_nano, engine, bundle.manifest).agreement
+        names = [prompt.prompt.rpartition(", in calls of ") for prompt in agreement.prompts]
+        assert Counter(size for *_, size in names) == {"1": len(names) // 2, "8": len(names) // 2}
+        low = {prompt.prompt[-1] for prompt in agreement.prompts if min(prompt.mask_iou) < 0.9}
+        assert low == faulty
+
+
+def test_info_names_the_signatures(bundle, capsys):
+    assert run(["info", str(bundle.root)]) == 0
+    assert "1 or 8 (signatures prompts_1, prompts_8)" in capsys.readouterr().out
 
 
 class _Faulty:
@@ -284,6 +303,10 @@ def test_a_model_that_is_too_large_is_refused_before_its_weights_are_read(tmp_pa
 
 
 @pytest.mark.parametrize("target", ["onnx", "coreml"])
+def test_the_engine_is_named_with_its_version(made, bundle):
+    assert made.engine == load_backend(bundle).engine == f"LiteRT {version('ai-edge-litert')}"
+
+
 def test_several_capacities_are_for_tflite(tmp_path, target):
     with pytest.raises(UsageError, match=f"--prompts 1,8 makes a signature.*give one number for --target {target}"):
         ExportJob("nano", tmp_path, target=target, prompts=(1, 8))
@@ -361,7 +384,7 @@ def test_an_accelerator_that_python_does_not_reach_is_refused(bundle):
 
 
 def test_without_an_engine_the_extra_is_named(bundle, monkeypatch):
-    monkeypatch.setattr(backend, "ENGINES", ("no_such_engine", "nor_this_one"))
+    monkeypatch.setattr(backend, "ENGINES", (("no_such_engine", "A", "a"), ("nor_this_one", "B", "b")))
     with pytest.raises(BackendError, match=r"no_such_engine.*pip install \"sam-edge\[tflite\]\""):
         load_backend(bundle)
 

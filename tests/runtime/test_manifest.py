@@ -80,6 +80,7 @@ def refused(text: str) -> str:
         {"prompts": None, "points": None},
         {"prompts": 1, "points": None},
         {"input_side": 1024, "embedding_channels": 256, "parameters": 93_735_472},
+        {"prompts": 8, "batches": (1, 2, 8)},
         {"tools": {}, "recipe": {}},
         {"licence": "Lizenz für Ümläute \u2028 日本"},
     ],
@@ -89,6 +90,21 @@ def test_what_is_written_is_read(changes):
     assert Manifest.from_json(original.to_json()) == original
     assert Manifest.from_json(original.to_json()).to_json() == original.to_json()
     assert json.loads(sealed(json.loads(original.to_json()))) == json.loads(original.to_json())
+
+
+def test_one_capacity_is_written_as_before():
+    assert document()["capacity"] == {"prompts": 2, "points": 8}
+    assert document(batches=(1, 2))["capacity"] == {"prompts": 2, "points": 8, "batches": [1, 2]}
+
+
+def test_several_capacities_are_several_signatures():
+    several = whole(prompts=8, batches=(1, 8))
+    assert [each.prompts for each in several.each_capacity()] == [1, 8]
+    assert several.call_sizes == (1, 8)
+    shapes = {name: contract.inputs[1].shape for name, contract in several.decoder_signatures.items()}
+    assert shapes == {"prompts_1": (1, 8, 2), "prompts_8": (8, 8, 2)}
+    assert several.of_any_capacity().call_sizes == ()
+    assert (whole().call_sizes, whole().each_capacity(), whole().decoder_signatures) == ((2,), (whole(),), {})
 
 
 def test_the_text_stands_for_itself():
@@ -130,6 +146,8 @@ BAD = {
     "object": [MISSING, None, [], "x", 3],
     "optional text": [5, False, []],
     "optional whole": ["7", 7.0, True, -1, 0],
+    # The largest capacity of `whole` is 2.
+    "ascending": [5, "1,2", {}, [], [2], [1], [1, 3], [2, 1], [2, 2], [1, 1, 2], [0, 2], [-1, 2], [1.0, 2], [True, 2]],
 }
 FIELDS = {
     "model": "object",
@@ -148,6 +166,7 @@ FIELDS = {
     "capacity": "object",
     "capacity/prompts": "optional whole",
     "capacity/points": "optional whole",
+    "capacity/batches": "ascending",
     "encoder": "object",
     "encoder/file": "text",
     "decoder": "object",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +26,24 @@ from .tflite_file import is_tflite, is_whole
 
 Float32 = npt.NDArray[np.float32]
 
-ENGINES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")  # the first that is installed
+# Module, name and distribution of each engine; the first that is installed computes.
+ENGINES = (
+    ("ai_edge_litert.interpreter", "LiteRT", "ai-edge-litert"),
+    ("tflite_runtime.interpreter", "tflite-runtime", "tflite-runtime"),
+)
 CPU_NAMES = ("cpu", "xnnpack")
 
 
 class TfliteBackend(LazyGraphs["_Graph"]):
     """Runs the two `.tflite` graphs of a bundle.
 
+    Attributes:
+        engine: the installed engine's name and version.
+
     Raises:
         BackendError: neither engine is installed, or a provider is wanted: these packages run on the CPU.
         BundleError: from the first call of either graph, when its file is no TFLite model or breaks the contract.
     """
-
-    engine = "LiteRT"
 
     def __init__(self, bundle: Bundle, options: BackendOptions) -> None:
         if options.provider is not None and options.provider.strip().lower() not in CPU_NAMES:
@@ -45,7 +51,7 @@ class TfliteBackend(LazyGraphs["_Graph"]):
                 f"provider '{options.provider}' is not in LiteRT's Python package, which runs on the CPU with XNNPACK; "
                 "leave the provider out"
             )
-        self._interpreter = _find_engine()
+        self._interpreter, self._name, self.engine = _find_engine()
         super().__init__(bundle)
         self._threads = options.threads
         self._turned = bundle.manifest.layout is Layout.NHWC
@@ -65,11 +71,13 @@ class TfliteBackend(LazyGraphs["_Graph"]):
             interpreter.allocate_tensors()
             runners = {name: interpreter.get_signature_runner(name) for name in contracts}
         except (ValueError, RuntimeError) as error:
-            raise BackendError(f"LiteRT cannot load '{path}' ({first_line(error)}); export it again") from error
+            raise BackendError(f"{self._name} cannot load '{path}' ({first_line(error)}); export it again") from error
         for name, contract in contracts.items():
             _check_tensors(path, "input", runners[name].get_input_details(), contract.inputs)
             _check_tensors(path, "output", runners[name].get_output_details(), contract.outputs)
-        return _Graph(path, interpreter, [(runners[name], contract) for name, contract in contracts.items()])
+        return _Graph(
+            self._name, path, interpreter, [(runners[name], contract) for name, contract in contracts.items()]
+        )
 
     def encode(self, image: Float32) -> Float32:
         """The embeddings (1, C, S/16, S/16) float32 of an image (1, 3, S, S) float32."""
@@ -97,8 +105,10 @@ class TfliteBackend(LazyGraphs["_Graph"]):
 class _Graph:
     """A loaded interpreter, and its signatures beside the contract that each keeps."""
 
-    def __init__(self, path: Path, interpreter: Any, signatures: Sequence[tuple[Any, GraphContract]]) -> None:
-        self._path, self._signatures = path, signatures
+    def __init__(
+        self, engine: str, path: Path, interpreter: Any, signatures: Sequence[tuple[Any, GraphContract]]
+    ) -> None:
+        self._engine, self._path, self._signatures = engine, path, signatures
         self._owner = interpreter  # the runners only borrow it
 
     def run(self, *inputs: Float32) -> list[Float32]:
@@ -107,7 +117,7 @@ class _Graph:
         try:
             answers = runner(**dict(zip(contract.input_names, inputs, strict=True)))
         except (ValueError, RuntimeError) as error:
-            raise BackendError(f"LiteRT failed in '{self._path}' ({first_line(error)})") from error
+            raise BackendError(f"{self._engine} failed in '{self._path}' ({first_line(error)})") from error
         return [answers[name] for name in contract.output_names]
 
     def _signature_for(self, inputs: Sequence[Float32]) -> tuple[Any, GraphContract]:
@@ -124,12 +134,13 @@ class _Graph:
         raise BackendError(f"'{self._path}' has no signature for inputs of shapes {', '.join(map(str, given))}")
 
 
-def _find_engine() -> Any:
+def _find_engine() -> tuple[Any, str, str]:
+    """The first installed engine: its interpreter's class, its name, and its name with the version."""
     missing: ImportError | None = None
-    for name in ENGINES:
+    for module, name, distribution in ENGINES:
         try:
-            return import_module(name).Interpreter
-        except ImportError as error:
+            return import_module(module).Interpreter, name, f"{name} {version(distribution)}"
+        except ImportError as error:  # also of a version that no metadata tells
             missing = missing or error
     raise BackendError(
         f'a TFLite bundle needs ai-edge-litert ({missing}); install it with: pip install "sam-edge[tflite]"'

@@ -1,0 +1,112 @@
+"""Bundles on tflite-runtime 2.14, LiteRT's predecessor, which still sits in apps and on boards.
+
+It needs numpy 1 and stops at Python 3.11, so it gets an environment of its own, kept in `.venv-tflite-runtime`; with no
+torch in it, that is also a trial of the runtime on a small machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sam_edge.export import ExportJob, export_bundle
+from sam_edge_exporters.halving import halve_weights
+from sam_edge_runtime.agreement import bounds_for
+from sam_edge_runtime.bundle import Bundle, record_files
+from sam_edge_runtime.manifest import FILE_NAME
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+HOME = ROOT / ".venv-tflite-runtime"
+PACKAGES = ("tflite-runtime==2.14.0", "numpy<2", "Pillow>=10.1", "typer>=0.15,<1", "rich>=13.7")
+ROOMS = (ROOT, ROOT / "runtime")
+
+
+@pytest.fixture(scope="module")
+def old_python() -> Path:
+    """The interpreter of an environment with tflite-runtime, made when there is none yet."""
+    python, done = HOME / "bin" / "python", HOME / "installed"
+    if done.exists() and done.read_text() == "\n".join(PACKAGES):
+        return python
+    base = sys.executable if sys.version_info[:2] == (3, 11) else shutil.which("python3.11")
+    if base is None:
+        pytest.skip("tflite-runtime 2.14 stops at Python 3.11, and there is no python3.11 here")
+    shutil.rmtree(HOME, ignore_errors=True)
+    for command in ((base, "-m", "venv", str(HOME)), (str(python), "-m", "pip", "install", "--quiet", *PACKAGES)):
+        made = subprocess.run(command, capture_output=True, text=True, check=False)
+        if made.returncode:
+            lines = made.stderr.strip().splitlines() or ["no reason given"]
+            pytest.skip(f"tflite-runtime 2.14 cannot be installed here: {lines[-1]}")
+    done.write_text("\n".join(PACKAGES))
+    return python
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Bundle:
+    """nano for one prompt or eight a call."""
+    out = tmp_path_factory.mktemp("old") / "nano"
+    return export_bundle(ExportJob("nano", out, target="tflite", input_side=256, prompts=(1, 8))).bundle
+
+
+def changed(bundle: Bundle, root: Path) -> Bundle:
+    """A copy whose manifest fits the files that are in it now."""
+    manifest = replace(bundle.manifest, files=record_files(root))
+    (root / FILE_NAME).write_text(manifest.to_json())
+    return Bundle(root, manifest)
+
+
+def ask(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, ROOMS))}
+    command = [str(python), "-s", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def figures(python: Path, root: Path) -> dict:
+    done = ask(python, str(Path(__file__).with_name("answer_golden.py")), str(root))
+    assert done.returncode == 0, done.stderr
+    print(done.stdout)
+    return json.loads(done.stdout)
+
+
+def test_both_signatures_keep_the_bounds(old_python, bundle):
+    found, bounds = figures(old_python, bundle.root), bounds_for("tflite", "fp32")
+    assert found["engine"] == "tflite-runtime 2.14.0"
+    assert found["prompts"] == 2 * (7 + 16)
+    assert found["mask_miou"] >= bounds.mask_miou
+    assert found["iou_prediction_error"] <= bounds.iou_prediction_error
+    assert found["embedding_snr_db"] >= bounds.embedding_snr_db
+    assert found["logit_snr_db"] >= bounds.logit_snr_db
+
+
+def test_weights_in_float16_are_read(old_python, bundle, tmp_path):
+    root = Path(shutil.copytree(bundle.root, tmp_path / "halved"))
+    for name in (bundle.encoder_path.name, bundle.decoder_path.name):
+        (root / name).unlink()
+        halve_weights(bundle.root / name, root / name)
+    found = figures(old_python, changed(bundle, root).root)
+    assert found["mask_miou"] > 0.99
+    assert found["embedding_snr_db"] > 50
+    assert found["logit_snr_db"] > 45
+
+
+@pytest.mark.parametrize("lost", [64, 100_000])
+def test_a_file_that_lost_its_end_is_one_line_and_no_crash(old_python, bundle, tmp_path, lost):
+    root = Path(shutil.copytree(bundle.root, tmp_path / "cut"))
+    (root / "decoder.tflite").write_bytes(bundle.decoder_path.read_bytes()[:-lost])
+    found = figures(old_python, changed(bundle, root).root)
+    assert "decoder.tflite' is cut short" in found["error"]
+
+
+def test_the_command_line_verifies_there(old_python, bundle, tmp_path):
+    root = Path(shutil.copytree(bundle.root, tmp_path / "nano"))
+    done = ask(old_python, "-m", "sam_edge", "verify", str(root), "--out", str(tmp_path / "report"))
+    assert done.returncode == 0, done.stderr
+    assert "tflite-runtime 2.14.0" in " ".join(done.stdout.split())
