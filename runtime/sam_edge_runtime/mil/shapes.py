@@ -36,7 +36,7 @@ def concat(values: list[Array], axis: Any, interleave: Any = False) -> Array:
     """Joined along an axis."""
     if bool(interleave):
         raise ValueError("interleaved concat")
-    return np.concatenate(values, axis=int(axis))
+    return np.concatenate([np.atleast_1d(each) for each in values], axis=int(axis))  # sizes come as single numbers
 
 
 def stack(values: list[Array], axis: Any) -> Array:
