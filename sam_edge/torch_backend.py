@@ -22,6 +22,7 @@ class TorchBackend:
     engine = "torch"
 
     def __init__(self, sam: Sam) -> None:
+        self.sam = sam
         self._encoder = EncoderGraph(sam).eval()
         self._decoder = DecoderGraph(sam).eval()
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sam_edge.verification.verify import Verification, VerifyJob
 
 EXAMPLES = (
-    "Examples:  sam-edge verify bundle      sam-edge verify bundles/*      "
+    "Examples:  sam-edge verify bundle      sam-edge verify bundles/*      sam-edge verify bundle --trace      "
     "sam-edge verify bundle --checkpoint sam_vit_b.pth --images photos/"
 )
 
@@ -40,6 +40,10 @@ def command(
     threads: Annotated[
         int | None, typer.Option(help="Threads of the bundle's engine. Default: the engine's choice.")
     ] = None,
+    trace: Annotated[
+        bool,
+        typer.Option("--trace", help="Name the tensor where a fault starts: every one is compared with fp32 torch's."),
+    ] = False,
     provider: Annotated[str | None, typer.Option(help="Execution provider, such as cuda. Default: the CPU.")] = None,
 ) -> None:
     """Compare bundles' masks with those of fp32 torch, or of golden.npz where torch or the weights are missing.
@@ -59,7 +63,7 @@ def command(
     for bundle in bundles:
         begun = perf_counter()
         reset_peak()
-        result = _verify(VerifyJob(bundle, checkpoint, images, out, threads, provider))
+        result = _verify(VerifyJob(bundle, checkpoint, images, out, threads, provider, trace))
         rows.append(Row(result.manifest, result.agreement, bool(result.missed), perf_counter() - begun, peak_bytes()))
     if len(rows) > 1:
         OUTPUT.print(overview_table(rows))
@@ -90,6 +94,8 @@ def _verify(job: VerifyJob) -> Verification:
     if result.html is not None:
         note(result.html)
     line(str(result.report / ("report.json" if result.html else "report.html")))
+    for traced in result.traced:
+        line(traced.sentence, "red" if traced.first_wrong else "green")
     for missed in result.missed:
         note(f"bound missed: {missed}", "red")
     return result

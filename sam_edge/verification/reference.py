@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sam_edge.weights.source import CheckpointSource, parse_source, recorded_source
-from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.errors import CheckpointError
 from sam_edge_runtime.manifest import Manifest
+
+if TYPE_CHECKING:
+    from sam_edge.torch_backend import TorchBackend
 
 INSTALL = "pip install 'sam-edge[export]'"
 
@@ -41,7 +44,7 @@ def find_weights(manifest: Manifest, checkpoint: str | None, images: Path | None
     return source
 
 
-def torch_reference(manifest: Manifest, source: CheckpointSource) -> Backend:
+def torch_reference(manifest: Manifest, source: CheckpointSource) -> TorchBackend:
     """fp32 torch with the weights of `source`.
 
     Raises:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,19 @@ import numpy.typing as npt
 import torch
 from torch import fx, nn
 
+from sam_edge.calls import Call, golden_calls
+from sam_edge.model import Sam, graphs_of
+from sam_edge.torch_backend import TorchBackend
 from sam_edge_exporters.tracing import dynamic_shapes, example
-from sam_edge_runtime.contract import GraphContract
+from sam_edge_runtime import golden
+from sam_edge_runtime.backends import Backend
+from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.contract import GraphContract, Layout
+from sam_edge_runtime.errors import BundleError
+from sam_edge_runtime.manifest import Manifest
 from sam_edge_runtime.metrics import snr_db
 
-from .intermediates import Intermediate
+from .intermediates import Intermediate, walk
 
 Array = npt.NDArray[Any]
 
@@ -188,3 +197,53 @@ def _judged(name: str, steps: list[_Step]) -> Traced:
         return Traced(name, len(steps))
     first = wrong[-1]
     return Traced(name, len(steps), first.name, first.operation, first.inputs, len(wrong))
+
+
+def trace_bundle(bundle: Bundle, backend: Backend, sam: Sam, progress: Callable[[str], None]) -> tuple[Traced, ...]:
+    """Trace both graphs of a bundle on those calls of its golden test that its engine answers worst.
+
+    Args:
+        bundle: with its golden.npz.
+        backend: the bundle's engine.
+        sam: the weights it was made from.
+        progress: told what is being traced.
+
+    Raises:
+        BundleError: it has no golden answers.
+        BackendError: the engine failed.
+    """
+    if bundle.golden_path is None:
+        raise BundleError(f"{bundle.root} has no golden.npz, whose calls are traced: export the bundle again")
+    manifest = bundle.manifest.each_capacity()[0]
+    reference = TorchBackend(sam)
+    calls = golden_calls(golden.Golden.load(bundle.golden_path, bundle.manifest), reference, manifest)
+    encoder, decoder = graphs_of(sam, manifest)
+    parts = (
+        ("image encoder", encoder, manifest.encoder_contract, bundle.encoder_path, calls.encoder, "encode"),
+        ("mask decoder", decoder, manifest.decoder_contract, bundle.decoder_path, calls.decoder, "decode"),
+    )
+    found = []
+    for name, graph, contract, path, asked, method in parts:
+        progress(f"tracing the {name}")
+        worst = min(asked, key=lambda call: _worst_snr(getattr(reference, method), getattr(backend, method), call))
+        inputs = _as_stored(worst, manifest)
+        walk_it = partial(walk, manifest.target, path)
+        found.append(trace_graph(name, graph, contract, inputs, manifest.precision, walk_it))
+    return tuple(found)
+
+
+def _worst_snr(reference: Callable[..., Any], engine: Callable[..., Any], call: Call) -> float:
+    """Of a call's outputs, in dB."""
+    answers = [answer if isinstance(answer, tuple) else (answer,) for answer in (reference(**call), engine(**call))]
+    return min(snr_db(*pair) for pair in zip(*answers, strict=True))
+
+
+def _as_stored(call: Call, manifest: Manifest) -> Call:
+    """A call as the artifact wants it: in its layout, and in whole numbers where it takes pictures."""
+    inputs = dict(call)
+    for name in ("image", "image_embeddings"):
+        if name in inputs and manifest.layout is Layout.NHWC:
+            inputs[name] = np.ascontiguousarray(inputs[name].transpose(0, 2, 3, 1))
+    if "image" in inputs and manifest.picture_input:
+        inputs["image"] = np.rint(inputs["image"])
+    return inputs

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,16 +21,21 @@ import numpy.typing as npt
 from sam_edge.versions import tool_versions
 from sam_edge_runtime import golden
 from sam_edge_runtime.agreement import Agreement, Bounds, bounds_for
-from sam_edge_runtime.backends import BackendOptions, load_backend
+from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
 from sam_edge_runtime.bundle import Bundle
-from sam_edge_runtime.errors import BundleError, PhotoError, UsageError
+from sam_edge_runtime.errors import BundleError, CheckpointError, PhotoError, UsageError
 from sam_edge_runtime.files import check_destination, staged_folder
 from sam_edge_runtime.manifest import Manifest
 from sam_edge_runtime.photo import read_photo
 
 from .compare import PhotoComparison, compare_photo
-from .reference import find_weights, torch_reference
+from .reference import INSTALL, find_weights, torch_reference
 from .report import SHOWN_PHOTOS, PhotoPictures, draw_photo, write_html
+
+if TYPE_CHECKING:
+    from sam_edge.torch_backend import TorchBackend
+
+    from .trace import Traced
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 REPORT_MARK = "sam-edge-verification"
@@ -51,6 +56,7 @@ class VerifyJob:
         out: folder of the report; None for the bundle's own name with `-report` added.
         threads: threads of the bundle's engine.
         provider: its execution provider.
+        trace: also look for the first wrong tensor in each graph.
     """
 
     bundle: Path
@@ -59,6 +65,7 @@ class VerifyJob:
     out: Path | None = None
     threads: int | None = None
     provider: str | None = None
+    trace: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,7 @@ class Verification:
         report: the folder that holds `report.json` and `report.html`.
         engine: what computed the bundle's answers.
         html: why `report.html` is missing, or None if it is there.
+        traced: what tracing found in each graph; empty where it was not asked for.
     """
 
     manifest: Manifest
@@ -88,6 +96,7 @@ class Verification:
     report: Path
     engine: str
     html: str | None = None
+    traced: tuple[Traced, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The content of `report.json`."""
@@ -110,6 +119,7 @@ class Verification:
             "figures": self.agreement.summary(),
             "passed": not self.missed,
             "missed": list(self.missed),
+            "trace": [each.to_json() for each in self.traced],
             "unreadable": list(self.unreadable),
             "skipped_prompts": sum(photo.skipped for photo in self.photos),
             "photos": [
@@ -131,7 +141,7 @@ def verify(job: VerifyJob, progress: Progress = lambda what, done, total: None) 
 
     Raises:
         BundleError: no sound bundle, or one without a reference.
-        CheckpointError: the named weights are not the bundle's.
+        CheckpointError: the named weights are not the bundle's, or there are none to trace with.
         PhotoError: no photo could be read.
         OutputError: the report cannot be written.
     """
@@ -142,10 +152,16 @@ def verify(job: VerifyJob, progress: Progress = lambda what, done, total: None) 
     # A report is made from what is at hand and can be made again, so an earlier one of ours gives way unasked.
     check_destination(out, overwrite=True, replaceable=is_report)
     source = find_weights(manifest, job.checkpoint, job.images)
+    if job.trace and source is None:
+        raise CheckpointError(
+            f"--trace compares tensor by tensor with fp32 torch: it needs torch ({INSTALL}) and the weights of this "
+            f"bundle ({manifest.checkpoint.source}), named with --checkpoint"
+        )
     backend = load_backend(bundle, BackendOptions(threads=job.threads, provider=job.provider))
     comparisons: list[PhotoComparison] = []
     pictures: list[PhotoPictures] = []
     unreadable: list[str] = []
+    traced: tuple[Traced, ...] = ()
     if source is None:
         progress("asking the golden prompts", 0, 0)
         agreement = golden.check(_golden(bundle), backend, manifest)
@@ -166,6 +182,8 @@ def verify(job: VerifyJob, progress: Progress = lambda what, done, total: None) 
             comparisons.append(replace(comparison, illustrations=()))  # full-size masks are not kept
         if not comparisons:
             raise PhotoError(f"no photo in {job.images} can be used; the first: {unreadable[0]}")
+        if job.trace:
+            traced = _trace(bundle, backend, reference, progress)
         progress("writing the report", len(photos), len(photos))
         agreement = Agreement(tuple(comparison.agreement for comparison in comparisons))
     verification = Verification(
@@ -178,11 +196,18 @@ def verify(job: VerifyJob, progress: Progress = lambda what, done, total: None) 
         unreadable=tuple(unreadable),
         report=out,
         engine=backend.engine,
+        traced=traced,
     )
     with staged_folder(out, overwrite=True, replaceable=is_report) as folder:
         (folder / "report.json").write_text(json.dumps(verification.to_json(), indent=2) + "\n", encoding="utf-8")
         missing = write_html(folder / "report.html", verification.to_json(), agreement.checks(bounds), pictures)
     return replace(verification, html=missing)
+
+
+def _trace(bundle: Bundle, backend: Backend, reference: TorchBackend, progress: Progress) -> tuple[Traced, ...]:
+    from .trace import trace_bundle  # noqa: PLC0415 - brings torch
+
+    return trace_bundle(bundle, backend, reference.sam, lambda what: progress(what, 0, 0))
 
 
 def _beside(bundle: Path) -> Path:
