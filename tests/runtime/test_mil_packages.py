@@ -26,6 +26,7 @@ with warnings.catch_warnings():
     from coremltools.converters.mil.mil import Builder, types
     from coremltools.optimize._utils import pack_elements_into_bits
 
+from sam_edge_runtime.errors import BundleError
 from sam_edge_runtime.mil import Program, read_package
 from sam_edge_runtime.mil.constants import unpacked
 
@@ -119,7 +120,8 @@ WAYS_OF_IOS18: dict[str, Callable[[Model], Model]] = {
     "sparse int8": pruned_linear,
 }
 CASES = [
-    *((target, way, False) for target in ("iOS16", "iOS17", "iOS18") for way in WAYS),
+    *((target, way, False) for target in ("iOS16", "iOS18") for way in WAYS),
+    *(("iOS17", way, False) for way in ("int8 by channel", "palette of 6 bits", "sparse")),
     *(("iOS18", way, False) for way in WAYS_OF_IOS18),
     *((target, "int8 by channel", True) for target in ("iOS16", "iOS17", "iOS18")),
     ("iOS17", "palette of 4 bits", True),
@@ -263,6 +265,19 @@ def test_few_packed_numbers_lie_in_the_program(bits, tmp_path):
     assert ("INT4" if bits == 4 else f"UINT{bits}") in text
     assert text.count("blobFileValue") == (1 if bits == 6 else 0)  # its table of 64
     np.testing.assert_allclose(computed(path, x), x @ model.wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_numbers_that_do_not_fill_their_shape_are_damage(tmp_path):
+    path = saved(few_numbers(2), tmp_path)
+    file = path / "Data" / "com.apple.CoreML" / "model.mlmodel"
+    spec = ct.proto.Model_pb2.Model()
+    spec.ParseFromString(file.read_bytes())
+    (block,) = spec.mlProgram.functions["main"].block_specializations.values()
+    table = next(each for each in block.operations if each.type.startswith("constexpr_")).inputs["lut"]
+    del table.arguments[0].value.immediateValue.tensor.floats.values[-1]
+    file.write_bytes(spec.SerializeToString())
+    with pytest.raises(BundleError, match=r"model\.mlmodel' is damaged .*export it again"):
+        read_package(path)
 
 
 def test_quantized_activations_compute_what_the_scales_say(tmp_path):

@@ -81,7 +81,10 @@ def read_package(path: Path) -> Package:
         raise BundleError(f"'{model}' is damaged ({error}); export it again") from error
     if spec.WhichOneof("Type") != "mlProgram" or list(spec.mlProgram.functions) != ["main"]:
         raise BundleError(f"'{path}' holds no ML Program with one function 'main'; export it again")
-    return _read(spec.mlProgram.functions["main"], Constants(folder), path)
+    try:
+        return _read(spec.mlProgram.functions["main"], Constants(folder), path)
+    except (ValueError, IndexError) as error:  # numbers that do not fill their shape, a parameter without a value
+        raise BundleError(f"'{model}' is damaged ({error}); export it again") from error
 
 
 def _model_file(path: Path) -> tuple[Path, Path]:
