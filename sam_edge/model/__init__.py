@@ -1,10 +1,14 @@
-"""SAM in torch: one noun a file, official parameter names, and the two graphs that are exported."""
+"""SAM in torch: one noun a file, official parameter names, and the two graphs that are exported.
+
+`ane_rewrite` makes of such a graph one for Apple's Neural Engine, with the same parameters and answers.
+"""
 
 from __future__ import annotations
 
+from .ane import ane_rewrite
 from .forms import graphs_of
 from .graphs import DecoderGraph, EncoderGraph
 from .sam import Sam
 from .variants import VARIANTS, build_sam
 
-__all__ = ["VARIANTS", "DecoderGraph", "EncoderGraph", "Sam", "build_sam", "graphs_of"]
+__all__ = ["VARIANTS", "DecoderGraph", "EncoderGraph", "Sam", "ane_rewrite", "build_sam", "graphs_of"]

@@ -134,8 +134,8 @@ INTERMEDIATES: dict[str, Callable[[Path, dict[str, Array], Tell], None]] = {
 }
 
 
-def intermediates(target: str, path: Path, inputs: dict[str, Array], tell: Tell) -> None:
-    """The tensors of an artifact.
+def walk(target: str, path: Path, inputs: dict[str, Array], tell: Tell) -> None:
+    """Tell the tensors of an artifact.
 
     Args:
         target: kind of the artifact.

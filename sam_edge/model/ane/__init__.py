@@ -6,8 +6,8 @@ are those of Apple's "Deploying Transformers on the Apple Neural Engine" (2022,
 https://machinelearning.apple.com/research/neural-engine-transformers). Nothing is retrained, no checkpoint changes, and
 the plain model remains the one that is trained, compared with the reference and exported to every other target.
 
-The price: about ten times as many operations for a ViT, each small. On a CPU that is no gain; whether it is one on a
-Neural Engine only a device can say (docs/decisions/0006).
+The price: up to four times as many operations (ViT-B at 1024 pixels), each smaller. Whether that is faster on a Neural
+Engine only a device can say, and none was at hand (docs/decisions/0006).
 """
 
 from __future__ import annotations

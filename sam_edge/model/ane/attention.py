@@ -46,20 +46,19 @@ def attend(
     Returns:
         `(B, heads*E, 1, Q)`.
     """
-    heads = []
+    of_heads = []
     for number, (q, k, v) in enumerate(zip(queries, keys, values, strict=True)):
         bias = None if biases is None else biases[number]
-        block, count = max(1, largest // k.shape[1]), q.shape[3]
-        if block >= count:
-            heads.append(_attend(q, k, v, bias))
-            continue
-        parts = []
-        for first in range(0, count, block):
-            part = slice(first, min(first + block, count))
-            of_part = bias if bias is None or bias.shape[3] == 1 else bias[..., part]
-            parts.append(_attend(q[..., part], k, v, of_part))
-        heads.append(torch.cat(parts, dim=3))
-    return torch.cat(heads, dim=1)
+        block = max(1, largest // k.shape[1])
+        whole = q.shape[3] <= block  # coremltools fails on a split into one part
+        of_heads.append(_attend(q, k, v, bias) if whole else _attend_in_blocks(q, k, v, bias, block))
+    return torch.cat(of_heads, dim=1)
+
+
+def _attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, block: int) -> Tensor:
+    parts = torch.split(q, block, dim=3)
+    biases = [bias] * len(parts) if bias is None or bias.shape[3] == 1 else torch.split(bias, block, dim=3)
+    return torch.cat([_attend(part, k, v, added) for part, added in zip(parts, biases, strict=True)], dim=3)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
