@@ -210,6 +210,11 @@ def halved(bundle, tmp_path_factory) -> Bundle:
     return Bundle(folder, bundle.manifest)
 
 
+def test_the_quantizer_says_nothing(bundle, tmp_path, capfd):
+    halve_weights(bundle.decoder_path, tmp_path / "decoder.tflite")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_weights_in_float16_take_half_the_bytes(bundle, halved):
     assert halved.encoder_path.stat().st_size < 0.56 * bundle.encoder_path.stat().st_size
     # What operations take is there once for each capacity and stays as it is.
@@ -302,11 +307,11 @@ def test_a_model_that_is_too_large_is_refused_before_its_weights_are_read(tmp_pa
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("target", ["onnx", "coreml"])
 def test_the_engine_is_named_with_its_version(made, bundle):
     assert made.engine == load_backend(bundle).engine == f"LiteRT {version('ai-edge-litert')}"
 
 
+@pytest.mark.parametrize("target", ["onnx", "coreml"])
 def test_several_capacities_are_for_tflite(tmp_path, target):
     with pytest.raises(UsageError, match=f"--prompts 1,8 makes a signature.*give one number for --target {target}"):
         ExportJob("nano", tmp_path, target=target, prompts=(1, 8))
