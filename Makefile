@@ -13,7 +13,7 @@ demo: $(VENV)/installed  ## export a model, answer prompts on photos, verify, le
 test: $(VENV)/installed  ## the tests that every change must pass
 	$(BIN)/python -m pytest -m "not slow"
 
-test-slow: $(VENV)/installed  ## the longer proofs: full-size models
+test-slow: $(VENV)/installed  ## the longer proofs: full-size models; tflite-runtime in an environment of its own
 	$(BIN)/python -m pytest -m slow
 
 check: $(VENV)/installed  ## formatting, lint, types, direction of imports
@@ -27,7 +27,7 @@ format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV) .venv-tflite-runtime out
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

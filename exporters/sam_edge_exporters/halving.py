@@ -16,7 +16,7 @@ from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
 from sam_edge_runtime.errors import ExportError
 
-from .quiet import captured_stderr, root_cause
+from .quiet import captured_stderr, no_progress_bars, root_cause
 
 _HALF = qtyping.OpQuantizationConfig(
     weight_tensor_config=qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT),
@@ -30,7 +30,7 @@ def halve_weights(source: Path, path: Path) -> None:
     Raises:
         ExportError: the quantizer fails.
     """
-    with captured_stderr():
+    with captured_stderr(), no_progress_bars():
         try:
             work = quantizer.Quantizer(str(source))
             work.update_quantization_recipe(
@@ -39,6 +39,6 @@ def halve_weights(source: Path, path: Path) -> None:
                 op_config=_HALF,
                 algorithm_key=AlgorithmName.FLOAT_CASTING,
             )
-            work.quantize(serialize_to_path=str(path), enable_progress_bar=False, enable_progress_report=False)
+            work.quantize(serialize_to_path=str(path), enable_progress_report=False)
         except Exception as error:  # the quantizer's own errors have no common class
             raise ExportError(f"ai-edge-quantizer failed on {path.stem}: {root_cause(error)}") from error

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from sam_edge_runtime.contract import GraphContract
 from sam_edge_runtime.errors import ExportError
 
-from .delegates import DELEGATES, missing_from
+from .delegates import DELEGATES, missing_from, notes
 from .halving import halve_weights
 from .quiet import captured_stderr, last_line_of, quiet, root_cause
 from .tracing import example, free_axes, weight_bytes
@@ -144,12 +144,12 @@ def check(path: Path, contracts: Mapping[str, GraphContract]) -> None:
 
 
 def inspect(path: Path) -> dict[str, Any]:
-    """What accelerators will make of a file.
+    """What accelerators will make of a file, or of its first signature: the others are the same in another shape.
 
     Returns:
         `operations` by name with their number; `highest_rank` of its tensors; `not_in_xnnpack`, the operations that
         LiteRT's CPU delegate left to the slower built-in kernels here; and `not_in_DELEGATE` for each table of
-        `delegates`, the operations that it does not have.
+        `delegates`, the operations that it does not have; `notes`, what is known of these, in words.
     """
     with captured_stderr():
         interpreter = _interpreter(path)
@@ -164,6 +164,7 @@ def inspect(path: Path) -> dict[str, Any]:
         "highest_rank": max(ranks),
         "not_in_xnnpack": dict(sorted(left.items())),
         **{f"not_in_{delegate}": missing_from(delegate, names) for delegate in DELEGATES},
+        "notes": notes(names, left),
     }
 
 

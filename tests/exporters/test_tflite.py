@@ -10,6 +10,7 @@ from importlib.metadata import version
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from ai_edge_litert.interpreter import Interpreter
 from torch import nn
 
@@ -17,7 +18,7 @@ from sam_edge.cli.app import run
 from sam_edge.export import FIXED_POINTS, ExportJob, ExportResult, export_bundle
 from sam_edge.verification.compare import compare_photo
 from sam_edge_exporters import exporter_for, tflite
-from sam_edge_exporters.delegates import DELEGATES, missing_from
+from sam_edge_exporters.delegates import DELEGATES, missing_from, notes
 from sam_edge_exporters.halving import halve_weights
 from sam_edge_runtime import SamPredictor, golden
 from sam_edge_runtime.agreement import bounds_for
@@ -210,6 +211,11 @@ def halved(bundle, tmp_path_factory) -> Bundle:
     return Bundle(folder, bundle.manifest)
 
 
+def test_the_quantizer_says_nothing(bundle, tmp_path, capfd):
+    halve_weights(bundle.decoder_path, tmp_path / "decoder.tflite")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_weights_in_float16_take_half_the_bytes(bundle, halved):
     assert halved.encoder_path.stat().st_size < 0.56 * bundle.encoder_path.stat().st_size
     # What operations take is there once for each capacity and stays as it is.
@@ -267,6 +273,16 @@ def test_accelerators_have_its_operations(bundle):
     assert decoder["not_in_xnnpack"] == {}
     assert encoder["not_in_gpu"] == decoder["not_in_gpu"] == encoder["not_in_nnapi"] == []
     assert decoder["not_in_nnapi"] == ["COS", "SQUARED_DIFFERENCE"]
+    assert [line.partition(" has ")[0] for line in encoder["notes"]] == ["RESIZE_NEAREST_NEIGHBOR: XNNPACK"]
+    assert [line.partition(" has ")[0] for line in decoder["notes"]] == ["COS: NNAPI", "SQUARED_DIFFERENCE: NNAPI"]
+
+
+def test_a_gpu_computes_gelu_otherwise():
+    """As the note says: the tanh form lies up to 5e-4 away from the exact one."""
+    x = torch.linspace(-6, 6, 100_001, dtype=torch.float64)
+    difference = (F.gelu(x, approximate="tanh") - F.gelu(x)).abs().max()
+    assert 4e-4 < float(difference) < 5e-4
+    assert any("GELU: the GPU delegate computes the tanh form, up to 5e-4" in line for line in notes(["GELU"], []))
 
 
 def test_the_tables_say_what_is_missing():
@@ -302,11 +318,11 @@ def test_a_model_that_is_too_large_is_refused_before_its_weights_are_read(tmp_pa
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("target", ["onnx", "coreml"])
 def test_the_engine_is_named_with_its_version(made, bundle):
     assert made.engine == load_backend(bundle).engine == f"LiteRT {version('ai-edge-litert')}"
 
 
+@pytest.mark.parametrize("target", ["onnx", "coreml"])
 def test_several_capacities_are_for_tflite(tmp_path, target):
     with pytest.raises(UsageError, match=f"--prompts 1,8 makes a signature.*give one number for --target {target}"):
         ExportJob("nano", tmp_path, target=target, prompts=(1, 8))
@@ -386,6 +402,14 @@ def test_an_accelerator_that_python_does_not_reach_is_refused(bundle):
 def test_without_an_engine_the_extra_is_named(bundle, monkeypatch):
     monkeypatch.setattr(backend, "ENGINES", (("no_such_engine", "A", "a"), ("nor_this_one", "B", "b")))
     with pytest.raises(BackendError, match=r"no_such_engine.*pip install \"sam-edge\[tflite\]\""):
+        load_backend(bundle)
+
+
+@pytest.mark.skipif(np.__version__.startswith("1."), reason="numpy 1 is what tflite-runtime needs")
+def test_tflite_runtime_beside_numpy_2_is_refused(bundle, monkeypatch):
+    stand_in = ("ai_edge_litert.interpreter", backend.PREDECESSOR, "ai-edge-litert")
+    monkeypatch.setattr(backend, "ENGINES", (("no_such_engine", "A", "a"), stand_in))
+    with pytest.raises(BackendError, match=r"works with numpy 1 only, and this is numpy 2.*pip install 'numpy<2', or"):
         load_backend(bundle)
 
 

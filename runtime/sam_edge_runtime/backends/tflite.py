@@ -26,10 +26,11 @@ from .tflite_file import is_tflite, is_whole
 
 Float32 = npt.NDArray[np.float32]
 
+PREDECESSOR = "tflite-runtime"
 # Module, name and distribution of each engine; the first that is installed computes.
 ENGINES = (
     ("ai_edge_litert.interpreter", "LiteRT", "ai-edge-litert"),
-    ("tflite_runtime.interpreter", "tflite-runtime", "tflite-runtime"),
+    ("tflite_runtime.interpreter", PREDECESSOR, "tflite-runtime"),
 )
 CPU_NAMES = ("cpu", "xnnpack")
 
@@ -41,7 +42,8 @@ class TfliteBackend(LazyGraphs["_Graph"]):
         engine: the installed engine's name and version.
 
     Raises:
-        BackendError: neither engine is installed, or a provider is wanted: these packages run on the CPU.
+        BackendError: neither engine is installed, or the older one beside numpy 2; or a provider is wanted, and these
+            packages run on the CPU.
         BundleError: from the first call of either graph, when its file is no TFLite model or breaks the contract.
     """
 
@@ -139,9 +141,16 @@ def _find_engine() -> tuple[Any, str, str]:
     missing: ImportError | None = None
     for module, name, distribution in ENGINES:
         try:
-            return import_module(module).Interpreter, name, f"{name} {version(distribution)}"
+            found = import_module(module).Interpreter, name, f"{name} {version(distribution)}"
         except ImportError as error:  # also of a version that no metadata tells
             missing = missing or error
+            continue
+        if name == PREDECESSOR and int(np.__version__.partition(".")[0]) > 1:  # it would end in a bare SystemError
+            raise BackendError(
+                f"tflite-runtime works with numpy 1 only, and this is numpy {np.__version__}: pip install 'numpy<2', "
+                'or its successor: pip install "sam-edge[tflite]"'
+            )
+        return found
     raise BackendError(
         f'a TFLite bundle needs ai-edge-litert ({missing}); install it with: pip install "sam-edge[tflite]"'
     )
