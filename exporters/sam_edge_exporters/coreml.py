@@ -20,7 +20,6 @@ from typing import Any
 
 import coremltools as ct
 import numpy as np
-import torch
 from torch import nn
 
 from sam_edge_runtime.contract import GraphContract, TensorSpec
@@ -30,7 +29,7 @@ from sam_edge_runtime.mil import read_package
 from .conversion import About, Conversion, Findings
 from .half import unsafe_in_half
 from .quiet import captured_stderr, no_progress_bars, quiet, root_cause
-from .tracing import EXAMPLE_SIZES, dynamic_shapes, example, free_axes
+from .tracing import EXAMPLE_SIZES, free_axes, traced
 
 SUFFIX = ".mlpackage"
 TARGET = ct.target.iOS17
@@ -41,7 +40,6 @@ _PICTURE = "image"
 _LEFT_BEHIND = "executorch_debug_handle_mapping.json"  # coremltools 9 writes it; nothing reads it
 _LOGGERS = ("torch", "coremltools")
 _EXPECTED_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
-    (r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning),
     (r".*", DeprecationWarning),  # coremltools' use of its own old functions
     (r".*", RuntimeWarning),  # numpy's, while coremltools folds constants
 )
@@ -63,11 +61,7 @@ def export(graph: nn.Module, contract: GraphContract, path: Path, conversion: Co
     logging.disable(logging.WARNING)  # coremltools logs its progress to the root
     try:
         with captured_stderr(), no_progress_bars(), quiet(_LOGGERS, _EXPECTED_WARNINGS):
-            program = torch.export.export(
-                graph,
-                tuple(example(spec) for spec in contract.inputs),
-                dynamic_shapes=dynamic_shapes(contract, MOST_IN_A_CALL),
-            ).run_decompositions({})
+            program = traced(graph, contract, MOST_IN_A_CALL)
             unsafe: dict[str, str] = {}
             if conversion.precision == "mixed":
                 unsafe = _measure(_convert(program, contract, ct.precision.FLOAT32, conversion), conversion)

@@ -24,16 +24,16 @@ from sam_edge_runtime.errors import ExportError
 
 from .conversion import Conversion
 from .quiet import last_line_of, quiet, root_cause
-from .tracing import dynamic_shapes, example, weight_bytes
+from .tracing import EXPECTED_OF_TORCH, dynamic_shapes, example, weight_bytes
 
 OPSET = 18
 SUFFIX = ".onnx"
 EXTERNAL_DATA_ABOVE = 1 << 31  # bytes of weights; protobuf ends at 2 GiB
 _ROOM_FOR_GRAPH = 16 << 20  # of these two gigabytes, what the nodes and names may take
-# What torch 2.13 says on every export: one name for a free axis is enough, and torch's own use of an old class test.
+# What torch 2.13 says on every export besides: one name for a free axis is enough.
 _EXPECTED_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     (r"# The axis name: \w+ will not be used", UserWarning),
-    (r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning),
+    *EXPECTED_OF_TORCH,
 )
 _LOGGERS = ("torch", "onnxscript", "onnx_ir")
 

@@ -9,6 +9,10 @@ from torch import Tensor, nn
 
 from sam_edge_runtime.contract import GraphContract, TensorSpec
 
+from .quiet import quiet
+
+# What torch 2.13 says on every export: its own use of an old class test.
+EXPECTED_OF_TORCH = ((r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning),)
 EXAMPLE_SIZES = {"B": 2, "N": 3}  # sizes to trace free axes with; 0 and 1 would be taken for constants
 
 
@@ -25,6 +29,14 @@ def free_axes(contract: GraphContract) -> list[str]:
 def weight_bytes(graph: nn.Module) -> int:
     """Bytes of a graph's weights and constants."""
     return sum(tensor.numel() * tensor.element_size() for tensor in (*graph.parameters(), *graph.buffers()))
+
+
+def traced(graph: nn.Module, contract: GraphContract, most: int | None = None) -> torch.export.ExportedProgram:
+    """The graph as torch.export sees it, in core ATen operations; free axes go from 1 to `most`."""
+    shapes = dynamic_shapes(contract, most)
+    with quiet(("torch",), EXPECTED_OF_TORCH):
+        program = torch.export.export(graph, tuple(map(example, contract.inputs)), dynamic_shapes=shapes)
+        return program.run_decompositions({})
 
 
 def dynamic_shapes(contract: GraphContract, most: int | None = None) -> tuple[dict[int, Any], ...] | None:

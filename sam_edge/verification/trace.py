@@ -23,7 +23,7 @@ from torch import fx, nn
 from sam_edge.calls import Call, golden_calls
 from sam_edge.model import Sam, graphs_of
 from sam_edge.torch_backend import TorchBackend
-from sam_edge_exporters.tracing import dynamic_shapes, example
+from sam_edge_exporters.tracing import traced
 from sam_edge_runtime import golden
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle import Bundle
@@ -115,10 +115,7 @@ class _Reference(fx.Interpreter):
     """fp32 torch, node by node, with a print of every tensor."""
 
     def __init__(self, graph: nn.Module, contract: GraphContract) -> None:
-        shapes = dynamic_shapes(contract)
-        inputs = tuple(example(spec) for spec in contract.inputs)
-        program = torch.export.export(graph, inputs, dynamic_shapes=shapes).run_decompositions({})
-        super().__init__(program.module())
+        super().__init__(traced(graph, contract).module())
         self.by_size: dict[int, list[_Print]] = defaultdict(list)
         self.by_name: dict[str, _Print] = {}
 

@@ -1,0 +1,160 @@
+"""Wrong conversions cannot pass: faults planted in every kind of artifact are caught, and traced to where they start.
+
+A fault is planted by converting a module that computes something else than the model: what a converter's silent mistake
+amounts to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sam_edge import export as pipeline
+from sam_edge.export import ExportJob, ExportResult, export_bundle
+from sam_edge.load import find_source, load_sam
+from sam_edge.model import DecoderGraph, EncoderGraph, Sam, graphs_of
+from sam_edge.verification.trace import Traced, trace_bundle
+from sam_edge_exporters import EXPORTERS
+from sam_edge_runtime.backends import load_backend
+from sam_edge_runtime.manifest import Manifest
+from tests.conftest import SMALL_SIDE
+
+SOURCE = find_source("nano", None)
+
+
+class SwappedAxes(nn.Module):
+    """An encoder whose packed detail comes out with rows and columns exchanged; sizes are the same, so all fits."""
+
+    def __init__(self, graph: EncoderGraph) -> None:
+        super().__init__()
+        self.inner = graph
+
+    def forward(self, image: Tensor) -> Tensor:
+        out: Tensor = self.inner(image)
+        rows, columns = (1, 2) if out.shape[-1] == 256 else (2, 3)
+        return out.transpose(rows, columns)
+
+
+class DroppedMask(nn.Module):
+    """A decoder that forgets the mask prompt."""
+
+    def __init__(self, graph: DecoderGraph) -> None:
+        super().__init__()
+        self.inner = graph
+
+    def forward(self, embeddings: Tensor, coords: Tensor, labels: Tensor, mask: Tensor, has: Tensor) -> Tensor:
+        answer: Tensor = self.inner(embeddings, coords, labels, 0.0 * mask, 0.0 * has)
+        return answer
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is done to the graphs, and in which of them tracing has to find it."""
+
+    encoder: Callable[[EncoderGraph], nn.Module]
+    decoder: Callable[[DecoderGraph], nn.Module]
+    where: str
+
+
+FAULTS = {
+    "swapped axes": Fault(SwappedAxes, lambda graph: graph, "image encoder"),
+    "dropped mask": Fault(lambda graph: graph, DroppedMask, "mask decoder"),
+}
+
+
+def plant(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
+    def faulty(sam: Sam, manifest: Manifest) -> tuple[nn.Module, nn.Module]:
+        encoder, decoder = graphs_of(sam, manifest)
+        return fault.encoder(encoder).eval(), fault.decoder(decoder).eval()
+
+    monkeypatch.setattr(pipeline, "graphs_of", faulty)
+
+
+def traced(result: ExportResult, sam: Sam) -> dict[str, Traced]:
+    found = trace_bundle(result.bundle, load_backend(result.bundle), sam, lambda what: None)
+    return {each.graph: each for each in found}
+
+
+@pytest.mark.parametrize("target", EXPORTERS)
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_caught_and_traced(tmp_path, monkeypatch, target, name):
+    fault = FAULTS[name]
+    plant(monkeypatch, fault)
+    result = export_bundle(ExportJob("nano", tmp_path / "nano", target=target, input_side=SMALL_SIDE))
+    assert any("mask mIoU" in line or "SNR" in line for line in result.missed)
+    graphs = traced(result, load_sam("nano", SOURCE, SMALL_SIDE).sam)
+    found = graphs.pop(fault.where)
+    (healthy,) = graphs.values()
+    assert healthy.first_wrong is None
+    assert found.first_wrong is not None
+    assert found.first_wrong in found.sentence
+    assert 0 < found.wrong < found.tensors
+    if name == "swapped axes":  # all that is right comes before it
+        assert found.wrong <= 2
+    else:  # the mask's probability is the first that comes from the mask prompt
+        assert found.wrong < found.tensors // 2
+
+
+def scaled(sam: Sam, factor: float = 1e6) -> Sam:
+    """The same answers from numbers that float16 does not hold: a hidden layer larger, the next one smaller."""
+    with torch.no_grad():
+        for mlp in sam.mask_decoder.output_hypernetworks_mlps:
+            first, second = mlp.layers[0], mlp.layers[1]
+            first.weight *= factor
+            first.bias *= factor
+            second.weight /= factor
+    return sam
+
+
+@pytest.fixture
+def overflowing(monkeypatch) -> Sam:
+    """nano with a hidden layer that leaves float16's range, loaded as if these were its weights."""
+
+    def load(*arguments):
+        loaded = load_sam(*arguments)
+        scaled(loaded.sam)
+        return loaded
+
+    monkeypatch.setattr(pipeline, "load_sam", load)
+    return scaled(load_sam("nano", SOURCE, SMALL_SIDE).sam)
+
+
+@pytest.mark.parametrize("target", EXPORTERS)
+def test_an_overflow_in_fp16_is_caught_and_traced(tmp_path, overflowing, target):
+    job = ExportJob("nano", tmp_path / "nano", target=target, precision="fp16", input_side=SMALL_SIDE)
+    result = export_bundle(job)
+    assert result.missed
+    graphs = traced(result, overflowing)
+    assert graphs["image encoder"].first_wrong is None
+    assert graphs["mask decoder"].first_wrong is not None
+    assert graphs["mask decoder"].wrong < 80  # the four small networks and what comes of them
+
+
+def test_mixed_precision_keeps_what_overflows_in_float32(tmp_path, overflowing):
+    job = ExportJob("nano", tmp_path / "nano", target="coreml", precision="mixed", input_side=SMALL_SIDE)
+    result = export_bundle(job)
+    assert result.missed == ()
+    graphs = exported(result.bundle.root)
+    kept = graphs["decoder.mlpackage"]["kept_in_float32"]
+    assert any("its result reaches" in reason for reason in kept.values())
+    assert graphs["encoder.mlpackage"]["kept_in_float32"] == {}
+    assert graphs["decoder.mlpackage"]["float16"] > 5 * graphs["decoder.mlpackage"]["float32"]
+
+
+def exported(root: Path) -> dict[str, dict[str, object]]:
+    import json
+
+    graphs: dict[str, dict[str, object]] = json.loads((root / "report.json").read_text())["graphs"]
+    return graphs
+
+
+def test_fp32_holds_the_same_numbers(tmp_path, overflowing):
+    result = export_bundle(ExportJob("nano", tmp_path / "nano", target="coreml", input_side=SMALL_SIDE))
+    assert result.missed == ()
+    assert np.isfinite(result.agreement.logit_snr_db)
