@@ -33,14 +33,20 @@ DELEGATES: dict[str, frozenset[str]] = {
 }
 # What is worth knowing of an operation where it is left out (or, of GELU on a GPU, taken), in words for the report.
 _CPU, _ON_GPU, _ON_NNAPI = "XNNPACK", "the GPU delegate", "NNAPI"
-_LEFT_BY_XNNPACK = {"RESIZE_NEAREST_NEIGHBOR": "has no nearest-neighbour enlargement; the built-in kernel copies cells"}
+_LEFT_BY_XNNPACK = {
+    "BROADCAST_TO": "has no such operation; the built-in kernel copies a ViT's table of positions for every head",
+    "RESIZE_NEAREST_NEIGHBOR": "has no nearest-neighbour enlargement; the built-in kernel copies cells",
+}
 _LACKED_BY_NNAPI = {
     "COS": "has SIN only",
     "GELU": "has no GELU; the driver hands these nodes back to the CPU",
     "SQUARED_DIFFERENCE": "has no such operation, which LayerNorm's variance is made of",
 }
 # Whereas CPUs compute x * (1 + erf(x / sqrt(2))) / 2; tensorflow/lite/delegates/gpu/gl/kernels/elementwise.cc.
-_OTHERWISE_ON_GPU = {"GELU": "computes the tanh form, up to 5e-4 away from the exact one; older versions have none"}
+_OTHERWISE_ON_GPU = {
+    "BROADCAST_TO": "has no such operation",
+    "GELU": "computes the tanh form, up to 5e-4 away from the exact one; older versions have none",
+}
 
 
 def notes(names: Iterable[str], left_by_xnnpack: Iterable[str]) -> list[str]:

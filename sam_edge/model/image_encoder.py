@@ -40,6 +40,8 @@ class ViTConfig:
 class RelativeAttention(nn.Module):
     """Multi-head self-attention over a map, with decomposed relative positions for a `grid x grid` map."""
 
+    each: Tensor
+
     def __init__(self, dim: int, heads: int, grid: int) -> None:
         super().__init__()
         self.heads = heads
@@ -48,6 +50,8 @@ class RelativeAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * grid - 1, self.head_dim))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * grid - 1, self.head_dim))
+        # Which row, or column, is which. Made in `forward`, litert-torch would leave a STABLEHLO_IOTA of it to TFLite.
+        self.register_buffer("each", torch.eye(grid), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend over all H*W positions of `(B, H, W, C)`."""
@@ -75,8 +79,8 @@ class RelativeAttention(nn.Module):
             ],
             dim=-1,
         )
-        row, column = torch.eye(h, device=k.device, dtype=k.dtype), torch.eye(w, device=k.device, dtype=k.dtype)
-        where = torch.cat([row.repeat_interleave(w, dim=0), column.repeat(h, 1)], dim=-1)  # (H*W, H+W)
+        each = self.each.to(k.dtype)
+        where = torch.cat([each.repeat_interleave(w, dim=0), each.repeat(h, 1)], dim=-1)  # (H*W, H+W)
         return wide_q, torch.cat([k, where.expand(k.shape[0], -1, -1)], dim=-1)
 
 
@@ -164,6 +168,7 @@ class ImageEncoderViT(nn.Module):
             if isinstance(block, Block) and not block.window:
                 block.attn.rel_pos_h = _resized_rows(block.attn.rel_pos_h, 2 * grid - 1)
                 block.attn.rel_pos_w = _resized_rows(block.attn.rel_pos_w, 2 * grid - 1)
+                block.attn.each = torch.eye(grid, device=block.attn.each.device)
 
 
 def _resized_rows(rel_pos: Tensor, rows: int) -> nn.Parameter:

@@ -16,6 +16,8 @@ from torch import nn
 
 from sam_edge.cli.app import run
 from sam_edge.export import FIXED_POINTS, ExportJob, ExportResult, export_bundle
+from sam_edge.model import EncoderGraph, Sam
+from sam_edge.model.image_encoder import ImageEncoderViT
 from sam_edge.verification.compare import compare_photo
 from sam_edge_exporters import exporter_for, tflite
 from sam_edge_exporters.delegates import DELEGATES, missing_from, notes
@@ -32,7 +34,7 @@ from sam_edge_runtime.manifest import Manifest
 from sam_edge_runtime.metrics import snr_db
 from sam_edge_runtime.prompts import Prompts
 from tests.exporters.layers import Crashing, OneLayer
-from tests.model.builders import BOUND, error, seeded_tensor
+from tests.model.builders import BOUND, NARROW, error, seed, seeded_tensor
 
 ENCODER_ALONE = {tflite.ONLY: encoder_contract(256, 256, Layout.NHWC)}
 SIDE, GRID, CELLS = 256, 16, 64
@@ -275,6 +277,21 @@ def test_accelerators_have_its_operations(bundle):
     assert decoder["not_in_nnapi"] == ["COS", "SQUARED_DIFFERENCE"]
     assert [line.partition(" has ")[0] for line in encoder["notes"]] == ["RESIZE_NEAREST_NEIGHBOR: XNNPACK"]
     assert [line.partition(" has ")[0] for line in decoder["notes"]] == ["COS: NNAPI", "SQUARED_DIFFERENCE: NNAPI"]
+
+
+def test_a_vit_is_that_of_torch(tmp_path):
+    """Two blocks, one with windows and one global: no operation is left that TFLite does not have."""
+    sam = Sam(ImageEncoderViT(NARROW)).eval()
+    seed(sam)
+    sam.set_input_side(SIDE)
+    graph, path = EncoderGraph(sam.requires_grad_(requires_grad=False), Layout.NHWC).eval(), tmp_path / "vit.tflite"
+    tflite.export(graph, encoder_contract(SIDE, 256, Layout.NHWC), path)
+    image = (seeded_tensor("image", 1, SIDE, SIDE, 3) * 60 + 120).clamp(0, 255)
+    runner = Interpreter(str(path)).get_signature_runner()
+    assert error(runner(image=image.numpy())["image_embeddings"], graph(image)) <= BOUND
+    found = tflite.inspect(path)
+    assert found["highest_rank"] <= 4
+    assert {*found["not_in_xnnpack"]} == {*found["not_in_gpu"]} == {"BROADCAST_TO"}
 
 
 def test_a_gpu_computes_gelu_otherwise():
