@@ -18,9 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from machine import commit, machine
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -129,9 +127,9 @@ def _result(
 ) -> dict[str, Any]:
     first = samples[engines[0].name]
     return {
-        "machine": _machine(),
+        "machine": machine(),
         "versions": {name: _version(name) for name in PACKAGES},
-        "commit": _commit(),
+        "commit": commit(),
         "repetitions": arguments.repetitions,
         "threads": arguments.threads,
         "photo": {"height": photo.shape[0], "width": photo.shape[1]},
@@ -177,36 +175,11 @@ def _table(result: dict[str, Any]) -> Table:
     return table
 
 
-def _machine() -> dict[str, Any]:
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        processor = names[0] if names else processor
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"processor": processor, "cores": cores, "system": platform.platform(), "python": platform.python_version()}
-
-
 def _version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _commit() -> str | None:
-    root = Path(__file__).parent
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],  # noqa: S607  # whichever git the user has
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return found.stdout.strip()
 
 
 def _noise(size: tuple[int, int]) -> npt.NDArray[np.uint8]:

@@ -36,7 +36,8 @@ def traced(graph: nn.Module, contract: GraphContract, most: int | None = None) -
     shapes = dynamic_shapes(contract, most)
     with quiet(("torch",), EXPECTED_OF_TORCH):
         program = torch.export.export(graph, tuple(map(example, contract.inputs)), dynamic_shapes=shapes)
-        return program.run_decompositions({})
+        decomposed: torch.export.ExportedProgram = program.run_decompositions({})
+    return decomposed
 
 
 def dynamic_shapes(contract: GraphContract, most: int | None = None) -> tuple[dict[int, Any], ...] | None:

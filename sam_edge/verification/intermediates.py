@@ -33,12 +33,14 @@ class Intermediate:
         operation: kind of the operation, in the artifact's own words.
         inputs: names of the tensors that it was made from; constants are left out.
         value: the tensor.
+        output: name of the graph's output that it is; empty where it is none.
     """
 
     name: str
     operation: str
     inputs: tuple[str, ...]
     value: Array
+    output: str = ""
 
 
 Tell = Callable[[Intermediate], None]
@@ -71,7 +73,8 @@ def onnx_intermediates(path: Path, inputs: dict[str, Array], tell: Tell) -> None
                 sources = tuple(name for name in node.input if name and name not in constants)
                 for name in node.output:
                     if name:
-                        tell(Intermediate(name, node.op_type, sources, np.asarray(values[name])))
+                        output = name if name in shown else ""
+                        tell(Intermediate(name, node.op_type, sources, np.asarray(values[name]), output))
 
 
 def _beside(path: Path) -> int:
@@ -89,12 +92,12 @@ def tflite_intermediates(path: Path, inputs: dict[str, Array], tell: Tell) -> No
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
     interpreter.allocate_tensors()
-    fed = {}
-    for signature in interpreter.get_signature_list():
-        details = interpreter.get_signature_runner(signature).get_input_details()
-        places = {int(detail["index"]): name for name, detail in details.items()}
-        if {int(detail["index"]) for detail in interpreter.get_input_details()} == set(places):
-            fed = places
+    # There is no public way to see these without holding a part of the interpreter that forbids the next steps.
+    signatures = interpreter._get_full_signature_list().values()
+    first = {int(detail["index"]) for detail in interpreter.get_input_details()}
+    signature = next(each for each in signatures if {int(index) for index in each["inputs"].values()} == first)
+    fed = {int(index): str(name) for name, index in signature["inputs"].items()}
+    given = {int(index): str(name) for name, index in signature["outputs"].items()}
     for index, name in fed.items():
         interpreter.set_tensor(index, inputs[name])
     interpreter.invoke()
@@ -105,7 +108,8 @@ def tflite_intermediates(path: Path, inputs: dict[str, Array], tell: Tell) -> No
         sources = tuple(_short(int(index), names) for index in operation["inputs"] if int(index) in made)
         for index in operation["outputs"]:
             value = np.asarray(interpreter.get_tensor(int(index)))
-            tell(Intermediate(_short(int(index), names), str(operation["op_name"]), sources, value))
+            name, output = _short(int(index), names), given.get(int(index), "")
+            tell(Intermediate(name, str(operation["op_name"]), sources, value, output))
 
 
 def _short(index: int, names: dict[int, str]) -> str:
@@ -120,11 +124,14 @@ def coreml_intermediates(path: Path, inputs: dict[str, Array], tell: Tell) -> No
     from sam_edge_runtime.mil.package import Operation  # noqa: PLC0415
     from sam_edge_runtime.mil.program import references  # noqa: PLC0415
 
+    package = read_package(path)
+
     def watch(operation: Operation, given: dict[str, Any], made: tuple[Array, ...]) -> None:
         for name, value in zip(operation.outputs, made, strict=True):
-            tell(Intermediate(name, operation.kind, tuple(references(operation)), value))
+            output = name if name in package.outputs else ""
+            tell(Intermediate(name, operation.kind, tuple(references(operation)), value, output))
 
-    Program(read_package(path)).run(inputs, watch)
+    Program(package).run(inputs, watch)
 
 
 INTERMEDIATES: dict[str, Callable[[Path, dict[str, Array], Tell], None]] = {

@@ -4,7 +4,7 @@ Converters fuse, fold and rename, so tensors are recognized by what is in them: 
 one of the same size, mean, power and extremes on its way, whatever the order of its axes. Where torch has one of the
 same name and shape as well, the numbers are compared in their places. Many tensors have no counterpart and are right
 all the same; but a wrong tensor leads to no right ones. So the fault starts at the first tensor that is not right and
-from which nothing right follows.
+from which nothing right follows. What the graph gives out is compared with torch's output of that name, in its places.
 """
 
 from __future__ import annotations
@@ -36,13 +36,25 @@ from .intermediates import Intermediate, walk
 
 Array = npt.NDArray[Any]
 
-# Differences that are rounding, relative to a tensor's power or largest number, by precision.
-TOLERANCES = {"fp32": 1e-3}
-ROUGH_TOLERANCE = 1e-2  # of every other precision
 _PLACES = 1 << 14  # numbers that are kept of a tensor to compare in their places
-_SAME_PLACES_DB = 20.0
 _FEWEST = 16  # a smaller tensor is too easily like another
 _SUFFIX = "_cast_fp16"  # coremltools' addition to the names of what it casts
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What is rounding and no fault.
+
+    Attributes:
+        relative: difference of mean or root mean square to the latter, or of an extreme to the largest number.
+        places_db: signal-to-noise ratio of numbers in their places.
+    """
+
+    relative: float
+    places_db: float
+
+
+FINE, ROUGH = Tolerance(1e-3, 50.0), Tolerance(1e-2, 25.0)  # fp32, and every other precision
 
 
 @dataclass(frozen=True)
@@ -103,11 +115,12 @@ class _Print:
         """Whether it can be told from others; a constant cannot."""
         return self.size >= _FEWEST and self.figures[2] != self.figures[3]
 
-    def resembles(self, other: _Print, tolerance: float) -> bool:
+    def resembles(self, other: _Print, tolerance: Tolerance) -> bool:
         _, power, least, largest = self.figures
         scales = (power, power, max(abs(least), abs(largest)), max(abs(least), abs(largest)))
         return all(
-            abs(a - b) <= tolerance * scale for a, b, scale in zip(self.figures, other.figures, scales, strict=True)
+            abs(a - b) <= tolerance.relative * scale
+            for a, b, scale in zip(self.figures, other.figures, scales, strict=True)
         )
 
 
@@ -128,12 +141,16 @@ class _Reference(fx.Interpreter):
                 self.by_name.setdefault(n.name, known)
         return result
 
-    def has(self, name: str, found: _Print, tolerance: float) -> bool:
+    def has(self, name: str, found: _Print, tolerance: Tolerance) -> bool:
         """Whether a tensor of the artifact is one of these."""
         named = self.by_name.get(name.removesuffix(_SUFFIX))
         if named is not None and named.shape == found.shape and named.resembles(found, tolerance):
-            return snr_db(named.places, found.places) >= _SAME_PLACES_DB
+            return _in_places(named, found, tolerance)
         return any(known.resembles(found, tolerance) for known in self.by_size[found.size])
+
+
+def _in_places(known: _Print, found: _Print, tolerance: Tolerance) -> bool:
+    return known.shape == found.shape and snr_db(known.places, found.places) >= tolerance.places_db
 
 
 @dataclass
@@ -163,8 +180,10 @@ def trace_graph(
     """
     reference = _Reference(graph, contract)
     with torch.inference_mode():
-        reference.run(*(torch.from_numpy(inputs[each]) for each in contract.input_names))
-    tolerance = TOLERANCES.get(precision, ROUGH_TOLERANCE)
+        answers = reference.run(*(torch.from_numpy(inputs[each]) for each in contract.input_names))
+    answers = answers if isinstance(answers, tuple | list) else (answers,)
+    outputs = {each: _Print.of(answer.numpy()) for each, answer in zip(contract.output_names, answers, strict=True)}
+    tolerance = FINE if precision == "fp32" else ROUGH
     steps: list[_Step] = []
 
     def judge(found: Intermediate) -> None:
@@ -173,7 +192,10 @@ def trace_graph(
             steps.append(_Step(found.name, found.operation, found.inputs, right=True, tells=False))
             return
         seen = _Print.of(value.astype(np.float32, copy=False))
-        right = bool(np.isfinite(seen.figures).all()) and reference.has(found.name, seen, tolerance)
+        if found.output:
+            right = _in_places(outputs[found.output], seen, tolerance)
+        else:
+            right = bool(np.isfinite(seen.figures).all()) and reference.has(found.name, seen, tolerance)
         steps.append(_Step(found.name, found.operation, found.inputs, right, right and seen.tells))
 
     walk(inputs, judge)

@@ -25,6 +25,8 @@ from sam_edge_runtime.backends import load_backend
 from sam_edge_runtime.manifest import Manifest
 from tests.conftest import SMALL_SIDE
 
+pytestmark = pytest.mark.slow  # whole bundles; small graphs are in tests/verification
+
 SOURCE = find_source("nano", None)
 
 
