@@ -59,15 +59,16 @@ def overview_table(rows: Sequence[Row]) -> Table:
     table = Table(
         title="all bundles",
         title_justify="left",
-        caption="SNR of the worst photo's embedding; mean mask and boundary IoU; largest error of an IoU prediction; "
-        "lowest mask IoU and its prompt; size of the bundle; what it took here",
+        caption="SNR of the worst photo's embedding; mean IoU of masks and of their boundaries; largest error of an "
+        "IoU prediction; lowest mask IoU and its prompt; size of the bundle; seconds and peak memory here",
         caption_justify="left",
         box=None,
+        padding=(0, 1, 0, 0),
     )
-    table.add_column("bundle", no_wrap=True)
-    for column in ("SNR dB", "mask", "boundary", "predicted", "lowest"):
+    table.add_column("bundle")
+    for column in ("SNR dB", "mask", "boundary", "predicted"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("worst prompt")
+    table.add_column("worst prompt", min_width=14)
     for column in ("MB", "s", "GB"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
@@ -76,11 +77,10 @@ def overview_table(rows: Sequence[Row]) -> Table:
             Text(f"{manifest.variant} {manifest.target} {manifest.precision}", style="red" if row.missed else "green"),
             f"{agreement.embedding_snr_db:.1f}",
             f"{agreement.mask_miou:.6f}",
-            f"{agreement.boundary_miou:.6f}",
-            f"{agreement.iou_prediction_error:.1e}",
-            f"{min(agreement.worst[1].mask_iou):.6f}",
-            Text(agreement.worst[1].prompt),
-            f"{manifest.size / 1e6:.1f}",
+            f"{agreement.boundary_miou:.4f}",
+            f"{agreement.iou_prediction_error:.0e}",
+            Text(f"{min(agreement.worst[1].mask_iou):.4f} {agreement.worst[1].prompt}"),
+            f"{manifest.size / 1e6:,.0f}",
             f"{row.seconds:.0f}",
             f"{row.peak / 1e9:.1f}" if row.peak else "",
         )

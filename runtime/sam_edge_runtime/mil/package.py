@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sam_edge_runtime.errors import BackendError, BundleError
+from sam_edge_runtime.errors import BundleError
 
 from .constants import Constants, dtype_name
+from .protocol import empty_model
 
 Shape = tuple[int | None, ...]  # None where any size will do
 
@@ -68,13 +69,7 @@ def read_package(path: Path) -> Package:
         BundleError: the package is incomplete or damaged, or holds no ML Program of one function.
     """
     model, folder = _model_file(path)
-    try:
-        from coremltools.proto import Model_pb2  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise BackendError(
-            f'a Core ML bundle needs coremltools ({error}); install it with: pip install "sam-edge[coreml]"'
-        ) from error
-    spec = Model_pb2.Model()
+    spec = empty_model()
     try:
         spec.ParseFromString(model.read_bytes())
     except Exception as error:  # protobuf's DecodeError, whose module depends on its implementation
