@@ -34,7 +34,7 @@ from .versions import tool_versions
 SMALLEST_POINTS = 2  # a click and the padding that SAM adds to it
 # Capacity of a decoder of fixed shape that nobody chose: one prompt of nine clicks, or of a box and eight.
 FIXED_PROMPTS, FIXED_POINTS = 1, 10
-_BYTES_PER_WEIGHT = 4
+_BYTES_PER_WEIGHT = 6  # an artifact in fp16 may be made from one in fp32, and both lie there for a moment
 _ROOM_BESIDE_WEIGHTS = 64 << 20
 
 Progress = Callable[[str], None]

@@ -112,6 +112,8 @@ def exporter_for(target: str) -> Exporter:
     try:
         return EXPORTERS[target]()
     except ImportError as error:
+        if (error.name or "").startswith("sam_edge"):
+            raise  # a mistake of ours, and no missing package
         raise ExportError(f"target {target} needs {error.name}: pip install 'sam-edge[export]'") from error
 
 

@@ -70,6 +70,12 @@ def leftovers(folder: Path) -> list[str]:
         (("--checkpoint", "random:0", "--target", "tensorrt"), ("'tensorrt'", "onnx")),
         (("--checkpoint", "random:0", "--target", "onnx,onix"), ("'onix'", "onnx, coreml, tflite, or all")),
         (("--checkpoint", "random:0", "--precision", "int3"), ("'int3'", "fp32")),
+        (("--precision", "mixed"), ("--precision mixed", "target onnx", "fp32, fp16")),
+        (("--target", "all", "--precision", "fp16,mixed"), ("--precision mixed", "target onnx")),
+        (("--graph", "ane"), ("--graph ane", "--target coreml", "onnx")),
+        (("--target", "coreml", "--graph", "tpu"), ("'tpu'", "plain, ane")),
+        (("--target", "tflite", "--picture-input"), ("--picture-input", "--target coreml", "tflite")),
+        (("--target", "all", "--flexible"), ("--flexible", "tflite", "--prompts 1,8")),
     ],
 )
 def test_export_arguments(capsys, tmp_path, arguments, says):

@@ -19,12 +19,21 @@ def made(tmp_path, variant: str, **choices) -> ExportResult:
 
 
 @pytest.mark.parametrize(
-    ("variant", "side"),
-    [("tiny_vit", 1024), ("tiny_vit", 512), ("vit_b", 1024), ("vit_b", 512)],
+    ("target", "variant", "side"),
+    [
+        ("onnx", "tiny_vit", 1024),
+        ("onnx", "tiny_vit", 512),
+        ("onnx", "vit_b", 1024),
+        ("onnx", "vit_b", 512),
+        ("coreml", "tiny_vit", 1024),
+        ("coreml", "vit_b", 1024),
+        ("tflite", "tiny_vit", 1024),
+        ("tflite", "vit_b", 1024),
+    ],
 )
-def test_bundle_agrees_with_torch_within_the_bounds(tmp_path, variant, side):
-    result = made(tmp_path, variant, input_side=side)
-    agreement, bounds = result.agreement, bounds_for("onnx", "fp32")
+def test_bundle_agrees_with_torch_within_the_bounds(tmp_path, target, variant, side):
+    result = made(tmp_path, variant, input_side=side, target=target)
+    agreement, bounds = result.agreement, bounds_for(target, "fp32")
     assert result.missed == ()
     assert agreement.mask_miou >= bounds.mask_miou
     assert agreement.iou_prediction_error <= bounds.iou_prediction_error

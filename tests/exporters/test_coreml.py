@@ -11,14 +11,18 @@ from pathlib import Path
 import coremltools as ct
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
 from sam_edge.export import ExportJob, ExportResult, export_bundle
-from sam_edge_exporters import coreml, exporter_for
+from sam_edge_exporters import Conversion, coreml, exporter_for
+from sam_edge_runtime import SamPredictor
 from sam_edge_runtime.backends import BackendOptions, load_backend
 from sam_edge_runtime.backends.coreml import APPLE, EVALUATOR
 from sam_edge_runtime.bundle import Bundle
 from sam_edge_runtime.contract import GraphContract, Label, TensorSpec
 from sam_edge_runtime.errors import BackendError, BundleError, ExportError
+from sam_edge_runtime.metrics import snr_db
 from sam_edge_runtime.mil import Program, read_package
 from tests.exporters.layers import Crashing, OneLayer
 from tests.model.builders import BOUND, error, seeded_tensor
@@ -80,24 +84,18 @@ def test_the_package_tells_people_what_its_tensors_are(bundle):
 
 @pytest.fixture
 def package(tmp_path) -> Path:
-    exporter_for("coreml").export(OneLayer().eval(), CONTRACT, tmp_path / "graph.mlpackage")
+    exporter_for("coreml").export(OneLayer().eval(), CONTRACT, tmp_path / "graph.mlpackage", Conversion())
     return tmp_path / "graph.mlpackage"
 
 
 def test_the_converter_says_nothing(tmp_path, capfd):
-    exporter_for("coreml").export(OneLayer().eval(), CONTRACT, tmp_path / "graph.mlpackage")
+    exporter_for("coreml").export(OneLayer().eval(), CONTRACT, tmp_path / "graph.mlpackage", Conversion())
     assert capfd.readouterr() == ("", "")
-
-
-def test_a_free_axis_is_refused(tmp_path):
-    free = GraphContract((TensorSpec("x", ("B", 64), ""),), (TensorSpec("y", ("B", 32), ""),))
-    with pytest.raises(ExportError, match=r"free axes \(B\) and Core ML wants fixed ones: fix --points and --prompts"):
-        coreml.export(OneLayer(), free, tmp_path / "graph.mlpackage")
 
 
 def test_a_converter_that_fails_leaves_one_line_and_no_file(tmp_path):
     with pytest.raises(ExportError, match="coremltools failed on graph: the cause") as caught:
-        coreml.export(Crashing().eval(), CONTRACT, tmp_path / "graph.mlpackage")
+        coreml.export(Crashing().eval(), CONTRACT, tmp_path / "graph.mlpackage", Conversion())
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
@@ -185,3 +183,127 @@ def test_compute_units_need_a_mac(bundle):
 def test_unknown_compute_units_are_refused(bundle):
     with pytest.raises(BackendError, match="'tpu' is no compute unit of Core ML: all, cpu, gpu, ane"):
         load_backend(bundle, BackendOptions(provider="tpu"))
+
+
+# Precision ------------------------------------------------------------------------------------------------------------
+
+
+class Overflowing(nn.Module):
+    """A hidden layer that float16 does not hold, normalized away again, and a harmless last one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.wide, self.norm, self.last = nn.Linear(64, 64), nn.LayerNorm(64), nn.Linear(64, 32)
+        with torch.no_grad():
+            self.wide.weight *= 1e5
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.norm(self.wide(x)))
+
+
+def converted(folder: Path, graph: nn.Module, precision: str) -> Path:
+    path = folder / f"{precision}.mlpackage"
+    samples = ({"x": seeded_tensor("sample", 2, 64).numpy()},)
+    exporter_for("coreml").export(graph.eval(), CONTRACT, path, Conversion(precision, samples))
+    return path
+
+
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 100.0), ("fp16", 50.0), ("mixed", 50.0)])
+def test_a_healthy_graph_loses_in_fp16_what_rounding_takes(tmp_path, precision, least):
+    graph, x = OneLayer().eval(), seeded_tensor("x", 2, 64)
+    path = converted(tmp_path, graph, precision)
+    found = Program(read_package(path)).run({"x": x.numpy()})["y"]
+    assert snr_db(graph(x).detach().numpy(), found) > least
+    assert coreml.inspect(path)["kept_in_float32"] == {}
+
+
+def test_mixed_precision_keeps_in_float32_what_overflows_and_nothing_else(tmp_path):
+    graph, x = Overflowing().eval(), seeded_tensor("x", 2, 64)
+    expected = graph(x).detach().numpy()
+    answers = {
+        precision: Program(read_package(converted(tmp_path, graph, precision))).run({"x": x.numpy()})["y"]
+        for precision in ("fp16", "mixed")
+    }
+    assert not snr_db(expected, answers["fp16"]) > 10
+    assert snr_db(expected, answers["mixed"]) > 55
+    report = coreml.inspect(tmp_path / "mixed.mlpackage")
+    kept = report["kept_in_float32"]
+    assert {reason.split(":")[0] for reason in kept.values()} == {"linear", "layer_norm"}
+    assert len(kept) == 2
+    assert report["float16"] > 0
+
+
+def test_a_loss_is_kept_from_what_makes_it(tmp_path):
+    """A difference of large numbers: what is subtracted must not be rounded before."""
+
+    class Cancelling(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return ((x * 0.5 + 3000.0) - 3000.25)[:, :32]
+
+    graph, x = Cancelling().eval(), seeded_tensor("x", 2, 64)
+    path = converted(tmp_path, graph, "mixed")
+    assert snr_db(graph(x).numpy(), Program(read_package(path)).run({"x": x.numpy()})["y"]) > 50
+    reasons = list(coreml.inspect(path)["kept_in_float32"].values())
+    assert any("float16 leaves" in reason for reason in reasons)
+    assert any("needs it whole" in reason for reason in reasons)
+
+
+# What is there on request ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def on_request(tmp_path_factory) -> ExportResult:
+    """Everything at once: fp16, pictures, flexible shapes, the Neural Engine's form."""
+    out = tmp_path_factory.mktemp("coreml") / "nano"
+    return export_bundle(
+        ExportJob(
+            "nano",
+            out,
+            target="coreml",
+            precision="fp16",
+            input_side=SIDE,
+            flexible=True,
+            picture_input=True,
+            graph="ane",
+        )
+    )
+
+
+def test_it_keeps_the_bounds_of_fp16(on_request):
+    assert on_request.missed == ()
+    assert on_request.agreement.mask_miou > 0.99
+    manifest = Bundle.open(on_request.bundle.root).manifest
+    assert (manifest.prompts, manifest.points, manifest.graph, manifest.picture_input) == (None, None, "ane", True)
+
+
+def test_the_photo_is_a_picture_and_shapes_have_ranges(on_request):
+    encoder, decoder = (
+        ct.utils.load_spec(str(path)).description
+        for path in (on_request.bundle.encoder_path, on_request.bundle.decoder_path)
+    )
+    picture = encoder.input[0].type.imageType
+    assert (picture.width, picture.height) == (SIDE, SIDE)
+    assert picture.colorSpace == ct.proto.FeatureTypes_pb2.ImageFeatureType.ColorSpace.RGB
+    ranges = {each.name: each.type.multiArrayType.shapeRange.sizeRanges for each in decoder.input}
+    assert [(size.lowerBound, size.upperBound) for size in ranges["point_labels"]] == [(1, 64), (1, 64)]
+
+
+def test_any_number_of_prompts_is_answered(on_request, torch_nano):
+    photo = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
+    boxes = np.array([[10, 10, 60, 50], [40, 20, 150, 110], [0, 0, 159, 119]], np.float64)
+    answers = []
+    for predictor in (SamPredictor(on_request.bundle), SamPredictor(on_request.bundle, backend=torch_nano)):
+        predictor.set_image(photo)
+        answers.append(predictor.predict_batch(boxes=boxes, return_logits=True))
+    for ours, theirs in zip(*answers, strict=True):
+        assert len(ours) == 3
+        assert snr_db(theirs, ours) > 35
+
+
+def test_metadata_name_the_licence_and_the_version(on_request):
+    metadata = ct.utils.load_spec(str(on_request.bundle.encoder_path)).description.metadata
+    assert metadata.license == on_request.bundle.manifest.licence
+    assert metadata.versionString == on_request.bundle.manifest.tools["sam-edge"]
+    assert "nano: the image encoder in fp16" in metadata.shortDescription
+    assert metadata.userDefined["sam-edge.variant"] == "nano"
