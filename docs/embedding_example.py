@@ -1,0 +1,155 @@
+"""The numbers in docs/embedding.md: two pictures that any language can draw, two prompts, and what nano answers.
+
+`python docs/embedding_example.py` prints the table for the document, from fp32 torch; with the paths of bundles of nano it
+prints how far they are from it. The pictures are integer arithmetic, so that an app can draw them without a file; the first
+is as wide as the frame and separates the models from the resizing, which the second checks.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_edge_runtime import Bundle
+from sam_edge_runtime.backends import Backend, load_backend
+from sam_edge_runtime.decoding import Capacity, decode_prompts
+from sam_edge_runtime.frame import Frame
+from sam_edge_runtime.masks import upscale_binary
+from sam_edge_runtime.prompts import Prompts, build_prompts
+
+Photo = npt.NDArray[np.uint8]
+
+SIDE, SLOTS = 512, 10
+CLICK, BOX = (200, 180), (110, 90, 290, 270)  # on the picture of 512 x 384
+
+PIXELS = ((0, 0, 40, 300), (0, 1, 40, 300), (0, 2, 40, 300), (0, 0, 180, 200), (0, 1, 180, 200), (0, 2, 180, 200))
+PADDING = ((0, 0, 384, 0), (0, 1, 511, 511), (0, 2, 511, 511))
+CELLS = ((0, 0, 0, 0), (0, 7, 12, 16), (0, 100, 5, 20), (0, 40, 31, 31), (0, 175, 23, 17), (0, 236, 14, 16))
+LOGITS = ((0, 0, 45, 50), (0, 1, 45, 50), (0, 2, 45, 50), (0, 3, 45, 50), (0, 0, 10, 100), (0, 3, 90, 20))
+RESIZED = ((0, 0, 50, 60), (0, 1, 50, 60), (0, 2, 50, 60), (0, 2, 51, 60), (0, 0, 144, 256), (0, 0, 144, 336))
+
+AREA = "pixels inside"
+KINDS = (AREA, "iou_predictions", "low_res_masks", "image_embeddings", "image")
+
+
+@dataclass(frozen=True)
+class Phone:
+    """The capacity of a decoder of fixed shape: what `decode_prompts` fills up with empty slots."""
+
+    input_side: int = SIDE
+    call_sizes: tuple[int, ...] = (1,)
+    points: int | None = SLOTS
+
+
+def picture() -> Photo:
+    """(384, 512, 3): a gradient in each channel, and a bright disc."""
+    y, x = np.mgrid[:384, :512]
+    drawn = np.stack([x * 255 // 511, y * 255 // 383, (x + y) * 255 // 894], axis=-1)
+    drawn[(x - 200) ** 2 + (y - 180) ** 2 < 90**2] = (250, 240, 230)
+    return drawn.astype(np.uint8)
+
+
+def camera_picture() -> Photo:
+    """(720, 1280, 3): gradients, a checkerboard of single pixels in blue, and a bright disc."""
+    y, x = np.mgrid[:720, :1280]
+    drawn = np.stack([x * 255 // 1279, y * 255 // 719, ((x ^ y) & 1) * 255], axis=-1)
+    drawn[(x - 640) ** 2 + (y - 360) ** 2 < 200**2] = (250, 240, 230)
+    return drawn.astype(np.uint8)
+
+
+def prompts(frame: Frame) -> dict[str, Prompts]:
+    """A click and a box on the first picture."""
+    return {
+        "click": build_prompts(frame, [[CLICK]], [[1]], None, None),
+        "box": build_prompts(frame, None, None, [BOX], None),
+    }
+
+
+def measure(backend: Backend, capacity: Capacity | None = None) -> dict[str, float]:
+    """Every number of the document by the name that it has there."""
+    numbers: dict[str, float] = {}
+
+    def note(name: str, array: npt.NDArray[np.float32], places: tuple[tuple[int, ...], ...]) -> None:
+        numbers.update({f"{name}[{', '.join(map(str, place))}]": float(array[place]) for place in places})
+
+    capacity = capacity or Phone()
+    frame = Frame(SIDE, (384, 512))
+    image = frame.image(picture())
+    note("image", image, PIXELS + PADDING)
+    embeddings = backend.encode(image)
+    note("image_embeddings", embeddings, CELLS)
+    numbers["image_embeddings, mean square"] = float(np.mean(np.square(embeddings, dtype=np.float64)))
+    for name, each in prompts(frame).items():
+        low_res, iou = decode_prompts(backend, capacity, embeddings, each)
+        note(f"{name}: low_res_masks", low_res, LOGITS)
+        note(f"{name}: iou_predictions", iou, tuple((0, output) for output in range(4)))
+        for output, mask in enumerate(upscale_binary(low_res[0], frame)):
+            numbers[f"{name}: pixels inside, output {output}"] = int(mask.sum())
+
+    frame = Frame(SIDE, (720, 1280))
+    image = frame.image(camera_picture())
+    note("camera: image", image, RESIZED)
+    asked = build_prompts(frame, [[(640, 360)]], [[1]], None, None)
+    low_res, _ = decode_prompts(backend, capacity, backend.encode(image), asked)
+    for output, mask in enumerate(upscale_binary(low_res[0], frame)):
+        numbers[f"camera: pixels inside, output {output}"] = int(mask.sum())
+    return numbers
+
+
+def reference() -> Backend:
+    """The shipped weights in fp32 torch."""
+    from sam_edge.load import find_source, load_sam  # noqa: PLC0415 - not needed to compare a bundle
+    from sam_edge.torch_backend import TorchBackend  # noqa: PLC0415
+
+    return TorchBackend(load_sam("nano", find_source("nano", None), SIDE).sam)
+
+
+def kind(name: str) -> str:
+    """What a number belongs to in the document's table of tolerances."""
+    return next(kind for kind in KINDS if kind in name)
+
+
+def difference(name: str, found: float, expected: float) -> float:
+    """How far a number is off; areas in parts of the expected one, or of a pixel where none is expected."""
+    error = abs(found - expected)
+    return error / max(expected, 1) if kind(name) == AREA else error
+
+
+def largest_differences(found: dict[str, float], expected: dict[str, float]) -> dict[str, float]:
+    """The largest difference of each kind."""
+    errors = dict.fromkeys(KINDS, 0.0)
+    for name, value in expected.items():
+        errors[kind(name)] = max(errors[kind(name)], difference(name, found[name], value))
+    return errors
+
+
+def table(numbers: dict[str, float]) -> str:
+    """The numbers as a table in Markdown."""
+    lines = ["| value | channels last | expected |", "|---|---|---|"]
+    for name, value in numbers.items():
+        tensor, _, place = name.rstrip("]").partition("[")
+        turned = ""
+        if place and tensor.endswith(("image", "image_embeddings")):
+            batch, channel, row, column = place.split(", ")
+            turned = f"`[{batch}, {row}, {column}, {channel}]`"
+        shown = f"{value:d}" if isinstance(value, int) else f"{value:.{2 if kind(name) == 'image' else 4}f}"
+        lines.append(f"| `{name}` | {turned} | {shown} |")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str]) -> None:
+    """Print the table, or how far bundles are from it."""
+    expected = measure(reference())
+    if not arguments:
+        print(table(expected))
+    for path in arguments:
+        bundle = Bundle.open(path)
+        found = measure(load_backend(bundle), bundle.manifest)
+        print(path, {kind: f"{error:.1e}" for kind, error in largest_differences(found, expected).items()})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
