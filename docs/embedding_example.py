@@ -1,8 +1,8 @@
-"""The numbers in docs/embedding.md: two pictures that any language can draw, two prompts, and what nano answers.
+"""The numbers in docs/embedding.md: two pictures that any language can draw, and what nano answers to three prompts.
 
-`python docs/embedding_example.py` prints the table for the document, from fp32 torch; with the paths of bundles of nano it
-prints how far they are from it. The pictures are integer arithmetic, so that an app can draw them without a file; the first
-is as wide as the frame and separates the models from the resizing, which the second checks.
+`python docs/embedding_example.py` prints the table for the document, from fp32 torch; with the paths of bundles of
+nano it prints how far they are from it. The pictures are integer arithmetic, so that an app can draw them without a
+file; the first is as wide as the frame and separates the models from the resizing, which the second checks.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ Photo = npt.NDArray[np.uint8]
 
 SIDE, SLOTS = 512, 10
 CLICK, BOX = (200, 180), (110, 90, 290, 270)  # on the picture of 512 x 384
+CAMERA_CLICK = (500, 300)
 
 PIXELS = ((0, 0, 40, 300), (0, 1, 40, 300), (0, 2, 40, 300), (0, 0, 180, 200), (0, 1, 180, 200), (0, 2, 180, 200))
 PADDING = ((0, 0, 384, 0), (0, 1, 511, 511), (0, 2, 511, 511))
 CELLS = ((0, 0, 0, 0), (0, 7, 12, 16), (0, 100, 5, 20), (0, 40, 31, 31), (0, 175, 23, 17), (0, 236, 14, 16))
 LOGITS = ((0, 0, 45, 50), (0, 1, 45, 50), (0, 2, 45, 50), (0, 3, 45, 50), (0, 0, 10, 100), (0, 3, 90, 20))
-RESIZED = ((0, 0, 50, 60), (0, 1, 50, 60), (0, 2, 50, 60), (0, 2, 51, 60), (0, 0, 144, 256), (0, 0, 144, 336))
+RESIZED = ((0, 0, 50, 60), (0, 1, 50, 60), (0, 2, 50, 60), (0, 2, 51, 60), (0, 0, 120, 256), (0, 0, 120, 280))
 
-AREA = "pixels inside"
-KINDS = (AREA, "iou_predictions", "low_res_masks", "image_embeddings", "image")
+AREA, CENTRE = "pixels inside", "centre of output 1"
+KINDS = (AREA, CENTRE, "iou_predictions", "low_res_masks", "image_embeddings", "image")
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def camera_picture() -> Photo:
     """(720, 1280, 3): gradients, a checkerboard of single pixels in blue, and a bright disc."""
     y, x = np.mgrid[:720, :1280]
     drawn = np.stack([x * 255 // 1279, y * 255 // 719, ((x ^ y) & 1) * 255], axis=-1)
-    drawn[(x - 640) ** 2 + (y - 360) ** 2 < 200**2] = (250, 240, 230)
+    drawn[(x - 500) ** 2 + (y - 300) ** 2 < 200**2] = (250, 240, 230)
     return drawn.astype(np.uint8)
 
 
@@ -75,6 +76,12 @@ def measure(backend: Backend, capacity: Capacity | None = None) -> dict[str, flo
     def note(name: str, array: npt.NDArray[np.float32], places: tuple[tuple[int, ...], ...]) -> None:
         numbers.update({f"{name}[{', '.join(map(str, place))}]": float(array[place]) for place in places})
 
+    def note_masks(name: str, masks: npt.NDArray[np.bool_]) -> None:
+        for output, mask in enumerate(masks):
+            numbers[f"{name}: {AREA}, output {output}"] = int(mask.sum())
+        rows, columns = np.nonzero(masks[1])
+        numbers[f"{name}: {CENTRE}, x"], numbers[f"{name}: {CENTRE}, y"] = float(columns.mean()), float(rows.mean())
+
     capacity = capacity or Phone()
     frame = Frame(SIDE, (384, 512))
     image = frame.image(picture())
@@ -86,16 +93,14 @@ def measure(backend: Backend, capacity: Capacity | None = None) -> dict[str, flo
         low_res, iou = decode_prompts(backend, capacity, embeddings, each)
         note(f"{name}: low_res_masks", low_res, LOGITS)
         note(f"{name}: iou_predictions", iou, tuple((0, output) for output in range(4)))
-        for output, mask in enumerate(upscale_binary(low_res[0], frame)):
-            numbers[f"{name}: pixels inside, output {output}"] = int(mask.sum())
+        note_masks(name, upscale_binary(low_res[0], frame))
 
     frame = Frame(SIDE, (720, 1280))
     image = frame.image(camera_picture())
     note("camera: image", image, RESIZED)
-    asked = build_prompts(frame, [[(640, 360)]], [[1]], None, None)
+    asked = build_prompts(frame, [[CAMERA_CLICK]], [[1]], None, None)
     low_res, _ = decode_prompts(backend, capacity, backend.encode(image), asked)
-    for output, mask in enumerate(upscale_binary(low_res[0], frame)):
-        numbers[f"camera: pixels inside, output {output}"] = int(mask.sum())
+    note_masks("camera", upscale_binary(low_res[0], frame))
     return numbers
 
 
@@ -135,7 +140,7 @@ def table(numbers: dict[str, float]) -> str:
         if place and tensor.endswith(("image", "image_embeddings")):
             batch, channel, row, column = place.split(", ")
             turned = f"`[{batch}, {row}, {column}, {channel}]`"
-        shown = f"{value:d}" if isinstance(value, int) else f"{value:.{2 if kind(name) == 'image' else 4}f}"
+        shown = f"{value:d}" if isinstance(value, int) else f"{value:.{2 if kind(name) in ('image', CENTRE) else 4}f}"
         lines.append(f"| `{name}` | {turned} | {shown} |")
     return "\n".join(lines)
 

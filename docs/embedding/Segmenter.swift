@@ -153,7 +153,7 @@ final class Segmenter {
         let answer = try decoder.prediction(from: MLDictionaryFeatureProvider(dictionary: [
             "image_embeddings": embeddings,
             "point_coords": array(coords, [1, slots, 2]),
-            "point_labels": array(points.map(\.2), [1, slots]),
+            "point_labels": array(points.map { $0.2 }, [1, slots]),
             "mask_input": array([Float](repeating: 0, count: cells * cells), [1, 1, cells, cells]),
             "has_mask_input": array([0], [1]),
         ]))
