@@ -46,5 +46,6 @@ class Conversion:
     picture_input: bool = False
 
 
+PLAIN = Conversion()
 # What an exporter found out about an artifact, for the report.
 Findings = dict[str, Any]

@@ -26,7 +26,7 @@ from sam_edge_runtime.contract import GraphContract, TensorSpec
 from sam_edge_runtime.errors import ExportError
 from sam_edge_runtime.mil import read_package
 
-from .conversion import About, Conversion, Findings
+from .conversion import PLAIN, About, Conversion, Findings
 from .half import unsafe_in_half
 from .quiet import captured_stderr, no_progress_bars, quiet, root_cause
 from .tracing import EXAMPLE_SIZES, free_axes, traced
@@ -45,7 +45,7 @@ _EXPECTED_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
 )
 
 
-def export(graph: nn.Module, contract: GraphContract, path: Path, conversion: Conversion) -> None:
+def export(graph: nn.Module, contract: GraphContract, path: Path, conversion: Conversion = PLAIN) -> None:
     """Write `graph` to the package `path`.
 
     Args:

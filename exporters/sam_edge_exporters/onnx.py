@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from sam_edge_runtime.contract import GraphContract
 from sam_edge_runtime.errors import ExportError
 
-from .conversion import Conversion
+from .conversion import PLAIN, Conversion
 from .quiet import last_line_of, quiet, root_cause
 from .tracing import EXPECTED_OF_TORCH, dynamic_shapes, example, weight_bytes
 
@@ -38,7 +38,7 @@ _EXPECTED_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
 _LOGGERS = ("torch", "onnxscript", "onnx_ir")
 
 
-def export(graph: nn.Module, contract: GraphContract, path: Path, conversion: Conversion) -> None:
+def export(graph: nn.Module, contract: GraphContract, path: Path, conversion: Conversion = PLAIN) -> None:
     """Write `graph` to `path`, with its weights in `path` + `.data` if they exceed 2 GiB.
 
     Args:

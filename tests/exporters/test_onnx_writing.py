@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import onnx
 import pytest
 import torch
 from torch import Tensor
 
-from sam_edge_exporters import exporter_for
+from sam_edge_exporters import Conversion, exporter_for
 from sam_edge_exporters import onnx as exporter
 from sam_edge_runtime.contract import GraphContract, TensorSpec
 from sam_edge_runtime.errors import ExportError, UsageError
@@ -97,3 +98,17 @@ def test_a_file_that_is_no_graph_is_refused(tmp_path, content):
     with pytest.raises(ExportError, match=r"graph.onnx") as caught:
         exporter.check(path, CONTRACT)
     assert "\n" not in str(caught.value)
+
+
+@torch.inference_mode()
+def test_half_precision_is_inside_and_inputs_stay_float32(tmp_path):
+    layer, x = OneLayer().eval(), seeded_tensor("x", 5, 64)
+    expected = layer(x)
+    exporter.export(layer, CONTRACT, tmp_path / "graph.onnx", Conversion("fp16"))
+    model = onnx.load(tmp_path / "graph.onnx")
+    assert {tensor.data_type for tensor in model.graph.initializer} == {onnx.TensorProto.FLOAT16}
+    assert {each.type.tensor_type.elem_type for each in (*model.graph.input, *model.graph.output)} == {
+        onnx.TensorProto.FLOAT
+    }
+    gap = error(run(session(tmp_path / "graph.onnx"), x)[0], expected)
+    assert 1e-6 < gap < 1e-3

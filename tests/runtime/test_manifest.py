@@ -361,3 +361,18 @@ def test_another_release_may_word_meanings_otherwise(path, value):
 
 def test_an_edit_before_writing_changes_the_digest():
     assert document(licence="MIT")["digest"] != document()["digest"] == document()["digest"]
+
+
+def test_forms_of_the_graphs_are_read_and_older_bundles_are_plain():
+    made = whole(graph="ane", picture_input=True)
+    assert Manifest.from_json(made.to_json()) == made
+    older = document()
+    del older["graph"], older["picture_input"]
+    read = Manifest.from_json(sealed(older))
+    assert (read.graph, read.picture_input) == ("plain", False)
+
+
+@pytest.mark.parametrize(("field", "value"), [("graph", "tpu"), ("graph", 3), ("picture_input", "yes")])
+def test_an_unknown_form_is_refused(field, value):
+    with pytest.raises(BundleError, match=field):
+        Manifest.from_json(sealed({**document(), field: value}))

@@ -64,6 +64,7 @@ V = torch.from_numpy(SQUARES)
         ("expand_dims", {"x": X, "axes": np.array([1, -1])}, T[:, None, ..., None]),
         ("squeeze", {"x": X[:1], "axes": np.array([0])}, T[0]),
         ("concat", {"values": [X, Y], "axis": 2}, torch.cat([T, U], 2)),
+        ("concat", {"values": [np.int32(3), np.array([4, 5], np.int32)], "axis": 0}, torch.tensor([3, 4, 5])),
         ("stack", {"values": [X, Y], "axis": 1}, torch.stack([T, U], 1)),
         ("tile", {"x": X, "reps": np.array([1, 2, 1, 3])}, T.repeat(1, 2, 1, 3)),
         ("upsample_nearest_neighbor", {"x": X, "scale_factor_height": 2.0, "scale_factor_width": 3.0},
