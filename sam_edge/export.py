@@ -92,6 +92,8 @@ class ExportJob:
         ):
             if asked and self.target != "coreml":
                 raise UsageError(f"{option} is for Core ML: use --target coreml, or leave it out for {self.target}")
+        if self.flexible and self.graph == NEURAL_ENGINE:
+            raise UsageError("--flexible and --graph ane exclude each other: the Neural Engine wants fixed shapes")
         if self.flexible and self.target == "tflite":
             raise UsageError("--flexible is not possible for target tflite, whose shapes are fixed: name --prompts 1,8")
         sizes = self.call_sizes

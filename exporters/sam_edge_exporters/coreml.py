@@ -28,7 +28,7 @@ from sam_edge_runtime.mil import read_package
 
 from .conversion import PLAIN, About, Conversion, Findings
 from .half import unsafe_in_half
-from .quiet import captured_stderr, no_progress_bars, quiet, root_cause
+from .quiet import captured_stderr, no_progress_bars, overheard, quiet, root_cause
 from .tracing import EXAMPLE_SIZES, free_axes, traced
 
 SUFFIX = ".mlpackage"
@@ -59,8 +59,14 @@ def export(graph: nn.Module, contract: GraphContract, path: Path, conversion: Co
     """
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)  # coremltools logs its progress to the root
+    said: Callable[[], str] = str
     try:
-        with captured_stderr(), no_progress_bars(), quiet(_LOGGERS, _EXPECTED_WARNINGS):
+        with (
+            captured_stderr(),
+            no_progress_bars(),
+            quiet(_LOGGERS, _EXPECTED_WARNINGS),
+            overheard("coremltools") as said,
+        ):
             program = traced(graph, contract, MOST_IN_A_CALL)
             unsafe: dict[str, str] = {}
             if conversion.precision == "mixed":
@@ -69,7 +75,8 @@ def export(graph: nn.Module, contract: GraphContract, path: Path, conversion: Co
             _describe(model, contract, conversion.about, unsafe)
             model.save(str(path))
     except Exception as error:  # the converter's own errors have no common class
-        raise ExportError(f"coremltools failed on {path.stem}: {root_cause(error)}") from error
+        where = f"; it said: {said()}" if said() else ""  # names the operation
+        raise ExportError(f"coremltools failed on {path.stem}: {root_cause(error)}{where}") from error
     finally:
         logging.disable(disabled)
     (path / _LEFT_BEHIND).unlink(missing_ok=True)

@@ -35,6 +35,29 @@ def quiet(loggers: Sequence[str], expected: Expected = ()) -> Iterator[None]:
 
 
 @contextmanager
+def overheard(name: str) -> Iterator[Callable[[], str]]:
+    """Keep a logger's errors off the terminal; a function gives the last one in a line."""
+    logger = logging.getLogger(name)
+    kept, records = (logger.propagate, logger.handlers, logger.disabled), _Records()
+    logger.propagate, logger.handlers = False, [records]
+    try:
+        yield lambda: last_line_of(records.last)
+    finally:
+        logger.propagate, logger.handlers, logger.disabled = kept
+
+
+class _Records(logging.Handler):
+    """Keeps the last message."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.last = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.last = record.getMessage().strip().removeprefix("ERROR - ").removesuffix(":")
+
+
+@contextmanager
 def captured_stderr() -> Iterator[Callable[[], str]]:
     """Keep what C++ writes to standard error; a function gives the last line of it.
 

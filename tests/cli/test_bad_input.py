@@ -75,6 +75,7 @@ def leftovers(folder: Path) -> list[str]:
         (("--graph", "ane"), ("--graph ane", "--target coreml", "onnx")),
         (("--target", "coreml", "--graph", "tpu"), ("'tpu'", "plain, ane")),
         (("--target", "tflite", "--picture-input"), ("--picture-input", "--target coreml", "tflite")),
+        (("--target", "coreml", "--graph", "ane", "--flexible"), ("--flexible", "--graph ane", "fixed shapes")),
         (("--target", "all", "--flexible"), ("--flexible", "tflite", "--prompts 1,8")),
     ],
 )

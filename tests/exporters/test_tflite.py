@@ -19,7 +19,7 @@ from sam_edge.export import FIXED_POINTS, ExportJob, ExportResult, export_bundle
 from sam_edge.model import EncoderGraph, Sam
 from sam_edge.model.image_encoder import ImageEncoderViT
 from sam_edge.verification.compare import compare_photo
-from sam_edge_exporters import exporter_for, tflite
+from sam_edge_exporters import Conversion, exporter_for, tflite
 from sam_edge_exporters.delegates import DELEGATES, missing_from, notes
 from sam_edge_exporters.halving import halve_weights
 from sam_edge_runtime import SamPredictor, golden
@@ -244,7 +244,7 @@ def test_weights_in_float16_answer_as_torch_does(bundle, halved, torch_nano):
 
 def test_a_graph_is_exported_with_weights_in_float16(tmp_path, capfd):
     graph, path = OneLayer().eval(), tmp_path / "graph.tflite"
-    exporter_for("tflite").export(graph, CONTRACT, path, "fp16")
+    exporter_for("tflite").export(graph, CONTRACT, path, Conversion("fp16"))
     assert capfd.readouterr() == ("", "")
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
     x = seeded_tensor("x", 2, 64)
@@ -382,7 +382,7 @@ def test_an_output_of_another_shape_is_refused(tmp_path):
 
 
 def test_the_converter_says_nothing(tmp_path, capfd):
-    exporter_for("tflite").export(OneLayer().eval(), CONTRACT, tmp_path / "graph.tflite")
+    exporter_for("tflite").export(OneLayer().eval(), CONTRACT, tmp_path / "graph.tflite", Conversion())
     assert capfd.readouterr() == ("", "")
 
 

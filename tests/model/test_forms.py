@@ -39,6 +39,6 @@ def test_both_forms_answer_alike(nano):
         encoder, decoder = graphs_of(nano, replace(manifest(), graph=graph))
         assert not encoder.training
         embeddings = encoder(photo(SIDE))
-        answers.append((embeddings, *decoder(embeddings, *every_prompt(nano))))
+        answers.append((embeddings, *decoder(*every_prompt(nano))))
     for plain, rewritten in zip(*answers, strict=True):
         assert error(rewritten, plain) <= BOUND
