@@ -32,7 +32,7 @@ def halve_weights(source: Path, path: Path) -> None:
     Raises:
         ExportError: the quantizer fails.
     """
-    with captured_stderr(), no_progress_bars(), quiet((), _EXPECTED_WARNINGS):
+    with captured_stderr(), no_progress_bars(), quiet(("absl",), _EXPECTED_WARNINGS):
         try:
             work = quantizer.Quantizer(str(source))
             work.update_quantization_recipe(

@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import TextIO
 
 _STDERR = 2  # the file descriptor that libraries in C++ write to
 _LONGEST = 300  # characters of a line that end up in an error
@@ -68,8 +69,9 @@ def captured_stderr() -> Iterator[Callable[[], str]]:
     terminal = os.dup(_STDERR)
     with tempfile.TemporaryFile() as file, os.fdopen(terminal, "w", buffering=1, errors="replace") as live:
         os.dup2(file.fileno(), _STDERR)
+        standing_in = _StandIn(live)
         if _writes_to(kept) == _STDERR:
-            sys.stderr = live
+            sys.stderr = standing_in
 
         def last_line() -> str:
             file.seek(0)
@@ -79,7 +81,27 @@ def captured_stderr() -> Iterator[Callable[[], str]]:
             yield last_line
         finally:
             sys.stderr = kept
+            standing_in.stream = kept
             os.dup2(terminal, _STDERR)
+
+
+class _StandIn(io.TextIOBase):
+    """A stream that writes to another, which may change: what is imported meanwhile may keep it for its log."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        return self.stream.write(text)
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+    def fileno(self) -> int:
+        return self.stream.fileno()
+
+    def isatty(self) -> bool:
+        return self.stream.isatty()
 
 
 @contextmanager
