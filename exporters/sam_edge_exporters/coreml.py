@@ -55,8 +55,10 @@ def export(graph: nn.Module, contract: GraphContract, path: Path, conversion: Co
         conversion: precision and what else there is to choose.
 
     Raises:
-        ExportError: the graph cannot be converted, or the result breaks the contract.
+        ExportError: the graph cannot be converted, the result breaks the contract, or there is nothing to measure on.
     """
+    if conversion.precision == "mixed" and not conversion.samples:
+        raise ExportError(f"mixed precision of {path.stem} is measured on samples, and none were given")
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)  # coremltools logs its progress to the root
     said: Callable[[], str] = str

@@ -44,7 +44,7 @@ def unsafe_in_half(package: Package, samples: Iterable[Sample]) -> dict[str, str
         samples: inputs by name; the more kinds of content, the better.
 
     Returns:
-        For each, the name of its first output, and why, with the worst figure over the samples.
+        For each, the name of its first output, and why, with the figure of the first sample that shows it.
     """
     found: dict[str, str] = {}
     imprecise: list[Operation] = []

@@ -234,6 +234,11 @@ def test_mixed_precision_keeps_in_float32_what_overflows_and_nothing_else(tmp_pa
     assert report["float16"] > 0
 
 
+def test_nothing_is_found_unsafe_without_a_look(tmp_path):
+    with pytest.raises(ExportError, match="mixed precision of graph is measured on samples, and none were given"):
+        coreml.export(OneLayer().eval(), CONTRACT, tmp_path / "graph.mlpackage", Conversion("mixed"))
+
+
 def test_a_loss_is_kept_from_what_makes_it(tmp_path):
     """A difference of large numbers: what is subtracted must not be rounded before."""
 
