@@ -99,8 +99,6 @@ def test_a_planted_fault_is_caught_and_traced(tmp_path, monkeypatch, target, nam
     assert 0 < found.wrong < found.tensors
     if name == "swapped axes":  # all that is right comes before it
         assert found.wrong <= 2
-    else:  # the mask's probability is the first that comes from the mask prompt
-        assert found.wrong < found.tensors // 2
 
 
 def scaled(sam: Sam, factor: float = 1e6) -> Sam:

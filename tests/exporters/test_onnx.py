@@ -194,6 +194,7 @@ def test_a_decoder_with_its_weights_beside_it_answers_the_same(decoder, variable
         assert error(ours, theirs) <= BOUND
 
 
+@pytest.mark.slow  # the whole bundle answers for docs/embedding.md as well
 def test_nano_s_graphs_keep_their_free_axes_and_answer_as_torch_does(tmp_path):
     """Another encoder and decoder through the same door: prompts are drawn inside the graph, from free axes."""
     nano = build_sam("nano")
