@@ -17,6 +17,7 @@ import shutil
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +36,15 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     if arguments.out.is_file():
         rows = json.loads(arguments.out.read_text(encoding="utf-8"))["exports"]
-    for variant in arguments.variants:
-        for target in arguments.targets:
-            for precision in arguments.precisions:
-                known = {(row["variant"], row["target"], row["precision"], row["graph"]) for row in rows}
-                if (variant, target, precision, arguments.graph) in known:
-                    continue
-                CONSOLE.print(f"{variant} {target} {precision} {arguments.graph}")
-                rows.append(_export(variant, target, precision, arguments.graph))
-                CONSOLE.print(f"  {rows[-1]}")
-                document = {"machine": machine(), "commit": commit(), "exports": rows}
-                arguments.out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    known = {(row["variant"], row["target"], row["precision"], row["graph"]) for row in rows}
+    for wanted in product(arguments.variants, arguments.targets, arguments.precisions, [arguments.graph]):
+        if wanted in known:
+            continue
+        CONSOLE.print(" ".join(wanted))
+        rows.append(_export(*wanted))
+        CONSOLE.print(f"  {rows[-1]}")
+        document = {"machine": machine(), "commit": commit(), "exports": rows}
+        arguments.out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def _export(variant: str, target: str, precision: str, graph: str) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,8 +16,16 @@ Float32 = npt.NDArray[np.float32]
 Call = dict[str, Float32]
 
 
+@dataclass(frozen=True)
+class Answered:
+    """A call, and the outputs that the backend gave for it."""
+
+    inputs: Call
+    outputs: tuple[Float32, ...]
+
+
 class CallRecorder:
-    """A backend that passes everything on and keeps what went in.
+    """A backend that passes everything on and keeps what went in and came out.
 
     Attributes:
         encoder: calls of the image encoder.
@@ -25,13 +35,15 @@ class CallRecorder:
     def __init__(self, backend: Backend, manifest: Manifest) -> None:
         self._backend, self._manifest = backend, manifest
         self.engine = backend.engine
-        self.encoder: list[Call] = []
-        self.decoder: list[Call] = []
+        self.encoder: list[Answered] = []
+        self.decoder: list[Answered] = []
 
     def encode(self, image: Float32) -> Float32:
         """See `Backend.encode`."""
-        self.encoder.append(dict(zip(self._manifest.encoder_contract.input_names, (image,), strict=True)))
-        return self._backend.encode(image)
+        embeddings = self._backend.encode(image)
+        names = self._manifest.encoder_contract.input_names
+        self.encoder.append(Answered(dict(zip(names, (image,), strict=True)), (embeddings,)))
+        return embeddings
 
     def decode(
         self,
@@ -43,8 +55,10 @@ class CallRecorder:
     ) -> tuple[Float32, Float32]:
         """See `Backend.decode`."""
         inputs = (image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
-        self.decoder.append(dict(zip(self._manifest.decoder_contract.input_names, inputs, strict=True)))
-        return self._backend.decode(*inputs)
+        answer = self._backend.decode(*inputs)
+        names = self._manifest.decoder_contract.input_names
+        self.decoder.append(Answered(dict(zip(names, inputs, strict=True)), answer))
+        return answer
 
 
 def golden_calls(answers: golden.Golden, backend: Backend, manifest: Manifest) -> CallRecorder:

@@ -18,14 +18,14 @@ import torch
 from sam_edge_exporters import PRECISIONS, SEVERAL_SIGNATURES, About, Conversion, Exporter, exporter_for
 from sam_edge_quant import Recipe, recipe_named
 from sam_edge_runtime import golden
-from sam_edge_runtime.agreement import Agreement, Bounds, bounds_for
+from sam_edge_runtime.agreement import Agreement, Bounds, bounds_of
 from sam_edge_runtime.backends import load_backend
 from sam_edge_runtime.bundle import GOLDEN_FILE, REPORT_FILE, Bundle, is_bundle, record_files
 from sam_edge_runtime.errors import ExportError, UsageError
 from sam_edge_runtime.files import check_destination, require_room, staged_folder
 from sam_edge_runtime.manifest import FILE_NAME, GRAPHS, NEURAL_ENGINE, PLAIN, Checkpoint, Manifest
 
-from .calls import Call, CallRecorder, golden_calls
+from .calls import Answered, CallRecorder, golden_calls
 from .load import LoadedSam, find_source, load_sam
 from .model import DecoderGraph, EncoderGraph, build_sam, graphs_of
 from .torch_backend import TorchBackend
@@ -174,7 +174,7 @@ def export_bundle(job: ExportJob, progress: Progress = lambda stage: None) -> Ex
         progress("verifying the bundle against fp32 torch")
         backend = load_backend(Bundle(folder, manifest))
         agreement = golden.check(answers, backend, manifest)
-        bounds = bounds_for(job.target, job.precision, picture_input=job.picture_input)
+        bounds = bounds_of(manifest)
         missed = agreement.missed(bounds)
         report = _report(manifest, bounds, agreement, missed, backend.engine)
         if exporter.inspect is not None:
@@ -223,14 +223,14 @@ def _manifest(job: ExportJob, loaded: LoadedSam, recipe: Recipe, exporter: Expor
     )
 
 
-def _conversion(manifest: Manifest, graph: str, calls: list[Call]) -> Conversion:
+def _conversion(manifest: Manifest, graph: str, calls: list[Answered]) -> Conversion:
     about = About(
         title=f"Segment Anything, {manifest.variant}: the {graph} in {manifest.precision}; manifest.json describes it",
         licence=manifest.licence,
         version=manifest.tools["sam-edge"],
         notes=(("sam-edge.variant", manifest.variant), ("sam-edge.weights", manifest.checkpoint.described)),
     )
-    return Conversion(manifest.precision, tuple(calls), about, manifest.picture_input)
+    return Conversion(manifest.precision, tuple(call.inputs for call in calls), about, manifest.picture_input)
 
 
 def _report(

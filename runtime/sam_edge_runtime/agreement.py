@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import UsageError
 from .metrics import boundary_iou, mask_iou, snr_db
+
+if TYPE_CHECKING:
+    from .manifest import Manifest
 
 Float32 = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -72,6 +75,11 @@ def bounds_for(target: str, precision: str, *, picture_input: bool = False) -> B
         embedding_snr_db=min(bounds.embedding_snr_db, PICTURE_SNR_DB),
         logit_snr_db=min(bounds.logit_snr_db, _HALF.logit_snr_db),
     )
+
+
+def bounds_of(manifest: Manifest) -> Bounds:
+    """The bounds of a bundle. Raises UsageError where none are set for its kind."""
+    return bounds_for(manifest.target, manifest.precision, picture_input=manifest.picture_input)
 
 
 @dataclass(frozen=True)

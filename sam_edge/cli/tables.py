@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from sam_edge_runtime.agreement import Agreement, bounds_for
+from sam_edge_runtime.agreement import Agreement, bounds_of
 from sam_edge_runtime.manifest import Manifest
 
 
@@ -27,9 +27,7 @@ def agreement_table(manifest: Manifest, reference: str, agreement: Agreement, en
     table.add_column("figure")
     table.add_column("measured", justify="right", no_wrap=True)
     table.add_column("bound", justify="right", no_wrap=True)
-    for check in agreement.checks(
-        bounds_for(manifest.target, manifest.precision, picture_input=manifest.picture_input)
-    ):
+    for check in agreement.checks(bounds_of(manifest)):
         style = "green" if check.holds else "red"
         table.add_row(Text(check.figure), Text(check.measured, style=style), Text(check.bound))
     return table

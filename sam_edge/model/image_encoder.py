@@ -79,9 +79,14 @@ class RelativeAttention(nn.Module):
             ],
             dim=-1,
         )
-        each = self.each.to(k.dtype)
-        where = torch.cat([each.repeat_interleave(w, dim=0), each.repeat(h, 1)], dim=-1)  # (H*W, H+W)
+        where = one_hot_positions(self.each.to(k.dtype))
         return wide_q, torch.cat([k, where.expand(k.shape[0], -1, -1)], dim=-1)
+
+
+def one_hot_positions(each: Tensor) -> Tensor:
+    """Row and column of every cell of a square map as one-hot vectors: `(G, G)` identity to `(G*G, G+G)`."""
+    size = len(each)
+    return torch.cat([each.repeat_interleave(size, dim=0), each.repeat(size, 1)], dim=-1)
 
 
 def relative_table(rel_pos: Tensor, size: int) -> Tensor:

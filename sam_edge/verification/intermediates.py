@@ -20,7 +20,7 @@ from sam_edge_runtime.errors import BackendError, first_line
 
 Array = npt.NDArray[Any]
 
-_AT_ONCE = 32  # operations whose tensors ONNX Runtime returns from one run
+_AT_ONCE = 32  # tensors that ONNX Runtime returns from one run
 _PROTOBUF_LIMIT = 1 << 31
 
 
@@ -53,11 +53,10 @@ def onnx_intermediates(path: Path, inputs: dict[str, Array], tell: Tell) -> None
 
     model = onnx.load(str(path))
     constants = {tensor.name for tensor in model.graph.initializer}
-    nodes = [node for node in model.graph.node if node.op_type != "Constant"]
     constants |= {node.output[0] for node in model.graph.node if node.op_type == "Constant"}
+    made = [(name, node) for node in model.graph.node for name in node.output if name and name not in constants]
     shown = {output.name for output in model.graph.output}
-    names = [name for node in nodes for name in node.output if name]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in shown)
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name, _ in made if name not in shown)
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -65,16 +64,12 @@ def onnx_intermediates(path: Path, inputs: dict[str, Array], tell: Tell) -> None
         file = Path(folder) / path.name
         onnx.save(model, str(file), save_as_external_data=path.stat().st_size + _beside(path) > _PROTOBUF_LIMIT // 2)
         session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        for start in range(0, len(nodes), _AT_ONCE):
-            some = nodes[start : start + _AT_ONCE]
-            wanted = [name for node in some for name in node.output if name]
-            values = dict(zip(wanted, session.run(wanted, inputs), strict=True))
-            for node in some:
-                sources = tuple(name for name in node.input if name and name not in constants)
-                for name in node.output:
-                    if name:
-                        output = name if name in shown else ""
-                        tell(Intermediate(name, node.op_type, sources, np.asarray(values[name]), output))
+        for start in range(0, len(made), _AT_ONCE):
+            some = made[start : start + _AT_ONCE]
+            values = session.run([name for name, _ in some], inputs)
+            for (name, node), value in zip(some, values, strict=True):
+                sources = tuple(source for source in node.input if source and source not in constants)
+                tell(Intermediate(name, node.op_type, sources, np.asarray(value), name if name in shown else ""))
 
 
 def _beside(path: Path) -> int:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import fx, nn
 
-from sam_edge.calls import Call, golden_calls
+from sam_edge.calls import Answered, Call, golden_calls
 from sam_edge.model import Sam, graphs_of
 from sam_edge.torch_backend import TorchBackend
 from sam_edge_exporters.tracing import traced
@@ -234,27 +234,29 @@ def trace_bundle(bundle: Bundle, backend: Backend, sam: Sam, progress: Callable[
     if bundle.golden_path is None:
         raise BundleError(f"{bundle.root} has no golden.npz, whose calls are traced: export the bundle again")
     manifest = bundle.manifest.each_capacity()[0]
-    reference = TorchBackend(sam)
-    calls = golden_calls(golden.Golden.load(bundle.golden_path, bundle.manifest), reference, manifest)
+    answers = golden.Golden.load(bundle.golden_path, bundle.manifest)
+    calls = golden_calls(answers, TorchBackend(sam), manifest)
     encoder, decoder = graphs_of(sam, manifest)
     parts = (
-        ("image encoder", encoder, manifest.encoder_contract, bundle.encoder_path, calls.encoder, "encode"),
-        ("mask decoder", decoder, manifest.decoder_contract, bundle.decoder_path, calls.decoder, "decode"),
+        ("image encoder", encoder, manifest.encoder_contract, bundle.encoder_path, calls.encoder, backend.encode),
+        ("mask decoder", decoder, manifest.decoder_contract, bundle.decoder_path, calls.decoder, backend.decode),
     )
     found = []
-    for name, graph, contract, path, asked, method in parts:
+    for name, graph, contract, path, asked, engine in parts:
         progress(f"tracing the {name}")
-        worst = min(asked, key=lambda call: _worst_snr(getattr(reference, method), getattr(backend, method), call))
-        inputs = _as_stored(worst, manifest)
+        worst = min(asked, key=partial(_worst_snr, engine))
+        inputs = _as_stored(worst.inputs, manifest)
         walk_it = partial(walk, manifest.target, path)
         found.append(trace_graph(name, graph, contract, inputs, manifest.precision, walk_it))
     return tuple(found)
 
 
-def _worst_snr(reference: Callable[..., Any], engine: Callable[..., Any], call: Call) -> float:
-    """Of a call's outputs, in dB."""
-    answers = [answer if isinstance(answer, tuple) else (answer,) for answer in (reference(**call), engine(**call))]
-    return min(snr_db(*pair) for pair in zip(*answers, strict=True))
+def _worst_snr(engine: Callable[..., Any], call: Answered) -> float:
+    """Of an engine's outputs for a call, in dB."""
+    answer = engine(**call.inputs)
+    return min(
+        snr_db(*pair) for pair in zip(call.outputs, answer if isinstance(answer, tuple) else (answer,), strict=True)
+    )
 
 
 def _as_stored(call: Call, manifest: Manifest) -> Call:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from sam_edge.versions import tool_versions
 from sam_edge_runtime import golden
-from sam_edge_runtime.agreement import Agreement, Bounds, bounds_for
+from sam_edge_runtime.agreement import Agreement, Bounds, bounds_of
 from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
 from sam_edge_runtime.bundle import Bundle
 from sam_edge_runtime.errors import BundleError, CheckpointError, PhotoError, UsageError
@@ -147,7 +147,7 @@ def verify(job: VerifyJob, progress: Progress = lambda what, done, total: None) 
     """
     bundle = Bundle.open(job.bundle)
     manifest = bundle.manifest
-    bounds = bounds_for(manifest.target, manifest.precision, picture_input=manifest.picture_input)
+    bounds = bounds_of(manifest)
     out = job.out if job.out is not None else _beside(job.bundle)
     # A report is made from what is at hand and can be made again, so an earlier one of ours gives way unasked.
     check_destination(out, overwrite=True, replaceable=is_report)

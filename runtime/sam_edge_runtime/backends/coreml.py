@@ -70,9 +70,8 @@ class CoremlBackend(LazyGraphs["_Engine"]):
 
     def encode(self, image: Float32) -> Float32:
         """The embeddings (1, C, S/16, S/16) float32 of an image (1, 3, S, S) float32."""
-        if self._picture_input:
-            return self._encoder.run({"image": self._as_picture(image)})["image_embeddings"]
-        return self._encoder.run({"image": image})["image_embeddings"]
+        given = self._as_picture(image) if self._picture_input else image
+        return self._encoder.run({"image": given})["image_embeddings"]
 
     def _as_picture(self, image: Float32) -> Any:
         """Whole numbers, as a picture has; on a Mac the picture itself."""
