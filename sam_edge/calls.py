@@ -1,8 +1,13 @@
-"""The calls that two graphs get while they answer prompts: what converters measure and calibrate with."""
+"""The calls that two graphs get while they answer prompts: what converters measure and calibrate with.
+
+And a memory of torch's answers, for commands that make or verify several bundles of the same weights.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import blake2b
 
 import numpy as np
 import numpy.typing as npt
@@ -66,3 +71,66 @@ def golden_calls(answers: golden.Golden, backend: Backend, manifest: Manifest) -
     recorder = CallRecorder(backend, manifest)
     golden.check(answers, recorder, manifest)
     return recorder
+
+
+@dataclass
+class KnownAnswers:
+    """What a model answered, by its weights and the numbers it was asked with.
+
+    Attributes:
+        room: bytes of answers to keep; what comes when they are full is asked anew each time.
+    """
+
+    room: int = 512 << 20
+    _answers: dict[bytes, tuple[Float32, ...]] = field(default_factory=dict)
+
+    def behind(self, backend: Backend, manifest: Manifest) -> Remembering:
+        """`backend`, asked only what is not known yet of the variant and the weights that the manifest names."""
+        return Remembering(backend, f"{manifest.variant} {manifest.checkpoint}", self)
+
+    def look_up(self, key: bytes, ask: Callable[[], tuple[Float32, ...]]) -> tuple[Float32, ...]:
+        """The answer under `key`, or what `ask` returns."""
+        if key not in self._answers:
+            answer = ask()
+            size = sum(array.nbytes for array in answer)
+            if size > self.room:
+                return answer
+            self.room -= size
+            for array in answer:
+                array.setflags(write=False)  # it will be given out again
+            self._answers[key] = answer
+        return self._answers[key]
+
+
+class Remembering:
+    """A backend whose answers are kept in `KnownAnswers`; they are not to be written to."""
+
+    def __init__(self, backend: Backend, weights: str, known: KnownAnswers) -> None:
+        self._backend, self._weights, self._known = backend, weights, known
+        self.engine = backend.engine
+
+    def encode(self, image: Float32) -> Float32:
+        """See `Backend.encode`."""
+        (embeddings,) = self._known.look_up(self._key(image), lambda: (self._backend.encode(image),))
+        return embeddings
+
+    def decode(
+        self,
+        image_embeddings: Float32,
+        point_coords: Float32,
+        point_labels: Float32,
+        mask_input: Float32,
+        has_mask_input: Float32,
+    ) -> tuple[Float32, Float32]:
+        """See `Backend.decode`."""
+        inputs = (image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
+        masks, iou = self._known.look_up(self._key(*inputs), lambda: self._backend.decode(*inputs))
+        return masks, iou
+
+    def _key(self, *inputs: Float32) -> bytes:
+        """A digest of the weights and of an encoder's one input or a decoder's five."""
+        digest = blake2b(self._weights.encode())
+        for array in inputs:
+            digest.update(str(array.shape).encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.digest()

@@ -25,7 +25,7 @@ from sam_edge_runtime.errors import ExportError, UsageError
 from sam_edge_runtime.files import check_destination, require_room, staged_folder
 from sam_edge_runtime.manifest import FILE_NAME, GRAPHS, NEURAL_ENGINE, PLAIN, Checkpoint, Manifest
 
-from .calls import Answered, CallRecorder, golden_calls
+from .calls import Answered, CallRecorder, KnownAnswers, golden_calls
 from .load import LoadedSam, find_source, load_sam
 from .model import DecoderGraph, EncoderGraph, build_sam, graphs_of
 from .torch_backend import TorchBackend
@@ -127,12 +127,15 @@ class ExportResult:
     engine: str
 
 
-def export_bundle(job: ExportJob, progress: Progress = lambda stage: None) -> ExportResult:
+def export_bundle(
+    job: ExportJob, progress: Progress = lambda stage: None, known: KnownAnswers | None = None
+) -> ExportResult:
     """Make the bundle that `job` describes.
 
     Args:
         job: what and where.
         progress: told the name of each stage as it begins.
+        known: what torch answered for earlier bundles of one command, so that it is not asked the same again.
 
     Raises:
         UsageError: an argument that cannot be meant.
@@ -154,7 +157,8 @@ def export_bundle(job: ExportJob, progress: Progress = lambda stage: None) -> Ex
     manifest = _manifest(job, loaded, recipe, exporter)
     with staged_folder(job.out, overwrite=job.overwrite, replaceable=is_bundle) as folder:
         progress("recording what fp32 torch answers")
-        reference = TorchBackend(loaded.sam)
+        known = KnownAnswers() if known is None else known
+        reference = known.behind(TorchBackend(loaded.sam), manifest)
         answers = golden.record(reference, manifest)
         answers.save(folder / GOLDEN_FILE)
         calls = golden_calls(answers, reference, manifest) if recipe.unsafe else CallRecorder(reference, manifest)

@@ -13,6 +13,7 @@ from sam_edge_runtime.errors import UsageError
 from .console import OUTPUT, line, note, stages
 
 if TYPE_CHECKING:
+    from sam_edge.calls import KnownAnswers
     from sam_edge.export import ExportJob, ExportResult
 
 ALL = "all"  # targets
@@ -96,6 +97,7 @@ def command(
         from sam_edge_exporters import EXPORTERS  # noqa: PLC0415
     except ImportError as error:
         raise UsageError(f"export needs {error.name or error}: pip install 'sam-edge[export]'") from error
+    from sam_edge.calls import KnownAnswers  # noqa: PLC0415
     from sam_edge.memory import peak_bytes, reset_peak  # noqa: PLC0415
 
     from .tables import Row, overview_table  # noqa: PLC0415
@@ -131,11 +133,11 @@ def command(
         for each_target in targets
         for each_precision in precisions
     ]
-    rows = []
+    rows, known = [], KnownAnswers()
     for job in jobs:
         begun = perf_counter()
         reset_peak()
-        result = _export(job)
+        result = _export(job, known)
         rows.append(
             Row(result.bundle.manifest, result.agreement, bool(result.missed), perf_counter() - begun, peak_bytes())
         )
@@ -153,14 +155,14 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
         raise UsageError(f"{option} {text!r} is no number: give one such as 8, or several such as 1,8") from None
 
 
-def _export(job: ExportJob) -> ExportResult:
+def _export(job: ExportJob, known: KnownAnswers) -> ExportResult:
     """One bundle, with what is to be said of it."""
     from sam_edge.export import export_bundle  # noqa: PLC0415
 
     from .tables import agreement_table  # noqa: PLC0415
 
     with stages() as announce:
-        result = export_bundle(job, announce)
+        result = export_bundle(job, announce, known)
     manifest = result.bundle.manifest
     OUTPUT.print(agreement_table(manifest, "golden.npz, answered by fp32 torch", result.agreement, result.engine))
     line(f"{result.bundle.root}  {result.bundle.size / 1e6:.1f} MB")

@@ -13,6 +13,7 @@ from sam_edge_runtime.errors import UsageError
 from .console import ERRORS, OUTPUT, line, note
 
 if TYPE_CHECKING:
+    from sam_edge.calls import KnownAnswers
     from sam_edge.verification.verify import Verification, VerifyJob
 
 EXAMPLES = (
@@ -50,6 +51,7 @@ def command(
 
     Prints a table and writes report.json and report.html for each. Exit code 1 if a bound is missed.
     """
+    from sam_edge.calls import KnownAnswers  # noqa: PLC0415
     from sam_edge.memory import peak_bytes, reset_peak  # noqa: PLC0415
     from sam_edge.verification.verify import VerifyJob, is_report  # noqa: PLC0415
 
@@ -59,11 +61,11 @@ def command(
         if out is not None:
             raise UsageError(f"--out {out} is for one bundle's report; of {len(bundles)} each goes beside its bundle")
         bundles = [bundle for bundle in bundles if not is_report(bundle)]  # `bundles/*` finds earlier ones
-    rows = []
+    rows, known = [], KnownAnswers()
     for bundle in bundles:
         begun = perf_counter()
         reset_peak()
-        result = _verify(VerifyJob(bundle, checkpoint, images, out, threads, provider, trace))
+        result = _verify(VerifyJob(bundle, checkpoint, images, out, threads, provider, trace), known)
         rows.append(Row(result.manifest, result.agreement, bool(result.missed), perf_counter() - begun, peak_bytes()))
     if len(rows) > 1:
         OUTPUT.print(overview_table(rows))
@@ -71,7 +73,7 @@ def command(
         raise typer.Exit(1)
 
 
-def _verify(job: VerifyJob) -> Verification:
+def _verify(job: VerifyJob, known: KnownAnswers) -> Verification:
     """One bundle, with what is to be said of it."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
@@ -86,7 +88,7 @@ def _verify(job: VerifyJob) -> Verification:
         def show(what: str, done: int, total: int) -> None:
             bar.update(task, description=what, completed=done, total=total or None)
 
-        result = verify(job, show)
+        result = verify(job, show, known)
     skipped = sum(photo.skipped for photo in result.photos)
     OUTPUT.print(agreement_table(result.manifest, result.reference, result.agreement, result.engine, skipped))
     for reason in result.unreadable:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,30 +48,12 @@ class PhotoComparison:
     Attributes:
         agreement: the figures.
         skipped: prompts that the bundle's decoder has too few slots for.
-        seconds: wall time of the reference and of the bundle for this photo; one run, no benchmark.
         illustrations: one for each kind of prompt.
     """
 
     agreement: PhotoAgreement
     skipped: int
-    seconds: tuple[float, float]
     illustrations: tuple[Illustration, ...]
-
-
-class _Timed:
-    """An engine, the photo it encoded, and how long it has computed."""
-
-    def __init__(self, backend: Backend, image: Float32) -> None:
-        self._backend = backend
-        start = time.perf_counter()
-        self.embeddings = backend.encode(image)
-        self.seconds = time.perf_counter() - start
-
-    def answer(self, group: PromptGroup, capacity: Manifest) -> tuple[Float32, Float32]:
-        start = time.perf_counter()
-        answer = decode_prompts(self._backend, capacity, self.embeddings, group.prompts)
-        self.seconds += time.perf_counter() - start
-        return answer
 
 
 def compare_photo(
@@ -91,33 +72,34 @@ def compare_photo(
     image = frame.image(photo)
     # The reference is asked in slots that just fit: what a fixed decoder does with its empty ones is being judged.
     any_capacity = manifest.of_any_capacity()
-    engines = (_Timed(reference, image), _Timed(bundle, image))
+    embeddings = (reference.encode(image), bundle.encode(image))
     agreements: list[PromptAgreement] = []
     worst: dict[str, Illustration] = {}
-    groups, skipped = _groups_that_fit(frame, manifest, engines[0])
+    groups, skipped = _groups_that_fit(frame, manifest, reference, embeddings[0])
     for group in groups:
-        expected = engines[0].answer(group, any_capacity)
+        expected = decode_prompts(reference, any_capacity, embeddings[0], group.prompts)
         for capacity in manifest.each_capacity():
-            found = engines[1].answer(group, capacity)
+            found = decode_prompts(bundle, capacity, embeddings[1], group.prompts)
             suffix = f", in calls of {capacity.prompts}" if manifest.batches else ""
             for index in range(len(group.names)):
                 agreement, illustration = _compare_one(group, index, suffix, frame, expected, found)
                 agreements.append(agreement)
                 if group.kind not in worst or illustration.iou < worst[group.kind].iou:
                     worst[group.kind] = illustration
-    a, b = engines[0].embeddings, engines[1].embeddings
     return PhotoComparison(
-        PhotoAgreement(name, snr_db(a, b), cosine(a, b), tuple(agreements)),
+        PhotoAgreement(name, snr_db(*embeddings), cosine(*embeddings), tuple(agreements)),
         skipped,
-        (engines[0].seconds, engines[1].seconds),
         tuple(worst.values()),
     )
 
 
-def _groups_that_fit(frame: Frame, manifest: Manifest, reference: _Timed) -> tuple[list[PromptGroup], int]:
+def _groups_that_fit(
+    frame: Frame, manifest: Manifest, reference: Backend, embeddings: Float32
+) -> tuple[list[PromptGroup], int]:
     """The photo's prompts, and how many were left out because the decoder has fewer slots than they need."""
     groups = prompt_groups(frame)
-    low_res, iou = reference.answer(groups[1], manifest.of_any_capacity())  # boxes fit into any decoder
+    boxes = groups[1].prompts  # they fit into any decoder
+    low_res, iou = decode_prompts(reference, manifest.of_any_capacity(), embeddings, boxes)
     groups.append(refinement(frame, low_res[0, int(iou[0].argmax())]))
     slots = manifest.points
     fitting = [group for group in groups if slots is None or group.prompts.coords.shape[1] <= slots]

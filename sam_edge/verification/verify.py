@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from sam_edge.calls import KnownAnswers
 from sam_edge.versions import tool_versions
 from sam_edge_runtime import golden
 from sam_edge_runtime.agreement import Agreement, Bounds, bounds_of
@@ -122,22 +123,22 @@ class Verification:
             "trace": [each.to_json() for each in self.traced],
             "unreadable": list(self.unreadable),
             "skipped_prompts": sum(photo.skipped for photo in self.photos),
-            "photos": [
-                {**asdict(agreement), **_seconds(index, self.photos)}
-                for index, agreement in enumerate(self.agreement.photos)
-            ],
+            "photos": [asdict(agreement) for agreement in self.agreement.photos],
             "machine": {"system": platform.system(), "processor": platform.machine()},
             "made_with": manifest.tools,
             "verified_with": tool_versions(("torch", "onnxruntime", "coremltools", "ai-edge-litert")),
         }
 
 
-def verify(job: VerifyJob, progress: Progress = lambda what, done, total: None) -> Verification:
+def verify(
+    job: VerifyJob, progress: Progress = lambda what, done, total: None, known: KnownAnswers | None = None
+) -> Verification:
     """Compare a bundle with its reference and write the report.
 
     Args:
         job: what to verify.
         progress: told what is being done, how many photos are done, and how many there are.
+        known: what torch answered for earlier bundles of one command, so that it is not asked the same again.
 
     Raises:
         BundleError: no sound bundle, or one without a reference.
@@ -168,7 +169,8 @@ def verify(job: VerifyJob, progress: Progress = lambda what, done, total: None) 
     else:
         progress(f"loading fp32 torch, {source.label}", 0, 0)
         photos = list(_photos(job.images, bundle))
-        reference = torch_reference(manifest, source)
+        torch_backend = torch_reference(manifest, source)
+        reference = torch_backend if known is None else known.behind(torch_backend, manifest)
         for index, (name, read) in enumerate(photos):
             progress(name, index, len(photos))
             try:
@@ -183,7 +185,7 @@ def verify(job: VerifyJob, progress: Progress = lambda what, done, total: None) 
         if not comparisons:
             raise PhotoError(f"no photo in {job.images} can be used; the first: {unreadable[0]}")
         if job.trace:
-            traced = _trace(bundle, backend, reference, progress)
+            traced = _trace(bundle, backend, torch_backend, progress)
         progress("writing the report", len(photos), len(photos))
         agreement = Agreement(tuple(comparison.agreement for comparison in comparisons))
     verification = Verification(
@@ -246,13 +248,6 @@ def photo_paths(images: Path) -> list[Path]:
     if not paths:
         raise UsageError(f"no photos in {images}: files ending in {', '.join(PHOTO_SUFFIXES)} are taken")
     return paths
-
-
-def _seconds(index: int, photos: tuple[PhotoComparison, ...]) -> dict[str, Any]:
-    if index >= len(photos):
-        return {}
-    reference, bundle = photos[index].seconds
-    return {"seconds_reference": reference, "seconds_bundle": bundle}
 
 
 def is_report(folder: Path) -> bool:

@@ -1,0 +1,97 @@
+"""Answers that are known: asked once, told apart by weights and numbers, bounded."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from sam_edge.calls import KnownAnswers
+from sam_edge_runtime.manifest import Checkpoint, Manifest
+
+Float32 = npt.NDArray[np.float32]
+
+
+class Counting:
+    """A backend that answers with its inputs' sums, and counts how often it was asked."""
+
+    engine = "counting"
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def encode(self, image: Float32) -> Float32:
+        self.asked += 1
+        return image.sum(keepdims=True)
+
+    def decode(self, *inputs: Float32) -> tuple[Float32, Float32]:
+        self.asked += 1
+        return inputs[1].sum(keepdims=True), inputs[2].sum(keepdims=True)
+
+
+def manifest(weights: str) -> Manifest:
+    return Manifest(
+        variant="nano",
+        parameters=1,
+        licence="Apache-2.0",
+        checkpoint=Checkpoint(weights, None, random=True),
+        target="onnx",
+        precision="fp32",
+        recipe={},
+        input_side=256,
+        embedding_channels=8,
+        prompts=None,
+        points=None,
+        encoder="encoder.onnx",
+        decoder="decoder.onnx",
+        files={},
+        tools={},
+    )
+
+
+def test_the_same_question_is_asked_once_and_answered_alike() -> None:
+    known, backend = KnownAnswers(), Counting()
+    image = np.arange(12, dtype=np.float32).reshape(1, 3, 2, 2)
+    first = known.behind(backend, manifest("random:0")).encode(image)
+    again = known.behind(backend, manifest("random:0")).encode(image.copy())
+    assert backend.asked == 1
+    np.testing.assert_array_equal(first, again)
+    with pytest.raises(ValueError, match="read-only"):
+        again[:] = 0
+
+
+@pytest.mark.parametrize("changed", range(5))
+def test_any_other_input_is_another_question(changed: int) -> None:
+    known, backend = KnownAnswers(), Counting()
+    inputs = [np.full((1, 2), index, np.float32) for index in range(5)]
+    remembering = known.behind(backend, manifest("random:0"))
+    remembering.decode(*inputs)
+    inputs[changed] = inputs[changed] + 1
+    remembering.decode(*inputs)
+    assert backend.asked == 2
+
+
+def test_numbers_in_another_shape_are_another_question() -> None:
+    known, backend = KnownAnswers(), Counting()
+    image = np.zeros((1, 3, 2, 8), np.float32)
+    remembering = known.behind(backend, manifest("random:0"))
+    remembering.encode(image)
+    remembering.encode(image.reshape(1, 3, 4, 4))
+    assert backend.asked == 2
+
+
+def test_other_weights_are_asked_themselves() -> None:
+    known, backend = KnownAnswers(), Counting()
+    image = np.zeros((1, 3, 2, 2), np.float32)
+    known.behind(backend, manifest("random:0")).encode(image)
+    known.behind(backend, manifest("random:1")).encode(image)
+    assert backend.asked == 2
+
+
+def test_what_exceeds_the_room_is_answered_and_not_kept() -> None:
+    known, backend = KnownAnswers(room=4), Counting()
+    remembering = known.behind(backend, manifest("random:0"))
+    for value, asked in ((0.0, 1), (1.0, 2), (1.0, 3), (0.0, 3)):
+        found = remembering.encode(np.full((1, 3, 2, 2), value, np.float32))
+        assert found.item() == 12 * value
+        assert backend.asked == asked
