@@ -1,7 +1,88 @@
-"""Quantization: what a recipe's name means, the same for all targets."""
+"""Quantization: a recipe and calibration samples turn an artifact in fp32 into a smaller one.
+
+Each target has a module that works through its vendor's own quantizer: `onnx` (ONNX Runtime), `tflite` (AI Edge
+Quantizer), `coreml` (coremltools). They know nothing of SAM or of torch: layers are told apart by their weights'
+numbers (`layers`), and which are kept in what is the recipe's business.
+"""
 
 from __future__ import annotations
 
-from .recipe import RECIPES, Recipe, recipe_named
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
-__all__ = ["RECIPES", "Recipe", "recipe_named"]
+from sam_edge_runtime.errors import ExportError, UsageError
+
+from .layers import Plan, fingerprint
+from .ranges import Range, Ranges, Sample, Tell
+from .recipe import RECIPES, Recipe, read_recipe, recipe_named, write_recipe
+
+Observer = Callable[[Sample, Tell], None]
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """How one target's artifacts are quantized.
+
+    Attributes:
+        ways: names of the recipes that it can carry out for a layer, `fp32` among them.
+        packages: what it depends on, for the manifest's list of versions.
+        tensors: names of the activations of an artifact whose ranges a plan needs.
+        observer: a function that runs the fp32 artifact on a sample and tells the values of the named activations.
+        quantize: from an fp32 artifact, a new one at another path, by a plan and ranges of activations; returns what
+            is to be said of it in the report: `layers`, the name of each layer with the way it was given, and
+            `unknown`, operations with weights that belong to no layer.
+    """
+
+    ways: tuple[str, ...]
+    packages: tuple[str, ...]
+    tensors: Callable[[Path, Plan], Sequence[str]]
+    observer: Callable[[Path, Sequence[str]], Observer]
+    quantize: Callable[[Path, Path, Plan, Ranges], dict[str, Any]]
+
+
+# What each target's own quantizer can do with a layer.
+WAYS: dict[str, tuple[str, ...]] = {
+    "onnx": ("fp32", "w8", "dynamic", "w8a8", "w4"),
+    "coreml": ("fp32", "w8", "w8a8", "w4"),
+    "tflite": ("fp32", "w8", "dynamic", "w8a8", "w8a16", "w4"),
+}
+
+
+def quantizer_for(target: str) -> Quantizer:
+    """The quantizer of `target`.
+
+    Raises:
+        UsageError: no such target.
+        ExportError: a package that it needs is not installed.
+    """
+    if target not in WAYS:
+        raise UsageError(f"no target called {target!r}: choose one of {', '.join(WAYS)}")
+    try:
+        module = import_module(f"{__name__}.{target}")
+    except ImportError as error:
+        if (error.name or "").startswith("sam_edge"):
+            raise  # a mistake of ours, and no missing package
+        raise ExportError(f"target {target} needs {error.name}: pip install 'sam-edge[export]'") from error
+    return Quantizer(WAYS[target], module.PACKAGES, module.tensors, module.observer, module.quantize)
+
+
+__all__ = [
+    "RECIPES",
+    "WAYS",
+    "Observer",
+    "Plan",
+    "Quantizer",
+    "Range",
+    "Ranges",
+    "Recipe",
+    "Sample",
+    "Tell",
+    "fingerprint",
+    "quantizer_for",
+    "read_recipe",
+    "recipe_named",
+    "write_recipe",
+]

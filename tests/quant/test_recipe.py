@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from sam_edge_quant.recipe import RECIPES, Recipe, recipe_named
+from sam_edge_quant.recipe import RECIPES, Recipe, read_recipe, recipe_named, write_recipe
 from sam_edge_runtime.agreement import BOUNDS
 from sam_edge_runtime.errors import UsageError
 
@@ -21,7 +21,7 @@ def test_fp32_keeps_every_number_as_trained():
 def test_every_recipe_is_found_by_its_own_name_and_names_real_dtypes(name):
     recipe = recipe_named(name)
     assert recipe.name == name
-    assert np.dtype(recipe.weights).itemsize >= 1
+    assert recipe.weights == "int4" or np.dtype(recipe.weights).itemsize >= 1  # numpy has none of four bits
     assert np.dtype(recipe.activations).itemsize >= 1
 
 
@@ -48,3 +48,62 @@ def test_an_unknown_name_is_refused_with_the_choices(name):
     assert "\n" not in line
     assert repr(name) in line
     assert "choose one of " + ", ".join(RECIPES) in line
+
+
+def test_the_longest_name_that_fits_decides():
+    recipe = dataclasses.replace(
+        recipe_named("w8a8"), layers={"encoder": "w8", "encoder.blocks.1": "fp32", "decoder": "dynamic"}
+    )
+    ways = {name: recipe.way_of(name) for name in ("encoder.stem", "encoder.blocks.1.a", "encoder.blocks.10.a", "neck")}
+    assert ways == {
+        "encoder.stem": "w8",
+        "encoder.blocks.1.a": "fp32",
+        "encoder.blocks.10.a": "w8",
+        "neck": "w8a8",
+    }
+    assert recipe.ways == {"w8a8", "w8", "fp32", "dynamic"}
+    assert recipe.needs_calibration
+
+
+def test_an_exception_about_nothing_is_named():
+    recipe = dataclasses.replace(recipe_named("w8"), layers={"encoder.blocks.7": "fp32"})
+    recipe.check_layers(["encoder.blocks.7.a"])
+    with pytest.raises(UsageError, match=r"encoder\.blocks\.7.*it has encoder\.blocks\.6"):
+        recipe.check_layers(["encoder.blocks.6.a", "encoder.blocks.70.a"])
+
+
+def test_a_recipe_file_gives_the_recipe_back(tmp_path):
+    recipe = dataclasses.replace(recipe_named("w8a8"), layers={"decoder": "w8"}, estimator="mse")
+    path = tmp_path / "recipe.json"
+    path.write_text(write_recipe(recipe, {"why": [1.5]}))
+    assert read_recipe(path) == recipe
+    assert json.loads(path.read_text())["evidence"] == {"why": [1.5]}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format": "else"}, "no recipe"),
+        ({"version": 2}, "no recipe"),
+        ({"name": "w9"}, "'w9'"),
+        ({"name": 8}, "name is 8"),
+        ({"layers": ["decoder"]}, "layers"),
+        ({"layers": {"decoder": "w9"}}, "'w9' for decoder"),
+        ({"estimator": "guess"}, "'guess'"),
+        ({"speed": 1}, "'speed'"),
+    ],
+)
+def test_what_is_wrong_in_a_recipe_file_is_named(tmp_path, change, said):
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps({**json.loads(write_recipe(recipe_named("w8"))), **change}))
+    with pytest.raises(UsageError, match=said) as caught:
+        read_recipe(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_json_is_refused(tmp_path):
+    path = tmp_path / "recipe.json"
+    path.write_text("w8")
+    for wrong in (path, tmp_path / "missing.json"):
+        with pytest.raises(UsageError, match="cannot be read"):
+            read_recipe(wrong)

@@ -1,0 +1,32 @@
+"""Layers are known by their weights' numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sam_edge_quant import Plan, fingerprint, recipe_named
+
+RNG = np.random.default_rng(0)
+WEIGHT = RNG.normal(size=(8, 4, 3, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2, 3), (2, 3, 1, 0), (0, 2, 3, 1)])
+def test_a_weight_is_known_in_any_order_of_axes(axes):
+    assert fingerprint(WEIGHT.transpose(axes)) == fingerprint(WEIGHT)
+    assert fingerprint(WEIGHT.reshape(8, -1)) == fingerprint(WEIGHT)
+
+
+def test_another_number_makes_another_weight():
+    other = WEIGHT.copy()
+    other[0, 0, 0, 0] = np.nextafter(other[0, 0, 0, 0], np.float32(9))
+    assert fingerprint(other) != fingerprint(WEIGHT)
+
+
+def test_a_layer_that_is_not_known_stays_in_float():
+    recipe = replace(recipe_named("w8a8"), layers={"decoder": "w8"})
+    plan = Plan(recipe, {fingerprint(WEIGHT): "decoder.lin1", fingerprint(WEIGHT * 2): "encoder.stem"})
+    assert plan.layer(WEIGHT.T) == "decoder.lin1"
+    assert [plan.way(weight) for weight in (WEIGHT, WEIGHT * 2, WEIGHT * 3)] == ["w8", "w8a8", "fp32"]
