@@ -96,14 +96,12 @@ class KnownAnswers:
             if size > self.room:
                 return answer
             self.room -= size
-            for array in answer:
-                array.setflags(write=False)  # it will be given out again
             self._answers[key] = answer
-        return self._answers[key]
+        return tuple(array.copy() for array in self._answers[key])  # whoever writes to it does not change the next
 
 
 class Remembering:
-    """A backend whose answers are kept in `KnownAnswers`; they are not to be written to."""
+    """A backend whose answers are kept in `KnownAnswers`."""
 
     def __init__(self, backend: Backend, weights: str, known: KnownAnswers) -> None:
         self._backend, self._weights, self._known = backend, weights, known
