@@ -84,6 +84,7 @@ def printed_as_measured(expected: dict[str, float]) -> dict[str, float]:
     return {name: type(expected[name])(value) for name, value in numbers.items()}
 
 
+@pytest.mark.slow
 def test_an_onnx_bundle_gives_the_numbers_within_the_tolerance_of_fp32(tmp_path):
     assert run(["export", "--out", str(tmp_path / "nano")]) == 0
     bundle = Bundle.open(tmp_path / "nano")

@@ -308,6 +308,7 @@ def same_run(out: Path, whole: Path) -> None:
         np.testing.assert_allclose(ours[name], values, atol=5e-3, err_msg=name)
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(whole, recipe, shards, tmp_path):
     out = tmp_path / "run"
     # Not `accelerate launch --cpu`: without MPI that starts a single process, whatever number it is given.
@@ -321,6 +322,7 @@ def test_two_processes_learn_what_one_does(whole, recipe, shards, tmp_path):
     same_run(out, whole)
 
 
+@pytest.mark.slow
 def test_accumulated_parts_learn_what_one_does(whole, recipe, shards, tmp_path):
     parts = tmp_path / "parts.toml"
     parts.write_text(RECIPE.replace("seed = 5", "seed = 5\naccumulate = 2"))
