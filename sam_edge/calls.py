@@ -21,6 +21,17 @@ Float32 = npt.NDArray[np.float32]
 Call = dict[str, Float32]
 
 
+def artifact_sample(call: Call, manifest: Manifest) -> Call:
+    """A call as the artifact itself wants it: in its layout, and in whole numbers where it takes pictures."""
+    inputs = dict(call)
+    for name in ("image", "image_embeddings"):
+        if name in inputs:
+            inputs[name] = manifest.layout.from_nchw(inputs[name])
+    if "image" in inputs and manifest.picture_input:
+        inputs["image"] = np.rint(inputs["image"])
+    return inputs
+
+
 @dataclass(frozen=True)
 class Answered:
     """A call, and the outputs that the backend gave for it."""

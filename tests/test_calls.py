@@ -1,12 +1,15 @@
-"""Answers that are known: asked once, told apart by weights and numbers, bounded."""
+"""Calls in an artifact's own form; answers that are known: asked once, told apart by weights and numbers, bounded."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sam_edge.calls import KnownAnswers
+from sam_edge.calls import KnownAnswers, artifact_sample
+from sam_edge_runtime.contract import Layout
 from sam_edge_runtime.manifest import Checkpoint, Manifest
 
 Float32 = npt.NDArray[np.float32]
@@ -103,3 +106,23 @@ def test_what_exceeds_the_room_is_answered_and_not_kept() -> None:
         found = remembering.encode(np.full((1, 3, 2, 2), value, np.float32))
         assert found.item() == 12 * value
         assert backend.asked == asked
+
+
+def test_an_artifact_gets_photos_and_embeddings_in_its_layout_and_the_rest_as_it_is() -> None:
+    rng = np.random.default_rng(0)
+    call = {
+        "image_embeddings": rng.normal(size=(1, 8, 4, 5)).astype(np.float32),
+        "mask_input": rng.normal(size=(2, 1, 6, 6)).astype(np.float32),
+    }
+    turned = artifact_sample(call, replace(manifest("random:0"), layout=Layout.NHWC))
+    np.testing.assert_array_equal(turned["image_embeddings"], np.moveaxis(call["image_embeddings"], 1, -1))
+    assert turned["image_embeddings"].flags.c_contiguous
+    assert turned["mask_input"] is call["mask_input"]
+    np.testing.assert_array_equal(Layout.NHWC.to_nchw(turned["image_embeddings"]), call["image_embeddings"])
+    assert artifact_sample(call, manifest("random:0")) == call
+
+
+def test_an_encoder_of_pictures_gets_whole_numbers() -> None:
+    call = {"image": np.array([[[[0.4, 123.675]]]], np.float32)}
+    found = artifact_sample(call, replace(manifest("random:0"), picture_input=True))
+    np.testing.assert_array_equal(found["image"], [[[[0.0, 124.0]]]])

@@ -16,10 +16,8 @@ from typing import Any
 from sam_edge_runtime.errors import ExportError, UsageError
 
 from .layers import Plan, fingerprint
-from .ranges import Range, Ranges, Sample, Tell
-from .recipe import RECIPES, Recipe, read_recipe, recipe_named, write_recipe
-
-Observer = Callable[[Sample, Tell], None]
+from .ranges import Observer, Range, RangeObserver, Ranges, Sample, Tell, calibrate, observe
+from .recipe import FLOAT, RECIPES, Recipe, read_recipe, recipe_named, write_recipe
 
 
 @dataclass(frozen=True)
@@ -70,17 +68,21 @@ def quantizer_for(target: str) -> Quantizer:
 
 
 __all__ = [
+    "FLOAT",
     "RECIPES",
     "WAYS",
     "Observer",
     "Plan",
     "Quantizer",
     "Range",
+    "RangeObserver",
     "Ranges",
     "Recipe",
     "Sample",
     "Tell",
+    "calibrate",
     "fingerprint",
+    "observe",
     "quantizer_for",
     "read_recipe",
     "recipe_named",

@@ -44,7 +44,7 @@ class Recipe:
     activations: str
     unsafe: str | None = None
     layers: Mapping[str, str] = field(default_factory=dict)
-    estimator: str = "percentile"
+    estimator: str = "minmax"
     dynamic: bool = False
 
     @property

@@ -14,6 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
+import numpy as np
+import numpy.typing as npt
+
 # SAM's normalization (segment_anything/build_sam.py), RGB in 0..255. It is applied inside the encoder graph.
 PIXEL_MEAN: tuple[float, float, float] = (123.675, 116.28, 103.53)
 PIXEL_STD: tuple[float, float, float] = (58.395, 57.12, 57.375)
@@ -48,6 +51,14 @@ class Layout(str, Enum):
     def shape(self, channels: int, side: int) -> tuple[int, ...]:
         """The shape of one square map."""
         return (1, channels, side, side) if self is Layout.NCHW else (1, side, side, channels)
+
+    def from_nchw(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Maps `(B, C, H, W)` in this order of axes, contiguous."""
+        return maps if self is Layout.NCHW else np.ascontiguousarray(maps.transpose(0, 2, 3, 1))
+
+    def to_nchw(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Maps in this order of axes as `(B, C, H, W)`, contiguous."""
+        return maps if self is Layout.NCHW else np.ascontiguousarray(maps.transpose(0, 3, 1, 2))
 
 
 @dataclass(frozen=True)

@@ -231,24 +231,12 @@ def _calls(cases: Sequence[Case], size: int | None) -> Iterator[list[Case]]:
 def _compare(
     cases: Sequence[Case], backend: Backend, capacity: Manifest, embeddings: Float32, *, named: bool
 ) -> Iterator[PromptAgreement]:
-    low_res, iou = decode_prompts(backend, capacity, embeddings, _together(cases))
+    low_res, iou = decode_prompts(backend, capacity, embeddings, Prompts.joined([case.prompts for case in cases]))
     for case, masks, scores in zip(cases, low_res, iou, strict=True):
         inside = (case.answer.inside, masks > MASK_THRESHOLD)
         logits = (case.answer.logits, masks[:, ::LOGIT_STEP, ::LOGIT_STEP])
         name = f"{case.name}, in calls of {capacity.prompts}" if named else case.name
         yield compare_prompt(name, inside, inside, (case.answer.iou, scores), logits)
-
-
-def _together(cases: Sequence[Case]) -> Prompts:
-    """Prompts of several cases, all with a mask or all without, as one batch; shorter ones end in empty slots."""
-    slots = max(case.prompts.coords.shape[1] for case in cases)
-    coords = np.zeros((len(cases), slots, 2), np.float32)
-    labels = np.full((len(cases), slots), float(Label.EMPTY), np.float32)
-    for row, case in enumerate(cases):
-        used = case.prompts.coords.shape[1]
-        coords[row, :used], labels[row, :used] = case.prompts.coords[0], case.prompts.labels[0]
-    masks = [case.prompts.masks for case in cases if case.prompts.masks is not None]
-    return Prompts(coords, labels, np.concatenate(masks) if masks else None, cases[0].prompts.side)
 
 
 def _sample(embedding: Float32) -> Float32:

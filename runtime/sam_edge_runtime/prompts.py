@@ -8,7 +8,7 @@ one (-2), which no attention sees; so do the slots and prompts that only fill a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +66,20 @@ class Prompts:
 
     def __len__(self) -> int:
         return len(self.coords)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Prompts]) -> Prompts:
+        """Prompts one after another, all with a mask or all without; shorter ones end in empty slots."""
+        slots = max(part.coords.shape[1] for part in parts)
+        coords, labels = [], []
+        for part in parts:
+            missing = slots - part.coords.shape[1]
+            coords.append(np.pad(part.coords, ((0, 0), (0, missing), (0, 0))))
+            labels.append(np.pad(part.labels, ((0, 0), (0, missing)), constant_values=float(Label.EMPTY)))
+        masks = [part.masks for part in parts if part.masks is not None]
+        return cls(
+            np.concatenate(coords), np.concatenate(labels), np.concatenate(masks) if masks else None, parts[0].side
+        )
 
     def feeds(self, sizes: tuple[int, ...], slots: int | None) -> Iterator[DecoderFeed]:
         """The decoder calls that answer all prompts, in order.

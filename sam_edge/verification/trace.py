@@ -20,16 +20,15 @@ import numpy.typing as npt
 import torch
 from torch import fx, nn
 
-from sam_edge.calls import Answered, Call, golden_calls
+from sam_edge.calls import Answered, artifact_sample, golden_calls
 from sam_edge.model import Sam, graphs_of
 from sam_edge.torch_backend import TorchBackend
 from sam_edge_exporters.tracing import traced
 from sam_edge_runtime import golden
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle import Bundle
-from sam_edge_runtime.contract import GraphContract, Layout
+from sam_edge_runtime.contract import GraphContract
 from sam_edge_runtime.errors import BundleError
-from sam_edge_runtime.manifest import Manifest
 from sam_edge_runtime.metrics import snr_db
 
 from .intermediates import Intermediate, walk
@@ -245,7 +244,7 @@ def trace_bundle(bundle: Bundle, backend: Backend, sam: Sam, progress: Callable[
     for name, graph, contract, path, asked, engine in parts:
         progress(f"tracing the {name}")
         worst = min(asked, key=partial(_worst_snr, engine))
-        inputs = _as_stored(worst.inputs, manifest)
+        inputs = artifact_sample(worst.inputs, manifest)
         walk_it = partial(walk, manifest.target, path)
         found.append(trace_graph(name, graph, contract, inputs, manifest.precision, walk_it))
     return tuple(found)
@@ -257,14 +256,3 @@ def _worst_snr(engine: Callable[..., Any], call: Answered) -> float:
     return min(
         snr_db(*pair) for pair in zip(call.outputs, answer if isinstance(answer, tuple) else (answer,), strict=True)
     )
-
-
-def _as_stored(call: Call, manifest: Manifest) -> Call:
-    """A call as the artifact wants it: in its layout, and in whole numbers where it takes pictures."""
-    inputs = dict(call)
-    for name in ("image", "image_embeddings"):
-        if name in inputs and manifest.layout is Layout.NHWC:
-            inputs[name] = np.ascontiguousarray(inputs[name].transpose(0, 2, 3, 1))
-    if "image" in inputs and manifest.picture_input:
-        inputs["image"] = np.rint(inputs["image"])
-    return inputs

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from sam_edge_runtime.backends import BackendOptions
 from sam_edge_runtime.bundle import Bundle
-from sam_edge_runtime.contract import GraphContract, Layout, TensorSpec
+from sam_edge_runtime.contract import GraphContract, TensorSpec
 from sam_edge_runtime.errors import BackendError, BundleError, first_line
 
 from .graphs import LazyGraphs
@@ -56,7 +56,7 @@ class TfliteBackend(LazyGraphs["_Graph"]):
         self._interpreter, self._name, self.engine = _find_engine()
         super().__init__(bundle)
         self._threads = options.threads
-        self._turned = bundle.manifest.layout is Layout.NHWC
+        self._layout = bundle.manifest.layout
 
     def _load(self, path: Path, contract: GraphContract) -> _Graph:
         manifest = self._bundle.manifest
@@ -83,8 +83,8 @@ class TfliteBackend(LazyGraphs["_Graph"]):
 
     def encode(self, image: Float32) -> Float32:
         """The embeddings (1, C, S/16, S/16) float32 of an image (1, 3, S, S) float32."""
-        (embeddings,) = self._encoder.run(self._inwards(image))
-        return np.ascontiguousarray(embeddings.transpose(0, 3, 1, 2)) if self._turned else embeddings
+        (embeddings,) = self._encoder.run(self._layout.from_nchw(image))
+        return self._layout.to_nchw(embeddings)
 
     def decode(
         self,
@@ -96,12 +96,9 @@ class TfliteBackend(LazyGraphs["_Graph"]):
     ) -> tuple[Float32, Float32]:
         """low_res_masks (B, 4, S/4, S/4) and iou_predictions (B, 4); see `Backend.decode`."""
         masks, scores = self._decoder.run(
-            self._inwards(image_embeddings), point_coords, point_labels, mask_input, has_mask_input
+            self._layout.from_nchw(image_embeddings), point_coords, point_labels, mask_input, has_mask_input
         )
         return masks, scores
-
-    def _inwards(self, maps: Float32) -> Float32:
-        return np.ascontiguousarray(maps.transpose(0, 2, 3, 1)) if self._turned else maps
 
 
 class _Graph:
