@@ -39,7 +39,11 @@ class SameConv(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Conv2d's own name
         """Map `(B, channels_in, H, W)` to `(B, channels_out, H/stride, W/stride)`; H and W are even."""
-        return super().forward(F.pad(input, (0, 1, 0, 1)) if self.stride[0] == 2 else input)
+        return super().forward(self.padded(input))
+
+    def padded(self, x: Tensor) -> Tensor:
+        """What `padding` does not add."""
+        return F.pad(x, (0, 1, 0, 1)) if self.stride[0] == 2 else x
 
 
 class InvertedResidual(nn.Module):

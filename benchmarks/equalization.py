@@ -1,0 +1,253 @@
+"""What equalization and rounding bring to nano in eight and four bits, each alone and together, simulated in torch.
+
+Every linear layer and convolution reads its input on one asymmetric grid of eight bits, min-max over calibration, and
+has weights on a symmetric grid for each output; everything else is fp32. That is what all three targets do at best, so
+the differences between the rows hold for them, and no row is any target's figure. `keys` has the outputs of queries'
+and keys' projections in eight bits as well. Where a grid falls is luck of a dB or so, so each row is the mean noise of
+several, on ranges widened by a few per cent.
+
+    python benchmarks/equalization.py --calibration coco/val.tar --photos sa1b --json FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import commit, machine
+from torch import Tensor, nn
+
+from sam_edge.calls import Call
+from sam_edge.data.sources import open_source
+from sam_edge.data.stream import read_sample
+from sam_edge.equalization.layers import LAYERS, rows_of, set_rows
+from sam_edge.equalization.observe import ChannelStatistics, run
+from sam_edge.equalize import METHODS, equalize
+from sam_edge.load import find_source, load_sam
+from sam_edge.model import Sam
+from sam_edge.model.transformer import Attention
+from sam_edge.rounding import round_weights
+from sam_edge.torch_backend import TorchBackend
+from sam_edge.verification.prompts import prompt_groups
+from sam_edge.versions import tool_versions
+from sam_edge_quant.equalization import rounding
+from sam_edge_runtime.frame import Frame
+from sam_edge_runtime.metrics import mask_iou
+
+PROMPTS = ("image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input")
+WIDENED = (1.0, 1.02, 1.04)
+ROWS = 4  # at most so many clicks, and so many boxes, of a photo
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A row: what is done to the weights, and what is simulated.
+
+    Attributes:
+        name: as printed.
+        methods: exact ones, before all else.
+        levels: of either sign, of the weights' grids; None leaves weights in fp32.
+        compensated: rounded by `round_weights`, else to the nearest.
+        activations: whether layers' inputs are in eight bits.
+        keys: whether queries and keys are, too.
+    """
+
+    name: str
+    methods: tuple[str, ...] = ()
+    levels: int | None = 127
+    compensated: bool = False
+    activations: bool = True
+    keys: bool = False
+
+
+PLANS = (
+    Plan("w8a8"),
+    *(Plan(f"w8a8, {method}", (method,)) for method in METHODS),
+    Plan("w8a8, all exact", METHODS),
+    Plan("w8a8, rounding", compensated=True),
+    Plan("w8a8, all exact, rounding", METHODS, compensated=True),
+    Plan("a8", levels=None),
+    Plan("a8, all exact", METHODS, levels=None),
+    Plan("a8, keys", levels=None, keys=True),
+    Plan("a8, keys, bimodal", ("bimodal",), levels=None, keys=True),
+    Plan("w8", activations=False),
+    Plan("w8, rounding", compensated=True, activations=False),
+    Plan("w7a8", levels=64),
+    Plan("w7a8, rounding", levels=64, compensated=True),
+    Plan("w4", levels=7, activations=False),
+    Plan("w4, rounding", levels=7, compensated=True, activations=False),
+    Plan("w4, all exact, rounding", METHODS, levels=7, compensated=True, activations=False),
+)
+
+
+@dataclass
+class Figures:
+    """Sums over photos, prompts and grids."""
+
+    signal: dict[str, float] = field(default_factory=lambda: {"embedding": 0.0, "decoder": 0.0, "both": 0.0})
+    noise: dict[str, float] = field(default_factory=lambda: {"embedding": 0.0, "decoder": 0.0, "both": 0.0})
+    ious: list[float] = field(default_factory=list)
+
+    def add(self, what: str, wanted: Any, found: Any) -> None:
+        """Take in one answer."""
+        self.signal[what] += float(np.square(wanted, dtype=np.float64).sum())
+        self.noise[what] += float(np.square(np.subtract(found, wanted, dtype=np.float64)).sum())
+
+    def summary(self) -> dict[str, float]:
+        """SNR in dB, and how masks agree."""
+        decibels = {f"{name}_snr_db": 10 * np.log10(self.signal[name] / self.noise[name]) for name in self.signal}
+        figures = {**decibels, "mask_miou": np.mean(self.ious), "worst_mask_iou": np.min(self.ious)}
+        return {name: round(float(value), 4) for name, value in figures.items()}
+
+
+def calls_of(sam: Sam, what: Path, count: int) -> tuple[list[Call], list[Call]]:
+    """Calls of both graphs for the first photos of a source: clicks, boxes, and both."""
+    source, backend = open_source(what), TorchBackend(sam)
+    images, prompts = [], []
+    records = [partial(shard.read, index, photo_only=True) for shard in source.shards for index in range(len(shard))]
+    for read in records[:count]:
+        photo = read_sample(read(), annotated=source.annotated, photo_only=True).photo
+        frame = Frame(sam.side, photo.shape[:2])
+        images.append({"image": frame.image(photo)})
+        embeddings = backend.encode(images[-1]["image"])
+        for group in prompt_groups(frame):
+            for feed in group.prompts.feeds((), None):
+                inputs = (feed.point_coords, feed.point_labels, feed.mask_input, feed.has_mask_input)
+                inputs = tuple(each[:: -(-len(each) // ROWS)] for each in inputs)
+                prompts.append(dict(zip(PROMPTS, (embeddings, *inputs), strict=True)))
+    return images, prompts
+
+
+def grid(values: Tensor, low: float, high: float) -> Tensor:
+    """Eight bits from `low` to `high`, zero on the grid."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    step = (high - low) / 255
+    zero = round(-low / step)
+    return ((values / step).round() + zero).clamp(0, 255).sub(zero) * step
+
+
+@contextmanager
+def quantized(
+    sam: Sam, plan: Plan, seen: dict[str, dict[nn.Module, ChannelStatistics]], widened: float
+) -> Iterator[Sam]:
+    """Activations on their grids within the block."""
+
+    def ends(statistics: ChannelStatistics) -> tuple[float, float]:
+        return widened * float(statistics.low.min()), widened * float(statistics.high.max())
+
+    hooks = []
+    if plan.activations:
+        for layer, statistics in seen["reads"].items():
+            read = partial(lambda low, high, _, inputs: (grid(inputs[0], low, high),), *ends(statistics))
+            hooks.append(layer.register_forward_pre_hook(read))
+    if plan.keys:
+        for layer, statistics in seen["keys"].items():
+            written = partial(lambda low, high, _, __, output: grid(output, low, high), *ends(statistics))
+            hooks.append(layer.register_forward_hook(written))
+    yield sam
+    for hook in hooks:
+        hook.remove()
+
+
+def to_the_nearest(sam: Sam, levels: int) -> None:
+    """Round every weight to the nearest of its grid."""
+    for layer in sam.modules():
+        if isinstance(layer, LAYERS):
+            rows = rows_of(layer)
+            outputs = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+            steps = rounding.steps_of(rows.reshape(outputs, -1), levels).repeat(rows[..., 0].size // outputs)
+            set_rows(layer, rounding.round_to_nearest(rows, steps.reshape(rows.shape[:2])))
+
+
+def observed(
+    sam: Sam, images: Sequence[Call], prompts: Sequence[Call]
+) -> dict[str, dict[nn.Module, ChannelStatistics]]:
+    """Ranges of layers' inputs, and of queries and keys."""
+    reads = {layer: ChannelStatistics() for layer in sam.modules() if isinstance(layer, LAYERS)}
+    keys = {
+        layer: ChannelStatistics()
+        for module in sam.modules()
+        if isinstance(module, Attention)
+        for layer in (module.q_proj, module.k_proj)
+    }
+    watches = [{layer: partial(tell, each) for layer, each in group.items()} for group in (reads, keys)]
+    run(sam, images, prompts, *watches)
+    return {"reads": {layer: each for layer, each in reads.items() if each.positions}, "keys": keys}
+
+
+def tell(statistics: ChannelStatistics, values: Tensor) -> None:
+    """Ranges of the whole tensor."""
+    statistics.add(values.reshape(-1, 1))
+
+
+def measure(sam: Sam, plan: Plan, calibration: Sequence[list[Call]], photos: Sequence[list[Call]]) -> dict[str, float]:
+    """One row."""
+    changed = copy.deepcopy(sam)
+    if plan.methods:
+        equalize(changed, *calibration, methods=plan.methods)
+    seen = observed(changed, *calibration)
+    names = [name for name, layer in changed.named_modules() if isinstance(layer, LAYERS)]
+    if plan.levels is not None and plan.compensated:
+        round_weights(changed, *calibration, dict.fromkeys(names, plan.levels))
+    elif plan.levels is not None:
+        to_the_nearest(changed, plan.levels)
+    figures = Figures()
+    for widened in WIDENED if plan.activations else WIDENED[:1]:
+        with quantized(changed, plan, seen, widened) as approximate:
+            compare(TorchBackend(sam), TorchBackend(approximate), photos, figures)
+    return figures.summary()
+
+
+def compare(reference: TorchBackend, found: TorchBackend, photos: Sequence[list[Call]], figures: Figures) -> None:
+    """Ask both the same; `found` a second time with its own embedding."""
+    embeddings = {}
+    for call in photos[0]:
+        wanted, got = reference.encode(call["image"]), found.encode(call["image"])
+        figures.add("embedding", wanted, got)
+        embeddings[wanted.tobytes()] = got
+    for call in photos[1]:
+        inputs = [call[name] for name in PROMPTS]
+        wanted, _ = reference.decode(*inputs)
+        figures.add("decoder", wanted, found.decode(*inputs)[0])
+        masks, _ = found.decode(embeddings[inputs[0].tobytes()], *inputs[1:])
+        figures.add("both", wanted, masks)
+        pairs = zip(wanted.reshape(-1, *wanted.shape[2:]), masks.reshape(-1, *masks.shape[2:]), strict=True)
+        figures.ious += [mask_iou(a > 0, b > 0) for a, b in pairs]
+
+
+def main() -> None:
+    """Measure every plan."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--calibration", type=Path, required=True)
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=20, help="photos to calibrate with")
+    parser.add_argument("--plans", nargs="*", default=[plan.name for plan in PLANS])
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    sam = load_sam("nano", find_source("nano", None)).sam
+    calibration = calls_of(sam, arguments.calibration, arguments.count)
+    photos = calls_of(sam, arguments.photos, arguments.count)
+    rows = {}
+    for plan in PLANS:
+        if plan.name in arguments.plans:
+            rows[plan.name] = measure(sam, plan, calibration, photos)
+            print(
+                f"{plan.name:28} " + "  ".join(f"{name} {value:.3f}" for name, value in rows[plan.name].items()),
+                flush=True,
+            )
+    if arguments.json:
+        about = {"commit": commit(), "machine": machine(), "tools": tool_versions(("torch", "numpy"))}
+        counts = {"calibration": f"{len(calibration[0])} of {arguments.calibration.name}", "photos": len(photos[0])}
+        arguments.json.write_text(json.dumps({**about, **counts, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
