@@ -1,39 +1,46 @@
 """The pipeline: variant and weights in, a verified bundle out.
 
-load -> trace and convert both graphs -> record what fp32 torch answers -> ask the artifact the same -> manifest. All
-of it happens in a folder beside the destination that is renamed at the end, so a bundle is there whole or not at all.
+load -> record what fp32 torch answers -> trace and convert both graphs -> quantize, where the recipe says so -> ask
+the artifact the same -> manifest. All of it happens in a folder beside the destination that is renamed at the end, so a
+bundle is there whole or not at all.
 """
 
 from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 from sam_edge_exporters import PRECISIONS, SEVERAL_SIGNATURES, About, Conversion, Exporter, exporter_for
-from sam_edge_quant import Recipe, recipe_named
+from sam_edge_quant import FLOAT, WAYS, Recipe, read_recipe, recipe_named
 from sam_edge_runtime import golden
 from sam_edge_runtime.agreement import Agreement, Bounds, bounds_of
-from sam_edge_runtime.backends import load_backend
+from sam_edge_runtime.backends import Backend, load_backend
 from sam_edge_runtime.bundle import GOLDEN_FILE, REPORT_FILE, Bundle, is_bundle, record_files
 from sam_edge_runtime.errors import ExportError, UsageError
 from sam_edge_runtime.files import check_destination, require_room, staged_folder
 from sam_edge_runtime.manifest import FILE_NAME, GRAPHS, NEURAL_ENGINE, PLAIN, Checkpoint, Manifest
 
+from .calibration.calls import calibration_calls
+from .calibration.photos import COUNT, CalibrationSet, calibration_photos
 from .calls import Answered, CallRecorder, KnownAnswers, golden_calls
 from .load import LoadedSam, find_source, load_sam
-from .model import DecoderGraph, EncoderGraph, build_sam, graphs_of
+from .model import DecoderGraph, EncoderGraph, Sam, build_sam, graphs_of
+from .quantize import Quantization, prepare, this_host
 from .torch_backend import TorchBackend
 from .versions import tool_versions
 
 SMALLEST_POINTS = 2  # a click and the padding that SAM adds to it
 # Capacity of a decoder of fixed shape that nobody chose: one prompt of nine clicks, or of a box and eight.
 FIXED_PROMPTS, FIXED_POINTS = 1, 10
+CUSTOM = "custom"  # precision of a bundle whose recipe has exceptions
 _BYTES_PER_WEIGHT = 6  # an artifact in fp16 may be made from one in fp32, and both lie there for a moment
 _ROOM_BESIDE_WEIGHTS = 64 << 20
 
@@ -58,6 +65,11 @@ class ExportJob:
         graph: `plain`, or `ane` for the rewrite that the Neural Engine likes.
         picture_input: have the encoder take an 8-bit picture instead of a tensor.
         flexible: any number of prompts and slots where nothing else is said, also where the target would fix them.
+        recipe: a recipe file that says of every layer what it is kept in; it takes the place of `precision`.
+        calibration: photos that show which values activations take: a folder, a tar as SA-1B's are, or None for the
+            sample photos.
+        photos: how many of them.
+        host: `x86` or `arm`, for which processor whole numbers are arranged; None: this machine's.
 
     Raises:
         UsageError: a capacity that no prompt fits into, several where the target has one, or what the target or its
@@ -76,13 +88,18 @@ class ExportJob:
     graph: str = PLAIN
     picture_input: bool = False
     flexible: bool = False
+    recipe: Path | None = None
+    calibration: str | None = None
+    photos: int = COUNT
+    host: str | None = None
 
     def __post_init__(self) -> None:
         recipe_named(self.precision)
-        if self.precision not in PRECISIONS.get(self.target, (self.precision,)):
+        possible = precisions_of(self.target)
+        if possible and self.precision not in possible:
             raise UsageError(
                 f"--precision {self.precision} is not possible for target {self.target}: choose one of "
-                f"{', '.join(PRECISIONS[self.target])}"
+                f"{', '.join(possible)}"
             )
         if self.graph not in GRAPHS:
             raise UsageError(f"no graph called {self.graph!r}: choose one of {', '.join(GRAPHS)}")
@@ -143,18 +160,19 @@ def export_bundle(
         ExportError: a graph could not be converted, or the result was rejected.
         OutputError: the bundle cannot be written. Whatever was there before still is.
     """
-    recipe = recipe_named(job.precision)
+    recipe = recipe_named(job.precision) if job.recipe is None else read_recipe(job.recipe)
+    photos = calibration_photos(job.calibration, job.photos) if recipe.is_quantized else None
     source = find_source(job.variant, job.checkpoint)
     check_destination(job.out, overwrite=job.overwrite, replaceable=is_bundle)
     exporter = exporter_for(job.target)
-    _refuse_beforehand(job, exporter)
+    _refuse_beforehand(job, recipe, exporter)
     if exporter.fixed_shapes and not job.flexible:
         job = replace(job, prompts=job.prompts or FIXED_PROMPTS, points=job.points or FIXED_POINTS)
 
     progress(f"loading {job.variant}, {source.label}")
     loaded = load_sam(job.variant, source, job.input_side)
     require_room(job.out, loaded.parameters * _BYTES_PER_WEIGHT + _ROOM_BESIDE_WEIGHTS)
-    manifest = _manifest(job, loaded, recipe, exporter)
+    manifest = _manifest(job, loaded, recipe, photos, exporter)
     with staged_folder(job.out, overwrite=job.overwrite, replaceable=is_bundle) as folder:
         progress("recording what fp32 torch answers")
         known = KnownAnswers() if known is None else known
@@ -162,18 +180,12 @@ def export_bundle(
         answers = golden.record(reference, manifest)
         answers.save(folder / GOLDEN_FILE)
         calls = golden_calls(answers, reference, manifest) if recipe.unsafe else CallRecorder(reference, manifest)
-        encoder, decoder = graphs_of(loaded.sam, manifest)
-        progress("converting the mask decoder")
-        conversion = _conversion(manifest, "mask decoder", calls.decoder)
-        if exporter.export_signatures is not None and manifest.batches:
-            signatures = manifest.decoder_signatures
-            exporter.export_signatures(decoder, signatures, folder / manifest.decoder, conversion)
+        quantized: dict[str, Any] = {}
+        if photos is None:
+            _convert(exporter, loaded.sam, manifest, folder, (calls.decoder, calls.encoder), progress)
         else:
-            exporter.export(decoder, manifest.decoder_contract, folder / manifest.decoder, conversion)
-        progress("converting the image encoder")
-        conversion = _conversion(manifest, "image encoder", calls.encoder)
-        exporter.export(encoder, manifest.encoder_contract, folder / manifest.encoder, conversion)
-        del loaded, reference, calls, decoder, encoder  # the artifact comes next; a large model need not be held twice
+            quantized = _quantize(job, recipe, photos, reference, loaded.sam, manifest, folder, exporter, progress)
+        del loaded, reference, calls  # the artifact comes next; a large model need not be held twice
 
         progress("verifying the bundle against fp32 torch")
         backend = load_backend(Bundle(folder, manifest))
@@ -181,6 +193,8 @@ def export_bundle(
         bounds = bounds_of(manifest)
         missed = agreement.missed(bounds)
         report = _report(manifest, bounds, agreement, missed, backend.engine)
+        if quantized:
+            report["quantization"] = quantized
         if exporter.inspect is not None:
             report["graphs"] = {name: exporter.inspect(folder / name) for name in (manifest.encoder, manifest.decoder)}
         (folder / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -190,7 +204,58 @@ def export_bundle(
     return ExportResult(Bundle.open(job.out, check_hashes=False), agreement, missed, backend.engine)
 
 
-def _refuse_beforehand(job: ExportJob, exporter: Exporter) -> None:
+def precisions_of(target: str) -> tuple[str, ...]:
+    """What `precision` of an `ExportJob` may be; nothing for a target that there is not."""
+    return tuple(dict.fromkeys((*PRECISIONS.get(target, ()), *WAYS.get(target, ()))))
+
+
+def _convert(
+    exporter: Exporter,
+    sam: Sam,
+    manifest: Manifest,
+    folder: Path,
+    calls: tuple[Sequence[Answered], Sequence[Answered]],
+    progress: Progress,
+) -> None:
+    """Both graphs of `sam` into a folder; `calls` of the decoder and the encoder are for what has to be measured."""
+    encoder, decoder = graphs_of(sam, manifest)
+    progress("converting the mask decoder")
+    conversion = _conversion(manifest, "mask decoder", calls[0])
+    if exporter.export_signatures is not None and manifest.batches:
+        exporter.export_signatures(decoder, manifest.decoder_signatures, folder / manifest.decoder, conversion)
+    else:
+        exporter.export(decoder, manifest.decoder_contract, folder / manifest.decoder, conversion)
+    progress("converting the image encoder")
+    conversion = _conversion(manifest, "image encoder", calls[1])
+    exporter.export(encoder, manifest.encoder_contract, folder / manifest.encoder, conversion)
+
+
+def _quantize(
+    job: ExportJob,
+    recipe: Recipe,
+    photos: CalibrationSet,
+    reference: Backend,
+    sam: Sam,
+    manifest: Manifest,
+    folder: Path,
+    exporter: Exporter,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Both graphs of `sam` in fewer bits into a folder; returns what the report says of it."""
+    host = job.host or this_host()
+    with (
+        calibration_calls(photos, reference, manifest) as calls,
+        TemporaryDirectory(prefix="sam-edge-") as aside,
+    ):
+        prepared = deepcopy(sam)  # the reference stays as it is
+        changes = prepare(prepared, calls, recipe, manifest, progress)
+        _convert(exporter, prepared, manifest, Path(aside), ((), ()), progress)
+        quantization = Quantization(prepared, manifest, calls, Path(aside), host)
+        graphs = quantization.write(recipe, folder, progress)
+    return {"host": host, **changes, "graphs": graphs}
+
+
+def _refuse_beforehand(job: ExportJob, recipe: Recipe, exporter: Exporter) -> None:
     """Raise the exporter's refusal of either graph before any weights are read; shapes are enough to know."""
     if exporter.refusal is None:
         return
@@ -198,11 +263,18 @@ def _refuse_beforehand(job: ExportJob, exporter: Exporter) -> None:
         sam = build_sam(job.variant)
         graphs = {"decoder": DecoderGraph(sam), "encoder": EncoderGraph(sam)}
     for name, graph in graphs.items():
-        if refusal := exporter.refusal(graph, name, job.precision):
+        if refusal := exporter.refusal(graph, name, _converted_in(recipe)):
             raise ExportError(refusal)
 
 
-def _manifest(job: ExportJob, loaded: LoadedSam, recipe: Recipe, exporter: Exporter) -> Manifest:
+def _converted_in(recipe: Recipe) -> str:
+    """The precision that a converter writes: what is quantized is so from fp32."""
+    return FLOAT if recipe.is_quantized else recipe.name
+
+
+def _manifest(
+    job: ExportJob, loaded: LoadedSam, recipe: Recipe, photos: CalibrationSet | None, exporter: Exporter
+) -> Manifest:
     checkpoint = loaded.checkpoint
     return Manifest(
         variant=job.variant,
@@ -210,8 +282,9 @@ def _manifest(job: ExportJob, loaded: LoadedSam, recipe: Recipe, exporter: Expor
         licence=loaded.licence,
         checkpoint=Checkpoint(checkpoint.label, checkpoint.sha256, checkpoint.is_random),
         target=job.target,
-        precision=recipe.name,
+        precision=CUSTOM if recipe.layers else recipe.name,
         recipe=recipe.to_json(),
+        calibration={} if photos is None else photos.to_json(),
         input_side=loaded.sam.side,
         embedding_channels=loaded.sam.channels,
         prompts=job.call_sizes[-1] if job.call_sizes else None,
@@ -227,14 +300,15 @@ def _manifest(job: ExportJob, loaded: LoadedSam, recipe: Recipe, exporter: Expor
     )
 
 
-def _conversion(manifest: Manifest, graph: str, calls: list[Answered]) -> Conversion:
+def _conversion(manifest: Manifest, graph: str, calls: Sequence[Answered]) -> Conversion:
     about = About(
         title=f"Segment Anything, {manifest.variant}: the {graph} in {manifest.precision}; manifest.json describes it",
         licence=manifest.licence,
         version=manifest.tools["sam-edge"],
         notes=(("sam-edge.variant", manifest.variant), ("sam-edge.weights", manifest.checkpoint.described)),
     )
-    return Conversion(manifest.precision, tuple(call.inputs for call in calls), about, manifest.picture_input)
+    precision = FLOAT if manifest.calibration else manifest.precision  # whole numbers come afterwards
+    return Conversion(precision, tuple(call.inputs for call in calls), about, manifest.picture_input)
 
 
 def _report(

@@ -43,12 +43,17 @@ class Bounds:
 
 _ROUNDING = Bounds(mask_miou=0.999, iou_prediction_error=1e-3, embedding_snr_db=60.0, logit_snr_db=60.0)
 _HALF = Bounds(mask_miou=0.99, iou_prediction_error=1e-2, embedding_snr_db=40.0, logit_snr_db=40.0)
+# What quantization must keep is masks; of the rest only that it did not fall apart.
+_EIGHT_BITS = Bounds(mask_miou=0.98, iou_prediction_error=0.1, embedding_snr_db=10.0, logit_snr_db=10.0)
+_FOUR_BITS = Bounds(mask_miou=0.9, iou_prediction_error=0.2, embedding_snr_db=5.0, logit_snr_db=5.0)
 _TARGETS = ("onnx", "coreml", "tflite")
 # (target, precision): bounds
 BOUNDS: dict[tuple[str, str], Bounds] = {
     **{(target, "fp32"): _ROUNDING for target in _TARGETS},
     **{(target, "fp16"): _HALF for target in _TARGETS},
     ("coreml", "mixed"): _HALF,
+    **{(target, name): _EIGHT_BITS for target in _TARGETS for name in ("w8", "dynamic", "w8a8", "w8a16", "custom")},
+    **{(target, "w4"): _FOUR_BITS for target in _TARGETS},
 }
 
 

@@ -79,6 +79,7 @@ class Manifest:
         batches: every B that a call may have, ascending to `prompts`, where the decoder's file has a signature for
             each of several; else empty.
         graph: `plain`, or `ane` where the graphs were rewritten for the Neural Engine; answers are the same.
+        calibration: which photos showed the values of activations, with their hashes; empty where none were needed.
         picture_input: whether the encoder takes a picture of 8-bit RGB (Core ML's ImageType) instead of a tensor.
     """
 
@@ -101,6 +102,7 @@ class Manifest:
     batches: tuple[int, ...] = ()
     graph: str = PLAIN
     picture_input: bool = False
+    calibration: dict[str, Any] = field(default_factory=dict)
 
     @property
     def encoder_contract(self) -> GraphContract:
@@ -156,6 +158,7 @@ class Manifest:
             "target": self.target,
             "precision": self.precision,
             "recipe": self.recipe,
+            **({"calibration": self.calibration} if self.calibration else {}),
             "input_side": self.input_side,
             "embedding_channels": self.embedding_channels,
             "layout": self.layout.value,
@@ -233,6 +236,7 @@ class Manifest:
             graph=_graph(top),
             picture_input=top.mapping.get("picture_input") is not None and top.flag("picture_input"),
             batches=capacity.ascending("batches", last=capacity.optional_whole("prompts")),
+            calibration=top.section("calibration").mapping if "calibration" in top.mapping else {},
         )
 
 

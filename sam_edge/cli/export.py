@@ -21,6 +21,7 @@ ALL = "all"  # targets
 EXAMPLES = (
     "Examples:  sam-edge export --out nano      sam-edge export --target all --precision fp32,fp16 --out nano      "
     "sam-edge export --target coreml --precision mixed --picture-input --out Nano      "
+    "sam-edge export --target all --precision w8a8 --calibration photos/ --out nano8      "
     "sam-edge export --model tiny_vit --checkpoint random:0 --points 8 --prompts 1 --out phone"
 )
 
@@ -39,10 +40,29 @@ def command(
     precision: Annotated[
         str,
         typer.Option(
-            help="Numeric precision: fp32, fp16, mixed (coreml: fp16 but for operations measured unsafe in it), or "
-            "several with commas."
+            help="Numeric precision: fp32, fp16, mixed (coreml: fp16 but for operations measured unsafe in it); w8, w4 "
+            "(weights in 8 or 4 bits), dynamic (activations in 8 bits, ranged in each call), w8a8, w8a16 (ranged by "
+            "--calibration); or several with commas."
         ),
     ] = "fp32",
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            help="Recipe file that says what each layer is kept in, instead of --precision.", show_default=False
+        ),
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            help="Photos for the ranges of activations: a folder, a tar as SA-1B's shards are, or a pattern such as "
+            "'sa_{000000,000400}.tar'. Default: the sample photos, which are few."
+        ),
+    ] = None,
+    photos: Annotated[int, typer.Option(help="How many of them, spread evenly.")] = 32,
+    host: Annotated[
+        str | None,
+        typer.Option(help="Processor that the 8-bit operations are for: x86 or arm (onnx). Default: this machine's."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -129,6 +149,10 @@ def command(
             graph=graph,
             picture_input=picture_input,
             flexible=flexible,
+            recipe=recipe,
+            calibration=calibration,
+            photos=photos,
+            host=host,
         )
         for each_target in targets
         for each_precision in precisions
