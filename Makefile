@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Named exactly, so that a CPU wheel at hand is taken; a range that admits newer ones fetches CUDA builds.
 TORCH := torch==2.13.0
-# Processes that tests run in; converters compute on one core, and each process takes some 3 GB.
+# Processes that tests run in, some 3 GB each. Converters compute on one core, and threads of two processes that wait for
+# each other take twice the time of none.
 WORKERS ?= 2
 
 .PHONY: demo test test-slow check format clean
@@ -13,7 +14,7 @@ demo: $(VENV)/installed  ## export a model, answer prompts on photos, verify, le
 	$(BIN)/sam-edge demo --out out/demo --overwrite
 
 test: $(VENV)/installed  ## the tests that every change must pass
-	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
 
 test-slow: $(VENV)/installed  ## the longer proofs: full-size models; tflite-runtime in an environment of its own
 	$(BIN)/python -m pytest -m slow

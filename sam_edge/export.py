@@ -161,10 +161,16 @@ def export_bundle(
         OutputError: the bundle cannot be written. Whatever was there before still is.
     """
     recipe = recipe_named(job.precision) if job.recipe is None else read_recipe(job.recipe)
-    photos = calibration_photos(job.calibration, job.photos) if recipe.is_quantized else None
     source = find_source(job.variant, job.checkpoint)
     check_destination(job.out, overwrite=job.overwrite, replaceable=is_bundle)
     exporter = exporter_for(job.target)
+    refused = sorted(recipe.ways - set(precisions_of(job.target)))
+    if refused:
+        raise UsageError(
+            f"the recipe asks for {refused[0]}, which is not possible for target {job.target}: it has "
+            f"{', '.join(precisions_of(job.target))}"
+        )
+    photos = calibration_photos(job.calibration, job.photos) if recipe.is_quantized else None
     _refuse_beforehand(job, recipe, exporter)
     if exporter.fixed_shapes and not job.flexible:
         job = replace(job, prompts=job.prompts or FIXED_PROMPTS, points=job.points or FIXED_POINTS)

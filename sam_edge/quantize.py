@@ -122,16 +122,10 @@ class Quantization:
             What the quantizer says of each graph, by its file's name: `layers`, `unknown`, `operations`.
 
         Raises:
-            UsageError: the recipe names a layer that is not there, or asks for what the target cannot do.
+            UsageError: the recipe names a layer that is not there.
             ExportError: an activation is not finite, or the quantizer fails.
         """
         recipe.check_layers(self.names)
-        refused = sorted(recipe.ways - set(self._quantizer.ways))
-        if refused:
-            raise UsageError(
-                f"{refused[0]} is not possible for target {self._manifest.target}: it has "
-                f"{', '.join(self._quantizer.ways)}"
-            )
         plan = Plan(recipe, self._fingerprints, arm=self._host == "arm")
         return {
             file: self.write_graph(file, plan, folder / file, progress)

@@ -52,7 +52,11 @@ def test_no_photo_and_a_wrong_recipe_are_one_line(tmp_path, capsys):
     assert run(["export", "--precision", "w8a8", "--calibration", str(tmp_path / "empty"), *out]) == 2
     (tmp_path / "recipe.json").write_text("{}")
     assert run(["export", "--recipe", str(tmp_path / "recipe.json"), *out]) == 2
-    assert len(capsys.readouterr().err.strip().splitlines()) == 2
+    (tmp_path / "recipe.json").write_text(write_recipe(recipe_named("w8a16")))
+    assert run(["export", "--recipe", str(tmp_path / "recipe.json"), *out]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 3
+    assert "w8a16, which is not possible for target onnx" in said[2]
     assert not (tmp_path / "out").exists()
 
 

@@ -268,6 +268,7 @@ def test_demo_prints_the_commands_it_runs_and_leaves_pictures(model, checkpoint,
     ]
 
 
+@pytest.mark.slow
 def test_several_targets_are_exported_and_verified_at_once(tmp_path, capsys):
     out = tmp_path / "nano"
     arguments = ["--input-size", str(SMALL_SIDE), "--points", str(SMALL_POINTS), "--target", "onnx,coreml,onnx"]

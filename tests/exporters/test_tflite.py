@@ -279,6 +279,7 @@ def test_accelerators_have_its_operations(bundle):
     assert [line.partition(" has ")[0] for line in decoder["notes"]] == ["COS: NNAPI", "SQUARED_DIFFERENCE: NNAPI"]
 
 
+@pytest.mark.slow
 def test_a_vit_is_that_of_torch(tmp_path):
     """Two blocks, one with windows and one global: no operation is left that TFLite does not have."""
     sam = Sam(ImageEncoderViT(NARROW)).eval()

@@ -49,8 +49,8 @@ def test_shallow_stand_ins_have_the_true_widths():
 @pytest.mark.parametrize(
     "config",
     [
-        pytest.param(SHALLOW_B, id="b"),
-        pytest.param(SHALLOW_L, id="l", marks=pytest.mark.slow),  # at 512 below
+        pytest.param(SHALLOW_B, id="b", marks=pytest.mark.slow),  # at smaller sides below
+        pytest.param(SHALLOW_L, id="l", marks=pytest.mark.slow),
         pytest.param(SHALLOW_H, id="h", marks=pytest.mark.slow),
     ],
 )

@@ -106,6 +106,7 @@ def test_a_run_leaves_its_losses_and_weights(whole):
     assert json.loads((whole / "recipe.json").read_text())["seed"] == 5
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_never_interrupted(whole, recipe, shards, tmp_path):
     """Nor does it matter that one of the two runs draws pictures."""
     out = tmp_path / "run"
@@ -128,6 +129,7 @@ def test_killed_and_resumed_is_never_interrupted(whole, recipe, shards, tmp_path
         np.testing.assert_array_equal(ours[name], values, err_msg=name)
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_a_resumed_run_is_the_same(whole, recipe, shards, tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "sam_edge", *arguments(recipe, shards, out, "--save-every", "100")]
