@@ -11,6 +11,7 @@ from torch import nn
 
 from sam_edge.equalization.groups import Chain, Keys, Normed, groups_of
 from sam_edge.equalization.layers import LAYERS, array, assign, input_patches, rows_of, set_rows, set_weight, weight_of
+from sam_edge.equalization.observe import ENOUGH, InputMoments
 from sam_edge.equalize import METHODS, equalize
 from sam_edge.model import DecoderGraph, EncoderGraph, build_sam
 from sam_edge.model.image_encoder import ImageEncoderViT
@@ -195,3 +196,14 @@ def test_a_batch_norm_takes_the_shift_of_the_convolution_before_it():
         images = [{"image": (x * EncoderGraph(sam).std + EncoderGraph(sam).mean).numpy()}]
         round_weights(sam, images, calls(sam)[1], {f"{name}.c": 7})
         torch.testing.assert_close(block(x).mean(dim=(0, 2, 3)), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_moments_of_many_patches_are_a_covariance_around_its_own_mean():
+    """Every so-manieth patch is multiplied out; means are of all of them."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(3 * ENOUGH, 4)) * [1.0, 1e-3, 10.0, 0.0] + np.linspace(-50, 50, 3 * ENOUGH)[:, None]
+    moments = InputMoments()
+    moments.add(torch.from_numpy(rows[None].astype(np.float32)))
+    np.testing.assert_allclose(moments.mean[0], rows.mean(axis=0), atol=1e-3)
+    np.testing.assert_allclose(moments.covariance[0], np.cov(rows[::3].T, bias=True), rtol=1e-3, atol=1e-2)
+    assert np.linalg.eigvalsh(moments.covariance[0]).min() > -1e-3

@@ -67,11 +67,13 @@ class InputMoments:
         origin: `(groups, 1, inputs)` the first call's means; sums are taken around it, or differences would drown.
         total: `(groups, inputs)` sums.
         chosen: how many of the patches `products` has: an even choice where a call has many.
+        chosen_total: `(groups, inputs)` sums of these: around another mean, a covariance would not be one.
         products: `(groups, inputs, inputs)` sums of products; the memory that this needs grows with no call.
     """
 
     patches: int = 0
     chosen: int = 0
+    chosen_total: Tensor = field(default_factory=lambda: torch.zeros(()))
     origin: Tensor = field(default_factory=lambda: torch.zeros(()))
     total: Tensor = field(default_factory=lambda: torch.zeros(()))
     products: Tensor = field(default_factory=lambda: torch.zeros(()))
@@ -85,6 +87,7 @@ class InputMoments:
         self.total = self.total + moved.sum(dim=1)
         some = moved[:, :: max(1, patches.shape[1] // ENOUGH)]
         self.chosen += some.shape[1]
+        self.chosen_total = self.chosen_total + some.sum(dim=1)
         self.products = self.products + some.transpose(1, 2) @ some
 
     @property
@@ -95,7 +98,7 @@ class InputMoments:
     @property
     def covariance(self) -> Float64:
         """`(groups, inputs, inputs)`."""
-        moved = array(self.total) / self.patches
+        moved = array(self.chosen_total) / self.chosen
         return array(self.products) / self.chosen - moved[:, :, None] * moved[:, None, :]
 
 
