@@ -12,15 +12,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from sam_edge_quant import Plan, Quantizer, Range, Recipe, calibrate, fingerprint, quantizer_for
 from sam_edge_quant.recipe import QUANTIZED
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.manifest import Manifest
 
 from .calibration.calls import CalibrationCalls
+from .calibration.prompts import MOST_SLOTS
 from .calls import Call, artifact_sample
+from .equalization.layers import LAYERS, Layer
 from .equalize import equalize
 from .model import Sam
 from .rounding import round_weights
@@ -30,7 +30,7 @@ Progress = Callable[[str], None]
 LEVELS = {"w4": 7}  # of either sign that a weight may have; the others have 127
 # Sums over channels are known from fewer photos and prompts than the ends of ranges.
 PREPARED_BY = 8
-PROMPTS_AT_ONCE, FIXED_POINTS = 6, 10
+PROMPTS_AT_ONCE = 6
 # Cross-layer equalization is left out: it took 2 dB from nano's decoder (benchmarks/equalization.py).
 EQUALIZED_BY = ("smooth", "bimodal")
 HOSTS = ("x86", "arm")  # processors that quantized graphs differ for
@@ -38,11 +38,11 @@ HOSTS = ("x86", "arm")  # processors that quantized graphs differ for
 
 def layer_names(sam: Sam) -> dict[str, str]:
     """Every layer with a weight, such as `image_encoder.stem`, by the weight's fingerprint."""
-    return {
-        fingerprint(module.weight.detach().numpy()): name
-        for name, module in sam.named_modules()
-        if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))
-    }
+    return {fingerprint(layer.weight.detach().numpy()): name for name, layer in _layers(sam)}
+
+
+def _layers(sam: Sam) -> Iterator[tuple[str, Layer]]:
+    return ((name, module) for name, module in sam.named_modules() if isinstance(module, LAYERS))
 
 
 def this_host() -> str:
@@ -66,11 +66,11 @@ def prepare(
         What was done, for the report: `equalized` and `rounded`.
     """
     calls = calls.of_fewer(PREPARED_BY)
-    capacity = replace(manifest, prompts=PROMPTS_AT_ONCE, points=FIXED_POINTS, batches=())
+    capacity = replace(manifest, prompts=PROMPTS_AT_ONCE, points=MOST_SLOTS, batches=())
     progress(f"equalizing channels, by {len(calls.photos)} photos")
     equalized = equalize(sam, calls.encoder(), calls.decoder(capacity), EQUALIZED_BY)
     progress("rounding weights")
-    ways = {name: recipe.way_of(name) for name in layer_names(sam).values()}
+    ways = {name: recipe.way_of(name) for name, _ in _layers(sam)}
     levels = {name: LEVELS.get(way, 127) for name, way in ways.items() if way in QUANTIZED}
     rounded = round_weights(sam, calls.encoder(), calls.decoder(capacity), levels)
     return {"equalized": equalized, "rounded": {name: asdict(each) for name, each in rounded.items()}}
@@ -104,11 +104,6 @@ class Quantization:
         self.names = tuple(self._fingerprints.values())
         # By file and estimator: every range that was needed so far.
         self._ranges: dict[tuple[str, str], dict[str, Range]] = {}
-
-    @property
-    def packages(self) -> tuple[str, ...]:
-        """What made the artifacts smaller, for the manifest's list of versions."""
-        return self._quantizer.packages
 
     def write(self, recipe: Recipe, folder: Path, progress: Progress = lambda stage: None) -> dict[str, Any]:
         """Both graphs by a recipe, into a folder under the names of the manifest.

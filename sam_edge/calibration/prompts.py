@@ -54,6 +54,7 @@ KINDS: dict[str, Kind] = {
     "mask and a click": Kind(1, mask=True),
     "mask and box": Kind(box=True, mask=True),
 }
+MOST_SLOTS = max(kind.slots for kind in KINDS.values())
 
 
 @dataclass(frozen=True, eq=False)
