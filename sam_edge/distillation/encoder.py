@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sam_edge.model import EncoderGraph, Sam
 from sam_edge.training.batch import Batch
+from sam_edge.training.eight_bits import arithmetic
 from sam_edge.training.objective import Losses, Watcher
 from sam_edge.training.recipe import Phase
 from sam_edge_runtime.contract import EMBEDDING_STRIDE
@@ -41,6 +42,7 @@ class EncoderObjective(nn.Module):
         self.trained: nn.Module = self.taught
         self.watcher: Watcher | None = None
         self.encoder = EncoderGraph(student)
+        self._arithmetic = arithmetic(eight_bits=False)
         self._cache = cache
         # The decoder is not in play, and must not drift by weight decay.
         student.prompt_encoder.requires_grad_(requires_grad=False)
@@ -48,11 +50,13 @@ class EncoderObjective(nn.Module):
 
     def begin(self, phase: Phase) -> None:
         """Take the phase's frame side."""
+        self._arithmetic = arithmetic(eight_bits=phase.eight_bits)
         self.student.set_input_side(phase.side)
 
     def forward(self, batch: Batch) -> Losses:
         """The loss, and the share of the teacher's variance that is explained."""
-        found = self.encoder(batch.images)
+        with self._arithmetic:
+            found = self.encoder(batch.images)
         if self.taught.projection is not None:
             found = self.taught.projection(found)
         stored = np.stack([self._cache.read(*name) for name in batch.names])

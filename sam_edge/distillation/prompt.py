@@ -12,6 +12,7 @@ teacher takes random clicks for.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from sam_edge.model import DecoderGraph, EncoderGraph, Sam
 from sam_edge.training.batch import Batch, repeat
+from sam_edge.training.eight_bits import arithmetic
 from sam_edge.training.losses import LossRecipe, mask_ious, mask_losses
 from sam_edge.training.objective import (
     Losses,
@@ -30,7 +32,7 @@ from sam_edge.training.objective import (
     seeded_generator,
     session_steps,
 )
-from sam_edge.training.prompting import Step, TrainingPrompts, error_points, first_prompts
+from sam_edge.training.prompting import PhotoGenerators, Step, TrainingPrompts, error_points, first_prompts
 from sam_edge.training.recipe import Phase
 from sam_edge.training.selection import choose, fed_back, is_ambiguous
 from sam_edge_runtime.contract import MASK_OUTPUTS, MASK_STRIDE, MASK_THRESHOLD, Label
@@ -47,6 +49,7 @@ class PromptObjective(nn.Module):
         self.watcher: Watcher | None = None
         self._objects = Phase.masks
         self.encoder, self.decoder = EncoderGraph(student), DecoderGraph(student)
+        self._arithmetic = arithmetic(eight_bits=False)
         # In a tuple, so that the teacher is no submodule: neither trained, averaged nor saved.
         self._teacher = (teacher.requires_grad_(requires_grad=False).eval(),)
         self._graphs = (EncoderGraph(teacher).eval(), DecoderGraph(teacher).eval())
@@ -55,6 +58,7 @@ class PromptObjective(nn.Module):
         """Take the phase's frame side and length of session; the teacher keeps its own side."""
         self.session = replace(self.session, interactions=phase.interactions)
         self._objects = phase.masks
+        self._arithmetic = arithmetic(eight_bits=phase.eight_bits)
         self.student.set_input_side(phase.side)
         self.decoder.positions = self.student.prompt_encoder.dense_positions().detach()
 
@@ -62,21 +66,24 @@ class PromptObjective(nn.Module):
         """One session on every mask; `agreement` is the IoU of the two models' chosen masks."""
         for graph in self._graphs:
             graph.to(batch.images.device)
-        generators = [seeded_generator(self.seed, Purpose.PROMPTS, number) for number in batch.numbers]
+        each = tuple(seeded_generator(self.seed, Purpose.PROMPTS, number) for number in batch.numbers)
         theirs = self._teacher_embeddings(batch)
-        batch = self._with_masks(batch, theirs, generators)
+        batch = self._with_masks(batch, theirs, each)
+        generators = PhotoGenerators(each, batch.mask_counts)
         theirs = repeat(theirs, batch.mask_counts)
-        embeddings = repeat(self.encoder(batch.images), batch.mask_counts)
+        with self._arithmetic:
+            embeddings = repeat(self.encoder(batch.images), batch.mask_counts)
         valid = batch.low_res_valid()
         totals: dict[str, Tensor] = {}
         steps = session_steps(self.session, self.seed, batch.step)
-        prompts = self._first(batch, generators)
+        prompts = first_prompts(torch.cat(batch.masks), batch.side, generators)
         mine_back = their_back = None
         for index, step in enumerate(steps):
             if index and step is Step.POINT and mine_back is not None and their_back is not None:
                 prompts = self._disagreement(batch, prompts, mine_back, their_back, generators)
             own = prompts if mine_back is None else prompts.with_mask(mine_back)
-            masks, iou = self.decoder(embeddings, *own.decoder_inputs)
+            with self._arithmetic:
+                masks, iou = self.decoder(embeddings, *own.decoder_inputs)
             their_masks, their_iou = self._teacher_answers(theirs, prompts, their_back, masks.shape[-1])
             chosen = choose(their_iou, is_ambiguous(own.labels, own.has_mask_input))
             losses = self._judge(masks, iou, their_masks, their_iou, chosen, valid)
@@ -99,7 +106,7 @@ class PromptObjective(nn.Module):
         out: Tensor = self._graphs[0](images)
         return out
 
-    def _with_masks(self, batch: Batch, theirs: Tensor, generators: list[torch.Generator]) -> Batch:
+    def _with_masks(self, batch: Batch, theirs: Tensor, generators: Sequence[torch.Generator]) -> Batch:
         """The batch, where photos without masks have those of the teacher, whose embeddings of them `theirs` are."""
         if all(batch.mask_counts):
             return batch
@@ -174,30 +181,12 @@ class PromptObjective(nn.Module):
         }
 
     @staticmethod
-    def _first(batch: Batch, generators: list[torch.Generator]) -> TrainingPrompts:
-        pairs = zip(batch.masks, generators, strict=True)
-        return TrainingPrompts.joined([first_prompts(masks, batch.side, generator) for masks, generator in pairs])
-
-    @staticmethod
     def _disagreement(
-        batch: Batch,
-        prompts: TrainingPrompts,
-        mine: Tensor,
-        theirs: Tensor,
-        generators: list[torch.Generator],
+        batch: Batch, prompts: TrainingPrompts, mine: Tensor, theirs: Tensor, generators: PhotoGenerators
     ) -> TrainingPrompts:
         """One more point a mask where the answers differ; none where they agree."""
-        coords, labels = [], []
         wanted = theirs.squeeze(1) > MASK_THRESHOLD  # (B, S/4, S/4)
-        valid = batch.low_res_valid()
-        start = 0
-        for count, generator in zip(batch.mask_counts, generators, strict=True):
-            part = slice(start, start + count)
-            start += count
-            xy, label = error_points(mine[part], wanted[part], batch.side, generator, valid[part])
-            coords.append(xy)
-            labels.append(label)
-        return prompts.with_points(torch.cat(coords), torch.cat(labels))
+        return prompts.with_points(*error_points(mine, wanted, batch.side, generators, batch.low_res_valid()))
 
 
 def _at(masks: Tensor, cells: int) -> Tensor:

@@ -68,7 +68,8 @@ class Batch:
 
 def repeat(per_photo: Tensor, counts: Sequence[int]) -> Tensor:
     """A row a photo `(P, ...)` to a row a mask `(sum of counts, ...)`."""
-    return per_photo.repeat_interleave(torch.tensor(counts, device=per_photo.device), dim=0)
+    rows = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(per_photo.device)
+    return per_photo.index_select(0, rows)
 
 
 def collate(examples: Sequence[Example], step: int) -> Batch:

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from sam_edge.model import DecoderGraph, EncoderGraph, Sam
 
 from .batch import Batch, repeat
+from .eight_bits import arithmetic
 from .losses import LossRecipe, iou_losses, mask_ious, mask_losses
-from .prompting import SAMPLED_POINTS, Step, TrainingPrompts, first_prompts, next_prompts, schedule
+from .prompting import SAMPLED_POINTS, PhotoGenerators, Step, TrainingPrompts, first_prompts, next_prompts, schedule
 from .recipe import Phase
 from .selection import SINGLE, fed_back, is_ambiguous, select
 
@@ -89,24 +90,30 @@ class MaskObjective(nn.Module):
         self.losses, self.session, self.seed = losses, session, seed
         self.watcher: Watcher | None = None
         self.encoder, self.decoder = EncoderGraph(sam), DecoderGraph(sam)
+        self._arithmetic = arithmetic(eight_bits=False)
 
     def begin(self, phase: Phase) -> None:
         """Take the phase's frame side and length of session."""
         self.session = replace(self.session, interactions=phase.interactions)
+        self._arithmetic = arithmetic(eight_bits=phase.eight_bits)
         self.student.set_input_side(phase.side)
         self.decoder.positions = self.student.prompt_encoder.dense_positions().detach()
 
     def forward(self, batch: Batch) -> Losses:
         """One session on every mask of the batch."""
-        embeddings = repeat(self.encoder(batch.images), batch.mask_counts)
+        with self._arithmetic:
+            embeddings = repeat(self.encoder(batch.images), batch.mask_counts)
         targets, valid = batch.low_res_targets(), batch.low_res_valid()
-        generators = [seeded_generator(self.seed, Purpose.PROMPTS, number) for number in batch.numbers]
+        generators = PhotoGenerators(
+            tuple(seeded_generator(self.seed, Purpose.PROMPTS, number) for number in batch.numbers), batch.mask_counts
+        )
         totals: dict[str, Tensor] = {}
         steps = session_steps(self.session, self.seed, batch.step)
         prompts, chosen_logits = None, None
         for index, step in enumerate(steps):
             prompts = self._prompts(batch, step, prompts, chosen_logits, generators)
-            masks, iou = self.decoder(embeddings, *prompts.decoder_inputs)
+            with self._arithmetic:
+                masks, iou = self.decoder(embeddings, *prompts.decoder_inputs)
             losses, chosen = self._judge(masks, iou, prompts, targets, valid)
             chosen_logits = fed_back(masks, chosen)
             for name, values in losses.items():
@@ -124,21 +131,14 @@ class MaskObjective(nn.Module):
         step: Step,
         before: TrainingPrompts | None,
         logits: Tensor | None,
-        generators: list[torch.Generator],
+        generators: PhotoGenerators,
     ) -> TrainingPrompts:
         """The step's prompts for all masks, each photo's drawn with its own generator."""
-        each = []
-        start = 0
-        for masks, valid, generator in zip(batch.masks, batch.valid, generators, strict=True):
-            part = slice(start, start + len(masks))
-            start += len(masks)
-            if before is None or logits is None:
-                each.append(first_prompts(masks, batch.side, generator))
-            else:
-                each.append(
-                    next_prompts(before[part], step, logits[part], masks, batch.side, generator, valid.unsqueeze(0))
-                )
-        return TrainingPrompts.joined(each)
+        masks = torch.cat(batch.masks)
+        if before is None or logits is None:
+            return first_prompts(masks, batch.side, generators)
+        valid = repeat(batch.valid, batch.mask_counts)
+        return next_prompts(before, step, logits, masks, batch.side, generators, valid)
 
     def _judge(
         self, masks: Tensor, iou: Tensor, prompts: TrainingPrompts, targets: Tensor, valid: Tensor
@@ -176,4 +176,5 @@ def seeded_generator(seed: int, purpose: Purpose, number: int) -> torch.Generato
 
 def photo_mean(values: Tensor, batch: Batch) -> Tensor:
     """Values of all masks `(sum of M)` to one number: mean over each photo's, then over photos."""
-    return torch.stack([part.mean() for part in torch.split(values, list(batch.mask_counts))]).mean()
+    shares = torch.tensor([1.0 / (count * len(batch)) for count in batch.mask_counts], dtype=values.dtype)
+    return (values * repeat(shares.to(values.device), batch.mask_counts)).sum()

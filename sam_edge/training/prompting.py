@@ -18,7 +18,7 @@ machine. How many are drawn never depends on what the masks hold.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -96,11 +96,6 @@ class TrainingPrompts:
     def __getitem__(self, part: slice) -> TrainingPrompts:
         return TrainingPrompts(*(tensor[part] for tensor in self.decoder_inputs))
 
-    @classmethod
-    def joined(cls, parts: Sequence[TrainingPrompts]) -> TrainingPrompts:
-        """Prompts of several photos, all with the same number of slots, one after another."""
-        return cls(*(torch.cat(tensors) for tensors in zip(*(p.decoder_inputs for p in parts), strict=True)))
-
     @property
     def decoder_inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The decoder's inputs behind the embedding, in order."""
@@ -124,7 +119,27 @@ class TrainingPrompts:
         return replace(self, mask_input=logits.detach().float(), has_mask_input=torch.ones_like(self.has_mask_input))
 
 
-def first_prompts(target: Tensor, side: int, generator: torch.Generator) -> TrainingPrompts:
+@dataclass(frozen=True)
+class PhotoGenerators:
+    """Generators of several photos: all their masks are worked on at once, and no photo's numbers depend on another.
+
+    Attributes:
+        generators: one a photo.
+        counts: masks of each photo.
+    """
+
+    generators: tuple[torch.Generator, ...]
+    counts: tuple[int, ...]
+
+    def draw(self, number: Callable[[int, torch.Generator], Tensor]) -> Tensor:
+        """What `number` gives for each photo's count and generator, one after another."""
+        return torch.cat([number(n, own) for n, own in zip(self.counts, self.generators, strict=True)])
+
+
+Randomness = torch.Generator | PhotoGenerators
+
+
+def first_prompts(target: Tensor, side: int, generator: Randomness) -> TrainingPrompts:
     """The session's first prompts: with equal probability a point or a box (appendix A, "Training algorithm").
 
     Points are uniform over the target, boxes are its bounding box with noise.
@@ -142,7 +157,7 @@ def first_prompts(target: Tensor, side: int, generator: torch.Generator) -> Trai
     """
     _check(target, side)
     b = len(target)
-    is_box = (_uniform(b, generator) < BOX_SHARE).to(target.device)
+    is_box = (_drawn(b, generator, _uniform) < BOX_SHARE).to(target.device)
     points, point_labels = _clicks_in(target, target, side, generator)
     corners = jittered_boxes(tight_boxes(target, side), side, generator).reshape(b, 2, 2)
     if bool((point_labels == float(Label.EMPTY)).any()):
@@ -166,7 +181,7 @@ def next_prompts(
     logits: Tensor,
     target: Tensor,
     side: int,
-    generator: torch.Generator,
+    generator: Randomness,
     valid: Tensor | None = None,
 ) -> TrainingPrompts:
     """The prompts of a step after the first: the last mask, and in a `POINT` step a point from its errors.
@@ -196,7 +211,7 @@ def next_prompts(
 
 @torch.no_grad()
 def error_points(
-    logits: Tensor, target: Tensor, side: int, generator: torch.Generator, valid: Tensor | None = None
+    logits: Tensor, target: Tensor, side: int, generator: Randomness, valid: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """One point a prompt, uniform over where the mask is wrong (appendix A, "Training algorithm").
 
@@ -248,7 +263,7 @@ def tight_boxes(target: Tensor, side: int) -> Tensor:
     return torch.stack([x0, y0, x1, y1], dim=1).float()
 
 
-def jittered_boxes(boxes: Tensor, side: int, generator: torch.Generator) -> Tensor:
+def jittered_boxes(boxes: Tensor, side: int, generator: Randomness) -> Tensor:
     """Boxes as users draw them, a little off (arXiv 2304.02643, appendix A, "Training algorithm").
 
     Each coordinate gets Gaussian noise with a standard deviation of 10 % of the box's side along that axis, cut off at
@@ -264,20 +279,20 @@ def jittered_boxes(boxes: Tensor, side: int, generator: torch.Generator) -> Tens
     """
     corners = boxes.reshape(-1, 2, 2)
     sizes = corners[:, 1] - corners[:, 0] + 1.0  # (B, 2)
-    noise = torch.randn(corners.shape, generator=generator, device=generator.device).to(boxes.device)
+    noise = _drawn(len(boxes), generator, _normal).to(boxes.device)  # (B, 2, 2)
     bound = LARGEST_JITTER * side / NATIVE_SIDE
     moved = corners + (noise * JITTER_SHARE * sizes.unsqueeze(1)).clamp(-bound, bound)
     # In a box of few pixels the noise may exchange the corners.
     return moved.clamp(0.0, side - 1.0).sort(dim=1).values.reshape(-1, 4)
 
 
-def _clicks_in(region: Tensor, target: Tensor, side: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _clicks_in(region: Tensor, target: Tensor, side: int, generator: Randomness) -> tuple[Tensor, Tensor]:
     """A uniform pixel of each region `(B, h, w)`: coordinates `(B, 2)`, and labels `(B)` by the target there."""
     b, _, w = region.shape
     flat = region.flatten(1)
     running = flat.cumsum(dim=1, dtype=torch.int32)  # how many of the region's pixels lie up to here
     count = running[:, -1:]
-    draws = torch.randint(_MANY, (b, 1), generator=generator, device=generator.device).to(region.device)
+    draws = _drawn(b, generator, _whole).to(region.device)  # (B, 1)
     rank = (draws % count.clamp(min=1)).int()
     index = torch.searchsorted(running, rank, right=True).clamp(max=flat.shape[1] - 1)  # (B, 1)
     stride = side / w
@@ -289,9 +304,24 @@ def _clicks_in(region: Tensor, target: Tensor, side: int, generator: torch.Gener
     return coords.float().masked_fill(empty[:, None], 0.0), labels.masked_fill(empty, float(Label.EMPTY))
 
 
+def _drawn(count: int, source: Randomness, number: Callable[[int, torch.Generator], Tensor]) -> Tensor:
+    """Numbers for `count` masks, on their generators' device."""
+    return source.draw(number) if isinstance(source, PhotoGenerators) else number(count, source)
+
+
 def _uniform(count: int, generator: torch.Generator) -> Tensor:
-    """`count` numbers from 0 to 1, on the generator's device."""
+    """`(count)` from 0 to 1."""
     return torch.rand(count, generator=generator, device=generator.device)
+
+
+def _normal(count: int, generator: torch.Generator) -> Tensor:
+    """`(count, 2, 2)` of mean 0 and variance 1."""
+    return torch.randn(count, 2, 2, generator=generator, device=generator.device)
+
+
+def _whole(count: int, generator: torch.Generator) -> Tensor:
+    """`(count, 1)` int64 from 0 to `_MANY`."""
+    return torch.randint(_MANY, (count, 1), generator=generator, device=generator.device)
 
 
 def _check(target: Tensor, side: int) -> None:

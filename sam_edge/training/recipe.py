@@ -49,6 +49,8 @@ class Phase:
         masks: masks a photo at most, 64 in the paper.
         interactions: answers of a session, 11 in the paper.
         scale: range of the large-scale jitter.
+        eight_bits: layers compute with inputs and weights rounded to eight bits (`eight_bits`). After a last phase of
+            this kind the weights that are kept lie on those grids.
 
     Raises:
         UsageError: a number out of range.
@@ -60,6 +62,7 @@ class Phase:
     masks: int = 64
     interactions: int = 11
     scale: tuple[float, float] = (0.5, 2.0)
+    eight_bits: bool = False
 
     def __post_init__(self) -> None:
         check_side(self.side)

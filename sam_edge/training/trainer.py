@@ -45,6 +45,7 @@ from sam_edge_runtime.files import write_file
 from .accelerator import make_accelerator
 from .batch import collate
 from .checkpoint import TrainingState, checkpoints, read_training_state, save_state
+from .eight_bits import round_layers
 from .interrupt import Interrupt
 from .logs import Record, StepLog
 from .objective import Objective
@@ -348,6 +349,8 @@ class Trainer:
         path = self.job.out / WEIGHTS_FILE
         if self.is_main:
             prefix = _prefix_of(self.objective.student, self.objective.trained)
+            if self.recipe.phases[-1].eight_bits:
+                round_layers(self.average.module)
             state = self.average.module.state_dict()
             chosen = {
                 name.removeprefix(prefix): tensor.contiguous()
