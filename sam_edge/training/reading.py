@@ -12,6 +12,7 @@ from sam_edge.data.order import Steps
 from sam_edge.data.stream import Example, TrainingSet
 from sam_edge_runtime.errors import DataError, SamEdgeError
 
+from .batch import Reading, collate
 from .interrupt import leave_to_parent
 
 MOST_WORKERS = 8
@@ -28,7 +29,7 @@ def default_workers() -> int:
     return max(1, min(MOST_WORKERS, cores // (2 * (int(beside) if beside.isdigit() and int(beside) else 1))))
 
 
-def read_steps(data: TrainingSet, steps: Steps, workers: int) -> Iterator[list[Example]]:
+def read_steps(data: TrainingSet, steps: Steps, workers: int) -> Iterator[Reading]:
     """This process's examples of each step, the same for any number of workers.
 
     Raises:
@@ -38,7 +39,7 @@ def read_steps(data: TrainingSet, steps: Steps, workers: int) -> Iterator[list[E
         data,
         batch_sampler=steps,
         num_workers=workers,
-        collate_fn=list,
+        collate_fn=collate,
         worker_init_fn=leave_to_parent,
         persistent_workers=False,
         prefetch_factor=2 if workers else None,

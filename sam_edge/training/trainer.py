@@ -38,12 +38,12 @@ from sam_edge.data.mixture import open_mixture
 from sam_edge.data.order import Steps
 from sam_edge.data.sa1b import MaskFilter
 from sam_edge.data.skips import SkipLog
-from sam_edge.data.stream import Example, TrainingSet
+from sam_edge.data.stream import TrainingSet
 from sam_edge_runtime.errors import CheckpointError, DataError, UsageError
 from sam_edge_runtime.files import write_file
 
 from .accelerator import make_accelerator
-from .batch import collate
+from .batch import Reading
 from .checkpoint import TrainingState, checkpoints, read_training_state, save_state
 from .eight_bits import round_layers
 from .interrupt import Interrupt
@@ -208,25 +208,22 @@ class Trainer:
             self.accelerator.process_index,
             self.accelerator.num_processes,
         )
-        for examples in read_steps(self._training_set(number, phase), steps, self.job.workers):
-            for example in examples:
-                self.skips.add(example.seen, example.skipped)
+        for reading in read_steps(self._training_set(number, phase), steps, self.job.workers):
+            self.skips.add(reading.seen, reading.skipped)
             sheet = self._sheet()
             self.objective.watcher = sheet
-            record = self._learn(module, examples)
+            record = self._learn(module, reading)
             if sheet is not None:
                 self._write_picture(sheet)
             self.step += 1
             yield record
 
-    def _learn(self, module: nn.Module, examples: list[Example]) -> Record:
-        """One optimizer step on this process's examples."""
+    def _learn(self, module: nn.Module, reading: Reading) -> Record:
+        """One optimizer step on this process's photos."""
         parts = self.recipe.accumulate
-        each = len(examples) // parts
         set_rate(self.optimizer, rate_at(self.recipe, self.step))
         totals: dict[str, torch.Tensor] = {}
-        for part in range(parts):
-            batch = collate(examples[part * each : (part + 1) * each], self.step).to(self.accelerator.device)
+        for part, batch in enumerate(reading.batches(parts, self.step, self.accelerator.device)):
             waits = self.accelerator.no_sync(module) if part < parts - 1 else nullcontext()
             with waits, self.accelerator.autocast():
                 losses = module(batch)

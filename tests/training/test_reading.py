@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from itertools import chain
 
 import numpy as np
 import pytest
+import torch
 
 from sam_edge.data.augment import Augmentation
 from sam_edge.data.mixture import open_mixture
@@ -24,11 +24,25 @@ def data(tmp_path) -> TrainingSet:
 
 
 def test_any_number_of_workers_gives_the_same(data):
-    alone, beside = (list(chain(*read_steps(data, Steps(2, 2), workers))) for workers in (0, 2))
-    assert [example.number for example in beside] == [0, 1, 2, 3]
+    alone, beside = (list(read_steps(data, Steps(2, 2), workers)) for workers in (0, 2))
+    assert [reading.numbers for reading in beside] == [(0, 1), (2, 3)]
     for ours, theirs in zip(alone, beside, strict=True):
-        np.testing.assert_array_equal(ours.crop.image, theirs.crop.image)
-        np.testing.assert_array_equal(ours.crop.masks, theirs.crop.masks)
+        torch.testing.assert_close(ours.pixels, theirs.pixels, rtol=0, atol=0)
+        torch.testing.assert_close(ours.masks, theirs.masks, rtol=0, atol=0)
+        assert ours.counts == theirs.counts
+
+
+def test_what_was_read_is_what_the_crops_show(data):
+    (reading,) = read_steps(data, Steps(4, 1), 0)
+    batches = list(reading.batches(2, 7, torch.device("cpu")))
+    assert [len(batch) for batch in batches] == [2, 2]
+    photos = [(batch.images[i], batch.masks[i], batch.valid[i]) for batch in batches for i in range(2)]
+    for number, (image, masks, valid) in enumerate(photos):
+        crop = data[number].crop
+        np.testing.assert_array_equal(image.numpy(), crop.image)
+        np.testing.assert_array_equal(masks.numpy(), crop.masks)
+        np.testing.assert_array_equal(valid.numpy(), crop.valid())
+    assert {batch.step for batch in batches} == {7}
 
 
 @pytest.mark.parametrize("workers", [0, 1])
