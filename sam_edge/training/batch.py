@@ -111,6 +111,13 @@ def repeat(per_photo: Tensor, counts: Sequence[int]) -> Tensor:
     return per_photo.index_select(0, rows)
 
 
+def filled(rows: Tensor, count: int) -> Tensor:
+    """`(B, ...)` with its first rows once more behind the last, and so on, up to `count` rows."""
+    if len(rows) >= count:
+        return rows
+    return rows.index_select(0, torch.arange(count, device=rows.device) % len(rows))
+
+
 def collate(examples: Sequence[Example]) -> Reading:
     """Put examples together; all have the same side."""
     crops = [example.crop for example in examples]

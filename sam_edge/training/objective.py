@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from sam_edge.model import DecoderGraph, EncoderGraph, Sam
 
-from .batch import Batch, repeat
+from .batch import Batch, filled, repeat
 from .eight_bits import arithmetic
 from .losses import LossRecipe, iou_losses, mask_ious, mask_losses
 from .prompting import SAMPLED_POINTS, PhotoGenerators, Step, TrainingPrompts, first_prompts, next_prompts, schedule
@@ -91,18 +91,24 @@ class MaskObjective(nn.Module):
         self.watcher: Watcher | None = None
         self.encoder, self.decoder = EncoderGraph(sam), DecoderGraph(sam)
         self._arithmetic = arithmetic(eight_bits=False)
+        self._most_masks = 1
+        # cuDNN plans each convolution anew for every number of rows it has not met, which takes longer than the step.
+        self.same_rows = torch.cuda.is_available()
 
     def begin(self, phase: Phase) -> None:
         """Take the phase's frame side and length of session."""
         self.session = replace(self.session, interactions=phase.interactions)
         self._arithmetic = arithmetic(eight_bits=phase.eight_bits)
+        self._most_masks = phase.masks
         self.student.set_input_side(phase.side)
         self.decoder.positions = self.student.prompt_encoder.dense_positions().detach()
 
     def forward(self, batch: Batch) -> Losses:
         """One session on every mask of the batch."""
+        asked = sum(batch.mask_counts)
+        rows = len(batch) * self._most_masks if self.same_rows else asked
         with self._arithmetic:
-            embeddings = repeat(self.encoder(batch.images), batch.mask_counts)
+            embeddings = filled(repeat(self.encoder(batch.images), batch.mask_counts), rows)
         targets, valid = batch.low_res_targets(), batch.low_res_valid()
         generators = PhotoGenerators(
             tuple(seeded_generator(self.seed, Purpose.PROMPTS, number) for number in batch.numbers), batch.mask_counts
@@ -112,8 +118,9 @@ class MaskObjective(nn.Module):
         prompts, chosen_logits = None, None
         for index, step in enumerate(steps):
             prompts = self._prompts(batch, step, prompts, chosen_logits, generators)
+            inputs = [filled(each, rows) for each in prompts.decoder_inputs]
             with self._arithmetic:
-                masks, iou = self.decoder(embeddings, *prompts.decoder_inputs)
+                masks, iou = (each[:asked] for each in self.decoder(embeddings, *inputs))
             losses, chosen = self._judge(masks, iou, prompts, targets, valid)
             chosen_logits = fed_back(masks, chosen)
             for name, values in losses.items():

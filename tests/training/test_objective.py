@@ -124,3 +124,15 @@ def test_half_precision_runs_and_stays_close(objective):
         half = objective(batch(2))["loss"]
     half.backward()
     assert float(half.detach()) == pytest.approx(full, rel=0.05)
+
+
+def test_rows_that_only_fill_up_change_nothing(objective):
+    photos = batch(2, 3)
+    before = objective(photos)
+    objective.begin(replace(PHASE, masks=4))
+    objective.same_rows = True
+    seen = answers(objective, photos)
+    assert all(len(masks) == 3 for _, masks in seen)
+    after = objective(photos)
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, rtol=1e-5, atol=1e-6)
