@@ -39,6 +39,7 @@ from sam_edge.torch_backend import TorchBackend
 from sam_edge.verification.prompts import prompt_groups
 from sam_edge.versions import tool_versions
 from sam_edge_quant.equalization import rounding
+from sam_edge_quant.rounding import steps_of
 from sam_edge_runtime.frame import Frame
 from sam_edge_runtime.metrics import mask_iou
 
@@ -163,7 +164,7 @@ def to_the_nearest(sam: Sam, levels: int) -> None:
         if isinstance(layer, LAYERS):
             rows = rows_of(layer)
             outputs = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
-            steps = rounding.steps_of(rows.reshape(outputs, -1), levels).repeat(rows[..., 0].size // outputs)
+            steps = steps_of(rows.reshape(outputs, -1), levels).repeat(rows[..., 0].size // outputs)
             set_rows(layer, rounding.round_to_nearest(rows, steps.reshape(rows.shape[:2])))
 
 

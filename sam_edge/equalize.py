@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from sam_edge_quant.equalization import Choice, Reader, bimodal, choose_scales, cross_layer, smooth
+from sam_edge_quant.rounding import on_trained_grid
 from sam_edge_runtime.errors import UsageError
 
 from .calls import Call
@@ -44,7 +45,8 @@ def equalize(
         By method, an entry for each place with the names of the layers, `writers` and `readers`. For `smooth` and
         `cross_layer`, `strength`, None where nothing was changed, and before and after: `spread`, the widest channel
         over the median one, and `noise_db`, the noise to expect of eight bits relative to the signal. For `bimodal`,
-        `flipped`, the number of channels, and `span`, the width of the keys' range before and after.
+        `flipped`, the number of channels, and `span`, the width of the keys' range before and after. A place whose
+        layers were trained in eight bits has none and is left alone.
 
     Raises:
         UsageError: no such method, or one of the graphs gets no calls.
@@ -53,7 +55,9 @@ def equalize(
     for method in methods:
         if method not in METHODS:
             raise UsageError(f"no equalization called {method!r}: choose of {', '.join(METHODS)}")
-    groups = [group for group in groups_of(sam) if _METHOD_OF[type(group)] in methods]
+    groups = [group for group in groups_of(sam) if _METHOD_OF[type(group)] in methods and not _is_rounded(group)]
+    if not groups:
+        return {method: [] for method in methods}
     read: dict[Layer, ChannelStatistics] = {}
     written: dict[Layer, ChannelStatistics] = {}
     for group in groups:
@@ -74,6 +78,14 @@ def equalize(
                 entry = _fold_signs(group, written[group.key], names)
         report[_METHOD_OF[type(group)]].append(entry)
     return report
+
+
+def _is_rounded(group: Group) -> bool:
+    """Whether scales would only take weights off the grids that training in eight bits put them on."""
+    if isinstance(group, Keys):  # signs leave a grid as it is
+        return False
+    weights = (weight_of(layer) for layer in group.readers)
+    return all(on_trained_grid(weight.reshape(len(weight), -1)).all() for weight in weights)
 
 
 def _watches(statistics: Mapping[Layer, ChannelStatistics]) -> dict[Layer, Watch]:

@@ -14,26 +14,29 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import monotonic
 from typing import Any
 
 import torch
 
 from sam_edge_exporters import PRECISIONS, SEVERAL_SIGNATURES, About, Conversion, Exporter, exporter_for
-from sam_edge_quant import FLOAT, WAYS, Recipe, read_recipe, recipe_named
+from sam_edge_quant import AUTO, FLOAT, WAYS, Recipe, read_recipe, recipe_named, write_recipe
 from sam_edge_runtime import golden
 from sam_edge_runtime.agreement import Agreement, Bounds, bounds_of
 from sam_edge_runtime.backends import Backend, load_backend
 from sam_edge_runtime.bundle import GOLDEN_FILE, REPORT_FILE, Bundle, is_bundle, record_files
-from sam_edge_runtime.errors import ExportError, UsageError
+from sam_edge_runtime.errors import BoundError, ExportError, UsageError
 from sam_edge_runtime.files import check_destination, require_room, staged_folder
 from sam_edge_runtime.manifest import FILE_NAME, GRAPHS, NEURAL_ENGINE, PLAIN, Checkpoint, Manifest
 
-from .calibration.calls import calibration_calls
+from .calibration.calls import Question, calibration_calls
 from .calibration.photos import COUNT, CalibrationSet, calibration_photos
 from .calls import Answered, CallRecorder, KnownAnswers, golden_calls
 from .load import LoadedSam, find_source, load_sam
 from .model import DecoderGraph, EncoderGraph, Sam, build_sam, graphs_of
 from .quantize import Quantization, prepare, this_host
+from .search import Bench, Found, Judge, Ledger, blocks_of, find_mixture, masks_lost
+from .search.mixture import EIGHT
 from .torch_backend import TorchBackend
 from .versions import tool_versions
 
@@ -41,6 +44,11 @@ SMALLEST_POINTS = 2  # a click and the padding that SAM adds to it
 # Capacity of a decoder of fixed shape that nobody chose: one prompt of nine clicks, or of a box and eight.
 FIXED_PROMPTS, FIXED_POINTS = 1, 10
 CUSTOM = "custom"  # precision of a bundle whose recipe has exceptions
+RECIPE_FILE = "recipe.json"  # in a bundle whose recipe was searched for: to read, to edit, to use again
+BOUND, BUDGET = 0.98, 120.0  # of a search: mask mIoU, seconds
+LEAST_BUDGET = 10
+JUDGED_BY = 4  # photos, with all prompts that fit
+COSTS_BY = 2  # of them, with those that have no mask: an order of blocks is wanted, no figure
 _BYTES_PER_WEIGHT = 6  # an artifact in fp16 may be made from one in fp32, and both lie there for a moment
 _ROOM_BESIDE_WEIGHTS = 64 << 20
 
@@ -70,6 +78,9 @@ class ExportJob:
             sample photos.
         photos: how many of them.
         host: `x86` or `arm`, for which processor whole numbers are arranged; None: this machine's.
+        bound: smallest mask mIoU with fp32 torch that `auto` may come to.
+        budget: seconds after which its search begins nothing new.
+        keep: have the bundle even where the bound could not be reached.
 
     Raises:
         UsageError: a capacity that no prompt fits into, several where the target has one, or what the target or its
@@ -92,9 +103,19 @@ class ExportJob:
     calibration: str | None = None
     photos: int = COUNT
     host: str | None = None
+    bound: float = BOUND
+    budget: float = BUDGET
+    keep: bool = False
 
     def __post_init__(self) -> None:
-        recipe_named(self.precision)
+        if self.precision != AUTO:
+            recipe_named(self.precision)
+        if not 0 < self.bound <= 1:
+            raise UsageError(f"--bound {self.bound} is no share of masks: a number above 0 and up to 1, such as 0.98")
+        if self.budget < LEAST_BUDGET:
+            raise UsageError(
+                f"--budget of {self.budget:g} seconds is too small for a search: at least {LEAST_BUDGET}, such as 2m"
+            )
         possible = precisions_of(self.target)
         if possible and self.precision not in possible:
             raise UsageError(
@@ -126,6 +147,11 @@ class ExportJob:
             raise UsageError(
                 f"--points {self.points} is too few: a click takes two slots (itself and SAM's padding), a box two"
             )
+
+    @property
+    def searched(self) -> bool:
+        """Whether the recipe has to be found first."""
+        return self.precision == AUTO and self.recipe is None
 
     @property
     def call_sizes(self) -> tuple[int, ...]:
@@ -160,7 +186,7 @@ def export_bundle(
         ExportError: a graph could not be converted, or the result was rejected.
         OutputError: the bundle cannot be written. Whatever was there before still is.
     """
-    recipe = recipe_named(job.precision) if job.recipe is None else read_recipe(job.recipe)
+    recipe = _recipe(job)
     source = find_source(job.variant, job.checkpoint)
     check_destination(job.out, overwrite=job.overwrite, replaceable=is_bundle)
     exporter = exporter_for(job.target)
@@ -190,7 +216,10 @@ def export_bundle(
         if photos is None:
             _convert(exporter, loaded.sam, manifest, folder, (calls.decoder, calls.encoder), progress)
         else:
-            quantized = _quantize(job, recipe, photos, reference, loaded.sam, manifest, folder, exporter, progress)
+            recipe, quantized = _quantize(
+                job, recipe, photos, reference, loaded.sam, manifest, answers, folder, exporter, progress
+            )
+            manifest = replace(manifest, recipe=_recorded(job, recipe))
         del loaded, reference, calls  # the artifact comes next; a large model need not be held twice
 
         progress("verifying the bundle against fp32 torch")
@@ -210,9 +239,17 @@ def export_bundle(
     return ExportResult(Bundle.open(job.out, check_hashes=False), agreement, missed, backend.engine)
 
 
+def _recipe(job: ExportJob) -> Recipe:
+    """The one that was asked for, or the one that a search begins with."""
+    if job.recipe is not None:
+        return read_recipe(job.recipe)
+    return recipe_named(EIGHT if job.searched else job.precision)
+
+
 def precisions_of(target: str) -> tuple[str, ...]:
     """What `precision` of an `ExportJob` may be; nothing for a target that there is not."""
-    return tuple(dict.fromkeys((*PRECISIONS.get(target, ()), *WAYS.get(target, ()))))
+    ways = WAYS.get(target, ())
+    return tuple(dict.fromkeys((*PRECISIONS.get(target, ()), *ways, *((AUTO,) if ways else ()))))
 
 
 def _convert(
@@ -243,11 +280,12 @@ def _quantize(
     reference: Backend,
     sam: Sam,
     manifest: Manifest,
+    answers: golden.Golden,
     folder: Path,
     exporter: Exporter,
     progress: Progress,
-) -> dict[str, Any]:
-    """Both graphs of `sam` in fewer bits into a folder; returns what the report says of it."""
+) -> tuple[Recipe, dict[str, Any]]:
+    """Both graphs of `sam` in fewer bits into a folder; returns by which recipe, and what the report says of it."""
     host = job.host or this_host()
     with (
         calibration_calls(photos, reference, manifest) as calls,
@@ -257,8 +295,82 @@ def _quantize(
         changes = prepare(prepared, calls, recipe, manifest, progress)
         _convert(exporter, prepared, manifest, Path(aside), ((), ()), progress)
         quantization = Quantization(prepared, manifest, calls, Path(aside), host)
+        searched: dict[str, Any] = {}
+        if job.searched:
+            judged = calls.of_fewer(JUDGED_BY)
+            questions = list(judged.questions(manifest))
+            judge = Judge(answers, questions, reference, manifest)
+            found, recipe = _search(
+                job, recipe, quantization, prepared, judge, questions, manifest, Path(aside), progress
+            )
+            searched = {"search": {**found.evidence, "complete": found.complete, "photos": len(judged.photos)}}
+            (folder / RECIPE_FILE).write_text(write_recipe(recipe, searched["search"]), encoding="utf-8")
         graphs = quantization.write(recipe, folder, progress)
-    return {"host": host, **changes, "graphs": graphs}
+    return recipe, {"host": host, **changes, **searched, "graphs": graphs}
+
+
+def _search(
+    job: ExportJob,
+    recipe: Recipe,
+    quantization: Quantization,
+    sam: Sam,
+    judge: Judge,
+    questions: Sequence[Question],
+    manifest: Manifest,
+    aside: Path,
+    progress: Progress,
+) -> tuple[Found, Recipe]:
+    """Look for the fastest mixture within the bound.
+
+    Raises:
+        BoundError: there is none, and the job does not say that the best one is wanted all the same.
+    """
+    blocks = blocks_of(quantization.names)
+    settings = {
+        "variant": manifest.variant,
+        "checkpoint": asdict(manifest.checkpoint),
+        "target": manifest.target,
+        "input_side": manifest.input_side,
+        "capacity": [*manifest.call_sizes, manifest.points],
+        "calibration": manifest.calibration,
+        "host": job.host or this_host(),
+    }
+    ledger = Ledger(job.out.with_name(f"{job.out.name}.trials.json"), settings)
+    candidates = aside / "candidates"
+    candidates.mkdir()
+    timed = manifest.target != "coreml" or platform.system() == "Darwin"  # elsewhere it is evaluated, not run
+    bench = Bench(
+        quantization,
+        recipe,
+        manifest,
+        aside,
+        candidates,
+        judge,
+        questions[0].image if timed else None,
+        ledger,
+        progress,
+    )
+    deadline = monotonic() + job.budget
+
+    def cost() -> dict[str, float]:
+        progress(f"what each of {len(blocks)} blocks costs in masks")
+        return masks_lost(sam, questions[: 2 * COSTS_BY : 2], manifest, blocks)
+
+    found = find_mixture(blocks, bench.measure, cost, job.bound, lambda: monotonic() > deadline)
+    if not found.reached and not job.keep:
+        tried = len(found.evidence["tried"])
+        raise BoundError(
+            f"the best of {tried} mixtures that were tried for {job.target} has a mask mIoU of "
+            f"{found.measured.mask_miou:.4f}, {job.bound} was asked for: lower --bound, raise --budget, or have it "
+            "all the same with --keep"
+        )
+    ledger.discard()
+    return found, bench.recipe(found.ways)
+
+
+def _recorded(job: ExportJob, recipe: Recipe) -> dict[str, Any]:
+    """The recipe as the manifest has it: with the bound that it was found for."""
+    return {**recipe.to_json(), **({"bound": job.bound} if job.searched else {})}
 
 
 def _refuse_beforehand(job: ExportJob, recipe: Recipe, exporter: Exporter) -> None:
@@ -288,7 +400,7 @@ def _manifest(
         licence=loaded.licence,
         checkpoint=Checkpoint(checkpoint.label, checkpoint.sha256, checkpoint.is_random),
         target=job.target,
-        precision=CUSTOM if recipe.layers else recipe.name,
+        precision=AUTO if job.searched else CUSTOM if recipe.layers else recipe.name,
         recipe=recipe.to_json(),
         calibration={} if photos is None else photos.to_json(),
         input_side=loaded.sam.side,

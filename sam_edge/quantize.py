@@ -14,20 +14,20 @@ from typing import Any
 
 from sam_edge_quant import Plan, Quantizer, Range, Recipe, calibrate, fingerprint, quantizer_for
 from sam_edge_quant.recipe import QUANTIZED
+from sam_edge_quant.rounding import TOP, TRAINED
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.manifest import Manifest
 
 from .calibration.calls import CalibrationCalls
 from .calibration.prompts import MOST_SLOTS
 from .calls import Call, artifact_sample
-from .equalization.layers import LAYERS, Layer
+from .equalization.layers import LAYERS, Layer, is_depthwise
 from .equalize import equalize
 from .model import Sam
 from .rounding import round_weights
 
 Progress = Callable[[str], None]
 
-LEVELS = {"w4": 7}  # of either sign that a weight may have; the others have 127
 # Sums over channels are known from fewer photos and prompts than the ends of ranges.
 PREPARED_BY = 8
 PROMPTS_AT_ONCE = 6
@@ -70,10 +70,22 @@ def prepare(
     progress(f"equalizing channels, by {len(calls.photos)} photos")
     equalized = equalize(sam, calls.encoder(), calls.decoder(capacity), EQUALIZED_BY)
     progress("rounding weights")
-    ways = {name: recipe.way_of(name) for name, _ in _layers(sam)}
-    levels = {name: LEVELS.get(way, 127) for name, way in ways.items() if way in QUANTIZED}
+    levels = {
+        name: _levels(layer, way, manifest.target)
+        for name, layer in _layers(sam)
+        if (way := recipe.way_of(name)) in QUANTIZED
+    }
     rounded = round_weights(sam, calls.encoder(), calls.decoder(capacity), levels)
     return {"equalized": equalized, "rounded": {name: asdict(each) for name, each in rounded.items()}}
+
+
+def _levels(layer: Layer, way: str, target: str) -> int:
+    """Whole numbers to either side of zero that a weight is rounded to."""
+    if way == "w4":
+        return 7
+    # ONNX Runtime adds two products in sixteen bits, where it multiplies them so: `sam_edge_quant.onnx_weights`.
+    paired = target == "onnx" and way in {"w8a8", "dynamic"}
+    return TRAINED if paired and not is_depthwise(layer) else TOP
 
 
 class Quantization:
@@ -120,12 +132,20 @@ class Quantization:
             UsageError: the recipe names a layer that is not there.
             ExportError: an activation is not finite, or the quantizer fails.
         """
-        recipe.check_layers(self.names)
-        plan = Plan(recipe, self._fingerprints, arm=self._host == "arm")
+        plan = self.plan(recipe)
         return {
             file: self.write_graph(file, plan, folder / file, progress)
             for file in (self._manifest.decoder, self._manifest.encoder)
         }
+
+    def plan(self, recipe: Recipe) -> Plan:
+        """A recipe for these artifacts.
+
+        Raises:
+            UsageError: it names a layer that is not there.
+        """
+        recipe.check_layers(self.names)
+        return Plan(recipe, self._fingerprints, arm=self._host == "arm")
 
     def write_graph(self, file: str, plan: Plan, path: Path, progress: Progress) -> dict[str, Any]:
         """One graph by a plan; see `write`."""

@@ -15,9 +15,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from sam_edge_quant.equalization import bias, rounding
+from sam_edge_quant.rounding import TRAINED, on_trained_grid, steps_of
 
 from .calls import Call
-from .equalization.layers import LAYERS, Float64, Layer, array, assign, input_patches, rows_of, set_rows
+from .equalization.layers import LAYERS, Float64, Layer, array, assign, input_patches, rows_of, set_rows, weight_of
 from .equalization.observe import InputMoments, run
 from .model import Sam
 from .model.tiny_vit import ConvNorm
@@ -48,13 +49,20 @@ def round_weights(
         encoder_calls: inputs of the image encoder by name, NCHW, from calibration; gone through once.
         decoder_calls: inputs of the mask decoder by name, NCHW.
         levels: by name of a layer, the levels of either sign that its quantizer has: 127 for int8, 64 for ONNX
-            Runtime's `reduce_range`, 7 for int4. A layer that is not named, or that no call reaches, stays as it is.
+            Runtime's `reduce_range`, 7 for int4. A layer that is not named, that no call reaches, or that training in
+            eight bits has rounded already stays as it is.
 
     Raises:
         UsageError: one of the graphs gets no calls.
         ExportError: a layer meets NaN or infinity.
     """
-    layers = {name: module for name, module in sam.named_modules() if isinstance(module, LAYERS) and name in levels}
+    layers = {
+        name: module
+        for name, module in sam.named_modules()
+        if isinstance(module, LAYERS) and name in levels and not _is_rounded(module, levels[name])
+    }
+    if not layers:
+        return {}
     moments = {layer: InputMoments() for layer in layers.values()}
     run(sam, encoder_calls, decoder_calls, {layer: partial(_add, layer, each) for layer, each in moments.items()})
     biases = _biases(sam)
@@ -63,6 +71,11 @@ def round_weights(
         for name, layer in layers.items()
         if moments[layer].patches
     }
+
+
+def _is_rounded(layer: Layer, levels: int) -> bool:
+    rows = weight_of(layer)
+    return levels >= TRAINED and bool(on_trained_grid(rows.reshape(len(rows), -1)).all())
 
 
 def _add(layer: Layer, moments: InputMoments, values: Tensor) -> None:
@@ -86,7 +99,7 @@ def _biases(sam: Sam) -> dict[Layer, tuple[Tensor, float]]:
 def _round(layer: Layer, moments: InputMoments, levels: int, shifted_by: tuple[Tensor, float] | None) -> Rounded:
     rows = rows_of(layer)  # (groups, rows, inputs)
     outputs = layer.out_channels if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) else layer.out_features
-    steps = rounding.steps_of(rows.reshape(outputs, -1), levels)
+    steps = steps_of(rows.reshape(outputs, -1), levels)
     steps = steps.repeat(rows[..., 0].size // outputs).reshape(rows.shape[:2])
     second = moments.covariance + moments.mean[:, :, None] * moments.mean[:, None, :]
     matter = second if shifted_by is None else moments.covariance  # a bias takes care of the mean

@@ -17,7 +17,7 @@ from sam_edge_runtime.errors import ExportError, UsageError
 
 from .layers import Plan, fingerprint
 from .ranges import Observer, Range, RangeObserver, Ranges, Sample, Tell, calibrate, observe
-from .recipe import FLOAT, RECIPES, Recipe, read_recipe, recipe_named, write_recipe
+from .recipe import AUTO, FLOAT, RECIPES, Recipe, read_recipe, recipe_named, write_recipe
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ def quantizer_for(target: str) -> Quantizer:
 
 
 __all__ = [
+    "AUTO",
     "FLOAT",
     "RECIPES",
     "WAYS",

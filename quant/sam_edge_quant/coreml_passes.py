@@ -19,6 +19,7 @@ import numpy.typing as npt
 from sam_edge_runtime.errors import ExportError
 
 from .ranges import Range
+from .rounding import on_trained_grid, steps_of
 
 Array = npt.NDArray[Any]
 
@@ -97,7 +98,35 @@ def operation_names(model: Any) -> dict[str, str]:
 def quantize_weights(model: Any, operations: Iterable[str]) -> Any:
     """Weights of the named operations in int8, symmetric, a scale for each channel of the output."""
     way = optimize.OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=0)
-    return optimize.linear_quantize_weights(model, _only(operations, way))
+    with _own_grids():
+        return optimize.linear_quantize_weights(model, _only(operations, way))
+
+
+@contextmanager
+def _own_grids() -> Iterator[None]:
+    """Have coremltools 9.0 keep the grid of a channel whose weights lie on one already (`rounding`).
+
+    It takes 1/127 of the largest weight for the step, whatever the others are.
+    """
+    kept = optimize_utils.quantize_weight_by_dtype
+
+    def quantize(weight: Array, axes: Any, dtype: Any, quantization_mode: str) -> tuple[Array, Array, Array | None]:
+        numbers, scale, zero_point = kept(weight, axes, dtype, quantization_mode)
+        (channels,) = {*range(weight.ndim)} - {each % weight.ndim for each in np.atleast_1d(axes)} or {None}
+        if channels is None or zero_point is not None:
+            return numbers, scale, zero_point
+        rows = np.moveaxis(weight, channels, 0)
+        own = on_trained_grid(rows.reshape(len(rows), -1))
+        steps = np.where(own, steps_of(rows), scale.reshape(-1)).astype(weight.dtype)
+        along = [-1 if axis == channels else 1 for axis in range(weight.ndim)]
+        exact = np.rint(weight / steps.reshape(along))
+        return np.where(own.reshape(along), exact, numbers), steps.reshape(scale.shape), None
+
+    optimize_utils.quantize_weight_by_dtype = quantize
+    try:
+        yield
+    finally:
+        optimize_utils.quantize_weight_by_dtype = kept
 
 
 def palettize_weights(model: Any, operations: Iterable[str]) -> Any:

@@ -19,8 +19,11 @@ from .recipe import Recipe
 
 
 def fingerprint(weight: npt.NDArray[Any]) -> str:
-    """A digest of a weight's numbers in float32, whatever their order and shape."""
-    return blake2b(np.sort(np.asarray(weight, np.float32), axis=None).tobytes(), digest_size=16).hexdigest()
+    """A digest of a weight's numbers in float32, whatever their order and shape.
+
+    Zero has one sign: rounded weights have many of both, which sorting leaves in the order in which they were found.
+    """
+    return blake2b(np.sort(np.asarray(weight, np.float32) + 0.0, axis=None).tobytes(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)

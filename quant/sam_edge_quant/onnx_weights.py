@@ -32,7 +32,7 @@ import onnx
 from onnx import GraphProto, TensorProto, numpy_helper
 
 from .onnx_graph import Array, Layer
-from .rounding import TOP, rounded
+from .rounding import rounded, steps_of
 
 BLOCK = 32  # weights that share a scale in four bits
 MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operations
@@ -48,15 +48,7 @@ def scales_of(layer: Layer, paired: bool) -> npt.NDArray[np.float32]:
     Returns:
         (n,); 1 for a channel without weights.
     """
-    rows = _rows(layer)
-    steps = np.abs(rows).max(axis=1) / TOP
-    if paired and not layer.is_depthwise:
-        even = np.pad(rows, ((0, 0), (0, rows.shape[1] % 2)))
-        pairs = even.reshape(len(even), -1, 2)
-        # Only weights of one sign add up. Two units of the 128 are for rounding.
-        together = np.maximum(pairs.clip(min=0).sum(axis=2), -pairs.clip(max=0).sum(axis=2)).max(axis=1)
-        steps = np.maximum(steps, together / (TOP - 1))
-    return np.where(steps > 0, steps, 1).astype(np.float32)
+    return steps_of(_rows(layer), paired=paired and not layer.is_depthwise).astype(np.float32)
 
 
 def _rows(layer: Layer) -> Array:

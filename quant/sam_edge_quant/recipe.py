@@ -102,6 +102,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe("w4", "int4", "float32"),
     )
 }
+AUTO = "auto"  # a precision that stands for the search of a mixture; what comes out of it is a recipe
 # Recipes that keep weights in whole numbers, and those among them that have to know ranges of activations.
 QUANTIZED = frozenset({"w8", "dynamic", "w8a8", "w8a16", "w4"})
 CALIBRATED = frozenset({"w8a8", "w8a16"})

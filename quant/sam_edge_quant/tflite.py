@@ -31,6 +31,7 @@ from sam_edge_runtime.errors import ExportError, first_line
 from .layers import Plan
 from .ranges import Range, Ranges
 from .recipe import CALIBRATED, FLOAT
+from .rounding import steps_of
 from .tflite_graph import KEEP_RANGE, Float32, Graph, Operation, TfliteFile, between, origin
 from .tflite_observer import TfliteObserver
 
@@ -248,7 +249,8 @@ def _weight_bounds(file: TfliteFile, decisions: Sequence[_Decision], ranges: Map
 
     A bias is stored in 32 bits with a scale that is the product of the activation's and the channel's. A channel whose
     weights are all zero, or nearly, has hardly any scale: the quantizer's bias overflows, and comes out small and with
-    the wrong sign. So a channel's scale is made large enough for its bias; its weights were nothing beside it.
+    the wrong sign. So a channel's scale is made large enough for its bias; its weights were nothing beside it. Weights
+    that lie on a grid already keep it, which takes a wider bound as well.
 
     Returns:
         The largest absolute value for each output channel, by the weight's name, of the weight's rank.
@@ -257,15 +259,19 @@ def _weight_bounds(file: TfliteFile, decisions: Sequence[_Decision], ranges: Map
     names: dict[str, tuple[int, Float32]] = {}
     for decision in decisions:
         for operation, way in decision.static:
-            if operation.weight is None or operation.bias is None or operation.kind not in _CHANNELS:
+            if operation.weight is None or operation.kind not in _CHANNELS:
                 continue
             axis, weight = _CHANNELS[operation.kind], file.constant(operation.weight)
             others = tuple(each for each in range(weight.ndim) if each != axis)
-            scale = _scale(ranges[decision.source(operation)], _ACTIVATION_BITS[way])
-            smallest = np.abs(file.constant(operation.bias)) * (_LARGEST_WEIGHT / (scale * _LARGEST_BIAS))
-            bound = np.maximum(np.abs(weight).max(axis=others, keepdims=True), np.expand_dims(smallest, others))
+            largest = np.abs(weight).max(axis=others)
+            bound = np.where(largest > 0, _LARGEST_WEIGHT * steps_of(np.moveaxis(weight, axis, 0)), 0.0)
+            if operation.bias is not None:
+                scale = _scale(ranges[decision.source(operation)], _ACTIVATION_BITS[way])
+                least_scale = np.abs(file.constant(operation.bias)) / (scale * _LARGEST_BIAS)
+                bound = np.maximum(bound, _LARGEST_WEIGHT * least_scale)
+            bound = np.expand_dims(bound.astype(np.float32), others)
             buffer = file.buffer(operation.weight)
-            names[operation.weight] = buffer, np.abs(weight).max(axis=others, keepdims=True)
+            names[operation.weight] = buffer, np.expand_dims(largest, others)
             least[buffer] = np.maximum(least.get(buffer, bound), bound)
     return {name: least[buffer] for name, (buffer, own) in names.items() if (least[buffer] > own).any()}
 

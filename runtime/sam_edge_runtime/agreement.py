@@ -52,7 +52,11 @@ BOUNDS: dict[tuple[str, str], Bounds] = {
     **{(target, "fp32"): _ROUNDING for target in _TARGETS},
     **{(target, "fp16"): _HALF for target in _TARGETS},
     ("coreml", "mixed"): _HALF,
-    **{(target, name): _EIGHT_BITS for target in _TARGETS for name in ("w8", "dynamic", "w8a8", "w8a16", "custom")},
+    **{
+        (target, name): _EIGHT_BITS
+        for target in _TARGETS
+        for name in ("w8", "dynamic", "w8a8", "w8a16", "auto", "custom")
+    },
     **{(target, "w4"): _FOUR_BITS for target in _TARGETS},
 }
 
@@ -83,8 +87,14 @@ def bounds_for(target: str, precision: str, *, picture_input: bool = False) -> B
 
 
 def bounds_of(manifest: Manifest) -> Bounds:
-    """The bounds of a bundle. Raises UsageError where none are set for its kind."""
-    return bounds_for(manifest.target, manifest.precision, picture_input=manifest.picture_input)
+    """The bounds of a bundle; of masks the one that its recipe was searched for, where it was.
+
+    Raises:
+        UsageError: none are set for its kind.
+    """
+    bounds = bounds_for(manifest.target, manifest.precision, picture_input=manifest.picture_input)
+    asked = manifest.recipe.get("bound")
+    return replace(bounds, mask_miou=float(asked)) if isinstance(asked, int | float) else bounds
 
 
 @dataclass(frozen=True)

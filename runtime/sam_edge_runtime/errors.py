@@ -12,6 +12,7 @@ One small tree, so that an app can catch what it can mend and the command line c
     ├── CheckpointError   weights that are missing, broken, unsafe or of another architecture
     ├── BackendError      an engine that is not installed, or does not take the model
     ├── ExportError       a conversion that failed, or whose result is not accepted
+    │   └── BoundError    no mixture of precisions reaches the accuracy that was asked for (exit code 1)
     └── OutputError       a result that cannot be written: already there, no room, not permitted
 
 Each message is one line that names the value, the choices where there are any, and the remedy.
@@ -58,6 +59,10 @@ class BackendError(SamEdgeError):
 
 class ExportError(SamEdgeError):
     """A conversion that failed, or an artifact that its own checker rejects."""
+
+
+class BoundError(ExportError):
+    """An accuracy bound that nothing which was tried reaches; the command line exits with 1, not 2."""
 
 
 class OutputError(SamEdgeError):

@@ -4,7 +4,8 @@
 answers: a sample of each embedding, and for each prompt the IoU predictions, every fourth low-resolution logit, and
 which low-resolution pixels are inside. So any machine with the runtime, and any port of it to another language, can
 check itself without torch, weights or photos. The pictures are drawn, not photographed: they make edges and textures
-enough for numbers to differ when something is wrong, and carry nobody's licence.
+enough for numbers to differ when something is wrong, and carry nobody's licence. Prompts mean the ellipse that was
+drawn last. Where they mean nothing, a model answers with masks of few pixels, and the least rounding changes those.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from .prompts import Prompts
 Float32 = npt.NDArray[np.float32]
 
 PICTURE_SIZES = ((192, 256), (224, 144))  # (H, W): a wide and a tall one
+OTHER_THINGS = 5
+LAST_COLOUR = (225.0, 60.0, 45.0)
 EMBEDDING_STEP = 4  # every fourth cell of an embedding is kept, in both directions
 LOGIT_STEP = 4  # and every fourth logit of a mask
 MASK_PROMPT_STEPS = 8.0  # mask prompts are stored as int8 eighths, which are exact in float32
@@ -174,12 +177,13 @@ def record(reference: Backend, manifest: Manifest) -> Golden:
         reference: the fp32 model; it must take any number of slots.
         manifest: whose input side and capacity the cases have to fit.
     """
-    pictures = tuple(_draw(size, seed) for seed, size in enumerate(PICTURE_SIZES))
+    drawn = [_draw(size, seed) for seed, size in enumerate(PICTURE_SIZES)]
+    pictures = tuple(picture for picture, _ in drawn)
     frames = [Frame(manifest.input_side, (picture.shape[0], picture.shape[1])) for picture in pictures]
     full = [reference.encode(frame.image(picture)) for frame, picture in zip(frames, pictures, strict=True)]
     cases = []
     for index, frame in enumerate(frames):
-        for name, prompts in _prompts(frame).items():
+        for name, prompts in _prompts(frame, drawn[index][1]).items():
             slots = prompts.coords.shape[1]
             if manifest.points is None or slots <= manifest.points:
                 (low_res,), (iou,) = decode_prompts(reference, manifest.of_any_capacity(), full[index], prompts)
@@ -243,22 +247,40 @@ def _sample(embedding: Float32) -> Float32:
     return embedding[:, :, ::EMBEDDING_STEP, ::EMBEDDING_STEP].copy()
 
 
-def _prompts(frame: Frame) -> dict[str, Prompts]:
-    """Prompts of every kind, placed relative to the picture inside the frame."""
-    h, w = frame.resized_size
+@dataclass(frozen=True)
+class _Ellipse:
+    """Centre and half axes, as shares of the picture's width and height."""
+
+    x: float
+    y: float
+    across: float
+    down: float
+
+    def at(self, frame: Frame, across: float, down: float) -> tuple[float, float]:
+        """x, y in the frame of a place given from the centre in half axes: (1, 0) is the rightmost point."""
+        h, w = frame.resized_size
+        return (self.x + across * self.across) * w, (self.y + down * self.down) * h
+
+
+def _prompts(frame: Frame, thing: _Ellipse) -> dict[str, Prompts]:
+    """Prompts of every kind that mean a thing in the frame."""
     pad, back, fore = float(Label.PADDING), float(Label.BACKGROUND), float(Label.FOREGROUND)
     corners = (float(Label.BOX_TOP_LEFT), float(Label.BOX_BOTTOM_RIGHT))
-    box = ((0.25 * w, 0.2 * h), (0.7 * w, 0.85 * h))
-    disc = _disc(frame)
+    box = (thing.at(frame, -1.05, -1.05), thing.at(frame, 1.05, 1.05))
+    disc = _disc(frame, thing)
 
     def prompt(*slots: tuple[tuple[float, float], float], mask: Float32 | None = None) -> Prompts:
         coords = np.array([[place for place, _ in slots]], np.float32)
         labels = np.array([[label for _, label in slots]], np.float32)
         return Prompts(coords, labels, mask, frame.side)
 
-    centre, padding = ((0.5 * w, 0.5 * h), fore), ((0.0, 0.0), pad)
+    centre, padding = (thing.at(frame, 0.0, 0.0), fore), ((0.0, 0.0), pad)
     in_box = ((box[0], corners[0]), (box[1], corners[1]))
-    points = (((0.3 * w, 0.4 * h), fore), ((0.6 * w, 0.55 * h), fore), ((0.85 * w, 0.2 * h), back))
+    points = (
+        (thing.at(frame, -0.5, 0.2), fore),
+        (thing.at(frame, 0.4, -0.3), fore),
+        (thing.at(frame, 1.2, 0.9), back),
+    )
     nothing = ((0.0, 0.0), float(Label.EMPTY))
     return {
         "one point": prompt(centre, padding),
@@ -271,26 +293,35 @@ def _prompts(frame: Frame) -> dict[str, Prompts]:
     }
 
 
-def _disc(frame: Frame) -> Float32:
-    """A mask prompt `(1, 1, S/4, S/4)`: logits that fall linearly from the picture's centre, in eighths."""
+def _disc(frame: Frame, thing: _Ellipse) -> Float32:
+    """A mask prompt `(1, 1, S/4, S/4)`: logits in eighths, which fall from the thing's centre to 0 at its edge."""
     cells = frame.side // MASK_STRIDE
-    h, w = (size / MASK_STRIDE for size in frame.resized_size)
-    y, x = np.mgrid[:cells, :cells]
-    logits = 8.0 - np.hypot(x - w / 2, y - h / 2) * (32.0 / cells)
+    h, w = frame.resized_size
+    y, x = np.mgrid[:cells, :cells] * MASK_STRIDE
+    centre = thing.at(frame, 0.0, 0.0)
+    away = np.hypot((x - centre[0]) / (thing.across * w), (y - centre[1]) / (thing.down * h))
+    logits = 8.0 * (1.0 - away)
     stepped: Float32 = np.clip(np.round(logits * MASK_PROMPT_STEPS) / MASK_PROMPT_STEPS, -8.0, 8.0).astype(np.float32)
     return stepped[None, None]
 
 
-def _draw(size: tuple[int, int], seed: int) -> npt.NDArray[np.uint8]:
-    """A picture `(H, W, 3)`: a slanted gradient, a few ellipses of plain colours, and a little noise."""
+def _draw(size: tuple[int, int], seed: int) -> tuple[npt.NDArray[np.uint8], _Ellipse]:
+    """A picture `(H, W, 3)`, and the last thing drawn in it.
+
+    A slanted gradient, ellipses of plain colours, a red one near the middle on top of them, and noise.
+    """
     rng = np.random.default_rng(seed)
     h, w = size
     y, x = np.mgrid[:h, :w]
     picture = np.stack([80 + 100 * x / w, 90 + 80 * y / h, 160 - 60 * (x + y) / (w + h)], axis=-1)
-    for _ in range(6):
-        cx, cy = rng.uniform(0.1, 0.9) * w, rng.uniform(0.1, 0.9) * h
-        rx, ry = rng.uniform(0.08, 0.25) * w, rng.uniform(0.08, 0.25) * h
-        picture[((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 < 1] = rng.uniform(20, 235, 3)
+    things = [
+        _Ellipse(*rng.uniform(0.1, 0.9, 2).tolist(), *rng.uniform(0.08, 0.25, 2).tolist()) for _ in range(OTHER_THINGS)
+    ]
+    colours = rng.uniform(20, 235, (len(things), 3))
+    last = _Ellipse(*rng.uniform(0.4, 0.6, 2).tolist(), *rng.uniform(0.18, 0.28, 2).tolist())
+    for thing, colour in zip((*things, last), (*colours, LAST_COLOUR), strict=True):
+        inside = ((x / w - thing.x) / thing.across) ** 2 + ((y / h - thing.y) / thing.down) ** 2 < 1
+        picture[inside] = colour
     picture += rng.normal(0, 4, picture.shape)
     pixels: npt.NDArray[np.uint8] = np.clip(picture, 0, 255).astype(np.uint8)
-    return pixels
+    return pixels, last

@@ -1,6 +1,7 @@
 """The calls of both graphs on the photos of a calibration, one after another.
 
-What a decoder is shown are real embeddings, and mask prompts that the model itself gave in answer to a box. Both come
+What a decoder is shown are real embeddings, prompts that mean things in the photo, drawn by people or found by the
+model, and mask prompts that the model itself gave in answer to a box. What is the model's own comes
 from the fp32 model, once for each photo, and wait in a folder on the disk for the next pass: quantizers of several
 targets, and searches, go over the same calls again and again. In memory there is one photo at a time.
 """
@@ -23,6 +24,7 @@ from sam_edge_runtime.frame import Frame
 from sam_edge_runtime.manifest import Manifest
 from sam_edge_runtime.prompts import DecoderFeed, Prompts
 
+from .found import found_masks
 from .photos import CalibrationPhoto, CalibrationSet
 from .prompts import KINDS, Things, things_in
 
@@ -91,6 +93,18 @@ class CalibrationCalls:
                 prompts = (feed.point_coords, feed.point_labels, feed.mask_input, feed.has_mask_input)
                 yield dict(zip(names, (asked.embeddings, *prompts), strict=True))
 
+    def questions(self, capacity: Manifest) -> Iterator[Question]:
+        """Each photo with all prompts on it that fit a decoder.
+
+        Args:
+            capacity: what the prompts have to fit; a bundle's manifest.
+        """
+        for index, photo in enumerate(self.photos.photos):
+            asked = self._asked(index, photo)
+            image = asked.frame.image(photo.read().photo)
+            for prompts in _together(_fitting(asked.prompts(), capacity)):
+                yield Question(image, prompts)
+
     def decoder_count(self, capacity: Manifest) -> int:
         """How many calls `decoder` makes: as many for each photo as for the first, which is asked."""
         first = self._asked(0, self.photos.photos[0])
@@ -110,11 +124,21 @@ class CalibrationCalls:
         annotated = photo.read()
         frame = self._frame(*annotated.size)
         embeddings = self._reference.encode(frame.image(annotated.photo))
+        if not annotated.rles:
+            annotated = replace(annotated, rles=found_masks(self._reference, self._manifest, embeddings, frame))
         things = things_in(annotated, photo.seed)
         boxes = things.prompts(frame, KINDS["box"])
         low_res, iou = decode_prompts(self._reference, self._manifest.of_any_capacity(), embeddings, boxes)
         best = low_res[np.arange(len(low_res)), iou.argmax(axis=1)]
         return _Asked(frame, embeddings, things, best[:, None])
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """A photo's frame `(1, 3, S, S)`, and prompts on it that can be asked together."""
+
+    image: Float32
+    prompts: Prompts
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,11 +182,20 @@ def _feeds(kinds: list[Prompts], capacity: Manifest) -> Iterator[DecoderFeed]:
 
 def _batches(kinds: list[Prompts], capacity: Manifest) -> Iterator[Prompts]:
     """The prompts that fit, to be asked together: those with a mask and those without, and each kind by itself."""
-    fitting = [kind for kind in kinds if capacity.points is None or kind.coords.shape[1] <= capacity.points]
+    fitting = _fitting(kinds, capacity)
     if capacity.prompts is None or capacity.points is None:
         yield from fitting
+    yield from _together(fitting)
+
+
+def _fitting(kinds: list[Prompts], capacity: Manifest) -> list[Prompts]:
+    return [kind for kind in kinds if capacity.points is None or kind.coords.shape[1] <= capacity.points]
+
+
+def _together(kinds: list[Prompts]) -> Iterator[Prompts]:
+    """Those without a mask, and those with one."""
     for masked in (False, True):
-        yield Prompts.joined([kind for kind in fitting if (kind.masks is not None) is masked])
+        yield Prompts.joined([kind for kind in kinds if (kind.masks is not None) is masked])
 
 
 def _filled(prompts: Prompts, size: int) -> Prompts:

@@ -1,8 +1,8 @@
 """Prompts of every kind on a photo, so that a quantizer sees all that a decoder is asked.
 
-Where people have drawn masks, a large and a small one are asked for as an attentive user would: a first click on the
+Where there are masks, a large and a small one are asked for as an attentive user would: a first click on the
 innermost point, the mask's own box, more clicks inside and outside it. Elsewhere boxes of either size are put anywhere
-and clicked at likewise. What is put where depends on the photo alone.
+and clicked at likewise. What is put where depends on the photo and its masks alone.
 """
 
 from __future__ import annotations

@@ -7,12 +7,12 @@ import sys
 import typer
 
 import sam_edge
-from sam_edge_runtime.errors import SamEdgeError
+from sam_edge_runtime.errors import BoundError, SamEdgeError
 
 from . import demo, distill, download, evaluate, export, info, models, predict, train, verify
 from .console import note
 
-BAD_INPUT = 2
+BAD_INPUT, BOUND_MISSED = 2, 1
 
 app = typer.Typer(
     name="sam-edge",
@@ -68,6 +68,9 @@ def run(arguments: list[str]) -> int:
         app(arguments)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BoundError as error:
+        note(f"bound missed: {error}", "red")
+        return BOUND_MISSED
     except SamEdgeError as error:
         return _refuse(str(error))
     except MemoryError:

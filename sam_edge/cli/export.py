@@ -21,7 +21,7 @@ ALL = "all"  # targets
 EXAMPLES = (
     "Examples:  sam-edge export --out nano      sam-edge export --target all --precision fp32,fp16 --out nano      "
     "sam-edge export --target coreml --precision mixed --picture-input --out Nano      "
-    "sam-edge export --target all --precision w8a8 --calibration photos/ --out nano8      "
+    "sam-edge export --target all --precision auto --calibration photos/ --out nano8      "
     "sam-edge export --model tiny_vit --checkpoint random:0 --points 8 --prompts 1 --out phone"
 )
 
@@ -42,7 +42,7 @@ def command(
         typer.Option(
             help="Numeric precision: fp32, fp16, mixed (coreml: fp16 but for operations measured unsafe in it); w8, w4 "
             "(weights in 8 or 4 bits), dynamic (activations in 8 bits, ranged in each call), w8a8, w8a16 (ranged by "
-            "--calibration); or several with commas."
+            "--calibration); auto (the fastest mixture of them within --bound, searched for); or several with commas."
         ),
     ] = "fp32",
     recipe: Annotated[
@@ -63,6 +63,13 @@ def command(
         str | None,
         typer.Option(help="Processor that the 8-bit operations are for: x86 or arm (onnx). Default: this machine's."),
     ] = None,
+    bound: Annotated[
+        float, typer.Option(help="auto: smallest mask mIoU with fp32 torch, on photos of --calibration.")
+    ] = 0.98,
+    budget: Annotated[str, typer.Option(help="auto: how long the search of a bundle may take: 90s, 10m, 1h.")] = "2m",
+    keep: Annotated[
+        bool, typer.Option("--keep", help="auto: keep the best bundle found even where it misses the bound.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -128,6 +135,7 @@ def command(
         raise UsageError(f"no target called {unknown[0]!r}: choose one of {', '.join(EXPORTERS)}, or {ALL}")
     sizes = None if prompts is None else _numbers("--prompts", prompts)
     precisions = tuple(dict.fromkeys(precision.split(",")))
+    seconds = _seconds("--budget", budget)
 
     def folder(target: str, precision: str) -> Path:
         if out is None:
@@ -153,6 +161,9 @@ def command(
             calibration=calibration,
             photos=photos,
             host=host,
+            bound=bound,
+            budget=seconds,
+            keep=keep,
         )
         for each_target in targets
         for each_precision in precisions
@@ -177,6 +188,16 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"{option} {text!r} is no number: give one such as 8, or several such as 1,8") from None
+
+
+def _seconds(option: str, text: str) -> float:
+    """A time such as 90s, 10m or 1h; a number alone is seconds."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
+    try:
+        return float(number) * unit
+    except ValueError:
+        raise UsageError(f"{option} {text!r} is no time: write such as 90s, 10m or 1h") from None
 
 
 def _export(job: ExportJob, known: KnownAnswers) -> ExportResult:

@@ -15,7 +15,7 @@ It is a mode that is entered around a forward pass, as `torch.autocast` is; modu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -24,7 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-WEIGHT_STEPS = 64  # to either side of zero
+from sam_edge_quant.rounding import TRAINED
+
 INPUT_STEPS = 255
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 # The axis of a weight that counts output channels.
@@ -39,6 +40,11 @@ def arithmetic(*, eight_bits: bool) -> AbstractContextManager[object]:
 class InEightBits(TorchFunctionMode):
     """While entered, convolutions and linear layers compute with rounded inputs and weights."""
 
+    def __init__(self, weights: Iterable[Tensor] | None = None) -> None:
+        """Round for all layers, or round what the layers with these weights read, and no weights."""
+        super().__init__()
+        self._alone = None if weights is None else {id(weight) for weight in weights}
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
@@ -47,7 +53,11 @@ class InEightBits(TorchFunctionMode):
         if axis is None:
             return func(*args, **(kwargs or {}))
         inputs, weight, *rest = args
-        return func(rounded_inputs(inputs), rounded_weight(weight, axis), *rest, **(kwargs or {}))
+        if self._alone is None:
+            return func(rounded_inputs(inputs), rounded_weight(weight, axis), *rest, **(kwargs or {}))
+        if id(weight) in self._alone:
+            inputs = rounded_inputs(inputs)
+        return func(inputs, weight, *rest, **(kwargs or {}))
 
 
 def rounded_inputs(values: Tensor) -> Tensor:
@@ -62,7 +72,7 @@ def rounded_weight(weight: Tensor, axis: int) -> Tensor:
     """A weight in multiples of 1/64 of its channel's largest number; `axis` counts the channels."""
     with torch.no_grad():
         others = tuple(each for each in range(weight.ndim) if each != axis)
-        step = weight.detach().abs().amax(dim=others, keepdim=True) / WEIGHT_STEPS
+        step = weight.detach().abs().amax(dim=others, keepdim=True) / TRAINED
     return _on_grid(weight, _or_one(step))
 
 
@@ -81,7 +91,7 @@ def _or_one(step: Tensor) -> Tensor:
 
 
 def _on_grid(values: Tensor, step: Tensor) -> Tensor:
-    rounded: Tensor = _Rounding.apply(values, step)
+    rounded: Tensor = _Rounding.apply(values, step)  # type: ignore[no-untyped-call]
     return rounded
 
 

@@ -7,7 +7,7 @@ function of the step, so a resumed run needs no scheduler's state.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -64,9 +64,9 @@ def averaged(trained: nn.Module, decay: float) -> AveragedModel:
     """A running average that forgets the first weights quickly: the decay of step n is at most (1 + n) / (10 + n)."""
 
     # All tensors at once: on a GPU, one after another takes longer than a small model's backward pass.
-    def average(running: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+    def average(running: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
         steps = float(count)
-        torch._foreach_lerp_(running, current, 1.0 - min(decay, (1.0 + steps) / (10.0 + steps)))
+        torch._foreach_lerp_(list(running), list(current), 1.0 - min(decay, (1.0 + steps) / (10.0 + steps)))
 
     return AveragedModel(trained, multi_avg_fn=average, use_buffers=False)
 

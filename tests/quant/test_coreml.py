@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from sam_edge.training.eight_bits import round_layers
 from sam_edge_exporters import About, Conversion
 from sam_edge_exporters import coreml as exporter
 from sam_edge_quant import Plan, Range, Recipe, coreml, fingerprint, recipe_named
@@ -155,6 +156,18 @@ def test_w8_keeps_each_weight_within_half_a_step_of_its_channel(net, source, tmp
         assert name == "point" or np.abs(ours - channels).max() > 0
     for ours, theirs in zip(answers(path).values(), answers(source).values(), strict=True):
         assert snr_db(theirs, ours) > 35
+
+
+def test_a_weight_that_lies_on_a_grid_already_stays(tmp_path):
+    net = Net().eval()
+    round_layers(net)
+    source, path = tmp_path / "net.mlpackage", tmp_path / "w8.mlpackage"
+    exporter.export(net, CONTRACT, source, Conversion(about=ABOUT))
+    coreml.quantize(source, path, plan_of(net, "w8"), {})
+    outputs = layer_outputs(source, net)
+    for name, weight in weights_after(path, outputs).items():
+        before = weights_after(source, outputs)[name]
+        np.testing.assert_allclose(weight, before, atol=2e-7, err_msg=name)
 
 
 def test_w4_keeps_sixteen_numbers_of_a_weight_near_the_best_sixteen(net, source, tmp_path):

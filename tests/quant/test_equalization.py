@@ -11,6 +11,7 @@ from onnxruntime.quantization.quant_utils import quantize_data
 
 from sam_edge_quant.equalization import Reader, bias, bimodal, choose_scales, cross_layer, rounding, smooth
 from sam_edge_quant.equalization.scales import SMALLEST_SCALE, balancing_scales, expected_noise
+from sam_edge_quant.rounding import steps_of
 
 CHANNELS = 48
 EXACT = 1e-4  # of the answer's scale
@@ -32,7 +33,7 @@ def int8(values):
 def nearest(weight, levels=127):
     """A symmetric grid for each output."""
     flat = weight.reshape(len(weight), -1)
-    return rounding.round_to_nearest(flat, rounding.steps_of(flat, levels)).reshape(weight.shape)
+    return rounding.round_to_nearest(flat, steps_of(flat, levels)).reshape(weight.shape)
 
 
 def gap(found, wanted):
@@ -174,7 +175,7 @@ def correlated(rng, positions=2000, inputs=CHANNELS):
 
 def rounded_to(levels, rng, rows=32):
     values, weight = correlated(rng), rng.normal(size=(rows, CHANNELS)).astype(np.float32).astype(np.float64)
-    steps = rounding.steps_of(weight, levels)
+    steps = steps_of(weight, levels)
     covariance = np.cov(values.T, bias=True)
     return values, weight, rounding.round_compensating(weight[None], covariance[None], steps[None], levels)[0]
 
@@ -194,9 +195,9 @@ def test_compensation_and_a_bias_keep_what_rounding_to_the_nearest_loses(levels)
 @pytest.mark.parametrize("levels", [127, 64, 7])
 def test_rounded_weights_lie_on_their_grid_and_keep_the_largest(levels):
     _, weight, rounded = rounded_to(levels, np.random.default_rng(6))
-    assert np.abs(rounded - nearest(weight, levels)).max() > 0.5 * rounding.steps_of(weight, levels).min()
+    assert np.abs(rounded - nearest(weight, levels)).max() > 0.5 * steps_of(weight, levels).min()
     np.testing.assert_array_equal(np.abs(rounded).max(axis=1), np.abs(weight).max(axis=1))
-    codes = rounded / rounding.steps_of(weight, levels)[:, None]
+    codes = rounded / steps_of(weight, levels)[:, None]
     np.testing.assert_allclose(codes, np.rint(codes), atol=1e-6)
 
 
@@ -225,7 +226,7 @@ def test_groups_are_rounded_each_for_itself_and_blocks_change_nothing(monkeypatc
     values = np.stack([correlated(rng, inputs=200), rng.normal(size=(2000, 200))])
     moments = values.transpose(0, 2, 1) @ values / 2000
     weight = rng.normal(size=(2, 8, 200))
-    steps = rounding.steps_of(weight.reshape(16, 200), 7).reshape(2, 8)
+    steps = steps_of(weight.reshape(16, 200), 7).reshape(2, 8)
     both = rounding.round_compensating(weight, moments, steps, 7)
     monkeypatch.setattr(rounding, "BLOCK", 1000)
     for group in (0, 1):
@@ -236,12 +237,12 @@ def test_groups_are_rounded_each_for_itself_and_blocks_change_nothing(monkeypatc
 
 def test_inputs_that_never_change_leave_the_nearest():
     weight = np.random.default_rng(10).normal(size=(1, 4, 9))
-    steps = rounding.steps_of(weight[0], 127)[None]
+    steps = steps_of(weight[0], 127)[None]
     found = rounding.round_compensating(weight, np.zeros((1, 9, 9)), steps, 127)
     np.testing.assert_allclose(found, rounding.round_to_nearest(weight, steps))
 
 
 def test_an_output_without_weights_stays_zero():
     weight = np.zeros((1, 2, 9))
-    steps = rounding.steps_of(weight[0], 127)[None]
+    steps = steps_of(weight[0], 127)[None]
     np.testing.assert_array_equal(rounding.round_compensating(weight, np.eye(9)[None], steps, 127), 0.0)

@@ -30,3 +30,8 @@ def test_a_layer_that_is_not_known_stays_in_float():
     plan = Plan(recipe, {fingerprint(WEIGHT): "decoder.lin1", fingerprint(WEIGHT * 2): "encoder.stem"})
     assert plan.layer(WEIGHT.T) == "decoder.lin1"
     assert [plan.way(weight) for weight in (WEIGHT, WEIGHT * 2, WEIGHT * 3)] == ["w8", "w8a8", "fp32"]
+
+
+def test_zero_has_one_sign():
+    weight = np.array([[0.0, -0.0, 1.0], [-0.0, 0.0, -1.0]], np.float32)
+    assert fingerprint(weight) == fingerprint(weight.T) == fingerprint(np.abs(weight) * [[1, 1, 1], [1, 1, -1]])

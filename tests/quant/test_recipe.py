@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from sam_edge_quant.recipe import RECIPES, Recipe, read_recipe, recipe_named, write_recipe
+from sam_edge_quant.recipe import AUTO, RECIPES, Recipe, read_recipe, recipe_named, write_recipe
 from sam_edge_runtime.agreement import BOUNDS
 from sam_edge_runtime.errors import UsageError
 
@@ -37,7 +37,8 @@ def test_a_recipe_cannot_be_changed():
 
 
 def test_every_bound_is_set_for_a_recipe_that_exists():
-    assert {precision for _, precision in BOUNDS} <= {*RECIPES, "custom"}  # custom: a recipe file with exceptions
+    # custom: a recipe file with exceptions; auto: one that was searched for
+    assert {precision for _, precision in BOUNDS} <= {*RECIPES, "custom", AUTO}
 
 
 @pytest.mark.parametrize("name", ["fp23", "FP32", "", "float32"])

@@ -20,12 +20,6 @@ DAMPING = 0.01  # of the mean diagonal, as in the paper (section 3.3)
 BLOCK = 128  # columns after which the others are brought up to date, for speed alone
 
 
-def steps_of(weight: Float64, levels: int) -> Float64:
-    """Step of each output's grid, `(outputs)`, for a weight `(outputs, ...)`; 1 for an output without weights."""
-    largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
-    return np.where(largest > 0, largest / levels, 1.0)
-
-
 def round_to_nearest(weight: Float64, steps: Float64) -> Float64:
     """A weight `(..., outputs, inputs)` on the grids with `steps (..., outputs)`."""
     rounded: Float64 = np.rint(weight / steps[..., None]) * steps[..., None]

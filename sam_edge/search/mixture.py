@@ -1,0 +1,218 @@
+"""Which mixture to try next.
+
+1. Everything in eight bits, `w8a8`; where time can be measured and a graph became slower than in fp32, all of it in
+   `w8`. If masks are within the bound, that is where the search begins.
+2. If not, blocks are ordered by what they cost in masks, and the fewest of them, worst first, are given back their
+   activations in float (`w8`; the file stays small), found by bisection. If `w8` everywhere is not enough, the same
+   with `fp32`.
+3. Where time can be measured, block after block is given `w8` wherever that makes a click faster.
+
+Bisection takes it that more float is never worse. That holds for sums of errors and now and then not for one; what is
+returned was measured itself, so the bound does not rest on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Ways = Mapping[str, str]  # the way of each block
+
+EIGHT, WEIGHTS, FLOAT = "w8a8", "w8", "fp32"
+LEAST_GAIN = 0.01  # of a click's time; less is not told from the machine's own unrest
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one mixture came to.
+
+    Attributes:
+        mask_miou: agreement of its masks with fp32 torch's.
+        encoder: time of the image encoder as a share of the fp32 artifact's in the same run; None: not measured.
+        decoder: the same of the mask decoder.
+        click: of both together.
+    """
+
+    mask_miou: float
+    encoder: float | None = None
+    decoder: float | None = None
+    click: float | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """The outcome.
+
+    Attributes:
+        ways: of each block.
+        measured: what that comes to.
+        reached: whether the bound holds.
+        complete: whether the search came to its end before its time was up.
+        evidence: for each block its way, its cost in masks and what it gains, where these were measured; and every
+            mixture that was tried.
+    """
+
+    ways: Ways
+    measured: Measured
+    reached: bool
+    complete: bool
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+class _OutOfTimeError(Exception):
+    """The search has to end with what it has."""
+
+
+def find_mixture(
+    blocks: Sequence[str],
+    measure: Callable[[Ways], Measured],
+    cost: Callable[[], Mapping[str, float]],
+    bound: float,
+    out_of_time: Callable[[], bool],
+) -> Found:
+    """Search.
+
+    Args:
+        blocks: what is decided about.
+        measure: makes a mixture and measures it.
+        cost: share of its masks that each block loses in eight bits by itself, 0 to 1; asked for when needed.
+        bound: smallest mask mIoU.
+        out_of_time: whether nothing new may be begun; the first mixture is always measured.
+    """
+    search = _Search(blocks, measure, cost, bound, out_of_time)
+    try:
+        search.meet_the_bound()
+        search.take_what_is_faster()
+        complete = True
+    except _OutOfTimeError:
+        complete = False
+    return search.outcome(complete=complete)
+
+
+class _Search:
+    def __init__(
+        self,
+        blocks: Sequence[str],
+        measure: Callable[[Ways], Measured],
+        cost: Callable[[], Mapping[str, float]],
+        bound: float,
+        out_of_time: Callable[[], bool],
+    ) -> None:
+        self._blocks, self._measure, self._cost, self._bound = tuple(blocks), measure, cost, bound
+        self._out_of_time = out_of_time
+        self._tried: list[tuple[Ways, Measured]] = []
+        self._costs: Mapping[str, float] = {}
+        self._gains: dict[str, float] = {}
+
+    def meet_the_bound(self) -> None:
+        every: Ways = dict.fromkeys(self._blocks, EIGHT)
+        first = self._try(every)
+        shares = {"encoder": first.encoder, "decoder": first.decoder}
+        slower = [block for graph, share in shares.items() if share and share > 1.0 for block in self._of(graph)]
+        if slower:
+            every = {**every, **dict.fromkeys(slower, WEIGHTS)}
+            first = self._try(every)
+        if self._holds(first):
+            return
+        self._costs = self._cost()
+        for relaxed in (WEIGHTS, FLOAT):
+            other = [block for block in self._blocks if every[block] != relaxed]
+            worst_first = sorted(other, key=lambda block: -self._costs.get(block, 0.0))
+            if worst_first and self._fewest(every, worst_first, relaxed):
+                return
+            every = dict.fromkeys(self._blocks, relaxed)
+
+    def _fewest(self, every: Ways, order: Sequence[str], relaxed: str) -> bool:
+        """Find how many blocks of an order have to be relaxed at least; False: all are not enough."""
+        enough = len(order) if relaxed == WEIGHTS else len(order) - 1  # nothing but float is no mixture
+        too_few = 0
+        if not self._holds(self._try({**every, **dict.fromkeys(order[:enough], relaxed)})):
+            return False
+        while enough - too_few > 1:
+            middle = (enough + too_few) // 2
+            if self._holds(self._try({**every, **dict.fromkeys(order[:middle], relaxed)})):
+                enough = middle
+            else:
+                too_few = middle
+        return True
+
+    def take_what_is_faster(self) -> None:
+        ways, best = self._best()
+        if not self._holds(best) or best.click is None:
+            return
+        for block in self._blocks:
+            ways, best = self._best()
+            if ways[block] == EIGHT and best.click is not None:
+                other = self._try({**ways, block: WEIGHTS})
+                if other.click is not None:
+                    self._gains[block] = other.click - best.click
+
+    def _of(self, graph: str) -> list[str]:
+        return [block for block in self._blocks if block.startswith("image_encoder.") == (graph == "encoder")]
+
+    def _holds(self, measured: Measured) -> bool:
+        return measured.mask_miou >= self._bound
+
+    def _try(self, ways: Ways) -> Measured:
+        for known, measured in self._tried:
+            if known == ways:
+                return measured
+        if self._tried and self._out_of_time():
+            raise _OutOfTimeError
+        measured = self._measure(ways)
+        self._tried.append((dict(ways), measured))
+        return measured
+
+    def _best(self) -> tuple[Ways, Measured]:
+        """Within the bound the fastest, or where no time was measured the one with most in eight bits; else the truest.
+
+        What gains less than `LEAST_GAIN` on a mixture that was tried before does not take its place.
+        """
+        within = [each for each in self._tried if self._holds(each[1])]
+        if not within:
+            return max(self._tried, key=lambda each: each[1].mask_miou)
+        best = within[0]
+        for each in within[1:]:
+            if each[1].click is not None and best[1].click is not None:
+                better = each[1].click < best[1].click - LEAST_GAIN
+            else:
+                better = _kept(each[0]) > _kept(best[0])
+            best = each if better else best
+        return best
+
+    def outcome(self, *, complete: bool) -> Found:
+        ways, measured = self._best()
+        evidence = {
+            "bound": self._bound,
+            "blocks": {
+                block: {
+                    "way": ways[block],
+                    **({"masks_lost_alone": round(self._costs[block], 5)} if block in self._costs else {}),
+                    **({"click_saved": round(self._gains[block], 4)} if block in self._gains else {}),
+                }
+                for block in self._blocks
+            },
+            "tried": [{"changed": _changed(each), **_figures(found)} for each, found in self._tried],
+        }
+        return Found(ways, measured, self._holds(measured), complete, evidence)
+
+
+def _kept(ways: Ways) -> tuple[int, int]:
+    """How many blocks are in eight bits, and how many in float weights are not."""
+    values = list(ways.values())
+    return values.count(EIGHT), -values.count(FLOAT)
+
+
+def _changed(ways: Ways) -> dict[str, str]:
+    return {block: way for block, way in ways.items() if way != EIGHT}
+
+
+def _figures(measured: Measured) -> dict[str, float]:
+    named = {
+        "mask_miou": measured.mask_miou,
+        "encoder_time": measured.encoder,
+        "decoder_time": measured.decoder,
+        "click_time": measured.click,
+    }
+    return {name: round(value, 5) for name, value in named.items() if value is not None}

@@ -1,0 +1,99 @@
+"""What each block costs in masks when it alone computes in eight bits.
+
+Simulated in torch: the block's layers round what they read to 256 steps of its range, everything else stays in fp32.
+Weights are taken as they are, for a model that was made ready for a quantizer has them on their grids. One pass over a
+few photos for each block; no artifact is made, and the order is the same for every target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sam_edge.calibration.calls import Question
+from sam_edge.model import Sam
+from sam_edge.torch_backend import TorchBackend
+from sam_edge.training.eight_bits import LAYERS, InEightBits
+from sam_edge.training.selection import choose, is_ambiguous
+from sam_edge_runtime.backends import Backend
+from sam_edge_runtime.contract import MASK_THRESHOLD
+from sam_edge_runtime.decoding import decode_prompts
+from sam_edge_runtime.manifest import Manifest
+from sam_edge_runtime.metrics import mask_iou
+
+from .blocks import block_of
+
+
+def masks_lost(
+    sam: Sam,
+    questions: Sequence[Question],
+    manifest: Manifest,
+    blocks: Iterable[str],
+    tell: Callable[[str], None] = lambda block: None,
+) -> dict[str, float]:
+    """One minus the mean IoU of shown masks with fp32, by block.
+
+    Args:
+        sam: the model that the artifacts are made from.
+        questions: photos and what is asked of them.
+        manifest: of the bundle that is to be made.
+        blocks: names.
+        tell: told each block as its turn comes.
+    """
+    members: dict[str, list[torch.Tensor]] = {block: [] for block in blocks}
+    for name, module in sam.named_modules():
+        if isinstance(module, LAYERS) and block_of(name) in members:
+            members[block_of(name)].append(module.weight)
+    backend, manifest = TorchBackend(sam), manifest.of_any_capacity()
+    wanted = [answers_of(backend, question, manifest) for question in questions]
+    lost = {}
+    for block, weights in members.items():
+        tell(block)
+        with InEightBits(weights):
+            found = [answers_of(backend, question, manifest) for question in questions]
+        lost[block] = 1.0 - shown_iou(wanted, found)
+    return lost
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Masks of a photo's prompts.
+
+    Attributes:
+        masks: `(B, 4, S/4, S/4)` bool, all outputs.
+        shown: `(B)` the output that is shown for each prompt.
+    """
+
+    masks: npt.NDArray[np.bool_]
+    shown: npt.NDArray[np.int64]
+
+
+def answers_of(backend: Backend, question: Question, manifest: Manifest) -> Answers:
+    """What a backend answers a photo's prompts with.
+
+    Shown is, after a single click or box, that one of three masks which the model thinks best, and else output 0
+    ("Segment Anything", appendix A, "Making the model ambiguity-aware").
+    """
+    embeddings = backend.encode(question.image)
+    low_res, iou = decode_prompts(backend, manifest, embeddings, question.prompts)
+    prompts = question.prompts
+    has_mask = torch.full((len(prompts),), 0.0 if prompts.masks is None else 1.0)
+    ambiguous = is_ambiguous(torch.from_numpy(prompts.labels), has_mask)
+    return Answers(low_res > MASK_THRESHOLD, choose(torch.from_numpy(iou), ambiguous).numpy())
+
+
+def shown_iou(wanted: Sequence[Answers], found: Sequence[Answers]) -> float:
+    """Mean IoU, over photos and prompts, of the masks that the first of each pair would show."""
+    return float(
+        np.mean(
+            [
+                mask_iou(a.masks[row, output], b.masks[row, output])
+                for a, b in zip(wanted, found, strict=True)
+                for row, output in enumerate(a.shown.tolist())
+            ]
+        )
+    )

@@ -1,0 +1,205 @@
+"""Candidates made, judged and timed.
+
+Time is measured on the target's own runtime, the candidate and the fp32 artifact by turns, so that a machine that is
+busy for a while is so for both; what is kept are medians, as shares of fp32's. Core ML packages run nowhere but on a
+Mac, so their time is not measured elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from sam_edge.calibration.calls import Question
+from sam_edge.quantize import Quantization
+from sam_edge_quant import Recipe
+from sam_edge_runtime import golden
+from sam_edge_runtime.backends import Backend, load_backend
+from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.contract import MASK_STRIDE, Label
+from sam_edge_runtime.files import write_file
+from sam_edge_runtime.manifest import Manifest
+
+from .mixture import EIGHT, Measured, Ways
+from .sensitivity import answers_of, shown_iou
+
+ROUNDS = (3, 9)  # timed, at least and at most
+ENOUGH = 1.5  # seconds of timing after which no round is begun
+
+
+class Judge:
+    """Mask mIoU of a bundle with fp32 torch: on the golden pictures or on photos, whichever is less.
+
+    On the pictures all four outputs count, as in every bundle's own test. On photos it is the mask that is shown: of
+    the others some are scraps of a few pixels there, which nobody sees and which change with the least rounding.
+    """
+
+    def __init__(
+        self, answers: golden.Golden, questions: Sequence[Question], reference: Backend, manifest: Manifest
+    ) -> None:
+        self._answers, self._questions, self._manifest = answers, tuple(questions), manifest
+        self._wanted = [answers_of(reference, question, manifest.of_any_capacity()) for question in questions]
+
+    def __call__(self, backend: Backend) -> float:
+        """The figure of one engine."""
+        drawn = golden.check(self._answers, backend, self._manifest).mask_miou
+        found = [answers_of(backend, question, self._manifest) for question in self._questions]
+        return min(drawn, shown_iou(self._wanted, found)) if found else drawn
+
+
+class Ledger:
+    """What was measured so far, in a file beside the bundle, so that an interrupted search goes on where it was."""
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        """Read what there is, if it was measured with the same settings."""
+        self._path, self._settings = path, json.loads(json.dumps(settings))
+        self._known: dict[str, dict[str, float | None]] = {}
+        try:
+            stored = json.loads(path.read_text("utf-8"))
+            if stored["settings"] == self._settings:
+                self._known = stored["trials"]
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # none yet, or none of ours: it is written anew
+
+    def get(self, ways: Ways) -> Measured | None:
+        """What a mixture came to earlier."""
+        found = self._known.get(_key(ways))
+        return None if found is None else Measured(**found)  # type: ignore[arg-type]
+
+    def add(self, ways: Ways, measured: Measured) -> None:
+        """Keep a result."""
+        self._known[_key(ways)] = asdict(measured)
+        text = json.dumps({"settings": self._settings, "trials": self._known}, indent=1)
+        write_file(self._path, f"{text}\n".encode(), overwrite=True)
+
+    def discard(self) -> None:
+        """The search is over."""
+        self._path.unlink(missing_ok=True)
+
+
+def _key(ways: Ways) -> str:
+    return json.dumps(dict(sorted(ways.items())))
+
+
+class Bench:
+    """Makes candidates from one pair of fp32 artifacts, and measures them."""
+
+    def __init__(
+        self,
+        quantization: Quantization,
+        recipe: Recipe,
+        manifest: Manifest,
+        source: Path,
+        folder: Path,
+        judge: Judge,
+        image: np.ndarray | None,
+        ledger: Ledger,
+        progress: Callable[[str], None],
+    ) -> None:
+        """Nothing is made yet.
+
+        Args:
+            quantization: of the fp32 artifacts.
+            recipe: what candidates differ from in their exceptions alone.
+            manifest: of the bundle that is to be made.
+            source: folder of the fp32 artifacts.
+            folder: where candidates may be put.
+            judge: of their masks.
+            image: `(1, 3, S, S)` to time with; None: time is not measured.
+            ledger: of earlier results.
+            progress: told of each candidate.
+        """
+        self._quantization, self._recipe, self._manifest = quantization, recipe, manifest
+        self._folder, self._judge, self._ledger, self._progress = folder, judge, ledger, progress
+        self._made: dict[tuple[str, str], Path] = {}
+        self._image = image
+        self._fp32 = None if image is None else load_backend(Bundle(source, manifest))
+        self._count = 0
+
+    def recipe(self, ways: Ways) -> Recipe:
+        """The recipe of a mixture: what is not in eight bits is an exception."""
+        return replace(self._recipe, layers={block: way for block, way in ways.items() if way != EIGHT})
+
+    def measure(self, ways: Ways) -> Measured:
+        """Make a mixture and measure it, unless that was done before."""
+        self._count += 1
+        known = self._ledger.get(ways)
+        if known is not None:
+            return known
+        relaxed = [block for block, way in ways.items() if way != EIGHT]
+        what = "everything in eight bits" if not relaxed else f"{len(relaxed)} blocks in more, {relaxed[-1]} the last"
+        self._progress(f"mixture {self._count}: {what}")
+        folder = self.write(ways, self._folder / "candidate")
+        backend = load_backend(Bundle(folder, self._manifest))
+        measured = self._timed(backend, self._judge(backend))
+        self._ledger.add(ways, measured)
+        return measured
+
+    def write(self, ways: Ways, folder: Path) -> Path:
+        """Both graphs of a mixture into a folder; a graph that was made for an earlier one is taken again."""
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        plan = self._quantization.plan(self.recipe(ways))
+        for file, own in self._by_graph(ways).items():
+            key = (file, _key(own))
+            if key not in self._made:
+                aside = self._folder / f"graph-{len(self._made)}"
+                aside.mkdir()
+                self._quantization.write_graph(file, plan, aside / file, lambda stage: None)
+                self._made[key] = aside / file
+            made = self._made[key]
+            (shutil.copytree if made.is_dir() else shutil.copy)(made, folder / file)
+        return folder
+
+    def _by_graph(self, ways: Ways) -> dict[str, Ways]:
+        encoder = {block: way for block, way in ways.items() if block.startswith("image_encoder.")}
+        rest = {block: way for block, way in ways.items() if block not in encoder}
+        return {self._manifest.encoder: encoder, self._manifest.decoder: rest}
+
+    def _timed(self, backend: Backend, mask_miou: float) -> Measured:
+        if self._fp32 is None or self._image is None:
+            return Measured(mask_miou)
+        image = self._image
+        embeddings = self._fp32.encode(image)
+        call = _a_click(self._manifest, embeddings)
+        runs: dict[str, list[float]] = {"encode": [], "decode": [], "fp32 encode": [], "fp32 decode": []}
+        for each in (self._fp32, backend):  # the first runs take longer
+            each.encode(image)
+            each.decode(*call)
+        begun = perf_counter()
+        while len(runs["encode"]) < ROUNDS[0] or (len(runs["encode"]) < ROUNDS[1] and perf_counter() - begun < ENOUGH):
+            for prefix, each in (("fp32 ", self._fp32), ("", backend)):
+                begun_encode = perf_counter()
+                each.encode(image)
+                begun_decode = perf_counter()
+                each.decode(*call)
+                runs[f"{prefix}encode"].append(begun_decode - begun_encode)
+                runs[f"{prefix}decode"].append(perf_counter() - begun_decode)
+        encode, decode, was_encode, was_decode = (median(times) for times in runs.values())
+        return Measured(
+            mask_miou, encode / was_encode, decode / was_decode, (encode + decode) / (was_encode + was_decode)
+        )
+
+
+def _a_click(manifest: Manifest, embeddings: np.ndarray) -> tuple[np.ndarray, ...]:
+    """A decoder's call in the smallest number of prompts and slots that it has."""
+    prompts = manifest.call_sizes[0] if manifest.call_sizes else 1
+    slots, cells = manifest.points or 2, manifest.input_side // MASK_STRIDE
+    coords = np.full((prompts, slots, 2), manifest.input_side / 2, np.float32)
+    labels = np.full((prompts, slots), float(Label.EMPTY), np.float32)
+    labels[:, :2] = float(Label.FOREGROUND), float(Label.PADDING)
+    return (
+        embeddings,
+        coords,
+        labels,
+        np.zeros((prompts, 1, cells, cells), np.float32),
+        np.zeros(prompts, np.float32),
+    )

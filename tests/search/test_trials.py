@@ -1,0 +1,69 @@
+"""What is remembered of a search, and which blocks it takes to cost most."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sam_edge.calibration.calls import Question
+from sam_edge.model import build_sam
+from sam_edge.search import Ledger, Measured, masks_lost
+from sam_edge.weights.seeded import seed_module
+from sam_edge_runtime.contract import Label
+from sam_edge_runtime.prompts import Prompts
+
+WAYS = {"image_encoder.stem": "w8a8", "mask_decoder.up": "w8"}
+MEASURED = Measured(0.97, 0.6, None, 0.7)
+
+
+def test_a_ledger_gives_back_what_was_measured_with_the_same_settings(tmp_path):
+    path = tmp_path / "out.trials.json"
+    Ledger(path, {"target": "onnx", "bounds": (1, 2)}).add(WAYS, MEASURED)
+    again = Ledger(path, {"target": "onnx", "bounds": (1, 2)})
+    assert again.get(dict(reversed(WAYS.items()))) == MEASURED
+    assert again.get({**WAYS, "mask_decoder.up": "w8a8"}) is None
+    assert Ledger(path, {"target": "tflite", "bounds": (1, 2)}).get(WAYS) is None
+    again.discard()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"settings": {}}'])
+def test_a_ledger_that_is_none_is_begun_anew(text, tmp_path):
+    path = tmp_path / "out.trials.json"
+    path.write_text(text)
+    ledger = Ledger(path, {"target": "onnx"})
+    assert ledger.get(WAYS) is None
+    ledger.add(WAYS, MEASURED)
+    assert Ledger(path, {"target": "onnx"}).get(WAYS) == MEASURED
+
+
+class AnyCapacity:
+    """As much of a manifest as decoding asks for."""
+
+    input_side, call_sizes, points = 256, (), None
+
+    def of_any_capacity(self):
+        return self
+
+
+def test_the_block_that_reads_a_wide_range_costs_most():
+    sam = build_sam("nano")
+    seed_module(sam, 3)
+    sam.set_input_side(256)
+    spread = torch.ones(24)
+    spread[0] = 3e3  # one channel takes the range, the others are left a step or two
+    with torch.no_grad():
+        block = sam.image_encoder.blocks[3]
+        sam.image_encoder.blocks[2].project.weight.mul_(spread[:, None, None, None])
+        block.expand.weight.div_(spread[None, :, None, None])
+    rng = np.random.default_rng(0)
+    image = rng.uniform(0, 255, (1, 3, 8, 8)).astype(np.float32).repeat(32, axis=2).repeat(32, axis=3)
+    labels = np.array([[Label.FOREGROUND, Label.PADDING]] * 4, np.float32)
+    coords = np.concatenate([rng.uniform(0, 256, (4, 1, 2)), np.zeros((4, 1, 2))], axis=1).astype(np.float32)
+    question = Question(image, Prompts(coords, labels, None, 256))
+    blocks = ["image_encoder.blocks.3", "image_encoder.blocks.8", "mask_decoder.up_8"]
+    lost = masks_lost(sam, [question], AnyCapacity(), blocks)
+    assert list(lost) == blocks
+    assert lost["image_encoder.blocks.3"] > 3 * max(lost["image_encoder.blocks.8"], lost["mask_decoder.up_8"])
+    assert all(0 <= share <= 1 for share in lost.values())

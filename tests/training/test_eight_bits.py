@@ -1,0 +1,82 @@
+"""Training in eight bits: what is rounded, what is not, and that quantizers find the grids again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from sam_edge.training.eight_bits import InEightBits, arithmetic, round_layers, rounded_inputs, rounded_weight
+from sam_edge_quant.rounding import TRAINED, on_trained_grid, steps_of
+
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+def normal(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=GENERATOR)
+
+
+@pytest.mark.parametrize("shift", [0.0, 3.0, -9.0])
+def test_inputs_have_at_most_256_numbers_and_zero_stays(shift):
+    values = normal(3, 50) + shift
+    values[0, 0] = 0.0
+    rounded = rounded_inputs(values)
+    step = (values.max().clamp(min=0) - values.min().clamp(max=0)) / 255
+    assert rounded.unique().numel() <= 256
+    assert rounded[0, 0] == 0
+    assert (rounded - values).abs().max() <= step * 0.5001
+    assert torch.equal(rounded_inputs(torch.zeros(4)), torch.zeros(4))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_weight_lies_on_one_grid_for_each_channel(axis):
+    weight = normal(6, 5, 3, 3)
+    rows = rounded_weight(weight, axis).movedim(axis, 0).flatten(1)
+    assert on_trained_grid(rows.numpy()).all()
+    before = weight.movedim(axis, 0).flatten(1)
+    steps = before.abs().amax(1, keepdim=True) / TRAINED
+    assert ((rows - before).abs() <= steps * 0.5001).all()
+    assert not on_trained_grid(before.numpy()).any()
+
+
+def test_the_gradient_passes_rounding_as_if_there_were_none():
+    linear, inputs = nn.Linear(8, 4), normal(5, 8).requires_grad_()
+    with InEightBits():
+        linear(inputs).sum().backward()
+    rounded_w, rounded_x = rounded_weight(linear.weight, 0), rounded_inputs(inputs)
+    torch.testing.assert_close(inputs.grad, rounded_w.sum(0).expand(5, 8))
+    torch.testing.assert_close(linear.weight.grad, rounded_x.sum(0).expand(4, 8))
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(6, 4), nn.Conv2d(6, 4, 1), nn.ConvTranspose2d(6, 4, 2, 2)])
+def test_a_layer_computes_with_what_is_rounded(layer):
+    inputs = normal(2, 6) if isinstance(layer, nn.Linear) else normal(2, 6, 4, 4)
+    with arithmetic(eight_bits=True):
+        found = layer(inputs)
+    axis = int(isinstance(layer, nn.ConvTranspose2d))
+    weight, rounded = rounded_weight(layer.weight, axis), rounded_inputs(inputs)
+    function = {nn.Linear: F.linear, nn.Conv2d: F.conv2d, nn.ConvTranspose2d: F.conv_transpose2d}[type(layer)]
+    stride = () if isinstance(layer, nn.Linear) else (layer.stride,)
+    torch.testing.assert_close(found, function(rounded, weight, layer.bias, *stride))
+    round_layers(layer)
+    torch.testing.assert_close(layer.weight, weight)
+
+
+def test_layers_can_be_singled_out_and_keep_their_weights():
+    one, other, inputs = nn.Linear(8, 8), nn.Linear(8, 8), normal(5, 8)
+    with InEightBits([one.weight]):
+        first, second = one(inputs), other(inputs)
+    torch.testing.assert_close(first, F.linear(rounded_inputs(inputs), one.weight, one.bias))
+    assert torch.equal(second, other(inputs))
+
+
+def test_quantizers_take_the_grid_that_is_there_also_after_half_precision():
+    weight = rounded_weight(normal(16, 40), 0)
+    stored = weight.half().float().numpy()
+    expected = np.abs(weight.numpy()).max(axis=1) / TRAINED
+    for paired in (False, True):
+        np.testing.assert_allclose(steps_of(stored, paired=paired), expected, rtol=1e-3)
+    np.testing.assert_allclose(steps_of(stored, 7), np.abs(stored).max(axis=1) / 7)
+    assert steps_of(np.zeros((1, 3))) == 1
