@@ -245,7 +245,7 @@ def _shared(file: TfliteFile, decisions: Sequence[_Decision], ranges: Mapping[st
 
 
 def _weight_bounds(file: TfliteFile, decisions: Sequence[_Decision], ranges: Mapping[str, Range]) -> dict[str, Float32]:
-    """Bounds of the weights of statically quantized operations, for those where a channel's own is too small.
+    """Bounds of the weights of quantized operations, for those where a channel's own is too small.
 
     A bias is stored in 32 bits with a scale that is the product of the activation's and the channel's. A channel whose
     weights are all zero, or nearly, has hardly any scale: the quantizer's bias overflows, and comes out small and with
@@ -258,14 +258,15 @@ def _weight_bounds(file: TfliteFile, decisions: Sequence[_Decision], ranges: Map
     least: dict[int, Float32] = {}  # by buffer: one that signatures share has to serve them all
     names: dict[str, tuple[int, Float32]] = {}
     for decision in decisions:
-        for operation, way in decision.static:
-            if operation.weight is None or operation.kind not in _CHANNELS:
+        for place, way in decision.weighted.items():
+            operation = decision.graph.operations[place]
+            if operation.weight is None or operation.kind not in _CHANNELS or way == "w4":
                 continue
             axis, weight = _CHANNELS[operation.kind], file.constant(operation.weight)
             others = tuple(each for each in range(weight.ndim) if each != axis)
             largest = np.abs(weight).max(axis=others)
             bound = np.where(largest > 0, _LARGEST_WEIGHT * steps_of(np.moveaxis(weight, axis, 0)), 0.0)
-            if operation.bias is not None:
+            if operation.bias is not None and way in CALIBRATED:
                 scale = _scale(ranges[decision.source(operation)], _ACTIVATION_BITS[way])
                 least_scale = np.abs(file.constant(operation.bias)) / (scale * _LARGEST_BIAS)
                 bound = np.maximum(bound, _LARGEST_WEIGHT * least_scale)

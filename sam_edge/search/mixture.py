@@ -3,8 +3,8 @@
 1. Everything in eight bits, `w8a8`; where time can be measured and a graph became slower than in fp32, all of it in
    `w8`. If masks are within the bound, that is where the search begins.
 2. If not, blocks are ordered by what they cost in masks, and the fewest of them, worst first, are given back their
-   activations in float (`w8`; the file stays small), found by bisection. If `w8` everywhere is not enough, the same
-   with `fp32`.
+   activations in float (`w8`; the file stays small): two, four, eight and so on, then by bisection. If `w8` everywhere
+   is not enough, the same with `fp32`.
 3. Where time can be measured, block after block is given `w8` wherever that makes a click faster.
 
 Bisection takes it that more float is never worse. That holds for sums of errors and now and then not for one; what is
@@ -20,6 +20,7 @@ from typing import Any
 Ways = Mapping[str, str]  # the way of each block
 
 EIGHT, WEIGHTS, FLOAT = "w8a8", "w8", "fp32"
+FIRST_RELAXED = 2
 LEAST_GAIN = 0.01  # of a click's time; less is not told from the machine's own unrest
 
 
@@ -125,13 +126,19 @@ class _Search:
 
     def _fewest(self, every: Ways, order: Sequence[str], relaxed: str) -> bool:
         """Find how many blocks of an order have to be relaxed at least; False: all are not enough."""
-        enough = len(order) if relaxed == WEIGHTS else len(order) - 1  # nothing but float is no mixture
-        too_few = 0
-        if not self._holds(self._try({**every, **dict.fromkeys(order[:enough], relaxed)})):
-            return False
+        most = len(order) if relaxed == WEIGHTS else len(order) - 1  # nothing but float is no mixture
+
+        def enough_are(count: int) -> bool:
+            return self._holds(self._try({**every, **dict.fromkeys(order[:count], relaxed)}))
+
+        too_few, enough = 0, min(FIRST_RELAXED, most)
+        while not enough_are(enough):
+            if enough == most:
+                return False
+            too_few, enough = enough, min(2 * enough, most)
         while enough - too_few > 1:
             middle = (enough + too_few) // 2
-            if self._holds(self._try({**every, **dict.fromkeys(order[:middle], relaxed)})):
+            if enough_are(middle):
                 enough = middle
             else:
                 too_few = middle

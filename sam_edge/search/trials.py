@@ -31,8 +31,8 @@ from sam_edge_runtime.manifest import Manifest
 from .mixture import EIGHT, Measured, Ways
 from .sensitivity import answers_of, shown_iou
 
-ROUNDS = (3, 9)  # timed, at least and at most
-ENOUGH = 1.5  # seconds of timing after which no round is begun
+ROUNDS = (5, 15)  # timed, at least and at most
+ENOUGH = 2.5  # seconds of timing after which no round is begun
 
 
 class Judge:

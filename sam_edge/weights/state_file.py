@@ -20,6 +20,7 @@ import torch
 
 from sam_edge_runtime.errors import CheckpointError
 
+from .packed import unpacked
 from .wording import in_one_line
 
 NESTED_UNDER = ("model", "state_dict")  # where training scripts keep the weights in a larger dict
@@ -54,7 +55,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     if not start:
         raise CheckpointError(f"{path} is empty: copy or download it again")
     if path.suffix == ".safetensors":
-        return _tensors(path, _read_safetensors(path))
+        return unpacked(_tensors(path, _read_safetensors(path)), str(path))
     if start == ZIP_MAGIC:
         _check_archive(path)
     return _tensors(path, _read_torch(path, mapped=start == ZIP_MAGIC))

@@ -139,15 +139,16 @@ def test_weights_alone_are_those_rounded_in_numpy(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"])
-def test_a_weight_that_lies_on_a_grid_already_stays(tmp_path, kind):
+@pytest.mark.parametrize("way", ["w8a8", "w8"])
+def test_a_weight_that_lies_on_a_grid_already_stays(tmp_path, kind, way):
     axis, shape, _ = LAYERS[kind]
     rng = np.random.default_rng(1)
     numbers = np.moveaxis(rng.integers(-64, 65, shape), axis, 0)
     numbers.reshape(len(numbers), -1)[:, 0] = 64
     weight = (np.moveaxis(numbers, 0, axis) * np.float32(0.003)).astype(np.float32)
     bias = rng.normal(size=shape[axis]).astype(np.float32)
-    out, report, _ = quantized(layer(kind, weight, bias).write(tmp_path / "net.tflite"), "w8a8")
-    assert list(report["layers"].values()) == ["w8a8"]
+    out, report, _ = quantized(layer(kind, weight, bias).write(tmp_path / "net.tflite"), way)
+    assert list(report["layers"].values()) == [way]
     wanted = np.moveaxis(numbers, 0, axis).astype(np.int8).tobytes()
     assert wanted in [
         bytes(buffer.data) for buffer in flatbuffer_utils.read_model(str(out)).buffers if buffer.data is not None

@@ -1,0 +1,260 @@
+"""What eight bits cost and gain: size, time and masks of quantized bundles beside those in fp32.
+
+    python benchmarks/int8.py                          # the table of results/int8.json
+    python benchmarks/int8.py --measure --data DATA    # measure what is not there yet, then the table
+    python benchmarks/int8.py --html int8.html         # the table, and time against masks against size
+
+Bundles are made as anybody would, by `sam-edge export`. The bundles of a variant and target are timed together, by
+turns, so that a machine that is busy for a while is so for all of them; times are medians, as shares of fp32's, with
+the quartiles of the pairs. Core ML is computed by an evaluator here, whose time means nothing and is not given. Masks
+are compared with fp32 torch's on the golden pictures, and for nano with human masks: of a box, on photos of coco/val
+and ccp/val. Results are written after each bundle, and a later run goes on where an earlier one stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import numpy as np
+from machine import commit, machine
+from rich.console import Console
+
+from sam_edge.data.sources import open_source
+from sam_edge.evaluation.evaluate import AnyCapacity, evaluate_source
+from sam_edge.evaluation.measure import Protocol
+from sam_edge.load import find_source, load_sam
+from sam_edge.torch_backend import TorchBackend
+from sam_edge_runtime.backends import Backend, load_backend
+from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.contract import MASK_STRIDE, Label
+
+RESULTS = Path(__file__).parent / "results" / "int8.json"
+TARGETS, RECIPES = ("onnx", "tflite", "coreml"), ("w8", "w8a8", "auto")
+ROUNDS, SECONDS = 15, 40.0  # of timing, at most
+HUMAN = {"coco": "coco/val.tar", "ccp": "ccp/val.tar"}
+HUMAN_PHOTOS = 20  # of each
+CONSOLE = Console(stderr=True, markup=False, highlight=False)
+HEAD = (
+    "| | MB | of fp32 | encoder | decoder | embedding SNR | mask mIoU | boundary IoU | worst prompt "
+    "| human masks: coco | ccp | seconds |"
+)
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Measure what is wanted, and print the table."""
+    arguments = _arguments()
+    document = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else {"bundles": []}
+    rows: list[Row] = document["bundles"]
+    if arguments.measure:
+        for variant, target in product(arguments.variants, arguments.targets):
+            for _ in _measure(variant, target, arguments, rows):
+                document = {"machine": machine(), "commit": commit(), "bundles": rows}
+                RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    print(table(rows))
+    if arguments.html:
+        arguments.html.write_text(page(document), encoding="utf-8")
+
+
+def table(rows: list[Row]) -> str:
+    """Markdown, a row a bundle."""
+    return "\n".join([HEAD, "|---" + "|---:" * (HEAD.count("|") - 2) + "|", *map(_line, rows)])
+
+
+def _line(row: Row) -> str:
+    cells = [f"{row['variant']} {row['target']} {row['recipe']}"]
+    if "error" in row:
+        return f"| {cells[0]} | {row['error']} |" + " |" * (HEAD.count("|") - 3)
+    cells += [f"{row['bytes'] / 1e6:.1f}", f"{row['size']:.2f}"]
+    for graph in ("encoder", "decoder"):
+        found = row.get(graph)
+        cells.append("" if found is None else f"{found['median']:.2f} ({found['low']:.2f} to {found['high']:.2f})")
+    cells += [f"{row['embedding_snr_db']:.1f} dB", f"{row['mask_miou']:.4f}", f"{row['boundary_miou']:.4f}"]
+    cells.append(f"{row['worst']['mask_iou']:.3f}")
+    for name in HUMAN:
+        human = row.get("human", {}).get(name)
+        cells.append("" if human is None else f"{human['before']:.4f} to {human['after']:.4f}")
+    return f"| {' | '.join(cells)} | {row['seconds']:.0f} |"
+
+
+def page(document: dict[str, Any]) -> str:
+    """The table and a plot as one HTML file."""
+    picture = base64.b64encode(plot(document["bundles"])).decode()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table(document["bundles"]).splitlines()]
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in (cells[0], *cells[2:]))
+    about = f"{document['machine']['processor']}, {document['machine']['cores']} cores; commit {document['commit']}"
+    style = "body{font:15px sans-serif;margin:2em}td{padding:.2em .8em;border-bottom:1px solid #ddd;text-align:right}"
+    return (
+        f"<!doctype html><meta charset=utf-8><title>INT8</title><style>{style}</style><h1>Eight bits beside fp32</h1>"
+        f"<p>{about}</p><img alt='time against masks against size' src='data:image/png;base64,{picture}'>"
+        f"<table>{body}</table>\n"
+    )
+
+
+def plot(rows: list[Row]) -> bytes:
+    """Time of the encoder against mask mIoU; the area of a dot is the bundle's size. PNG."""
+    import matplotlib as mpl  # noqa: PLC0415
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    figure, axes = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
+    colours = dict(zip(TARGETS, ("tab:blue", "tab:orange", "tab:green"), strict=True))
+    shapes = dict(zip(dict.fromkeys(row["variant"] for row in rows), "os^D", strict=False))
+    for row in rows:
+        if "error" in row or row.get("encoder") is None:
+            continue
+        place = row["encoder"]["median"], row["mask_miou"]
+        axes.scatter(
+            *place, s=700 * row["size"], c=colours[row["target"]], marker=shapes[row["variant"]], alpha=0.55, lw=0
+        )
+        axes.annotate(f"{row['variant']} {row['target']} {row['recipe']}", place, fontsize=8, ha="center", va="bottom")
+    axes.axhline(0.98, color="grey", lw=0.8, ls=":")
+    axes.axvline(1.0, color="grey", lw=0.8, ls=":")
+    axes.set_xlabel("image encoder's time, as a share of fp32's")
+    axes.set_ylabel("mask mIoU with fp32 torch")
+    axes.set_title("Left is faster, up is truer, small dots are small files", fontsize=10)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=110)
+    plt.close(figure)
+    return stream.getvalue()
+
+
+def _measure(variant: str, target: str, arguments: argparse.Namespace, rows: list[Row]) -> Iterator[None]:
+    """Add the rows of a variant and target that are not there; yields after each."""
+    known = {(row["variant"], row["target"], row["recipe"]) for row in rows}
+    wanted = [recipe for recipe in arguments.recipes if (variant, target, recipe) not in known]
+    if not wanted:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        fp32 = _export(variant, target, "fp32", arguments, Path(folder) / "fp32")[0]
+        if fp32 is None:
+            return
+        made: dict[str, Bundle] = {}
+        for recipe in wanted:
+            CONSOLE.print(f"{variant} {target} {recipe}")
+            bundle, row = _export(variant, target, recipe, arguments, Path(folder) / recipe)
+            rows.append(row)
+            if bundle is not None:
+                made[recipe] = bundle
+                row["bytes"], row["size"] = bundle.size, bundle.size / fp32.size
+                if variant == "nano" and arguments.data is not None:
+                    row["human"] = _human(bundle, arguments.data)
+            yield
+        if target != "coreml":
+            times = _times({"fp32": fp32, **made})
+            for row in rows:
+                if (row["variant"], row["target"]) == (variant, target) and row["recipe"] in made:
+                    row |= {graph: times[row["recipe"], graph] for graph in ("encoder", "decoder")}
+        yield
+
+
+def _export(
+    variant: str, target: str, recipe: str, arguments: argparse.Namespace, out: Path
+) -> tuple[Bundle | None, Row]:
+    command = [sys.executable, "-m", "sam_edge", "export", "--model", variant, "--target", target, "--out", str(out)]
+    command += ["--precision", recipe, "--budget", arguments.budget, "--keep"]
+    if recipe != "fp32" and arguments.calibration is not None:
+        command += ["--calibration", arguments.calibration, "--photos", str(arguments.photos)]
+    if variant != "nano":
+        command += ["--checkpoint", "random:0"]
+    begun = time.perf_counter()
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    row: Row = {"variant": variant, "target": target, "recipe": recipe, "seconds": time.perf_counter() - begun}
+    if not out.is_dir():
+        return None, {**row, "error": said.stderr.strip().splitlines()[-1]}
+    report = json.loads((out / "report.json").read_text("utf-8"))
+    search = report.get("quantization", {}).get("search")
+    if search:
+        ways = [block["way"] for block in search["blocks"].values()]
+        row["search"] = {"tried": len(search["tried"]), "complete": search["complete"]}
+        row["search"] |= {way: ways.count(way) for way in sorted(set(ways))}
+    return Bundle.open(out), {**row, **report["figures"], "missed": report["missed"]}
+
+
+def _times(bundles: dict[str, Bundle]) -> dict[tuple[str, str], dict[str, float]]:
+    """By recipe and graph: median time over the median of fp32's, and the quartiles of the pairs of a round."""
+    backends: dict[str, Backend] = {name: load_backend(bundle) for name, bundle in bundles.items()}
+    manifest = bundles["fp32"].manifest
+    side, slots = manifest.input_side, manifest.points or 2
+    image = np.random.default_rng(0).uniform(0, 255, (1, 3, side, side)).astype(np.float32)
+    labels = np.full((1, slots), float(Label.EMPTY), np.float32)
+    labels[:, :2] = float(Label.FOREGROUND), float(Label.PADDING)
+    cells = side // MASK_STRIDE
+    prompt = (np.full((1, slots, 2), side / 2, np.float32), labels, np.zeros((1, 1, cells, cells), np.float32))
+    taken: dict[tuple[str, str], list[float]] = {
+        (name, graph): [] for name in backends for graph in ("encoder", "decoder")
+    }
+    begun = time.perf_counter()
+    for turn in range(ROUNDS + 1):
+        if turn > 3 and time.perf_counter() - begun > SECONDS * len(backends):
+            break
+        for name, backend in backends.items():
+            first = time.perf_counter()
+            embeddings = backend.encode(image)
+            second = time.perf_counter()
+            backend.decode(embeddings, *prompt, np.zeros(1, np.float32))
+            third = time.perf_counter()
+            if turn:  # the first runs take longer
+                taken[name, "encoder"].append(second - first)
+                taken[name, "decoder"].append(third - second)
+    found = {}
+    for (name, graph), times in taken.items():
+        reference = taken["fp32", graph]
+        low, _, high = quantiles([time / other for time, other in zip(times, reference, strict=True)], n=4)
+        found[name, graph] = {
+            "median": median(times) / median(reference),
+            "low": low,
+            "high": high,
+            "fp32_seconds": median(reference),
+        }
+    return found
+
+
+def _human(bundle: Bundle, data: Path) -> dict[str, dict[str, float]]:
+    """MIoU of a box's mask with those that people drew, of fp32 torch before and of the bundle."""
+    sam = load_sam("nano", find_source("nano", None), bundle.manifest.input_side).sam
+    subjects = {
+        "before": (TorchBackend(sam), AnyCapacity(sam.side)),
+        "after": (load_backend(bundle), bundle.manifest),
+    }
+    asked = Protocol(clicks=1, grabcut=False)
+    return {
+        name: {
+            moment: evaluate_source(
+                backend, capacity, open_source(str(data / path)), asked, limit=HUMAN_PHOTOS
+            ).box.single
+            for moment, (backend, capacity) in subjects.items()
+        }
+        for name, path in HUMAN.items()
+    }
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--measure", action="store_true", help="measure what results/int8.json does not have")
+    parser.add_argument("--variants", nargs="+", default=["nano"])
+    parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
+    parser.add_argument("--recipes", nargs="+", default=list(RECIPES))
+    parser.add_argument("--calibration", help="see `sam-edge export`")
+    parser.add_argument("--photos", type=int, default=32)
+    parser.add_argument("--budget", default="2m", help="of the search of `auto`")
+    parser.add_argument("--data", type=Path, help="folder with coco/val.tar and ccp/val.tar, for nano")
+    parser.add_argument("--html", type=Path, help="also write the table and a plot as a page")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
