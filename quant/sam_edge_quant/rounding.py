@@ -21,7 +21,10 @@ Array = npt.NDArray[Any]
 
 TOP = 127  # the largest whole number of eight bits, and as many below zero
 TRAINED = 64  # the largest whole number of the grids that training in eight bits rounds to
-_OFF_GRID = 0.07  # of a step: float16 puts a number of 64 steps, and the largest that it is measured by, 0.03 off each
+# Significant bits of those grids' steps. With the six of a number below 64 they make the eleven of a float16, so that
+# weights on a grid are exact in half precision too.
+STEP_BITS = 5
+_OFF_GRID = 1e-3  # of a step
 
 
 def steps_of(weight: Array, levels: int = TOP, *, paired: bool = False) -> npt.NDArray[np.float64]:
@@ -45,18 +48,39 @@ def steps_of(weight: Array, levels: int = TOP, *, paired: bool = False) -> npt.N
         together = np.maximum(pairs.clip(min=0).sum(axis=2), -pairs.clip(max=0).sum(axis=2)).max(axis=1)
         steps = np.maximum(steps, together / (TOP - 1))
     if levels >= TRAINED:  # two of these add up to 128, and none is to be rounded
-        steps = np.where(on_trained_grid(rows), largest / TRAINED, steps)
+        own = trained_grids(rows)
+        steps = np.where(own > 0, own, steps)
     return np.where(steps > 0, steps, 1.0)
 
 
-def on_trained_grid(rows: Array) -> npt.NDArray[np.bool_]:
-    """Which channels of a weight (channels, weights) are multiples of 1/64 of their largest number.
+def trained_grids(rows: Array) -> npt.NDArray[np.float64]:
+    """The step of the grid that training in eight bits put each channel of a weight (channels, weights) on.
 
-    That of a few weights may be so by chance; then it loses little.
+    Returns:
+        (channels,); 0 for a channel that lies on none. That of a few weights may by chance; then it loses little.
     """
-    largest = np.abs(rows).max(axis=1, keepdims=True)
-    numbers = rows * (TRAINED / np.where(largest > 0, largest, 1.0))
-    return np.asarray(np.abs(numbers - np.rint(numbers)).max(axis=1) < _OFF_GRID)
+    rows = np.asarray(rows, np.float64)
+    found = np.zeros(len(rows))
+    first = trained_steps(np.abs(rows).max(axis=1))
+    # The largest number was itself rounded, perhaps below where the next lower step begins.
+    for steps in (trained_steps(first * (TRAINED + 1)), first):
+        numbers = rows / np.where(steps > 0, steps, 1.0)[:, None]
+        fits = (np.abs(numbers - np.rint(numbers)).max(axis=1) < _OFF_GRID) & (
+            np.abs(numbers).max(axis=1) > TRAINED / 2
+        )
+        found = np.where(fits, steps, found)
+    return found
+
+
+def trained_steps(largest: Array) -> npt.NDArray[np.float64]:
+    """Steps of grids for channels with these largest numbers: 1/64 of them, rounded up to `STEP_BITS` bits."""
+    mantissa, exponent = np.frexp(np.asarray(largest, np.float64) / TRAINED)
+    return np.asarray(np.ldexp(np.ceil(mantissa * 2**STEP_BITS) / 2**STEP_BITS, exponent))
+
+
+def on_trained_grid(rows: Array) -> npt.NDArray[np.bool_]:
+    """Which channels of a weight (channels, weights) training in eight bits put on a grid; those of zeros count."""
+    return np.asarray((trained_grids(rows) > 0) | (np.abs(rows).max(axis=1) == 0))
 
 
 def rounded(weight: Array, scales: npt.NDArray[np.float32], axis: int) -> npt.NDArray[np.int8]:

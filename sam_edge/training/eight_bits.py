@@ -8,7 +8,7 @@ to where noise of a step's size does not matter.
 Inputs have one grid a tensor, 256 steps from the least to the largest number in the batch, zero among them. Weights
 have one grid for each output channel, of 64 steps to either side. That is seven bits and not eight on purpose: a
 processor that adds two products of eight bits into sixteen (x86 without VNNI) then cannot overflow, so one set of
-weights is exact in every runtime.
+weights is exact in every runtime. A grid's step has five significant bits, so that its weights are exact in float16.
 
 It is a mode that is entered around a forward pass, as `torch.autocast` is; modules and their weights' names stay.
 """
@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from sam_edge_quant.rounding import TRAINED
+from sam_edge_quant.rounding import STEP_BITS, TRAINED
 
 INPUT_STEPS = 255
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
@@ -69,10 +69,14 @@ def rounded_inputs(values: Tensor) -> Tensor:
 
 
 def rounded_weight(weight: Tensor, axis: int) -> Tensor:
-    """A weight in multiples of 1/64 of its channel's largest number; `axis` counts the channels."""
+    """A weight in at most 64 steps to either side of zero; `axis` counts the channels, and each has a step of its own.
+
+    A step is 1/64 of the channel's largest number, rounded up to five significant bits.
+    """
     with torch.no_grad():
         others = tuple(each for each in range(weight.ndim) if each != axis)
-        step = weight.detach().abs().amax(dim=others, keepdim=True) / TRAINED
+        mantissa, exponent = torch.frexp(weight.detach().abs().amax(dim=others, keepdim=True) / TRAINED)
+        step = torch.ldexp((mantissa * 2**STEP_BITS).ceil() / 2**STEP_BITS, exponent)
     return _on_grid(weight, _or_one(step))
 
 

@@ -145,7 +145,7 @@ def test_a_weight_that_lies_on_a_grid_already_stays(tmp_path, kind, way):
     rng = np.random.default_rng(1)
     numbers = np.moveaxis(rng.integers(-64, 65, shape), axis, 0)
     numbers.reshape(len(numbers), -1)[:, 0] = 64
-    weight = (np.moveaxis(numbers, 0, axis) * np.float32(0.003)).astype(np.float32)
+    weight = (np.moveaxis(numbers, 0, axis) * np.float32(0.00390625)).astype(np.float32)
     bias = rng.normal(size=shape[axis]).astype(np.float32)
     out, report, _ = quantized(layer(kind, weight, bias).write(tmp_path / "net.tflite"), way)
     assert list(report["layers"].values()) == [way]

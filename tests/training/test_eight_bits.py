@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sam_edge.training.eight_bits import InEightBits, arithmetic, round_layers, rounded_inputs, rounded_weight
-from sam_edge_quant.rounding import TRAINED, on_trained_grid, steps_of
+from sam_edge_quant.rounding import TRAINED, on_trained_grid, steps_of, trained_steps
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -36,8 +36,10 @@ def test_a_weight_lies_on_one_grid_for_each_channel(axis):
     rows = rounded_weight(weight, axis).movedim(axis, 0).flatten(1)
     assert on_trained_grid(rows.numpy()).all()
     before = weight.movedim(axis, 0).flatten(1)
-    steps = before.abs().amax(1, keepdim=True) / TRAINED
+    steps = torch.from_numpy(trained_steps(before.abs().amax(1, keepdim=True).numpy())).float()
     assert ((rows - before).abs() <= steps * 0.5001).all()
+    assert (steps * TRAINED < before.abs().amax(1, keepdim=True) * 1.0626).all()
+    assert torch.equal(rows.half().float(), rows)
     assert not on_trained_grid(before.numpy()).any()
 
 
@@ -72,11 +74,12 @@ def test_layers_can_be_singled_out_and_keep_their_weights():
     assert torch.equal(second, other(inputs))
 
 
-def test_quantizers_take_the_grid_that_is_there_also_after_half_precision():
-    weight = rounded_weight(normal(16, 40), 0)
-    stored = weight.half().float().numpy()
-    expected = np.abs(weight.numpy()).max(axis=1) / TRAINED
+def test_quantizers_take_the_grid_that_is_there():
+    before = normal(500, 40) * torch.linspace(0.1, 30, 500)[:, None]
+    weight = rounded_weight(before, 0).numpy()
+    expected = trained_steps(before.abs().amax(1).numpy())
+    assert on_trained_grid(weight).all()
     for paired in (False, True):
-        np.testing.assert_allclose(steps_of(stored, paired=paired), expected, rtol=1e-3)
-    np.testing.assert_allclose(steps_of(stored, 7), np.abs(stored).max(axis=1) / 7)
+        np.testing.assert_allclose(steps_of(weight, paired=paired), expected, rtol=1e-6)
+    np.testing.assert_allclose(steps_of(weight, 7), np.abs(weight).max(axis=1) / 7)
     assert steps_of(np.zeros((1, 3))) == 1
