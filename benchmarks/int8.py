@@ -35,14 +35,14 @@ from sam_edge.data.sources import open_source
 from sam_edge.evaluation.evaluate import AnyCapacity, evaluate_source
 from sam_edge.evaluation.measure import Protocol
 from sam_edge.load import find_source, load_sam
+from sam_edge.search.timing import by_turns
 from sam_edge.torch_backend import TorchBackend
 from sam_edge_runtime.backends import Backend, load_backend
 from sam_edge_runtime.bundle import Bundle
-from sam_edge_runtime.contract import MASK_STRIDE, Label
 
 RESULTS = Path(__file__).parent / "results" / "int8.json"
 TARGETS, RECIPES = ("onnx", "tflite", "coreml"), ("w8", "w8a8", "auto")
-ROUNDS, SECONDS = 15, 40.0  # of timing, at most
+ROUNDS, SECONDS = (3, 15), 40.0  # of timing: at least and at most; after which it ends, for each bundle
 HUMAN = {"coco": "coco/val.tar", "ccp": "ccp/val.tar"}
 HUMAN_PHOTOS = 20  # of each
 CONSOLE = Console(stderr=True, markup=False, highlight=False)
@@ -188,28 +188,9 @@ def _times(bundles: dict[str, Bundle]) -> dict[tuple[str, str], dict[str, float]
     """By recipe and graph: median time over the median of fp32's, and the quartiles of the pairs of a round."""
     backends: dict[str, Backend] = {name: load_backend(bundle) for name, bundle in bundles.items()}
     manifest = bundles["fp32"].manifest
-    side, slots = manifest.input_side, manifest.points or 2
+    side = manifest.input_side
     image = np.random.default_rng(0).uniform(0, 255, (1, 3, side, side)).astype(np.float32)
-    labels = np.full((1, slots), float(Label.EMPTY), np.float32)
-    labels[:, :2] = float(Label.FOREGROUND), float(Label.PADDING)
-    cells = side // MASK_STRIDE
-    prompt = (np.full((1, slots, 2), side / 2, np.float32), labels, np.zeros((1, 1, cells, cells), np.float32))
-    taken: dict[tuple[str, str], list[float]] = {
-        (name, graph): [] for name in backends for graph in ("encoder", "decoder")
-    }
-    begun = time.perf_counter()
-    for turn in range(ROUNDS + 1):
-        if turn > 3 and time.perf_counter() - begun > SECONDS * len(backends):
-            break
-        for name, backend in backends.items():
-            first = time.perf_counter()
-            embeddings = backend.encode(image)
-            second = time.perf_counter()
-            backend.decode(embeddings, *prompt, np.zeros(1, np.float32))
-            third = time.perf_counter()
-            if turn:  # the first runs take longer
-                taken[name, "encoder"].append(second - first)
-                taken[name, "decoder"].append(third - second)
+    taken = by_turns(backends, image, manifest, ROUNDS, SECONDS * len(backends))
     found = {}
     for (name, graph), times in taken.items():
         reference = taken["fp32", graph]

@@ -15,12 +15,11 @@ import numpy as np
 from torch import Tensor, nn
 
 from sam_edge_quant.equalization import Choice, Reader, bimodal, choose_scales, cross_layer, smooth
-from sam_edge_quant.rounding import on_trained_grid
 from sam_edge_runtime.errors import UsageError
 
 from .calls import Call
 from .equalization.groups import Chain, Group, Keys, Normed, Writer, groups_of
-from .equalization.layers import Float64, Layer, array, assign, channels_last, set_weight, weight_of
+from .equalization.layers import Float64, Layer, array, assign, channels_last, is_rounded, set_weight, weight_of
 from .equalization.observe import ChannelStatistics, Watch, run
 from .model import Sam
 
@@ -55,7 +54,7 @@ def equalize(
     for method in methods:
         if method not in METHODS:
             raise UsageError(f"no equalization called {method!r}: choose of {', '.join(METHODS)}")
-    groups = [group for group in groups_of(sam) if _METHOD_OF[type(group)] in methods and not _is_rounded(group)]
+    groups = [group for group in groups_of(sam) if _METHOD_OF[type(group)] in methods and not _stays(group)]
     if not groups:
         return {method: [] for method in methods}
     read: dict[Layer, ChannelStatistics] = {}
@@ -80,12 +79,9 @@ def equalize(
     return report
 
 
-def _is_rounded(group: Group) -> bool:
-    """Whether scales would only take weights off the grids that training in eight bits put them on."""
-    if isinstance(group, Keys):  # signs leave a grid as it is
-        return False
-    weights = (weight_of(layer) for layer in group.readers)
-    return all(on_trained_grid(weight.reshape(len(weight), -1)).all() for weight in weights)
+def _stays(group: Group) -> bool:
+    """Whether scales would only take weights off the grids that training in eight bits put them on; signs do not."""
+    return not isinstance(group, Keys) and all(map(is_rounded, group.readers))
 
 
 def _watches(statistics: Mapping[Layer, ChannelStatistics]) -> dict[Layer, Watch]:

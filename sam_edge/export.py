@@ -354,7 +354,9 @@ def _search(
 
     def cost() -> dict[str, float]:
         progress(f"what each of {len(blocks)} blocks costs in masks")
-        return masks_lost(sam, questions[: 2 * COSTS_BY : 2], manifest, blocks)
+        return masks_lost(
+            sam, [replace(each, prompts=each.prompts[:1]) for each in questions[:COSTS_BY]], manifest, blocks
+        )
 
     found = find_mixture(blocks, bench.measure, cost, job.bound, lambda: monotonic() > deadline)
     if not found.reached and not job.keep:

@@ -15,10 +15,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from sam_edge_quant.equalization import bias, rounding
-from sam_edge_quant.rounding import TRAINED, on_trained_grid, steps_of
+from sam_edge_quant.rounding import TRAINED, steps_of
 
 from .calls import Call
-from .equalization.layers import LAYERS, Float64, Layer, array, assign, input_patches, rows_of, set_rows, weight_of
+from .equalization.layers import LAYERS, Float64, Layer, array, assign, input_patches, is_rounded, rows_of, set_rows
 from .equalization.observe import InputMoments, run
 from .model import Sam
 from .model.tiny_vit import ConvNorm
@@ -59,7 +59,7 @@ def round_weights(
     layers = {
         name: module
         for name, module in sam.named_modules()
-        if isinstance(module, LAYERS) and name in levels and not _is_rounded(module, levels[name])
+        if isinstance(module, LAYERS) and name in levels and not (levels[name] >= TRAINED and is_rounded(module))
     }
     if not layers:
         return {}
@@ -71,11 +71,6 @@ def round_weights(
         for name, layer in layers.items()
         if moments[layer].patches
     }
-
-
-def _is_rounded(layer: Layer, levels: int) -> bool:
-    rows = weight_of(layer)
-    return levels >= TRAINED and bool(on_trained_grid(rows.reshape(len(rows), -1)).all())
 
 
 def _add(layer: Layer, moments: InputMoments, values: Tensor) -> None:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from sam_edge_runtime.errors import ExportError
 
 from .ranges import Range
-from .rounding import on_trained_grid, steps_of
+from .rounding import trained_grids
 
 Array = npt.NDArray[Any]
 
@@ -115,12 +115,11 @@ def _own_grids() -> Iterator[None]:
         (channels,) = {*range(weight.ndim)} - {each % weight.ndim for each in np.atleast_1d(axes)} or {None}
         if channels is None or zero_point is not None:
             return numbers, scale, zero_point
-        rows = np.moveaxis(weight, channels, 0)
-        own = on_trained_grid(rows.reshape(len(rows), -1))
-        steps = np.where(own, steps_of(rows), scale.reshape(-1)).astype(weight.dtype)
+        own = trained_grids(np.moveaxis(weight, channels, 0))
+        steps = np.where(own > 0, own, scale.reshape(-1)).astype(weight.dtype)
         along = [-1 if axis == channels else 1 for axis in range(weight.ndim)]
         exact = np.rint(weight / steps.reshape(along))
-        return np.where(own.reshape(along), exact, numbers), steps.reshape(scale.shape), None
+        return np.where(own.reshape(along) > 0, exact, numbers), steps.reshape(scale.shape), None
 
     optimize_utils.quantize_weight_by_dtype = quantize
     try:

@@ -38,9 +38,8 @@ def steps_of(weight: Array, levels: int = TOP, *, paired: bool = False) -> npt.N
     Returns:
         (channels,); 1 for a channel without weights.
     """
-    rows = np.asarray(weight, np.float64).reshape(len(weight), -1)
-    largest = np.abs(rows).max(axis=1)
-    steps = largest / levels
+    rows = _rows(weight)
+    steps = np.abs(rows).max(axis=1) / levels
     if paired:
         even = np.pad(rows, ((0, 0), (0, rows.shape[1] % 2)))
         pairs = even.reshape(len(even), -1, 2)
@@ -48,18 +47,18 @@ def steps_of(weight: Array, levels: int = TOP, *, paired: bool = False) -> npt.N
         together = np.maximum(pairs.clip(min=0).sum(axis=2), -pairs.clip(max=0).sum(axis=2)).max(axis=1)
         steps = np.maximum(steps, together / (TOP - 1))
     if levels >= TRAINED:  # two of these add up to 128, and none is to be rounded
-        own = trained_grids(rows)
+        own = trained_grids(weight)
         steps = np.where(own > 0, own, steps)
     return np.where(steps > 0, steps, 1.0)
 
 
-def trained_grids(rows: Array) -> npt.NDArray[np.float64]:
-    """The step of the grid that training in eight bits put each channel of a weight (channels, weights) on.
+def trained_grids(weight: Array) -> npt.NDArray[np.float64]:
+    """The step of the grid that training in eight bits put each channel of a weight (channels, ...) on.
 
     Returns:
         (channels,); 0 for a channel that lies on none. That of a few weights may by chance; then it loses little.
     """
-    rows = np.asarray(rows, np.float64)
+    rows = _rows(weight)
     found = np.zeros(len(rows))
     first = trained_steps(np.abs(rows).max(axis=1))
     # The largest number was itself rounded, perhaps below where the next lower step begins.
@@ -78,9 +77,14 @@ def trained_steps(largest: Array) -> npt.NDArray[np.float64]:
     return np.asarray(np.ldexp(np.ceil(mantissa * 2**STEP_BITS) / 2**STEP_BITS, exponent))
 
 
-def on_trained_grid(rows: Array) -> npt.NDArray[np.bool_]:
-    """Which channels of a weight (channels, weights) training in eight bits put on a grid; those of zeros count."""
-    return np.asarray((trained_grids(rows) > 0) | (np.abs(rows).max(axis=1) == 0))
+def on_trained_grid(weight: Array) -> npt.NDArray[np.bool_]:
+    """Which channels of a weight (channels, ...) training in eight bits put on a grid; those of zeros count."""
+    return np.asarray((trained_grids(weight) > 0) | ~_rows(weight).any(axis=1))
+
+
+def _rows(weight: Array) -> npt.NDArray[np.float64]:
+    """A weight `(channels, ...)` as (channels, weights)."""
+    return np.asarray(weight, np.float64).reshape(len(weight), -1)
 
 
 def rounded(weight: Array, scales: npt.NDArray[np.float32], axis: int) -> npt.NDArray[np.int8]:

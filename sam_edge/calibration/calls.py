@@ -101,9 +101,8 @@ class CalibrationCalls:
         """
         for index, photo in enumerate(self.photos.photos):
             asked = self._asked(index, photo)
-            image = asked.frame.image(photo.read().photo)
-            for prompts in _together(_fitting(asked.prompts(), capacity)):
-                yield Question(image, prompts)
+            prompts = tuple(_together(_fitting(asked.prompts(), capacity)))
+            yield Question(asked.frame.image(photo.read().photo), prompts)
 
     def decoder_count(self, capacity: Manifest) -> int:
         """How many calls `decoder` makes: as many for each photo as for the first, which is asked."""
@@ -135,10 +134,10 @@ class CalibrationCalls:
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """A photo's frame `(1, 3, S, S)`, and prompts on it that can be asked together."""
+    """A photo's frame `(1, 3, S, S)`, and prompts on it, those that can be asked together in one."""
 
     image: Float32
-    prompts: Prompts
+    prompts: tuple[Prompts, ...]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam_edge.model.nano import SameConv
+from sam_edge_quant.rounding import on_trained_grid
 
 Float64 = npt.NDArray[np.float64]
 Layer: TypeAlias = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
@@ -51,6 +52,11 @@ def set_weight(layer: Layer, weight: Float64) -> None:
 def is_depthwise(layer: Layer) -> bool:
     """Whether each output reads the channel of the same number alone."""
     return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels == layer.out_channels > 1
+
+
+def is_rounded(layer: Layer) -> bool:
+    """Whether training in eight bits put all of a layer's weight on its grids."""
+    return bool(on_trained_grid(weight_of(layer)).all())
 
 
 def channels_last(layer: nn.Module, tensor: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ def find_mixture(
         bound: smallest mask mIoU.
         out_of_time: whether nothing new may be begun; the first mixture is always measured.
     """
-    search = _Search(blocks, measure, cost, bound, out_of_time)
+    search = _Search(tuple(blocks), measure, cost, bound, out_of_time)
     try:
         search.meet_the_bound()
         search.take_what_is_faster()
@@ -91,23 +91,21 @@ def find_mixture(
     return search.outcome(complete=complete)
 
 
+@dataclass
 class _Search:
-    def __init__(
-        self,
-        blocks: Sequence[str],
-        measure: Callable[[Ways], Measured],
-        cost: Callable[[], Mapping[str, float]],
-        bound: float,
-        out_of_time: Callable[[], bool],
-    ) -> None:
-        self._blocks, self._measure, self._cost, self._bound = tuple(blocks), measure, cost, bound
-        self._out_of_time = out_of_time
-        self._tried: list[tuple[Ways, Measured]] = []
-        self._costs: Mapping[str, float] = {}
-        self._gains: dict[str, float] = {}
+    """The arguments of `find_mixture`, and what was tried so far."""
+
+    blocks: tuple[str, ...]
+    measure: Callable[[Ways], Measured]
+    cost: Callable[[], Mapping[str, float]]
+    bound: float
+    out_of_time: Callable[[], bool]
+    tried: list[tuple[Ways, Measured]] = field(default_factory=list)
+    costs: Mapping[str, float] = field(default_factory=dict)
+    gains: dict[str, float] = field(default_factory=dict)
 
     def meet_the_bound(self) -> None:
-        every: Ways = dict.fromkeys(self._blocks, EIGHT)
+        every: Ways = dict.fromkeys(self.blocks, EIGHT)
         first = self._try(every)
         shares = {"encoder": first.encoder, "decoder": first.decoder}
         slower = [block for graph, share in shares.items() if share and share > 1.0 for block in self._of(graph)]
@@ -116,13 +114,13 @@ class _Search:
             first = self._try(every)
         if self._holds(first):
             return
-        self._costs = self._cost()
+        self.costs = self.cost()
         for relaxed in (WEIGHTS, FLOAT):
-            other = [block for block in self._blocks if every[block] != relaxed]
-            worst_first = sorted(other, key=lambda block: -self._costs.get(block, 0.0))
+            other = [block for block in self.blocks if every[block] != relaxed]
+            worst_first = sorted(other, key=lambda block: -self.costs.get(block, 0.0))
             if worst_first and self._fewest(every, worst_first, relaxed):
                 return
-            every = dict.fromkeys(self._blocks, relaxed)
+            every = dict.fromkeys(self.blocks, relaxed)
 
     def _fewest(self, every: Ways, order: Sequence[str], relaxed: str) -> bool:
         """Find how many blocks of an order have to be relaxed at least; False: all are not enough."""
@@ -148,27 +146,27 @@ class _Search:
         ways, best = self._best()
         if not self._holds(best) or best.click is None:
             return
-        for block in self._blocks:
+        for block in self.blocks:
             ways, best = self._best()
             if ways[block] == EIGHT and best.click is not None:
                 other = self._try({**ways, block: WEIGHTS})
                 if other.click is not None:
-                    self._gains[block] = other.click - best.click
+                    self.gains[block] = other.click - best.click
 
     def _of(self, graph: str) -> list[str]:
-        return [block for block in self._blocks if block.startswith("image_encoder.") == (graph == "encoder")]
+        return [block for block in self.blocks if block.startswith("image_encoder.") == (graph == "encoder")]
 
     def _holds(self, measured: Measured) -> bool:
-        return measured.mask_miou >= self._bound
+        return measured.mask_miou >= self.bound
 
     def _try(self, ways: Ways) -> Measured:
-        for known, measured in self._tried:
+        for known, measured in self.tried:
             if known == ways:
                 return measured
-        if self._tried and self._out_of_time():
+        if self.tried and self.out_of_time():
             raise _OutOfTimeError
-        measured = self._measure(ways)
-        self._tried.append((dict(ways), measured))
+        measured = self.measure(ways)
+        self.tried.append((dict(ways), measured))
         return measured
 
     def _best(self) -> tuple[Ways, Measured]:
@@ -176,9 +174,9 @@ class _Search:
 
         What gains less than `LEAST_GAIN` on a mixture that was tried before does not take its place.
         """
-        within = [each for each in self._tried if self._holds(each[1])]
+        within = [each for each in self.tried if self._holds(each[1])]
         if not within:
-            return max(self._tried, key=lambda each: each[1].mask_miou)
+            return max(self.tried, key=lambda each: each[1].mask_miou)
         best = within[0]
         for each in within[1:]:
             if each[1].click is not None and best[1].click is not None:
@@ -191,16 +189,16 @@ class _Search:
     def outcome(self, *, complete: bool) -> Found:
         ways, measured = self._best()
         evidence = {
-            "bound": self._bound,
+            "bound": self.bound,
             "blocks": {
                 block: {
                     "way": ways[block],
-                    **({"masks_lost_alone": round(self._costs[block], 5)} if block in self._costs else {}),
-                    **({"click_saved": round(self._gains[block], 4)} if block in self._gains else {}),
+                    **({"masks_lost_alone": round(self.costs[block], 5)} if block in self.costs else {}),
+                    **({"click_saved": round(self.gains[block], 4)} if block in self.gains else {}),
                 }
-                for block in self._blocks
+                for block in self.blocks
             },
-            "tried": [{"changed": _changed(each), **_figures(found)} for each, found in self._tried],
+            "tried": [{"changed": _changed(each), **_figures(found)} for each, found in self.tried],
         }
         return Found(ways, measured, self._holds(measured), complete, evidence)
 

@@ -15,9 +15,10 @@ import numpy.typing as npt
 import torch
 
 from sam_edge.calibration.calls import Question
+from sam_edge.equalization.layers import LAYERS
 from sam_edge.model import Sam
 from sam_edge.torch_backend import TorchBackend
-from sam_edge.training.eight_bits import LAYERS, InEightBits
+from sam_edge.training.eight_bits import InEightBits
 from sam_edge.training.selection import choose, is_ambiguous
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.contract import MASK_THRESHOLD
@@ -49,19 +50,19 @@ def masks_lost(
         if isinstance(module, LAYERS) and block_of(name) in members:
             members[block_of(name)].append(module.weight)
     backend, manifest = TorchBackend(sam), manifest.of_any_capacity()
-    wanted = [answers_of(backend, question, manifest) for question in questions]
+    wanted = answers_of(backend, questions, manifest)
     lost = {}
     for block, weights in members.items():
         tell(block)
         with InEightBits(weights):
-            found = [answers_of(backend, question, manifest) for question in questions]
+            found = answers_of(backend, questions, manifest)
         lost[block] = 1.0 - shown_iou(wanted, found)
     return lost
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """Masks of a photo's prompts.
+    """Masks of prompts that were asked together.
 
     Attributes:
         masks: `(B, 4, S/4, S/4)` bool, all outputs.
@@ -72,22 +73,25 @@ class Answers:
     shown: npt.NDArray[np.int64]
 
 
-def answers_of(backend: Backend, question: Question, manifest: Manifest) -> Answers:
-    """What a backend answers a photo's prompts with.
+def answers_of(backend: Backend, questions: Iterable[Question], manifest: Manifest) -> list[Answers]:
+    """What a backend answers photos' prompts with, those that are asked together in one.
 
     Shown is, after a single click or box, that one of three masks which the model thinks best, and else output 0
     ("Segment Anything", appendix A, "Making the model ambiguity-aware").
     """
-    embeddings = backend.encode(question.image)
-    low_res, iou = decode_prompts(backend, manifest, embeddings, question.prompts)
-    prompts = question.prompts
-    has_mask = torch.full((len(prompts),), 0.0 if prompts.masks is None else 1.0)
-    ambiguous = is_ambiguous(torch.from_numpy(prompts.labels), has_mask)
-    return Answers(low_res > MASK_THRESHOLD, choose(torch.from_numpy(iou), ambiguous).numpy())
+    found = []
+    for question in questions:
+        embeddings = backend.encode(question.image)
+        for prompts in question.prompts:
+            low_res, iou = decode_prompts(backend, manifest, embeddings, prompts)
+            has_mask = torch.full((len(prompts),), 0.0 if prompts.masks is None else 1.0)
+            ambiguous = is_ambiguous(torch.from_numpy(prompts.labels), has_mask)
+            found.append(Answers(low_res > MASK_THRESHOLD, choose(torch.from_numpy(iou), ambiguous).numpy()))
+    return found
 
 
 def shown_iou(wanted: Sequence[Answers], found: Sequence[Answers]) -> float:
-    """Mean IoU, over photos and prompts, of the masks that the first of each pair would show."""
+    """Mean IoU, over all prompts, of the masks that the first of each pair would show."""
     return float(
         np.mean(
             [

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -24,12 +23,12 @@ from sam_edge_quant import Recipe
 from sam_edge_runtime import golden
 from sam_edge_runtime.backends import Backend, load_backend
 from sam_edge_runtime.bundle import Bundle
-from sam_edge_runtime.contract import MASK_STRIDE, Label
 from sam_edge_runtime.files import write_file
 from sam_edge_runtime.manifest import Manifest
 
 from .mixture import EIGHT, Measured, Ways
 from .sensitivity import answers_of, shown_iou
+from .timing import DECODER, ENCODER, by_turns
 
 ROUNDS = (5, 15)  # timed, at least and at most
 ENOUGH = 2.5  # seconds of timing after which no round is begun
@@ -46,12 +45,12 @@ class Judge:
         self, answers: golden.Golden, questions: Sequence[Question], reference: Backend, manifest: Manifest
     ) -> None:
         self._answers, self._questions, self._manifest = answers, tuple(questions), manifest
-        self._wanted = [answers_of(reference, question, manifest.of_any_capacity()) for question in questions]
+        self._wanted = answers_of(reference, questions, manifest.of_any_capacity())
 
     def __call__(self, backend: Backend) -> float:
         """The figure of one engine."""
         drawn = golden.check(self._answers, backend, self._manifest).mask_miou
-        found = [answers_of(backend, question, self._manifest) for question in self._questions]
+        found = answers_of(backend, self._questions, self._manifest)
         return min(drawn, shown_iou(self._wanted, found)) if found else drawn
 
 
@@ -134,8 +133,8 @@ class Bench:
         known = self._ledger.get(ways)
         if known is not None:
             return known
-        relaxed = [block for block, way in ways.items() if way != EIGHT]
-        what = "everything in eight bits" if not relaxed else f"{len(relaxed)} blocks in more, {relaxed[-1]} the last"
+        relaxed = sum(way != EIGHT for way in ways.values())
+        what = f"{relaxed} of {len(ways)} blocks in more" if relaxed else "everything in eight bits"
         self._progress(f"mixture {self._count}: {what}")
         folder = self.write(ways, self._folder / "candidate")
         backend = load_backend(Bundle(folder, self._manifest))
@@ -167,39 +166,11 @@ class Bench:
     def _timed(self, backend: Backend, mask_miou: float) -> Measured:
         if self._fp32 is None or self._image is None:
             return Measured(mask_miou)
-        image = self._image
-        embeddings = self._fp32.encode(image)
-        call = _a_click(self._manifest, embeddings)
-        runs: dict[str, list[float]] = {"encode": [], "decode": [], "fp32 encode": [], "fp32 decode": []}
-        for each in (self._fp32, backend):  # the first runs take longer
-            each.encode(image)
-            each.decode(*call)
-        begun = perf_counter()
-        while len(runs["encode"]) < ROUNDS[0] or (len(runs["encode"]) < ROUNDS[1] and perf_counter() - begun < ENOUGH):
-            for prefix, each in (("fp32 ", self._fp32), ("", backend)):
-                begun_encode = perf_counter()
-                each.encode(image)
-                begun_decode = perf_counter()
-                each.decode(*call)
-                runs[f"{prefix}encode"].append(begun_decode - begun_encode)
-                runs[f"{prefix}decode"].append(perf_counter() - begun_decode)
-        encode, decode, was_encode, was_decode = (median(times) for times in runs.values())
+        backends = {"fp32": self._fp32, "candidate": backend}
+        taken = by_turns(backends, self._image, self._manifest, ROUNDS, ENOUGH)
+        encode, decode, was_encode, was_decode = (
+            median(taken[name, graph]) for name in ("candidate", "fp32") for graph in (ENCODER, DECODER)
+        )
         return Measured(
             mask_miou, encode / was_encode, decode / was_decode, (encode + decode) / (was_encode + was_decode)
         )
-
-
-def _a_click(manifest: Manifest, embeddings: np.ndarray) -> tuple[np.ndarray, ...]:
-    """A decoder's call in the smallest number of prompts and slots that it has."""
-    prompts = manifest.call_sizes[0] if manifest.call_sizes else 1
-    slots, cells = manifest.points or 2, manifest.input_side // MASK_STRIDE
-    coords = np.full((prompts, slots, 2), manifest.input_side / 2, np.float32)
-    labels = np.full((prompts, slots), float(Label.EMPTY), np.float32)
-    labels[:, :2] = float(Label.FOREGROUND), float(Label.PADDING)
-    return (
-        embeddings,
-        coords,
-        labels,
-        np.zeros((prompts, 1, cells, cells), np.float32),
-        np.zeros(prompts, np.float32),
-    )

@@ -24,10 +24,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from sam_edge.equalization.layers import LAYERS
 from sam_edge_quant.rounding import STEP_BITS, TRAINED
 
 INPUT_STEPS = 255
-LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 # The axis of a weight that counts output channels.
 _CHANNELS: dict[Callable[..., Any], int] = {F.linear: 0, F.conv2d: 0, F.conv_transpose2d: 1}
 

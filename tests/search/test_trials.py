@@ -61,7 +61,7 @@ def test_the_block_that_reads_a_wide_range_costs_most():
     image = rng.uniform(0, 255, (1, 3, 8, 8)).astype(np.float32).repeat(32, axis=2).repeat(32, axis=3)
     labels = np.array([[Label.FOREGROUND, Label.PADDING]] * 4, np.float32)
     coords = np.concatenate([rng.uniform(0, 256, (4, 1, 2)), np.zeros((4, 1, 2))], axis=1).astype(np.float32)
-    question = Question(image, Prompts(coords, labels, None, 256))
+    question = Question(image, (Prompts(coords, labels, None, 256),))
     blocks = ["image_encoder.blocks.3", "image_encoder.blocks.8", "mask_decoder.up_8"]
     lost = masks_lost(sam, [question], AnyCapacity(), blocks)
     assert list(lost) == blocks
