@@ -5,7 +5,7 @@ And a memory of torch's answers, for commands that make or verify several bundle
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -90,9 +90,11 @@ class KnownAnswers:
 
     Attributes:
         room: bytes of answers to keep; what comes when they are full is asked anew each time.
+        costs: what each block loses in eight bits, by what it was measured with (`sam_edge.search`).
     """
 
     room: int = 512 << 20
+    costs: dict[str, Mapping[str, float]] = field(default_factory=dict)
     _answers: dict[bytes, tuple[Float32, ...]] = field(default_factory=dict)
 
     def behind(self, backend: Backend, manifest: Manifest) -> Remembering:

@@ -14,7 +14,6 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import monotonic
 from typing import Any
 
 import torch
@@ -29,13 +28,13 @@ from sam_edge_runtime.errors import BoundError, ExportError, UsageError
 from sam_edge_runtime.files import check_destination, require_room, staged_folder
 from sam_edge_runtime.manifest import FILE_NAME, GRAPHS, NEURAL_ENGINE, PLAIN, Checkpoint, Manifest
 
-from .calibration.calls import Question, calibration_calls
+from .calibration.calls import calibration_calls
 from .calibration.photos import COUNT, CalibrationSet, calibration_photos
 from .calls import Answered, CallRecorder, KnownAnswers, golden_calls
 from .load import LoadedSam, find_source, load_sam
 from .model import DecoderGraph, EncoderGraph, Sam, build_sam, graphs_of
 from .quantize import Quantization, prepare, this_host
-from .search import Bench, Found, Judge, Ledger, blocks_of, find_mixture, masks_lost
+from .search import Found, Judge, Ledger, Search
 from .search.mixture import EIGHT
 from .torch_backend import TorchBackend
 from .versions import tool_versions
@@ -48,7 +47,6 @@ RECIPE_FILE = "recipe.json"  # in a bundle whose recipe was searched for: to rea
 BOUND, BUDGET = 0.98, 120.0  # of a search: mask mIoU, seconds
 LEAST_BUDGET = 10
 JUDGED_BY = 4  # photos, with all prompts that fit
-COSTS_BY = 2  # of them, with those that have no mask: an order of blocks is wanted, no figure
 _BYTES_PER_WEIGHT = 6  # an artifact in fp16 may be made from one in fp32, and both lie there for a moment
 _ROOM_BESIDE_WEIGHTS = 64 << 20
 
@@ -217,7 +215,7 @@ def export_bundle(
             _convert(exporter, loaded.sam, manifest, folder, (calls.decoder, calls.encoder), progress)
         else:
             recipe, quantized = _quantize(
-                job, recipe, photos, reference, loaded.sam, manifest, answers, folder, exporter, progress
+                job, recipe, photos, reference, loaded.sam, manifest, answers, folder, exporter, known, progress
             )
             manifest = replace(manifest, recipe=_recorded(job, recipe))
         del loaded, reference, calls  # the artifact comes next; a large model need not be held twice
@@ -283,6 +281,7 @@ def _quantize(
     answers: golden.Golden,
     folder: Path,
     exporter: Exporter,
+    known: KnownAnswers,
     progress: Progress,
 ) -> tuple[Recipe, dict[str, Any]]:
     """Both graphs of `sam` in fewer bits into a folder; returns by which recipe, and what the report says of it."""
@@ -300,32 +299,20 @@ def _quantize(
             judged = calls.of_fewer(JUDGED_BY)
             questions = list(judged.questions(manifest))
             judge = Judge(answers, questions, reference, manifest)
-            found, recipe = _search(
-                job, recipe, quantization, prepared, judge, questions, manifest, Path(aside), progress
-            )
+            ledger = _ledger(job, manifest, host)
+            search = Search(quantization, prepared, manifest, judge, Path(aside), ledger, known.costs, progress)
+            found, recipe = search.run(recipe, job.bound, job.budget)
+            if not found.reached and not job.keep:
+                raise _out_of_reach(job, found)
+            ledger.discard()
             searched = {"search": {**found.evidence, "complete": found.complete, "photos": len(judged.photos)}}
             (folder / RECIPE_FILE).write_text(write_recipe(recipe, searched["search"]), encoding="utf-8")
         graphs = quantization.write(recipe, folder, progress)
     return recipe, {"host": host, **changes, **searched, "graphs": graphs}
 
 
-def _search(
-    job: ExportJob,
-    recipe: Recipe,
-    quantization: Quantization,
-    sam: Sam,
-    judge: Judge,
-    questions: Sequence[Question],
-    manifest: Manifest,
-    aside: Path,
-    progress: Progress,
-) -> tuple[Found, Recipe]:
-    """Look for the fastest mixture within the bound.
-
-    Raises:
-        BoundError: there is none, and the job does not say that the best one is wanted all the same.
-    """
-    blocks = blocks_of(quantization.names)
+def _ledger(job: ExportJob, manifest: Manifest, host: str) -> Ledger:
+    """What an interrupted search of the same settings left beside the bundle's place."""
     settings = {
         "variant": manifest.variant,
         "checkpoint": asdict(manifest.checkpoint),
@@ -333,41 +320,18 @@ def _search(
         "input_side": manifest.input_side,
         "capacity": [*manifest.call_sizes, manifest.points],
         "calibration": manifest.calibration,
-        "host": job.host or this_host(),
+        "host": host,
     }
-    ledger = Ledger(job.out.with_name(f"{job.out.name}.trials.json"), settings)
-    candidates = aside / "candidates"
-    candidates.mkdir()
-    timed = manifest.target != "coreml" or platform.system() == "Darwin"  # elsewhere it is evaluated, not run
-    bench = Bench(
-        quantization,
-        recipe,
-        manifest,
-        aside,
-        candidates,
-        judge,
-        questions[0].image if timed else None,
-        ledger,
-        progress,
+    return Ledger(job.out.with_name(f"{job.out.name}.trials.json"), settings)
+
+
+def _out_of_reach(job: ExportJob, found: Found) -> BoundError:
+    tried = len(found.evidence["tried"])
+    return BoundError(
+        f"the best of {tried} mixtures that were tried for {job.target} has a mask mIoU of "
+        f"{found.measured.mask_miou:.4f}, {job.bound} was asked for: lower --bound, raise --budget, or have it all the "
+        "same with --keep"
     )
-    deadline = monotonic() + job.budget
-
-    def cost() -> dict[str, float]:
-        progress(f"what each of {len(blocks)} blocks costs in masks")
-        return masks_lost(
-            sam, [replace(each, prompts=each.prompts[:1]) for each in questions[:COSTS_BY]], manifest, blocks
-        )
-
-    found = find_mixture(blocks, bench.measure, cost, job.bound, lambda: monotonic() > deadline)
-    if not found.reached and not job.keep:
-        tried = len(found.evidence["tried"])
-        raise BoundError(
-            f"the best of {tried} mixtures that were tried for {job.target} has a mask mIoU of "
-            f"{found.measured.mask_miou:.4f}, {job.bound} was asked for: lower --bound, raise --budget, or have it "
-            "all the same with --keep"
-        )
-    ledger.discard()
-    return found, bench.recipe(found.ways)
 
 
 def _recorded(job: ExportJob, recipe: Recipe) -> dict[str, Any]:

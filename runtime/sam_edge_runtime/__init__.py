@@ -11,6 +11,7 @@ Pillow and the engine are loaded when they are first used.
 
 from __future__ import annotations
 
+from .automatic import AutomaticMaskGenerator, AutomaticSettings
 from .backends import Backend, BackendOptions
 from .bundle import Bundle
 from .contract import Label
@@ -30,6 +31,8 @@ from .predictor import SamPredictor
 __version__ = "0.1.0"
 
 __all__ = [
+    "AutomaticMaskGenerator",
+    "AutomaticSettings",
     "Backend",
     "BackendError",
     "BackendOptions",

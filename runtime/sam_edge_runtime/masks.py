@@ -46,7 +46,7 @@ def _interpolation(inputs: int, outputs: int) -> npt.NDArray[np.float64]:
 
 
 @lru_cache(maxsize=_CACHED_MATRICES)
-def _axis_matrix(side: int, resized: int, original: int) -> Float32:
+def axis_matrix(side: int, resized: int, original: int) -> Float32:
     """One axis of the whole map: S/4 low-res cells -> S frame pixels -> the first `resized` -> `original` photo pixels.
 
     Returns:
@@ -60,16 +60,25 @@ def _axis_matrix(side: int, resized: int, original: int) -> Float32:
     return matrix
 
 
-def _matrices(low_res: Float32, frame: Frame) -> tuple[Float32, Float32]:
-    """The row and column matrices for `low_res` (K, S/4, S/4) in `frame`."""
+def check_low_res(low_res: Float32, frame: Frame) -> None:
+    """Refuse low-resolution masks that are not (K, S/4, S/4) of a frame.
+
+    Raises:
+        UsageError: `low_res` is of another frame size.
+    """
     cells = frame.side // MASK_STRIDE
     if low_res.ndim != 3 or low_res.shape[1:] != (cells, cells):
         raise UsageError(
             f"low-resolution masks of shape {low_res.shape} do not belong to a frame of {frame.side} pixels, "
             f"whose masks are (K, {cells}, {cells})"
         )
+
+
+def _matrices(low_res: Float32, frame: Frame) -> tuple[Float32, Float32]:
+    """The row and column matrices for `low_res` (K, S/4, S/4) in `frame`."""
+    check_low_res(low_res, frame)
     (height, width), (new_height, new_width) = frame.original_size, frame.resized_size
-    return _axis_matrix(frame.side, new_height, height), _axis_matrix(frame.side, new_width, width)
+    return axis_matrix(frame.side, new_height, height), axis_matrix(frame.side, new_width, width)
 
 
 def _upscale_into(out: Float32, low_res: Float32, rows: Float32, columns: Float32) -> None:

@@ -108,13 +108,7 @@ class SamPredictor:
         """
         if image_format not in _IMAGE_FORMATS:
             raise UsageError(f"image_format {image_format!r} is not one of {', '.join(_IMAGE_FORMATS)}")
-        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            what = (
-                f"a {image.dtype} array of shape {image.shape}"
-                if isinstance(image, np.ndarray)
-                else f"a value of type {type(image).__name__}"
-            )
-            raise PhotoError(f"the image is {what}; give a uint8 array (H, W, 3), as read_photo returns it")
+        check_image(image)
         height, width = image.shape[:2]
         frame = Frame(self.bundle.manifest.input_side, (height, width))
         rgb = image if image_format == "RGB" else image[:, :, ::-1]
@@ -212,6 +206,21 @@ class SamPredictor:
         flat = low_res.reshape(-1, *low_res.shape[2:])  # (B * C, S/4, S/4)
         masks: Masks = upscale(flat, image.frame) if return_logits else upscale_binary(flat, image.frame)
         return masks.reshape(*low_res.shape[:2], *image.frame.original_size), scores, low_res
+
+
+def check_image(image: object) -> None:
+    """Refuse what is no photo.
+
+    Raises:
+        PhotoError: `image` is no uint8 array (H, W, 3).
+    """
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        what = (
+            f"a {image.dtype} array of shape {image.shape}"
+            if isinstance(image, np.ndarray)
+            else f"a value of type {type(image).__name__}"
+        )
+        raise PhotoError(f"the image is {what}; give a uint8 array (H, W, 3), as read_photo returns it")
 
 
 def _one_box(box: npt.ArrayLike | None) -> npt.NDArray[Any] | None:

@@ -57,6 +57,25 @@ def run_lengths(mask: npt.NDArray[np.bool_]) -> Counts:
     return np.concatenate([[0], lengths]) if pixels.size and pixels[0] else lengths
 
 
+def run_lengths_at(columns: npt.NDArray[np.bool_], at: tuple[int, int], size: tuple[int, int]) -> Counts:
+    """The lengths (R) of the runs of a mask that is empty but for a part.
+
+    Args:
+        columns: (w, h) bool, the part with its columns first.
+        at: x, y of its first pixel.
+        size: (H, W) of the mask, which it lies within.
+    """
+    height, width = size
+    edges = np.pad(columns, ((0, 0), (1, 1)))
+    x, y = np.nonzero(edges[:, 1:] != edges[:, :-1])
+    changes = (x + at[0]) * height + y + at[1]
+    # Where a run reaches the bottom and the next column's begins at the top, it goes on: the two changes are none.
+    goes_on = np.flatnonzero(changes[1:] == changes[:-1])
+    changes = np.delete(changes, [goes_on, goes_on + 1])
+    lengths = np.diff(changes, prepend=0, append=height * width)
+    return lengths if lengths[-1] or len(lengths) == 1 else lengths[:-1]
+
+
 def compress(lengths: Counts) -> str:
     """Run lengths (R) as COCO's string."""
     values = lengths.copy()

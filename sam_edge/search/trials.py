@@ -44,13 +44,14 @@ class Judge:
     def __init__(
         self, answers: golden.Golden, questions: Sequence[Question], reference: Backend, manifest: Manifest
     ) -> None:
-        self._answers, self._questions, self._manifest = answers, tuple(questions), manifest
+        self.questions = tuple(questions)
+        self._answers, self._manifest = answers, manifest
         self._wanted = answers_of(reference, questions, manifest.of_any_capacity())
 
     def __call__(self, backend: Backend) -> float:
         """The figure of one engine."""
         drawn = golden.check(self._answers, backend, self._manifest).mask_miou
-        found = answers_of(backend, self._questions, self._manifest)
+        found = answers_of(backend, self.questions, self._manifest)
         return min(drawn, shown_iou(self._wanted, found)) if found else drawn
 
 

@@ -52,11 +52,11 @@ def test_no_masks_give_no_masks():
 
 
 def test_matrices_are_made_once_per_geometry():
-    masks_module._axis_matrix.cache_clear()
+    masks_module.axis_matrix.cache_clear()
     frame, low_res = Frame(256, (200, 301)), random_logits(256)
     for _ in range(3):
         upscale(low_res, frame)
-    assert masks_module._axis_matrix.cache_info().misses == 2
+    assert masks_module.axis_matrix.cache_info().misses == 2
 
 
 def test_what_lies_in_the_padding_has_no_influence():

@@ -8,7 +8,9 @@ import torch
 
 from sam_edge.calibration.calls import Question
 from sam_edge.model import build_sam
-from sam_edge.search import Ledger, Measured, masks_lost
+from sam_edge.search.mixture import Measured
+from sam_edge.search.sensitivity import masks_lost
+from sam_edge.search.trials import Ledger
 from sam_edge.weights.seeded import seed_module
 from sam_edge_runtime.contract import Label
 from sam_edge_runtime.prompts import Prompts

@@ -1,0 +1,337 @@
+"""Masks for everything in a photo, with the face of `segment_anything.SamAutomaticMaskGenerator`.
+
+A grid of clicks is asked, each for three masks; those stay that the model is sure of, that hold still under another
+threshold, and that are no second copy of a better one. Arguments, defaults and record keys are those of
+segment_anything 1.0 (automatic_mask_generator.py); the masks are the same for the same network. What differs is how:
+
+- A candidate stays a low-resolution mask until the last one that could displace it is known. Stability and box are
+  counted where the threshold's line runs and nowhere else (crossings.py).
+- What is left becomes run lengths straight from there; a full-size mask exists only where `binary_mask` asks for it.
+- The next photo, or crop, is encoded while this one is decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import rle
+from .bundle import Bundle
+from .contract import MASK_OUTPUTS, MASK_THRESHOLD, Label
+from .crossings import Crossings
+from .decoding import decode_prompts
+from .errors import UsageError
+from .frame import Frame
+from .grids import Crop, Grid, crops_of, layer_grids
+from .predictor import SamPredictor, check_image
+from .prompts import build_prompts
+from .regions import box_of, without_small_regions
+from .suppression import suppress
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+Photo = npt.NDArray[np.uint8]
+
+BINARY_MASK, UNCOMPRESSED_RLE, COCO_RLE = "binary_mask", "uncompressed_rle", "coco_rle"
+OUTPUT_MODES = (BINARY_MASK, UNCOMPRESSED_RLE, COCO_RLE)
+MULTIMASK_OUTPUTS = MASK_OUTPUTS - 1  # whole, part, subpart
+EDGE = (
+    20  # pixels from a crop's edge, within which a box counts as cut off there (utils/amg.py, `is_box_near_crop_edge`)
+)
+
+
+@dataclass(frozen=True)
+class AutomaticSettings:
+    """How a photo is searched for masks; names, defaults and meaning are those of segment_anything 1.0.
+
+    Attributes:
+        points_per_side: points along each side of the grid; None where `point_grids` says what to click.
+        points_per_batch: clicks whose masks are held at a time; calls of the decoder are sized for the backend.
+        pred_iou_thresh: masks stay whose predicted IoU is above it; 0 keeps all.
+        stability_score_thresh: masks stay whose stability is at least this; 0 keeps all.
+        stability_score_offset: how far the threshold is moved up and down to tell stability, in logits.
+        box_nms_thresh: of two masks of a crop whose boxes' IoU is above it, the one with the lower predicted IoU goes.
+        crop_n_layers: layers of crops beside the photo; layer n has 4 ** n of them.
+        crop_nms_thresh: as `box_nms_thresh` between crops, where masks of smaller crops stay.
+        crop_overlap_ratio: how far crops of the first layer overlap, as a share of the photo's shorter side.
+        crop_n_points_downscale_factor: points along a side are divided by it for each layer.
+        point_grids: for each layer x, y from 0 to 1, (N, 2), instead of `points_per_side`.
+        min_mask_region_area: holes and islands of fewer pixels are mended; 0: none.
+        output_mode: `binary_mask`, `uncompressed_rle` or `coco_rle`.
+
+    Raises:
+        UsageError: a value out of range; both or neither of `points_per_side` and `point_grids`.
+    """
+
+    points_per_side: int | None = 32
+    points_per_batch: int = 64
+    pred_iou_thresh: float = 0.88
+    stability_score_thresh: float = 0.95
+    stability_score_offset: float = 1.0
+    box_nms_thresh: float = 0.7
+    crop_n_layers: int = 0
+    crop_nms_thresh: float = 0.7
+    crop_overlap_ratio: float = 512 / 1500
+    crop_n_points_downscale_factor: int = 1
+    point_grids: Sequence[npt.ArrayLike] | None = None
+    min_mask_region_area: int = 0
+    output_mode: str = BINARY_MASK
+
+    def __post_init__(self) -> None:
+        if (self.points_per_side is None) == (self.point_grids is None):
+            raise UsageError("give points_per_side or point_grids, and None for the other one")
+        for name in ("pred_iou_thresh", "stability_score_thresh", "box_nms_thresh", "crop_nms_thresh"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise UsageError(f"{name} {value} is no share: use 0 to 1")
+        for name, least in (
+            ("points_per_side", 1),
+            ("points_per_batch", 1),
+            ("stability_score_offset", 0),
+            ("crop_n_layers", 0),
+            ("crop_n_points_downscale_factor", 1),
+            ("min_mask_region_area", 0),
+        ):
+            value = getattr(self, name)
+            if value is not None and not (np.isfinite(value) and value >= least):
+                raise UsageError(f"{name} {value} is out of range: use {least} or more")
+        if not 0 <= self.crop_overlap_ratio < 1:
+            raise UsageError(f"crop_overlap_ratio {self.crop_overlap_ratio} is out of range: use 0 to below 1")
+        if self.output_mode not in OUTPUT_MODES:
+            raise UsageError(f"output_mode {self.output_mode!r} is not one of {', '.join(OUTPUT_MODES)}")
+        self.grids()
+
+    def grids(self) -> tuple[Grid, ...]:
+        """The points of each layer, (N, 2) x, y from 0 to 1."""
+        if self.points_per_side is not None:
+            return layer_grids(self.points_per_side, self.crop_n_layers, self.crop_n_points_downscale_factor)
+        grids = tuple(_checked_grid(grid, layer) for layer, grid in enumerate(self.point_grids or ()))
+        if len(grids) <= self.crop_n_layers:
+            raise UsageError(
+                f"{len(grids)} point_grids are too few for the photo and {self.crop_n_layers} layers of crops: give "
+                "one for each"
+            )
+        return grids
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidates:
+    """K masks of one crop.
+
+    Attributes:
+        low_res: (K, S/4, S/4) logits.
+        predicted_iou, stability: (K).
+        points: (K, 2) x, y of the click, in pixels of the crop.
+        boxes: (K, 4) x0, y0, x1, y1 in pixels of the crop.
+    """
+
+    low_res: Float32
+    predicted_iou: Float32
+    stability: Float32
+    points: Float64
+    boxes: Int64
+
+    def take(self, chosen: npt.NDArray[Any]) -> _Candidates:
+        """Some of them, by number or by truth."""
+        return _Candidates(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Candidates]) -> _Candidates:
+        """One group after another."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """A crop that is to be searched, and whether it is its photo's last."""
+
+    photo: Photo
+    crop: Crop
+    is_last: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """What a crop came to."""
+
+    crop: Crop
+    crossings: Crossings
+    candidates: _Candidates
+
+
+class AutomaticMaskGenerator:
+    """Finds everything in photos.
+
+    Args:
+        model: a predictor, an opened bundle, or the path of one.
+        settings: how; what the keyword arguments of the reference say.
+
+    `AutomaticMaskGenerator("bundle", points_per_side=16)` takes the reference's keywords as they are.
+    """
+
+    def __init__(
+        self, model: SamPredictor | Bundle | str | Path, settings: AutomaticSettings | None = None, **keywords: Any
+    ) -> None:
+        if settings is not None and keywords:
+            raise UsageError(f"{', '.join(keywords)} came beside settings: give one or the other")
+        unknown = sorted(set(keywords) - {field.name for field in fields(AutomaticSettings)})
+        if unknown:
+            known = ", ".join(field.name for field in fields(AutomaticSettings))
+            raise UsageError(f"there is no setting {unknown[0]}: choose among {known}")
+        self.settings = AutomaticSettings(**keywords) if settings is None else settings
+        self.predictor = model if isinstance(model, SamPredictor) else SamPredictor(model)
+        self._grids = self.settings.grids()
+        self._manifest = self.predictor.bundle.manifest
+
+    def generate(self, image: Photo) -> list[dict[str, Any]]:
+        """Masks of one photo, the surest first.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+
+        Returns:
+            A record for each mask: `segmentation` ((H, W) bool, or an RLE by `output_mode`), `area` in pixels, `bbox`
+            x, y, width and height (from first to last pixel, as the reference counts), `predicted_iou`,
+            `point_coords` [[x, y]], `stability_score`, `crop_box` x, y, width, height.
+
+        Raises:
+            PhotoError: `image` is not such an array, is empty, or far too narrow.
+            BackendError: the engine failed.
+        """
+        return next(self.generate_many([image]))
+
+    def generate_many(self, images: Iterable[Photo]) -> Iterator[list[dict[str, Any]]]:
+        """Masks of photo after photo, as `generate` gives them; the next one is encoded meanwhile."""
+        with ThreadPoolExecutor(1, "sam-edge-encoder") as encoder:
+            views = self._views(images)
+            view = next(views, None)
+            encoded = None if view is None else encoder.submit(self._encode, view)
+            parts: list[_Part] = []
+            while view is not None and encoded is not None:
+                frame, embeddings = encoded.result()
+                following = next(views, None)
+                encoded = None if following is None else encoder.submit(self._encode, following)
+                parts.append(self._part(view, frame, embeddings))
+                if view.is_last:
+                    yield self._records(parts, view.photo.shape[:2])
+                    parts = []
+                view = following
+
+    def _views(self, images: Iterable[Photo]) -> Iterator[_View]:
+        settings = self.settings
+        for photo in images:
+            check_image(photo)
+            height, width = photo.shape[:2]
+            crops = crops_of((height, width), settings.crop_n_layers, settings.crop_overlap_ratio)
+            for crop in crops:
+                yield _View(photo, crop, crop is crops[-1])
+
+    def _encode(self, view: _View) -> tuple[Frame, Float32]:
+        frame = Frame(self._manifest.input_side, view.crop.size)
+        return frame, self.predictor.backend.encode(frame.image(view.crop.of(view.photo)))
+
+    def _part(self, view: _View, frame: Frame, embeddings: Float32) -> _Part:
+        """What a crop's clicks find, without the copies among it, the surest first."""
+        height, width = view.crop.size
+        points = self._grids[view.crop.layer] * (width, height)
+        crossings = Crossings(frame)
+        parts = []
+        for start in range(0, len(points), self.settings.points_per_batch):
+            some = points[start : start + self.settings.points_per_batch]
+            parts.append(self._asked(some, frame, crossings, embeddings, view))
+        found = _Candidates.joined(parts)
+        kept = suppress(found.boxes, found.predicted_iou, self.settings.box_nms_thresh)
+        return _Part(view.crop, crossings, found.take(kept))
+
+    def _asked(
+        self, points: Float64, frame: Frame, crossings: Crossings, embeddings: Float32, view: _View
+    ) -> _Candidates:
+        """What some clicks find and the filters leave."""
+        settings = self.settings
+        labels = np.full((len(points), 1), int(Label.FOREGROUND))
+        prompts = build_prompts(frame, points[:, None], labels, None, None)
+        four, four_ious = decode_prompts(self.predictor.backend, self._manifest, embeddings, prompts)
+        low_res, iou = four[:, 1:].reshape(-1, *four.shape[2:]), four_ious[:, 1:].ravel()
+        clicks = points.repeat(MULTIMASK_OUTPUTS, axis=0)
+        if settings.pred_iou_thresh > 0:
+            sure = iou > settings.pred_iou_thresh
+            low_res, iou, clicks = low_res[sure], iou[sure], clicks[sure]
+        least = settings.stability_score_thresh
+        stability = crossings.stability(low_res, MASK_THRESHOLD, settings.stability_score_offset, least)
+        if least > 0:
+            stable = stability >= least
+            low_res, iou, clicks, stability = low_res[stable], iou[stable], clicks[stable], stability[stable]
+        boxes = crossings.boxes(low_res, MASK_THRESHOLD)
+        found = _Candidates(low_res, iou, stability, clicks, boxes)
+        return found.take(~_cut_off(boxes, view))
+
+    def _records(self, parts: Sequence[_Part], size: tuple[int, int]) -> list[dict[str, Any]]:
+        """The records of a photo of `size` (H, W)."""
+        settings = self.settings
+        places = [(part, row) for part in parts for row in range(len(part.candidates.boxes))]
+        boxes = np.concatenate([part.candidates.boxes + np.tile(part.crop.box[:2], 2) for part in parts])
+        if len(parts) > 1:  # masks of smaller crops are finer
+            scores = np.array([1 / np.prod(part.crop.size) for part, _ in places], np.float32)
+            kept = suppress(boxes, scores, settings.crop_nms_thresh)
+            places, boxes = [places[index] for index in kept], boxes[kept]
+        runs = [
+            part.crossings.run_lengths(part.candidates.low_res[row], MASK_THRESHOLD, part.crop.box[:2], size)
+            for part, row in places
+        ]
+        if settings.min_mask_region_area and runs:
+            mended = [without_small_regions(each, size[0], settings.min_mask_region_area) for each in runs]
+            runs = [lengths for lengths, _ in mended]
+            boxes = np.array([box_of(lengths, size[0]) for lengths in runs])
+            unchanged = np.array([not changed for _, changed in mended], np.float32)
+            kept = suppress(boxes, unchanged, max(settings.box_nms_thresh, settings.crop_nms_thresh))
+            places, runs, boxes = [places[index] for index in kept], [runs[index] for index in kept], boxes[kept]
+        return [
+            {
+                "segmentation": self._segmentation(lengths, size),
+                "area": int(lengths[1::2].sum()),
+                "bbox": _xywh(box),
+                "predicted_iou": float(part.candidates.predicted_iou[row]),
+                "point_coords": [(part.candidates.points[row] + part.crop.box[:2]).tolist()],
+                "stability_score": float(part.candidates.stability[row]),
+                "crop_box": _xywh(np.array(part.crop.box)),
+            }
+            for (part, row), lengths, box in zip(places, runs, boxes, strict=True)
+        ]
+
+    def _segmentation(self, lengths: rle.Counts, size: tuple[int, int]) -> Any:
+        if self.settings.output_mode == COCO_RLE:
+            return {"size": list(size), "counts": rle.compress(lengths)}
+        plain: rle.UncompressedRle = {"size": list(size), "counts": lengths.tolist()}
+        return plain if self.settings.output_mode == UNCOMPRESSED_RLE else rle.decode(plain)
+
+
+def _checked_grid(grid: npt.ArrayLike, layer: int) -> Grid:
+    points = np.asarray(grid, np.float64)
+    if points.ndim != 2 or points.shape[1] != 2 or not len(points):
+        raise UsageError(f"point grid {layer} has shape {points.shape}: it must be x, y pairs, (N, 2)")
+    outside = ~((points >= 0) & (points <= 1)).all(axis=1)  # NaN too
+    if outside.any():
+        raise UsageError(f"point grid {layer} holds {points[outside][0].tolist()}: x and y run from 0 to 1")
+    return points
+
+
+def _cut_off(boxes: Int64, view: _View) -> npt.NDArray[np.bool_]:
+    """Which masks (K) end at an edge of the crop that is none of the photo."""
+    height, width = view.photo.shape[:2]
+    in_photo = boxes + np.tile(view.crop.box[:2], 2)
+    at_crop = np.abs(in_photo - np.array(view.crop.box)) <= EDGE
+    at_photo = np.abs(in_photo - np.array([0, 0, width, height])) <= EDGE
+    found: npt.NDArray[np.bool_] = (at_crop & ~at_photo).any(axis=1)
+    return found
+
+
+def _xywh(box: Int64) -> list[float]:
+    x0, y0, x1, y1 = box.tolist()
+    return [float(value) for value in (x0, y0, x1 - x0, y1 - y0)]
