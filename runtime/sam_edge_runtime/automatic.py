@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ import numpy as np
 import numpy.typing as npt
 
 from . import rle
+from .backends import Backend
 from .bundle import Bundle
-from .contract import MASK_OUTPUTS, MASK_THRESHOLD, Label
+from .contract import MASK_OUTPUTS, MASK_STRIDE, MASK_THRESHOLD, Label
 from .crossings import Crossings
-from .decoding import decode_prompts
+from .decoding import Capacity, decode_prompts
 from .errors import UsageError
 from .frame import Frame
 from .grids import Crop, Grid, crops_of, layer_grids
@@ -38,6 +40,7 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 Photo = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
 
 BINARY_MASK, UNCOMPRESSED_RLE, COCO_RLE = "binary_mask", "uncompressed_rle", "coco_rle"
 OUTPUT_MODES = (BINARY_MASK, UNCOMPRESSED_RLE, COCO_RLE)
@@ -143,6 +146,12 @@ class _Candidates:
         return _Candidates(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
     @classmethod
+    def none(cls, cells: int) -> _Candidates:
+        """No candidates."""
+        empty = np.zeros(0, np.float32)
+        return cls(np.zeros((0, cells, cells), np.float32), empty, empty, np.zeros((0, 2)), np.zeros((0, 4), np.int64))
+
+    @classmethod
     def joined(cls, parts: Sequence[_Candidates]) -> _Candidates:
         """One group after another."""
         return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
@@ -153,8 +162,23 @@ class _View:
     """A crop that is to be searched, and whether it is its photo's last."""
 
     photo: Photo
+    covered: Mask | None
     crop: Crop
     is_last: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the photo."""
+        height, width = self.photo.shape[:2]
+        return height, width
+
+    def free(self, points: Float64) -> Float64:
+        """Those of the points (N, 2), in pixels of the crop, that lie where nothing is covered."""
+        if self.covered is None:
+            return points
+        x, y = (points + self.crop.box[:2]).astype(np.int64).T
+        height, width = self.size
+        return points[~self.covered[np.minimum(y, height - 1), np.minimum(x, width - 1)]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,32 +193,43 @@ class _Part:
 class AutomaticMaskGenerator:
     """Finds everything in photos.
 
+    `AutomaticMaskGenerator("bundle", points_per_side=16)` takes the reference's keywords as they are.
+
     Args:
         model: a predictor, an opened bundle, or the path of one.
-        settings: how; what the keyword arguments of the reference say.
-
-    `AutomaticMaskGenerator("bundle", points_per_side=16)` takes the reference's keywords as they are.
+        settings: how, instead of the keywords.
     """
 
     def __init__(
         self, model: SamPredictor | Bundle | str | Path, settings: AutomaticSettings | None = None, **keywords: Any
     ) -> None:
-        if settings is not None and keywords:
-            raise UsageError(f"{', '.join(keywords)} came beside settings: give one or the other")
-        unknown = sorted(set(keywords) - {field.name for field in fields(AutomaticSettings)})
-        if unknown:
-            known = ", ".join(field.name for field in fields(AutomaticSettings))
-            raise UsageError(f"there is no setting {unknown[0]}: choose among {known}")
-        self.settings = AutomaticSettings(**keywords) if settings is None else settings
-        self.predictor = model if isinstance(model, SamPredictor) else SamPredictor(model)
-        self._grids = self.settings.grids()
-        self._manifest = self.predictor.bundle.manifest
+        predictor = model if isinstance(model, SamPredictor) else SamPredictor(model)
+        self._prepare(predictor.backend, predictor.bundle.manifest, _settings(settings, keywords))
 
-    def generate(self, image: Photo) -> list[dict[str, Any]]:
+    @classmethod
+    def on(cls, backend: Backend, capacity: Capacity, settings: AutomaticSettings) -> AutomaticMaskGenerator:
+        """One for an engine without a bundle, such as a live torch model.
+
+        Args:
+            backend: encodes and decodes.
+            capacity: what its decoder takes.
+            settings: how a photo is searched.
+        """
+        generator = cls.__new__(cls)
+        generator._prepare(backend, capacity, settings)
+        return generator
+
+    def _prepare(self, backend: Backend, capacity: Capacity, settings: AutomaticSettings) -> None:
+        self.settings = settings
+        self._backend, self._capacity, self._grids = backend, capacity, settings.grids()
+
+    def generate(self, image: Photo, covered: Mask | None = None) -> list[dict[str, Any]]:
         """Masks of one photo, the surest first.
 
         Args:
             image: (H, W, 3) uint8 RGB.
+            covered: (H, W) bool, where masks are known already: nothing is clicked there, and what lies there with
+                more than half of its pixels is left out.
 
         Returns:
             A record for each mask: `segmentation` ((H, W) bool, or an RLE by `output_mode`), `area` in pixels, `bbox`
@@ -203,14 +238,20 @@ class AutomaticMaskGenerator:
 
         Raises:
             PhotoError: `image` is not such an array, is empty, or far too narrow.
+            UsageError: `covered` is not of the photo's size.
             BackendError: the engine failed.
         """
-        return next(self.generate_many([image]))
+        return next(self.generate_many([image], [covered]))
 
-    def generate_many(self, images: Iterable[Photo]) -> Iterator[list[dict[str, Any]]]:
-        """Masks of photo after photo, as `generate` gives them; the next one is encoded meanwhile."""
+    def generate_many(
+        self, images: Iterable[Photo], covered: Iterable[Mask | None] = repeat(None)
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Masks of photo after photo, and what is covered in each, as `generate` takes and gives them.
+
+        The next photo is encoded while one is decoded.
+        """
         with ThreadPoolExecutor(1, "sam-edge-encoder") as encoder:
-            views = self._views(images)
+            views = self._views(zip(images, covered, strict=False))
             view = next(views, None)
             encoded = None if view is None else encoder.submit(self._encode, view)
             parts: list[_Part] = []
@@ -220,33 +261,37 @@ class AutomaticMaskGenerator:
                 encoded = None if following is None else encoder.submit(self._encode, following)
                 parts.append(self._part(view, frame, embeddings))
                 if view.is_last:
-                    yield self._records(parts, view.photo.shape[:2])
+                    yield self._records(parts, view)
                     parts = []
                 view = following
 
-    def _views(self, images: Iterable[Photo]) -> Iterator[_View]:
+    def _views(self, images: Iterable[tuple[Photo, Mask | None]]) -> Iterator[_View]:
         settings = self.settings
-        for photo in images:
+        for photo, covered in images:
             check_image(photo)
             height, width = photo.shape[:2]
+            if covered is not None and (covered.shape != (height, width) or covered.dtype != np.bool_):
+                raise UsageError(
+                    f"covered is a {covered.dtype} array of shape {covered.shape}: give bool of shape {(height, width)}"
+                )
             crops = crops_of((height, width), settings.crop_n_layers, settings.crop_overlap_ratio)
             for crop in crops:
-                yield _View(photo, crop, crop is crops[-1])
+                yield _View(photo, covered, crop, crop is crops[-1])
 
     def _encode(self, view: _View) -> tuple[Frame, Float32]:
-        frame = Frame(self._manifest.input_side, view.crop.size)
-        return frame, self.predictor.backend.encode(frame.image(view.crop.of(view.photo)))
+        frame = Frame(self._capacity.input_side, view.crop.size)
+        return frame, self._backend.encode(frame.image(view.crop.of(view.photo)))
 
     def _part(self, view: _View, frame: Frame, embeddings: Float32) -> _Part:
         """What a crop's clicks find, without the copies among it, the surest first."""
         height, width = view.crop.size
-        points = self._grids[view.crop.layer] * (width, height)
+        points = view.free(self._grids[view.crop.layer] * (width, height))
         crossings = Crossings(frame)
         parts = []
         for start in range(0, len(points), self.settings.points_per_batch):
             some = points[start : start + self.settings.points_per_batch]
             parts.append(self._asked(some, frame, crossings, embeddings, view))
-        found = _Candidates.joined(parts)
+        found = _Candidates.joined(parts) if parts else _Candidates.none(self._capacity.input_side // MASK_STRIDE)
         kept = suppress(found.boxes, found.predicted_iou, self.settings.box_nms_thresh)
         return _Part(view.crop, crossings, found.take(kept))
 
@@ -257,7 +302,7 @@ class AutomaticMaskGenerator:
         settings = self.settings
         labels = np.full((len(points), 1), int(Label.FOREGROUND))
         prompts = build_prompts(frame, points[:, None], labels, None, None)
-        four, four_ious = decode_prompts(self.predictor.backend, self._manifest, embeddings, prompts)
+        four, four_ious = decode_prompts(self._backend, self._capacity, embeddings, prompts)
         low_res, iou = four[:, 1:].reshape(-1, *four.shape[2:]), four_ious[:, 1:].ravel()
         clicks = points.repeat(MULTIMASK_OUTPUTS, axis=0)
         if settings.pred_iou_thresh > 0:
@@ -272,9 +317,9 @@ class AutomaticMaskGenerator:
         found = _Candidates(low_res, iou, stability, clicks, boxes)
         return found.take(~_cut_off(boxes, view))
 
-    def _records(self, parts: Sequence[_Part], size: tuple[int, int]) -> list[dict[str, Any]]:
-        """The records of a photo of `size` (H, W)."""
-        settings = self.settings
+    def _records(self, parts: Sequence[_Part], view: _View) -> list[dict[str, Any]]:
+        """The records of a photo whose crops are all done."""
+        settings, size = self.settings, view.size
         places = [(part, row) for part in parts for row in range(len(part.candidates.boxes))]
         boxes = np.concatenate([part.candidates.boxes + np.tile(part.crop.box[:2], 2) for part in parts])
         if len(parts) > 1:  # masks of smaller crops are finer
@@ -292,6 +337,7 @@ class AutomaticMaskGenerator:
             unchanged = np.array([not changed for _, changed in mended], np.float32)
             kept = suppress(boxes, unchanged, max(settings.box_nms_thresh, settings.crop_nms_thresh))
             places, runs, boxes = [places[index] for index in kept], [runs[index] for index in kept], boxes[kept]
+        known = np.zeros(len(runs), np.bool_) if view.covered is None else _known(runs, view.covered)
         return [
             {
                 "segmentation": self._segmentation(lengths, size),
@@ -302,7 +348,8 @@ class AutomaticMaskGenerator:
                 "stability_score": float(part.candidates.stability[row]),
                 "crop_box": _xywh(np.array(part.crop.box)),
             }
-            for (part, row), lengths, box in zip(places, runs, boxes, strict=True)
+            for (part, row), lengths, box, left_out in zip(places, runs, boxes, known, strict=True)
+            if not left_out
         ]
 
     def _segmentation(self, lengths: rle.Counts, size: tuple[int, int]) -> Any:
@@ -310,6 +357,27 @@ class AutomaticMaskGenerator:
             return {"size": list(size), "counts": rle.compress(lengths)}
         plain: rle.UncompressedRle = {"size": list(size), "counts": lengths.tolist()}
         return plain if self.settings.output_mode == UNCOMPRESSED_RLE else rle.decode(plain)
+
+
+def _settings(settings: AutomaticSettings | None, keywords: dict[str, Any]) -> AutomaticSettings:
+    known = [field.name for field in fields(AutomaticSettings)]
+    if settings is not None and keywords:
+        raise UsageError(f"{', '.join(keywords)} came beside settings: give one or the other")
+    for name in keywords:
+        if name not in known:
+            raise UsageError(f"there is no setting {name!r}: choose among {', '.join(known)}")
+    return AutomaticSettings(**keywords) if settings is None else settings
+
+
+def _known(runs: Sequence[rle.Counts], covered: Mask) -> npt.NDArray[np.bool_]:
+    """Which masks lie with more than half of their pixels where `covered` is true."""
+    before = np.concatenate([[0], np.cumsum(covered.T.ravel())])  # covered pixels before each, column by column
+    known = []
+    for lengths in runs:
+        ends = np.cumsum(lengths)
+        common = before[ends[1::2]] - before[(ends - lengths)[1::2]]
+        known.append(2 * int(common.sum()) > int(lengths[1::2].sum()))
+    return np.array(known, np.bool_)
 
 
 def _checked_grid(grid: npt.ArrayLike, layer: int) -> Grid:
@@ -324,7 +392,7 @@ def _checked_grid(grid: npt.ArrayLike, layer: int) -> Grid:
 
 def _cut_off(boxes: Int64, view: _View) -> npt.NDArray[np.bool_]:
     """Which masks (K) end at an edge of the crop that is none of the photo."""
-    height, width = view.photo.shape[:2]
+    height, width = view.size
     in_photo = boxes + np.tile(view.crop.box[:2], 2)
     at_crop = np.abs(in_photo - np.array(view.crop.box)) <= EDGE
     at_photo = np.abs(in_photo - np.array([0, 0, width, height])) <= EDGE
