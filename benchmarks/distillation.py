@@ -27,13 +27,14 @@ from sam_edge.distillation.embeddings import EmbeddingCache
 from sam_edge.distillation.encoder import EncoderObjective
 from sam_edge.distillation.inherit import take_decoder
 from sam_edge.distillation.prompt import PromptObjective
-from sam_edge.evaluation.evaluate import AnyCapacity, evaluate_source
+from sam_edge.evaluation.evaluate import evaluate_source
 from sam_edge.evaluation.measure import Protocol
 from sam_edge.load import find_source, load_sam
 from sam_edge.model import Sam, build_sam
 from sam_edge.model.nano import DETAIL, MEANING, NANO_SIDE
 from sam_edge.model.nano_decoder import NanoMaskDecoder, NanoPromptEncoder
 from sam_edge.model.tiny_vit import TinyViT
+from sam_edge.subject import AnyCapacity
 from sam_edge.torch_backend import TorchBackend
 from sam_edge.train import Start, first_weights
 from sam_edge.training.losses import RECIPES

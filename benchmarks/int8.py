@@ -32,10 +32,11 @@ from machine import commit, machine
 from rich.console import Console
 
 from sam_edge.data.sources import open_source
-from sam_edge.evaluation.evaluate import AnyCapacity, evaluate_source
+from sam_edge.evaluation.evaluate import evaluate_source
 from sam_edge.evaluation.measure import Protocol
 from sam_edge.load import find_source, load_sam
 from sam_edge.search.timing import by_turns
+from sam_edge.subject import AnyCapacity
 from sam_edge.torch_backend import TorchBackend
 from sam_edge_runtime.backends import Backend, load_backend
 from sam_edge_runtime.bundle import Bundle

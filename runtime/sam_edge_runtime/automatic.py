@@ -49,6 +49,11 @@ EDGE = (
     20  # pixels from a crop's edge, within which a box counts as cut off there (utils/amg.py, `is_box_near_crop_edge`)
 )
 
+# Models whose predicted IoUs and logits are on another scale than SAM's: what to put in place of its thresholds.
+SUITED: dict[str, dict[str, float]] = {
+    "nano": {"pred_iou_thresh": 0.5, "stability_score_thresh": 0.6, "stability_score_offset": 0.5},
+}
+
 
 @dataclass(frozen=True)
 class AutomaticSettings:
@@ -110,6 +115,23 @@ class AutomaticSettings:
         if self.output_mode not in OUTPUT_MODES:
             raise UsageError(f"output_mode {self.output_mode!r} is not one of {', '.join(OUTPUT_MODES)}")
         self.grids()
+
+    @classmethod
+    def suited(cls, variant: str, **keywords: Any) -> AutomaticSettings:
+        """The settings that suit a model where nothing else is said.
+
+        Args:
+            variant: of the model.
+            keywords: what is said, by name.
+
+        Raises:
+            UsageError: there is no setting of such a name, or a value is out of range.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in keywords:
+            if name not in known:
+                raise UsageError(f"there is no setting {name!r}: choose among {', '.join(known)}")
+        return cls(**{**SUITED.get(variant, {}), **keywords})
 
     def grids(self) -> tuple[Grid, ...]:
         """The points of each layer, (N, 2) x, y from 0 to 1."""
@@ -178,7 +200,8 @@ class _View:
             return points
         x, y = (points + self.crop.box[:2]).astype(np.int64).T
         height, width = self.size
-        return points[~self.covered[np.minimum(y, height - 1), np.minimum(x, width - 1)]]
+        free: Float64 = points[~self.covered[np.minimum(y, height - 1), np.minimum(x, width - 1)]]
+        return free
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +216,8 @@ class _Part:
 class AutomaticMaskGenerator:
     """Finds everything in photos.
 
-    `AutomaticMaskGenerator("bundle", points_per_side=16)` takes the reference's keywords as they are.
+    `AutomaticMaskGenerator("bundle", points_per_side=16)` takes the reference's keywords as they are. Those that are
+    not given suit the model: the reference's defaults, which were chosen for SAM with ViT-H, and others for `nano`.
 
     Args:
         model: a predictor, an opened bundle, or the path of one.
@@ -204,7 +228,10 @@ class AutomaticMaskGenerator:
         self, model: SamPredictor | Bundle | str | Path, settings: AutomaticSettings | None = None, **keywords: Any
     ) -> None:
         predictor = model if isinstance(model, SamPredictor) else SamPredictor(model)
-        self._prepare(predictor.backend, predictor.bundle.manifest, _settings(settings, keywords))
+        if settings is not None and keywords:
+            raise UsageError(f"{', '.join(keywords)} came beside settings: give one or the other")
+        manifest = predictor.bundle.manifest
+        self._prepare(predictor.backend, manifest, settings or AutomaticSettings.suited(manifest.variant, **keywords))
 
     @classmethod
     def on(cls, backend: Backend, capacity: Capacity, settings: AutomaticSettings) -> AutomaticMaskGenerator:
@@ -357,16 +384,6 @@ class AutomaticMaskGenerator:
             return {"size": list(size), "counts": rle.compress(lengths)}
         plain: rle.UncompressedRle = {"size": list(size), "counts": lengths.tolist()}
         return plain if self.settings.output_mode == UNCOMPRESSED_RLE else rle.decode(plain)
-
-
-def _settings(settings: AutomaticSettings | None, keywords: dict[str, Any]) -> AutomaticSettings:
-    known = [field.name for field in fields(AutomaticSettings)]
-    if settings is not None and keywords:
-        raise UsageError(f"{', '.join(keywords)} came beside settings: give one or the other")
-    for name in keywords:
-        if name not in known:
-            raise UsageError(f"there is no setting {name!r}: choose among {', '.join(known)}")
-    return AutomaticSettings(**keywords) if settings is None else settings
 
 
 def _known(runs: Sequence[rle.Counts], covered: Mask) -> npt.NDArray[np.bool_]:

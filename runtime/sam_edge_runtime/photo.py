@@ -10,8 +10,10 @@ make Pillow start a helper program such as Ghostscript. `draw_overlay` shows mas
 
 from __future__ import annotations
 
+import colorsys
 import io
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +52,7 @@ _POINT_COLOURS = {int(Label.FOREGROUND): (0, 200, 0), int(Label.BACKGROUND): (22
 _BOX_COLOUR = (0, 200, 0)
 _RIM_COLOUR = (255, 255, 255)
 _MASK_OPACITY = 0.45
+_GOLDEN = 0.618034  # of the way round the colours from one mask to the next: neighbours in a list stay apart
 # Widths as parts of the photo's longest side.
 _LINE_PART, _POINT_PART = 1 / 500, 1 / 100
 
@@ -197,6 +200,15 @@ def _upright(pixels: Photo, orientation: int) -> Photo:
     return pixels[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
 
 
+def jpeg_bytes(picture: Photo, quality: int = 90) -> bytes:
+    """A JPEG file of a picture (H, W, 3) uint8 RGB."""
+    from PIL import Image  # noqa: PLC0415
+
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
 def png_bytes(pixels: npt.NDArray[np.bool_] | Photo) -> bytes:
     """A PNG file of a mask (H, W) bool, as 0 and 255, or of a picture (H, W, 3) uint8 RGB.
 
@@ -263,6 +275,41 @@ def draw_overlay(
             around: Any = (x - radius, y - radius, x + radius, y + radius)
             draw.ellipse(around, fill=colour, outline=_RIM_COLOUR, width=max(1, radius // 3))
     return np.array(canvas)
+
+
+def draw_everything(photo: Photo, masks: Iterable[npt.NDArray[np.bool_]], longest: int = 1600) -> Photo:
+    """Show all of a photo's masks, each in a colour of its own, small ones over large ones.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB; it is not changed.
+        masks: each (H, W) bool, asked for one at a time, the largest first.
+        longest: pixels of the picture's longest side; a larger photo is made smaller.
+
+    Returns:
+        (h, w, 3) uint8 RGB.
+    """
+    from PIL import Image  # noqa: PLC0415
+
+    height, width = photo.shape[:2]
+    scale = min(1.0, longest / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    picture = np.array(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS))
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.int64) for new, old in ((size[1], height), (size[0], width))
+    )
+    owner = np.zeros(picture.shape[:2], np.int32)  # 0: no mask
+    count = 0
+    for count, mask in enumerate(masks, 1):
+        owner[mask[np.ix_(rows, columns)]] = count
+    hues = (np.arange(count) * _GOLDEN) % 1.0
+    colours = np.array([(0, 0, 0), *(colorsys.hsv_to_rgb(hue, 0.75, 1.0) for hue in hues)], np.float32) * 255
+    veil = picture * np.float32(1 - _MASK_OPACITY) + colours[owner] * np.float32(_MASK_OPACITY)
+    drawn = np.where(owner[:, :, None] > 0, np.rint(veil).astype(np.uint8), picture)
+    edge = np.zeros(owner.shape, np.bool_)
+    edge[:, 1:] |= owner[:, 1:] != owner[:, :-1]
+    edge[1:] |= owner[1:] != owner[:-1]
+    drawn[edge] = _RIM_COLOUR
+    return drawn
 
 
 def _veiled(photo: Photo, masks: npt.NDArray[np.bool_], line: int) -> Photo:

@@ -15,9 +15,9 @@ from sam_edge.data.sample import Sample
 from sam_edge.data.skips import SkipLog
 from sam_edge.data.sources import Source, open_source
 from sam_edge.data.stream import walk
+from sam_edge.subject import Subject, open_bundle, open_model
 from sam_edge.versions import tool_versions
-from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
-from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.decoding import Capacity
 from sam_edge_runtime.errors import DataError, PromptError, UsageError
 from sam_edge_runtime.files import check_destination, staged_folder
@@ -29,30 +29,6 @@ from .report import draw_curve, draw_examples, write_page
 
 REPORT_MARK = "sam-edge-evaluation"
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is measured.
-
-    Attributes:
-        backend: encoder and decoder.
-        capacity: their frame side and capacity.
-        description: model, target, precision, weights, by name.
-    """
-
-    backend: Backend
-    capacity: Capacity
-    description: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class AnyCapacity:
-    """A torch model's capacity: any number of prompts and slots on frames of side `input_side`."""
-
-    input_side: int
-    call_sizes: tuple[int, ...] = ()
-    points: int | None = None
 
 
 @dataclass(frozen=True)
@@ -122,7 +98,9 @@ def evaluate(job: EvaluateJob, progress: Progress = lambda what, done, total: No
     _check_packages(job.protocol)
     sources = [_annotated(what) for what in job.data]
     progress("loading the model", 0, 0)
-    subject = open_subject(job)
+    subject = (
+        open_bundle(job.bundle) if job.bundle is not None else open_model(job.model, job.checkpoint, job.input_side)
+    )
     _check_slots(subject.capacity, job.protocol)
     with staged_folder(job.out, overwrite=job.overwrite, replaceable=is_report) as folder:
         figures: list[Figures] = []
@@ -181,35 +159,6 @@ def evaluate_source(
     # Reports are passed on, so they do not tell whose machine the shards were on.
     skipped = [f"{skip.key} in {short_name(skip.source)} ({skip.reason})" for skip in log.names]
     return figures_of(short_name(source.name), photos, skipped)
-
-
-def open_subject(job: EvaluateJob) -> Subject:
-    """The bundle or the torch model that is to be measured."""
-    if job.bundle is not None:
-        bundle = Bundle.open(job.bundle)
-        manifest = bundle.manifest
-        description = {
-            "model": manifest.variant,
-            "runs as": f"{manifest.target} {manifest.precision}",
-            "weights": manifest.checkpoint.described,
-            "sha256": manifest.checkpoint.sha256,
-            "input side": manifest.input_side,
-        }
-        return Subject(load_backend(bundle, BackendOptions()), manifest, description)
-    from sam_edge.load import find_source, load_sam  # noqa: PLC0415  # brings torch
-    from sam_edge.torch_backend import TorchBackend  # noqa: PLC0415
-    from sam_edge_runtime.manifest import Checkpoint  # noqa: PLC0415
-
-    loaded = load_sam(job.model, find_source(job.model, job.checkpoint), job.input_side)
-    record = loaded.checkpoint
-    description = {
-        "model": job.model,
-        "runs as": "torch fp32",
-        "weights": Checkpoint(record.label, record.sha256, record.is_random).described,
-        "sha256": record.sha256,
-        "input side": loaded.sam.side,
-    }
-    return Subject(TorchBackend(loaded.sam), AnyCapacity(loaded.sam.side), description)
 
 
 def is_report(folder: Path) -> bool:

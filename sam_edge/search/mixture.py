@@ -3,8 +3,9 @@
 1. Everything in eight bits, `w8a8`; where time can be measured and a graph became slower than in fp32, all of it in
    `w8`. If masks are within the bound, that is where the search begins.
 2. If not, blocks are ordered by what they cost in masks, and the fewest of them, worst first, are given back their
-   activations in float (`w8`; the file stays small): two, four, eight and so on, then by bisection. If `w8` everywhere
-   is not enough, the same with `fp32`.
+   activations in float (`w8`; the file stays small). A simulation guesses how many that are; from there on it is tried,
+   upwards by doubling until it is enough, downwards by bisection. If `w8` everywhere is not enough, the same with
+   `fp32`.
 3. Where time can be measured, block after block is given `w8` wherever that makes a click faster.
 
 Bisection takes it that more float is never worse. That holds for sums of errors and now and then not for one; what is
@@ -69,6 +70,7 @@ def find_mixture(
     blocks: Sequence[str],
     measure: Callable[[Ways], Measured],
     cost: Callable[[], Mapping[str, float]],
+    simulate: Callable[[Ways], float],
     bound: float,
     out_of_time: Callable[[], bool],
 ) -> Found:
@@ -78,10 +80,11 @@ def find_mixture(
         blocks: what is decided about.
         measure: makes a mixture and measures it.
         cost: share of its masks that each block loses in eight bits by itself, 0 to 1; asked for when needed.
+        simulate: guesses a mixture's mask mIoU much faster than `measure` finds it.
         bound: smallest mask mIoU.
         out_of_time: whether nothing new may be begun; the first mixture is always measured.
     """
-    search = _Search(tuple(blocks), measure, cost, bound, out_of_time)
+    search = _Search(tuple(blocks), measure, cost, simulate, bound, out_of_time)
     try:
         search.meet_the_bound()
         search.take_what_is_faster()
@@ -98,6 +101,7 @@ class _Search:
     blocks: tuple[str, ...]
     measure: Callable[[Ways], Measured]
     cost: Callable[[], Mapping[str, float]]
+    simulate: Callable[[Ways], float]
     bound: float
     out_of_time: Callable[[], bool]
     tried: list[tuple[Ways, Measured]] = field(default_factory=list)
@@ -126,21 +130,28 @@ class _Search:
         """Find how many blocks of an order have to be relaxed at least; False: all are not enough."""
         most = len(order) if relaxed == WEIGHTS else len(order) - 1  # nothing but float is no mixture
 
-        def enough_are(count: int) -> bool:
-            return self._holds(self._try({**every, **dict.fromkeys(order[:count], relaxed)}))
+        def ways(count: int) -> Ways:
+            return {**every, **dict.fromkeys(order[:count], relaxed)}
 
-        too_few, enough = 0, min(FIRST_RELAXED, most)
-        while not enough_are(enough):
+        too_few, enough = 0, self._guess(ways, most)
+        while not self._holds(self._try(ways(enough))):
             if enough == most:
                 return False
             too_few, enough = enough, min(2 * enough, most)
         while enough - too_few > 1:
             middle = (enough + too_few) // 2
-            if enough_are(middle):
+            if self._holds(self._try(ways(middle))):
                 enough = middle
             else:
                 too_few = middle
         return True
+
+    def _guess(self, ways: Callable[[int], Ways], most: int) -> int:
+        """How many blocks the simulation would relax, from 1 to `most`."""
+        count = min(FIRST_RELAXED, most)
+        while count < most and self.simulate(ways(count)) < self.bound:
+            count = min(max(count + 1, round(1.5 * count)), most)
+        return count
 
     def take_what_is_faster(self) -> None:
         ways, best = self._best()

@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from time import monotonic
 
@@ -15,11 +16,11 @@ from sam_edge_quant import Recipe
 from sam_edge_runtime.manifest import Manifest
 
 from .blocks import blocks_of
-from .mixture import Found, find_mixture
-from .sensitivity import masks_lost
+from .mixture import EIGHT, Found, find_mixture
+from .sensitivity import Simulation
 from .trials import Bench, Judge, Ledger
 
-COSTS_BY = 2  # photos, with those prompts that have no mask: an order of blocks is wanted, no figure
+SIMULATED_WITH = 2  # photos, with those prompts that have no mask: an order of blocks is wanted, no figure
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,20 @@ class Search:
         )  # fmt: skip
         blocks = blocks_of(self.quantization.names)
         deadline = monotonic() + budget
-        found = find_mixture(blocks, bench.measure, lambda: self._costs(blocks), bound, lambda: monotonic() > deadline)
+        found = find_mixture(
+            blocks,
+            bench.measure,
+            lambda: self._costs(blocks),
+            lambda ways: self._simulation.mask_miou(block for block, way in ways.items() if way == EIGHT),
+            bound,
+            lambda: monotonic() > deadline,
+        )
         return found, bench.recipe(found.ways)
+
+    @cached_property
+    def _simulation(self) -> Simulation:
+        asked = [replace(each, prompts=each.prompts[:1]) for each in self.judge.questions[:SIMULATED_WITH]]
+        return Simulation(self.sam, asked, self.manifest)
 
     def _costs(self, blocks: tuple[str, ...]) -> Mapping[str, float]:
         manifest = self.manifest
@@ -74,6 +87,5 @@ class Search:
         )
         if key not in self.costs:
             self.progress(f"what each of {len(blocks)} blocks costs in masks")
-            asked = [replace(each, prompts=each.prompts[:1]) for each in self.judge.questions[:COSTS_BY]]
-            self.costs[key] = masks_lost(self.sam, asked, manifest, blocks)
+            self.costs[key] = self._simulation.masks_lost(blocks)
         return self.costs[key]

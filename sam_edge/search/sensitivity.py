@@ -1,13 +1,13 @@
-"""What each block costs in masks when it alone computes in eight bits.
+"""What blocks cost in masks when they compute in eight bits.
 
-Simulated in torch: the block's layers round what they read to 256 steps of its range, everything else stays in fp32.
+Simulated in torch: the blocks' layers round what they read to 256 steps of its range, everything else stays in fp32.
 Weights are taken as they are, for a model that was made ready for a quantizer has them on their grids. One pass over a
-few photos for each block; no artifact is made, and the order is the same for every target.
+few photos for each answer; no artifact is made, and it is the same for every target.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,35 +29,36 @@ from sam_edge_runtime.metrics import mask_iou
 from .blocks import block_of
 
 
-def masks_lost(
-    sam: Sam,
-    questions: Sequence[Question],
-    manifest: Manifest,
-    blocks: Iterable[str],
-    tell: Callable[[str], None] = lambda block: None,
-) -> dict[str, float]:
-    """One minus the mean IoU of shown masks with fp32, by block.
+class Simulation:
+    """The model with some of its blocks in eight bits, and how many of its masks that leaves.
 
     Args:
         sam: the model that the artifacts are made from.
         questions: photos and what is asked of them.
         manifest: of the bundle that is to be made.
-        blocks: names.
-        tell: told each block as its turn comes.
     """
-    members: dict[str, list[torch.Tensor]] = {block: [] for block in blocks}
-    for name, module in sam.named_modules():
-        if isinstance(module, LAYERS) and block_of(name) in members:
-            members[block_of(name)].append(module.weight)
-    backend, manifest = TorchBackend(sam), manifest.of_any_capacity()
-    wanted = answers_of(backend, questions, manifest)
-    lost = {}
-    for block, weights in members.items():
-        tell(block)
+
+    def __init__(self, sam: Sam, questions: Sequence[Question], manifest: Manifest) -> None:
+        self._sam, self._questions, self._manifest = sam, questions, manifest.of_any_capacity()
+        self._wanted = self._answers()
+
+    def mask_miou(self, blocks: Iterable[str]) -> float:
+        """Mean IoU of shown masks with fp32, the named blocks in eight bits."""
+        chosen = set(blocks)
+        weights = [
+            module.weight
+            for name, module in self._sam.named_modules()
+            if isinstance(module, LAYERS) and block_of(name) in chosen
+        ]
         with InEightBits(weights):
-            found = answers_of(backend, questions, manifest)
-        lost[block] = 1.0 - shown_iou(wanted, found)
-    return lost
+            return shown_iou(self._wanted, self._answers())
+
+    def masks_lost(self, blocks: Iterable[str]) -> dict[str, float]:
+        """One minus that, of each block alone."""
+        return {block: 1.0 - self.mask_miou([block]) for block in blocks}
+
+    def _answers(self) -> list[Answers]:
+        return answers_of(TorchBackend(self._sam), self._questions, self._manifest)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,10 @@ from PIL import Image
 from sam_edge.cli.app import run
 from sam_edge.data.sample import Sample
 from sam_edge.evaluation.baselines import box_mask, ellipse_mask, grabcut_mask
-from sam_edge.evaluation.evaluate import AnyCapacity, short_name
+from sam_edge.evaluation.evaluate import short_name
 from sam_edge.evaluation.figures import Figures, clicks_needed, correlation, figures_of
 from sam_edge.evaluation.measure import Answers, Protocol, measure_photo, tight_box
+from sam_edge.subject import AnyCapacity
 from sam_edge.training.clicks import first_click
 from sam_edge_runtime.contract import Label
 from sam_edge_runtime.errors import UsageError

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from sam_edge.evaluation.evaluate import AnyCapacity
 from sam_edge.load import find_source, load_sam
+from sam_edge.subject import AnyCapacity
 from sam_edge.torch_backend import TorchBackend
 from sam_edge_runtime import rle
 from sam_edge_runtime.automatic import AutomaticMaskGenerator, AutomaticSettings

@@ -9,7 +9,7 @@ import torch
 from sam_edge.calibration.calls import Question
 from sam_edge.model import build_sam
 from sam_edge.search.mixture import Measured
-from sam_edge.search.sensitivity import masks_lost
+from sam_edge.search.sensitivity import Simulation
 from sam_edge.search.trials import Ledger
 from sam_edge.weights.seeded import seed_module
 from sam_edge_runtime.contract import Label
@@ -65,7 +65,7 @@ def test_the_block_that_reads_a_wide_range_costs_most():
     coords = np.concatenate([rng.uniform(0, 256, (4, 1, 2)), np.zeros((4, 1, 2))], axis=1).astype(np.float32)
     question = Question(image, (Prompts(coords, labels, None, 256),))
     blocks = ["image_encoder.blocks.3", "image_encoder.blocks.8", "mask_decoder.up_8"]
-    lost = masks_lost(sam, [question], AnyCapacity(), blocks)
+    lost = Simulation(sam, [question], AnyCapacity()).masks_lost(blocks)
     assert list(lost) == blocks
     assert lost["image_encoder.blocks.3"] > 3 * max(lost["image_encoder.blocks.8"], lost["mask_decoder.up_8"])
     assert all(0 <= share <= 1 for share in lost.values())

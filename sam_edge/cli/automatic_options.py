@@ -1,0 +1,32 @@
+"""Options that the two commands of automatic masks share, and what they come to."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+Points = Annotated[
+    int | None, typer.Option("--points-per-side", help="Points along each side of the grid. Default: 32.")
+]
+Iou = Annotated[float | None, typer.Option("--pred-iou-thresh", help="Masks stay whose predicted IoU is above this.")]
+Stability = Annotated[
+    float | None, typer.Option("--stability-score-thresh", help="Masks stay whose stability is at least this.")
+]
+Offset = Annotated[
+    float | None, typer.Option("--stability-score-offset", help="How far the threshold moves to tell it, in logits.")
+]
+Nms = Annotated[
+    float | None, typer.Option("--box-nms-thresh", help="Boxes that overlap more are one thing. Default: 0.7.")
+]
+Crops = Annotated[
+    int | None, typer.Option("--crop-n-layers", help="Search crops as well: 1 is 4 of them, 2 is 16 more.")
+]
+Smallest = Annotated[
+    int | None, typer.Option("--min-mask-region-area", help="Mend holes and islands of fewer pixels than this.")
+]
+
+
+def chosen(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,62 @@
+"""`sam-edge segment`: everything in a photo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .automatic_options import Crops, Iou, Nms, Offset, Points, Smallest, Stability, chosen
+from .console import line, note, progress_bar
+
+EXAMPLES = (
+    "Examples:  sam-edge segment photo.jpg --out out      "
+    "sam-edge segment photos/ --bundle phone --points-per-side 16 --out out"
+)
+
+
+def command(
+    source: Annotated[Path, typer.Argument(help="A photo, or a folder of them.", show_default=False)],
+    bundle: Annotated[Path | None, typer.Option(help="Ask this bundle. Default: the torch model.")] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="Variant of the torch model.")] = "nano",
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Its weights: FILE or random:SEED. Default: its own, or the downloaded ones.")
+    ] = None,
+    points_per_side: Points = None,
+    pred_iou_thresh: Iou = None,
+    stability_score_thresh: Stability = None,
+    stability_score_offset: Offset = None,
+    box_nms_thresh: Nms = None,
+    crop_n_layers: Crops = None,
+    min_mask_region_area: Smallest = None,
+    picture: Annotated[bool, typer.Option("--picture/--no-picture", help="Draw the masks on the photo.")] = True,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("out"),
+    threads: Annotated[int | None, typer.Option(help="Threads of a bundle's engine. Default: its choice.")] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="Its execution provider, such as cuda. Default: the CPU.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of an earlier run.")] = False,
+) -> None:
+    """Find everything in a photo: masks in SA-1B's JSON format, and a picture of them.
+
+    Thresholds that are not named suit the model: SAM's own, and lower ones for nano.
+    """
+    from sam_edge.segment import SegmentJob, segment  # noqa: PLC0415  # brings the engine
+
+    settings = chosen(
+        points_per_side=points_per_side,
+        pred_iou_thresh=pred_iou_thresh,
+        stability_score_thresh=stability_score_thresh,
+        stability_score_offset=stability_score_offset,
+        box_nms_thresh=box_nms_thresh,
+        crop_n_layers=crop_n_layers,
+        min_mask_region_area=min_mask_region_area,
+    )
+    job = SegmentJob(source, bundle, model, checkpoint, settings, out, picture, threads, provider, overwrite)
+    with progress_bar() as show:
+        for result in segment(job, show):
+            if result.failure is not None:
+                note(f"left out: {result.failure}")
+            else:
+                line(f"{', '.join(map(str, result.files))}  {result.masks} masks")

@@ -1,0 +1,157 @@
+"""`sam-edge segment`: everything in a photo, or in each photo of a folder."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sam_edge_runtime import rle
+from sam_edge_runtime.automatic import COCO_RLE, AutomaticMaskGenerator, AutomaticSettings
+from sam_edge_runtime.backends import BackendOptions
+from sam_edge_runtime.errors import PhotoError, UsageError
+from sam_edge_runtime.files import check_file, write_files
+from sam_edge_runtime.photo import Photo, draw_everything, jpeg_bytes, read_photo
+
+from .annotation.record import record_bytes, sa1b_record
+from .subject import Subject, open_bundle, open_model
+
+ENDINGS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"))
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class SegmentJob:
+    """What to search, with what, and where the results go.
+
+    Attributes:
+        source: a photo, or a folder of them; folders within it are not looked into.
+        bundle: what answers; None: the torch model.
+        model: its variant.
+        checkpoint: its weights; None for those that come with sam-edge or were downloaded.
+        settings: of the search, by the names of `AutomaticSettings`; what is not named suits the model.
+        out: folder for the results.
+        picture: draw the masks on the photo.
+        threads, provider: how a bundle's engine runs.
+        overwrite: replace results of an earlier run.
+    """
+
+    source: Path
+    bundle: Path | None = None
+    model: str = "nano"
+    checkpoint: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    out: Path = Path("out")
+    picture: bool = True
+    threads: int | None = None
+    provider: str | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """One photo's results: its files, and how many masks it has; or why there are none."""
+
+    photo: Path
+    files: tuple[Path, ...] = ()
+    masks: int = 0
+    failure: str | None = None
+
+
+def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None) -> Iterator[Segmented]:
+    """Find everything in photo after photo; each one's results are written before the next is begun.
+
+    Raises:
+        PhotoError: the one photo that was named cannot be read, or no photo of a folder can.
+        UsageError: a setting that cannot be meant, or a folder without photos.
+        OutputError: a result is there already or cannot be written.
+        CheckpointError, BundleError, BackendError: the model cannot be had.
+    """
+    photos = _photos(job.source)
+    stems = Counter(path.stem for path in photos)
+    names = {path: path.stem if stems[path.stem] == 1 else path.name.replace(".", "_") for path in photos}
+    for path in photos:
+        for file in _files(job, names[path]):
+            check_file(file, overwrite=job.overwrite)
+    settings = AutomaticSettings.suited(
+        job.model, **job.settings, output_mode=COCO_RLE
+    )  # refused before a model is read
+    progress("loading the model", 0, len(photos))
+    subject = opened(job.bundle, job.model, job.checkpoint, job.threads, job.provider)
+    settings = AutomaticSettings.suited(subject.variant, **job.settings, output_mode=COCO_RLE)
+    finds = AutomaticMaskGenerator.on(subject.backend, subject.capacity, settings)
+
+    read: deque[tuple[Path, Photo]] = deque()
+    failures: deque[Segmented] = deque()
+
+    def good_photos() -> Iterator[Photo]:
+        for path in photos:
+            try:
+                photo = read_photo(path)
+            except PhotoError as error:
+                if len(photos) == 1:
+                    raise
+                failures.append(Segmented(path, failure=str(error)))
+                continue
+            read.append((path, photo))
+            yield photo
+
+    done = 0
+    for number, masks in enumerate(finds.generate_many(good_photos())):
+        path, photo = read.popleft()
+        record = sa1b_record(path.stem, path.name, (photo.shape[0], photo.shape[1]), masks, number)
+        files = _files(job, names[path])
+        contents = [record_bytes(record)]
+        if job.picture:
+            contents.append(jpeg_bytes(_drawn(photo, masks)))
+        write_files(dict(zip(files, contents, strict=True)), overwrite=job.overwrite)
+        done += 1
+        progress(path.name, done + len(failures), len(photos))
+        yield Segmented(path, files, len(masks))
+    if not done:
+        raise PhotoError(f"none of the {len(photos)} photos in {job.source} can be read: {failures[0].failure}")
+    yield from failures
+
+
+def opened(
+    bundle: Path | None, model: str, checkpoint: str | None, threads: int | None = None, provider: str | None = None
+) -> Subject:
+    """The bundle, or the torch model where none is named.
+
+    Raises:
+        UsageError: weights for a bundle, an engine's options for torch, or torch is not installed.
+    """
+    if bundle is not None:
+        if checkpoint is not None:
+            raise UsageError(f"the bundle {bundle} has weights of its own: leave out --checkpoint, or --bundle")
+        return open_bundle(bundle, BackendOptions(threads=threads, provider=provider))
+    if threads is not None or provider is not None:
+        raise UsageError("--threads and --provider are for a bundle's engine: name one with --bundle")
+    try:
+        return open_model(model, checkpoint)
+    except ImportError as error:
+        raise UsageError(
+            f"{model} itself needs {error.name or error}: pip install 'sam-edge[export]', or name a --bundle"
+        ) from error
+
+
+def _photos(source: Path) -> list[Path]:
+    if not source.is_dir():
+        return [source]
+    found = sorted(path for path in source.iterdir() if path.suffix.lower() in ENDINGS and path.is_file())
+    if not found:
+        raise UsageError(f"folder {source} holds no photos ({', '.join(sorted(ENDINGS))}): name another")
+    return found
+
+
+def _files(job: SegmentJob, name: str) -> tuple[Path, ...]:
+    record, picture = job.out / f"{name}.json", job.out / f"{name}_masks.jpg"
+    return (record, picture) if job.picture else (record,)
+
+
+def _drawn(photo: Photo, masks: list[dict[str, Any]]) -> Photo:
+    """The masks on the photo, small ones over large ones."""
+    largest_first = sorted(masks, key=lambda mask: -mask["area"])
+    return draw_everything(photo, (rle.decode(mask["segmentation"]) for mask in largest_first))
