@@ -51,7 +51,13 @@ EDGE = (
 
 # Models whose predicted IoUs and logits are on another scale than SAM's: what to put in place of its thresholds.
 SUITED: dict[str, dict[str, float]] = {
-    "nano": {"pred_iou_thresh": 0.5, "stability_score_thresh": 0.6, "stability_score_offset": 0.5},
+    "nano": {
+        "pred_iou_thresh": 0.45,
+        "stability_score_thresh": 0.5,
+        "stability_score_offset": 0.5,
+        "box_nms_thresh": 0.6,
+        "min_mask_region_area": 100,
+    },
 }
 
 
