@@ -9,7 +9,7 @@ import typer
 import sam_edge
 from sam_edge_runtime.errors import BoundError, SamEdgeError
 
-from . import demo, distill, download, evaluate, export, info, models, predict, segment, train, verify
+from . import annotate, demo, distill, download, evaluate, export, info, models, predict, segment, train, verify
 from .console import note
 
 BAD_INPUT, BOUND_MISSED = 2, 1
@@ -48,6 +48,7 @@ VERBS = {
     "verify": verify,
     "predict": predict,
     "segment": segment,
+    "annotate": annotate,
     "info": info,
     "train": train,
     "distill": distill,

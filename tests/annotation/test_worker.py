@@ -1,0 +1,132 @@
+"""A piece: what is written, what a stop in the middle leaves, and what happens to masks that were there before."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco
+
+from sam_edge.annotation.pieces import PieceFolder, divide, keys_of
+from sam_edge.annotation.worker import annotate_piece
+from sam_edge.data.skips import SkipLog
+from sam_edge.data.sources import open_source
+from sam_edge.data.stream import walk
+from tests.annotation.discs import disc_generator
+from tests.data.builders import encoded, pair, pairs, picture, rectangles, write_folder, write_tar
+
+COUNT = 5
+
+
+def annotate(source, out, *, existing=False, tell=lambda kind, what: None, records=1000):
+    for piece in divide(source, records):
+        annotate_piece(PieceFolder(out, piece), source, disc_generator(), existing, tell)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return open_source(
+        write_folder(tmp_path / "photos", [(f"p{n}.png", encoded(picture(n), "PNG")) for n in range(COUNT)])
+    )
+
+
+def records_of(shard) -> dict[str, dict]:
+    with tarfile.open(shard) as tar:
+        return {name: json.loads(tar.extractfile(name).read()) for name in tar.getnames() if name.endswith(".json")}
+
+
+def test_shards_are_what_our_reader_and_pycocotools_read(photos, tmp_path):
+    annotate(photos, tmp_path / "out")
+    shard = tmp_path / "out" / "sa_000000.tar"
+    with tarfile.open(shard) as tar:
+        assert sorted(tar.getnames()) == sorted(f"p{n}.{ending}" for n in range(COUNT) for ending in ("png", "json"))
+    written, ids = records_of(shard), set()
+    for number, sample in enumerate(walk(open_source(shard), SkipLog())):
+        wanted = disc_generator().generate(picture(number))
+        assert len(wanted) > 3
+        assert [dict(rle) for rle in sample.rles] == [mask["segmentation"] for mask in wanted]
+        record = written[f"p{number}.json"]
+        assert record["image"] == {"image_id": number, "width": 40, "height": 30, "file_name": f"p{number}.png"}
+        for annotation, mask in zip(record["annotations"], wanted, strict=True):
+            assert {name: annotation[name] for name in mask} == mask
+            assert coco.area(annotation["segmentation"]) == annotation["area"]
+            ids.add(annotation["id"])
+    assert len(ids) == sum(len(record["annotations"]) for record in written.values())
+
+
+def test_a_stop_in_the_middle_loses_and_doubles_nothing(photos, tmp_path):
+    annotate(photos, tmp_path / "whole", records=3)
+    asked: list[str] = []
+
+    def stop_at_the_third(kind, what):
+        asked.append(what)
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        annotate(photos, tmp_path / "out", tell=stop_at_the_third, records=3)
+    assert {path.name for path in (tmp_path / "out").glob("*.tar")} == {"sa_000000.tar"}
+    again: list[str] = []
+    annotate(photos, tmp_path / "out", tell=lambda kind, what: again.append(what), records=3)
+    assert sorted(asked + again) == [f"p{n}" for n in range(COUNT)]
+    for name in ("sa_000000.tar", "sa_000001.tar"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not list((tmp_path / "out" / ".work").iterdir())
+
+
+def test_photos_that_cannot_be_used_are_listed_and_the_others_done(tmp_path):
+    files = [*pairs(3), ("sa_9.jpg", b"no picture"), ("sa_9.json", b"{}")]
+    source = open_source(write_tar(tmp_path / "in.tar", files))
+    told: list[tuple[str, str]] = []
+    annotate(source, tmp_path / "out", tell=lambda *event: told.append(event))
+    assert [kind for kind, _ in told].count("failed") == 1
+    failures = json.loads((tmp_path / "out" / "failures" / "sa_000000.json").read_text())
+    assert list(failures) == ["sa_9"]
+    assert "no picture in a format read here" in failures["sa_9"]
+    assert list(records_of(tmp_path / "out" / "sa_000000.tar")) == [f"sa_{n}.json" for n in range(3)]
+
+
+def test_a_piece_without_a_usable_photo_is_complete_all_the_same(tmp_path):
+    source = open_source(write_tar(tmp_path / "in.tar", [("a.jpg", b"no picture")]))
+    annotate(source, tmp_path / "out")
+    (piece,) = divide(source, 10)
+    assert PieceFolder(tmp_path / "out", piece).complete
+    assert not list((tmp_path / "out").glob("*.tar"))
+
+
+def test_existing_masks_are_kept_and_others_found_where_they_are_not(tmp_path):
+    source = open_source(write_tar(tmp_path / "in.tar", pair("sa_7", 7)))
+    annotate(source, tmp_path / "out", existing=True)
+    annotate(source, tmp_path / "anew")
+    record = records_of(tmp_path / "out" / "sa_000000.tar")["sa_7.json"]
+    assert record["image"]["image_id"] == 7
+    before = rectangles(7)
+    masks = [coco.decode(annotation["segmentation"]).astype(bool) for annotation in record["annotations"]]
+    for mask, wanted in zip(masks[:3], before, strict=True):
+        np.testing.assert_array_equal(mask, wanted)
+    assert record["annotations"][0]["predicted_iou"] == 0.9
+    covered = before.any(axis=0)
+    assert masks[3:]
+    for mask, annotation in zip(masks[3:], record["annotations"][3:], strict=True):
+        (x, y), *_ = annotation["point_coords"]
+        assert not covered[int(y), int(x)]
+        assert 2 * np.count_nonzero(mask & covered) <= np.count_nonzero(mask)
+    assert len(records_of(tmp_path / "anew" / "sa_000000.tar")["sa_7.json"]["annotations"]) > len(masks) - 3
+
+
+def test_pieces_share_no_input_shard_and_names_are_told_apart(tmp_path):
+    for name, start in (("a", 0), ("b", 5)):
+        write_tar(tmp_path / "in" / f"{name}.tar", pairs(5, start=start))
+    source = open_source(tmp_path / "in")
+    pieces = divide(source, 3)
+    assert [list(piece.numbers) for piece in pieces] == [[0, 1, 2], [3, 4], [5, 6, 7], [8, 9]]
+    assert [piece.name for piece in pieces] == [f"sa_{n:06d}" for n in range(4)]
+    files = [("x/one.v2.jpg", encoded(picture(0))), ("y/one.v3.jpg", encoded(picture(1)))]
+    for name, content in files:
+        write_folder((tmp_path / name).parent, [(name.split("/")[1], content)])
+    (tmp_path / "list.txt").write_text("x/one.v2.jpg\ny/one.v3.jpg\nx/one.v2.jpg\n")
+    source = open_source(tmp_path / "list.txt")
+    (piece,) = divide(source, 10)
+    assert list(keys_of(source, piece).values()) == ["one_v2", "one_v3", "one_v2_2"]
