@@ -3,9 +3,9 @@
 1. Everything in eight bits, `w8a8`; where time can be measured and a graph became slower than in fp32, all of it in
    `w8`. If masks are within the bound, that is where the search begins.
 2. If not, blocks are ordered by what they cost in masks, and the fewest of them, worst first, are given back their
-   activations in float (`w8`; the file stays small). A simulation guesses how many that are; from there on it is tried,
-   upwards by doubling until it is enough, downwards by bisection. If `w8` everywhere is not enough, the same with
-   `fp32`.
+   activations in float (`w8`; the file stays small). A simulation guesses how many that are; from there on it is tried:
+   upwards, at least doubling, until it is enough, then down by bisection. If `w8` everywhere is not enough, the same
+   with `fp32`.
 3. Where time can be measured, block after block is given `w8` wherever that makes a click faster.
 
 Bisection takes it that more float is never worse. That holds for sums of errors and now and then not for one; what is
@@ -133,11 +133,16 @@ class _Search:
         def ways(count: int) -> Ways:
             return {**every, **dict.fromkeys(order[:count], relaxed)}
 
-        too_few, enough = 0, self._guess(ways, most)
-        while not self._holds(self._try(ways(enough))):
+        too_few, enough = 0, self._guess(ways, most, self.bound)
+        while True:
+            found = self._try(ways(enough))
+            if self._holds(found):
+                break
             if enough == most:
                 return False
-            too_few, enough = enough, min(2 * enough, most)
+            # The simulation is as wrong about its neighbours, so it is asked for so much more.
+            aim = self.bound + max(0.0, self.simulate(ways(enough)) - found.mask_miou)
+            too_few, enough = enough, max(min(2 * enough, most), self._guess(ways, most, aim))
         while enough - too_few > 1:
             middle = (enough + too_few) // 2
             if self._holds(self._try(ways(middle))):
@@ -146,10 +151,10 @@ class _Search:
                 too_few = middle
         return True
 
-    def _guess(self, ways: Callable[[int], Ways], most: int) -> int:
-        """How many blocks the simulation would relax, from 1 to `most`."""
+    def _guess(self, ways: Callable[[int], Ways], most: int, aim: float) -> int:
+        """How many blocks the simulation would relax for a mask mIoU of `aim`, from 1 to `most`."""
         count = min(FIRST_RELAXED, most)
-        while count < most and self.simulate(ways(count)) < self.bound:
+        while count < most and self.simulate(ways(count)) < aim:
             count = min(max(count + 1, round(1.5 * count)), most)
         return count
 

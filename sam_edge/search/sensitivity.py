@@ -41,10 +41,16 @@ class Simulation:
     def __init__(self, sam: Sam, questions: Sequence[Question], manifest: Manifest) -> None:
         self._sam, self._questions, self._manifest = sam, questions, manifest.of_any_capacity()
         self._wanted = self._answers()
+        self._known: dict[frozenset[str], float] = {}
 
     def mask_miou(self, blocks: Iterable[str]) -> float:
         """Mean IoU of shown masks with fp32, the named blocks in eight bits."""
-        chosen = set(blocks)
+        chosen = frozenset(blocks)
+        if chosen not in self._known:
+            self._known[chosen] = self._asked(chosen)
+        return self._known[chosen]
+
+    def _asked(self, chosen: frozenset[str]) -> float:
         weights = [
             module.weight
             for name, module in self._sam.named_modules()
