@@ -298,6 +298,16 @@ class AutomaticMaskGenerator:
                     parts = []
                 view = following
 
+    def low_res_masks(self, image: Photo) -> tuple[Float32, Frame]:
+        """The low-resolution masks (K, S/4, S/4) that a photo as a whole comes to, the surest first, and its frame.
+
+        Raises:
+            PhotoError, BackendError: as `generate`.
+        """
+        view = next(self._views([(image, None)]))
+        frame, embeddings = self._encode(view)
+        return self._part(view, frame, embeddings).candidates.low_res, frame
+
     def _views(self, images: Iterable[tuple[Photo, Mask | None]]) -> Iterator[_View]:
         settings = self.settings
         for photo, covered in images:

@@ -9,76 +9,103 @@ import typer
 
 from sam_edge_runtime.errors import UsageError
 
-from .console import ERRORS, OUTPUT, line, note
+from .automatic_options import Crops, Iou, Nms, Offset, Points, Smallest, Stability, chosen
+from .console import OUTPUT, line, note, progress_bar
 
 EXAMPLES = (
     "Examples:  sam-edge evaluate --data coco/val.tar      "
-    "sam-edge evaluate --bundle phone --data coco/val.tar --data ccp/val.tar --out report"
+    "sam-edge evaluate --bundle phone --data coco/val.tar --data ccp/val.tar --out report      "
+    "sam-edge evaluate --model nano --bundle nano-onnx --bundle nano-int8 --protocol automatic --data coco/val.tar"
 )
+MODEL = "nano"
 
 
 def command(
     data: Annotated[
-        list[str], typer.Option("--data", help="Photos with masks: a tar in SA-1B's layout, a folder, a pattern.")
+        list[str],
+        typer.Option("--data", help="Photos with masks: a tar in SA-1B's layout, a folder, a pattern. edges: BSDS500."),
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="Variant, run in fp32 torch.")] = "nano",
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--protocol",
+            help="clicks (and boxes; the default), box (alone), automatic (masks of everything), edges. Several: all.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help=f"Variant, run in fp32 torch. Default: {MODEL}, or none beside bundles."),
+    ] = None,
     checkpoint: Annotated[
         str | None, typer.Option(help="Its weights: FILE or random:SEED. Default: its own, or the downloaded ones.")
     ] = None,
     input_size: Annotated[int | None, typer.Option(help="Its frame side. Default: what it was trained for.")] = None,
-    bundle: Annotated[Path | None, typer.Option(help="Measure this bundle instead of a torch model.")] = None,
+    bundle: Annotated[list[Path] | None, typer.Option(help="Measure this bundle; several in one table.")] = None,
     clicks: Annotated[int, typer.Option(help="Clicks a mask.")] = 9,
     grabcut: Annotated[
         bool, typer.Option("--grabcut/--no-grabcut", help="Also measure OpenCV's GrabCut, slower than the model.")
     ] = True,
+    points_per_side: Points = None,
+    pred_iou_thresh: Iou = None,
+    stability_score_thresh: Stability = None,
+    stability_score_offset: Offset = None,
+    box_nms_thresh: Nms = None,
+    crop_n_layers: Crops = None,
+    min_mask_region_area: Smallest = None,
     limit: Annotated[int | None, typer.Option(help="Photos of each source at most. Default: all.")] = None,
     pictures: Annotated[int, typer.Option(help="Photos in examples.png.")] = 6,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the report.")] = Path("evaluation"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier report.")] = False,
 ) -> None:
-    """Measure accuracy against human masks: a box, and 1 to 9 clicks on every mask.
+    """Measure accuracy against human masks: boxes and clicks, masks of everything, edges.
 
-    Prints a table; writes report.json, report.html, clicks.png and examples.png.
+    Prints tables; writes report.json, report.html and pictures.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     try:
-        from sam_edge.evaluation.evaluate import EvaluateJob, evaluate  # noqa: PLC0415  # brings the engine
-        from sam_edge.evaluation.measure import Protocol  # noqa: PLC0415
-        from sam_edge.evaluation.report import rows  # noqa: PLC0415
+        from sam_edge.evaluation.evaluate import CLICKS, EvaluateJob, evaluate  # noqa: PLC0415  # brings the engine
+        from sam_edge.evaluation.report import tables  # noqa: PLC0415
     except ImportError as error:
         raise UsageError(f"evaluation needs {error.name or error}: pip install 'sam-edge[evaluate]'") from error
 
     job = EvaluateJob(
         data=tuple(data),
         out=out,
-        model=model,
+        model=model or (None if bundle else MODEL),
         checkpoint=checkpoint,
         input_side=input_size,
-        bundle=bundle,
-        protocol=Protocol(clicks, grabcut=grabcut),
+        bundles=tuple(bundle or ()),
+        protocols=tuple(dict.fromkeys(protocol or (CLICKS,))),
+        clicks=clicks,
+        grabcut=grabcut,
+        settings=chosen(
+            points_per_side=points_per_side,
+            pred_iou_thresh=pred_iou_thresh,
+            stability_score_thresh=stability_score_thresh,
+            stability_score_offset=stability_score_offset,
+            box_nms_thresh=box_nms_thresh,
+            crop_n_layers=crop_n_layers,
+            min_mask_region_area=min_mask_region_area,
+        ),
         limit=limit,
         pictures=pictures,
         overwrite=overwrite,
     )
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=ERRORS, transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-
-        def show(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total or None)
-
+    with progress_bar() as show:
         result = evaluate(job, show)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("mIoU with human masks")
-    for each in result.figures:
-        table.add_column(each.data, justify="right")
-    for name, cells in rows(result.figures):
-        table.add_row(name, *cells)
-    line("; ".join(f"{name}: {value}" for name, value in result.subject.items() if value is not None))
-    OUTPUT.print(table)
-    for each in result.figures:
-        for skipped in each.skipped:
-            note(f"left out: {skipped}")
+    for subject in result.subjects:
+        line("; ".join(f"{name}: {value}" for name, value in subject.items() if value is not None))
+    for title, columns, rows in tables(result):
+        table = Table(box=None, pad_edge=False)
+        table.add_column(title, no_wrap=True)
+        for name in columns:
+            table.add_column(name, justify="right")
+        for name, cells in rows:
+            table.add_row(name, *cells)
+        OUTPUT.print(table)
+    left_out = [name for one in result.figures for name in one.skipped]
+    left_out += [name for found in result.automatic for name in found.skipped]
+    for name in dict.fromkeys(left_out):
+        note(f"left out: {name}")
     line(str(result.report / "report.html"))

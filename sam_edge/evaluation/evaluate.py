@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from sam_edge.data.mixture import of_sources
 from sam_edge.data.sample import Sample
@@ -17,16 +20,22 @@ from sam_edge.data.sources import Source, open_source
 from sam_edge.data.stream import walk
 from sam_edge.subject import Subject, open_bundle, open_model
 from sam_edge.versions import tool_versions
+from sam_edge_runtime.automatic import COCO_RLE, AutomaticMaskGenerator, AutomaticSettings
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.decoding import Capacity
 from sam_edge_runtime.errors import DataError, PromptError, UsageError
 from sam_edge_runtime.files import check_destination, staged_folder
 
+from .automatic import AutomaticFigures, Proposals, automatic_figures, propose
 from .baselines import grabcut_is_there
+from .edges import EDGE_SETTINGS, EdgeFigures, EdgeSource, measure_edges, open_edges
 from .figures import Figures, figures_of
 from .measure import PhotoMeasurement, Protocol, measure_photo
-from .report import draw_curve, draw_examples, write_page
+from .report import CURVE, EXAMPLES, FOUND, RECALL, draw_curve, draw_examples, draw_found, draw_recall, write_page
 
+BOX, CLICKS, AUTOMATIC, EDGES = "box", "clicks", "automatic", "edges"
+PROTOCOLS = (BOX, CLICKS, AUTOMATIC, EDGES)
+MOST_FOUND = 4  # photos whose automatic masks are drawn
 REPORT_MARK = "sam-edge-evaluation"
 Progress = Callable[[str, int, int], None]
 
@@ -36,28 +45,35 @@ class EvaluateJob:
     """What to evaluate.
 
     Attributes:
-        data: sources with masks, as `open_source` takes them.
+        data: sources with masks, as `open_source` takes them; for edges folders as BSDS500's.
         out: folder of the report.
-        model: variant of a torch model; looked at when there is no bundle.
+        model: variant of a torch model; None where bundles alone are measured.
         checkpoint: its weights; None for those that come with sam-edge or were downloaded.
         input_side: its frame side; None for the one it was trained for.
-        bundle: folder of a bundle instead.
-        protocol: what is asked.
+        bundles: folders of bundles, after the torch model.
+        protocols: of `PROTOCOLS`, in any order.
+        clicks: clicks a mask, where they are asked.
+        grabcut: whether GrabCut is measured beside it.
+        settings: of the search for automatic masks, by the names of `AutomaticSettings`.
         limit: photos of each source at most; None for all.
         pictures: photos drawn for people to judge.
         overwrite: replace an earlier report.
 
     Raises:
-        UsageError: no data, a number out of range, or weights or a frame side for a bundle, which has its own.
+        UsageError: no data, nothing to measure, no such protocol, a number out of range, or weights or a frame side
+            without a torch model.
     """
 
     data: tuple[str, ...]
     out: Path
-    model: str = "nano"
+    model: str | None = "nano"
     checkpoint: str | None = None
     input_side: int | None = None
-    bundle: Path | None = None
-    protocol: Protocol = field(default_factory=Protocol)
+    bundles: tuple[Path, ...] = ()
+    protocols: tuple[str, ...] = (CLICKS,)
+    clicks: int = 9
+    grabcut: bool = True
+    settings: dict[str, Any] = field(default_factory=dict)
     limit: int | None = None
     pictures: int = 6
     overwrite: bool = False
@@ -65,66 +81,159 @@ class EvaluateJob:
     def __post_init__(self) -> None:
         if not self.data:
             raise UsageError("no data are named: give at least one --data, such as a tar of photos with masks")
+        for name in self.protocols:
+            if name not in PROTOCOLS:
+                raise UsageError(f"--protocol {name!r} is not known: choose of {', '.join(PROTOCOLS)}")
+        if self.clicks < 1:
+            raise UsageError(f"--clicks {self.clicks} asks for nothing: at least 1, or --protocol box")
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit {self.limit} leaves nothing to measure: at least 1")
         if self.pictures < 0:
             raise UsageError(f"--pictures {self.pictures} is not possible: 0 or more")
-        if self.bundle is not None and (self.checkpoint is not None or self.input_side is not None):
+        if self.model is None and not self.bundles:
+            raise UsageError("nothing is named to measure: give --model, or --bundle")
+        if self.model is None and (self.checkpoint is not None or self.input_side is not None):
             raise UsageError(
-                f"the bundle {self.bundle} has weights and a frame side of its own: leave out --checkpoint and "
-                "--input-size, or leave out --bundle"
+                f"the bundle {self.bundles[0]} has weights and a frame side of its own: leave out --checkpoint and "
+                "--input-size, or name the torch model as well, with --model"
             )
+        AutomaticSettings.suited(self.model or "", **self.settings)  # refused before anything is read
+
+    @property
+    def prompted(self) -> Protocol | None:
+        """How human masks are asked for, if they are."""
+        if CLICKS in self.protocols:
+            return Protocol(self.clicks, grabcut=self.grabcut)
+        return Protocol(0, grabcut=self.grabcut) if BOX in self.protocols else None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came of it: the figures of each source, and the folder of the report."""
+    """What came of it.
 
-    subject: dict[str, Any]
+    Attributes:
+        subjects: descriptions of what was measured.
+        figures: of boxes and clicks, a subject and source each.
+        automatic: of automatic masks.
+        edges: of edges.
+        report: the report's folder.
+    """
+
+    subjects: tuple[dict[str, Any], ...]
     figures: tuple[Figures, ...]
+    automatic: tuple[AutomaticFigures, ...]
+    edges: tuple[EdgeFigures, ...]
     report: Path
 
 
 def evaluate(job: EvaluateJob, progress: Progress = lambda what, done, total: None) -> Evaluation:
-    """Measure, and write `report.json`, `report.html`, `clicks.png` and `examples.png`.
+    """Measure, and write `report.json`, `report.html` and pictures.
 
     Raises:
         DataError: data are missing, have no masks, or are too often broken.
         UsageError, CheckpointError, BundleError, BackendError: what is to be measured cannot be had.
-        PromptError: the bundle's decoder has too few slots for the protocol.
+        PromptError: a bundle's decoder has too few slots for the protocol.
         OutputError: the report cannot be written.
     """
     check_destination(job.out, overwrite=job.overwrite, replaceable=is_report)
-    _check_packages(job.protocol)
-    sources = [_annotated(what) for what in job.data]
+    _check_packages(job)
+    masks_wanted = set(job.protocols) - {EDGES}
+    sources = [_annotated(what) for what in job.data] if masks_wanted else []
+    edge_sources = [open_edges(what) for what in job.data] if EDGES in job.protocols else []
     progress("loading the model", 0, 0)
-    subject = (
-        open_bundle(job.bundle) if job.bundle is not None else open_model(job.model, job.checkpoint, job.input_side)
-    )
-    _check_slots(subject.capacity, job.protocol)
+    subjects = _subjects(job)
+    prompted = job.prompted
+    if prompted is not None:
+        for subject in subjects:
+            _check_slots(subject.capacity, prompted)
     with staged_folder(job.out, overwrite=job.overwrite, replaceable=is_report) as folder:
-        figures: list[Figures] = []
-        examples: list[Sample] = []
-        for source in sources:
-            total = min(len(source), job.limit or len(source))
-
-            def watch(sample: Sample, done: int, name: str = short_name(source.name), total: int = total) -> None:
-                progress(name, done, total)
-                if len(examples) < job.pictures and (done + 1) % max(total // (job.pictures + 1), 1) == 0:
-                    examples.append(sample)
-
-            figures.append(
-                evaluate_source(subject.backend, subject.capacity, source, job.protocol, limit=job.limit, watch=watch)
-            )
-        result = Evaluation(subject.description, tuple(figures), job.out)
+        result = Evaluation(
+            tuple(subject.description for subject in subjects),
+            tuple(_prompted(job, prompted, subjects, sources, progress)) if prompted is not None else (),
+            tuple(_automatic(job, subjects, sources, progress)) if AUTOMATIC in job.protocols else (),
+            tuple(_edges(job, subjects, edge_sources, progress)),
+            job.out,
+        )
         progress("writing the report", 0, 0)
-        report = _report(job, subject, figures)
+        report = _report(job, result)
         (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        draw_curve(folder / "clicks.png", figures)
-        if examples:
-            draw_examples(folder / "examples.png", subject.backend, subject.capacity, examples)
-        write_page(folder, report, bool(examples))
+        _draw(folder, job, result, subjects[0], sources)
+        write_page(folder, report, result)
     return result
+
+
+def _subjects(job: EvaluateJob) -> list[Subject]:
+    subjects = [open_model(job.model, job.checkpoint, job.input_side)] if job.model is not None else []
+    return [*subjects, *map(open_bundle, job.bundles)]
+
+
+def _prompted(
+    job: EvaluateJob, protocol: Protocol, subjects: Sequence[Subject], sources: Sequence[Source], progress: Progress
+) -> Iterator[Figures]:
+    for source in sources:
+        for number, subject in enumerate(subjects):
+            watch = _watcher(job, source, subject, progress)
+            asked = protocol if number == 0 else replace(protocol, grabcut=False)  # it is the same for all of them
+            found = evaluate_source(subject.backend, subject.capacity, source, asked, limit=job.limit, watch=watch)
+            yield replace(found, subject=subject.name)
+
+
+def _automatic(
+    job: EvaluateJob, subjects: Sequence[Subject], sources: Sequence[Source], progress: Progress
+) -> Iterator[AutomaticFigures]:
+    for source in sources:
+        reference: list[Proposals] | None = None
+        for subject in subjects:
+            settings = AutomaticSettings.suited(subject.variant, **job.settings, output_mode=COCO_RLE)
+            finds = AutomaticMaskGenerator.on(subject.backend, subject.capacity, settings)
+            watch, log = _watcher(job, source, subject, progress), SkipLog()
+            photos: list[Proposals] = []
+            for sample in _limited(source, log, job.limit):
+                watch(sample, len(photos))
+                photos.append(propose(finds, sample))
+            yield automatic_figures(subject.name, short_name(source.name), photos, reference, _named(log))
+            reference = photos if reference is None else reference
+
+
+def _edges(
+    job: EvaluateJob, subjects: Sequence[Subject], sources: Sequence[EdgeSource], progress: Progress
+) -> Iterator[EdgeFigures]:
+    for source in sources:
+        for subject in subjects:
+            finds = AutomaticMaskGenerator.on(subject.backend, subject.capacity, EDGE_SETTINGS)
+            shown = partial(progress, f"{subject.name}, {short_name(source.name)}")
+            yield measure_edges(subject.name, source, finds, job.limit, shown)
+
+
+def _watcher(job: EvaluateJob, source: Source, subject: Subject, progress: Progress) -> Callable[[Sample, int], None]:
+    total = min(len(source), job.limit or len(source))
+    return lambda sample, done: progress(f"{subject.name}, {short_name(source.name)}", done, total)
+
+
+def _draw(folder: Path, job: EvaluateJob, result: Evaluation, subject: Subject, sources: Sequence[Source]) -> None:
+    """The curves, and what the first subject answers on a few photos of the sources in turn."""
+    if result.figures and result.figures[0].shown:
+        draw_curve(folder / CURVE, result.figures)
+    if result.automatic:
+        draw_recall(folder / RECALL, result.automatic)
+    if not job.pictures or not sources:
+        return
+    each = -(-job.pictures // len(sources))
+    samples = [sample for source in sources for sample in _spread(source, each)][: job.pictures]
+    if result.figures:
+        draw_examples(folder / EXAMPLES, subject.backend, subject.capacity, samples)
+    if result.automatic:
+        settings = AutomaticSettings.suited(subject.variant, **job.settings, output_mode=COCO_RLE)
+        draw_found(
+            folder / FOUND, AutomaticMaskGenerator.on(subject.backend, subject.capacity, settings), samples[:MOST_FOUND]
+        )
+
+
+def _spread(source: Source, count: int) -> list[Sample]:
+    """Photos with masks, evenly spread over a source."""
+    chosen = np.zeros(len(source), np.bool_)
+    chosen[np.unique(((np.arange(count) + 0.5) * len(source) / count).astype(np.int64))] = True
+    return [sample for sample in walk(source.select(chosen), SkipLog(most_share=1.0)) if sample.rles]
 
 
 def evaluate_source(
@@ -156,9 +265,12 @@ def evaluate_source(
     for sample in _limited(source, log, limit):
         watch(sample, len(photos))
         photos.append(measure_photo(backend, capacity, sample, protocol))
-    # Reports are passed on, so they do not tell whose machine the shards were on.
-    skipped = [f"{skip.key} in {short_name(skip.source)} ({skip.reason})" for skip in log.names]
-    return figures_of(short_name(source.name), photos, skipped)
+    return figures_of(short_name(source.name), photos, _named(log))
+
+
+def _named(log: SkipLog) -> list[str]:
+    """What was skipped. Reports are passed on, so they do not tell whose machine the shards were on."""
+    return [f"{skip.key} in {short_name(skip.source)} ({skip.reason})" for skip in log.names]
 
 
 def is_report(folder: Path) -> bool:
@@ -175,12 +287,12 @@ def short_name(name: str) -> str:
     return "/".join([part for part in path.parts if part != path.anchor][-2:]) or path.resolve().name
 
 
-def _check_packages(protocol: Protocol) -> None:
+def _check_packages(job: EvaluateJob) -> None:
     """Refuse before any work is done if the report could not be written at its end."""
     for package in ("matplotlib", "jinja2"):
         if find_spec(package) is None:
             raise UsageError(f"the report needs {package}: pip install 'sam-edge[evaluate]'")
-    if protocol.grabcut and not grabcut_is_there():
+    if job.grabcut and job.prompted is not None and not grabcut_is_there():
         raise UsageError("GrabCut needs OpenCV: pip install 'sam-edge[evaluate]', or use --no-grabcut")
 
 
@@ -214,19 +326,27 @@ def _limited(source: Source, log: SkipLog, limit: int | None) -> Iterator[Sample
         raise DataError(f"{source.name} has no photo with a mask: name other data")
 
 
-def _report(job: EvaluateJob, subject: Subject, figures: list[Figures]) -> dict[str, Any]:
-    return {
-        "format": REPORT_MARK,
-        "subject": subject.description,
-        "protocol": {
+def _report(job: EvaluateJob, result: Evaluation) -> dict[str, Any]:
+    protocol: dict[str, Any] = {"asked": ", ".join(job.protocols), "limit": job.limit}
+    if result.figures:
+        protocol |= {
             "box": "the mask's bounding box",
-            "clicks": f"1 to {job.protocol.clicks}, RITM's (arXiv 2102.06583)",
+            "clicks": f"1 to {len(result.figures[0].shown)}, RITM's (arXiv 2102.06583)",
             "shown": "the output of 1..3 with the highest predicted IoU for a lone click, then output 0",
             "resolution": "the photo's own",
             "mean": "over masks",
-            "limit": job.limit,
-        },
-        "figures": [each.to_json() for each in figures],
+        }
+    if result.automatic:
+        settings = AutomaticSettings.suited(str(result.subjects[0]["model"]), **job.settings)
+        said = ", ".join(f"{name} {value}" for name, value in vars(settings).items() if value is not None)
+        protocol["automatic masks"] = said
+    return {
+        "format": REPORT_MARK,
+        "subjects": list(result.subjects),
+        "protocol": protocol,
+        "figures": [each.to_json() for each in result.figures],
+        "automatic": [each.to_json() for each in result.automatic],
+        "edges": [each.to_json() for each in result.edges],
         "machine": {"system": platform.system(), "processor": platform.machine()},
         "made_with": tool_versions(("torch", "onnxruntime", "opencv-python-headless", "pycocotools", "scipy")),
     }

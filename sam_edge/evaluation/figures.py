@@ -55,6 +55,7 @@ class Figures:
         iou_error: mean absolute difference of the two.
         baselines: mIoU by name.
         standard_error: of the box mIoU, in mIoU.
+        subject: what was measured.
     """
 
     data: str
@@ -69,6 +70,7 @@ class Figures:
     baselines: dict[str, float]
     standard_error: float
     skipped: tuple[str, ...] = field(default=())
+    subject: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -91,7 +93,7 @@ def figures_of(data: str, photos: Sequence[PhotoMeasurement], skipped: Sequence[
         box=_prompted(box, areas),
         clicks=tuple(_prompted(answers, areas) for answers in clicks),
         shown=tuple(float(value) for value in shown.mean(axis=1)),
-        noc={f"noc@{round(100 * bound)}": clicks_needed(shown, bound) for bound in NOC_BOUNDS},
+        noc={f"noc@{round(100 * bound)}": clicks_needed(shown, bound) for bound in NOC_BOUNDS} if len(shown) else {},
         iou_correlation=correlation(everything.predicted.ravel(), everything.ious.ravel()),
         iou_error=float(np.abs(everything.predicted - everything.ious).mean()),
         baselines={

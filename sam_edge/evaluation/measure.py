@@ -47,19 +47,19 @@ class Protocol:
     """What is asked of the model.
 
     Attributes:
-        clicks: clicks a mask, from 1.
+        clicks: clicks a mask; 0: its box alone is asked.
         grabcut: whether GrabCut is measured beside it; it takes longer than the model.
 
     Raises:
-        UsageError: fewer than one click.
+        UsageError: fewer than no clicks.
     """
 
     clicks: int = 9
     grabcut: bool = True
 
     def __post_init__(self) -> None:
-        if self.clicks < 1:
-            raise UsageError(f"--clicks {self.clicks} asks for nothing: at least 1")
+        if self.clicks < 0:
+            raise UsageError(f"--clicks {self.clicks} is not possible: at least 1, or --protocol box for none")
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +236,7 @@ class _Asked:
             current = np.where(going[:, None, None], masks[rows, output], current)
             answers.append(answer)
             shown.append(iou)
-        return tuple(answers), np.stack(shown)
+        return tuple(answers), np.array(shown).reshape(clicks, count)
 
     def _decode(
         self,

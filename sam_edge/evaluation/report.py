@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,21 +13,31 @@ from PIL import Image
 
 from sam_edge.data.sample import Sample
 from sam_edge.training.clicks import first_click
+from sam_edge_runtime import rle
+from sam_edge_runtime.automatic import AutomaticMaskGenerator
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.contract import Label
 from sam_edge_runtime.decoding import Capacity, decode_prompts
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.frame import Frame
 from sam_edge_runtime.masks import upscale_binary
-from sam_edge_runtime.photo import draw_overlay
+from sam_edge_runtime.photo import draw_everything, draw_overlay
 from sam_edge_runtime.prompts import build_prompts
 
+from .automatic import RANKS, AutomaticFigures, automatic_rows
+from .edges import edge_rows
 from .figures import Figures
 from .measure import FIRST_OF_THREE, SINGLE, box_prompts, tight_box
+
+if TYPE_CHECKING:
+    from .evaluate import Evaluation
 
 TEMPLATE = "report.html.j2"
 PANEL = 360  # pixels of a picture's longer side
 SHOWN_MASKS = 3  # of a photo
+CURVE, RECALL, EXAMPLES, FOUND = "clicks.png", "recall.png", "examples.png", "found.png"
+EXAMPLES_SHOW = "Human masks; answers to their boxes; answers to one click each"
+FOUND_SHOW = "Human masks; automatic masks"
 Photo = npt.NDArray[np.uint8]
 
 
@@ -67,7 +77,7 @@ def rows(figures: Sequence[Figures]) -> list[tuple[str, list[str]]]:
         "grabcut": "no network: GrabCut",
     }
     for name in figures[0].baselines:
-        table.append(row(titles[name], lambda f, n=name: f"{f.baselines[n]:.3f}"))
+        table.append(row(titles[name], lambda f, n=name: f"{f.baselines[n]:.3f}" if n in f.baselines else ""))
     return table
 
 
@@ -79,12 +89,58 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
+def column(subject: str, data: str, subjects: int) -> str:
+    """What a column of a table or a line of a plot is called."""
+    return data if subjects == 1 else f"{subject}, {data}"
+
+
 def draw_curve(path: Path, figures: Sequence[Figures]) -> None:
     """MIoU against clicks, with the box and the best baseline as lines.
 
     Raises:
         UsageError: matplotlib is not installed.
     """
+    subjects = len({each.subject for each in figures})
+    picture, axes = _axes()
+    for number, each in enumerate(figures):
+        colour, name = f"C{number}", column(each.subject, each.data, subjects)
+        clicks = range(1, len(each.shown) + 1)
+        axes.plot(clicks, each.shown, "o-", color=colour, label=f"{name}: clicks")
+        if subjects > 1:
+            axes.axhline(each.box.single, color=colour, linestyle="--", linewidth=0.8)
+            continue
+        axes.axhline(each.box.single, color=colour, linestyle="--", label=f"{name}: box")
+        baseline, value = max(each.baselines.items(), key=lambda item: item[1])
+        axes.axhline(value, color=colour, linestyle=":", label=f"{name}: {baseline}, no network")
+    axes.set_xlabel("clicks" if subjects == 1 else "clicks; dashed: a box")
+    axes.set_ylabel("mIoU with human masks")
+    axes.set_ylim(0.0, 1.0)
+    axes.set_xticks(range(1, len(figures[0].shown) + 1))
+    axes.legend(fontsize=8, loc="lower right")
+    picture.savefig(path)
+
+
+def draw_recall(path: Path, figures: Sequence[AutomaticFigures]) -> None:
+    """Average recall of automatic masks against how many of a photo's count.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
+    subjects = len({each.subject for each in figures})
+    picture, axes = _axes()
+    for number, each in enumerate(figures):
+        name = column(each.subject, each.data, subjects)
+        axes.plot(RANKS, list(each.recall.values()), "o-", color=f"C{number}", label=name)
+    axes.set_xscale("log")
+    axes.set_xticks(RANKS, [str(rank) for rank in RANKS])
+    axes.set_xlabel("masks of a photo that count, the surest first")
+    axes.set_ylabel("average recall of human masks")
+    axes.set_ylim(bottom=0.0)
+    axes.legend(fontsize=8, loc="lower right")
+    picture.savefig(path)
+
+
+def _axes() -> tuple[Any, Any]:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - an extra
         from matplotlib.figure import Figure  # noqa: PLC0415
@@ -93,31 +149,38 @@ def draw_curve(path: Path, figures: Sequence[Figures]) -> None:
     picture = Figure(figsize=(6.4, 4.2), dpi=120, layout="constrained")
     FigureCanvasAgg(picture)
     axes = picture.add_subplot()
-    for number, each in enumerate(figures):
-        colour = f"C{number}"
-        clicks = range(1, len(each.shown) + 1)
-        axes.plot(clicks, each.shown, "o-", color=colour, label=f"{each.data}: clicks")
-        axes.axhline(each.box.single, color=colour, linestyle="--", label=f"{each.data}: box")
-        name, value = max(each.baselines.items(), key=lambda item: item[1])
-        axes.axhline(value, color=colour, linestyle=":", label=f"{each.data}: {name}, no network")
-    axes.set_xlabel("clicks")
-    axes.set_ylabel("mIoU with human masks")
-    axes.set_ylim(0.0, 1.0)
-    axes.set_xticks(range(1, len(figures[0].shown) + 1))
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
-    picture.savefig(path)
+    return picture, axes
+
+
+def draw_found(path: Path, finds: AutomaticMaskGenerator, samples: Sequence[Sample]) -> None:
+    """A row a photo: human masks; automatic masks."""
+    rows = []
+    for sample in samples:
+        human = sorted(sample.masks(), key=np.count_nonzero, reverse=True)
+        records = sorted(finds.generate(sample.photo), key=lambda record: -record["area"])
+        found = (rle.decode(record["segmentation"]) for record in records)
+        rows.append([draw_everything(sample.photo, masks, 2 * PANEL) for masks in (human, found)])
+    _sheet(path, rows)
 
 
 def draw_examples(path: Path, backend: Backend, capacity: Capacity, samples: Sequence[Sample]) -> None:
     """A row a photo: human masks; answers to their boxes; answers to one click each."""
-    sheet = [_example(backend, capacity, sample) for sample in samples]
-    width = max(row.shape[1] for row in sheet)
-    padded = [np.pad(row, ((0, 6), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in sheet]
+    _sheet(path, [[_small(panel) for panel in _example(backend, capacity, sample)] for sample in samples])
+
+
+def _sheet(path: Path, rows: Sequence[Sequence[Photo]]) -> None:
+    """Pictures in rows, each row's of one height."""
+    joined = [
+        np.concatenate([np.pad(panel, ((0, 0), (0, 6), (0, 0)), constant_values=255) for panel in row], 1)
+        for row in rows
+    ]
+    width = max(row.shape[1] for row in joined)
+    padded = [np.pad(row, ((0, 6), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in joined]
     Image.fromarray(np.concatenate(padded)).save(path)
 
 
-def _example(backend: Backend, capacity: Capacity, sample: Sample) -> Photo:
+def _example(backend: Backend, capacity: Capacity, sample: Sample) -> tuple[Photo, ...]:
     sizes = np.argsort([-int(mask.sum()) for mask in sample.masks()])[:SHOWN_MASKS]
     targets = np.ascontiguousarray(sample.masks([int(index) for index in sizes]))
     frame = Frame(capacity.input_side, sample.size)
@@ -131,12 +194,11 @@ def _example(backend: Backend, capacity: Capacity, sample: Sample) -> Photo:
     low_res, predicted = decode_prompts(backend, capacity, embeddings, prompts)
     best = FIRST_OF_THREE + predicted[:, FIRST_OF_THREE:].argmax(axis=1)
     by_click = upscale_binary(np.ascontiguousarray(low_res[np.arange(len(best)), best]), frame)
-    panels = (
+    return (
         draw_overlay(sample.photo, targets),
         draw_overlay(sample.photo, by_box, boxes=boxes),
         draw_overlay(sample.photo, by_click, points, labels[:, 0]),
     )
-    return np.concatenate([np.pad(_small(panel), ((0, 0), (0, 6), (0, 0)), constant_values=255) for panel in panels], 1)
 
 
 def _small(picture: Photo) -> Photo:
@@ -145,7 +207,7 @@ def _small(picture: Photo) -> Photo:
     return np.asarray(image)
 
 
-def write_page(folder: Path, report: dict[str, Any], examples: bool) -> None:
+def write_page(folder: Path, report: dict[str, Any], result: Evaluation) -> None:
     """`report.html`: one file without scripts, the pictures inside.
 
     Raises:
@@ -158,16 +220,28 @@ def write_page(folder: Path, report: dict[str, Any], examples: bool) -> None:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    names = ["clicks.png", *(["examples.png"] if examples else [])]
-    pictures = {name: base64.b64encode((folder / name).read_bytes()).decode() for name in names}
-    figures = [figures_from(values) for values in report["figures"]]
-    page = environment.get_template(TEMPLATE).render(report=report, rows=rows(figures), pictures=pictures)
+    pictures = {
+        name: base64.b64encode((folder / name).read_bytes()).decode()
+        for name in (CURVE, RECALL, EXAMPLES, FOUND)
+        if (folder / name).is_file()
+    }
+    captions = {CURVE: "Clicks", RECALL: "Automatic masks", EXAMPLES: EXAMPLES_SHOW, FOUND: FOUND_SHOW}
+    page = environment.get_template(TEMPLATE).render(
+        report=report, tables=tables(result), pictures=pictures, captions=captions
+    )
     (folder / "report.html").write_text(page, encoding="utf-8")
 
 
-def figures_from(values: dict[str, Any]) -> Figures:
-    """Figures out of a report's JSON."""
-    from .figures import Prompted  # noqa: PLC0415
-
-    box, clicks = Prompted(**values["box"]), tuple(Prompted(**each) for each in values["clicks"])
-    return Figures(**{**values, "box": box, "clicks": clicks})
+def tables(result: Evaluation) -> list[tuple[str, list[str], list[tuple[str, list[str]]]]]:
+    """What was measured: for each kind a title, the columns' names, and rows."""
+    count = len(result.subjects)
+    kinds: list[tuple[str, Sequence[Any], Any]] = [
+        ("mIoU with human masks", result.figures, rows),
+        ("automatic masks", result.automatic, automatic_rows),
+        ("edges", result.edges, edge_rows),
+    ]
+    return [
+        (title, [column(each.subject, each.data, count) for each in figures], table(figures))
+        for title, figures, table in kinds
+        if figures
+    ]

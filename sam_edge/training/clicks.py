@@ -77,7 +77,7 @@ def depth(region: Mask) -> Float64:
         UsageError: scipy is not installed.
     """
     try:
-        from scipy.ndimage import distance_transform_edt  # type: ignore[import-untyped]  # noqa: PLC0415 - train extra
+        from scipy.ndimage import distance_transform_edt  # noqa: PLC0415 - train extra
     except ImportError as error:
         raise UsageError("clicks need scipy: pip install 'sam-edge[train]'") from error
     distances: Float64 = distance_transform_edt(np.pad(region, 1))

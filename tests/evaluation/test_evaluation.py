@@ -198,7 +198,7 @@ class TestCommand:
         assert (figures["photos"], figures["masks"], len(figures["shown"])) == (2, 4, 2)
         assert f"{figures['box']['single']:.3f}" in text
         assert str(tmp_path) not in (out / "report.json").read_text()
-        assert report["subject"]["input side"] == 256
+        assert report["subjects"][0]["input side"] == 256
         page = (out / "report.html").read_text()
         assert page.count("data:image/png;base64") == 2
         for name in ("clicks.png", "examples.png"):
@@ -210,9 +210,36 @@ class TestCommand:
         assert again["photos"] == 1
         assert "grabcut" not in again["baselines"]
 
+    def test_several_subjects_stand_in_one_table(self, shard, bundle, tmp_path, capsys):
+        out = tmp_path / "report"
+        command = ["evaluate", "--model", "nano", "--input-size", "256", "--bundle", str(bundle)]
+        command += ["--protocol", "clicks", "--protocol", "automatic", "--clicks", "1", "--points-per-side", "3"]
+        assert run([*command, "--data", str(shard), "--limit", "1", "--pictures", "1", "--out", str(out)]) == 0
+        text = capsys.readouterr().out
+        for part in ("average recall at 10", "IoU with the first one's masks", "box: single mask"):
+            assert part in text
+        report = json.loads((out / "report.json").read_text())
+        assert [each["subject"] for each in report["figures"]] == ["nano torch fp32", "tiny_vit onnx fp32"]
+        assert [each["photos"] for each in report["automatic"]] == [1, 1]
+        assert report["automatic"][0]["agreement"] is None
+        page = (out / "report.html").read_text()
+        assert page.count("data:image/png;base64") == 4
+        assert page.count("<th class") == 4
+
+    def test_a_box_alone(self, shard, tmp_path, capsys):
+        out = tmp_path / "report"
+        command = ["evaluate", "--input-size", "256", "--protocol", "box", "--no-grabcut", "--data", str(shard)]
+        assert run([*command, "--model", "nano", "--out", str(out)]) == 0
+        assert "click" not in capsys.readouterr().out.split("box: single")[1].split("report")[0]
+        assert json.loads((out / "report.json").read_text())["figures"][0]["clicks"] == []
+        assert not (out / "clicks.png").exists()
+
     @pytest.mark.parametrize(
         ("more", "says"),
         [
+            (("--protocol", "points"), "'points' is not known"),
+            (("--pred-iou-thresh", "3"), "pred_iou_thresh 3"),
+            (("--protocol", "edges"), "not laid out as BSDS500"),
             (("--data", "nowhere.tar"), "no data at nowhere.tar"),
             (("--clicks", "0"), "--clicks 0"),
             (("--limit", "0"), "--limit 0"),
@@ -242,9 +269,9 @@ def test_reports_do_not_tell_where_the_data_were():
     assert short_name("/home/somebody/coco/val.tar") == "coco/val.tar"
 
 
-def test_one_click_is_the_least():
-    with pytest.raises(UsageError, match="at least 1"):
-        Protocol(0)
+def test_fewer_clicks_than_none_are_refused():
+    with pytest.raises(UsageError, match="--protocol box for none"):
+        Protocol(-1)
 
 
 def test_the_baselines_are_those_that_are_known():

@@ -1,0 +1,154 @@
+"""Automatic masks against human ones, and against those of another engine.
+
+Proposals are ranked by predicted IoU. Average recall at k is that of class-agnostic proposals (arXiv 1502.05082): the
+share of human masks whose best proposal among a photo's first k has an IoU of t or more, averaged over t from 0.5 to
+0.95. The share of human masks whose best proposal has an IoU above 0.75 and 0.90 is how "Segment Anything" tells the
+quality of masks (section 5). Two engines are compared by the best IoU of each mask of one among the other's, averaged
+over the masks of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_edge.data.sample import Sample
+from sam_edge_runtime.automatic import AutomaticMaskGenerator
+from sam_edge_runtime.rle import Rle
+
+from .figures import GOOD, VERY_GOOD
+
+RANKS = (10, 100, 1000)
+THRESHOLDS = np.arange(0.5, 0.96, 0.05)
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Proposals:
+    """What was found in one photo.
+
+    Attributes:
+        rles: P masks, the surest first.
+        ious: `(M, P)` with the M human masks.
+        seconds: that the search took.
+    """
+
+    rles: tuple[Rle, ...]
+    ious: Float64
+    seconds: float
+
+
+@dataclass(frozen=True)
+class AutomaticFigures:
+    """What one data source showed.
+
+    Attributes:
+        subject: what was measured.
+        data: the source's name.
+        photos, masks: how many were measured.
+        proposals: mean number for a photo.
+        recall: average recall at 10, 100 and 1000.
+        good, very_good: shares of human masks whose best proposal has an IoU above 0.75 and 0.9.
+        agreement: mean IoU with the masks of the first subject; None for itself.
+        seconds: mean for a photo, on a machine that may have done other things.
+    """
+
+    subject: str
+    data: str
+    photos: int
+    masks: int
+    proposals: float
+    recall: dict[str, float]
+    good: float
+    very_good: float
+    agreement: float | None
+    seconds: float
+    skipped: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def propose(finds: AutomaticMaskGenerator, sample: Sample) -> Proposals:
+    """Search a photo, and compare with its human masks."""
+    begun = perf_counter()
+    records = finds.generate(sample.photo)
+    seconds = perf_counter() - begun
+    records.sort(key=lambda record: -record["predicted_iou"])
+    rles: tuple[Rle, ...] = tuple(record["segmentation"] for record in records)
+    return Proposals(rles, _ious(sample.rles, rles), seconds)
+
+
+def automatic_figures(
+    subject: str,
+    data: str,
+    photos: Sequence[Proposals],
+    reference: Sequence[Proposals] | None,
+    skipped: Sequence[str] = (),
+) -> AutomaticFigures:
+    """The figures of a source; `photos` holds at least one, `reference` what the first subject found in the same."""
+    everything = _best(photos, None)
+    pairs = zip(reference, photos, strict=True) if reference is not None else ()
+    agreements = [_agreement(a.rles, b.rles) for a, b in pairs]
+    return AutomaticFigures(
+        subject=subject,
+        data=data,
+        photos=len(photos),
+        masks=len(everything),
+        proposals=float(np.mean([len(photo.rles) for photo in photos])),
+        recall={f"ar@{k}": average_recall(_best(photos, k)) for k in RANKS},
+        good=float((everything > GOOD).mean()),
+        very_good=float((everything > VERY_GOOD).mean()),
+        agreement=float(np.concatenate(agreements).mean()) if agreements and any(map(len, agreements)) else None,
+        seconds=float(np.mean([photo.seconds for photo in photos])),
+        skipped=tuple(skipped),
+    )
+
+
+def average_recall(best: Float64) -> float:
+    """Mean over thresholds of the share of `best` IoUs `(M)` that reach them."""
+    return float(np.mean([(best >= threshold - 1e-9).mean() for threshold in THRESHOLDS]))
+
+
+def automatic_rows(figures: Sequence[AutomaticFigures]) -> list[tuple[str, list[str]]]:
+    """The table: a name and a cell for each."""
+
+    def row(name: str, value: Callable[[AutomaticFigures], str]) -> tuple[str, list[str]]:
+        return name, [value(each) for each in figures]
+
+    return [
+        row("photos / masks", lambda f: f"{f.photos} / {f.masks}"),
+        row("automatic masks of a photo", lambda f: f"{f.proposals:.1f}"),
+        *(row(f"average recall at {k}", lambda f, n=f"ar@{k}": f"{f.recall[n]:.3f}") for k in RANKS),  # type: ignore[misc]
+        row("human masks found above 0.75 / 0.90", lambda f: f"{f.good:.0%} / {f.very_good:.0%}"),
+        row("IoU with the first one's masks", lambda f: "" if f.agreement is None else f"{f.agreement:.3f}"),
+        row("seconds a photo", lambda f: f"{f.seconds:.1f}"),
+    ]
+
+
+def _best(photos: Sequence[Proposals], most: int | None) -> Float64:
+    """The best IoU of every human mask among the first proposals of its photo; 0 where there are none."""
+    return np.concatenate([photo.ious[:, :most].max(axis=1, initial=0.0) for photo in photos])
+
+
+def _agreement(one: Sequence[Rle], other: Sequence[Rle]) -> Float64:
+    """The best IoU of each mask of one among the other's, and the other way round."""
+    if not one or not other:
+        return np.zeros(len(one) + len(other))
+    ious = _ious(one, other)
+    return np.concatenate([ious.max(axis=1), ious.max(axis=0)])
+
+
+def _ious(one: Sequence[Rle], other: Sequence[Rle]) -> Float64:
+    from pycocotools import mask as coco  # noqa: PLC0415
+
+    if not one or not other:
+        return np.zeros((len(one), len(other)))
+    found = coco.iou([dict(rle) for rle in one], [dict(rle) for rle in other], [0] * len(other))
+    return np.asarray(found, np.float64)
