@@ -90,6 +90,7 @@ def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None
         for path in photos:
             try:
                 photo = read_photo(path)
+                finds.check(photo)
             except PhotoError as error:
                 if len(photos) == 1:
                     raise

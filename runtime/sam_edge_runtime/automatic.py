@@ -298,6 +298,16 @@ class AutomaticMaskGenerator:
                     parts = []
                 view = following
 
+    def check(self, image: Photo) -> None:
+        """Refuse a photo that cannot be searched, before it is put among others.
+
+        Raises:
+            PhotoError: `image` is no uint8 array (H, W, 3), is empty, or it or a crop of it is far too narrow.
+        """
+        check_image(image)
+        for crop in self._crops(image):
+            Frame(self._capacity.input_side, crop.size)
+
     def low_res_masks(self, image: Photo) -> tuple[Float32, Frame]:
         """The low-resolution masks (K, S/4, S/4) that a photo as a whole comes to, the surest first, and its frame.
 
@@ -309,17 +319,20 @@ class AutomaticMaskGenerator:
         return self._part(view, frame, embeddings).candidates.low_res, frame
 
     def _views(self, images: Iterable[tuple[Photo, Mask | None]]) -> Iterator[_View]:
-        settings = self.settings
         for photo, covered in images:
-            check_image(photo)
-            height, width = photo.shape[:2]
-            if covered is not None and (covered.shape != (height, width) or covered.dtype != np.bool_):
+            self.check(photo)
+            size = photo.shape[:2]
+            if covered is not None and (covered.shape != size or covered.dtype != np.bool_):
                 raise UsageError(
-                    f"covered is a {covered.dtype} array of shape {covered.shape}: give bool of shape {(height, width)}"
+                    f"covered is a {covered.dtype} array of shape {covered.shape}: give bool of shape {size}"
                 )
-            crops = crops_of((height, width), settings.crop_n_layers, settings.crop_overlap_ratio)
+            crops = self._crops(photo)
             for crop in crops:
                 yield _View(photo, covered, crop, crop is crops[-1])
+
+    def _crops(self, photo: Photo) -> tuple[Crop, ...]:
+        height, width = photo.shape[:2]
+        return crops_of((height, width), self.settings.crop_n_layers, self.settings.crop_overlap_ratio)
 
     def _encode(self, view: _View) -> tuple[Frame, Float32]:
         frame = Frame(self._capacity.input_side, view.crop.size)

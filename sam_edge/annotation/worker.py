@@ -62,12 +62,14 @@ def annotate_piece(
     def photos() -> Iterator[Photo]:
         for number in folder.open_numbers():
             try:
-                taken.append(_take(source, number, existing=existing))
+                one = _take(source, number, existing=existing)
+                finds.check(one.photo)
             except (BrokenRecordError, PhotoError) as error:
                 folder.fail(number, str(error))
                 tell("failed", f"{keys[number]}: {error}")
             else:
-                yield taken[-1].photo
+                taken.append(one)
+                yield one.photo
 
     def covered() -> Iterator[Mask | None]:
         while True:

@@ -49,7 +49,11 @@ def command(
     twice. Photos that cannot be used are listed in OUT/failures and are no reason to stop.
     """
     try:
-        from sam_edge.annotation.annotate import AnnotateJob, annotate  # noqa: PLC0415  # brings webdataset
+        from sam_edge.annotation.annotate import (  # noqa: PLC0415  # brings webdataset
+            AnnotateJob,
+            annotate,
+            place_among_hosts,
+        )
     except ImportError as error:
         raise UsageError(f"annotation needs {error.name or error}: pip install 'sam-edge[evaluate]'") from error
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
@@ -71,7 +75,7 @@ def command(
         TextColumn("{task.fields[rate]}", markup=False),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-    with Progress(*columns, console=ERRORS) as bar:
+    with Progress(*columns, console=ERRORS, disable=place_among_hosts()[0] > 0) as bar:
         task = bar.add_task("annotating", total=None, rate="")
 
         def show(done: int, failed: int, total: int) -> None:

@@ -77,13 +77,15 @@ def test_a_stop_in_the_middle_loses_and_doubles_nothing(photos, tmp_path):
 
 
 def test_photos_that_cannot_be_used_are_listed_and_the_others_done(tmp_path):
-    files = [*pairs(3), ("sa_9.jpg", b"no picture"), ("sa_9.json", b"{}")]
+    narrow = encoded(picture(0, (1, 3000)))
+    files = [*pairs(3), ("sa_8.jpg", narrow), ("sa_9.jpg", b"no picture"), ("sa_9.json", b"{}")]
     source = open_source(write_tar(tmp_path / "in.tar", files))
     told: list[tuple[str, str]] = []
     annotate(source, tmp_path / "out", tell=lambda *event: told.append(event))
-    assert [kind for kind, _ in told].count("failed") == 1
+    assert [kind for kind, _ in told].count("failed") == 2
     failures = json.loads((tmp_path / "out" / "failures" / "sa_000000.json").read_text())
-    assert list(failures) == ["sa_9"]
+    assert list(failures) == ["sa_8", "sa_9"]
+    assert "too narrow" in failures["sa_8"]
     assert "no picture in a format read here" in failures["sa_9"]
     assert list(records_of(tmp_path / "out" / "sa_000000.tar")) == [f"sa_{n}.json" for n in range(3)]
 
