@@ -17,6 +17,7 @@ from typing import Any
 import onnx
 import onnxruntime as ort
 import torch
+from onnxscript import ir
 from torch import Tensor, nn
 
 from sam_edge_runtime.contract import GraphContract
@@ -70,9 +71,26 @@ def export(graph: nn.Module, contract: GraphContract, path: Path, conversion: Co
         raise ExportError(f"torch.onnx.export failed on {path.stem}: {root_cause(error)}") from error
     if program is None:
         raise ExportError(f"torch.onnx.export returned nothing for {path.stem}")
+    _forget_where_it_came_from(program.model)
     program.save(path, external_data=weight_bytes(graph) > EXTERNAL_DATA_ABOVE - _ROOM_FOR_GRAPH)
     del program
     check(path, contract)
+
+
+def _forget_where_it_came_from(model: Any) -> None:
+    """Take torch's notes off a graph: each node's lines of source code, with the paths of the machine that exported.
+
+    They are a sixth of nano's decoder, and nobody's business.
+    """
+    for graph in (model.graph, *model.functions.values()):
+        for node in ir.traversal.RecursiveGraphIterator(graph):
+            node.metadata_props.clear()
+            node.doc_string = None
+            for value in node.outputs:
+                value.metadata_props.clear()
+        for value in (*graph.inputs, *graph.outputs, *getattr(graph, "initializers", {}).values()):
+            value.metadata_props.clear()
+        graph.metadata_props.clear()
 
 
 def check(path: Path, contract: GraphContract) -> None:
