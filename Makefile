@@ -10,7 +10,7 @@ WORKERS ?= 2
 
 .PHONY: demo test test-slow check format clean
 
-demo: $(VENV)/installed  ## export a model, answer prompts on photos, verify, leave pictures in out/demo
+demo: $(VENV)/installed  ## export a model, answer prompts on photos, find everything in them, verify; pictures in out/demo
 	$(BIN)/sam-edge demo --out out/demo --overwrite
 
 test: $(VENV)/installed  ## the tests that every change must pass

@@ -98,11 +98,8 @@ def annotate(job: AnnotateJob, progress: Progress = lambda done, failed, total: 
     source = open_source(job.source)
     if job.existing and not source.annotated:
         raise DataError(f"{job.source} has photos without masks, and --existing keeps masks: leave it out")
-    answering = f"{job.model} {job.checkpoint or ''}".strip()
-    if job.bundle is not None:
-        answering = f"bundle {sha256_of(Bundle.open(job.bundle).root / FILE_NAME)}"
     pieces = divide(source, job.records)
-    _settle(job, source, answering)
+    _settle(job, source)
     rank, world = place_among_hosts()
     own = pieces[rank::world]
     total = sum(len(piece.numbers) for piece in own)
@@ -138,19 +135,24 @@ def place_among_hosts() -> tuple[int, int]:
     return rank, world
 
 
-def _settle(job: AnnotateJob, source: Source, answering: str) -> None:
+def _settle(job: AnnotateJob, source: Source) -> None:
     """Write down the run's settings, or compare them with those that are there.
 
     Raises:
+        BundleError: the bundle is none.
         OutputError: the folder holds something else, or shards of other settings.
     """
+    variant, answering = job.model, f"{job.model} {job.checkpoint or ''}".strip()
+    if job.bundle is not None:
+        bundle = Bundle.open(job.bundle)
+        variant, answering = bundle.manifest.variant, f"bundle {sha256_of(bundle.root / FILE_NAME)}"
     names = hashlib.sha256()
     for number in range(len(source)):
         names.update(f"{source.record_name(number)[1]}\n".encode("utf-8", "surrogateescape"))
     wanted = {
         "format": FORMAT,
         "model": answering,
-        "settings": {**job.settings},
+        "settings": vars(AutomaticSettings.suited(variant, **job.settings)),
         "existing": job.existing,
         "records_per_shard": job.records,
         "photos": len(source),

@@ -9,8 +9,8 @@ import typer
 
 from sam_edge_runtime.errors import UsageError
 
-from .automatic_options import Crops, Iou, Nms, Offset, Points, Smallest, Stability, chosen
 from .console import ERRORS, INTERRUPTED, line, note
+from .options import Bundle, Checkpoint, Crops, Iou, Model, Nms, Offset, Points, Smallest, Stability, chosen
 
 SHOWN_FAILURES = 10
 EXAMPLES = (
@@ -24,11 +24,9 @@ def command(
     source: Annotated[
         str, typer.Argument(help="Photos: a folder, a tar as SA-1B's, a pattern, or a list of photos (.txt).")
     ],
-    bundle: Annotated[Path | None, typer.Option(help="Ask this bundle. Default: the torch model.")] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="Variant of the torch model.")] = "nano",
-    checkpoint: Annotated[
-        str | None, typer.Option(help="Its weights: FILE or random:SEED. Default: its own, or the downloaded ones.")
-    ] = None,
+    bundle: Bundle = None,
+    model: Model = "nano",
+    checkpoint: Checkpoint = None,
     existing: Annotated[
         bool, typer.Option("--existing", help="Keep the masks that are there; look for others where they are not.")
     ] = False,

@@ -9,6 +9,7 @@ import typer
 
 from .console import line, note
 
+DEMO_POINTS = 16  # along a side of the grid: a quarter of the usual clicks
 EXAMPLES = "Example:  sam-edge demo --out out/demo"
 
 
@@ -22,12 +23,12 @@ def command(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier demo left.")] = False,
 ) -> None:
-    """Export a model, answer prompts on photos, verify the bundle, and leave pictures to look at."""
+    """Export a model, answer prompts on photos, find everything in them, verify the bundle, and leave pictures."""
     from sam_edge.samples import SAMPLES, copy_samples  # noqa: PLC0415
     from sam_edge.weights.cache import cached  # noqa: PLC0415
     from sam_edge.weights.catalogue import SHIPPED, release_of  # noqa: PLC0415
 
-    from . import export, predict, verify  # noqa: PLC0415
+    from . import export, predict, segment, verify  # noqa: PLC0415
 
     if checkpoint is None and model not in SHIPPED and cached(release_of(model)) is None:
         checkpoint = "random:0"
@@ -47,6 +48,9 @@ def command(
         predict.command(bundle, path, point=[point], out=out / "point", json_file=True, overwrite=overwrite)
         _announce(f"predict {bundle} {path} --box {box} --json --out {out / 'box'}{again}")
         predict.command(bundle, path, box=[box], out=out / "box", json_file=True, overwrite=overwrite)
+    grid = f" --points-per-side {DEMO_POINTS}"
+    _announce(f"segment {photos} --bundle {bundle}{grid} --out {out / 'everything'}{again}")
+    segment.command(photos, bundle=bundle, points_per_side=DEMO_POINTS, out=out / "everything", overwrite=overwrite)
     _announce(f"verify {bundle} --images {photos}{weights} --out {out / 'report'}")
     verify.command([bundle], images=photos, checkpoint=checkpoint, out=out / "report")
 

@@ -9,8 +9,8 @@ import typer
 
 from sam_edge_runtime.errors import UsageError
 
-from .automatic_options import Crops, Iou, Nms, Offset, Points, Smallest, Stability, chosen
 from .console import OUTPUT, line, note, progress_bar
+from .options import Checkpoint, Crops, Iou, Nms, Offset, Points, Smallest, Stability, chosen
 
 EXAMPLES = (
     "Examples:  sam-edge evaluate --data coco/val.tar      "
@@ -36,9 +36,7 @@ def command(
         str | None,
         typer.Option("--model", "-m", help=f"Variant, run in fp32 torch. Default: {MODEL}, or none beside bundles."),
     ] = None,
-    checkpoint: Annotated[
-        str | None, typer.Option(help="Its weights: FILE or random:SEED. Default: its own, or the downloaded ones.")
-    ] = None,
+    checkpoint: Checkpoint = None,
     input_size: Annotated[int | None, typer.Option(help="Its frame side. Default: what it was trained for.")] = None,
     bundle: Annotated[list[Path] | None, typer.Option(help="Measure this bundle; several in one table.")] = None,
     clicks: Annotated[int, typer.Option(help="Clicks a mask.")] = 9,

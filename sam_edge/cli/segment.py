@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .automatic_options import Crops, Iou, Nms, Offset, Points, Smallest, Stability, chosen
 from .console import line, note, progress_bar
+from .options import Bundle, Checkpoint, Crops, Iou, Model, Nms, Offset, Points, Smallest, Stability, chosen
 
 EXAMPLES = (
     "Examples:  sam-edge segment photo.jpg --out out      "
@@ -18,11 +18,9 @@ EXAMPLES = (
 
 def command(
     source: Annotated[Path, typer.Argument(help="A photo, or a folder of them.", show_default=False)],
-    bundle: Annotated[Path | None, typer.Option(help="Ask this bundle. Default: the torch model.")] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="Variant of the torch model.")] = "nano",
-    checkpoint: Annotated[
-        str | None, typer.Option(help="Its weights: FILE or random:SEED. Default: its own, or the downloaded ones.")
-    ] = None,
+    bundle: Bundle = None,
+    model: Model = "nano",
+    checkpoint: Checkpoint = None,
     points_per_side: Points = None,
     pred_iou_thresh: Iou = None,
     stability_score_thresh: Stability = None,

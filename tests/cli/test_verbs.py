@@ -249,16 +249,16 @@ class TestPredict:
 @pytest.mark.parametrize(("model", "checkpoint"), [("nano", None), ("tiny_vit", "random:0")])
 def test_demo_prints_the_commands_it_runs_and_leaves_pictures(model, checkpoint, tmp_path, monkeypatch, capsys):
     """The stages themselves are tested above; here the demo calls them with arguments that they take."""
-    from sam_edge.cli import export, predict, verify
+    from sam_edge.cli import export, predict, segment, verify
 
     monkeypatch.setenv("SAM_EDGE_CACHE", str(tmp_path / "empty"))
     calls: list[tuple[str, dict[str, object]]] = []
-    for module in (export, predict, verify):
+    for module in (export, predict, segment, verify):
         name = module.__name__.rsplit(".", 1)[-1]
         monkeypatch.setattr(module, "command", lambda *_, _name=name, **given: calls.append((_name, given)))
     arguments = [] if model == "nano" else ["--model", model]
     assert run(["demo", "--out", str(tmp_path / "demo"), *arguments]) == 0
-    assert [name for name, _ in calls] == ["export", *["predict"] * 6, "verify"]
+    assert [name for name, _ in calls] == ["export", *["predict"] * 6, "segment", "verify"]
     assert (calls[0][1]["model"], calls[0][1]["checkpoint"]) == (model, checkpoint)
     assert ("random" in capsys.readouterr().err) == (checkpoint is not None)
     assert sorted(path.name for path in Path(tmp_path / "demo" / "photos").iterdir()) == [

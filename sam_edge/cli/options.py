@@ -1,11 +1,18 @@
-"""Options that the two commands of automatic masks share, and what they come to."""
+"""Options that several commands share, and what those of automatic masks come to."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+Bundle = Annotated[Path | None, typer.Option("--bundle", help="Ask this bundle. Default: the torch model.")]
+Model = Annotated[str, typer.Option("--model", "-m", help="Variant of the torch model.")]
+Checkpoint = Annotated[
+    str | None,
+    typer.Option("--checkpoint", help="Its weights: FILE or random:SEED. Default: its own, or the downloaded ones."),
+]
 Points = Annotated[
     int | None, typer.Option("--points-per-side", help="Points along each side of the grid. Default: 32.")
 ]
