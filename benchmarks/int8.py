@@ -122,6 +122,7 @@ def plot(rows: list[Row]) -> bytes:
             *place, s=700 * row["size"], c=colours[row["target"]], marker=shapes[row["variant"]], alpha=0.55, lw=0
         )
         axes.annotate(f"{row['variant']} {row['target']} {row['recipe']}", place, fontsize=8, ha="center", va="bottom")
+    axes.margins(0.15)
     axes.axhline(0.98, color="grey", lw=0.8, ls=":")
     axes.axvline(1.0, color="grey", lw=0.8, ls=":")
     axes.set_xlabel("image encoder's time, as a share of fp32's")

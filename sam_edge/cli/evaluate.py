@@ -98,7 +98,7 @@ def command(
         table = Table(box=None, pad_edge=False)
         table.add_column(title, no_wrap=True)
         for name in columns:
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", overflow="fold")
         for name, cells in rows:
             table.add_row(name, *cells)
         OUTPUT.print(table)

@@ -135,7 +135,8 @@ def draw_recall(path: Path, figures: Sequence[AutomaticFigures]) -> None:
     axes.set_xticks(RANKS, [str(rank) for rank in RANKS])
     axes.set_xlabel("masks of a photo that count, the surest first")
     axes.set_ylabel("average recall of human masks")
-    axes.set_ylim(bottom=0.0)
+    highest = max(max(each.recall.values()) for each in figures)
+    axes.set_ylim(0.0, min(1.0, 1.15 * highest) or 1.0)
     axes.legend(fontsize=8, loc="lower right")
     picture.savefig(path)
 
