@@ -13,6 +13,9 @@ from rich.markup import escape
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rich.table import Table
+
+WIDEST = 1000  # characters of a table
 INTERRUPTED = 130  # exit code: 128 and the number of SIGINT
 
 # File names and manifests may hold square brackets: nothing printed is taken for markup, and styles come as `Text`.
@@ -23,6 +26,12 @@ ERRORS = Console(stderr=True, markup=False, highlight=False)
 def line(text: str, style: str = "") -> None:
     """Print one line of result, however long."""
     OUTPUT.print(text, style=style, soft_wrap=True)
+
+
+def whole(table: Table) -> None:
+    """Print a table as wide as it has to be, whether or not the terminal is: no number is cut off."""
+    width = OUTPUT.measure(table, options=OUTPUT.options.update(max_width=WIDEST)).maximum
+    Console(markup=False, highlight=False, width=max(width, OUTPUT.width)).print(table)
 
 
 def note(text: str, style: str = "yellow") -> None:

@@ -9,7 +9,7 @@ import typer
 
 from sam_edge_runtime.errors import UsageError
 
-from .console import OUTPUT, line, note, progress_bar
+from .console import line, note, progress_bar, whole
 from .options import Checkpoint, Crops, Iou, Nms, Offset, Points, Smallest, Stability, chosen
 
 EXAMPLES = (
@@ -98,10 +98,10 @@ def command(
         table = Table(box=None, pad_edge=False)
         table.add_column(title, no_wrap=True)
         for name in columns:
-            table.add_column(name, justify="right", overflow="fold")
+            table.add_column(name.replace(", ", "\n"), justify="right", no_wrap=True)
         for name, cells in rows:
             table.add_row(name, *cells)
-        OUTPUT.print(table)
+        whole(table)
     left_out = [name for one in result.figures for name in one.skipped]
     left_out += [name for found in result.automatic for name in found.skipped]
     for name in dict.fromkeys(left_out):
