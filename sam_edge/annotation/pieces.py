@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sam_edge.data.skips import BrokenRecordError
 from sam_edge.data.sources import Source
 from sam_edge_runtime.errors import DataError
 from sam_edge_runtime.files import output_error, write_file
@@ -104,7 +105,7 @@ class PieceFolder:
             keys: what `keys_of` gave.
 
         Raises:
-            BrokenRecordError: a photo cannot be read any more.
+            BrokenRecordError: a photo that was annotated cannot be read any more.
             OutputError: there is no room for it.
         """
         from webdataset.writer import TarWriter  # type: ignore[import-untyped]  # noqa: PLC0415  # brings torch
@@ -119,7 +120,9 @@ class PieceFolder:
                     if failed.exists():
                         failures[key] = failed.read_text("utf-8")
                         continue
-                    photo = source.read(number, photo_only=True).photo or b""
+                    photo = source.read(number, photo_only=True).photo
+                    if photo is None:
+                        raise BrokenRecordError(f"the photo of {key} is gone from {source.name}: put it back")
                     record = (self._work / f"{number:08d}{DONE}").read_bytes()
                     writer.write({"__key__": key, ending_of(photo): photo, "json": record})
                 writer.close()
