@@ -77,16 +77,8 @@ def _measured(arguments: argparse.Namespace) -> list[Row]:
                 wanted: list[dict[str, Any]] = []
                 for kind, what in kinds.items():
                     masks = Path(folder) / "masks.json"
-                    command = [
-                        sys.executable,
-                        __file__,
-                        "--measure",
-                        str(photo),
-                        "--child",
-                        what,
-                        "--masks",
-                        str(masks),
-                    ]
+                    command = [sys.executable, __file__, "--measure", str(photo), "--child", what]
+                    command += ["--masks", str(masks)]
                     said = subprocess.run(command, check=True, capture_output=True, text=True)
                     found = json.loads(masks.read_text("utf-8"))
                     wanted = wanted or found

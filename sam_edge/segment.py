@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from sam_edge_runtime import rle
-from sam_edge_runtime.automatic import COCO_RLE, AutomaticMaskGenerator, AutomaticSettings
-from sam_edge_runtime.backends import BackendOptions
+from sam_edge_runtime.automatic_settings import AutomaticSettings
 from sam_edge_runtime.errors import PhotoError, UsageError
 from sam_edge_runtime.files import check_file, write_files
 from sam_edge_runtime.photo import Photo, draw_everything, jpeg_bytes, read_photo
 
 from .annotation.record import record_bytes, sa1b_record
-from .subject import Subject, open_bundle, open_model
+from .data.tar_index import PHOTO_ENDINGS
+from .subject import opened
 
-ENDINGS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"))
 Progress = Callable[[str, int, int], None]
 
 
@@ -36,6 +35,9 @@ class SegmentJob:
         picture: draw the masks on the photo.
         threads, provider: how a bundle's engine runs.
         overwrite: replace results of an earlier run.
+
+    Raises:
+        UsageError: a setting that cannot be meant.
     """
 
     source: Path
@@ -48,6 +50,9 @@ class SegmentJob:
     threads: int | None = None
     provider: str | None = None
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        AutomaticSettings.suited(self.model, **self.settings)  # refused before anything is read
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None
 
     Raises:
         PhotoError: the one photo that was named cannot be read, or no photo of a folder can.
-        UsageError: a setting that cannot be meant, or a folder without photos.
+        UsageError: a folder without photos.
         OutputError: a result is there already or cannot be written.
         CheckpointError, BundleError, BackendError: the model cannot be had.
     """
@@ -75,13 +80,9 @@ def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None
     for path in photos:
         for file in _files(job, names[path]):
             check_file(file, overwrite=job.overwrite)
-    settings = AutomaticSettings.suited(
-        job.model, **job.settings, output_mode=COCO_RLE
-    )  # refused before a model is read
     progress("loading the model", 0, len(photos))
     subject = opened(job.bundle, job.model, job.checkpoint, job.threads, job.provider)
-    settings = AutomaticSettings.suited(subject.variant, **job.settings, output_mode=COCO_RLE)
-    finds = AutomaticMaskGenerator.on(subject.backend, subject.capacity, settings)
+    finds = subject.mask_generator(job.settings)
 
     read: deque[tuple[Path, Photo]] = deque()
     failures: deque[Segmented] = deque()
@@ -116,34 +117,12 @@ def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None
     yield from failures
 
 
-def opened(
-    bundle: Path | None, model: str, checkpoint: str | None, threads: int | None = None, provider: str | None = None
-) -> Subject:
-    """The bundle, or the torch model where none is named.
-
-    Raises:
-        UsageError: weights for a bundle, an engine's options for torch, or torch is not installed.
-    """
-    if bundle is not None:
-        if checkpoint is not None:
-            raise UsageError(f"the bundle {bundle} has weights of its own: leave out --checkpoint, or --bundle")
-        return open_bundle(bundle, BackendOptions(threads=threads, provider=provider))
-    if threads is not None or provider is not None:
-        raise UsageError("--threads and --provider are for a bundle's engine: name one with --bundle")
-    try:
-        return open_model(model, checkpoint)
-    except ImportError as error:
-        raise UsageError(
-            f"{model} itself needs {error.name or error}: pip install 'sam-edge[export]', or name a --bundle"
-        ) from error
-
-
 def _photos(source: Path) -> list[Path]:
     if not source.is_dir():
         return [source]
-    found = sorted(path for path in source.iterdir() if path.suffix.lower() in ENDINGS and path.is_file())
+    found = sorted(path for path in source.iterdir() if path.suffix.lower() in PHOTO_ENDINGS and path.is_file())
     if not found:
-        raise UsageError(f"folder {source} holds no photos ({', '.join(sorted(ENDINGS))}): name another")
+        raise UsageError(f"folder {source} holds no photos ({', '.join(PHOTO_ENDINGS)}): name another")
     return found
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sam_edge_runtime.automatic import AutomaticMaskGenerator
+from sam_edge_runtime.automatic_settings import COCO_RLE, AutomaticSettings
 from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
 from sam_edge_runtime.bundle import Bundle
 from sam_edge_runtime.decoding import Capacity
+from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.manifest import Checkpoint
 
 
@@ -35,6 +39,15 @@ class Subject:
     def name(self) -> str:
         """What a table calls it, such as `nano onnx w8a8`."""
         return f"{self.variant} {self.description['runs as']}"
+
+    def mask_generator(self, settings: Mapping[str, Any]) -> AutomaticMaskGenerator:
+        """What finds everything in photos with it, as COCO's run lengths.
+
+        Args:
+            settings: by the names of `AutomaticSettings`; what is not named suits the model.
+        """
+        suited = AutomaticSettings.suited(self.variant, **settings, output_mode=COCO_RLE)
+        return AutomaticMaskGenerator.on(self.backend, self.capacity, suited)
 
 
 @dataclass(frozen=True)
@@ -88,3 +101,25 @@ def open_model(variant: str, checkpoint: str | None = None, input_side: int | No
         "input side": loaded.sam.side,
     }
     return Subject(TorchBackend(loaded.sam), AnyCapacity(loaded.sam.side), description)
+
+
+def opened(
+    bundle: Path | None, model: str, checkpoint: str | None, threads: int | None = None, provider: str | None = None
+) -> Subject:
+    """The bundle, or the torch model where none is named.
+
+    Raises:
+        UsageError: weights for a bundle, an engine's options for torch, or torch is not installed.
+    """
+    if bundle is not None:
+        if checkpoint is not None:
+            raise UsageError(f"the bundle {bundle} has weights of its own: leave out --checkpoint, or --bundle")
+        return open_bundle(bundle, BackendOptions(threads=threads, provider=provider))
+    if threads is not None or provider is not None:
+        raise UsageError("--threads and --provider are for a bundle's engine: name one with --bundle")
+    try:
+        return open_model(model, checkpoint)
+    except ImportError as error:
+        raise UsageError(
+            f"{model} itself needs {error.name or error}: pip install 'sam-edge[export]', or name a --bundle"
+        ) from error

@@ -11,7 +11,8 @@ Pillow and the engine are loaded when they are first used.
 
 from __future__ import annotations
 
-from .automatic import AutomaticMaskGenerator, AutomaticSettings
+from .automatic import AutomaticMaskGenerator
+from .automatic_settings import AutomaticSettings
 from .backends import Backend, BackendOptions
 from .bundle import Bundle
 from .contract import Label

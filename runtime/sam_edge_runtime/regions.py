@@ -7,12 +7,13 @@ smaller one's number until nothing changes. The work grows with the number of ru
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from .rle import Counts
+from .rle import Counts, lengths_between
 
 Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
@@ -39,9 +40,7 @@ class _Runs:
 
     def lengths(self, pixels: int) -> Counts:
         """The run lengths, zeros first."""
-        changes = np.stack([self.starts, self.ends], axis=1).ravel()
-        lengths = np.diff(changes, prepend=0, append=pixels)
-        return lengths if lengths[-1] or len(lengths) == 1 else lengths[:-1]
+        return lengths_between(np.stack([self.starts, self.ends], axis=1).ravel(), pixels)
 
     def cut(self, height: int) -> _Runs:
         """The same, but none goes on in another column."""
@@ -66,6 +65,18 @@ def box_of(lengths: Counts, height: int) -> tuple[int, int, int, int]:
     column = runs.starts // height
     top, bottom = runs.starts - column * height, runs.ends - 1 - column * height
     return int(column[0]), int(top.min()), int(column[-1]), int(bottom.max())
+
+
+def xywh(box: Iterable[int]) -> list[float]:
+    """A box x0, y0, x1, y1 as records have it: x, y, width and height, from first to last pixel."""
+    x0, y0, x1, y1 = map(float, box)
+    return [x0, y0, x1 - x0, y1 - y0]
+
+
+def pixels_within(masks: Sequence[Counts], area: Bool) -> list[int]:
+    """How many pixels of each mask, given by its run lengths, lie where `area` (H, W) is true."""
+    before = np.concatenate([[0], np.cumsum(area.T.ravel())])  # true pixels before each, column by column
+    return [int((before[runs.ends] - before[runs.starts]).sum()) for runs in map(_Runs.of, masks)]
 
 
 def without_small_regions(lengths: Counts, height: int, least: int) -> tuple[Counts, bool]:

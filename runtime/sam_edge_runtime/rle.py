@@ -71,8 +71,12 @@ def run_lengths_at(columns: npt.NDArray[np.bool_], at: tuple[int, int], size: tu
     changes = (x + at[0]) * height + y + at[1]
     # Where a run reaches the bottom and the next column's begins at the top, it goes on: the two changes are none.
     goes_on = np.flatnonzero(changes[1:] == changes[:-1])
-    changes = np.delete(changes, [goes_on, goes_on + 1])
-    lengths = np.diff(changes, prepend=0, append=height * width)
+    return lengths_between(np.delete(changes, [goes_on, goes_on + 1]), height * width)
+
+
+def lengths_between(changes: Counts, pixels: int) -> Counts:
+    """The run lengths (R) of a mask of so many pixels that begins outside and changes at those places, ascending."""
+    lengths = np.diff(changes, prepend=0, append=pixels)
     return lengths if lengths[-1] or len(lengths) == 1 else lengths[:-1]
 
 

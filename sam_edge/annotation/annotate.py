@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from sam_edge.data.sources import Source, open_source
-from sam_edge.segment import opened
-from sam_edge.subject import Subject
+from sam_edge.subject import Subject, opened
 from sam_edge.training.interrupt import leave_to_parent
-from sam_edge_runtime.automatic import COCO_RLE, AutomaticMaskGenerator, AutomaticSettings
+from sam_edge_runtime.automatic_settings import AutomaticSettings
 from sam_edge_runtime.bundle import Bundle
 from sam_edge_runtime.errors import DataError, OutputError, SamEdgeError, UsageError
 from sam_edge_runtime.files import sha256_of, write_file
@@ -189,8 +188,7 @@ def _events(job: AnnotateJob, pieces: Sequence[Piece]) -> Iterator[tuple[str, st
     workers: dict[Connection, BaseProcess] = {}
     for n in range(count):
         ours, theirs = context.Pipe(duplex=False)
-        names = [piece.name for piece in pieces[n::count]]
-        workers[ours] = context.Process(target=_work, args=(job, names, count, theirs))
+        workers[ours] = context.Process(target=_work, args=(job, pieces[n::count], count, theirs))
         workers[ours].start()
         theirs.close()
     try:
@@ -225,19 +223,16 @@ def _until_all_ended(workers: Mapping[Connection, BaseProcess]) -> Iterator[tupl
         )
 
 
-def _work(job: AnnotateJob, names: Sequence[str], processes: int, events: Connection) -> None:
+def _work(job: AnnotateJob, pieces: Sequence[Piece], processes: int, events: Connection) -> None:
     """What each process does."""
     leave_to_parent(0)
     try:
         try:
             source = open_source(job.source)
-            subject = _subject(job, processes)
-            settings = AutomaticSettings.suited(subject.variant, **job.settings, output_mode=COCO_RLE)
-            finds = AutomaticMaskGenerator.on(subject.backend, subject.capacity, settings)
-            for piece in divide(source, job.records):
-                if piece.name in names:
-                    folder = PieceFolder(job.out, piece)
-                    annotate_piece(folder, source, finds, job.existing, lambda *event: events.send(event))
+            finds = _subject(job, processes).mask_generator(job.settings)
+            for piece in pieces:
+                folder = PieceFolder(job.out, piece)
+                annotate_piece(folder, source, finds, job.existing, lambda *event: events.send(event))
             events.send((END, ""))
         except SamEdgeError as error:
             events.send((ERROR, str(error)))

@@ -9,6 +9,7 @@ from typing import Any
 
 from sam_edge.data.sa1b import Annotation
 from sam_edge_runtime import rle
+from sam_edge_runtime.regions import box_of, xywh
 
 _IDS_A_PHOTO = 1 << 16
 _NUMBER_AT_END = re.compile(r"(\d{1,15})$")
@@ -41,7 +42,7 @@ def kept(annotation: Annotation) -> dict[str, Any]:
     return {
         "segmentation": {"size": [height, width], "counts": annotation.rle["counts"]},
         "area": annotation.area,
-        "bbox": list(annotation.bbox) if annotation.bbox is not None else _box(annotation.rle),
+        "bbox": list(annotation.bbox) if annotation.bbox is not None else _bbox(annotation.rle),
         "predicted_iou": annotation.predicted_iou,
         "point_coords": [list(point) for point in annotation.point_coords],
         "stability_score": annotation.stability_score,
@@ -54,8 +55,5 @@ def record_bytes(record: dict[str, Any]) -> bytes:
     return json.dumps(record, separators=(",", ":")).encode()
 
 
-def _box(mask: rle.Rle) -> list[float]:
-    from sam_edge_runtime.regions import box_of  # noqa: PLC0415
-
-    x0, y0, x1, y1 = box_of(rle.decompress(mask["counts"]), mask["size"][0])
-    return [float(x0), float(y0), float(x1 - x0), float(y1 - y0)]
+def _bbox(mask: rle.Rle) -> list[float]:
+    return xywh(box_of(rle.decompress(mask["counts"]), mask["size"][0]))

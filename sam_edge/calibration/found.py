@@ -15,6 +15,7 @@ from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.contract import MASK_STRIDE, MASK_THRESHOLD, Label
 from sam_edge_runtime.decoding import decode_prompts
 from sam_edge_runtime.frame import Frame
+from sam_edge_runtime.grids import point_grid
 from sam_edge_runtime.manifest import Manifest
 from sam_edge_runtime.masks import upscale_binary
 from sam_edge_runtime.metrics import mask_iou
@@ -40,8 +41,7 @@ def found_masks(reference: Backend, manifest: Manifest, embeddings: Float32, fra
         frame: the photo's.
     """
     height, width = frame.original_size
-    places = (np.arange(CLICKS_A_SIDE) + 0.5) / CLICKS_A_SIDE
-    clicks = np.stack(np.meshgrid(places * width, places * height), axis=-1).reshape(-1, 1, 2)
+    clicks = (point_grid(CLICKS_A_SIDE) * (width, height))[:, None]
     prompts = build_prompts(frame, clicks, np.full((len(clicks), 1), float(Label.FOREGROUND)), None, None)
     low_res, iou = decode_prompts(reference, manifest.of_any_capacity(), embeddings, prompts)
     best = low_res[np.arange(len(low_res)), 1 + iou[:, 1:].argmax(axis=1)]  # (clicks, S/4, S/4)

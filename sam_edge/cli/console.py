@@ -62,13 +62,17 @@ def stages() -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A function that shows what is being done, and how much of how much; a total of 0 is not known yet."""
+def progress_bar(first: str = "starting") -> Iterator[Callable[[str, int, int], None]]:
+    """A function that shows what is being done, and how much of how much; a total of 0 is not known yet.
+
+    Args:
+        first: what is shown until it is called.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=ERRORS, transient=True) as bar:
-        task = bar.add_task("starting", total=None)
+        task = bar.add_task(first, total=None)
 
         def show(what: str, done: int, total: int) -> None:
             bar.update(task, description=what, completed=done, total=total or None)

@@ -10,7 +10,7 @@ import typer
 
 from sam_edge_runtime.errors import UsageError
 
-from .console import ERRORS, OUTPUT, line, note
+from .console import OUTPUT, line, note, progress_bar
 
 if TYPE_CHECKING:
     from sam_edge.calls import KnownAnswers
@@ -75,19 +75,11 @@ def command(
 
 def _verify(job: VerifyJob, known: KnownAnswers) -> Verification:
     """One bundle, with what is to be said of it."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
-
     from sam_edge.verification.verify import verify  # noqa: PLC0415
 
     from .tables import agreement_table  # noqa: PLC0415
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=ERRORS, transient=True) as bar:
-        task = bar.add_task("opening the bundle", total=None)
-
-        def show(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total or None)
-
+    with progress_bar("opening the bundle") as show:
         result = verify(job, show, known)
     skipped = sum(photo.skipped for photo in result.photos)
     OUTPUT.print(agreement_table(result.manifest, result.reference, result.agreement, result.engine, skipped))

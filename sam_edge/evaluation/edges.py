@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sam_edge_runtime.automatic import AutomaticMaskGenerator, AutomaticSettings
+from sam_edge_runtime.automatic import AutomaticMaskGenerator
+from sam_edge_runtime.automatic_settings import AutomaticSettings
 from sam_edge_runtime.errors import DataError
 from sam_edge_runtime.masks import upscale
 from sam_edge_runtime.photo import Photo, read_photo

@@ -11,8 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sam_edge.data.mixture import of_sources
 from sam_edge.data.sample import Sample
 from sam_edge.data.skips import SkipLog
@@ -20,11 +18,13 @@ from sam_edge.data.sources import Source, open_source
 from sam_edge.data.stream import walk
 from sam_edge.subject import Subject, open_bundle, open_model
 from sam_edge.versions import tool_versions
-from sam_edge_runtime.automatic import COCO_RLE, AutomaticMaskGenerator, AutomaticSettings
+from sam_edge_runtime.automatic import AutomaticMaskGenerator
+from sam_edge_runtime.automatic_settings import AutomaticSettings
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.decoding import Capacity
 from sam_edge_runtime.errors import DataError, PromptError, UsageError
 from sam_edge_runtime.files import check_destination, staged_folder
+from sam_edge_runtime.rle import Rle
 
 from .automatic import AutomaticFigures, Proposals, automatic_figures, propose
 from .baselines import grabcut_is_there
@@ -147,17 +147,26 @@ def evaluate(job: EvaluateJob, progress: Progress = lambda what, done, total: No
         for subject in subjects:
             _check_slots(subject.capacity, prompted)
     with staged_folder(job.out, overwrite=job.overwrite, replaceable=is_report) as folder:
+        examples: list[Sample] = []
+        found: list[tuple[Sample, tuple[Rle, ...]]] = []
         result = Evaluation(
             tuple(subject.description for subject in subjects),
-            tuple(_prompted(job, prompted, subjects, sources, progress)) if prompted is not None else (),
-            tuple(_automatic(job, subjects, sources, progress)) if AUTOMATIC in job.protocols else (),
+            tuple(_prompted(job, prompted, subjects, sources, progress, examples)) if prompted is not None else (),
+            tuple(_automatic(job, subjects, sources, progress, found)) if AUTOMATIC in job.protocols else (),
             tuple(_edges(job, subjects, edge_sources, progress)),
             job.out,
         )
         progress("writing the report", 0, 0)
         report = _report(job, result)
         (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        _draw(folder, job, result, subjects[0], sources)
+        if result.figures and result.figures[0].shown:
+            draw_curve(folder / CURVE, result.figures)
+        if result.automatic:
+            draw_recall(folder / RECALL, result.automatic)
+        if examples:
+            draw_examples(folder / EXAMPLES, subjects[0].backend, subjects[0].capacity, examples[: job.pictures])
+        if found:
+            draw_found(folder / FOUND, found[:MOST_FOUND])
         write_page(folder, report, result)
     return result
 
@@ -168,29 +177,55 @@ def _subjects(job: EvaluateJob) -> list[Subject]:
 
 
 def _prompted(
-    job: EvaluateJob, protocol: Protocol, subjects: Sequence[Subject], sources: Sequence[Source], progress: Progress
+    job: EvaluateJob,
+    protocol: Protocol,
+    subjects: Sequence[Subject],
+    sources: Sequence[Source],
+    progress: Progress,
+    examples: list[Sample],
 ) -> Iterator[Figures]:
+    """Boxes and clicks; `examples` gets some of the photos that the first subject is asked about."""
     for source in sources:
+        picked = _picked(job, source, job.pictures, len(sources))
         for number, subject in enumerate(subjects):
-            watch = _watcher(job, source, subject, progress)
+            tell = _teller(job, source, subject, progress)
+
+            def watch(
+                sample: Sample,
+                done: int,
+                tell: Callable[[int], None] = tell,
+                drawn: frozenset[int] = picked if number == 0 else frozenset(),
+            ) -> None:
+                tell(done)
+                if done in drawn:
+                    examples.append(sample)
+
             asked = protocol if number == 0 else replace(protocol, grabcut=False)  # it is the same for all of them
             found = evaluate_source(subject.backend, subject.capacity, source, asked, limit=job.limit, watch=watch)
             yield replace(found, subject=subject.name)
 
 
 def _automatic(
-    job: EvaluateJob, subjects: Sequence[Subject], sources: Sequence[Source], progress: Progress
+    job: EvaluateJob,
+    subjects: Sequence[Subject],
+    sources: Sequence[Source],
+    progress: Progress,
+    found: list[tuple[Sample, tuple[Rle, ...]]],
 ) -> Iterator[AutomaticFigures]:
+    """Masks of everything; `found` gets some photos, and what the first subject found in them."""
     for source in sources:
+        picked = _picked(job, source, min(job.pictures, MOST_FOUND), len(sources))
         reference: list[Proposals] | None = None
         for subject in subjects:
-            settings = AutomaticSettings.suited(subject.variant, **job.settings, output_mode=COCO_RLE)
-            finds = AutomaticMaskGenerator.on(subject.backend, subject.capacity, settings)
-            watch, log = _watcher(job, source, subject, progress), SkipLog()
+            finds = subject.mask_generator(job.settings)
+            tell, log = _teller(job, source, subject, progress), SkipLog()
             photos: list[Proposals] = []
             for sample in _limited(source, log, job.limit):
-                watch(sample, len(photos))
-                photos.append(propose(finds, sample))
+                tell(len(photos))
+                proposals = propose(finds, sample)
+                if reference is None and len(photos) in picked:
+                    found.append((sample, proposals.rles))
+                photos.append(proposals)
             yield automatic_figures(subject.name, short_name(source.name), photos, reference, _named(log))
             reference = photos if reference is None else reference
 
@@ -205,35 +240,21 @@ def _edges(
             yield measure_edges(subject.name, source, finds, job.limit, shown)
 
 
-def _watcher(job: EvaluateJob, source: Source, subject: Subject, progress: Progress) -> Callable[[Sample, int], None]:
-    total = min(len(source), job.limit or len(source))
-    return lambda sample, done: progress(f"{subject.name}, {short_name(source.name)}", done, total)
+def _teller(job: EvaluateJob, source: Source, subject: Subject, progress: Progress) -> Callable[[int], None]:
+    """What tells how many photos of a source a subject is through with."""
+    name, total = f"{subject.name}, {short_name(source.name)}", _asked(job, source)
+    return lambda done: progress(name, done, total)
 
 
-def _draw(folder: Path, job: EvaluateJob, result: Evaluation, subject: Subject, sources: Sequence[Source]) -> None:
-    """The curves, and what the first subject answers on a few photos of the sources in turn."""
-    if result.figures and result.figures[0].shown:
-        draw_curve(folder / CURVE, result.figures)
-    if result.automatic:
-        draw_recall(folder / RECALL, result.automatic)
-    if not job.pictures or not sources:
-        return
-    each = -(-job.pictures // len(sources))
-    samples = [sample for source in sources for sample in _spread(source, each)][: job.pictures]
-    if result.figures:
-        draw_examples(folder / EXAMPLES, subject.backend, subject.capacity, samples)
-    if result.automatic:
-        settings = AutomaticSettings.suited(subject.variant, **job.settings, output_mode=COCO_RLE)
-        draw_found(
-            folder / FOUND, AutomaticMaskGenerator.on(subject.backend, subject.capacity, settings), samples[:MOST_FOUND]
-        )
+def _picked(job: EvaluateJob, source: Source, pictures: int, sources: int) -> frozenset[int]:
+    """Which of a source's photos are drawn, by how many were measured before: its share, evenly spread."""
+    share = -(-pictures // sources)
+    return frozenset(int((place + 0.5) * _asked(job, source) / share) for place in range(share))
 
 
-def _spread(source: Source, count: int) -> list[Sample]:
-    """Photos with masks, evenly spread over a source."""
-    chosen = np.zeros(len(source), np.bool_)
-    chosen[np.unique(((np.arange(count) + 0.5) * len(source) / count).astype(np.int64))] = True
-    return [sample for sample in walk(source.select(chosen), SkipLog(most_share=1.0)) if sample.rles]
+def _asked(job: EvaluateJob, source: Source) -> int:
+    """Photos of a source that are measured, if all can be used."""
+    return min(len(source), job.limit or len(source))
 
 
 def evaluate_source(

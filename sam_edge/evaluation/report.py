@@ -14,7 +14,6 @@ from PIL import Image
 from sam_edge.data.sample import Sample
 from sam_edge.training.clicks import first_click
 from sam_edge_runtime import rle
-from sam_edge_runtime.automatic import AutomaticMaskGenerator
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.contract import Label
 from sam_edge_runtime.decoding import Capacity, decode_prompts
@@ -154,15 +153,14 @@ def _axes() -> tuple[Any, Any]:
     return picture, axes
 
 
-def draw_found(path: Path, finds: AutomaticMaskGenerator, samples: Sequence[Sample]) -> None:
+def draw_found(path: Path, photos: Sequence[tuple[Sample, Sequence[rle.Rle]]]) -> None:
     """A row a photo: human masks; automatic masks."""
-    rows = []
-    for sample in samples:
-        human = sorted(sample.masks(), key=np.count_nonzero, reverse=True)
-        records = sorted(finds.generate(sample.photo), key=lambda record: -record["area"])
-        found = (rle.decode(record["segmentation"]) for record in records)
-        rows.append([draw_everything(sample.photo, masks, 2 * PANEL) for masks in (human, found)])
-    _sheet(path, rows)
+    _sheet(path, [[_everything(sample, masks) for masks in (sample.rles, found)] for sample, found in photos])
+
+
+def _everything(sample: Sample, masks: Sequence[rle.Rle]) -> Photo:
+    largest_first = sorted(masks, key=rle.area, reverse=True)
+    return draw_everything(sample.photo, map(rle.decode, largest_first), 2 * PANEL)
 
 
 def draw_examples(path: Path, backend: Backend, capacity: Capacity, samples: Sequence[Sample]) -> None:

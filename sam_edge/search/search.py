@@ -60,9 +60,16 @@ class Search:
         timed = self.manifest.target != "coreml" or platform.system() == "Darwin"  # elsewhere it is evaluated, not run
         image = self.judge.questions[0].image if timed else None
         bench = Bench(
-            self.quantization, recipe, self.manifest, self.folder, candidates, self.judge, image, self.ledger,
+            self.quantization,
+            recipe,
+            self.manifest,
+            self.folder,
+            candidates,
+            self.judge,
+            image,
+            self.ledger,
             self.progress,
-        )  # fmt: skip
+        )
         blocks = blocks_of(self.quantization.names)
         deadline = monotonic() + budget
         found = find_mixture(

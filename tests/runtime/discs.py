@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from sam_edge.subject import AnyCapacity
-from sam_edge_runtime.automatic import COCO_RLE, AutomaticMaskGenerator, AutomaticSettings
+from sam_edge_runtime.automatic import AutomaticMaskGenerator
+from sam_edge_runtime.automatic_settings import COCO_RLE, AutomaticSettings
 
 SIDE = 256
 RADII = (0.0, 12.0, 20.0, 30.0)  # of the four outputs, in pixels of the frame

@@ -12,7 +12,8 @@ from sam_edge.load import find_source, load_sam
 from sam_edge.subject import AnyCapacity
 from sam_edge.torch_backend import TorchBackend
 from sam_edge_runtime import rle
-from sam_edge_runtime.automatic import AutomaticMaskGenerator, AutomaticSettings
+from sam_edge_runtime.automatic import AutomaticMaskGenerator
+from sam_edge_runtime.automatic_settings import AutomaticSettings
 from sam_edge_runtime.bundle import Bundle
 from sam_edge_runtime.errors import PhotoError, UsageError
 from sam_edge_runtime.grids import crops_of, layer_grids
