@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from sam_edge.cli.app import run
 from sam_edge.export import ExportJob, precisions_of
 from sam_edge.model import build_sam
 from sam_edge.quantize import layer_names
+from sam_edge.samples import sample_paths
 from sam_edge_quant import WAYS, recipe_named, write_recipe
 from sam_edge_runtime.bundle import Bundle
 from sam_edge_runtime.errors import UsageError
@@ -36,12 +36,11 @@ def test_what_a_target_has_is_taken_and_the_rest_refused(target, tmp_path):
 
 @pytest.fixture
 def photos(tmp_path) -> Path:
+    """Two real photos and a broken one: ranges of noise are not those of photos, and cost trained weights 11 dB."""
     folder = tmp_path / "photos"
     folder.mkdir()
-    rng = np.random.default_rng(0)
-    for index in range(2):
-        pixels = rng.integers(0, 255, (6, 9, 3)).astype(np.uint8).repeat(16, axis=0).repeat(16, axis=1)
-        Image.fromarray(pixels).save(folder / f"{index}.png")
+    for index, path in enumerate(path for path in sample_paths() if path.stem in {"astronaut", "camera"}):
+        shutil.copy(path, folder / f"{index}{path.suffix}")
     (folder / "broken.png").write_bytes(b"no photo")
     return folder
 
