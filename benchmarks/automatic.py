@@ -23,8 +23,10 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from machine import commit, machine
 from rich.console import Console
+
+from sam_edge.versions import commit
+from sam_edge_runtime.benchmark.machine import machine
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "automatic.json"

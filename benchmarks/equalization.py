@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import commit, machine
 from torch import Tensor, nn
 
 from sam_edge.calls import Call
@@ -37,9 +36,10 @@ from sam_edge.model.transformer import Attention
 from sam_edge.rounding import round_weights
 from sam_edge.torch_backend import TorchBackend
 from sam_edge.verification.prompts import prompt_groups
-from sam_edge.versions import tool_versions
+from sam_edge.versions import commit, tool_versions
 from sam_edge_quant.equalization import rounding
 from sam_edge_quant.rounding import steps_of
+from sam_edge_runtime.benchmark.machine import machine
 from sam_edge_runtime.frame import Frame
 from sam_edge_runtime.metrics import mask_iou
 

@@ -21,10 +21,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from machine import commit, machine
 from rich.console import Console
 
 from sam_edge.model import VARIANTS
+from sam_edge.versions import commit
+from sam_edge_runtime.benchmark.machine import machine
 
 TARGETS = ("onnx", "coreml", "tflite")
 CONSOLE = Console(stderr=True, markup=False, highlight=False)

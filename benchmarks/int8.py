@@ -28,7 +28,6 @@ from statistics import median, quantiles
 from typing import Any
 
 import numpy as np
-from machine import commit, machine
 from rich.console import Console
 
 from sam_edge.data.sources import open_source
@@ -38,7 +37,9 @@ from sam_edge.load import find_source, load_sam
 from sam_edge.search.timing import by_turns
 from sam_edge.subject import AnyCapacity
 from sam_edge.torch_backend import TorchBackend
+from sam_edge.versions import commit
 from sam_edge_runtime.backends import Backend, load_backend
+from sam_edge_runtime.benchmark.machine import machine
 from sam_edge_runtime.bundle import Bundle
 
 RESULTS = Path(__file__).parent / "results" / "int8.json"

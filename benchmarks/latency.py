@@ -27,13 +27,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from machine import commit, machine
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from sam_edge.versions import commit
 from sam_edge_runtime import Bundle, SamPredictor, read_photo
 from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
+from sam_edge_runtime.benchmark.machine import machine
 from sam_edge_runtime.frame import Frame
 from sam_edge_runtime.masks import upscale_binary
 from sam_edge_runtime.prompts import build_prompts

@@ -8,8 +8,10 @@ at install.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 from .errors import BundleError
 from .files import sha256_of
@@ -63,6 +65,14 @@ class Bundle:
     def golden_path(self) -> Path | None:
         """The bundle's own acceptance test, or None if it was made without one."""
         return self.root / GOLDEN_FILE if GOLDEN_FILE in self.manifest.files else None
+
+    def report(self) -> dict[str, Any]:
+        """What verification measured when the bundle was made (`report.json`); empty where it says nothing."""
+        try:
+            report = json.loads((self.root / REPORT_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return report if isinstance(report, dict) else {}
 
     @property
     def size(self) -> int:

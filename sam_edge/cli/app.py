@@ -9,7 +9,21 @@ import typer
 import sam_edge
 from sam_edge_runtime.errors import BoundError, SamEdgeError
 
-from . import annotate, demo, distill, download, evaluate, export, info, models, predict, segment, train, verify
+from . import (
+    annotate,
+    benchmark,
+    demo,
+    distill,
+    download,
+    evaluate,
+    export,
+    info,
+    models,
+    predict,
+    segment,
+    train,
+    verify,
+)
 from .console import note
 
 BAD_INPUT, BOUND_MISSED = 2, 1
@@ -50,6 +64,7 @@ VERBS = {
     "segment": segment,
     "annotate": annotate,
     "info": info,
+    "benchmark": benchmark,
     "train": train,
     "distill": distill,
     "evaluate": evaluate,

@@ -11,6 +11,7 @@ import typer
 from sam_edge_runtime.errors import BoundError, UsageError
 
 from .console import OUTPUT, line, note, stages
+from .options import numbers_of, seconds_of
 
 if TYPE_CHECKING:
     from sam_edge.calls import KnownAnswers
@@ -125,7 +126,7 @@ def command(
     except ImportError as error:
         raise UsageError(f"export needs {error.name or error}: pip install 'sam-edge[export]'") from error
     from sam_edge.calls import KnownAnswers  # noqa: PLC0415
-    from sam_edge.memory import peak_bytes, reset_peak  # noqa: PLC0415
+    from sam_edge_runtime.memory import peak_bytes, reset_peak  # noqa: PLC0415
 
     from .tables import Row, overview_table  # noqa: PLC0415
 
@@ -133,9 +134,9 @@ def command(
     unknown = [each for each in targets if each not in EXPORTERS]
     if unknown:  # before the first of several is made
         raise UsageError(f"no target called {unknown[0]!r}: choose one of {', '.join(EXPORTERS)}, or {ALL}")
-    sizes = None if prompts is None else _numbers("--prompts", prompts)
+    sizes = None if prompts is None else numbers_of("--prompts", prompts)
     precisions = tuple(dict.fromkeys(precision.split(",")))
-    seconds = _seconds("--budget", budget)
+    seconds = seconds_of("--budget", budget)
 
     def folder(target: str, precision: str) -> Path:
         if out is None:
@@ -188,24 +189,6 @@ def command(
         OUTPUT.print(overview_table(rows))
     if missed or any(row.missed for row in rows):
         raise typer.Exit(1)
-
-
-def _numbers(option: str, text: str) -> tuple[int, ...]:
-    """Whole numbers with commas between them."""
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"{option} {text!r} is no number: give one such as 8, or several such as 1,8") from None
-
-
-def _seconds(option: str, text: str) -> float:
-    """A time such as 90s, 10m or 1h; a number alone is seconds."""
-    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
-    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
-    try:
-        return float(number) * unit
-    except ValueError:
-        raise UsageError(f"{option} {text!r} is no time: write such as 90s, 10m or 1h") from None
 
 
 def _export(job: ExportJob, known: KnownAnswers) -> ExportResult:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from sam_edge_runtime.bundle import REPORT_FILE, Bundle
+from sam_edge_runtime.bundle import Bundle
 from sam_edge_runtime.contract import GraphContract
 from sam_edge_runtime.manifest import Manifest
 
@@ -50,12 +49,12 @@ def _prompts_a_call(manifest: Manifest) -> str:
 
 
 def _verdict(bundle: Bundle) -> str:
-    """What the bundle's own `report.json` says."""
+    """What the bundle's own report says."""
+    report = bundle.report()
     try:
-        report = json.loads((bundle.root / REPORT_FILE).read_text(encoding="utf-8"))
         verdict = "all bounds held" if report["passed"] else f"missed: {'; '.join(report['missed'])}"
         return f"{verdict} (mask mIoU {report['figures']['mask_miou']:.6f})"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return "no report"
 
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from sam_edge_runtime.errors import UsageError
+
 Bundle = Annotated[Path | None, typer.Option("--bundle", help="Ask this bundle. Default: the torch model.")]
 Model = Annotated[str, typer.Option("--model", "-m", help="Variant of the torch model.")]
 Checkpoint = Annotated[
@@ -37,3 +39,29 @@ Smallest = Annotated[
 def chosen(**options: Any) -> dict[str, Any]:
     """The options that were given."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def seconds_of(option: str, text: str) -> float:
+    """A time such as 90s, 10m or 1h; a number alone is seconds.
+
+    Raises:
+        UsageError: it is none.
+    """
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
+    try:
+        return float(number) * unit
+    except ValueError:
+        raise UsageError(f"{option} {text!r} is no time: write such as 90s, 10m or 1h") from None
+
+
+def numbers_of(option: str, text: str) -> tuple[int, ...]:
+    """Whole numbers with commas between them.
+
+    Raises:
+        UsageError: they are none.
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} {text!r} is no number: give one such as 8, or several such as 1,8") from None

@@ -52,8 +52,8 @@ def command(
     Prints a table and writes report.json and report.html for each. Exit code 1 if a bound is missed.
     """
     from sam_edge.calls import KnownAnswers  # noqa: PLC0415
-    from sam_edge.memory import peak_bytes, reset_peak  # noqa: PLC0415
     from sam_edge.verification.verify import VerifyJob, is_report  # noqa: PLC0415
+    from sam_edge_runtime.memory import peak_bytes, reset_peak  # noqa: PLC0415
 
     from .tables import Row, overview_table  # noqa: PLC0415
 

@@ -61,6 +61,18 @@ class Backend(Protocol):
         ...
 
 
+class BundleBackend(Backend, Protocol):
+    """An engine with a bundle's two graphs, each loaded when it is first needed."""
+
+    def load(self) -> None:
+        """Load both graphs now.
+
+        Raises:
+            BackendError, BundleError: one cannot be loaded.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class BackendOptions:
     """How an engine runs.
@@ -86,33 +98,33 @@ class BackendOptions:
             raise UsageError(f"provider {provider!r} is no name; leave it out for the CPU")
 
 
-def _onnx(bundle: Bundle, options: BackendOptions) -> Backend:
+def _onnx(bundle: Bundle, options: BackendOptions) -> BundleBackend:
     from .onnx import OnnxBackend  # noqa: PLC0415 - only the chosen engine is imported
 
     return OnnxBackend(bundle, options)
 
 
-def _tflite(bundle: Bundle, options: BackendOptions) -> Backend:
+def _tflite(bundle: Bundle, options: BackendOptions) -> BundleBackend:
     from .tflite import TfliteBackend  # noqa: PLC0415 - only the chosen engine is imported
 
     return TfliteBackend(bundle, options)
 
 
-def _coreml(bundle: Bundle, options: BackendOptions) -> Backend:
+def _coreml(bundle: Bundle, options: BackendOptions) -> BundleBackend:
     from .coreml import CoremlBackend  # noqa: PLC0415 - only the chosen engine is imported
 
     return CoremlBackend(bundle, options)
 
 
 # A target's loader; the file in this folder has the target's name.
-BACKENDS: dict[str, Callable[[Bundle, BackendOptions], Backend]] = {
+BACKENDS: dict[str, Callable[[Bundle, BackendOptions], BundleBackend]] = {
     "coreml": _coreml,
     "onnx": _onnx,
     "tflite": _tflite,
 }
 
 
-def load_backend(bundle: Bundle, options: BackendOptions | None = None) -> Backend:
+def load_backend(bundle: Bundle, options: BackendOptions | None = None) -> BundleBackend:
     """The engine for a bundle's target.
 
     Raises:

@@ -22,6 +22,10 @@ class LazyGraphs(ABC, Generic[Graph]):
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
 
+    def load(self) -> None:
+        """Load both graphs now; see `BundleBackend.load`."""
+        _ = self._encoder, self._decoder
+
     @cached_property
     def _encoder(self) -> Graph:
         return self._load(self._bundle.encoder_path, self._bundle.manifest.encoder_contract)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sam_edge.memory import peak_bytes, reset_peak
+from sam_edge_runtime.memory import peak_bytes, reset_peak
 
 MEGABYTES = 300
 

@@ -1,0 +1,60 @@
+"""`python -m sam_edge_runtime.benchmark BUNDLE... --out FILE`: the benchmark where there is only the runtime.
+
+`sam-edge benchmark` prints tables of what this writes, and runs it on other machines. A line on standard error
+says how far it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.errors import SamEdgeError, UsageError
+from sam_edge_runtime.files import write_file
+
+from .host import Rounds, contestants, measure
+from .photo import benchmark_photo
+
+BAD_INPUT = 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, write, and return the exit code."""
+    given = _parser().parse_args(arguments)
+    names = given.name or [str(path) for path in given.bundles]
+    try:
+        if len(set(names)) != len(given.bundles):
+            raise UsageError(f"{len(set(names))} names for {len(given.bundles)} bundles: give each one of its own")
+        bundles = [Bundle.open(path) for path in given.bundles]
+        document = measure(
+            contestants(dict(zip(names, bundles, strict=True)), given.threads or [None], given.provider),
+            benchmark_photo(bundles[0], given.photo),
+            Rounds(given.repetitions, given.warm_up, given.budget),
+            lambda what, done, total: print(f"{what} {done}/{total}", file=sys.stderr, flush=True),
+        )
+        write_file(given.out, (json.dumps(document) + "\n").encode(), overwrite=True)
+    except SamEdgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sam_edge_runtime.benchmark", description="Latency and memory of bundles.")
+    parser.add_argument("bundles", nargs="+", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="JSON file for the result")
+    parser.add_argument("--name", action="append", help="what tables call each bundle, in their order")
+    parser.add_argument("--photo", type=Path, help="default: the first bundle's own picture, enlarged")
+    parser.add_argument("--threads", type=int, action="append", help="several: each bundle with each of them")
+    parser.add_argument("--provider")
+    parser.add_argument("--repetitions", type=int, default=Rounds.repetitions)
+    parser.add_argument("--warm-up", type=int, default=Rounds.warm_up)
+    parser.add_argument("--budget", type=float, default=Rounds.budget, help="seconds")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

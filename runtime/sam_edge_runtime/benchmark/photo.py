@@ -1,0 +1,33 @@
+"""The photo that is clicked on: one's own, or a bundle's own picture at the size of SA-1B's photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.golden import Golden
+from sam_edge_runtime.photo import read_photo
+
+SIZE = (1500, 2250)  # (H, W) of a released SA-1B photo
+
+
+def benchmark_photo(bundle: Bundle, path: Path | None = None) -> npt.NDArray[np.uint8]:
+    """A photo `(H, W, 3)` uint8: the file's, or the bundle's first golden picture enlarged to 1500 x 2250.
+
+    Noise where the bundle has none. In a picture the model finds a thing with an outline, and how long it takes to
+    bring a mask to the photo's size may depend on that.
+
+    Raises:
+        PhotoError: the file is no photo.
+        BundleError: the golden pictures are broken.
+    """
+    if path is not None:
+        return read_photo(path)
+    if bundle.golden_path is None:
+        return np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    picture = Image.fromarray(Golden.load(bundle.golden_path, bundle.manifest).pictures[0])
+    return np.asarray(picture.resize(SIZE[::-1], Image.Resampling.BICUBIC))

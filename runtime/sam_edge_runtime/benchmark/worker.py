@@ -1,0 +1,115 @@
+"""One bundle in a process of its own, measured whenever the parent says so.
+
+A fresh process a bundle, because start-up and peak memory are a process's; all of them alive at once, because the
+parent gives them turns. Lines of JSON: a `Job` comes in, what the cold start took goes out, each further
+line `again` is answered with the seconds of every step, and `end` with the peak of memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
+from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.errors import SamEdgeError
+from sam_edge_runtime.memory import peak_bytes
+
+from .steps import Steps
+
+AGAIN, END = "again", "end"
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker measures.
+
+    Attributes:
+        bundle: the bundle's folder.
+        photo: `.npy` file of `(H, W, 3)` uint8.
+        started: when the process was, in seconds since the epoch.
+        threads, provider: as in `BackendOptions`.
+    """
+
+    bundle: str
+    photo: str
+    started: float
+    threads: int | None = None
+    provider: str | None = None
+
+    def to_json(self) -> str:
+        """The job as one line."""
+        return json.dumps(asdict(self))
+
+
+def main() -> None:
+    """Serve one parent, until it says `end` or is gone."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what engines print must not get between the answers
+
+    def say(answer: dict[str, Any]) -> None:
+        print(json.dumps(answer), file=answers, flush=True)
+
+    try:
+        job = Job(**json.loads(sys.stdin.readline()))
+        imported = time.time()
+        steps, cold = _begin(job)
+        say({"cold": {"start": imported - job.started, **cold["seconds"]}, **cold["about"]})
+        for line in sys.stdin:
+            if line.strip() == END:
+                break
+            say({"seconds": steps.measure()})
+        say({"peak_bytes": peak_bytes()})
+    except SamEdgeError as error:
+        say({"error": str(error)})
+
+
+def _begin(job: Job) -> tuple[Steps, dict[str, dict[str, Any]]]:
+    """Everything up to the first mask, timed."""
+    photo = np.load(job.photo)
+    idle = peak_bytes()
+    seconds: dict[str, float] = {}
+
+    def timed(step: str, work: Callable[[], Answer]) -> Answer:
+        begun = time.perf_counter()
+        answer = work()
+        seconds[step] = time.perf_counter() - begun
+        return answer
+
+    bundle = timed("open", lambda: Bundle.open(Path(job.bundle)))
+    backend = timed("load", lambda: _loaded(bundle, BackendOptions(job.threads, job.provider)))
+    loaded = peak_bytes()
+    steps = Steps(bundle, backend, photo)
+    seconds["first photo"], seconds["first click"] = steps.first()
+    about = {
+        "runtime": backend.engine,
+        "runtime_version": _version(bundle.manifest.target),
+        "idle_bytes": idle,
+        "loaded_bytes": loaded,
+    }
+    return steps, {"seconds": seconds, "about": about}
+
+
+def _loaded(bundle: Bundle, options: BackendOptions) -> Backend:
+    backend = load_backend(bundle, options)
+    backend.load()
+    return backend
+
+
+def _version(target: str) -> str | None:
+    """The engine's version; LiteRT's stands in its name."""
+    module = sys.modules.get({"onnx": "onnxruntime", "coreml": "coremltools"}.get(target, ""))
+    return getattr(module, "__version__", None)
+
+
+if __name__ == "__main__":
+    main()

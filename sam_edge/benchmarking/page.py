@@ -1,0 +1,118 @@
+"""A benchmark as one HTML file: tables, and plots of how time is spread, and of time against masks and size."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from sam_edge_runtime.benchmark.steps import STEPS
+from sam_edge_runtime.errors import UsageError
+
+from .tables import engines, hardware, latency_table, ratio_table, start_table
+
+TEMPLATE = "page.html.j2"
+DOT = 90.0  # points of area of a dot for each megabyte, up to `LARGEST_DOT`
+SMALLEST_DOT, LARGEST_DOT = 60.0, 3000.0
+NEEDS = "a page needs jinja2 and matplotlib: pip install 'sam-edge[evaluate]'"
+
+
+def check_page() -> None:
+    """Refuse now what would fail after minutes of measuring.
+
+    Raises:
+        UsageError: jinja2 or matplotlib is not installed.
+    """
+    try:
+        import jinja2  # noqa: F401, PLC0415 - extras
+        import matplotlib  # noqa: F401, PLC0415
+    except ImportError as error:
+        raise UsageError(NEEDS) from error
+
+
+def page(document: Mapping[str, Any]) -> str:
+    """The document as HTML, the pictures inside.
+
+    Raises:
+        UsageError: jinja2 or matplotlib is not installed.
+    """
+    check_page()
+    import jinja2  # noqa: PLC0415
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    tables = [latency_table(document), start_table(document)]
+    if len(document["bundles"]) > 1:
+        tables.insert(1, ratio_table(document))
+    pictures = [
+        ("The whole way, photo to first mask, and a click on a set photo, round by round", _picture(document, _boxes)),
+        ("Photo to first mask against masks and size", _picture(document, _trade)),
+    ]
+    return environment.get_template(TEMPLATE).render(
+        document=document,
+        hardware=hardware(document),
+        engines=engines(document),
+        tables=[_plain(table) for table in tables],
+        pictures=pictures,
+        steps=STEPS,
+    )
+
+
+def _plain(table: Table) -> dict[str, Any]:
+    """A terminal's table as headings and cells."""
+    columns = [[str(cell) for cell in column.cells] for column in table.columns]
+    return {
+        "title": str(table.title),
+        "caption": str(table.caption).split("\n", 1)[0],
+        "headings": [str(column.header) for column in table.columns],
+        "rows": list(zip(*columns, strict=True)),
+    }
+
+
+def _picture(document: Mapping[str, Any], draw: Callable[[Any, Mapping[str, Any]], None]) -> str:
+    """What `draw` draws, as base64 of a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(8.0, 1.6 + 0.5 * max(4, len(document["bundles"]))), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    draw(figure, document)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def _boxes(figure: Any, document: Mapping[str, Any]) -> None:
+    """Quartiles, whiskers and outliers of two steps for each bundle, the first on top."""
+    rows = document["bundles"][::-1]
+    for axes, step in zip(figure.subplots(1, 2, sharey=True), ("photo", "click"), strict=True):
+        axes.boxplot(
+            [[1e3 * seconds for seconds in row["samples"][step]] for row in rows],
+            orientation="horizontal",
+            tick_labels=[row["name"] for row in rows],
+            widths=0.6,
+        )
+        axes.set_xlim(left=0)
+        axes.set_xlabel(f"{step}, ms")
+        axes.grid(visible=True, axis="x", alpha=0.3)
+
+
+def _trade(figure: Any, document: Mapping[str, Any]) -> None:
+    """A dot a bundle: time to the right, agreement of masks upwards, its area the size."""
+    axes = figure.subplots()
+    rows = [row for row in document["bundles"] if row["mask_miou"] is not None]
+    for number, row in enumerate(rows):
+        place = 1e3 * row["steps"]["photo"]["p50"], row["mask_miou"]
+        area = min(max(DOT * row["bytes"] / 1e6, SMALLEST_DOT), LARGEST_DOT)
+        axes.scatter(*place, s=area, color=f"C{number}", alpha=0.5, linewidths=0)
+        axes.annotate(f"{row['name']}, {row['bytes'] / 1e6:.1f} MB", place, fontsize=8, ha="center", va="bottom")
+    axes.margins(0.25)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("photo to first mask, ms (median)")
+    axes.set_ylabel("mask mIoU with fp32 torch")
+    axes.grid(visible=True, alpha=0.3)
