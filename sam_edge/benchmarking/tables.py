@@ -69,8 +69,8 @@ def start_table(document: Mapping[str, Any]) -> Table:
     table = _table(
         "start and memory of a fresh process",
         "ms: start of Python and imports; files checked; both graphs loaded; first photo and click. Files may lie in "
-        "the system's cache. MB: peak, of that before a bundle is opened; size on disk. mask mIoU with fp32 torch when the "
-        "bundle was made",
+        "the system's cache. MB: peak, of that before a bundle is opened; size on disk. mask mIoU with fp32 torch when "
+        "the bundle was made",
     )
     columns = list(document["bundles"][0]["cold"])
     for column in (*columns, "peak MB", "idle MB", "size MB", "mask mIoU", "delegate"):

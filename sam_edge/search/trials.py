@@ -19,8 +19,10 @@ import numpy as np
 
 from sam_edge.calibration.calls import Question
 from sam_edge.quantize import Quantization
+from sam_edge.verification.compare import compare_photo
 from sam_edge_quant import Recipe
 from sam_edge_runtime import golden
+from sam_edge_runtime.agreement import Agreement
 from sam_edge_runtime.backends import Backend, load_backend
 from sam_edge_runtime.bundle import Bundle
 from sam_edge_runtime.files import write_file
@@ -30,29 +32,40 @@ from .mixture import EIGHT, Measured, Ways
 from .sensitivity import answers_of, shown_iou
 from .timing import DECODER, ENCODER, by_turns
 
+JUDGE = 2  # changes with what `Judge` judges by: figures of another are not taken up again
 ROUNDS = (5, 15)  # timed, at least and at most
+GOLDEN = "golden picture"
 ENOUGH = 2.5  # seconds of timing after which no round is begun
 
 
 class Judge:
-    """Mask mIoU of a bundle with fp32 torch: on the golden pictures or on photos, whichever is less.
+    """Mask mIoU of a bundle with fp32 torch: the least of three figures.
 
-    On the pictures all four outputs count, as in every bundle's own test. On photos it is the mask that is shown: of
-    the others some are scraps of a few pixels there, which nobody sees and which change with the least rounding.
+    Two are of the golden pictures, where all four outputs count: the bundle's own test, and what `sam-edge verify`
+    asks, so that what the search accepts holds there as well. On photos it is the mask that is shown: of the
+    others some are scraps of a few pixels there, which nobody sees and which change with the least rounding.
     """
 
     def __init__(
         self, answers: golden.Golden, questions: Sequence[Question], reference: Backend, manifest: Manifest
     ) -> None:
         self.questions = tuple(questions)
-        self._answers, self._manifest = answers, manifest
+        self._answers, self._reference, self._manifest = answers, reference, manifest
         self._wanted = answers_of(reference, questions, manifest.of_any_capacity())
 
     def __call__(self, backend: Backend) -> float:
         """The figure of one engine."""
-        drawn = golden.check(self._answers, backend, self._manifest).mask_miou
+        figures = [golden.check(self._answers, backend, self._manifest).mask_miou, self._verified(backend)]
         found = answers_of(backend, self.questions, self._manifest)
-        return min(drawn, shown_iou(self._wanted, found)) if found else drawn
+        return min([*figures, shown_iou(self._wanted, found)] if found else figures)
+
+    def _verified(self, backend: Backend) -> float:
+        """What `sam-edge verify` comes to on the golden pictures."""
+        compared = [
+            compare_photo(GOLDEN, picture, self._reference, backend, self._manifest).agreement
+            for picture in self._answers.pictures
+        ]
+        return Agreement(tuple(compared)).mask_miou
 
 
 class Ledger:
@@ -60,6 +73,7 @@ class Ledger:
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         """Read what there is, if it was measured with the same settings."""
+        settings = {**settings, "judge": JUDGE}
         self._path, self._settings = path, json.loads(json.dumps(settings))
         self._known: dict[str, dict[str, float | None]] = {}
         try:
