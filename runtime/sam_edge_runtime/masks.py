@@ -18,6 +18,7 @@ import numpy.typing as npt
 from .contract import MASK_STRIDE, MASK_THRESHOLD
 from .errors import UsageError
 from .frame import Frame
+from .tiles import Tiling
 
 Float32 = npt.NDArray[np.float32]
 
@@ -110,7 +111,8 @@ def upscale(low_res: Float32, frame: Frame) -> Float32:
 def upscale_binary(low_res: Float32, frame: Frame, threshold: float = MASK_THRESHOLD) -> npt.NDArray[np.bool_]:
     """Masks in the photo's size: where the logits of `upscale` exceed `threshold`.
 
-    Holds one mask's logits at a time, so that many masks of a large photo cost one byte a pixel and not five.
+    Computed along the outline alone where there is one (`tiles`). Otherwise one mask's logits are held at a time, so that
+    many masks of a large photo cost one byte a pixel and not five.
 
     Args:
         low_res: (K, S/4, S/4) float32 logits.
@@ -124,9 +126,18 @@ def upscale_binary(low_res: Float32, frame: Frame, threshold: float = MASK_THRES
         UsageError: `low_res` is of another frame size.
     """
     rows, columns = _matrices(low_res, frame)
+    tiles = _tiling(frame.side, frame.resized_size, frame.original_size)
     masks = np.empty((len(low_res), *frame.original_size), np.bool_)
-    logits = np.empty(frame.original_size, np.float32)
+    logits: Float32 | None = None
     for one, out in zip(low_res, masks, strict=True):
+        if tiles.fill(out, one[: rows.shape[1], : columns.shape[1]], threshold):
+            continue
+        logits = np.empty(frame.original_size, np.float32) if logits is None else logits
         _upscale_into(logits, one, rows, columns)
         np.greater(logits, threshold, out=out)
     return masks
+
+
+@lru_cache(maxsize=_CACHED_MATRICES)
+def _tiling(side: int, resized: tuple[int, int], original: tuple[int, int]) -> Tiling:
+    return Tiling(axis_matrix(side, resized[0], original[0]), axis_matrix(side, resized[1], original[1]))

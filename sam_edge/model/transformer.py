@@ -70,10 +70,11 @@ class TwoWayBlock(nn.Module):
             q = tokens + token_pe
             tokens = tokens + self.self_attn(q, q, tokens, key_bias)
         tokens = self.norm1(tokens)
-        tokens = tokens + self.cross_attn_token_to_image(tokens + token_pe, image + image_pe, image)
+        placed = image + image_pe
+        tokens = tokens + self.cross_attn_token_to_image(tokens + token_pe, placed, image)
         tokens = self.norm2(tokens)
         tokens = self.norm3(tokens + self.mlp(tokens))
-        image = image + self.cross_attn_image_to_token(image + image_pe, tokens + token_pe, tokens, key_bias)
+        image = image + self.cross_attn_image_to_token(placed, tokens + token_pe, tokens, key_bias)
         return tokens, self.norm4(image)
 
 

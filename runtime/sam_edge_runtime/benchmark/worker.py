@@ -52,7 +52,16 @@ class Job:
 
 
 def main() -> None:
-    """Serve one parent, until it says `end` or is gone."""
+    """Measure one bundle for one parent."""
+    serve(lambda job: _begin(Job(**job)))
+
+
+def serve(begin: Callable[[dict[str, Any]], tuple[Callable[[], dict[str, float]], dict[str, Any]]]) -> None:
+    """Answer one parent, until it says `end` or is gone.
+
+    Args:
+        begin: makes ready for the job that is in the first line; returns what measures once, and the first answer.
+    """
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what engines print must not get between the answers
 
@@ -60,24 +69,23 @@ def main() -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
     try:
-        job = Job(**json.loads(sys.stdin.readline()))
-        imported = time.time()
-        steps, cold = _begin(job)
-        say({"cold": {"start": imported - job.started, **cold["seconds"]}, **cold["about"]})
+        measure, first = begin(json.loads(sys.stdin.readline()))
+        say(first)
         for line in sys.stdin:
             if line.strip() == END:
                 break
-            say({"seconds": steps.measure()})
+            say({"seconds": measure()})
         say({"peak_bytes": peak_bytes()})
     except SamEdgeError as error:
         say({"error": str(error)})
 
 
-def _begin(job: Job) -> tuple[Steps, dict[str, dict[str, Any]]]:
+def _begin(job: Job) -> tuple[Callable[[], dict[str, float]], dict[str, Any]]:
     """Everything up to the first mask, timed."""
+    imported = time.time()
     photo = np.load(job.photo)
     idle = peak_bytes()
-    seconds: dict[str, float] = {}
+    seconds = {"start": imported - job.started}
 
     def timed(step: str, work: Callable[[], Answer]) -> Answer:
         begun = time.perf_counter()
@@ -90,13 +98,13 @@ def _begin(job: Job) -> tuple[Steps, dict[str, dict[str, Any]]]:
     loaded = peak_bytes()
     steps = Steps(bundle, backend, photo)
     seconds["first photo"], seconds["first click"] = steps.first()
-    about = {
+    return steps.measure, {
+        "cold": seconds,
         "runtime": backend.engine,
         "runtime_version": _version(bundle.manifest.target),
         "idle_bytes": idle,
         "loaded_bytes": loaded,
     }
-    return steps, {"seconds": seconds, "about": about}
 
 
 def _loaded(bundle: Bundle, options: BackendOptions) -> Backend:

@@ -1,0 +1,140 @@
+"""Contestants of `peers.py`, each as two functions: encode a photo, and answer a click on it at the photo's size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_edge_runtime import Bundle, SamPredictor
+from sam_edge_runtime.frame import Frame
+from sam_edge_runtime.masks import upscale
+
+Float32 = npt.NDArray[np.float32]
+Engine = tuple[Callable[[], Float32], Callable[[], Any]]
+
+
+def engine(kind: str, variant: str, folder: Path, size: tuple[int, int]) -> Engine:
+    """Load a contestant of `peers.KINDS` from where `peer_modules` or an export put it."""
+    if kind.startswith("sam-edge"):
+        return _ours(folder, _photo(size))
+    if kind == "torch":
+        return _torch(variant, _photo(size))
+    if kind == "plain tflite":
+        return _tflite(folder, size)
+    return _onnx(folder, size)
+
+
+def click(side: int, size: tuple[int, int]) -> tuple[Float32, Float32, Float32, Float32]:
+    """What a decoder is asked for one click in a photo's middle: point and padding, their labels, no mask."""
+    height, width = Frame(side, size).resized_size
+    coords = np.array([[[width / 2, height / 2], [0, 0]]], np.float32)
+    none = np.zeros((1, 1, side // 4, side // 4), np.float32)
+    return coords, np.array([[1, -1]], np.float32), none, np.zeros(1, np.float32)
+
+
+def _photo(size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """A drawn photo: a few large discs on a slope of grey, with some noise."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
+    picture = np.repeat((60 + 80 * y / size[0])[..., None], 3, axis=2)
+    for _ in range(12):
+        centre, radius = rng.uniform(0, 1, 2) * size, rng.uniform(0.05, 0.2) * size[0]
+        picture[np.hypot(y - centre[0], x - centre[1]) < radius] = rng.uniform(0, 255, 3)
+    return np.clip(picture + rng.normal(0, 4, picture.shape), 0, 255).astype(np.uint8)
+
+
+def _ours(folder: Path, photo: npt.NDArray[np.uint8]) -> Engine:
+    predictor = SamPredictor(Bundle.open(folder))
+    image = Frame(predictor.bundle.manifest.input_side, (photo.shape[0], photo.shape[1])).image(photo)
+    predictor.set_image(photo)
+    point, label = np.array([[photo.shape[1] / 2, photo.shape[0] / 2]]), np.array([1])
+    return (
+        lambda: predictor.backend.encode(image),
+        lambda: predictor.predict(point, label, multimask_output=False),
+    )
+
+
+def _torch(variant: str, photo: npt.NDArray[np.uint8]) -> Engine:
+    import torch  # noqa: PLC0415
+    from peer_modules import import_segment_anything, ours, reference  # noqa: PLC0415
+
+    package = import_segment_anything()
+    if variant.startswith("vit"):
+        sam = reference(variant)
+        predictor = package.SamPredictor(sam)
+        point, label = np.array([[photo.shape[1] / 2, photo.shape[0] / 2]]), np.array([1])
+        frame = Frame(1024, (photo.shape[0], photo.shape[1]))
+        image = torch.from_numpy(frame.image(photo))
+        predictor.set_image(photo)
+
+        def encode() -> Float32:
+            with torch.inference_mode():
+                return np.asarray(sam.image_encoder((image - sam.pixel_mean) / sam.pixel_std))
+
+        return encode, lambda: predictor.predict(point, label, multimask_output=False)
+    from peer_modules import DecoderToPhoto  # noqa: PLC0415
+
+    from sam_edge.model import DecoderGraph, EncoderGraph  # noqa: PLC0415
+
+    model = ours(variant)
+    image = torch.from_numpy(Frame(model.side, (photo.shape[0], photo.shape[1])).image(photo))
+    encoder, decoder = EncoderGraph(model).eval(), DecoderToPhoto(DecoderGraph(model), model.side).eval()
+    prompt = [torch.from_numpy(array) for array in click(model.side, (photo.shape[0], photo.shape[1]))]
+    with torch.inference_mode():
+        embeddings = encoder(image)
+
+    def encode_ours() -> Float32:
+        with torch.inference_mode():
+            return np.asarray(encoder(image))
+
+    def answer() -> Any:
+        with torch.inference_mode():
+            return (decoder(embeddings, *prompt)[0] > 0).numpy()
+
+    return encode_ours, answer
+
+
+def _onnx(folder: Path, size: tuple[int, int]) -> Engine:
+    import onnxruntime as ort  # noqa: PLC0415
+
+    encoder, decoder = (ort.InferenceSession(str(folder / f"{name}.onnx")) for name in ("encoder", "decoder"))
+    (first,) = encoder.get_inputs()
+    image = Frame(first.shape[-1], size).image(_photo(size))
+    (embeddings,) = encoder.run(None, {first.name: image})
+    values = [embeddings, *click(first.shape[-1], size), np.array(size, np.float32)]
+    # A traced graph may have lost inputs that it does not use.
+    feed = dict(zip((each.name for each in decoder.get_inputs()), values, strict=False))
+    return lambda: encoder.run(None, {first.name: image})[0], lambda: decoder.run(None, feed)[0] > 0
+
+
+def _tflite(folder: Path, size: tuple[int, int]) -> Engine:
+    from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415
+
+    graphs = []
+    for name in ("encoder", "decoder"):
+        interpreter = Interpreter(model_path=str(folder / f"{name}.tflite"))
+        interpreter.allocate_tensors()
+        graphs.append((interpreter, interpreter.get_signature_runner()))
+    (_, encoder), (_, decoder) = graphs
+    (name,) = encoder.get_input_details()
+    side = int(encoder.get_input_details()[name]["shape"][-1])
+    frame = Frame(side, size)
+    image = frame.image(_photo(size))
+
+    def encode(_keep: object = graphs) -> Float32:
+        (embeddings,) = encoder(**{name: image}).values()
+        return embeddings
+
+    embeddings = encode()
+    feed = dict(zip(sorted(decoder.get_input_details()), (embeddings, *click(side, size)), strict=True))  # args_0 ..
+
+    def answer() -> Any:
+        answers = decoder(**feed)
+        masks = next(value for value in answers.values() if value.ndim == 4)
+        return upscale(np.ascontiguousarray(masks[0, :1]), frame) > 0
+
+    return encode, answer

@@ -1,0 +1,138 @@
+"""Plain exports for `peers.py`: the modules as they stand, through the converters as they come."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from peer_engines import click
+from torch import Tensor, nn
+
+from sam_edge.load import find_source, load_sam
+from sam_edge.model import DecoderGraph, EncoderGraph, Sam
+from sam_edge_runtime.frame import Frame
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from tests.reference import import_segment_anything
+
+OPSET = 17  # what segment_anything's own script exports with
+SEED = "random:0"
+SIZE = (1500, 2250)
+
+
+def ours(variant: str) -> Sam:
+    """This project's torch model: nano with its weights, others with seeded ones."""
+    return load_sam(variant, find_source(variant, None if variant == "nano" else SEED), None).sam.eval()
+
+
+def reference(variant: str) -> Any:
+    """segment_anything's `Sam` with the same weights; its package has no other encoders than the ViTs."""
+    package = import_segment_anything()
+    theirs = package.sam_model_registry[variant]()
+    theirs.load_state_dict(ours(variant).state_dict())
+    return theirs.eval()
+
+
+class Encoder(nn.Module):
+    """segment_anything's image encoder behind its normalization."""
+
+    def __init__(self, sam: Any) -> None:
+        super().__init__()
+        self.sam = sam
+
+    def forward(self, image: Tensor) -> Tensor:
+        """`image (1, 3, S, S)`, 0..255, to embeddings."""
+        embeddings: Tensor = self.sam.image_encoder((image - self.sam.pixel_mean) / self.sam.pixel_std)
+        return embeddings
+
+
+class DecoderToPhoto(nn.Module):
+    """A decoder graph and, after it, the single mask at the size of a photo, as `SamOnnxModel` has it."""
+
+    def __init__(self, graph: DecoderGraph, side: int) -> None:
+        super().__init__()
+        self.graph, self.side = graph, side
+        self.resized = Frame(side, SIZE).resized_size
+
+    def forward(self, *prompt: Tensor) -> tuple[Tensor, Tensor]:
+        """The contract's inputs to logits `(B, 1, H, W)` and IoU predictions."""
+        low_res, iou = self.graph(*prompt)
+        masks = F.interpolate(low_res[:, :1], (self.side, self.side), mode="bilinear", align_corners=False)
+        masks = masks[..., : self.resized[0], : self.resized[1]]
+        return F.interpolate(masks, SIZE, mode="bilinear", align_corners=False), iou[:, :1]
+
+
+def click_tensors(side: int, channels: int) -> tuple[Tensor, ...]:
+    """A decoder's inputs for one click in the middle of the photo, on an embedding of zeros."""
+    embeddings = torch.zeros(1, channels, side // 16, side // 16)
+    return embeddings, *(torch.from_numpy(array) for array in click(side, SIZE))
+
+
+def export_plain(kind: str, variant: str, out: Path) -> None:
+    """Write `encoder.*` and `decoder.*` of a peer into `out`."""
+    warnings.simplefilter("ignore")
+    if kind == "plain tflite":
+        _tflite(variant, out)
+        return
+    if variant.startswith("vit"):
+        theirs = reference(variant)
+        side, channels = theirs.image_encoder.img_size, 256
+        encoder: nn.Module = Encoder(theirs)
+        _sam_onnx_model(theirs, out / "decoder.onnx")
+    else:
+        sam = ours(variant)
+        side, channels = sam.side, sam.channels
+        encoder = EncoderGraph(sam)
+        decoder = DecoderToPhoto(DecoderGraph(sam), side).eval()
+        torch.onnx.export(decoder, click_tensors(side, channels), dynamo=True, verbose=False).save(out / "decoder.onnx")
+    torch.onnx.export(encoder.eval(), (torch.zeros(1, 3, side, side),), dynamo=True, verbose=False).save(
+        out / "encoder.onnx"
+    )
+    if kind == "samexporter's way":
+        from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415
+
+        source = (out / "decoder.onnx").rename(out / "float.onnx")
+        quantize_dynamic(
+            source, out / "decoder.onnx", per_channel=False, reduce_range=False, weight_type=QuantType.QUInt8
+        )
+        source.unlink()
+
+
+def _sam_onnx_model(theirs: Any, path: Path) -> None:
+    """The decoder as segment_anything's `scripts/export_onnx_model.py` exports it, with a single mask."""
+    from segment_anything.utils.onnx import SamOnnxModel  # noqa: PLC0415
+
+    model = SamOnnxModel(theirs, return_single_mask=True)
+    embeddings, coords, labels, none, has = click_tensors(1024, 256)
+    inputs = {
+        "image_embeddings": embeddings,
+        "point_coords": coords,
+        "point_labels": labels,
+        "mask_input": none,
+        "has_mask_input": has,
+        "orig_im_size": torch.tensor(SIZE, dtype=torch.float),
+    }
+    torch.onnx.export(
+        model,
+        tuple(inputs.values()),
+        path,
+        dynamo=False,
+        opset_version=OPSET,
+        input_names=list(inputs),
+        output_names=["masks", "iou_predictions", "low_res_masks"],
+        dynamic_axes={"point_coords": {1: "num_points"}, "point_labels": {1: "num_points"}},
+    )
+
+
+def _tflite(variant: str, out: Path) -> None:
+    import litert_torch  # noqa: PLC0415
+
+    sam = ours(variant)
+    encoder = Encoder(reference(variant)) if variant.startswith("vit") else EncoderGraph(sam)
+    litert_torch.convert(encoder.eval(), (torch.zeros(1, 3, sam.side, sam.side),)).export(str(out / "encoder.tflite"))
+    decoder = DecoderGraph(sam).eval()
+    litert_torch.convert(decoder, click_tensors(sam.side, sam.channels)).export(str(out / "decoder.tflite"))

@@ -1,0 +1,243 @@
+"""sam-edge beside what people use otherwise, in one run: time, peak memory, size and export time.
+
+    python benchmarks/peers.py                                   # the tables of results/peers.json
+    python benchmarks/peers.py --measure [nano tiny_vit vit_b]   # export everything, measure by turns, then the tables
+
+Contestants, all with the same seeded weights (nano with its own), in a process each:
+
+    sam-edge onnx, tflite      this project's bundles through its runtime
+    plain onnx                 `torch.onnx.export` of the modules as they stand, in ONNX Runtime as it comes
+    plain tflite               `litert_torch.convert` of the same image encoder, in LiteRT as it comes
+    samexporter's way          plain onnx, the decoder `quantize_dynamic`d to QUInt8 per tensor
+    torch                      segment_anything's predictor in eager torch
+
+The modules are PyPI's segment-anything 1.0 for vit_b, encoder and `SamOnnxModel`, which brings masks to the photo's
+size inside the graph. TinyViT and nano are not in that package: there plain exports are of this project's own modules
+as they stand, and `torch` is them. Steps: `encode`; `click` is the decoder and the mask at the size of a 1500 x 2250
+photo. Ratios are taken within a round. Embeddings of all are compared with torch's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from sam_edge.versions import commit, tool_versions
+from sam_edge_runtime.benchmark.machine import machine
+from sam_edge_runtime.benchmark.process import Worker
+from sam_edge_runtime.benchmark.spread import ratios, spread
+from sam_edge_runtime.benchmark.worker import AGAIN, END, serve
+from sam_edge_runtime.memory import peak_bytes, reset_peak
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results" / "peers.json"
+VARIANTS = ("nano", "tiny_vit", "vit_b")
+SEED = "random:0"
+SIZE = (1500, 2250)  # (H, W) of a released SA-1B photo
+OURS_ONNX, OURS_TFLITE = "sam-edge onnx", "sam-edge tflite"
+PLAIN_ONNX, PLAIN_TFLITE, DYNAMIC, TORCH = "plain onnx", "plain tflite", "samexporter's way", "torch"
+KINDS = (OURS_ONNX, PLAIN_ONNX, DYNAMIC, OURS_TFLITE, PLAIN_TFLITE, TORCH)
+BESIDE = {OURS_ONNX: (PLAIN_ONNX, TORCH), OURS_TFLITE: (PLAIN_TFLITE, TORCH)}
+STEPS = ("encode", "click")
+CONSOLE = Console(stderr=True, markup=False, highlight=False)
+Row = dict[str, Any]
+Measure = Callable[[], dict[str, float]]
+
+
+def main() -> None:
+    """Measure what is wanted, and print the tables."""
+    arguments = _arguments()
+    if arguments.child == "serve":
+        serve(_begin)
+        return
+    if arguments.child == "export":
+        print(json.dumps(_exported(arguments.kind, arguments.measure[0], arguments.folder)))
+        return
+    if arguments.measure is not None:
+        document = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else {"variants": {}}
+        document |= {
+            "machine": machine(),
+            "commit": commit(),
+            "versions": tool_versions(
+                ("torch", "onnx", "onnxruntime", "ai-edge-litert", "litert-torch", "segment-anything")
+            ),
+        }
+        for variant in arguments.measure or VARIANTS:
+            document["variants"][variant] = {"commit": commit(), "rows": _measured(variant, arguments)}
+            RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    for variant, found in json.loads(RESULTS.read_text("utf-8"))["variants"].items():
+        print(f"\n**{variant}**, at {found['commit']}\n\n{table(found['rows'])}")
+
+
+def table(rows: list[Row]) -> str:
+    """Markdown, a row a contestant: median ms with quartiles, and ours as shares of the others'."""
+    head = (
+        "| | encoder ms | click ms | encoder beside plain | click beside plain | click beside torch | peak MB "
+        "| beside plain | MB on disk | export s | embedding SNR |"
+    )
+    lines = [head, "|---" + "|---:" * (head.count("|") - 2) + "|"]
+    for row in rows:
+        if "error" in row:
+            lines.append(f"| {row['kind']} | {row['error']} |" + " |" * (head.count("|") - 3))
+            continue
+        cells = [row["kind"], *(_ms(row["steps"][step]) for step in STEPS)]
+        plain, torch = BESIDE.get(row["kind"], (None, None))
+        cells += [_share(row, step, plain) for step in STEPS] + [_share(row, "click", torch)]
+        memory = row.get("memory_ratio", {}).get(plain)
+        cells += [f"{row['peak_bytes'] / 1e6:,.0f}", "" if memory is None else f"{memory:.2f}"]
+        cells += ["" if row["bytes"] is None else f"{row['bytes'] / 1e6:,.0f}"]
+        cells += ["" if row["export_seconds"] is None else f"{row['export_seconds']:.0f}"]
+        cells += ["" if row["snr_db"] is None else f"{row['snr_db']:.0f} dB"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _ms(found: dict[str, float]) -> str:
+    digits = 1 if found["p50"] < 0.1 else 0
+    return f"{found['p50'] * 1e3:,.{digits}f} ({found['q25'] * 1e3:,.{digits}f} to {found['q75'] * 1e3:,.{digits}f})"
+
+
+def _share(row: Row, step: str, other: str | None) -> str:
+    found = row["ratio"].get(other, {}).get(step)
+    return "" if found is None else f"{found['p50']:.2f} ({found['q25']:.2f} to {found['q75']:.2f})"
+
+
+def _measured(variant: str, arguments: argparse.Namespace) -> list[Row]:
+    """A row for each contestant of a variant."""
+    kinds = [kind for kind in arguments.kinds if not (variant != "vit_b" and kind == DYNAMIC)]
+    rows: dict[str, Row] = {}
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        for kind in kinds:
+            command = [sys.executable, __file__, "--measure", variant, "--child", "export", "--kind", kind]
+            said = subprocess.run([*command, "--folder", name], capture_output=True, text=True, check=False)
+            if said.returncode:
+                rows[kind] = {"kind": kind, "error": said.stderr.strip().splitlines()[-1][:200]}
+            else:
+                rows[kind] = {"kind": kind, **json.loads(said.stdout.splitlines()[-1])}
+            CONSOLE.print(f"{variant}, {kind}: exported {rows[kind]}")
+        running = [kind for kind in kinds if "error" not in rows[kind]]
+        workers = {
+            kind: stack.enter_context(Worker(kind, (sys.executable, __file__, "--child", "serve"))) for kind in running
+        }
+        for kind, worker in workers.items():
+            worker.ask(json.dumps({"kind": kind, "variant": variant, "folder": name}))
+        samples: dict[str, list[dict[str, float]]] = {kind: [] for kind in running}
+        begun = time.monotonic()
+        for turn in range(arguments.rounds + 1):
+            if turn > 4 and time.monotonic() - begun > arguments.budget:
+                break
+            for place in range(len(running)):
+                kind = running[(place + turn) % len(running)]
+                seconds = workers[kind].ask(AGAIN)["seconds"]
+                if turn:
+                    samples[kind].append(seconds)
+            CONSOLE.print(f"{variant}, round {turn}: " + ", ".join(f"{k} {v[-1]}" for k, v in samples.items() if v))
+        for kind, worker in workers.items():
+            rows[kind] |= worker.ask(END)
+        embeddings = {kind: np.load(folder / f"{kind}.npy") for kind in running}
+    for kind in running:
+        own = samples[kind]
+        rows[kind]["steps"] = {step: spread([seconds[step] for seconds in own]) for step in STEPS}
+        others = [other for other in running if other != kind]
+        rows[kind]["ratio"] = {
+            other: {
+                step: ratios([seconds[step] for seconds in own], [seconds[step] for seconds in samples[other]])
+                for step in STEPS
+            }
+            for other in others
+        }
+        rows[kind]["memory_ratio"] = {other: rows[kind]["peak_bytes"] / rows[other]["peak_bytes"] for other in others}
+        rows[kind]["snr_db"] = _snr(embeddings.get(TORCH), embeddings[kind]) if kind != TORCH else None
+    return list(rows.values())
+
+
+def _snr(expected: Any, found: Any) -> float | None:
+    from sam_edge_runtime.metrics import snr_db  # noqa: PLC0415
+
+    return None if expected is None else float(snr_db(expected, found))
+
+
+# What follows runs in processes of its own: an export each, then a contestant each.
+
+
+def _exported(kind: str, variant: str, folder: Path) -> Row:
+    """Make what a contestant runs; its size, seconds and peak memory."""
+    reset_peak()
+    begun = time.perf_counter()
+    if kind in {OURS_ONNX, OURS_TFLITE}:
+        out = folder / kind
+        command = [
+            sys.executable,
+            "-m",
+            "sam_edge",
+            "export",
+            "--model",
+            variant,
+            "--target",
+            kind.rsplit(maxsplit=1)[-1],
+        ]
+        command += ["--out", str(out)] + ([] if variant == "nano" else ["--checkpoint", SEED])
+        subprocess.run(command, check=True, stdout=sys.stderr)
+        return {"export_seconds": time.perf_counter() - begun, "bytes": _bytes(out), "export_peak_bytes": None}
+    if kind == TORCH:
+        return {"export_seconds": None, "bytes": None, "export_peak_bytes": None}
+    from peer_modules import export_plain  # noqa: PLC0415
+
+    out = folder / kind
+    out.mkdir()
+    export_plain(kind, variant, out)
+    seconds = time.perf_counter() - begun
+    return {"export_seconds": seconds, "bytes": _bytes(out), "export_peak_bytes": peak_bytes()}
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _begin(job: Row) -> tuple[Measure, Row]:
+    """Load a contestant; what measures it once, and its first answer."""
+    from peer_engines import engine  # noqa: PLC0415
+
+    folder = Path(job["folder"])
+    encode, click = engine(job["kind"], job["variant"], folder / job["kind"], SIZE)
+    embeddings = encode()
+    np.save(folder / f"{job['kind']}.npy", embeddings)
+
+    def measure() -> dict[str, float]:
+        seconds = {}
+        for step, work in zip(STEPS, (encode, click), strict=True):
+            time.sleep(0.02)
+            begun = time.perf_counter()
+            work()
+            seconds[step] = time.perf_counter() - begun
+        return seconds
+
+    return measure, {}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--measure", nargs="*", choices=VARIANTS, help="measure these; none named: all")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--budget", type=float, default=180.0, help="seconds of rounds of one variant; four at least")
+    parser.add_argument("--child", choices=("export", "serve"), help=argparse.SUPPRESS)
+    parser.add_argument("--kind", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

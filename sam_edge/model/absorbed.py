@@ -1,0 +1,118 @@
+"""The mask decoder's attention between a few tokens and many image cells, without projecting the cells.
+
+An attention projects each of its K image cells to the inner width, though only T tokens, far fewer, look at them or are
+looked at. Products are associative: a token's query can be taken through the keys' projection instead of every key, as
+DeepSeek-V2 (arXiv 2405.04434, section 2.1) does for cached keys, and likewise on all four sides:
+
+    q . (W_k x)        =  (W_k^T q) . x             tokens look: keys stay as they are
+    softmax . (W_v x)  =  W_v (softmax . x)         and so do values
+    (W_q x) . k        =  x . (W_q^T k)             the image looks: queries stay as they are
+    W_o (softmax . v)  =  softmax . (W_o v)         and what it is given is assembled from few
+
+With one click SAM's decoder has T = 7 tokens: with 8 heads that makes 56 rows where a projection has 128, and what is
+left is less than half of the transformer's multiplications. Answers are the plain modules' up to rounding. With more
+slots less is gained, so decoders of many fixed slots keep the plain form (`pays`). So do quantized ones: weights enter
+these products from their other side, and the grids of eight-bit weights are by output channel.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+from torch import Tensor, nn
+
+from sam_edge_runtime.contract import MASK_OUTPUTS
+
+from .graphs import DecoderGraph
+from .transformer import Attention, TwoWayTransformer
+
+OUTPUT_TOKENS = MASK_OUTPUTS + 1  # one a mask, and that of the IoU prediction
+
+
+def absorb(graph: DecoderGraph) -> DecoderGraph:
+    """The twin of `graph` without projections of image cells; it shares the parameters, and `graph` stays as it is."""
+    shared = {id(each): each for each in (*graph.parameters(), *graph.buffers())}
+    twin = copy.deepcopy(graph, shared)
+    transformer = _transformer(twin)
+    for module in (transformer, *transformer.layers):
+        for name, child in list(module.named_children()):
+            if name in _REPLACEMENTS and isinstance(child, Attention):
+                setattr(module, name, _REPLACEMENTS[name](child))
+    return twin
+
+
+def pays(graph: DecoderGraph, points: int | None) -> bool:
+    """Whether a decoder of `points` slots has less to multiply this way; of any number of slots, one of few does."""
+    if points is None:
+        return True
+    attention = _transformer(graph).final_attn_token_to_image
+    return attention.heads * (OUTPUT_TOKENS + points) <= attention.k_proj.out_features
+
+
+def _transformer(graph: DecoderGraph) -> TwoWayTransformer:
+    found = graph.mask_decoder.transformer
+    if not isinstance(found, TwoWayTransformer):
+        raise TypeError(f"{type(found).__name__} is not the transformer that this is about")
+    return found
+
+
+class TokensReadImage(nn.Module):
+    """`Attention` of few queries over many keys."""
+
+    def __init__(self, plain: Attention) -> None:
+        super().__init__()
+        self.heads = plain.heads
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = plain.q_proj, plain.k_proj, plain.v_proj, plain.out_proj
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None = None) -> Tensor:
+        """Attend from `q (B, T, C)` to `k, v (B, K, C)`; no key is ever hidden here."""
+        b, tokens, _ = q.shape
+        queries = split(self.q_proj(q), self.heads)  # (B, heads, T, D)
+        # The keys' bias adds the same to all scores of a query, which softmax does not see.
+        wide = queries @ by_head(self.k_proj.weight, self.heads)  # (B, heads, T, C)
+        scores = wide.flatten(1, 2) @ k.transpose(1, 2) / math.sqrt(queries.shape[-1])  # (B, heads*T, K)
+        seen = (scores.softmax(dim=-1) @ v).reshape(b, self.heads, tokens, -1)  # (B, heads, T, C)
+        out = seen @ by_head(self.v_proj.weight, self.heads).transpose(1, 2)  # (B, heads, T, D)
+        projected: Tensor = self.out_proj(out.transpose(1, 2).flatten(2) + self.v_proj.bias)
+        return projected
+
+
+class ImageReadsTokens(nn.Module):
+    """`Attention` of many queries over few keys."""
+
+    def __init__(self, plain: Attention) -> None:
+        super().__init__()
+        self.heads = plain.heads
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = plain.q_proj, plain.k_proj, plain.v_proj, plain.out_proj
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None = None) -> Tensor:
+        """Attend from `q (B, K, C)` to `k, v (B, T, C)`; `key_bias (B, 1, 1, T)` is added to the scores."""
+        b, cells, _ = q.shape
+        keys = split(self.k_proj(k), self.heads) / math.sqrt(self.k_proj.weight.shape[0] // self.heads)
+        wide = keys @ by_head(self.q_proj.weight, self.heads)  # (B, heads, T, C)
+        bias = (keys * self.q_proj.bias.reshape(self.heads, 1, -1)).sum(dim=-1).unsqueeze(1)  # (B, 1, heads, T)
+        if key_bias is not None:
+            bias = bias + key_bias
+        scores = (q @ wide.flatten(1, 2).transpose(1, 2)).reshape(b, cells, self.heads, -1) + bias
+        values = split(self.v_proj(v), self.heads)  # (B, heads, T, D)
+        given = values @ by_head(self.out_proj.weight.T, self.heads)  # (B, heads, T, C)
+        out: Tensor = scores.softmax(dim=-1).flatten(2) @ given.flatten(1, 2) + self.out_proj.bias
+        return out
+
+
+def split(x: Tensor, heads: int) -> Tensor:
+    """`(B, T, heads*D)` to `(B, heads, T, D)`."""
+    return x.reshape(x.shape[0], x.shape[1], heads, -1).transpose(1, 2)
+
+
+def by_head(weight: Tensor, heads: int) -> Tensor:
+    """`(heads*D, C)` to `(heads, D, C)`."""
+    return weight.reshape(heads, -1, weight.shape[-1])
+
+
+_REPLACEMENTS: dict[str, type[TokensReadImage] | type[ImageReadsTokens]] = {
+    "cross_attn_token_to_image": TokensReadImage,
+    "cross_attn_image_to_token": ImageReadsTokens,
+    "final_attn_token_to_image": TokensReadImage,
+}

@@ -1,0 +1,55 @@
+"""The decoder without projections of image cells gives the plain one's answers, from the same parameters."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sam_edge.model import DecoderGraph, build_sam
+from sam_edge.model.absorbed import ImageReadsTokens, TokensReadImage, absorb, pays
+from tests.model.builders import BOUND, error, every_prompt, seed
+
+SIDE = 256
+
+
+@pytest.fixture(scope="module", params=["tiny_vit", "nano"])  # SAM's decoder, and nano's
+def sam(request):
+    sam = build_sam(request.param)
+    seed(sam)
+    sam.set_input_side(SIDE)
+    return sam.requires_grad_(requires_grad=False)
+
+
+def test_answers_are_those_of_the_plain_decoder(sam):
+    plain = DecoderGraph(sam).eval()
+    prompts = every_prompt(sam)
+    for found, expected in zip(absorb(plain)(*prompts), plain(*prompts), strict=True):
+        assert expected.abs().max() > 0.01
+        assert error(found, expected) <= BOUND
+
+
+def test_every_attention_to_the_image_is_replaced_and_parameters_are_shared(sam):
+    plain = DecoderGraph(sam).eval()
+    twin = absorb(plain)
+    kinds = [type(module) for module in twin.modules()]
+    assert (kinds.count(TokensReadImage), kinds.count(ImageReadsTokens)) == (3, 2)
+    assert not any(isinstance(module, TokensReadImage) for module in plain.modules())
+    assert {id(each) for each in twin.parameters()} == {id(each) for each in plain.parameters()}
+
+
+def test_an_empty_slot_stays_hidden(sam):
+    embeddings, coords, labels, *mask = every_prompt(sam)
+    twin = absorb(DecoderGraph(sam).eval())
+    moved = torch.where((labels == -2).unsqueeze(-1), coords + 50, coords)
+    assert not torch.equal(moved, coords)
+    for found, expected in zip(
+        twin(embeddings, moved, labels, *mask), twin(embeddings, coords, labels, *mask), strict=True
+    ):
+        assert torch.equal(found, expected)
+
+
+def test_many_slots_are_projected(sam):
+    plain = DecoderGraph(sam).eval()
+    assert pays(plain, None)
+    assert pays(plain, 8)
+    assert not pays(plain, 16)
