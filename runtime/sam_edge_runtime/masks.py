@@ -111,8 +111,8 @@ def upscale(low_res: Float32, frame: Frame) -> Float32:
 def upscale_binary(low_res: Float32, frame: Frame, threshold: float = MASK_THRESHOLD) -> npt.NDArray[np.bool_]:
     """Masks in the photo's size: where the logits of `upscale` exceed `threshold`.
 
-    Computed along the outline alone where there is one (`tiles`). Otherwise one mask's logits are held at a time, so that
-    many masks of a large photo cost one byte a pixel and not five.
+    Computed along the outline alone where there is one (`tiles`). Otherwise one mask's logits are held at a time, so
+    that many masks of a large photo cost one byte a pixel and not five.
 
     Args:
         low_res: (K, S/4, S/4) float32 logits.

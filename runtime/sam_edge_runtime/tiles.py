@@ -1,10 +1,10 @@
 """Masks of the photo's size, computed only along their outline.
 
-A pixel's logit is an average of a few neighbouring low-resolution logits, weighted with numbers that are not negative and
-sum to one. So in a tile of pixels whose low-resolution neighbours all lie on one side of the threshold there is nothing to
-compute, and of a mask with an ordinary outline that is nine tiles of ten. The others get the two products of
-`masks.upscale`, cut to the tile. Where an outline runs through most tiles, as in a mask of noise, that would take longer
-than the products as a whole, and those are taken instead.
+A pixel's logit is an average of a few neighbouring low-resolution logits, weighted with numbers that are not negative
+and sum to one. So in a tile of pixels whose low-resolution neighbours all lie on one side of the threshold there is
+nothing to compute, and of a mask with an ordinary outline that is nine tiles of ten. The others get the two products of
+`masks.upscale`, cut to the tile. Where an outline runs through most tiles, as in a mask of noise, that would take
+longer than the products as a whole, and those are taken instead.
 
 A rounding error could tip a pixel in a tile that was taken for one-sided only if all of its neighbours are closer to
 the threshold than `MARGIN` of the largest logit; such tiles are computed.
@@ -92,5 +92,3 @@ class Tiling:
         down = reduce.reduce(low_res[self._rows.cells], axis=1)  # (tiles, m)
         found: Float32 = reduce.reduce(down[:, self._columns.cells], axis=2)
         return found
-
-

@@ -1,15 +1,15 @@
 """The two graphs in the form that a bundle has them in: its layout, plain or rewritten.
 
-In float the plain form's decoder does not project image cells (`absorbed`), which is less work for the same answers.
+In float the plain form has its decoder's lean twin, which is less work for the same answers.
 """
 
 from __future__ import annotations
 
 from sam_edge_runtime.manifest import NEURAL_ENGINE, Manifest
 
-from .absorbed import absorb, pays
 from .ane import ane_rewrite
 from .graphs import DecoderGraph, EncoderGraph
+from .lean import lean, pays
 from .sam import Sam
 
 IN_FLOAT = ("fp32", "fp16", "mixed")
@@ -21,5 +21,5 @@ def graphs_of(sam: Sam, manifest: Manifest) -> tuple[EncoderGraph, DecoderGraph]
     if manifest.graph == NEURAL_ENGINE:
         return ane_rewrite(encoder), ane_rewrite(decoder)
     if manifest.precision in IN_FLOAT and pays(decoder, manifest.points):
-        return encoder, absorb(decoder)
+        return encoder, lean(decoder)
     return encoder, decoder

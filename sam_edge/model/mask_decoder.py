@@ -77,10 +77,14 @@ class MaskDecoder(nn.Module):
         image_pe = positions.flatten(2).transpose(1, 2)  # (1, HW, C)
 
         tokens, image = self.transformer(image, image_pe, tokens, key_bias)
-        image = image.transpose(1, 2).reshape(b, -1, grid, grid)
-        features = self.output_upscaling(image)  # (B, C/8, 4G, 4G)
         filters = torch.stack(
             [mlp(tokens[:, 1 + index]) for index, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )  # (B, 4, C/8)
-        masks = (filters @ features.flatten(2)).reshape(b, MASK_OUTPUTS, 4 * grid, 4 * grid)
-        return masks, self.iou_prediction_head(tokens[:, 0])
+        return self.draw(image, filters, grid), self.iou_prediction_head(tokens[:, 0])
+
+    def draw(self, image: Tensor, filters: Tensor, grid: int) -> Tensor:
+        """Masks of cells `(B, G * G, C)` through filters `(B, 4, C/8)`: logits `(B, 4, 4G, 4G)`."""
+        b = image.shape[0]
+        features = self.output_upscaling(image.transpose(1, 2).reshape(b, -1, grid, grid))  # (B, C/8, 4G, 4G)
+        masks: Tensor = (filters @ features.flatten(2)).reshape(b, MASK_OUTPUTS, 4 * grid, 4 * grid)
+        return masks

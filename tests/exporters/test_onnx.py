@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sam_edge.model import DecoderGraph, EncoderGraph, build_sam
 from sam_edge_exporters import onnx as exporter
-from sam_edge_runtime.contract import Label, decoder_contract, encoder_contract
+from sam_edge_runtime.contract import GraphContract, Label, TensorSpec, decoder_contract, encoder_contract
 from tests.exporters.sessions import run, session
 from tests.model.builders import BOUND, error, gap, seed, seeded_tensor
 
@@ -223,3 +223,18 @@ def test_nano_s_graphs_keep_their_free_axes_and_answer_as_torch_does(tmp_path):
         inputs = (embeddings, coords, labels, logits, torch.arange(float(prompts)) % 2)
         for ours, theirs in zip(run(opened, *inputs), decoder(*inputs), strict=True):
             assert error(ours, theirs) <= BOUND
+
+
+def test_gelu_is_one_operation_to_onnx_runtime_and_stays_exact(tmp_path):
+    module = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.GELU()).eval().requires_grad_(False)
+    contract = GraphContract((TensorSpec("x", (2, 8), ""),), (TensorSpec("y", (2, 8), ""),))
+    exporter.export(module, contract, tmp_path / "gelu.onnx")
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    engine = ort.InferenceSession(tmp_path / "gelu.onnx", options, providers=["CPUExecutionProvider"])
+    kinds = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx", load_external_data=False).graph.node]
+    assert "Erf" not in kinds
+    assert any("Gelu" in kind for kind in kinds)
+    x = seeded_tensor("x", 2, 8) * 3
+    assert error(torch.from_numpy(engine.run(None, {"x": x.numpy()})[0]), module(x)) <= 1e-6

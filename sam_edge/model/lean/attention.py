@@ -10,51 +10,16 @@ DeepSeek-V2 (arXiv 2405.04434, section 2.1) does for cached keys, and likewise o
     W_o (softmax . v)  =  softmax . (W_o v)         and what it is given is assembled from few
 
 With one click SAM's decoder has T = 7 tokens: with 8 heads that makes 56 rows where a projection has 128, and what is
-left is less than half of the transformer's multiplications. Answers are the plain modules' up to rounding. With more
-slots less is gained, so decoders of many fixed slots keep the plain form (`pays`). So do quantized ones: weights enter
-these products from their other side, and the grids of eight-bit weights are by output channel.
+left is less than half of the transformer's multiplications. Answers are the plain modules' up to rounding.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 
 from torch import Tensor, nn
 
-from sam_edge_runtime.contract import MASK_OUTPUTS
-
-from .graphs import DecoderGraph
-from .transformer import Attention, TwoWayTransformer
-
-OUTPUT_TOKENS = MASK_OUTPUTS + 1  # one a mask, and that of the IoU prediction
-
-
-def absorb(graph: DecoderGraph) -> DecoderGraph:
-    """The twin of `graph` without projections of image cells; it shares the parameters, and `graph` stays as it is."""
-    shared = {id(each): each for each in (*graph.parameters(), *graph.buffers())}
-    twin = copy.deepcopy(graph, shared)
-    transformer = _transformer(twin)
-    for module in (transformer, *transformer.layers):
-        for name, child in list(module.named_children()):
-            if name in _REPLACEMENTS and isinstance(child, Attention):
-                setattr(module, name, _REPLACEMENTS[name](child))
-    return twin
-
-
-def pays(graph: DecoderGraph, points: int | None) -> bool:
-    """Whether a decoder of `points` slots has less to multiply this way; of any number of slots, one of few does."""
-    if points is None:
-        return True
-    attention = _transformer(graph).final_attn_token_to_image
-    return attention.heads * (OUTPUT_TOKENS + points) <= attention.k_proj.out_features
-
-
-def _transformer(graph: DecoderGraph) -> TwoWayTransformer:
-    found = graph.mask_decoder.transformer
-    if not isinstance(found, TwoWayTransformer):
-        raise TypeError(f"{type(found).__name__} is not the transformer that this is about")
-    return found
+from sam_edge.model.transformer import Attention
 
 
 class TokensReadImage(nn.Module):
@@ -109,10 +74,3 @@ def split(x: Tensor, heads: int) -> Tensor:
 def by_head(weight: Tensor, heads: int) -> Tensor:
     """`(heads*D, C)` to `(heads, D, C)`."""
     return weight.reshape(heads, -1, weight.shape[-1])
-
-
-_REPLACEMENTS: dict[str, type[TokensReadImage] | type[ImageReadsTokens]] = {
-    "cross_attn_token_to_image": TokensReadImage,
-    "cross_attn_image_to_token": ImageReadsTokens,
-    "final_attn_token_to_image": TokensReadImage,
-}

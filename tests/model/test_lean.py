@@ -1,4 +1,4 @@
-"""The decoder without projections of image cells gives the plain one's answers, from the same parameters."""
+"""The lean decoder gives the plain one's answers, from the same parameters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from sam_edge.model import DecoderGraph, build_sam
-from sam_edge.model.absorbed import ImageReadsTokens, TokensReadImage, absorb, pays
+from sam_edge.model.lean import lean, pays
+from sam_edge.model.lean.attention import ImageReadsTokens, TokensReadImage
 from tests.model.builders import BOUND, error, every_prompt, seed
 
 SIDE = 256
@@ -23,14 +24,14 @@ def sam(request):
 def test_answers_are_those_of_the_plain_decoder(sam):
     plain = DecoderGraph(sam).eval()
     prompts = every_prompt(sam)
-    for found, expected in zip(absorb(plain)(*prompts), plain(*prompts), strict=True):
+    for found, expected in zip(lean(plain)(*prompts), plain(*prompts), strict=True):
         assert expected.abs().max() > 0.01
         assert error(found, expected) <= BOUND
 
 
 def test_every_attention_to_the_image_is_replaced_and_parameters_are_shared(sam):
     plain = DecoderGraph(sam).eval()
-    twin = absorb(plain)
+    twin = lean(plain)
     kinds = [type(module) for module in twin.modules()]
     assert (kinds.count(TokensReadImage), kinds.count(ImageReadsTokens)) == (3, 2)
     assert not any(isinstance(module, TokensReadImage) for module in plain.modules())
@@ -39,7 +40,7 @@ def test_every_attention_to_the_image_is_replaced_and_parameters_are_shared(sam)
 
 def test_an_empty_slot_stays_hidden(sam):
     embeddings, coords, labels, *mask = every_prompt(sam)
-    twin = absorb(DecoderGraph(sam).eval())
+    twin = lean(DecoderGraph(sam).eval())
     moved = torch.where((labels == -2).unsqueeze(-1), coords + 50, coords)
     assert not torch.equal(moved, coords)
     for found, expected in zip(

@@ -1,0 +1,50 @@
+"""Which module of a decoder is replaced by which."""
+
+from __future__ import annotations
+
+import copy
+
+from sam_edge.model.graphs import DecoderGraph
+from sam_edge.model.mask_decoder import MaskDecoder
+from sam_edge.model.transformer import Attention, TwoWayTransformer
+from sam_edge_runtime.contract import MASK_OUTPUTS
+
+from .attention import ImageReadsTokens, TokensReadImage
+from .upscaling import CellwiseMaskDecoder
+
+OUTPUT_TOKENS = MASK_OUTPUTS + 1  # one a mask, and that of the IoU prediction
+
+_ATTENTIONS: dict[str, type[TokensReadImage] | type[ImageReadsTokens]] = {
+    "cross_attn_token_to_image": TokensReadImage,
+    "cross_attn_image_to_token": ImageReadsTokens,
+    "final_attn_token_to_image": TokensReadImage,
+}
+
+
+def lean(graph: DecoderGraph) -> DecoderGraph:
+    """The twin of `graph`; parameters are shared, and `graph` stays as it is."""
+    shared = {id(each): each for each in (*graph.parameters(), *graph.buffers())}
+    twin = copy.deepcopy(graph, shared)
+    transformer = _transformer(twin)
+    for module in (transformer, *transformer.layers):
+        for name, child in list(module.named_children()):
+            if name in _ATTENTIONS and isinstance(child, Attention):
+                setattr(module, name, _ATTENTIONS[name](child))
+    if isinstance(twin.mask_decoder, MaskDecoder):
+        twin.mask_decoder = CellwiseMaskDecoder(twin.mask_decoder).train(graph.training)
+    return twin
+
+
+def pays(graph: DecoderGraph, points: int | None) -> bool:
+    """Whether a decoder of `points` slots has less to multiply this way; of any number of slots, one of few has."""
+    if points is None:
+        return True
+    attention = _transformer(graph).final_attn_token_to_image
+    return attention.heads * (OUTPUT_TOKENS + points) <= attention.k_proj.out_features
+
+
+def _transformer(graph: DecoderGraph) -> TwoWayTransformer:
+    found = graph.mask_decoder.transformer
+    if not isinstance(found, TwoWayTransformer):
+        raise TypeError(f"{type(found).__name__} is not the transformer that this is about")
+    return found
