@@ -153,13 +153,17 @@ class NanoMaskDecoder(nn.Module):
         drawn = self.maps_to_16(F.relu(self.maps_to_8(dense)))  # (B, C, G, G)
         image = (embeddings[:, : self.meaning] + drawn).flatten(2).transpose(1, 2)  # (B, HW, C)
         tokens, image = self.transformer(image, positions.flatten(2).transpose(1, 2), tokens, key_bias)
-        image = image.transpose(1, 2).reshape(b, self.meaning, grid, grid)
-
-        coarse = self.up_4(F.relu(self.up_8(image)))  # (B, 32, 4G, 4G)
-        detail = self.unpack(embeddings[:, self.meaning :])  # (1 or B, 32, 4G, 4G)
-        features = self.refine(F.relu(coarse + detail + self.maps_to_4(dense)))
+        fine = self.to_stride_4(image, embeddings[:, self.meaning :])
+        features = self.refine(F.relu(fine + self.maps_to_4(dense)))
         filters = torch.stack(
             [mlp(tokens[:, 1 + index]) for index, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )  # (B, 4, 32)
         masks = (filters @ features.flatten(2)).reshape(b, MASK_OUTPUTS, 4 * grid, 4 * grid)
         return masks, self.iou_prediction_head(tokens[:, 0])
+
+    def to_stride_4(self, image: Tensor, detail: Tensor) -> Tensor:
+        """Cells `(B, G * G, C)` and packed detail `(1 or B, D, G, G)` as features `(B, 32, 4G, 4G)`."""
+        b, grid = image.shape[0], detail.shape[-1]
+        coarse = self.up_4(F.relu(self.up_8(image.transpose(1, 2).reshape(b, self.meaning, grid, grid))))
+        unpacked: Tensor = coarse + self.unpack(detail)
+        return unpacked

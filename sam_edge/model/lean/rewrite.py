@@ -6,11 +6,12 @@ import copy
 
 from sam_edge.model.graphs import DecoderGraph
 from sam_edge.model.mask_decoder import MaskDecoder
+from sam_edge.model.nano_decoder import NanoMaskDecoder
 from sam_edge.model.transformer import Attention, TwoWayTransformer
 from sam_edge_runtime.contract import MASK_OUTPUTS
 
 from .attention import ImageReadsTokens, TokensReadImage
-from .upscaling import CellwiseMaskDecoder
+from .upscaling import CellwiseMaskDecoder, CellwiseNanoMaskDecoder
 
 OUTPUT_TOKENS = MASK_OUTPUTS + 1  # one a mask, and that of the IoU prediction
 
@@ -30,9 +31,12 @@ def lean(graph: DecoderGraph) -> DecoderGraph:
         for name, child in list(module.named_children()):
             if name in _ATTENTIONS and isinstance(child, Attention):
                 setattr(module, name, _ATTENTIONS[name](child))
-    if isinstance(twin.mask_decoder, MaskDecoder):
-        twin.mask_decoder = CellwiseMaskDecoder(twin.mask_decoder).train(graph.training)
-    return twin
+    decoder = twin.mask_decoder
+    if isinstance(decoder, MaskDecoder):
+        twin.mask_decoder = CellwiseMaskDecoder(decoder)
+    elif isinstance(decoder, NanoMaskDecoder):
+        twin.mask_decoder = CellwiseNanoMaskDecoder(decoder)
+    return twin.train(graph.training)
 
 
 def pays(graph: DecoderGraph, points: int | None) -> bool:
