@@ -44,7 +44,7 @@ class SamPredictor:
 
     Args:
         bundle: an opened bundle, or the path of one.
-        threads: threads within an operator; None leaves it to the engine.
+        threads: threads within an operator; None is one a core.
         provider: which accelerator the engine uses, for instance "cuda" or "coreml"; None is the CPU.
         backend: an engine of your own instead of the one that the bundle's target names.
 

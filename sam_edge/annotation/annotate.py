@@ -24,6 +24,7 @@ from sam_edge.subject import Subject, opened
 from sam_edge.training.interrupt import leave_to_parent
 from sam_edge_runtime.automatic_settings import AutomaticSettings
 from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.cores import usable_cores
 from sam_edge_runtime.errors import DataError, OutputError, SamEdgeError, UsageError
 from sam_edge_runtime.files import sha256_of, write_file
 from sam_edge_runtime.manifest import FILE_NAME
@@ -242,7 +243,7 @@ def _work(job: AnnotateJob, pieces: Sequence[Piece], processes: int, events: Con
 
 def _subject(job: AnnotateJob, processes: int) -> Subject:
     """What answers, with this process's share of the cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     threads = max(1, cores // processes)
     if job.bundle is not None:
         return opened(job.bundle, job.model, job.checkpoint, threads)

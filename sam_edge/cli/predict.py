@@ -40,7 +40,7 @@ def command(
     save_logits: Annotated[
         bool, typer.Option("--save-logits", help="Also write the low-resolution logits (.npy) for --mask-input.")
     ] = False,
-    threads: Annotated[int | None, typer.Option(help="Threads. Default: the engine's choice.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads. Default: one a core.")] = None,
     provider: Annotated[str | None, typer.Option(help="Execution provider, such as cuda. Default: the CPU.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pictures of an earlier run.")] = False,
 ) -> None:

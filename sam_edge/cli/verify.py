@@ -38,9 +38,7 @@ def command(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of one bundle's report. Default: BUNDLE-report.")
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="Threads of the bundle's engine. Default: the engine's choice.")
-    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the bundle's engine. Default: one a core.")] = None,
     trace: Annotated[
         bool,
         typer.Option("--trace", help="Name the tensor where a fault starts: every one is compared with fp32 torch's."),

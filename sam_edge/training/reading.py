@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from sam_edge.data.order import Steps
 from sam_edge.data.stream import Example, TrainingSet
+from sam_edge_runtime.cores import usable_cores
 from sam_edge_runtime.errors import DataError, SamEdgeError
 
 from .batch import Reading, collate
@@ -24,7 +25,7 @@ def default_workers() -> int:
 
     They only decode and crop; the other half is for the model, or for the machine's other work where that is on a GPU.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     beside = os.environ.get("LOCAL_WORLD_SIZE", "")  # launchers of several processes set it
     return max(1, min(MOST_WORKERS, cores // (2 * (int(beside) if beside.isdigit() and int(beside) else 1))))
 

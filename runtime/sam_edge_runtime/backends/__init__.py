@@ -78,7 +78,7 @@ class BackendOptions:
     """How an engine runs.
 
     Attributes:
-        threads: threads within an operator; None leaves it to the engine.
+        threads: threads within an operator; None is one for each core, by the engine's own choice or by ours.
         provider: the engine's name of an accelerator; None is its CPU.
 
     Raises:
@@ -91,9 +91,7 @@ class BackendOptions:
     def __post_init__(self) -> None:
         threads, provider = self.threads, self.provider
         if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
-            raise UsageError(
-                f"threads {threads!r} is not a positive whole number; leave it out for the engine's choice"
-            )
+            raise UsageError(f"threads {threads!r} is not a positive whole number; leave it out for one a core")
         if provider is not None and (not isinstance(provider, str) or not provider.strip()):
             raise UsageError(f"provider {provider!r} is no name; leave it out for the CPU")
 

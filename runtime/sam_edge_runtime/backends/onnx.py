@@ -71,6 +71,9 @@ class OnnxBackend(LazyGraphs["_Graph"]):
         # A pattern of allocations is recorded in the first run and held in one piece beside them from the second on:
         # 0.8 GB more for ViT-B, and nothing gained in time.
         options.enable_mem_pattern = False
+        # Threads that have nothing to do look for more work for some 50 ms. Those of the encoder would take the cores from
+        # the decoder's, which then needs 23 ms for a click with nano and not 13: they stop with the run.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
         try:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from sam_edge_runtime.backends import BackendOptions
 from sam_edge_runtime.bundle import Bundle
 from sam_edge_runtime.contract import GraphContract, TensorSpec
+from sam_edge_runtime.cores import usable_cores
 from sam_edge_runtime.errors import BackendError, BundleError, first_line
 
 from .graphs import LazyGraphs
@@ -55,7 +56,7 @@ class TfliteBackend(LazyGraphs["_Graph"]):
             )
         self._interpreter, self._name, self.engine = _find_engine()
         super().__init__(bundle)
-        self._threads = options.threads
+        self._threads = options.threads or usable_cores()  # LiteRT's own choice is one
         self._layout = bundle.manifest.layout
 
     def _load(self, path: Path, contract: GraphContract) -> _Graph:

@@ -7,6 +7,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from sam_edge_runtime.cores import usable_cores
+
 # Of /proc/cpuinfo's flags (x86 and Arm) those that decide which kernels an engine takes.
 _TELLING = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
 _CPUINFO, _MODEL = Path("/proc/cpuinfo"), Path("/proc/device-tree/model")
@@ -20,12 +22,11 @@ def machine() -> dict[str, Any]:
         said = {name.strip().lower(): value.strip() for name, value in reversed(lines)}
         processor = said.get("model name", said.get("hardware", processor))
         flags = said.get("flags", said.get("features", ""))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "device": _board() or platform.machine(),
         "processor": processor,
         "instructions": [flag for flag in _TELLING if flag in flags.split()],
-        "cores": cores,
+        "cores": usable_cores(),
         "memory_bytes": _memory(),
         "system": platform.platform(),
         "python": platform.python_version(),

@@ -6,7 +6,6 @@ temporary of 0.8 GB a step. Over blocks the steps meet in the cache. What is los
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,12 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sam_edge_runtime.cores import usable_cores
+
 Array = npt.NDArray[Any]
 
 BLOCK = 1 << 15  # numbers, 128 kB as float32
 _WORTH_THREADS = 1 << 18  # numbers below which threads cost more than they bring
 _PIECES = 4  # a thread, so that none waits long for the slowest
-_THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_THREADS = usable_cores()
 
 
 def in_blocks(function: Callable[[Array], Array], x: Array, kept: int = 0, out: Array | None = None) -> Array:

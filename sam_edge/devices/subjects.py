@@ -1,0 +1,65 @@
+"""The graphs of a bundle as a device's tool takes them: files, signature, free axes.
+
+A TFLite decoder with a signature for each of several capacities is one piece of work for each. A decoder that takes any
+number of prompts and slots is measured with one click, which takes two slots: the point, and SAM's own "not a point".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.contract import decoder_signature
+
+from .timing import DECODER, ENCODER, Subject
+
+ONE_CLICK = {"B": 1, "N": 2}
+
+
+@dataclass(frozen=True)
+class Work:
+    """A graph to measure.
+
+    Attributes:
+        subject: what it is.
+        files: the graph's file or folder, then what lies beside it, such as weights above 2 GB.
+        signature: which one of the file's to run; empty where it has only one.
+        axes: sizes of the free axes by letter; empty where all are fixed.
+    """
+
+    subject: Subject
+    files: tuple[Path, ...]
+    signature: str = ""
+    axes: dict[str, int] = field(default_factory=dict)
+
+
+def works_of(name: str, bundle: Bundle) -> list[Work]:
+    """The encoder, then the decoder once for each capacity; `name` is what tables call the bundle."""
+    manifest = bundle.manifest
+
+    def work(graph: str, file: str, prompts: int | None, signature: str = "") -> Work:
+        parts = [part for part in manifest.files if part == file or part.startswith((f"{file}.", f"{file}/"))]
+        beside = sorted(part for part in parts if part.startswith(f"{file}."))
+        contract = manifest.decoder_contract if graph == DECODER else manifest.encoder_contract
+        free = {size for spec in contract.inputs for size in spec.shape if isinstance(size, str)}
+        return Work(
+            Subject(
+                name,
+                manifest.variant,
+                manifest.precision,
+                manifest.target,
+                graph,
+                prompts,
+                sum(manifest.files[part].bytes for part in parts),
+            ),
+            tuple(bundle.root / part for part in (file, *beside)),
+            signature,
+            {letter: ONE_CLICK[letter] for letter in sorted(free)},
+        )
+
+    if manifest.batches:
+        decoders = [work(DECODER, manifest.decoder, size, decoder_signature(size)) for size in manifest.batches]
+    else:
+        decoders = [work(DECODER, manifest.decoder, manifest.prompts or ONE_CLICK["B"])]
+    return [work(ENCODER, manifest.encoder, None), *decoders]

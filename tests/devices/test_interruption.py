@@ -1,0 +1,41 @@
+"""Signals while something is put back in order."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from sam_edge.devices.interruption import interruptible, undisturbed
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_an_end_becomes_an_exception(number, code):
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as caught, interruptible():
+        signal.raise_signal(number)
+    assert caught.value.code == code
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_one_does_not_break_off_what_follows_the_first():
+    done = []
+    with pytest.raises(KeyboardInterrupt), interruptible():  # noqa: PT012 - the block is the matter
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+            done.append("cleaned")
+    assert done == ["cleaned"]
+
+
+def test_signals_wait_for_an_undisturbed_block():
+    done = []
+    with pytest.raises(KeyboardInterrupt), interruptible():  # noqa: PT012 - the block is the matter
+        with undisturbed():
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+            done.append("all of it")
+        done.append("never")
+    assert done == ["all of it"]
