@@ -145,9 +145,9 @@ def _on_device(
                 serial or None,
                 *tools,
                 delegates,
+                threads or AndroidOptions.threads,
                 repetitions=rounds.repetitions,
                 warm_up=max(rounds.warm_up, 1),
-                **given,
             )
             rows = benchmark_android(bundles, options, show)
     for table in device_tables(rows):

@@ -1,0 +1,273 @@
+"""Bundles on any host that SSH reaches, such as a Raspberry Pi or a Jetson: copy, measure there, bring figures back.
+
+What goes there is `sam_edge_runtime`, the bundles and the photo, in one tar over the connection; the host needs Python,
+numpy, Pillow and the engine of each target, never torch, scp or rsync. It is asked for these and for room before
+anything is copied. There `python -m sam_edge_runtime.benchmark` measures as `sam-edge benchmark` does here, so figures of two
+machines differ by the machine only. The folder on the host goes at the end, whatever the end is (ssh_connection.py).
+
+The document that comes back is another machine's word: its format is checked before it is used.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import sam_edge_runtime
+from sam_edge_runtime.benchmark.host import FORMAT, FORMAT_VERSION, Contestant, Rounds, Show, contestants
+from sam_edge_runtime.bundle import REPORT_FILE, Bundle
+from sam_edge_runtime.errors import BackendError, UsageError
+from sam_edge_runtime.manifest import FILE_NAME
+from sam_edge_runtime.photo import read_photo
+
+from . import ssh_requirements
+from .interruption import interruptible
+from .ssh_connection import Connection, connected, is_no_room
+from .ssh_options import SshOptions
+from .ssh_requirements import MARK, OLDEST
+
+__all__ = ["SshOptions", "benchmark_ssh"]
+
+MARGIN = 64 << 20  # bytes beside what is copied: the photo's pixels, compiled modules, the result
+RESULT = "result.json"
+MEGABYTE = 1_000_000
+KILLED = 137  # 128 + SIGKILL
+_FIND_PYTHON = (
+    'cd; p=$(command -v "$1") || exit 127; case $p in /*) ;; *) p=$PWD/$p ;; esac; echo "sam-edge-python:$p"; '
+    """exec "$p" -c 'import sys; print("sam-edge-version:%d.%d" % sys.version_info[:2])'"""
+)
+_PROGRESS = re.compile(r"(.+) (\d+)/(\d+)")
+_LAST_LINES = 20
+
+
+def benchmark_ssh(
+    bundles: Mapping[str, Bundle],
+    options: SshOptions,
+    rounds: Rounds,
+    threads: Sequence[int | None] = (None,),
+    provider: str | None = None,
+    photo: Path | None = None,
+    show: Show = lambda *_: None,
+) -> dict[str, Any]:
+    """Measure bundles side by side on a host.
+
+    Args:
+        bundles: by the names that tables call them; ratios are to the first.
+        options: the host.
+        rounds: how often.
+        threads: numbers of the engine's threads, each measured; None alone is the engine's choice.
+        provider: execution provider, by the host's engine; None is its CPU.
+        photo: file to click on; None: the first bundle's own picture.
+        show: told what is being done, and how much of how much.
+
+    Returns:
+        What `sam_edge_runtime.benchmark.host.measure` returns there: `machine` is the host's.
+
+    Raises:
+        UsageError: an argument that cannot be meant, or no `ssh` here.
+        PhotoError: the photo cannot be read.
+        BackendError: the host cannot be reached, lacks something, has no room, or failed; or the connection was lost.
+    """
+    entries = contestants(bundles, threads, provider)
+    if not entries:
+        raise UsageError("no bundle is named: give at least one")
+    if len(threads) > 1 and None in threads:
+        raise UsageError("the engine's own choice of threads cannot be measured beside others: name numbers only")
+    if photo is not None:
+        read_photo(photo)
+    with interruptible():
+        show(f"connecting to {options.host}", 0, 0)
+        with connected(options) as connection:
+            show(f"looking at {options.host}", 0, 0)
+            python = _find_python(connection)
+            files = _files(bundles.values(), photo)
+            _check_host(connection, python, [bundle.manifest.target for bundle in bundles.values()], files)
+            _copy(connection, files, show)
+            connection.call([python, "-m", "compileall", "-q", "runtime"])  # as pip does: it is not to be timed
+            _measure(connection, [python, *_arguments(bundles, rounds, threads, provider, photo)], show)
+            return checked_document(connection.call(["cat", RESULT]).stdout, options.host, entries)
+
+
+def checked_document(text: bytes, host: str, entries: Sequence[Contestant]) -> dict[str, Any]:
+    """The document in `text`, which came from `host` and is to be about `entries`.
+
+    Raises:
+        BackendError: it is none, of another version, or about other bundles.
+    """
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise BackendError(f"what came back from {host} is no benchmark ({text[:40]!r}): run this again")
+    if document.get("version") != FORMAT_VERSION:
+        raise BackendError(
+            f"the benchmark from {host} has version {document.get('version')!r} and {FORMAT_VERSION} is known: see "
+            "whether another sam_edge_runtime gets in the way of the copied one there"
+        )
+    machine, rows, others = (document.get(key) for key in ("machine", "bundles", "not_measured"))
+    if isinstance(rows, list) and isinstance(others, dict) and isinstance(machine, dict):
+        named = [row.get("name") if isinstance(row, dict) else None for row in rows]
+        if rows and sorted([*map(str, named), *others]) == sorted(each.name for each in entries):
+            return document
+    raise BackendError(f"the benchmark from {host} is not about these bundles: run this again")
+
+
+def host_failure(host: str, code: int, lines: Sequence[str]) -> BackendError:
+    """What it means that the benchmark on `host` ended with `code`, its last lines being `lines`."""
+    said = next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), None)
+    last = next((line.strip()[:200] for line in reversed(lines) if line.strip() and line != f"error: {said}"), "")
+    if is_no_room("\n".join(lines)):
+        return BackendError(f"{host} ran out of room midway: free some, or name another folder there")
+    if said is not None:
+        return BackendError(f"{host}: {said}" + (f" ({last})" if last and "is above" in said else ""))
+    if code == KILLED:
+        return BackendError(
+            f"the benchmark on {host} was killed, as when memory runs out: measure fewer bundles at once, or a "
+            "smaller one"
+        )
+    return BackendError(
+        f"the benchmark on {host} ended with code {code} ({last or 'it said nothing'}): see whether its Python and "
+        "packages work, or name another Python"
+    )
+
+
+def _find_python(connection: Connection) -> str:
+    """The path of the interpreter on the host."""
+    host, wanted = connection.options.host, connection.options.python
+    # Sessions begin in the home folder, and `~` means nothing where it is quoted.
+    answer = connection.call(["sh", "-c", _FIND_PYTHON, "sh", wanted.removeprefix("~/")])
+    said = dict(line.split(":", 1) for line in answer.stdout.decode(errors="replace").splitlines() if ":" in line)
+    found, version = said.get("sam-edge-python"), said.get("sam-edge-version", "")
+    numbers = re.fullmatch(r"(\d+)\.(\d+)", version)
+    if found is None or numbers is None:
+        raise BackendError(
+            f"there is no Python '{wanted}' on {host}: install it (Debian, Ubuntu: sudo apt install python3), or name "
+            "its full path there"
+        )
+    if (int(numbers[1]), int(numbers[2])) < OLDEST:
+        raise BackendError(
+            f"'{wanted}' on {host} is Python {version}, and {OLDEST[0]}.{OLDEST[1]} is the oldest that will do: "
+            "install a newer one there, and name its path"
+        )
+    return found
+
+
+def _check_host(connection: Connection, python: str, targets: Sequence[str], files: Mapping[str, Path]) -> None:
+    """Refuse a host that lacks a package or room before anything is copied."""
+    options = connection.options
+    program = Path(ssh_requirements.__file__).read_bytes()
+    answer = connection.call([python, "-", *sorted(set(targets))], lambda stream: stream.write(program))
+    lines = [line for line in answer.stdout.decode(errors="replace").splitlines() if line.startswith(MARK)]
+    if not lines:
+        raise host_failure(options.host, answer.code, answer.stderr.splitlines()[-_LAST_LINES:])
+    found = json.loads(lines[-1].removeprefix(MARK))
+    if found["missing"]:
+        reasons = ", ".join(f"{name} ({reason[:120]})" for name, reason in found["missing"].items())
+        raise BackendError(
+            f"'{options.python}' on {options.host} cannot import {reasons}: run `{options.python} -m pip install "
+            f"{' '.join(found['missing'])}` there, in an environment if it asks for one, or name a Python that has them"
+        )
+    needed = sum(path.stat().st_size for path in files.values()) + MARGIN
+    if found["free"] < needed:
+        raise BackendError(
+            f"{options.host} has {found['free'] / MEGABYTE:.0f} MB free below {Path(connection.folder).parent} and "
+            f"{needed / MEGABYTE:.0f} MB are needed: free some, or name another folder there, such as /var/tmp"
+        )
+
+
+def _files(bundles: Iterable[Bundle], photo: Path | None) -> dict[str, Path]:
+    """Everything that goes to the host, by its path there."""
+    package = Path(sam_edge_runtime.__file__).parent
+    files = {
+        f"runtime/{package.name}/{path.relative_to(package).as_posix()}": path
+        for path in sorted(package.rglob("*"))
+        if path.is_file() and path.parent.name != "__pycache__"
+    }
+    for number, bundle in enumerate(bundles):
+        names = dict.fromkeys((FILE_NAME, *bundle.manifest.files, REPORT_FILE))
+        files |= {f"bundles/{number}/{name}": bundle.root / name for name in names if (bundle.root / name).is_file()}
+    return files if photo is None else {**files, _photo_name(photo): photo}
+
+
+def _copy(connection: Connection, files: Mapping[str, Path], show: Show) -> None:
+    """Stream the files through `tar`."""
+    total = sum(path.stat().st_size for path in files.values())
+
+    def write(stream: IO[bytes]) -> None:
+        done = 0
+        # GNU's format, because the small tars of boards do not read the newer one.
+        with tarfile.open(fileobj=stream, mode="w|", format=tarfile.GNU_FORMAT) as archive:
+            for name, path in files.items():
+                with path.open("rb") as content:
+                    entry = tarfile.TarInfo(name)
+                    entry.size, entry.mtime = path.stat().st_size, int(path.stat().st_mtime)
+                    archive.addfile(entry, _Counted(content, done, total, show))
+                    done += entry.size
+
+    answer = connection.call(["tar", "-xf", "-"], write)
+    if answer.code:
+        raise _copy_failure(connection.options.host, answer.stderr)
+
+
+def _copy_failure(host: str, said: str) -> BackendError:
+    if is_no_room(said):
+        return BackendError(f"{host} ran out of room while files were copied: free some, or name another folder there")
+    last = (said.strip().splitlines() or ["it said nothing"])[-1][:200]
+    return BackendError(f"files could not be unpacked on {host} ({last}): see whether `tar` works there")
+
+
+def _measure(connection: Connection, command: Sequence[str], show: Show) -> None:
+    """Run the benchmark there, and show how far it is."""
+    lines: deque[str] = deque(maxlen=_LAST_LINES)
+
+    def hear(line: str) -> None:
+        progress = _PROGRESS.fullmatch(line)
+        if progress:
+            show(progress[1], int(progress[2]), int(progress[3]))
+        elif line.strip():
+            lines.append(line)
+
+    code = connection.call(command, hear=hear).code
+    if code:
+        raise host_failure(connection.options.host, code, list(lines))
+
+
+def _arguments(
+    bundles: Mapping[str, Bundle],
+    rounds: Rounds,
+    threads: Sequence[int | None],
+    provider: str | None,
+    photo: Path | None,
+) -> list[str]:
+    """What Python is given to measure; `=` keeps a name that begins with a dash from being an option."""
+    named = [f"--name={name}" for name in bundles]
+    counts = [f"--threads={count}" for count in threads if count is not None]
+    chosen = [*([f"--provider={provider}"] if provider else []), *([f"--photo={_photo_name(photo)}"] if photo else [])]
+    often = [f"--repetitions={rounds.repetitions}", f"--warm-up={rounds.warm_up}", f"--budget={rounds.budget}"]
+    roots = [f"bundles/{number}" for number in range(len(bundles))]
+    return ["-m", "sam_edge_runtime.benchmark", *roots, f"--out={RESULT}", *named, *counts, *chosen, *often]
+
+
+def _photo_name(photo: Path) -> str:
+    return f"photo{photo.suffix.lower()}"
+
+
+class _Counted:
+    """A file that shows how much of everything has been read."""
+
+    def __init__(self, file: IO[bytes], before: int, total: int, show: Show) -> None:
+        self._file, self._done, self._total, self._show = file, before, total, show
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        piece = self._file.read(size)
+        before, self._done = self._done, self._done + len(piece)
+        if before // MEGABYTE != self._done // MEGABYTE or self._done == self._total:
+            self._show("copying, MB", self._done // MEGABYTE, -(-self._total // MEGABYTE))
+        return piece

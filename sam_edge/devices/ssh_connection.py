@@ -1,0 +1,285 @@
+"""One SSH connection: a folder of its own on the host, commands in it, and what the messages of `ssh` mean.
+
+The system's `ssh` connects, so that keys, agents, jump hosts and all else in a person's configuration count, and it is
+told never to ask anything. The first `ssh` runs the keeper: a shell on the host that makes the folder, and waits for the
+end of its input. Every command then goes through that connection (ControlMaster), so that one handshake is enough.
+
+The keeper's input ends when this process is done, is killed, or loses the connection. Then it kills what still runs in
+the folder and removes it, so nothing is left behind even by `kill -9` here; only a network that fails in silence leaves
+everything until the host's sshd notices.
+
+The price is a POSIX shell there, and an `ssh` here that can share a connection, which Windows' own cannot.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from sam_edge_runtime.errors import BackendError, SamEdgeError, UsageError
+
+from .interruption import undisturbed
+from .ssh_options import Address, SshOptions
+
+LOST = 255  # what `ssh` ends with when the connection does
+CLEANING = 30.0  # seconds, in which Ctrl-C has no effect
+GONE = 74  # what a command ends with whose folder is no longer there
+_LOGIN = 60.0  # seconds that logging in may take after connecting
+_LONGEST_FOLDER = 60  # characters; a socket's path has about a hundred, of which `ssh` adds some
+_MARK = "sam-edge-folder:"
+_KEEPER = (
+    "trap '' HUP INT TERM PIPE; "
+    'd=$(mktemp -d "${1:-${TMPDIR:-/tmp}}/sam-edge-XXXXXXXX") || exit 73; '
+    f'echo "{_MARK}$d"; '
+    "while read -r line; do :; done; "
+    'for p in $(cat "$d/pid" 2>/dev/null); do kill -KILL -- "-$p" 2>/dev/null || kill -KILL "$p" 2>/dev/null; done; '
+    'rm -rf "$d" || { sleep 1; rm -rf "$d"; }'
+)
+_COMMAND = (
+    f'cd "$1" && echo $$ >pid || exit {GONE}; shift; '
+    'export TMPDIR="$PWD" PYTHONPATH="$PWD/runtime${PYTHONPATH:+:$PYTHONPATH}"; '
+    '"$@"; c=$?; rm -f pid; exit $c'
+)
+# Of each setting `ssh` takes the first that it finds, so none of these can be changed by a configuration.
+_OURS = (
+    *("BatchMode=yes", "ControlPersist=no", "ClearAllForwardings=yes", "ForwardAgent=no", "ForwardX11=no"),
+    *("PermitLocalCommand=no", "RemoteCommand=none", "LogLevel=ERROR"),
+    *("ServerAliveInterval=30", "ServerAliveCountMax=6"),  # a board that swaps may be silent for a while
+)
+_NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command on the host printed, and its exit code."""
+
+    code: int
+    stdout: bytes
+    stderr: str
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A host that takes commands, and the folder on it."""
+
+    options: SshOptions
+    program: tuple[str, ...]
+    folder: str
+
+    def call(
+        self,
+        arguments: Sequence[str],
+        write: Callable[[IO[bytes]], object] | None = None,
+        hear: Callable[[str], None] | None = None,
+    ) -> Answer:
+        """Run a program in the folder, with `runtime/` in it where Python looks for packages.
+
+        Args:
+            arguments: the program and what it is given; nothing in them means anything to a shell.
+            write: writes its standard input; without it there is none.
+            hear: told every line on its standard error, which is then not in the answer.
+
+        Raises:
+            BackendError: the connection was lost.
+        """
+        # Where the shared connection is gone, `ssh` would open one of its own: `false` in its place ends at once.
+        command = [*self.program, "-o", "ControlMaster=no", "-o", "ProxyCommand=false"]
+        command += [*Address.parse(self.options.host).arguments, _remote(_COMMAND, self.folder, *arguments)]
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            stdin = subprocess.DEVNULL if write is None else subprocess.PIPE
+            stderr = err if hear is None else subprocess.PIPE
+            with _start(command, stdin, out, stderr) as process:
+                try:
+                    if write is not None and process.stdin is not None:
+                        with suppress(BrokenPipeError), process.stdin:  # its exit code and messages say more
+                            write(process.stdin)
+                    if hear is not None and process.stderr is not None:
+                        for line in process.stderr:
+                            hear(line.decode(errors="replace").rstrip())
+                    code = process.wait()
+                except BaseException:  # an interrupt too; what runs on the host is the keeper's
+                    process.kill()
+                    raise
+            out.seek(0)
+            err.seek(0)
+            answer = Answer(code, out.read(), err.read().decode(errors="replace"))
+        if code in (LOST, GONE):
+            raise BackendError(
+                f"the connection to {self.options.host} was lost midway: see whether the host is still on and its "
+                "network holds, and run this again"
+            )
+        return answer
+
+
+@contextmanager
+def connected(options: SshOptions) -> Iterator[Connection]:
+    """A connection, which takes its folder on the host away with it.
+
+    Raises:
+        UsageError: there is no `ssh` here, or it does not take the options.
+        BackendError: the host cannot be reached, does not let this user in, or has no place for a folder.
+    """
+    if os.name == "nt" or shutil.which(options.ssh) is None:
+        raise UsageError(
+            f"'{options.ssh}' cannot be run here: install OpenSSH's client (Debian, Ubuntu: apt install "
+            "openssh-client), or name the program; on Windows use WSL"
+        )
+    place = None if len(tempfile.gettempdir()) <= _LONGEST_FOLDER else "/tmp"  # noqa: S108 - a folder of its own in it
+    with tempfile.TemporaryDirectory(prefix="sam-edge-", dir=place) as here, (Path(here) / "said").open("w+b") as said:
+        program = _program(options, f"{here}/socket")
+        keeper = None
+        try:
+            command = [*program, "-o", "ControlMaster=yes", *Address.parse(options.host).arguments]
+            command.append(_remote(_KEEPER, options.folder or ""))
+            keeper = _start(command, subprocess.PIPE, subprocess.PIPE, said)
+            folder = _folder(keeper, options.connect_timeout + _LOGIN)
+            if folder is None:
+                said.seek(0)
+                raise refusal(options, said.read().decode(errors="replace"))
+            yield Connection(options, program, folder)
+        finally:
+            with undisturbed():
+                _end(keeper)
+
+
+def refusal(options: SshOptions, said: str) -> SamEdgeError:
+    """What it means that no folder was made on the host, from what `ssh` and the host said."""
+    host, by_hand = options.host, options.by_hand
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    last = lines[-1][:200] if lines else "it said nothing"
+    for pattern, remedy, kind in _MEANINGS:
+        if re.search(pattern, said, re.IGNORECASE):
+            return kind(remedy.format(host=host, by_hand=by_hand, last=last, name=Address.parse(host).host))
+    return BackendError(
+        f"{host} did not make a folder ({last}): see whether `{by_hand}` logs in to a POSIX shell with mktemp and tar"
+    )
+
+
+# What OpenSSH's messages mean (sshconnect.c, sshconnect2.c, readconf.c, authfile.c); the first that is found counts.
+_MEANINGS: tuple[tuple[str, str, type[SamEdgeError]], ...] = (
+    (
+        "REMOTE HOST IDENTIFICATION HAS CHANGED",
+        "{host} has another host key than before: if it was installed anew, remove the old key with "
+        "`ssh-keygen -R {name}` and connect once with `{by_hand}`",
+        BackendError,
+    ),
+    (
+        "host key verification failed|no .* host key is known",
+        "the host key of {host} is unknown: connect once with `{by_hand}`, compare the key, and accept it",
+        BackendError,
+    ),
+    (
+        "unprotected private key file|bad owner or permissions",
+        "ssh refuses a file that others may read or change ({last}): chmod 600 it",
+        BackendError,
+    ),
+    (
+        r"permission denied \(|too many authentication failures|no supported authentication",
+        "{host} does not let this user in without a password: bring a key there with `ssh-copy-id`, name the user "
+        "as USER@HOST, or name the key",
+        BackendError,
+    ),
+    (
+        "bad configuration option|can't open user config|unsupported option|missing argument|terminating, .* bad",
+        "ssh does not take the options ({last}): see `man ssh_config`",
+        UsageError,
+    ),
+    (
+        "could not resolve hostname",
+        "there is no host {name}: check its name, or give its address in numbers",
+        BackendError,
+    ),
+    (
+        "connection refused",
+        "{host} refused the connection: start its SSH server (sudo systemctl enable --now ssh), or check the port",
+        BackendError,
+    ),
+    (
+        "timed out|no route to host|network is unreachable|host is down",
+        "{host} cannot be reached ({last}): see whether it is on and in the same network",
+        BackendError,
+    ),
+    (
+        "connection (closed|reset)|kex_exchange_identification|broken pipe",
+        "{host} ended the connection before logging in ({last}): see whether `{by_hand}` works",
+        BackendError,
+    ),
+    (
+        _NO_ROOM.pattern,
+        "{host} has no room for a folder ({last}): free some, or name another folder there",
+        BackendError,
+    ),
+    (
+        "mktemp: ",
+        "no folder can be made on {host} ({last}): name one there that this user may write to",
+        BackendError,
+    ),
+)
+
+
+def is_no_room(said: str) -> bool:
+    """Whether a program says that the disk is full."""
+    return _NO_ROOM.search(said) is not None
+
+
+def _program(options: SshOptions, socket: str) -> tuple[str, ...]:
+    """`ssh` with everything that all calls share."""
+    ours = [*_OURS, f"ControlPath={socket}", f"ConnectTimeout={options.connect_timeout}"]
+    command = [options.ssh, "-T", *(["-F", str(options.config)] if options.config else [])]
+    command += [*(["-i", str(options.identity)] if options.identity else [])]
+    for setting in (*ours, *options.settings):
+        command += ["-o", setting]
+    return tuple(command)
+
+
+def _remote(script: str, *arguments: str) -> str:
+    """A script for `sh` as one line that the login shell, whichever it is, hands on."""
+    return f"exec sh -c {shlex.join([script, 'sh', *arguments])}"
+
+
+def _start(
+    command: Sequence[str], stdin: int, stdout: int | IO[bytes], stderr: int | IO[bytes]
+) -> subprocess.Popen[bytes]:
+    """Start `ssh` where Ctrl-C does not reach it, with messages in English."""
+    environment = {**os.environ, "LC_ALL": "C"}
+    return subprocess.Popen(  # noqa: S603 - the program that the user named
+        command, stdin=stdin, stdout=stdout, stderr=stderr, env=environment, start_new_session=True
+    )
+
+
+def _folder(keeper: subprocess.Popen[bytes], patience: float) -> str | None:
+    """The folder that the keeper has made; what login scripts print before is passed over."""
+    timer = threading.Timer(patience, keeper.kill)
+    timer.start()
+    try:
+        for line in keeper.stdout or ():
+            text = line.decode(errors="replace").rstrip("\n")
+            if text.startswith(_MARK):
+                return text.removeprefix(_MARK)
+    finally:
+        timer.cancel()
+    return None
+
+
+def _end(keeper: subprocess.Popen[bytes] | None) -> None:
+    """End the keeper's input, and give it time to remove the folder."""
+    if keeper is None:
+        return
+    with keeper:
+        if keeper.stdin is not None:
+            with suppress(BrokenPipeError):
+                keeper.stdin.close()
+        try:
+            keeper.wait(CLEANING)
+        except subprocess.TimeoutExpired:
+            keeper.kill()
