@@ -14,18 +14,19 @@ from sam_edge_runtime.frame import Frame
 from sam_edge_runtime.masks import upscale
 
 Float32 = npt.NDArray[np.float32]
+Photo = npt.NDArray[np.uint8]
 Engine = tuple[Callable[[], Float32], Callable[[], Any]]
 
 
-def engine(kind: str, variant: str, folder: Path, size: tuple[int, int]) -> Engine:
+def engine(kind: str, variant: str, folder: Path, photo: Photo) -> Engine:
     """Load a contestant of `peers.KINDS` from where `peer_modules` or an export put it."""
     if kind.startswith("sam-edge"):
-        return _ours(folder, _photo(size))
+        return _ours(folder, photo)
     if kind == "torch":
-        return _torch(variant, _photo(size))
+        return _torch(variant, photo)
     if kind == "plain tflite":
-        return _tflite(folder, size)
-    return _onnx(folder, size)
+        return _tflite(folder, photo)
+    return _onnx(folder, photo)
 
 
 def click(side: int, size: tuple[int, int]) -> tuple[Float32, Float32, Float32, Float32]:
@@ -36,7 +37,7 @@ def click(side: int, size: tuple[int, int]) -> tuple[Float32, Float32, Float32, 
     return coords, np.array([[1, -1]], np.float32), none, np.zeros(1, np.float32)
 
 
-def _photo(size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+def draw_photo(size: tuple[int, int]) -> Photo:
     """A drawn photo: a few large discs on a slope of grey, with some noise."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
@@ -47,7 +48,7 @@ def _photo(size: tuple[int, int]) -> npt.NDArray[np.uint8]:
     return np.clip(picture + rng.normal(0, 4, picture.shape), 0, 255).astype(np.uint8)
 
 
-def _ours(folder: Path, photo: npt.NDArray[np.uint8]) -> Engine:
+def _ours(folder: Path, photo: Photo) -> Engine:
     predictor = SamPredictor(Bundle.open(folder))
     image = Frame(predictor.bundle.manifest.input_side, (photo.shape[0], photo.shape[1])).image(photo)
     predictor.set_image(photo)
@@ -58,7 +59,7 @@ def _ours(folder: Path, photo: npt.NDArray[np.uint8]) -> Engine:
     )
 
 
-def _torch(variant: str, photo: npt.NDArray[np.uint8]) -> Engine:
+def _torch(variant: str, photo: Photo) -> Engine:
     import torch  # noqa: PLC0415
     from peer_modules import import_segment_anything, ours, reference  # noqa: PLC0415
 
@@ -98,12 +99,13 @@ def _torch(variant: str, photo: npt.NDArray[np.uint8]) -> Engine:
     return encode_ours, answer
 
 
-def _onnx(folder: Path, size: tuple[int, int]) -> Engine:
+def _onnx(folder: Path, photo: Photo) -> Engine:
     import onnxruntime as ort  # noqa: PLC0415
 
     encoder, decoder = (ort.InferenceSession(str(folder / f"{name}.onnx")) for name in ("encoder", "decoder"))
     (first,) = encoder.get_inputs()
-    image = Frame(first.shape[-1], size).image(_photo(size))
+    size = (photo.shape[0], photo.shape[1])
+    image = Frame(first.shape[-1], size).image(photo)
     (embeddings,) = encoder.run(None, {first.name: image})
     values = [embeddings, *click(first.shape[-1], size), np.array(size, np.float32)]
     # A traced graph may have lost inputs that it does not use.
@@ -111,7 +113,7 @@ def _onnx(folder: Path, size: tuple[int, int]) -> Engine:
     return lambda: encoder.run(None, {first.name: image})[0], lambda: decoder.run(None, feed)[0] > 0
 
 
-def _tflite(folder: Path, size: tuple[int, int]) -> Engine:
+def _tflite(folder: Path, photo: Photo) -> Engine:
     from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415
 
     graphs = []
@@ -122,8 +124,9 @@ def _tflite(folder: Path, size: tuple[int, int]) -> Engine:
     (_, encoder), (_, decoder) = graphs
     (name,) = encoder.get_input_details()
     side = int(encoder.get_input_details()[name]["shape"][-1])
+    size = (photo.shape[0], photo.shape[1])
     frame = Frame(side, size)
-    image = frame.image(_photo(size))
+    image = frame.image(photo)
 
     def encode(_keep: object = graphs) -> Float32:
         (embeddings,) = encoder(**{name: image}).values()

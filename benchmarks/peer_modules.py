@@ -55,12 +55,12 @@ class DecoderToPhoto(nn.Module):
 
     def __init__(self, graph: DecoderGraph, side: int) -> None:
         super().__init__()
-        self.graph, self.side = graph, side
+        self.decoder, self.side = graph, side
         self.resized = Frame(side, SIZE).resized_size
 
     def forward(self, *prompt: Tensor) -> tuple[Tensor, Tensor]:
         """The contract's inputs to logits `(B, 1, H, W)` and IoU predictions."""
-        low_res, iou = self.graph(*prompt)
+        low_res, iou = self.decoder(*prompt)
         masks = F.interpolate(low_res[:, :1], (self.side, self.side), mode="bilinear", align_corners=False)
         masks = masks[..., : self.resized[0], : self.resized[1]]
         return F.interpolate(masks, SIZE, mode="bilinear", align_corners=False), iou[:, :1]

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peer_engines import draw_photo
 from rich.console import Console
 
 from sam_edge.versions import commit, tool_versions
@@ -127,6 +128,7 @@ def _measured(variant: str, arguments: argparse.Namespace) -> list[Row]:
             else:
                 rows[kind] = {"kind": kind, **json.loads(said.stdout.splitlines()[-1])}
             CONSOLE.print(f"{variant}, {kind}: exported {rows[kind]}")
+        np.save(folder / "photo.npy", draw_photo(SIZE))
         running = [kind for kind in kinds if "error" not in rows[kind]]
         workers = {
             kind: stack.enter_context(Worker(kind, (sys.executable, __file__, "--child", "serve"))) for kind in running
@@ -211,7 +213,7 @@ def _begin(job: Row) -> tuple[Measure, Row]:
     from peer_engines import engine  # noqa: PLC0415
 
     folder = Path(job["folder"])
-    encode, click = engine(job["kind"], job["variant"], folder / job["kind"], SIZE)
+    encode, click = engine(job["kind"], job["variant"], folder / job["kind"], np.load(folder / "photo.npy"))
     embeddings = encode()
     np.save(folder / f"{job['kind']}.npy", embeddings)
 

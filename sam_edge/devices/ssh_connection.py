@@ -1,8 +1,8 @@
 """One SSH connection: a folder of its own on the host, commands in it, and what the messages of `ssh` mean.
 
 The system's `ssh` connects, so that keys, agents, jump hosts and all else in a person's configuration count, and it is
-told never to ask anything. The first `ssh` runs the keeper: a shell on the host that makes the folder, and waits for the
-end of its input. Every command then goes through that connection (ControlMaster), so that one handshake is enough.
+told never to ask anything. The first `ssh` runs the keeper: a shell on the host that makes the folder, and waits for
+the end of its input. Every command then goes through that connection (ControlMaster), so that one handshake is enough.
 
 The keeper's input ends when this process is done, is killed, or loses the connection. Then it kills what still runs in
 the folder and removes it, so nothing is left behind even by `kill -9` here; only a network that fails in silence leaves
@@ -42,7 +42,8 @@ _KEEPER = (
     'd=$(mktemp -d "${1:-${TMPDIR:-/tmp}}/sam-edge-XXXXXXXX") || exit 73; '
     f'echo "{_MARK}$d"; '
     "while read -r line; do :; done; "
-    'for p in $(cat "$d/pid" 2>/dev/null); do kill -KILL -- "-$p" 2>/dev/null || kill -KILL "$p" 2>/dev/null; done; '
+    "exec 2>/dev/null; "
+    'for p in $(cat "$d/pid"); do kill -s KILL -- "-$p" || kill -s KILL "$p"; done; '
     'rm -rf "$d" || { sleep 1; rm -rf "$d"; }'
 )
 _COMMAND = (
@@ -105,14 +106,15 @@ class Connection:
                             write(process.stdin)
                     if hear is not None and process.stderr is not None:
                         for line in process.stderr:
-                            hear(line.decode(errors="replace").rstrip())
+                            hear(plain(line.decode(errors="replace")))
                     code = process.wait()
                 except BaseException:  # an interrupt too; what runs on the host is the keeper's
                     process.kill()
                     raise
             out.seek(0)
             err.seek(0)
-            answer = Answer(code, out.read(), err.read().decode(errors="replace"))
+            said = err.read().decode(errors="replace").splitlines()
+            answer = Answer(code, out.read(), "\n".join(map(plain, said)))
         if code in (LOST, GONE):
             raise BackendError(
                 f"the connection to {self.options.host} was lost midway: see whether the host is still on and its "
@@ -155,7 +157,7 @@ def connected(options: SshOptions) -> Iterator[Connection]:
 def refusal(options: SshOptions, said: str) -> SamEdgeError:
     """What it means that no folder was made on the host, from what `ssh` and the host said."""
     host, by_hand = options.host, options.by_hand
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [plain(line).strip() for line in said.splitlines() if line.strip()]
     last = lines[-1][:200] if lines else "it said nothing"
     for pattern, remedy, kind in _MEANINGS:
         if re.search(pattern, said, re.IGNORECASE):
@@ -225,6 +227,11 @@ _MEANINGS: tuple[tuple[str, str, type[SamEdgeError]], ...] = (
         BackendError,
     ),
 )
+
+
+def plain(line: str) -> str:
+    """A line of another machine without what would move a terminal's cursor or change its colours."""
+    return "".join(sign for sign in line if sign.isprintable()).rstrip()
 
 
 def is_no_room(said: str) -> bool:

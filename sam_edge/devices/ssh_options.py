@@ -36,8 +36,8 @@ class Address:
         """
         user, _, place = text.rpartition("@")
         if place.startswith("["):
-            host, _, tail = place[1:].partition("]")
-            colon, port = tail[:1], tail[1:]
+            host, bracket, tail = place[1:].partition("]")
+            colon, port = tail[:1] if bracket else "[", tail[1:]
         elif place.count(":") > 1:
             host, colon, port = place, "", ""
         else:

@@ -65,23 +65,7 @@ class OnnxBackend(LazyGraphs["_Graph"]):
         self._providers = _provider_chain(options.provider, self._ort.get_available_providers())
 
     def _load(self, path: Path, contract: GraphContract) -> _Graph:
-        options = self._ort.SessionOptions()
-        options.log_severity_level = _ERRORS_ONLY
-        options.inter_op_num_threads = 1  # the graphs are chains; there is nothing to run side by side
-        # A pattern of allocations is recorded in the first run and held in one piece beside them from the second on:
-        # 0.8 GB more for ViT-B, and nothing gained in time.
-        options.enable_mem_pattern = False
-        # Threads that have nothing to do look for more work for some 50 ms. Those of the encoder would take the cores from
-        # the decoder's, which then needs 23 ms for a click with nano and not 13: they stop with the run.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        if self._threads is not None:
-            options.intra_op_num_threads = self._threads
-        try:
-            session = self._ort.InferenceSession(
-                str(path), sess_options=options, providers=self._providers, disabled_optimizers=SLOWER_FUSIONS
-            )
-        except Exception as error:
-            raise BackendError(f"ONNX Runtime cannot load '{path}' ({first_line(error)}); export it again") from error
+        session = open_session(self._ort, path, self._threads, self._providers)
         if self._providers[0] not in session.get_providers():
             raise BackendError(
                 f"provider '{self._providers[0]}' is in this onnxruntime but could not start on this machine; "
@@ -107,6 +91,37 @@ class OnnxBackend(LazyGraphs["_Graph"]):
         """low_res_masks (B, 4, S/4, S/4) and iou_predictions (B, 4); see `Backend.decode`."""
         masks, scores = self._decoder.run(image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
         return masks, scores
+
+
+def open_session(ort: Any, path: Path, threads: int | None, providers: list[str]) -> Any:
+    """A graph as ONNX Runtime computes it fastest here.
+
+    Args:
+        ort: the `onnxruntime` module.
+        path: the `.onnx` file.
+        threads: threads within an operator; None is one a core.
+        providers: full names, the wanted one first.
+
+    Raises:
+        BackendError: ONNX Runtime does not take the file.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.inter_op_num_threads = 1  # the graphs are chains; there is nothing to run side by side
+    # A pattern of allocations is recorded in the first run and held in one piece beside them from the second on:
+    # 0.8 GB more for ViT-B, and nothing gained in time.
+    options.enable_mem_pattern = False
+    # Threads that have nothing to do look for more work for some 50 ms. Those of the encoder would take the cores from
+    # the decoder's, which then needs 23 ms for a click with nano and not 13: they stop with the run.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        return ort.InferenceSession(
+            str(path), sess_options=options, providers=providers, disabled_optimizers=SLOWER_FUSIONS
+        )
+    except Exception as error:
+        raise BackendError(f"ONNX Runtime cannot load '{path}' ({first_line(error)}); export it again") from error
 
 
 class _Graph:
