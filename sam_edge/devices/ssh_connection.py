@@ -51,7 +51,7 @@ _COMMAND = (
     'export TMPDIR="$PWD" PYTHONPATH="$PWD/runtime${PYTHONPATH:+:$PYTHONPATH}"; '
     '"$@"; c=$?; rm -f pid; exit $c'
 )
-# Of each setting `ssh` takes the first that it finds, so none of these can be changed by a configuration.
+# They stand before a person's own settings and configuration, which therefore cannot change them.
 _OURS = (
     *("BatchMode=yes", "ControlPersist=no", "ClearAllForwardings=yes", "ForwardAgent=no", "ForwardX11=no"),
     *("PermitLocalCommand=no", "RemoteCommand=none", "LogLevel=ERROR"),
@@ -74,7 +74,7 @@ class Connection:
     """A host that takes commands, and the folder on it."""
 
     options: SshOptions
-    program: tuple[str, ...]
+    socket: str
     folder: str
 
     def call(
@@ -94,8 +94,8 @@ class Connection:
             BackendError: the connection was lost.
         """
         # Where the shared connection is gone, `ssh` would open one of its own: `false` in its place ends at once.
-        command = [*self.program, "-o", "ControlMaster=no", "-o", "ProxyCommand=false"]
-        command += [*Address.parse(self.options.host).arguments, _remote(_COMMAND, self.folder, *arguments)]
+        command = _ssh(self.options, self.socket, "ControlMaster=no", "ProxyCommand=false")
+        command.append(_remote(_COMMAND, self.folder, *arguments))
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             stdin = subprocess.DEVNULL if write is None else subprocess.PIPE
             stderr = err if hear is None else subprocess.PIPE
@@ -138,17 +138,15 @@ def connected(options: SshOptions) -> Iterator[Connection]:
         )
     place = None if len(tempfile.gettempdir()) <= _LONGEST_FOLDER else "/tmp"  # noqa: S108 - a folder of its own in it
     with tempfile.TemporaryDirectory(prefix="sam-edge-", dir=place) as here, (Path(here) / "said").open("w+b") as said:
-        program = _program(options, f"{here}/socket")
-        keeper = None
+        socket, keeper = f"{here}/socket", None
         try:
-            command = [*program, "-o", "ControlMaster=yes", *Address.parse(options.host).arguments]
-            command.append(_remote(_KEEPER, options.folder or ""))
+            command = [*_ssh(options, socket, "ControlMaster=yes"), _remote(_KEEPER, options.folder or "")]
             keeper = _start(command, subprocess.PIPE, subprocess.PIPE, said)
             folder = _folder(keeper, options.connect_timeout + _LOGIN)
             if folder is None:
                 said.seek(0)
                 raise refusal(options, said.read().decode(errors="replace"))
-            yield Connection(options, program, folder)
+            yield Connection(options, socket, folder)
         finally:
             with undisturbed():
                 _end(keeper)
@@ -158,10 +156,11 @@ def refusal(options: SshOptions, said: str) -> SamEdgeError:
     """What it means that no folder was made on the host, from what `ssh` and the host said."""
     host, by_hand = options.host, options.by_hand
     lines = [plain(line).strip() for line in said.splitlines() if line.strip()]
-    last = lines[-1][:200] if lines else "it said nothing"
     for pattern, remedy, kind in _MEANINGS:
-        if re.search(pattern, said, re.IGNORECASE):
-            return kind(remedy.format(host=host, by_hand=by_hand, last=last, name=Address.parse(host).host))
+        for line in lines:
+            if re.search(pattern, line, re.IGNORECASE):
+                return kind(remedy.format(host=host, by_hand=by_hand, line=line[:200], name=Address.parse(host).host))
+    last = lines[-1][:200] if lines else "it said nothing"
     return BackendError(
         f"{host} did not make a folder ({last}): see whether `{by_hand}` logs in to a POSIX shell with mktemp and tar"
     )
@@ -181,8 +180,8 @@ _MEANINGS: tuple[tuple[str, str, type[SamEdgeError]], ...] = (
         BackendError,
     ),
     (
-        "unprotected private key file|bad owner or permissions",
-        "ssh refuses a file that others may read or change ({last}): chmod 600 it",
+        "permissions .* are too open|bad owner or permissions",
+        "ssh refuses a file that others may read or change ({line}): chmod 600 it",
         BackendError,
     ),
     (
@@ -193,7 +192,7 @@ _MEANINGS: tuple[tuple[str, str, type[SamEdgeError]], ...] = (
     ),
     (
         "bad configuration option|can't open user config|unsupported option|missing argument|terminating, .* bad",
-        "ssh does not take the options ({last}): see `man ssh_config`",
+        "ssh does not take the options ({line}): see `man ssh_config`",
         UsageError,
     ),
     (
@@ -208,22 +207,22 @@ _MEANINGS: tuple[tuple[str, str, type[SamEdgeError]], ...] = (
     ),
     (
         "timed out|no route to host|network is unreachable|host is down",
-        "{host} cannot be reached ({last}): see whether it is on and in the same network",
+        "{host} cannot be reached ({line}): see whether it is on and in the same network",
         BackendError,
     ),
     (
         "connection (closed|reset)|kex_exchange_identification|broken pipe",
-        "{host} ended the connection before logging in ({last}): see whether `{by_hand}` works",
+        "{host} ended the connection before logging in ({line}): see whether `{by_hand}` works",
         BackendError,
     ),
     (
         _NO_ROOM.pattern,
-        "{host} has no room for a folder ({last}): free some, or name another folder there",
+        "{host} has no room for a folder ({line}): free some, or name another folder there",
         BackendError,
     ),
     (
         "mktemp: ",
-        "no folder can be made on {host} ({last}): name one there that this user may write to",
+        "no folder can be made on {host} ({line}): name one there that this user may write to",
         BackendError,
     ),
 )
@@ -239,14 +238,14 @@ def is_no_room(said: str) -> bool:
     return _NO_ROOM.search(said) is not None
 
 
-def _program(options: SshOptions, socket: str) -> tuple[str, ...]:
-    """`ssh` with everything that all calls share."""
-    ours = [*_OURS, f"ControlPath={socket}", f"ConnectTimeout={options.connect_timeout}"]
+def _ssh(options: SshOptions, socket: str, *settings: str) -> list[str]:
+    """The command up to what is to run; of a setting that stands twice `ssh` takes the first."""
     command = [options.ssh, "-T", *(["-F", str(options.config)] if options.config else [])]
     command += [*(["-i", str(options.identity)] if options.identity else [])]
+    ours = (*settings, *_OURS, f"ControlPath={socket}", f"ConnectTimeout={options.connect_timeout}")
     for setting in (*ours, *options.settings):
         command += ["-o", setting]
-    return tuple(command)
+    return command + Address.parse(options.host).arguments
 
 
 def _remote(script: str, *arguments: str) -> str:

@@ -92,8 +92,9 @@ def test_options_that_cannot_be_meant(changes, said):
         ("pi@board: Permission denied (publickey,password).", "`ssh-copy-id`"),
         ("Received disconnect from 10.0.0.7: Too many authentication failures", "`ssh-copy-id`"),
         (
-            "@ WARNING: UNPROTECTED PRIVATE KEY FILE! @\npi@board: Permission denied (publickey).",
-            "chmod 600",
+            "@ WARNING: UNPROTECTED PRIVATE KEY FILE! @\nPermissions 0644 for 'k' are too open.\nThis private key will be "
+            "ignored.\npi@board: Permission denied (publickey).",
+            "(Permissions 0644 for 'k' are too open.): chmod 600 it",
         ),
         ("mktemp: failed to create directory via template '/tmp/x': No space left on device", "has no room"),
         ("mktemp: failed to create directory via template '/x/y': Permission denied", "no folder can be made"),
