@@ -36,6 +36,7 @@ CONSOLE = Console(stderr=True, markup=False, highlight=False)
 EXTRAS = ("onnx", "tflite")
 INSTALLERS = ("pip", "setuptools", "wheel")
 IMPORT, NOTHING = "import sam_edge_runtime", "pass"
+HEAD = f"| in a fresh environment | MB | compiled, MB | torch | `{IMPORT}`, ms | `{NOTHING}`, ms | the import, ms |"
 HEAVIEST, MOST_MODULES = 8, 10
 MEGABYTE = 1e6
 # Run in the environment: bytes of every distribution, its version, and whether torch can be found.
@@ -45,15 +46,27 @@ from importlib.metadata import distributions
 found = {}
 for each in distributions():
     paths = [each.locate_file(file) for file in each.files or ()]
-    size = sum(path.stat().st_size for path in paths if path.is_file())
-    found[each.metadata["Name"]] = {"version": each.version, "bytes": size}
+    sizes = [(path.suffix == ".pyc", path.stat().st_size) for path in paths if path.is_file()]
+    found[each.metadata["Name"]] = {
+        "version": each.version,
+        "bytes": sum(size for _, size in sizes),
+        "compiled_bytes": sum(size for compiled, size in sizes if compiled),
+    }
 print(json.dumps({"distributions": found, "torch": importlib.util.find_spec("torch") is not None}))
 """
 _IMPORT_TIME = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \|\s*(\S+)")
 
 
 class InstallError(Exception):
-    """pip or venv failed; the message is the last of what it said."""
+    """pip or venv failed.
+
+    Attributes:
+        said: all of what it said; the message is the last line.
+    """
+
+    def __init__(self, said: str) -> None:
+        super().__init__((said.strip().splitlines() or ["no reason given"])[-1])
+        self.said = said
 
 
 def main() -> None:
@@ -67,12 +80,13 @@ def main() -> None:
 
 def table(installs: list[dict[str, Any]]) -> str:
     """Markdown, a row an extra, and below it the largest distributions and the slowest modules."""
-    lines = [
-        "| in a fresh environment | MB | torch | `import sam_edge_runtime`, ms | `pass`, ms | the import, ms |",
-        "|---|---:|---|---:|---:|---:|",
-    ]
+    lines = [HEAD, "|---|---:|---:|---|---:|---:|---:|"]
     for each in installs:
-        cells = [f"`sam-edge[{each['extra']}]`", f"{each['bytes'] / MEGABYTE:.1f}", "yes" if each["torch"] else "no"]
+        cells = [
+            f"`sam-edge[{each['extra']}]`",
+            *(f"{each[what] / MEGABYTE:.1f}" for what in ("bytes", "compiled_bytes")),
+        ]
+        cells.append("yes" if each["torch"] else "no")
         cells += [_quartiles(each["import_ms"]), _quartiles(each["pass_ms"]), _quartiles(each["difference_ms"])]
         lines.append(f"| {' | '.join(cells)} |")
     for each in installs:
@@ -97,7 +111,7 @@ def make_environment(extra: str, folder: Path, source: Path) -> Path:
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
         if done.returncode:
-            raise InstallError((done.stderr.strip().splitlines() or ["no reason given"])[-1])
+            raise InstallError(done.stderr)
     return python
 
 
@@ -113,11 +127,11 @@ def copy_sources(folder: Path) -> Path:
 
 
 def installed_sizes(python: Path) -> dict[str, Any]:
-    """`bytes` in all, `distributions` with theirs, and whether `torch` is there."""
+    """`bytes` in all, those of compiled modules, `distributions` with theirs, and whether `torch` is there."""
     found: dict[str, Any] = json.loads(_said([str(python), "-c", SIZES], python.parent).stdout)
     kept = {name: entry for name, entry in found["distributions"].items() if name.lower() not in INSTALLERS}
     return {
-        "bytes": sum(entry["bytes"] for entry in kept.values()),
+        **{what: sum(entry[what] for entry in kept.values()) for what in ("bytes", "compiled_bytes")},
         "distributions": kept,
         "torch": found["torch"],
     }

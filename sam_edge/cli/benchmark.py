@@ -56,6 +56,12 @@ def command(
     python: Annotated[
         str, typer.Option(help="ssh: Python of the host, with numpy, Pillow and the engine.")
     ] = "python3",
+    identity: Annotated[
+        Path | None, typer.Option(help="ssh: private key. Default: what ssh itself would take.")
+    ] = None,
+    host_folder: Annotated[
+        str | None, typer.Option(help="ssh: where the host has room for the bundles. Default: its /tmp.")
+    ] = None,
     benchmark_model: Annotated[
         Path | None, typer.Option(help="android: LiteRT's benchmark_model, for TFLite bundles.")
     ] = None,
@@ -98,7 +104,10 @@ def command(
         raise UsageError("--compare needs two bundles or more: name the one to compare with first")
     with progress_bar("opening bundles") as show:
         if kind == SSH:
-            document = _over_ssh(where, python, opened, counts, provider, photo, rounds, show)
+            from sam_edge.devices.ssh import SshOptions, benchmark_ssh  # noqa: PLC0415
+
+            options = SshOptions(where, python, identity=identity, folder=host_folder)
+            document = benchmark_ssh(opened, options, rounds, counts or (None,), provider, photo, show)
         else:
             document = _here(opened, counts, provider, photo, rounds, show)
     _show(document, compare=compare)

@@ -1,4 +1,4 @@
-"""Bundles measured on the devices that they are for: Android phones over `adb`, and Macs through Core ML's own tools.
+"""Bundles measured on the devices that they are for: phones over `adb`, boards over ssh, Macs by Core ML's own tools.
 
 | module | what |
 |---|---|
@@ -12,6 +12,8 @@
 | `android` | push, run, read, remove |
 | `apple` | `MLModelBenchmarker` and `MLComputePlan` |
 | `table` | the figures for a terminal |
+| `ssh_options` `ssh_connection` `ssh_requirements` | a host, one connection to it, and what it has to have |
+| `ssh` | copy the runtime and the bundles, run the benchmark there, bring its document back |
 
 A figure stands where a tool printed it, and nowhere else. A variant that did not run, or that ran elsewhere than it was
 told to, is a row with its reason.

@@ -2,8 +2,9 @@
 
 What goes there is `sam_edge_runtime`, the bundles and the photo, in one tar over the connection; the host needs Python,
 numpy, Pillow and the engine of each target, never torch, scp or rsync. It is asked for these and for room before
-anything is copied. There `python -m sam_edge_runtime.benchmark` measures as `sam-edge benchmark` does here, so figures of two
-machines differ by the machine only. The folder on the host goes at the end, whatever the end is (ssh_connection.py).
+anything is copied. There `python -m sam_edge_runtime.benchmark` measures as `sam-edge benchmark` does here, so figures
+of two machines differ by the machine only. The folder on the host goes at the end, whatever the end is
+(ssh_connection.py).
 
 The document that comes back is another machine's word: its format is checked before it is used.
 """
@@ -15,7 +16,7 @@ import re
 import tarfile
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import sam_edge_runtime
@@ -27,7 +28,7 @@ from sam_edge_runtime.photo import read_photo
 
 from . import ssh_requirements
 from .interruption import interruptible
-from .ssh_connection import Connection, connected, is_no_room
+from .ssh_connection import Connection, connected, is_no_room, plain
 from .ssh_options import SshOptions
 from .ssh_requirements import MARK, OLDEST
 
@@ -132,8 +133,8 @@ def host_failure(host: str, code: int, lines: Sequence[str]) -> BackendError:
             "smaller one"
         )
     return BackendError(
-        f"the benchmark on {host} ended with code {code} ({last or 'it said nothing'}): see whether its Python and "
-        "packages work, or name another Python"
+        f"Python on {host} ended with code {code} ({last or 'it said nothing'}): see whether it and its "
+        "packages work there, or name another Python"
     )
 
 
@@ -166,19 +167,28 @@ def _check_host(connection: Connection, python: str, targets: Sequence[str], fil
     lines = [line for line in answer.stdout.decode(errors="replace").splitlines() if line.startswith(MARK)]
     if not lines:
         raise host_failure(options.host, answer.code, answer.stderr.splitlines()[-_LAST_LINES:])
-    found = json.loads(lines[-1].removeprefix(MARK))
-    if found["missing"]:
-        reasons = ", ".join(f"{name} ({reason[:120]})" for name, reason in found["missing"].items())
+    missing, free = _facts(lines[-1].removeprefix(MARK), options.host)
+    if missing:
+        reasons = ", ".join(f"{name} ({reason[:120]})" for name, reason in missing.items())
         raise BackendError(
             f"'{options.python}' on {options.host} cannot import {reasons}: run `{options.python} -m pip install "
-            f"{' '.join(found['missing'])}` there, in an environment if it asks for one, or name a Python that has them"
+            f"{' '.join(missing)}` there, in an environment if it asks for one, or name a Python that has them"
         )
-    needed = sum(path.stat().st_size for path in files.values()) + MARGIN
-    if found["free"] < needed:
+    needed, place = sum(path.stat().st_size for path in files.values()) + MARGIN, PurePosixPath(connection.folder)
+    if free < needed:
         raise BackendError(
-            f"{options.host} has {found['free'] / MEGABYTE:.0f} MB free below {Path(connection.folder).parent} and "
+            f"{options.host} has {free / MEGABYTE:.0f} MB free in {place.parent} and "
             f"{needed / MEGABYTE:.0f} MB are needed: free some, or name another folder there, such as /var/tmp"
         )
+
+
+def _facts(text: str, host: str) -> tuple[dict[str, str], int]:
+    """What is missing on the host, with reasons, and its free bytes."""
+    try:
+        found = json.loads(text)
+        return {plain(name): plain(str(reason)) for name, reason in found["missing"].items()}, int(found["free"])
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise BackendError(f"{host} does not say what it has ({text[:40]!r}): run this again") from error
 
 
 def _files(bundles: Iterable[Bundle], photo: Path | None) -> dict[str, Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sam_edge.devices.ssh import checked_document, host_failure
+from sam_edge.devices.ssh import _facts, checked_document, host_failure
 from sam_edge.devices.ssh_connection import refusal
 from sam_edge.devices.ssh_options import Address, SshOptions
 from sam_edge.devices.ssh_requirements import requirements, why_missing
@@ -92,8 +92,8 @@ def test_options_that_cannot_be_meant(changes, said):
         ("pi@board: Permission denied (publickey,password).", "`ssh-copy-id`"),
         ("Received disconnect from 10.0.0.7: Too many authentication failures", "`ssh-copy-id`"),
         (
-            "@ WARNING: UNPROTECTED PRIVATE KEY FILE! @\nPermissions 0644 for 'k' are too open.\nThis private key will be "
-            "ignored.\npi@board: Permission denied (publickey).",
+            "@ WARNING: UNPROTECTED PRIVATE KEY FILE! @\nPermissions 0644 for 'k' are too open.\npi@board: Permission "
+            "denied (publickey).",
             "(Permissions 0644 for 'k' are too open.): chmod 600 it",
         ),
         ("mktemp: failed to create directory via template '/tmp/x': No space left on device", "has no room"),
@@ -164,6 +164,13 @@ def test_a_document_that_is_not_believed(changes, said):
 def test_what_is_no_document(text):
     with pytest.raises(BackendError, match="is no benchmark"):
         checked_document(text, "h", ENTRIES)
+
+
+def test_what_a_host_says_of_itself_is_checked():
+    assert _facts('{"missing": {"numpy": "no\\u001b[2J"}, "free": 5}', "h") == ({"numpy": "no[2J"}, 5)
+    for text in ("", "[]", '{"missing": [], "free": 5}', '{"missing": {}}', '{"missing": {}, "free": "x"}'):
+        with pytest.raises(BackendError, match="h does not say what it has"):
+            _facts(text, "h")
 
 
 def test_what_a_host_needs():

@@ -37,9 +37,15 @@ def main(arguments: list[str] | None = None) -> int:
         )
         write_file(given.out, (json.dumps(document) + "\n").encode(), overwrite=True)
     except SamEdgeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return _refuse(str(error))
+    except OSError as error:
+        return _refuse(f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}")
     return 0
+
+
+def _refuse(line: str) -> int:
+    print(f"error: {line}", file=sys.stderr)
+    return BAD_INPUT
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ _CPUINFO, _MODEL = Path("/proc/cpuinfo"), Path("/proc/device-tree/model")
 
 def machine() -> dict[str, Any]:
     """Device, processor, instruction sets, cores that this process may use, memory in bytes, system, Python."""
-    processor, flags = platform.processor() or platform.machine(), ""
+    processor, flags = _apple_chip() or platform.processor() or platform.machine(), ""
     if _CPUINFO.is_file():
         lines = [line.partition(":")[::2] for line in _CPUINFO.read_text(errors="replace").splitlines()]
         said = {name.strip().lower(): value.strip() for name, value in reversed(lines)}
@@ -31,6 +33,14 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
     }
+
+
+def _apple_chip() -> str:
+    """What a Mac calls its chip, such as `Apple M2`; empty elsewhere."""
+    if sys.platform != "darwin":
+        return ""
+    command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603 - no input
 
 
 def _board() -> str:
