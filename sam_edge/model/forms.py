@@ -1,6 +1,9 @@
 """The two graphs in the form that a bundle has them in: its layout, plain or rewritten.
 
-In float the plain form has its decoder's lean twin, which is less work for the same answers.
+In float the plain form may have its decoder's lean twin, as far as that was measured to be faster on the target's own
+runtime (docs/performance.md): all of it for ONNX Runtime. For LiteRT only SAM's masks, because products of two
+activations, of which the lean attention is made, become fully connected layers with computed weights there, and XNNPACK
+leaves those to slower kernels. For Core ML nothing, as long as nobody measured it on a device.
 """
 
 from __future__ import annotations
@@ -9,10 +12,11 @@ from sam_edge_runtime.manifest import NEURAL_ENGINE, Manifest
 
 from .ane import ane_rewrite
 from .graphs import DecoderGraph, EncoderGraph
-from .lean import lean, pays
+from .lean import ATTENTION, MASKS, PARTS, lean, pays
 from .sam import Sam
 
 IN_FLOAT = ("fp32", "fp16", "mixed")
+LEAN = {"onnx": PARTS, "tflite": (MASKS,)}
 
 
 def graphs_of(sam: Sam, manifest: Manifest) -> tuple[EncoderGraph, DecoderGraph]:
@@ -20,6 +24,8 @@ def graphs_of(sam: Sam, manifest: Manifest) -> tuple[EncoderGraph, DecoderGraph]
     encoder, decoder = EncoderGraph(sam, manifest.layout).eval(), DecoderGraph(sam, manifest.layout).eval()
     if manifest.graph == NEURAL_ENGINE:
         return ane_rewrite(encoder), ane_rewrite(decoder)
-    if manifest.precision in IN_FLOAT and pays(decoder, manifest.points):
-        return encoder, lean(decoder)
+    parts = LEAN.get(manifest.target, ()) if manifest.precision in IN_FLOAT else ()
+    if parts:
+        paying = [part for part in parts if part != ATTENTION or pays(decoder, manifest.points)]
+        return encoder, lean(decoder, paying)
     return encoder, decoder

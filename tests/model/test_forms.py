@@ -9,6 +9,8 @@ import torch
 
 from sam_edge.model import build_sam, graphs_of
 from sam_edge.model.ane.transformer import BC1STransformer
+from sam_edge.model.lean.attention import TokensReadImage
+from sam_edge.model.lean.upscaling import CellwiseMaskDecoder, CellwiseNanoMaskDecoder
 from sam_edge_runtime.contract import Layout
 from tests.model.builders import BOUND, error, every_prompt, photo
 from tests.runtime.standin import manifest
@@ -31,6 +33,32 @@ def test_layout_and_form_are_those_of_the_manifest(nano):
     assert not any(isinstance(module, BC1STransformer) for module in decoder.modules())
     _, rewritten = graphs_of(nano, replace(plain, graph="ane"))
     assert any(isinstance(module, BC1STransformer) for module in rewritten.modules())
+
+
+@pytest.mark.parametrize(
+    ("target", "precision", "points", "attention", "cells"),
+    [
+        ("onnx", "fp32", None, True, True),
+        ("onnx", "fp16", 8, True, True),
+        ("onnx", "fp32", 16, False, True),  # many slots are cheaper to project
+        ("onnx", "w8a8", 8, False, False),  # its layers have the weights that torch has
+        ("tflite", "fp32", 8, False, False),  # nano's
+        ("coreml", "fp32", 8, False, False),
+    ],
+)
+def test_a_decoder_in_float_is_lean_where_that_is_faster(nano, target, precision, points, attention, cells):
+    _, decoder = graphs_of(nano, replace(manifest(1, points), target=target, precision=precision))
+    kinds = {type(module) for module in decoder.modules()}
+    assert (TokensReadImage in kinds, CellwiseNanoMaskDecoder in kinds) == (attention, cells)
+
+
+def test_sam_s_masks_are_lean_in_tflite():
+    torch.manual_seed(0)
+    sam = build_sam("tiny_vit")
+    _, decoder = graphs_of(sam, replace(manifest(1, 8), target="tflite"))
+    kinds = {type(module) for module in decoder.modules()}
+    assert CellwiseMaskDecoder in kinds
+    assert TokensReadImage not in kinds
 
 
 def test_both_forms_answer_alike(nano):

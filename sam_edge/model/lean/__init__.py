@@ -8,6 +8,6 @@ Quantized decoders keep the plain form. Their weights enter these products from 
 rounded on, and a quantizer finds layers by the weights that they have in torch.
 """
 
-from .rewrite import lean, pays
+from .rewrite import ATTENTION, MASKS, PARTS, lean, pays
 
-__all__ = ["lean", "pays"]
+__all__ = ["ATTENTION", "MASKS", "PARTS", "lean", "pays"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 
 from sam_edge.model.graphs import DecoderGraph
 from sam_edge.model.mask_decoder import MaskDecoder
@@ -13,6 +14,8 @@ from sam_edge_runtime.contract import MASK_OUTPUTS
 from .attention import ImageReadsTokens, TokensReadImage
 from .upscaling import CellwiseMaskDecoder, CellwiseNanoMaskDecoder
 
+# Attention without projections of the image; SAM's masks cell by cell; nano's features at stride 4 cell by cell.
+PARTS = ATTENTION, MASKS, FEATURES = ("attention", "masks", "features")
 OUTPUT_TOKENS = MASK_OUTPUTS + 1  # one a mask, and that of the IoU prediction
 
 _ATTENTIONS: dict[str, type[TokensReadImage] | type[ImageReadsTokens]] = {
@@ -22,19 +25,24 @@ _ATTENTIONS: dict[str, type[TokensReadImage] | type[ImageReadsTokens]] = {
 }
 
 
-def lean(graph: DecoderGraph) -> DecoderGraph:
-    """The twin of `graph`; parameters are shared, and `graph` stays as it is."""
+def lean(graph: DecoderGraph, parts: Collection[str] = PARTS) -> DecoderGraph:
+    """The twin of `graph`; parameters are shared, and `graph` stays as it is.
+
+    Args:
+        graph: the plain one.
+        parts: what is to be other, of `PARTS`.
+    """
     shared = {id(each): each for each in (*graph.parameters(), *graph.buffers())}
     twin = copy.deepcopy(graph, shared)
     transformer = _transformer(twin)
-    for module in (transformer, *transformer.layers):
+    for module in (transformer, *transformer.layers) if ATTENTION in parts else ():
         for name, child in list(module.named_children()):
             if name in _ATTENTIONS and isinstance(child, Attention):
                 setattr(module, name, _ATTENTIONS[name](child))
     decoder = twin.mask_decoder
-    if isinstance(decoder, MaskDecoder):
+    if isinstance(decoder, MaskDecoder) and MASKS in parts:
         twin.mask_decoder = CellwiseMaskDecoder(decoder)
-    elif isinstance(decoder, NanoMaskDecoder):
+    elif isinstance(decoder, NanoMaskDecoder) and FEATURES in parts:
         twin.mask_decoder = CellwiseNanoMaskDecoder(decoder)
     return twin.train(graph.training)
 
