@@ -10,10 +10,15 @@ from sam_edge.calibration.calls import Question
 from sam_edge.model import build_sam
 from sam_edge.search.mixture import Measured
 from sam_edge.search.sensitivity import Simulation
-from sam_edge.search.trials import Ledger
+from sam_edge.search.trials import GOLDEN, Judge, Ledger
+from sam_edge.verification.compare import compare_photo
 from sam_edge.weights.seeded import seed_module
+from sam_edge_runtime import golden
+from sam_edge_runtime.agreement import Agreement
 from sam_edge_runtime.contract import Label
 from sam_edge_runtime.prompts import Prompts
+from tests.runtime import discs
+from tests.runtime.standin import manifest
 
 WAYS = {"image_encoder.stem": "w8a8", "mask_decoder.up": "w8"}
 MEASURED = Measured(0.97, 0.6, None, 0.7)
@@ -38,6 +43,28 @@ def test_a_ledger_that_is_none_is_begun_anew(text, tmp_path):
     assert ledger.get(WAYS) is None
     ledger.add(WAYS, MEASURED)
     assert Ledger(path, {"target": "onnx"}).get(WAYS) == MEASURED
+
+
+class HalfWrong(discs.DiscBackend):
+    """Discs that lie beside the click, in the right half of the frame."""
+
+    def decode(self, image_embeddings, point_coords, *others):
+        beside = np.where(point_coords[..., :1] > 128, point_coords + 3, point_coords)
+        return super().decode(image_embeddings, beside, *others)
+
+
+def test_a_judge_is_as_strict_as_a_bundle_s_own_test_and_as_verify():
+    of_discs = manifest(input_side=discs.SIDE, embedding_channels=4)
+    reference, other = discs.DiscBackend(), HalfWrong()
+    answers = golden.record(reference, of_discs)
+    judge = Judge(answers, (), reference, of_discs)
+    own = golden.check(answers, other, of_discs).mask_miou
+    compared = [compare_photo(GOLDEN, each, reference, other, of_discs).agreement for each in answers.pictures]
+    verified = Agreement(tuple(compared)).mask_miou
+    assert judge(reference) == 1.0
+    assert own == 1.0  # whose prompts all lie in the left half
+    assert 0.5 < verified < 0.98
+    assert judge(other) == pytest.approx(verified)
 
 
 class AnyCapacity:
