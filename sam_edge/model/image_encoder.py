@@ -64,8 +64,9 @@ class RelativeAttention(nn.Module):
         q, k = self._fold_positions(q, k, h, w)
         keys = k.transpose(-2, -1)
         # Scores of a block are (B*heads, QUERY_BLOCK, H*W); each query has its own softmax, so the answer is the same.
-        blocks = [(block @ keys).softmax(dim=-1) @ v for block in q.chunk(-(-h * w // QUERY_BLOCK), dim=1)]
-        attended = torch.cat(blocks, dim=1) if len(blocks) > 1 else blocks[0]
+        # Slices, because litert-torch does not take a list of pieces here.
+        pieces = [q[:, start : start + QUERY_BLOCK] for start in range(0, h * w, QUERY_BLOCK)]
+        attended = joined([(piece @ keys).softmax(dim=-1) @ v for piece in pieces])
         out = attended.reshape(b, self.heads, h * w, self.head_dim).transpose(1, 2)
         projected: Tensor = self.proj(out.reshape(b, h, w, c))
         return projected
@@ -85,6 +86,13 @@ class RelativeAttention(nn.Module):
         )
         where = one_hot_positions(self.each.to(k.dtype))
         return wide_q, torch.cat([k, where.expand(k.shape[0], -1, -1)], dim=-1)
+
+
+def joined(blocks: list[Tensor]) -> Tensor:
+    """Blocks `(B*heads, ., D)` one after the other, four at a time: XNNPACK and phones' delegates join no more."""
+    while len(blocks) > 1:
+        blocks = [torch.cat(blocks[first : first + 4], dim=1) for first in range(0, len(blocks), 4)]
+    return blocks[0]
 
 
 def one_hot_positions(each: Tensor) -> Tensor:

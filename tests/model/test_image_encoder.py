@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sam_edge.model import build_sam
+from sam_edge.model import build_sam, image_encoder
 from sam_edge.model.image_encoder import ImageEncoderViT, ViTConfig
 from sam_edge.model.layers import join_windows, split_windows
 from sam_edge.model.sam import Sam
@@ -21,6 +21,7 @@ from tests.model.builders import (
     SHALLOW_L,
     encoder_pair,
     error,
+    photo,
     reference_encoder,
     seed,
     seeded_tensor,
@@ -126,7 +127,7 @@ def test_positions_are_visible_in_the_answer():
 
 
 def test_the_windows_keep_their_positions():
-    encoder = ImageEncoderViT(NARROW)
+    encoder = ImageEncoderViT(NARROW).requires_grad_(requires_grad=False)
     before = encoder.blocks[0].attn.rel_pos_h
     encoder.set_input_side(512)
     assert encoder.blocks[0].attn.rel_pos_h is before
@@ -168,3 +169,18 @@ def test_windows_are_joined_as_they_were_split():
     assert torch.equal(windows[6, :3], image[1, 7:, :7])  # second photo, second row of windows, first column
     assert not windows[6, 3:].any()
     assert torch.equal(join_windows(windows, 7, padded, (10, 9)), image)
+
+
+@pytest.mark.parametrize("block", [1, 60, 64, 255])
+def test_queries_in_blocks_get_the_answers_of_all_at_once(block, monkeypatch):
+    encoder = ImageEncoderViT(NARROW).requires_grad_(requires_grad=False)
+    seed(encoder)
+    encoder.set_input_side(256)  # 16 x 16 cells
+    image = photo(256) / 60 - 2
+    whole = encoder(image)
+    monkeypatch.setattr(image_encoder, "QUERY_BLOCK", block)
+    sizes = []
+    real = torch.Tensor.softmax
+    monkeypatch.setattr(torch.Tensor, "softmax", lambda x, dim: sizes.append(x.shape[-2]) or real(x, dim))
+    assert error(encoder(image), whole) <= 1e-6
+    assert max(sizes[-2:]) <= block
