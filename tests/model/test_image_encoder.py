@@ -127,7 +127,7 @@ def test_positions_are_visible_in_the_answer():
 
 
 def test_the_windows_keep_their_positions():
-    encoder = ImageEncoderViT(NARROW).requires_grad_(requires_grad=False)
+    encoder = ImageEncoderViT(NARROW)
     before = encoder.blocks[0].attn.rel_pos_h
     encoder.set_input_side(512)
     assert encoder.blocks[0].attn.rel_pos_h is before
@@ -173,9 +173,10 @@ def test_windows_are_joined_as_they_were_split():
 
 @pytest.mark.parametrize("block", [1, 60, 64, 255])
 def test_queries_in_blocks_get_the_answers_of_all_at_once(block, monkeypatch):
-    encoder = ImageEncoderViT(NARROW).requires_grad_(requires_grad=False)
+    encoder = ImageEncoderViT(NARROW)
     seed(encoder)
     encoder.set_input_side(256)  # 16 x 16 cells
+    encoder.requires_grad_(requires_grad=False)
     image = photo(256) / 60 - 2
     whole = encoder(image)
     monkeypatch.setattr(image_encoder, "QUERY_BLOCK", block)
