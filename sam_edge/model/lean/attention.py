@@ -22,13 +22,17 @@ from torch import Tensor, nn
 from sam_edge.model.transformer import Attention
 
 
-class TokensReadImage(nn.Module):
-    """`Attention` of few queries over many keys."""
+class LeanAttention(nn.Module):
+    """What both have: the plain one's parameters."""
 
     def __init__(self, plain: Attention) -> None:
         super().__init__()
         self.heads = plain.heads
         self.q_proj, self.k_proj, self.v_proj, self.out_proj = plain.q_proj, plain.k_proj, plain.v_proj, plain.out_proj
+
+
+class TokensReadImage(LeanAttention):
+    """`Attention` of few queries over many keys."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None = None) -> Tensor:
         """Attend from `q (B, T, C)` to `k, v (B, K, C)`; no key is ever hidden here."""
@@ -43,13 +47,8 @@ class TokensReadImage(nn.Module):
         return projected
 
 
-class ImageReadsTokens(nn.Module):
+class ImageReadsTokens(LeanAttention):
     """`Attention` of many queries over few keys."""
-
-    def __init__(self, plain: Attention) -> None:
-        super().__init__()
-        self.heads = plain.heads
-        self.q_proj, self.k_proj, self.v_proj, self.out_proj = plain.q_proj, plain.k_proj, plain.v_proj, plain.out_proj
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None = None) -> Tensor:
         """Attend from `q (B, K, C)` to `k, v (B, T, C)`; `key_bias (B, 1, 1, T)` is added to the scores."""

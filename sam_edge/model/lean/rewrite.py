@@ -11,14 +11,14 @@ from sam_edge.model.nano_decoder import NanoMaskDecoder
 from sam_edge.model.transformer import Attention, TwoWayTransformer
 from sam_edge_runtime.contract import MASK_OUTPUTS
 
-from .attention import ImageReadsTokens, TokensReadImage
+from .attention import ImageReadsTokens, LeanAttention, TokensReadImage
 from .upscaling import CellwiseMaskDecoder, CellwiseNanoMaskDecoder
 
 # Attention without projections of the image; SAM's masks cell by cell; nano's features at stride 4 cell by cell.
 PARTS = ATTENTION, MASKS, FEATURES = ("attention", "masks", "features")
 OUTPUT_TOKENS = MASK_OUTPUTS + 1  # one a mask, and that of the IoU prediction
 
-_ATTENTIONS: dict[str, type[TokensReadImage] | type[ImageReadsTokens]] = {
+_ATTENTIONS: dict[str, type[LeanAttention]] = {
     "cross_attn_token_to_image": TokensReadImage,
     "cross_attn_image_to_token": ImageReadsTokens,
     "final_attn_token_to_image": TokensReadImage,
