@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from sam_edge_runtime.backends import BACKENDS, BackendOptions, load_backend
+from sam_edge_runtime.backends import onnx as onnx_backend
 from sam_edge_runtime.backends.onnx import PROVIDERS, OnnxBackend
 from sam_edge_runtime.bundle import Bundle
 from sam_edge_runtime.contract import GraphContract, decoder_contract, encoder_contract
@@ -244,3 +245,18 @@ def test_an_output_whose_size_was_not_inferred_is_taken(tmp_path):
     loose = with_output(FREE, 0, shape=("B", "K", "h", "w"))
     backend = load_backend(write_onnx_bundle(tmp_path, decoder=decoder_model(loose)))
     assert backend.decode(np.zeros((1, CHANNELS, 16, 16), np.float32), *prompts())[0].shape == (3, 4, CELLS, CELLS)
+
+
+def test_large_graphs_save_memory_and_small_ones_time(tmp_path, monkeypatch):
+    bundle = write_onnx_bundle(tmp_path)
+    seen, real = [], onnxruntime.InferenceSession
+
+    def session(path, **options):
+        seen.append(options["sess_options"].enable_mem_pattern)
+        return real(path, **options)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    OnnxBackend(bundle, BackendOptions()).load()
+    monkeypatch.setattr(onnx_backend, "PATTERN_BELOW", bundle.encoder_path.stat().st_size)
+    OnnxBackend(bundle, BackendOptions()).encode(np.zeros((1, 3, SIDE, SIDE), np.float32))
+    assert seen == [True, True, False]
