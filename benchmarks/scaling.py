@@ -36,8 +36,8 @@ SIDES = {"nano": (256, 384, 512, 768, 1024), "tiny_vit": (256, 512, 768, 1024), 
 PROMPTS = (1, 2, 4, 8, 16, 32, 64)
 DECODERS = {"nano": 512, "tiny_vit": 1024}  # tiny_vit's decoder is SAM's
 NATIVE = {"nano": 512, "tiny_vit": 1024, "vit_b": 1024}
-ENOUGH = 15.0  # seconds after which no run is begun that is not needed
-RUNS = (4, 20)  # at least and at most
+ENOUGH = 5.0  # seconds after which no run is begun that is not needed
+RUNS = (2, 20)  # at least and at most
 PRODUCT = 2048
 CONSOLE = Console(stderr=True, markup=False, highlight=False)
 
