@@ -109,10 +109,15 @@ def _trade(figure: Any, document: Mapping[str, Any]) -> None:
     for number, row in enumerate(rows):
         place = 1e3 * row["steps"]["photo"]["p50"], row["mask_miou"]
         area = min(max(DOT * row["bytes"] / 1e6, SMALLEST_DOT), LARGEST_DOT)
+        name = f"{row['name']}, {row['bytes'] / 1e6:.1f} MB"
         axes.scatter(*place, s=area, color=f"C{number}", alpha=0.5, linewidths=0)
-        axes.annotate(f"{row['name']}, {row['bytes'] / 1e6:.1f} MB", place, fontsize=8, ha="center", va="bottom")
+        axes.plot(*place, ".", color=f"C{number}", label=name)
     axes.margins(0.25)
-    axes.set_xlim(left=0)
+    slowest = max((row["steps"]["photo"]["p50"] for row in rows), default=1e-3)
+    axes.set_xlim(0, 1.25e3 * slowest)
+    axes.set_ylim(min((row["mask_miou"] for row in rows), default=1.0) - 0.02, 1.01)
+    if rows:
+        axes.legend(fontsize=8, loc="lower left")
     axes.set_xlabel("photo to first mask, ms (median)")
     axes.set_ylabel("mask mIoU with fp32 torch")
     axes.grid(visible=True, alpha=0.3)
