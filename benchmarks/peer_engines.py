@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_edge_runtime import Bundle, SamPredictor
+from sam_edge_runtime.benchmark.steps import click_tensors
 from sam_edge_runtime.frame import Frame
 from sam_edge_runtime.masks import upscale
 
+SEED = "random:0"  # weights of what has none
 Float32 = npt.NDArray[np.float32]
 Photo = npt.NDArray[np.uint8]
 Engine = tuple[Callable[[], Float32], Callable[[], Any]]
@@ -27,14 +29,6 @@ def engine(kind: str, variant: str, folder: Path, photo: Photo) -> Engine:
     if kind == "plain tflite":
         return _tflite(folder, photo)
     return _onnx(folder, photo)
-
-
-def click(side: int, size: tuple[int, int]) -> tuple[Float32, Float32, Float32, Float32]:
-    """What a decoder is asked for one click in a photo's middle: point and padding, their labels, no mask."""
-    height, width = Frame(side, size).resized_size
-    coords = np.array([[[width / 2, height / 2], [0, 0]]], np.float32)
-    none = np.zeros((1, 1, side // 4, side // 4), np.float32)
-    return coords, np.array([[1, -1]], np.float32), none, np.zeros(1, np.float32)
 
 
 def draw_photo(size: tuple[int, int]) -> Photo:
@@ -82,9 +76,10 @@ def _torch(variant: str, photo: Photo) -> Engine:
     from sam_edge.model import DecoderGraph, EncoderGraph  # noqa: PLC0415
 
     model = ours(variant)
-    image = torch.from_numpy(Frame(model.side, (photo.shape[0], photo.shape[1])).image(photo))
+    frame = Frame(model.side, (photo.shape[0], photo.shape[1]))
+    image = torch.from_numpy(frame.image(photo))
     encoder, decoder = EncoderGraph(model).eval(), DecoderToPhoto(DecoderGraph(model), model.side).eval()
-    prompt = [torch.from_numpy(array) for array in click(model.side, (photo.shape[0], photo.shape[1]))]
+    prompt = [torch.from_numpy(array) for array in click_tensors(frame, slots=2)]
     with torch.inference_mode():
         embeddings = encoder(image)
 
@@ -107,7 +102,7 @@ def _onnx(folder: Path, photo: Photo) -> Engine:
     size = (photo.shape[0], photo.shape[1])
     image = Frame(first.shape[-1], size).image(photo)
     (embeddings,) = encoder.run(None, {first.name: image})
-    values = [embeddings, *click(first.shape[-1], size), np.array(size, np.float32)]
+    values = [embeddings, *click_tensors(Frame(first.shape[-1], size), slots=2), np.array(size, np.float32)]
     # A traced graph may have lost inputs that it does not use.
     feed = dict(zip((each.name for each in decoder.get_inputs()), values, strict=False))
     return lambda: encoder.run(None, {first.name: image})[0], lambda: decoder.run(None, feed)[0] > 0
@@ -133,7 +128,9 @@ def _tflite(folder: Path, photo: Photo) -> Engine:
         return embeddings
 
     embeddings = encode()
-    feed = dict(zip(sorted(decoder.get_input_details()), (embeddings, *click(side, size)), strict=True))  # args_0 ..
+    feed = dict(
+        zip(sorted(decoder.get_input_details()), (embeddings, *click_tensors(frame, slots=2)), strict=True)
+    )  # args_0 ..
 
     def answer() -> Any:
         answers = decoder(**feed)

@@ -9,19 +9,19 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from peer_engines import click
+from peer_engines import SEED
 from torch import Tensor, nn
 
 from sam_edge.load import find_source, load_sam
 from sam_edge.model import DecoderGraph, EncoderGraph, Sam
+from sam_edge_runtime.benchmark.photo import SIZE
+from sam_edge_runtime.benchmark.steps import click_tensors
 from sam_edge_runtime.frame import Frame
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.reference import import_segment_anything
 
 OPSET = 17  # what segment_anything's own script exports with
-SEED = "random:0"
-SIZE = (1500, 2250)
 
 
 def ours(variant: str) -> Sam:
@@ -66,10 +66,10 @@ class DecoderToPhoto(nn.Module):
         return F.interpolate(masks, SIZE, mode="bilinear", align_corners=False), iou[:, :1]
 
 
-def click_tensors(side: int, channels: int) -> tuple[Tensor, ...]:
+def decoder_inputs(side: int, channels: int) -> tuple[Tensor, ...]:
     """A decoder's inputs for one click in the middle of the photo, on an embedding of zeros."""
     embeddings = torch.zeros(1, channels, side // 16, side // 16)
-    return embeddings, *(torch.from_numpy(array) for array in click(side, SIZE))
+    return embeddings, *(torch.from_numpy(array) for array in click_tensors(Frame(side, SIZE), slots=2))
 
 
 def export_plain(kind: str, variant: str, out: Path) -> None:
@@ -88,7 +88,9 @@ def export_plain(kind: str, variant: str, out: Path) -> None:
         side, channels = sam.side, sam.channels
         encoder = EncoderGraph(sam)
         decoder = DecoderToPhoto(DecoderGraph(sam), side).eval()
-        torch.onnx.export(decoder, click_tensors(side, channels), dynamo=True, verbose=False).save(out / "decoder.onnx")
+        torch.onnx.export(decoder, decoder_inputs(side, channels), dynamo=True, verbose=False).save(
+            out / "decoder.onnx"
+        )
     torch.onnx.export(encoder.eval(), (torch.zeros(1, 3, side, side),), dynamo=True, verbose=False).save(
         out / "encoder.onnx"
     )
@@ -107,7 +109,7 @@ def _sam_onnx_model(theirs: Any, path: Path) -> None:
     from segment_anything.utils.onnx import SamOnnxModel  # noqa: PLC0415
 
     model = SamOnnxModel(theirs, return_single_mask=True)
-    embeddings, coords, labels, none, has = click_tensors(1024, 256)
+    embeddings, coords, labels, none, has = decoder_inputs(1024, 256)
     inputs = {
         "image_embeddings": embeddings,
         "point_coords": coords,
@@ -135,4 +137,4 @@ def _tflite(variant: str, out: Path) -> None:
     encoder = Encoder(reference(variant)) if variant.startswith("vit") else EncoderGraph(sam)
     litert_torch.convert(encoder.eval(), (torch.zeros(1, 3, sam.side, sam.side),)).export(str(out / "encoder.tflite"))
     decoder = DecoderGraph(sam).eval()
-    litert_torch.convert(decoder, click_tensors(sam.side, sam.channels)).export(str(out / "decoder.tflite"))
+    litert_torch.convert(decoder, decoder_inputs(sam.side, sam.channels)).export(str(out / "decoder.tflite"))

@@ -31,21 +31,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peer_engines import draw_photo
+from peer_engines import SEED, draw_photo
 from rich.console import Console
 
 from sam_edge.versions import commit, tool_versions
+from sam_edge_runtime.benchmark.clock import timed
 from sam_edge_runtime.benchmark.machine import machine
+from sam_edge_runtime.benchmark.photo import SIZE
 from sam_edge_runtime.benchmark.process import Worker
 from sam_edge_runtime.benchmark.spread import ratios, spread
-from sam_edge_runtime.benchmark.worker import AGAIN, END, serve
+from sam_edge_runtime.benchmark.turns import Rounds, take_turns
+from sam_edge_runtime.benchmark.worker import END, serve
 from sam_edge_runtime.memory import peak_bytes, reset_peak
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "peers.json"
 VARIANTS = ("nano", "tiny_vit", "vit_b")
-SEED = "random:0"
-SIZE = (1500, 2250)  # (H, W) of a released SA-1B photo
 OURS_ONNX, OURS_TFLITE = "sam-edge onnx", "sam-edge tflite"
 PLAIN_ONNX, PLAIN_TFLITE, DYNAMIC, TORCH = "plain onnx", "plain tflite", "samexporter's way", "torch"
 KINDS = (OURS_ONNX, PLAIN_ONNX, DYNAMIC, OURS_TFLITE, PLAIN_TFLITE, TORCH)
@@ -135,17 +136,11 @@ def _measured(variant: str, arguments: argparse.Namespace) -> list[Row]:
         }
         for kind, worker in workers.items():
             worker.ask(json.dumps({"kind": kind, "variant": variant, "folder": name}))
-        samples: dict[str, list[dict[str, float]]] = {kind: [] for kind in running}
-        begun = time.monotonic()
-        for turn in range(arguments.rounds + 1):
-            if turn > 4 and time.monotonic() - begun > arguments.budget:
-                break
-            for place in range(len(running)):
-                kind = running[(place + turn) % len(running)]
-                seconds = workers[kind].ask(AGAIN)["seconds"]
-                if turn:
-                    samples[kind].append(seconds)
-            CONSOLE.print(f"{variant}, round {turn}: " + ", ".join(f"{k} {v[-1]}" for k, v in samples.items() if v))
+        rounds = Rounds(arguments.rounds, warm_up=1, budget=arguments.budget)
+        taken = take_turns(
+            list(workers.values()), rounds, lambda what, done, total: CONSOLE.print(f"{variant}, {what} {done}/{total}")
+        )
+        samples = dict(zip(workers, taken, strict=True))
         for kind, worker in workers.items():
             rows[kind] |= worker.ask(END)
         embeddings = {kind: np.load(folder / f"{kind}.npy") for kind in running}
@@ -218,13 +213,7 @@ def _begin(job: Row) -> tuple[Measure, Row]:
     np.save(folder / f"{job['kind']}.npy", embeddings)
 
     def measure() -> dict[str, float]:
-        seconds = {}
-        for step, work in zip(STEPS, (encode, click), strict=True):
-            time.sleep(0.02)
-            begun = time.perf_counter()
-            work()
-            seconds[step] = time.perf_counter() - begun
-        return seconds
+        return {step: timed(work)[0] for step, work in zip(STEPS, (encode, click), strict=True)}
 
     return measure, {}
 
@@ -234,7 +223,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--measure", nargs="*", choices=VARIANTS, help="measure these; none named: all")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--budget", type=float, default=180.0, help="seconds of rounds of one variant; four at least")
+    parser.add_argument("--budget", type=float, default=180.0, help="seconds of rounds of one variant; three at least")
     parser.add_argument("--child", choices=("export", "serve"), help=argparse.SUPPRESS)
     parser.add_argument("--kind", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)

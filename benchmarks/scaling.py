@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.progress import track
 
 from sam_edge.versions import commit, tool_versions
+from sam_edge_runtime.benchmark.clock import timed
 from sam_edge_runtime.benchmark.machine import machine
 from sam_edge_runtime.benchmark.spread import spread
 from sam_edge_runtime.memory import peak_bytes
@@ -213,10 +214,7 @@ def _run(point: Point, path: Path) -> dict[str, Any]:
     taken: list[float] = []
     begun = time.monotonic()
     while len(taken) <= RUNS[0] or (len(taken) <= RUNS[1] and time.monotonic() - begun < ENOUGH):
-        time.sleep(0.02)
-        start = time.perf_counter()
-        session.run(None, feed)
-        taken.append(time.perf_counter() - start)
+        taken.append(timed(lambda: session.run(None, feed))[0])
     return {"seconds": spread(taken[1:]), "peak_bytes": peak_bytes()}
 
 

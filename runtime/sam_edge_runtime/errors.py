@@ -72,3 +72,8 @@ class OutputError(SamEdgeError):
 def first_line(error: Exception) -> str:
     """First line of what somebody else's error says, or its name."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def system_line(error: OSError) -> str:
+    """What the system refused, and the file that it was about."""
+    return f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
-from sam_edge_runtime.benchmark.steps import STEPS
+from sam_edge.pages import empty_figure, render
 from sam_edge_runtime.errors import UsageError
 
 from .tables import engines, hardware, latency_table, ratio_table, start_table
@@ -41,11 +41,6 @@ def page(document: Mapping[str, Any]) -> str:
         UsageError: jinja2 or matplotlib is not installed.
     """
     check_page()
-    import jinja2  # noqa: PLC0415
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
     tables = [latency_table(document), start_table(document)]
     if len(document["bundles"]) > 1:
         tables.insert(1, ratio_table(document))
@@ -53,13 +48,13 @@ def page(document: Mapping[str, Any]) -> str:
         ("The whole way, photo to first mask, and a click on a set photo, round by round", _picture(document, _boxes)),
         ("Photo to first mask against masks and size", _picture(document, _trade)),
     ]
-    return environment.get_template(TEMPLATE).render(
+    return render(
+        Path(__file__).with_name(TEMPLATE),
         document=document,
         hardware=hardware(document),
         engines=engines(document),
         tables=[_plain(table) for table in tables],
         pictures=pictures,
-        steps=STEPS,
     )
 
 
@@ -76,11 +71,7 @@ def _plain(table: Table) -> dict[str, Any]:
 
 def _picture(document: Mapping[str, Any], draw: Callable[[Any, Mapping[str, Any]], None]) -> str:
     """What `draw` draws, as base64 of a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    figure = Figure(figsize=(8.0, 1.6 + 0.5 * max(4, len(document["bundles"]))), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = empty_figure(8.0, 1.6 + 0.5 * max(4, len(document["bundles"])), dpi=110)
     draw(figure, document)
     stream = io.BytesIO()
     figure.savefig(stream, format="png")

@@ -14,12 +14,6 @@ from sam_edge_runtime.benchmark.steps import STEPS
 MEGABYTE, MILLI = 1e6, 1e3
 
 
-def subject(row: Mapping[str, Any]) -> str:
-    """What a row is of: `onnx fp32 nano`, with its threads where they were set."""
-    threads = f", {row['threads']} thread{'s' * (row['threads'] != 1)}" if row["threads"] else ""
-    return f"{row['variant']} {row['target']} {row['precision']}{threads}"
-
-
 def hardware(document: Mapping[str, Any]) -> str:
     """The machine in one line."""
     machine = document["machine"]

@@ -7,7 +7,7 @@ import sys
 import typer
 
 import sam_edge
-from sam_edge_runtime.errors import BoundError, SamEdgeError
+from sam_edge_runtime.errors import BoundError, SamEdgeError, system_line
 
 from . import (
     annotate,
@@ -93,8 +93,7 @@ def run(arguments: list[str]) -> int:
     except MemoryError:
         return _refuse("not enough memory: choose a smaller model or --input-size")
     except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        return _refuse(f"{error.strerror or error}{where}")
+        return _refuse(system_line(error))
     return 0
 
 

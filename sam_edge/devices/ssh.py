@@ -20,7 +20,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import sam_edge_runtime
-from sam_edge_runtime.benchmark.host import FORMAT, FORMAT_VERSION, Contestant, Rounds, Show, contestants
+from sam_edge_runtime.benchmark.host import FORMAT, FORMAT_VERSION, Contestant, contestants
+from sam_edge_runtime.benchmark.turns import Rounds, Show
 from sam_edge_runtime.bundle import REPORT_FILE, Bundle
 from sam_edge_runtime.errors import BackendError, UsageError
 from sam_edge_runtime.manifest import FILE_NAME

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from sam_edge.data.sample import Sample
+from sam_edge.pages import empty_figure, render
 from sam_edge.training.clicks import first_click
 from sam_edge_runtime import rle
 from sam_edge_runtime.backends import Backend
@@ -142,12 +143,9 @@ def draw_recall(path: Path, figures: Sequence[AutomaticFigures]) -> None:
 
 def _axes() -> tuple[Any, Any]:
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - an extra
-        from matplotlib.figure import Figure  # noqa: PLC0415
+        picture = empty_figure(6.4, 4.2, dpi=120)
     except ImportError as error:
         raise UsageError("the curve needs matplotlib: pip install 'sam-edge[evaluate]'") from error
-    picture = Figure(figsize=(6.4, 4.2), dpi=120, layout="constrained")
-    FigureCanvasAgg(picture)
     axes = picture.add_subplot()
     axes.grid(visible=True, alpha=0.3)
     return picture, axes
@@ -212,22 +210,17 @@ def write_page(folder: Path, report: dict[str, Any], result: Evaluation) -> None
     Raises:
         UsageError: jinja2 is not installed.
     """
-    try:
-        import jinja2  # noqa: PLC0415  # an extra
-    except ImportError as error:
-        raise UsageError("report.html needs jinja2: pip install 'sam-edge[evaluate]'") from error
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
     pictures = {
         name: base64.b64encode((folder / name).read_bytes()).decode()
         for name in (CURVE, RECALL, EXAMPLES, FOUND)
         if (folder / name).is_file()
     }
     captions = {CURVE: "Clicks", RECALL: "Automatic masks", EXAMPLES: EXAMPLES_SHOW, FOUND: FOUND_SHOW}
-    page = environment.get_template(TEMPLATE).render(
-        report=report, tables=tables(result), pictures=pictures, captions=captions
-    )
+    content = {"report": report, "tables": tables(result), "pictures": pictures, "captions": captions}
+    try:
+        page = render(Path(__file__).with_name(TEMPLATE), **content)
+    except ImportError as error:
+        raise UsageError("report.html needs jinja2: pip install 'sam-edge[evaluate]'") from error
     (folder / "report.html").write_text(page, encoding="utf-8")
 
 

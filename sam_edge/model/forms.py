@@ -8,6 +8,7 @@ leaves those to slower kernels. For Core ML nothing, as long as nobody measured 
 
 from __future__ import annotations
 
+from sam_edge_exporters import PRECISIONS
 from sam_edge_runtime.manifest import NEURAL_ENGINE, Manifest
 
 from .ane import ane_rewrite
@@ -15,7 +16,6 @@ from .graphs import DecoderGraph, EncoderGraph
 from .lean import ATTENTION, MASKS, PARTS, lean, pays
 from .sam import Sam
 
-IN_FLOAT = ("fp32", "fp16", "mixed")
 LEAN = {"onnx": PARTS, "tflite": (MASKS,)}
 
 
@@ -24,7 +24,7 @@ def graphs_of(sam: Sam, manifest: Manifest) -> tuple[EncoderGraph, DecoderGraph]
     encoder, decoder = EncoderGraph(sam, manifest.layout).eval(), DecoderGraph(sam, manifest.layout).eval()
     if manifest.graph == NEURAL_ENGINE:
         return ane_rewrite(encoder), ane_rewrite(decoder)
-    parts = LEAN.get(manifest.target, ()) if manifest.precision in IN_FLOAT else ()
+    parts = LEAN.get(manifest.target, ()) if manifest.precision in PRECISIONS[manifest.target] else ()
     if parts:
         paying = [part for part in parts if part != ATTENTION or pays(decoder, manifest.points)]
         return encoder, lean(decoder, paying)

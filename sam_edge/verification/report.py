@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sam_edge.pages import render
 from sam_edge_runtime.agreement import Check
 from sam_edge_runtime.photo import draw_overlay
 
@@ -122,12 +123,8 @@ def write_html(
         None, or why there is no page: it needs jinja2, which an app that only verifies may lack.
     """
     try:
-        import jinja2  # noqa: PLC0415  # an extra
+        page = render(Path(__file__).with_name(TEMPLATE), report=report, checks=checks, photos=photos)
     except ImportError:
         return "report.html needs jinja2: pip install 'sam-edge[report]'"
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    page = environment.get_template(TEMPLATE).render(report=report, checks=checks, photos=photos)
     path.write_text(page, encoding="utf-8")
     return None

@@ -19,8 +19,8 @@ from PIL import Image
 from sam_edge.devices import ssh
 from sam_edge.devices.ssh import SshOptions, benchmark_ssh
 from sam_edge.devices.ssh_connection import connected
-from sam_edge_runtime.benchmark.host import Rounds
 from sam_edge_runtime.benchmark.machine import machine
+from sam_edge_runtime.benchmark.turns import Rounds
 from sam_edge_runtime.bundle import Bundle
 from sam_edge_runtime.errors import BackendError, UsageError
 
@@ -33,7 +33,7 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 from sam_edge.devices.ssh import SshOptions, benchmark_ssh
-from sam_edge_runtime.benchmark.host import Rounds
+from sam_edge_runtime.benchmark.turns import Rounds
 from sam_edge_runtime.bundle import Bundle
 bundle, config, rest = sys.argv[1:]
 options = SshOptions(config=Path(config), **json.loads(rest))

@@ -12,11 +12,12 @@ import sys
 from pathlib import Path
 
 from sam_edge_runtime.bundle import Bundle
-from sam_edge_runtime.errors import SamEdgeError, UsageError
+from sam_edge_runtime.errors import SamEdgeError, UsageError, system_line
 from sam_edge_runtime.files import write_file
 
-from .host import Rounds, contestants, measure
+from .host import contestants, measure
 from .photo import benchmark_photo
+from .turns import Rounds
 
 BAD_INPUT = 2
 
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     except SamEdgeError as error:
         return _refuse(str(error))
     except OSError as error:
-        return _refuse(f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}")
+        return _refuse(system_line(error))
     return 0
 
 

@@ -1,8 +1,8 @@
 """Bundles measured side by side on the machine that this runs on.
 
 Every bundle has a fresh process, started one after the other: that gives the cold start and the peak of memory. Then
-all of them take turns, each round in another order, so that a machine that drifts drifts for all of them, and ratios
-are taken within a round. Processes wait for their turn asleep and hold their memory, so it has to suffice for all.
+all of them take turns, and ratios are taken within a round. Processes wait for their turn asleep and hold their memory,
+so it has to suffice for all.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +27,11 @@ from .machine import machine
 from .process import Worker
 from .spread import ratios, spread
 from .steps import PARTS_OF_CLICK, STEPS
-from .worker import AGAIN, END, Job
+from .turns import Rounds, Show, take_turns
+from .worker import END, Job
 
 FORMAT, FORMAT_VERSION = "sam-edge-benchmark", 1
-LEAST_ROUNDS = 3
 CPUS = {"onnx": "CPU", "tflite": "CPU (XNNPACK)", "coreml": "chosen by Core ML"}
-Show = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -48,34 +47,6 @@ class Contestant:
     name: str
     bundle: Bundle
     options: BackendOptions
-
-
-@dataclass(frozen=True)
-class Rounds:
-    """How often everything is measured.
-
-    Attributes:
-        repetitions: rounds that count, at most.
-        warm_up: rounds before, which do not count.
-        budget: seconds after which no round is begun that is not needed; `LEAST_ROUNDS` always are.
-
-    Raises:
-        UsageError: a number out of range.
-    """
-
-    repetitions: int = 50
-    warm_up: int = 2
-    budget: float = 180.0
-
-    def __post_init__(self) -> None:
-        if self.repetitions < LEAST_ROUNDS:
-            raise UsageError(
-                f"{self.repetitions} repetitions say nothing of the spread: {LEAST_ROUNDS} are the least, 50 are usual"
-            )
-        if self.warm_up < 0:
-            raise UsageError(f"{self.warm_up} rounds to warm up are none: give 0 or more")
-        if not self.budget > 0:
-            raise UsageError(f"a budget of {self.budget:g} seconds is none: give some, such as 3m")
 
 
 def contestants(
@@ -140,7 +111,7 @@ def measure(
             job = Job(str(each.bundle.root), str(folder / "photo.npy"), started, options.threads, options.provider)
             records.append(worker.ask(job.to_json()))
             workers.append(worker)
-        samples = _rounds(workers, rounds, show)
+        samples = take_turns(workers, rounds, show)
         for worker, record in zip(workers, records, strict=True):
             record.update(worker.ask(END))
     return {
@@ -164,24 +135,6 @@ def why_not(bundle: Bundle) -> str | None:
             "Core ML runs on Apple's systems only; the evaluator that stands in for it elsewhere says nothing of time"
         )
     return None
-
-
-def _rounds(workers: Sequence[Worker], rounds: Rounds, show: Show) -> list[list[dict[str, float]]]:
-    """For each worker the seconds of every step in each round that counts."""
-    taken: list[list[dict[str, float]]] = [[] for _ in workers]
-    begun = time.monotonic()
-    total = rounds.warm_up + rounds.repetitions
-    for turn in range(total):
-        needed = turn < rounds.warm_up + LEAST_ROUNDS
-        if not needed and time.monotonic() - begun > rounds.budget:
-            break
-        show("warming up" if turn < rounds.warm_up else "measuring by turns", turn, total)
-        for place in range(len(workers)):
-            number = (place + turn) % len(workers)
-            seconds = workers[number].ask(AGAIN)["seconds"]
-            if turn >= rounds.warm_up:
-                taken[number].append(seconds)
-    return taken
 
 
 def _row(

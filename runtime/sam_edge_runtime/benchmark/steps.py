@@ -12,10 +12,6 @@ What `click` takes beyond `decode` and `postprocess` is the predictor's own work
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from time import perf_counter, sleep
-from typing import TypeVar
-
 import numpy as np
 import numpy.typing as npt
 
@@ -26,11 +22,27 @@ from sam_edge_runtime.masks import upscale_binary
 from sam_edge_runtime.predictor import SamPredictor
 from sam_edge_runtime.prompts import build_prompts
 
+from .clock import timed
+
 STEPS = ("preprocess", "encode", "decode", "postprocess", "click", "photo")
 PARTS_OF_CLICK = ("decode", "postprocess")
-# Seconds of rest before each step: an engine's threads look for more work for a while before they sleep.
-SETTLE = 0.02
-Answer = TypeVar("Answer")
+Float32 = npt.NDArray[np.float32]
+
+
+def click_tensors(
+    frame: Frame, sizes: tuple[int, ...] = (), slots: int | None = None
+) -> tuple[Float32, Float32, Float32, Float32]:
+    """What a decoder is asked beside the embedding for one click in the middle of the photo, in the contract's order.
+
+    Args:
+        frame: how the photo lies in it.
+        sizes: numbers of prompts that a call may have, as in `Prompts.feeds`.
+        slots: slots of each prompt, likewise.
+    """
+    height, width = frame.original_size
+    prompts = build_prompts(frame, np.array([[[width / 2, height / 2]]]), np.array([[1]]), None, None)
+    (feed,) = prompts.feeds(sizes, slots)
+    return feed.point_coords, feed.point_labels, feed.mask_input, feed.has_mask_input
 
 
 class Steps:
@@ -41,8 +53,7 @@ class Steps:
         height, width = photo.shape[:2]
         self._frame = Frame(bundle.manifest.input_side, (height, width))
         self._point, self._label = np.array([[width / 2, height / 2]]), np.array([1])
-        prompts = build_prompts(self._frame, self._point[None], self._label[None], None, None)
-        (self._feed,) = prompts.feeds(bundle.manifest.call_sizes, bundle.manifest.points)
+        self._prompt = click_tensors(self._frame, bundle.manifest.call_sizes, bundle.manifest.points)
         self._predictor = SamPredictor(bundle, backend=backend)
 
     def first(self) -> tuple[float, float]:
@@ -51,11 +62,9 @@ class Steps:
         Raises:
             BackendError: the engine failed.
         """
-        begun = perf_counter()
-        self._predictor.set_image(self._photo)
-        photo = perf_counter()
-        self._click()
-        return photo - begun, perf_counter() - photo
+        photo, _ = timed(lambda: self._predictor.set_image(self._photo), settle=0)
+        click, _ = timed(self._click, settle=0)
+        return photo, click
 
     def measure(self) -> dict[str, float]:
         """Seconds of each step, once.
@@ -63,24 +72,13 @@ class Steps:
         Raises:
             BackendError: the engine failed.
         """
-        feed, backend = self._feed, self._backend
-        seconds: dict[str, float] = {}
-
-        def timed(step: str, work: Callable[[], Answer]) -> Answer:
-            sleep(SETTLE)
-            begun = perf_counter()
-            answer = work()
-            seconds[step] = perf_counter() - begun
-            return answer
-
-        image = timed("preprocess", lambda: self._frame.image(self._photo))
-        embeddings = timed("encode", lambda: backend.encode(image))
-        prompt = (feed.point_coords, feed.point_labels, feed.mask_input, feed.has_mask_input)
-        masks, _ = timed("decode", lambda: backend.decode(embeddings, *prompt))
-        timed("postprocess", lambda: upscale_binary(masks[0, :1], self._frame))
-        timed("photo", self._photo_and_click)
-        timed("click", self._click)
-        return seconds
+        preprocess, image = timed(lambda: self._frame.image(self._photo))
+        encode, embeddings = timed(lambda: self._backend.encode(image))
+        decode, (masks, _) = timed(lambda: self._backend.decode(embeddings, *self._prompt))
+        postprocess, _ = timed(lambda: upscale_binary(masks[0, :1], self._frame))
+        photo, _ = timed(self._photo_and_click)
+        click, _ = timed(self._click)
+        return dict(zip(STEPS, (preprocess, encode, decode, postprocess, click, photo), strict=True))
 
     def _photo_and_click(self) -> None:
         self._predictor.set_image(self._photo)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -23,10 +23,10 @@ from sam_edge_runtime.bundle import Bundle
 from sam_edge_runtime.errors import SamEdgeError
 from sam_edge_runtime.memory import peak_bytes
 
+from .clock import timed
 from .steps import Steps
 
 AGAIN, END = "again", "end"
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -85,21 +85,19 @@ def _begin(job: Job) -> tuple[Callable[[], dict[str, float]], dict[str, Any]]:
     imported = time.time()
     photo = np.load(job.photo)
     idle = peak_bytes()
-    seconds = {"start": imported - job.started}
-
-    def timed(step: str, work: Callable[[], Answer]) -> Answer:
-        begun = time.perf_counter()
-        answer = work()
-        seconds[step] = time.perf_counter() - begun
-        return answer
-
-    bundle = timed("open", lambda: Bundle.open(Path(job.bundle)))
-    backend = timed("load", lambda: _loaded(bundle, BackendOptions(job.threads, job.provider)))
+    opening, bundle = timed(lambda: Bundle.open(Path(job.bundle)), settle=0)
+    loading, backend = timed(lambda: _loaded(bundle, BackendOptions(job.threads, job.provider)), settle=0)
     loaded = peak_bytes()
     steps = Steps(bundle, backend, photo)
-    seconds["first photo"], seconds["first click"] = steps.first()
+    first_photo, first_click = steps.first()
     return steps.measure, {
-        "cold": seconds,
+        "cold": {
+            "start": imported - job.started,
+            "open": opening,
+            "load": loading,
+            "first photo": first_photo,
+            "first click": first_click,
+        },
         "runtime": backend.engine,
         "runtime_version": _version(bundle.manifest.target),
         "idle_bytes": idle,

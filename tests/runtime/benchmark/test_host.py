@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 
 from sam_edge_runtime.backends import BackendOptions
-from sam_edge_runtime.benchmark import host
+from sam_edge_runtime.benchmark import host, turns
 from sam_edge_runtime.benchmark.__main__ import main
-from sam_edge_runtime.benchmark.host import Contestant, Rounds, contestants, measure
+from sam_edge_runtime.benchmark.host import Contestant, contestants, measure
 from sam_edge_runtime.benchmark.machine import machine
 from sam_edge_runtime.benchmark.photo import SIZE, benchmark_photo
 from sam_edge_runtime.benchmark.process import Worker
 from sam_edge_runtime.benchmark.spread import ratios, spread
 from sam_edge_runtime.benchmark.steps import STEPS
+from sam_edge_runtime.benchmark.turns import LEAST_ROUNDS, Rounds, take_turns
 from sam_edge_runtime.errors import BackendError, UsageError
 from tests.runtime.standin import SIDE, manifest, write_onnx_bundle
 
@@ -29,6 +30,7 @@ SLOW = """
 import sys, time
 from sam_edge_runtime.benchmark.worker import serve
 from sam_edge_runtime.benchmark.steps import STEPS
+from sam_edge_runtime.benchmark.turns import LEAST_ROUNDS, Rounds, take_turns
 serve(lambda job: (lambda: {step: float(sys.argv[1]) for step in STEPS}, {"photo": job["photo"]}))
 """
 
@@ -75,16 +77,16 @@ def test_bundles_take_turns_in_another_order_each_round(monkeypatch):
         SimpleNamespace(ask=lambda line, name=name: order.append(name) or {"seconds": dict.fromkeys(STEPS, 1.0)})
         for name in "abc"
     ]
-    taken = host._rounds(workers, Rounds(3, warm_up=1), lambda *said: None)
+    taken = take_turns(workers, Rounds(3, warm_up=1), lambda *said: None)
     assert "".join(order) == "abcbcacababc"
     assert [len(each) for each in taken] == [3, 3, 3]
 
 
 def test_a_budget_ends_the_rounds_but_not_before_the_least(monkeypatch):
     clock = iter(range(0, 10_000, 100))
-    monkeypatch.setattr(host.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(turns.time, "monotonic", lambda: next(clock))
     worker = SimpleNamespace(ask=lambda line: {"seconds": dict.fromkeys(STEPS, 1.0)})
-    assert len(host._rounds([worker], Rounds(50, budget=1.0), lambda *said: None)[0]) == host.LEAST_ROUNDS
+    assert len(take_turns([worker], Rounds(50, budget=1.0), lambda *said: None)[0]) == LEAST_ROUNDS
 
 
 def test_what_a_worker_reports_is_what_is_kept():

@@ -1,0 +1,34 @@
+"""What reports are made with: a template filled in, and an empty plot. Both need extras, which are imported here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def render(template: Path, **content: Any) -> str:
+    """The template with its content: escaped, and nothing that it names may be missing.
+
+    Raises:
+        ImportError: jinja2 is not installed.
+    """
+    import jinja2  # noqa: PLC0415 - an extra
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(template.parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template(template.name).render(**content)
+
+
+def empty_figure(width: float, height: float, dpi: int) -> Any:
+    """A matplotlib figure of so many inches, drawn without a screen.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - an extra
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
