@@ -4,10 +4,14 @@ Python turns SIGINT into an exception, so that `finally` runs, but ends at once 
 Ctrl-C breaks off the `finally` itself. `interruptible` makes the first of them an exception and lets the others pass,
 as what follows is cleaning up; inside `undisturbed` even the first waits until the block is done. Cleaning up must
 therefore end by itself. Signals belong to the main thread: elsewhere both do nothing.
+
+A signal sent to a process may be taken by any of its threads (signal(7)), as happens with the second of two that come
+together; then the main thread, where Python's handlers run, goes on waiting. `_passed_on` wakes it.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -32,7 +36,7 @@ def interruptible() -> Iterator[None]:
             raise KeyboardInterrupt
         raise SystemExit(128 + number)
 
-    with _handled(once):
+    with _handled(once), _passed_on():
         yield
 
 
@@ -61,3 +65,33 @@ def _handled(handler: _Handler) -> Iterator[None]:
     finally:
         for number, old in before.items():
             signal.signal(number, signal.SIG_DFL if old is None else old)
+
+
+@contextmanager
+def _passed_on() -> Iterator[None]:
+    """Send the main thread each signal that this process gets, once more: what it waits for is then broken off."""
+    main = threading.current_thread()
+    if main is not threading.main_thread() or not hasattr(signal, "pthread_kill"):
+        yield
+        return
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    thread = threading.Thread(target=_pass_on, args=(reading, main), daemon=True)
+    thread.start()
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writing)
+        thread.join()
+        os.close(reading)
+
+
+def _pass_on(reading: int, main: threading.Thread) -> None:
+    passed = set[int]()  # as one that is passed on is read here again
+    while told := os.read(reading, 1):
+        number = told[0]
+        if number in _SIGNALS and number not in passed:
+            passed.add(number)
+            signal.pthread_kill(main.ident or 0, number)

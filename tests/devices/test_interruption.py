@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import threading
+import time
 
 import pytest
 
@@ -39,3 +41,17 @@ def test_signals_wait_for_an_undisturbed_block():
             done.append("all of it")
         done.append("never")
     assert done == ["all of it"]
+
+
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_that_another_thread_takes_breaks_off_what_the_main_thread_waits_for(number, kind):
+    def take() -> None:
+        time.sleep(0.3)  # until the other sleeps
+        signal.pthread_kill(threading.get_ident(), number)
+
+    thread, begun = threading.Thread(target=take), time.monotonic()
+    with pytest.raises(kind), interruptible():  # noqa: PT012 - the block is the matter
+        thread.start()
+        time.sleep(30)
+    assert time.monotonic() - begun < 20
+    thread.join()
