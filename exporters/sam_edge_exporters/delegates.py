@@ -34,7 +34,7 @@ DELEGATES: dict[str, frozenset[str]] = {
 # What is worth knowing of an operation where it is left out (or, of GELU on a GPU, taken), in words for the report.
 _CPU, _ON_GPU, _ON_NNAPI = "XNNPACK", "the GPU delegate", "NNAPI"
 _LEFT_BY_XNNPACK = {
-    "BROADCAST_TO": "has no such operation; the built-in kernel copies a ViT's table of positions for every head",
+    "BROADCAST_TO": "has no such operation; the built-in kernel makes the copies",
     "RESIZE_NEAREST_NEIGHBOR": "has no nearest-neighbour enlargement; the built-in kernel copies cells",
 }
 _LACKED_BY_NNAPI = {

@@ -2,12 +2,10 @@
 
 Follows "Segment Anything" (arXiv 2304.02643, appendix A) and ViTDet (arXiv 2203.16527); parameter names and shapes are
 those of the official checkpoints. Attention adds a bias decomposed into height and width (MViTv2, arXiv 2112.01526).
-The bias is folded into the product of queries and keys, which is exact:
 
-    q.k + rel_h[y] + rel_w[x]  =  [q, rel_h, rel_w] . [k, onehot(y), onehot(x)]
-
-One wider product replaces two broadcast additions over `heads x 4096 x 4096` scores: a third of the peak memory and no
-extra time. Global attention takes its queries in blocks, so that the scores of 512 exist at a time and not of all 4096.
+Global attention takes its queries in blocks, so that the scores of 512 exist at a time and not of all 4096. The biases
+are added to a block while it is at hand; folded into a wider product of queries and keys,
+`[q, rel_h, rel_w] . [k, onehot(y), onehot(x)]`, they took longer (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -41,8 +39,6 @@ class ViTConfig:
 class RelativeAttention(nn.Module):
     """Multi-head self-attention over a map, with decomposed relative positions for a `grid x grid` map."""
 
-    each: Tensor
-
     def __init__(self, dim: int, heads: int, grid: int) -> None:
         super().__init__()
         self.heads = heads
@@ -51,54 +47,54 @@ class RelativeAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * grid - 1, self.head_dim))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * grid - 1, self.head_dim))
-        # Which row, or column, is which. Made in `forward`, litert-torch would leave a STABLEHLO_IOTA of it to TFLite.
-        self.register_buffer("each", torch.eye(grid), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend over all H*W positions of `(B, H, W, C)`."""
         b, h, w, c = x.shape
-        q, k, v = (
-            part.reshape(b, h * w, self.heads, self.head_dim).transpose(1, 2).reshape(-1, h * w, self.head_dim)
-            for part in self.qkv(x).chunk(3, dim=-1)
-        )  # each (B*heads, H*W, head_dim)
-        q, k = self._fold_positions(q, k, h, w)
-        keys = k.transpose(-2, -1)
+        q, k, v = (part.reshape(b, h * w, self.heads, self.head_dim) for part in self.qkv(x).chunk(3, dim=-1))
+        by_row, by_column = self._biases(q, h, w)
+        queries, keys, values = by_head(q), by_head(k).mT, by_head(v)
+
+        def attend(first: int) -> Tensor:
+            some = slice(first, first + QUERY_BLOCK)
+            scores = (queries[:, some] * self.head_dim**-0.5) @ keys
+            scores = scores.reshape(-1, h, w) + by_row[:, some].reshape(-1, h, 1) + by_column[:, some].reshape(-1, 1, w)
+            return self._side_by_side(scores.reshape(b * self.heads, -1, h * w).softmax(dim=-1) @ values)
+
         # Scores of a block are (B*heads, QUERY_BLOCK, H*W); each query has its own softmax, so the answer is the same.
-        # Slices, because litert-torch does not take a list of pieces here.
-        pieces = [q[:, start : start + QUERY_BLOCK] for start in range(0, h * w, QUERY_BLOCK)]
-        attended = joined([(piece @ keys).softmax(dim=-1) @ v for piece in pieces])
-        out = attended.reshape(b, self.heads, h * w, self.head_dim).transpose(1, 2)
-        projected: Tensor = self.proj(out.reshape(b, h, w, c))
+        # Heads are side by side again before blocks are joined, not after: litert-torch joins the scores otherwise, all
+        # of them, to multiply them with the values at once.
+        attended = joined([attend(first) for first in range(0, h * w, QUERY_BLOCK)])
+        projected: Tensor = self.proj(attended.reshape(b, h, w, c))
         return projected
 
-    def _fold_positions(self, q: Tensor, k: Tensor, h: int, w: int) -> tuple[Tensor, Tensor]:
-        """Widen `q` and `k` of `(B*heads, H*W, D)` to `D + H + W`, so that their product holds scale and bias."""
-        q_map = q.reshape(-1, h, w, self.head_dim)
-        by_row = q_map @ relative_table(self.rel_pos_h, h).transpose(1, 2)  # (B*heads, H, W, H)
-        by_column = q_map.transpose(1, 2) @ relative_table(self.rel_pos_w, w).transpose(1, 2)  # (B*heads, W, H, W)
-        wide_q = torch.cat(
-            [
-                q * self.head_dim**-0.5,
-                by_row.reshape(-1, h * w, h),
-                by_column.transpose(1, 2).reshape(-1, h * w, w),
-            ],
-            dim=-1,
-        )
-        where = one_hot_positions(self.each.to(k.dtype))
-        return wide_q, torch.cat([k, where.expand(k.shape[0], -1, -1)], dim=-1)
+    def _biases(self, q: Tensor, h: int, w: int) -> tuple[Tensor, Tensor]:
+        """What each of the queries `(B, H*W, heads, D)` adds to its scores: `(B*heads, H*W, H)` and `(., ., W)`."""
+        b = q.shape[0]
+        maps = q.reshape(b, h, w, -1)
+        # All that lie in one row, or column, share a table: as many products as there are rows, not as there are maps.
+        of_rows = maps.transpose(0, 1).reshape(h, -1, self.head_dim) @ relative_table(self.rel_pos_h, h).mT
+        of_columns = maps.permute(2, 0, 1, 3).reshape(w, -1, self.head_dim) @ relative_table(self.rel_pos_w, w).mT
+        by_row = of_rows.reshape(h, b, w, -1).transpose(0, 1).reshape(b, h * w, self.heads, h)
+        by_column = of_columns.reshape(w, b, h, -1).permute(1, 2, 0, 3).reshape(b, h * w, self.heads, w)
+        return by_head(by_row), by_head(by_column)
+
+    def _side_by_side(self, x: Tensor) -> Tensor:
+        """`(B*heads, N, D)` to `(B, N, heads*D)`."""
+        n = x.shape[1]
+        return x.reshape(-1, self.heads, n, self.head_dim).transpose(1, 2).reshape(-1, n, self.heads * self.head_dim)
+
+
+def by_head(x: Tensor) -> Tensor:
+    """`(B, N, heads, D)` to `(B*heads, N, D)`."""
+    return x.transpose(1, 2).reshape(-1, x.shape[1], x.shape[3])
 
 
 def joined(blocks: list[Tensor]) -> Tensor:
-    """Blocks `(B*heads, ., D)` one after the other, four at a time: XNNPACK and phones' delegates join no more."""
+    """Blocks `(B, ., D)` one after the other, four at a time: XNNPACK and phones' delegates join no more."""
     while len(blocks) > 1:
         blocks = [torch.cat(blocks[first : first + 4], dim=1) for first in range(0, len(blocks), 4)]
     return blocks[0]
-
-
-def one_hot_positions(each: Tensor) -> Tensor:
-    """Row and column of every cell of a square map as one-hot vectors: `(G, G)` identity to `(G*G, G+G)`."""
-    size = len(each)
-    return torch.cat([each.repeat_interleave(size, dim=0), each.repeat(size, 1)], dim=-1)
 
 
 def relative_table(rel_pos: Tensor, size: int) -> Tensor:
@@ -185,7 +181,6 @@ class ImageEncoderViT(nn.Module):
             if isinstance(block, Block) and not block.window:
                 block.attn.rel_pos_h = _resized_rows(block.attn.rel_pos_h, 2 * grid - 1)
                 block.attn.rel_pos_w = _resized_rows(block.attn.rel_pos_w, 2 * grid - 1)
-                block.attn.each = torch.eye(grid, device=block.attn.each.device)
 
 
 def _resized_rows(rel_pos: Tensor, rows: int) -> nn.Parameter:

@@ -1,17 +1,18 @@
-"""SAM's ViT on BC1S."""
+"""SAM's ViT on BC1S.
+
+The bias of an attention is folded into the product of queries and keys, which is exact:
+
+    q.k + rel_h[y] + rel_w[x]  =  [q, rel_h, rel_w] . [k, onehot(y), onehot(x)]
+
+One wider product replaces two broadcast additions over the scores of each head.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from sam_edge.model.image_encoder import (
-    Block,
-    ImageEncoderViT,
-    RelativeAttention,
-    one_hot_positions,
-    relative_table,
-)
+from sam_edge.model.image_encoder import Block, ImageEncoderViT, RelativeAttention, relative_table
 
 from .attention import attend, split_keys, split_queries
 from .layers import join_windows, split_windows
@@ -21,9 +22,7 @@ TABLE = "ykhc,ychq->ykhq"
 
 
 class HeadwiseRelativeAttention(nn.Module):
-    """`RelativeAttention` head by head, the relative positions folded into queries and keys as there."""
-
-    each: Tensor
+    """`RelativeAttention` head by head, the relative positions folded into queries and keys."""
 
     def __init__(self, plain: RelativeAttention) -> None:
         super().__init__()
@@ -33,12 +32,11 @@ class HeadwiseRelativeAttention(nn.Module):
         self.proj = plain.proj
         self.rel_pos_h = plain.rel_pos_h
         self.rel_pos_w = plain.rel_pos_w
-        self.register_buffer("each", plain.each, persistent=False)
 
     def forward(self, x: Tensor, h: int, w: int) -> Tensor:
         """Attend over all H*W positions of `(B, C, 1, H*W)`."""
         q, k, v = self.qkv(x).chunk(3, dim=1)
-        where = one_hot_positions(self.each.to(k.dtype))[None, :, None, :].expand(x.shape[0], -1, -1, -1)
+        where = one_hot_positions(h, w).to(k)[None, :, None, :].expand(x.shape[0], -1, -1, -1)
         keys = [torch.cat([key, where], dim=3) for key in split_keys(k, self.heads)]  # (B, H*W, 1, D+H+W)
         queries = split_queries(self._widened(q, h, w), self.heads)
         out: Tensor = self.proj(attend(queries, keys, split_queries(v, self.heads)))
@@ -55,6 +53,11 @@ class HeadwiseRelativeAttention(nn.Module):
         by_column = by_column.reshape(w, w, -1, h).permute(2, 1, 3, 0)  # (B*heads, W of the key, H, W)
         wide = torch.cat([maps * d**-0.5, by_row, by_column], dim=1)
         return wide.reshape(q.shape[0], -1, 1, h * w)
+
+
+def one_hot_positions(h: int, w: int) -> Tensor:
+    """Row and column of every cell of a map as one-hot vectors: `(H*W, H+W)`."""
+    return torch.cat([torch.eye(h).repeat_interleave(w, dim=0), torch.eye(w).repeat(h, 1)], dim=-1)
 
 
 class BC1SBlock(nn.Module):
