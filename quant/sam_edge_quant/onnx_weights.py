@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +33,7 @@ import onnx
 from onnx import GraphProto, TensorProto, numpy_helper
 
 from .onnx_graph import Array, Layer
-from .rounding import rounded, steps_of
+from .rounding import own_grids, rounded, steps_of
 
 BLOCK = 32  # weights that share a scale in four bits
 MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operations
@@ -48,7 +49,37 @@ def scales_of(layer: Layer, paired: bool) -> npt.NDArray[np.float32]:
     Returns:
         (n,); 1 for a channel without weights.
     """
-    return steps_of(_rows(layer), paired=paired and not layer.is_depthwise).astype(np.float32)
+    return _scales(_rows(layer), paired and not layer.is_depthwise)
+
+
+def _scales(rows: Array, paired: bool) -> npt.NDArray[np.float32]:
+    """Of channels; one that lies on a grid already keeps it, unless neighbours would add up to too much."""
+    own, steps = own_grids(rows), steps_of(rows, paired=paired)
+    return np.where(own >= steps * (1 - 1e-6), own, steps).astype(np.float32)
+
+
+def whole_numbers(layer: Layer) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """A layer's weight in eight bits, for a product in float.
+
+    A decoder's lean form (`sam_edge.model.lean`) has weights taken apart by heads, some of them turned: its first axis
+    counts heads, and one of the other two the channels of a head. The one by which less is lost is taken.
+
+    Returns:
+        The numbers, and the scales in a shape that multiplies them.
+    """
+    weight = layer.weight
+    tried = []
+    for axes in ((0, 1), (0, 2)) if layer.kind == "MatMul" and weight.ndim == 3 else ((layer.channel_axis,),):
+        order = (*axes, *(axis for axis in range(weight.ndim) if axis not in axes))
+        rows = weight.transpose(order).reshape(prod(weight.shape[axis] for axis in axes), -1)
+        scales = _scales(rows, paired=False)
+        numbers = rounded(rows, scales, 0)
+        lost = float(np.square(numbers * scales[:, None] - rows).sum())
+        turned = numbers.reshape([weight.shape[axis] for axis in order]).transpose(np.argsort(order))
+        shape = [size if axis in axes else 1 for axis, size in enumerate(weight.shape)]
+        tried.append((lost, turned, scales.reshape(shape)))
+    _, numbers, scales = min(tried, key=lambda each: each[0])
+    return np.ascontiguousarray(numbers), scales
 
 
 def _rows(layer: Layer) -> Array:
@@ -70,10 +101,9 @@ class Rewriting:
 
     def keep_weight_in_eight_bits(self, layer: Layer) -> None:
         """The way `w8`."""
-        name, scales = layer.node.input[1], scales_of(layer, paired=False)
-        numbers, scale = self._constants_of(
-            f"{name}_w8", numbers=rounded(layer.weight, scales, layer.channel_axis), scale=_along(layer, scales)
-        )
+        name = layer.node.input[1]
+        whole, steps = whole_numbers(layer)
+        numbers, scale = self._constants_of(f"{name}_w8", numbers=whole, scale=steps)
         self._operation("Cast", [numbers], f"{name}_w8_whole", to=TensorProto.FLOAT)
         self._operation("Mul", [f"{name}_w8_whole", scale], f"{name}_w8_float")
         layer.node.input[1] = f"{name}_w8_float"

@@ -63,12 +63,39 @@ def trained_grids(weight: Array) -> npt.NDArray[np.float64]:
     first = trained_steps(np.abs(rows).max(axis=1))
     # The largest number was itself rounded, perhaps below where the next lower step begins.
     for steps in (trained_steps(first * (TRAINED + 1)), first):
-        numbers = rows / np.where(steps > 0, steps, 1.0)[:, None]
-        fits = (np.abs(numbers - np.rint(numbers)).max(axis=1) < _OFF_GRID) & (
-            np.abs(numbers).max(axis=1) > TRAINED / 2
-        )
+        divisors = np.where(steps > 0, steps, 1.0)
+        fits = _are_whole(rows, divisors) & (np.abs(rows).max(axis=1) > TRAINED / 2 * divisors)
         found = np.where(fits, steps, found)
     return found
+
+
+def own_grids(weight: Array, levels: int = TOP) -> npt.NDArray[np.float64]:
+    """The widest step of which all of a channel's numbers are multiples, whoever rounded them.
+
+    Unlike those of `steps_of`, it is found in any part of a channel too, which may have none of its largest numbers.
+
+    Args:
+        weight: (channels, ...).
+        levels: at most that many steps to either side of zero.
+
+    Returns:
+        (channels,); 0 for a channel without such a step. That of a few weights may have one by chance.
+    """
+    rows = _rows(weight)
+    few, largest = rows[:, :16], np.abs(rows).max(axis=1)  # a few rule out most
+    found = np.zeros(len(rows))
+    for count in range(levels, 0, -1):  # of steps in the largest; the widest step comes last and stays
+        steps = largest / count
+        left = np.flatnonzero((steps > 0) & _are_whole(few, np.where(steps > 0, steps, 1.0)))
+        left = left[_are_whole(rows[left], steps[left])]
+        found[left] = steps[left]
+    return found
+
+
+def _are_whole(rows: npt.NDArray[np.float64], steps: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Which rows hold nothing but multiples of their step."""
+    numbers = rows / steps[:, None]
+    return np.asarray(np.abs(numbers - np.rint(numbers)).max(axis=1) < _OFF_GRID)
 
 
 def trained_steps(largest: Array) -> npt.NDArray[np.float64]:

@@ -41,12 +41,12 @@ def test_layout_and_form_are_those_of_the_manifest(nano):
         ("onnx", "fp32", None, True, True),
         ("onnx", "fp16", 8, True, True),
         ("onnx", "fp32", 16, False, True),  # many slots are cheaper to project
-        ("onnx", "w8a8", 8, False, False),  # its layers have the weights that torch has
+        ("onnx", "w8a8", 8, True, True),
         ("tflite", "fp32", 8, False, False),  # nano's
         ("coreml", "fp32", 8, False, False),
     ],
 )
-def test_a_decoder_in_float_is_lean_where_that_is_faster(nano, target, precision, points, attention, cells):
+def test_a_decoder_is_lean_where_that_is_faster(nano, target, precision, points, attention, cells):
     _, decoder = graphs_of(nano, replace(manifest(1, points), target=target, precision=precision))
     kinds = {type(module) for module in decoder.modules()}
     assert (TokensReadImage in kinds, CellwiseNanoMaskDecoder in kinds) == (attention, cells)

@@ -85,6 +85,24 @@ def test_weights_in_eight_bits_are_right_in_every_channel(tmp_path, kind):
     assert executed(path, tmp_path) == executed(source, tmp_path)  # so as fast as fp32
 
 
+@pytest.mark.parametrize("axes", [(0, 1), (0, 2), (2,)])
+def test_weights_taken_apart_by_heads_keep_the_grid_that_they_lie_on(tmp_path, axes):
+    """As a lean decoder has them: whichever axes count the channels, nothing is rounded again."""
+    net, shape = Net(x=(2, 4, 5, 6)), (4, 6, 8)
+    scales = net.rng.uniform(0.001, 0.01, [size if axis in axes else 1 for axis, size in enumerate(shape)])
+    whole = net.rng.integers(-100, 101, shape)
+    weight = (whole * scales).astype(np.float32)
+    net.add("MatMul", "x", net.constant(weight, "w"), to="y")
+    source, sample = net.save(tmp_path, "y"), sample_of(net)
+    path, report = quantized(tmp_path, source, recipe_named("w8a8"), sample)  # which has no kernel for three axes
+    assert report["layers"] == {"w": "w8"}
+    stored = {each.name: numpy_helper.to_array(each) for each in onnx.load(path).graph.initializer}
+    numbers, steps = stored["w_w8_numbers"], stored["w_w8_scale"]
+    assert (numbers.dtype, steps.size) == (np.int8, 4 * 6 if axes == (0, 1) else 4 * 8)
+    assert np.allclose(numbers * steps, weight, rtol=1e-6, atol=0)
+    assert snr_db(run(source, sample)[0], run(path, sample)[0]) > 110
+
+
 def weight_in(path):
     """A weight as an artifact's DequantizeLinear has it, and its scales along the axis of channels."""
     graph = onnx.load(path).graph

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sam_edge_quant.rounding import rounded
+from sam_edge_quant.rounding import own_grids, rounded
 
 RNG = np.random.default_rng(0)
 
@@ -36,3 +36,15 @@ def test_what_is_on_the_grid_stays_and_nothing_exceeds_eight_bits():
     assert np.array_equal(rounded(grid * scales[:, None], scales, 0), grid)
     largest = np.full((1, 5), 127.4, np.float32)  # the sum of errors asks for 128
     assert rounded(largest, np.ones(1, np.float32), 0).max() == 127
+
+
+def test_a_channel_s_own_grid_is_found_in_any_part_of_it():
+    steps = RNG.uniform(0.001, 0.01, 8).astype(np.float32)
+    whole = RNG.integers(-40, 41, size=(8, 30)) * steps[:, None]
+    assert np.allclose(own_grids(whole), steps, rtol=1e-6)
+    whole[3] += 0.3 * steps[3]
+    whole[5] = 0
+    whole[6] *= 4  # the widest step is meant
+    found = own_grids(whole.astype(np.float32))
+    assert (found[3], found[5]) == (0, 0)
+    assert np.isclose(found[6], 4 * steps[6])
