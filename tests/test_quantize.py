@@ -7,16 +7,26 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from ai_edge_litert.interpreter import Interpreter
+from onnxruntime import InferenceSession
 
 from sam_edge.cli.app import run
+from sam_edge.equalization.layers import LAYERS, set_weight, weight_of
 from sam_edge.export import ExportJob, precisions_of
-from sam_edge.model import build_sam
+from sam_edge.model import build_sam, graphs_of
 from sam_edge.quantize import layer_names
 from sam_edge.samples import sample_paths
-from sam_edge_quant import WAYS, recipe_named, write_recipe
+from sam_edge_exporters import Conversion, exporter_for
+from sam_edge_quant import WAYS, Plan, quantizer_for, recipe_named, write_recipe
 from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.contract import Layout, decoder_contract
 from sam_edge_runtime.errors import UsageError
+from sam_edge_runtime.metrics import snr_db
+from tests.model.builders import every_prompt
+from tests.runtime.standin import manifest
 
 
 def test_every_layer_of_a_model_has_a_name_of_its_own():
@@ -57,6 +67,47 @@ def test_no_photo_and_a_wrong_recipe_are_one_line(tmp_path, capsys):
     assert len(said) == 3
     assert "w8a16, which is not possible for target onnx" in said[2]
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("variant", "target"),
+    [("nano", "onnx"), ("tiny_vit", "onnx"), pytest.param("tiny_vit", "tflite", marks=pytest.mark.slow)],
+)
+def test_decoders_with_weights_on_grids_of_eight_bits_answer_as_in_fp32(variant, target, tmp_path):
+    """Though their lean form has the weights turned, taken apart by heads, or in rows for each of several cells."""
+    torch.manual_seed(0)
+    sam = build_sam(variant).eval().requires_grad_(requires_grad=False)
+    sam.set_input_side(256)
+    for layer in (each for each in sam.modules() if isinstance(each, LAYERS)):
+        channels = weight_of(layer)
+        steps = np.abs(channels).max(axis=(1, 2), keepdims=True) / 127
+        set_weight(layer, np.rint(channels / steps) * steps)
+    exporter, name = exporter_for(target), f"decoder.{target}"
+    about = replace(manifest(2, 6), target=target, precision="w8", layout=exporter.layout)
+    contract = decoder_contract(256, sam.channels, 2, 6, about.layout)
+    _, decoder = graphs_of(sam, about)
+    exporter.export(decoder, contract, tmp_path / name, Conversion())
+    plan = Plan(recipe_named("w8"), layer_names(sam))
+    (tmp_path / "w8").mkdir()
+    report = quantizer_for(target).quantize(tmp_path / name, tmp_path / "w8" / name, plan, {})
+    of_decoder = {each for each in plan.names.values() if each.startswith("mask_decoder")}
+    assert of_decoder <= report["layers"].keys()
+    assert set(report["layers"].values()) == {"w8"}
+    assert (tmp_path / "w8" / name).stat().st_size < 0.5 * (tmp_path / name).stat().st_size
+    embeddings, *prompts = every_prompt(sam)
+    given = (embeddings.permute(0, 2, 3, 1) if about.layout is Layout.NHWC else embeddings, *prompts)
+    found = answers(
+        tmp_path / "w8" / name, {spec.name: x.numpy() for spec, x in zip(contract.inputs, given, strict=True)}
+    )
+    for spec, expected in zip(contract.outputs, decoder(*given), strict=True):
+        assert snr_db(expected.numpy(), found[spec.name]) > 100
+
+
+def answers(path: Path, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    if path.suffix == ".tflite":
+        return Interpreter(str(path)).get_signature_runner()(**given)
+    session = InferenceSession(path, providers=["CPUExecutionProvider"])
+    return dict(zip((each.name for each in session.get_outputs()), session.run(None, given), strict=True))
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ import onnx
 from onnx import GraphProto, TensorProto, numpy_helper
 
 from .onnx_graph import Array, Layer
-from .rounding import own_grids, rounded, steps_of
+from .rounding import kept_steps, rounded
 
 BLOCK = 32  # weights that share a scale in four bits
 MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operations
@@ -49,13 +49,7 @@ def scales_of(layer: Layer, paired: bool) -> npt.NDArray[np.float32]:
     Returns:
         (n,); 1 for a channel without weights.
     """
-    return _scales(_rows(layer), paired and not layer.is_depthwise)
-
-
-def _scales(rows: Array, paired: bool) -> npt.NDArray[np.float32]:
-    """Of channels; one that lies on a grid already keeps it, unless neighbours would add up to too much."""
-    own, steps = own_grids(rows), steps_of(rows, paired=paired)
-    return np.where(own >= steps * (1 - 1e-6), own, steps).astype(np.float32)
+    return kept_steps(_rows(layer), paired=paired and not layer.is_depthwise).astype(np.float32)
 
 
 def whole_numbers(layer: Layer) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
@@ -72,7 +66,7 @@ def whole_numbers(layer: Layer) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.fl
     for axes in ((0, 1), (0, 2)) if layer.kind == "MatMul" and weight.ndim == 3 else ((layer.channel_axis,),):
         order = (*axes, *(axis for axis in range(weight.ndim) if axis not in axes))
         rows = weight.transpose(order).reshape(prod(weight.shape[axis] for axis in axes), -1)
-        scales = _scales(rows, paired=False)
+        scales = kept_steps(rows).astype(np.float32)
         numbers = rounded(rows, scales, 0)
         lost = float(np.square(numbers * scales[:, None] - rows).sum())
         turned = numbers.reshape([weight.shape[axis] for axis in order]).transpose(np.argsort(order))

@@ -52,6 +52,15 @@ def steps_of(weight: Array, levels: int = TOP, *, paired: bool = False) -> npt.N
     return np.where(steps > 0, steps, 1.0)
 
 
+def kept_steps(weight: Array, *, paired: bool = False) -> npt.NDArray[np.float64]:
+    """As `steps_of`, but a channel that lies on a grid already keeps it, whoever put it there.
+
+    Unless neighbours would add up to too much by it, where they are `paired`.
+    """
+    own, steps = own_grids(weight), steps_of(weight, paired=paired)
+    return np.where(own >= steps * (1 - 1e-6), own, steps)
+
+
 def trained_grids(weight: Array) -> npt.NDArray[np.float64]:
     """The step of the grid that training in eight bits put each channel of a weight (channels, ...) on.
 

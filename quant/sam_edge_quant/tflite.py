@@ -31,7 +31,7 @@ from sam_edge_runtime.errors import ExportError, first_line
 from .layers import Plan
 from .ranges import Range, Ranges
 from .recipe import CALIBRATED, FLOAT
-from .rounding import steps_of
+from .rounding import kept_steps
 from .tflite_graph import KEEP_RANGE, Float32, Graph, Operation, TfliteFile, between, origin
 from .tflite_observer import TfliteObserver
 
@@ -265,7 +265,7 @@ def _weight_bounds(file: TfliteFile, decisions: Sequence[_Decision], ranges: Map
             axis, weight = _CHANNELS[operation.kind], file.constant(operation.weight)
             others = tuple(each for each in range(weight.ndim) if each != axis)
             largest = np.abs(weight).max(axis=others)
-            bound = np.where(largest > 0, _LARGEST_WEIGHT * steps_of(np.moveaxis(weight, axis, 0)), 0.0)
+            bound = np.where(largest > 0, _LARGEST_WEIGHT * kept_steps(np.moveaxis(weight, axis, 0)), 0.0)
             if operation.bias is not None and way in CALIBRATED:
                 scale = _scale(ranges[decision.source(operation)], _ACTIVATION_BITS[way])
                 least_scale = np.abs(file.constant(operation.bias)) / (scale * _LARGEST_BIAS)

@@ -52,10 +52,11 @@ def test_a_decoder_is_lean_where_that_is_faster(nano, target, precision, points,
     assert (TokensReadImage in kinds, CellwiseNanoMaskDecoder in kinds) == (attention, cells)
 
 
-def test_sam_s_masks_are_lean_in_tflite():
+@pytest.mark.parametrize("precision", ["fp32", "w8a8"])
+def test_sam_s_masks_are_lean_in_tflite(precision):
     torch.manual_seed(0)
     sam = build_sam("tiny_vit")
-    _, decoder = graphs_of(sam, replace(manifest(1, 8), target="tflite"))
+    _, decoder = graphs_of(sam, replace(manifest(1, 8), target="tflite", precision=precision))
     kinds = {type(module) for module in decoder.modules()}
     assert CellwiseMaskDecoder in kinds
     assert TokensReadImage not in kinds

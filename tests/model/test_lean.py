@@ -35,7 +35,7 @@ def test_every_attention_to_the_image_is_replaced_and_parameters_are_shared(sam)
     kinds = [type(module) for module in twin.modules()]
     assert (kinds.count(TokensReadImage), kinds.count(ImageReadsTokens)) == (3, 2)
     assert not any(isinstance(module, TokensReadImage) for module in plain.modules())
-    assert {id(each) for each in twin.parameters()} == {id(each) for each in plain.parameters()}
+    assert {id(each) for each in twin.parameters()} < {id(each) for each in plain.parameters()}
 
 
 def test_an_empty_slot_stays_hidden(sam):

@@ -11,14 +11,14 @@ from sam_edge.model.nano_decoder import NanoMaskDecoder
 from sam_edge.model.transformer import Attention, TwoWayTransformer
 from sam_edge_runtime.contract import MASK_OUTPUTS
 
-from .attention import ImageReadsTokens, LeanAttention, TokensReadImage
+from .attention import ImageReadsTokens, TokensReadImage
 from .upscaling import CellwiseMaskDecoder, CellwiseNanoMaskDecoder
 
 # Attention without projections of the image; SAM's masks cell by cell; nano's features at stride 4 cell by cell.
 PARTS = ATTENTION, MASKS, FEATURES = ("attention", "masks", "features")
 OUTPUT_TOKENS = MASK_OUTPUTS + 1  # one a mask, and that of the IoU prediction
 
-_ATTENTIONS: dict[str, type[LeanAttention]] = {
+_ATTENTIONS: dict[str, type[ImageReadsTokens] | type[TokensReadImage]] = {
     "cross_attn_token_to_image": TokensReadImage,
     "cross_attn_image_to_token": ImageReadsTokens,
     "final_attn_token_to_image": TokensReadImage,
@@ -26,7 +26,7 @@ _ATTENTIONS: dict[str, type[LeanAttention]] = {
 
 
 def lean(graph: DecoderGraph, parts: Collection[str] = PARTS) -> DecoderGraph:
-    """The twin of `graph`; parameters are shared, and `graph` stays as it is.
+    """The twin of `graph`; parameters are shared as far as it has them, and `graph` stays as it is.
 
     Args:
         graph: the plain one.
