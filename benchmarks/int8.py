@@ -115,6 +115,7 @@ def plot(rows: list[Row]) -> bytes:
     figure, axes = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
     colours = dict(zip(TARGETS, ("tab:blue", "tab:orange", "tab:green"), strict=True))
     shapes = dict(zip(dict.fromkeys(row["variant"] for row in rows), "os^D", strict=False))
+    labels: list[tuple[float, float]] = []
     for row in rows:
         if "error" in row or row.get("encoder") is None:
             continue
@@ -122,8 +123,17 @@ def plot(rows: list[Row]) -> bytes:
         axes.scatter(
             *place, s=700 * row["size"], c=colours[row["target"]], marker=shapes[row["variant"]], alpha=0.55, lw=0
         )
-        axes.annotate(f"{row['variant']} {row['target']} {row['recipe']}", place, fontsize=8, ha="center", va="bottom")
-    axes.margins(0.15)
+        near = sum(abs(place[0] - x) < 0.15 and abs(place[1] - y) < 0.003 for x, y in labels)
+        labels.append(place)
+        axes.annotate(
+            f"{row['variant']} {row['target']} {row['recipe']}",
+            place,
+            xytext=(0, 12 + 11 * near),  # above those of its neighbours
+            textcoords="offset points",
+            fontsize=8,
+            ha="center",
+        )
+    axes.margins(0.15, 0.35)
     axes.axhline(0.98, color="grey", lw=0.8, ls=":")
     axes.axvline(1.0, color="grey", lw=0.8, ls=":")
     axes.set_xlabel("image encoder's time, as a share of fp32's")
@@ -142,9 +152,9 @@ def _measure(variant: str, target: str, arguments: argparse.Namespace, rows: lis
     if not wanted:
         return
     with tempfile.TemporaryDirectory() as folder:
-        fp32 = _export(variant, target, "fp32", arguments, Path(folder) / "fp32")[0]
+        fp32, row = _export(variant, target, "fp32", arguments, Path(folder) / "fp32")
         if fp32 is None:
-            return
+            sys.exit(f"{variant} {target} fp32: {row['error']}")
         made: dict[str, Bundle] = {}
         for recipe in wanted:
             CONSOLE.print(f"{variant} {target} {recipe}")

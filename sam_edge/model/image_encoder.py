@@ -64,7 +64,7 @@ class RelativeAttention(nn.Module):
         # Scores of a block are (B*heads, QUERY_BLOCK, H*W); each query has its own softmax, so the answer is the same.
         # Heads are side by side again before blocks are joined, not after: litert-torch joins the scores otherwise, all
         # of them, to multiply them with the values at once.
-        attended = joined([attend(first) for first in range(0, h * w, QUERY_BLOCK)])
+        attended = torch.cat([attend(first) for first in range(0, h * w, QUERY_BLOCK)], dim=1)
         projected: Tensor = self.proj(attended.reshape(b, h, w, c))
         return projected
 
@@ -88,13 +88,6 @@ class RelativeAttention(nn.Module):
 def by_head(x: Tensor) -> Tensor:
     """`(B, N, heads, D)` to `(B*heads, N, D)`."""
     return x.transpose(1, 2).reshape(-1, x.shape[1], x.shape[3])
-
-
-def joined(blocks: list[Tensor]) -> Tensor:
-    """Blocks `(B, ., D)` one after the other, four at a time: XNNPACK and phones' delegates join no more."""
-    while len(blocks) > 1:
-        blocks = [torch.cat(blocks[first : first + 4], dim=1) for first in range(0, len(blocks), 4)]
-    return blocks[0]
 
 
 def relative_table(rel_pos: Tensor, size: int) -> Tensor:
