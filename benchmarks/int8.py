@@ -115,7 +115,6 @@ def plot(rows: list[Row]) -> bytes:
     figure, axes = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
     colours = dict(zip(TARGETS, ("tab:blue", "tab:orange", "tab:green"), strict=True))
     shapes = dict(zip(dict.fromkeys(row["variant"] for row in rows), "os^D", strict=False))
-    labels: list[tuple[float, float]] = []
     for row in rows:
         if "error" in row or row.get("encoder") is None:
             continue
@@ -123,17 +122,24 @@ def plot(rows: list[Row]) -> bytes:
         axes.scatter(
             *place, s=700 * row["size"], c=colours[row["target"]], marker=shapes[row["variant"]], alpha=0.55, lw=0
         )
-        near = sum(abs(place[0] - x) < 0.15 and abs(place[1] - y) < 0.003 for x, y in labels)
-        labels.append(place)
+        side = -1 if row["target"] == "onnx" else 1
         axes.annotate(
-            f"{row['variant']} {row['target']} {row['recipe']}",
+            row["recipe"],
             place,
-            xytext=(0, 12 + 11 * near),  # above those of its neighbours
+            xytext=(14 * side, 8),
             textcoords="offset points",
             fontsize=8,
-            ha="center",
+            color=colours[row["target"]],
+            ha="right" if side < 0 else "left",
         )
-    axes.margins(0.15, 0.35)
+    keys = [
+        axes.scatter([], [], c=colour, marker="o", label=target)
+        for target, colour in colours.items()
+        if any(row["target"] == target and row.get("encoder") for row in rows)
+    ]
+    keys += [axes.scatter([], [], c="grey", marker=shape, label=variant) for variant, shape in shapes.items()]
+    axes.legend(handles=keys, loc="lower right", fontsize=8)
+    axes.margins(0.15)
     axes.axhline(0.98, color="grey", lw=0.8, ls=":")
     axes.axvline(1.0, color="grey", lw=0.8, ls=":")
     axes.set_xlabel("image encoder's time, as a share of fp32's")
