@@ -34,6 +34,7 @@ from sam_edge.data.sources import open_source
 from sam_edge.evaluation.evaluate import evaluate_source
 from sam_edge.evaluation.measure import Protocol
 from sam_edge.load import find_source, load_sam
+from sam_edge.pages import empty_figure
 from sam_edge.search.timing import by_turns
 from sam_edge.subject import AnyCapacity
 from sam_edge.torch_backend import TorchBackend
@@ -107,12 +108,8 @@ def page(document: dict[str, Any]) -> str:
 
 def plot(rows: list[Row]) -> bytes:
     """Time of the encoder against mask mIoU; the area of a dot is the bundle's size. PNG."""
-    import matplotlib as mpl  # noqa: PLC0415
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
-
-    figure, axes = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
+    figure = empty_figure(7.5, 4.5, dpi=110)
+    axes = figure.add_subplot()
     colours = dict(zip(TARGETS, ("tab:blue", "tab:orange", "tab:green"), strict=True))
     shapes = dict(zip(dict.fromkeys(row["variant"] for row in rows), "os^D", strict=False))
     for row in rows:
@@ -146,8 +143,7 @@ def plot(rows: list[Row]) -> bytes:
     axes.set_ylabel("mask mIoU with fp32 torch")
     axes.set_title("Left is faster, up is truer, small dots are small files", fontsize=10)
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110)
-    plt.close(figure)
+    figure.savefig(stream, format="png")
     return stream.getvalue()
 
 

@@ -26,6 +26,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from sam_edge.pages import empty_figure
 from sam_edge.versions import commit, tool_versions
 from sam_edge_runtime.benchmark.clock import timed
 from sam_edge_runtime.benchmark.machine import machine
@@ -96,14 +97,10 @@ def tables(document: dict[str, Any]) -> str:
 
 def plot(document: dict[str, Any], path: Path) -> None:
     """Time and memory of encoders by side, time of decoders by prompts; dotted: at the machine's peak."""
-    import matplotlib as mpl  # noqa: PLC0415
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
-
     cores = max(int(count) for count in document["peak"])
     peak = document["peak"][str(cores)]
-    figure, (times, memory, prompts) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    figure = empty_figure(13, 4, dpi=100)
+    times, memory, prompts = figure.subplots(1, 3)
     rows = [row for row in document["rows"] if row["threads"] == cores]
     for number, variant in enumerate(SIDES):
         own = [row for row in rows if row["variant"] == variant and row["graph"] == "encoder"]
@@ -132,7 +129,7 @@ def plot(document: dict[str, Any], path: Path) -> None:
         f"{document['machine']['processor']}, {cores} cores; dotted: the same operations at {peak / 1e9:.0f} GFLOP/s",
         fontsize=10,
     )
-    figure.savefig(path, dpi=100)
+    figure.savefig(path)
 
 
 def _measured(cores: int) -> dict[str, Any]:

@@ -78,14 +78,13 @@ def trained_grids(weight: Array) -> npt.NDArray[np.float64]:
     return found
 
 
-def own_grids(weight: Array, levels: int = TOP) -> npt.NDArray[np.float64]:
+def own_grids(weight: Array) -> npt.NDArray[np.float64]:
     """The widest step of which all of a channel's numbers are multiples, whoever rounded them.
 
     Unlike those of `steps_of`, it is found in any part of a channel too, which may have none of its largest numbers.
 
     Args:
         weight: (channels, ...).
-        levels: at most that many steps to either side of zero.
 
     Returns:
         (channels,); 0 for a channel without such a step. That of a few weights may have one by chance.
@@ -93,7 +92,7 @@ def own_grids(weight: Array, levels: int = TOP) -> npt.NDArray[np.float64]:
     rows = _rows(weight)
     few, largest = rows[:, :16], np.abs(rows).max(axis=1)  # a few rule out most
     found = np.zeros(len(rows))
-    for count in range(levels, 0, -1):  # of steps in the largest; the widest step comes last and stays
+    for count in range(TOP, 0, -1):  # of steps in the largest; the widest step comes last and stays
         steps = largest / count
         left = np.flatnonzero((steps > 0) & _are_whole(few, np.where(steps > 0, steps, 1.0)))
         left = left[_are_whole(rows[left], steps[left])]

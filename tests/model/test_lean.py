@@ -35,7 +35,16 @@ def test_every_attention_to_the_image_is_replaced_and_parameters_are_shared(sam)
     kinds = [type(module) for module in twin.modules()]
     assert (kinds.count(TokensReadImage), kinds.count(ImageReadsTokens)) == (3, 2)
     assert not any(isinstance(module, TokensReadImage) for module in plain.modules())
-    assert {id(each) for each in twin.parameters()} < {id(each) for each in plain.parameters()}
+    kept = {id(each) for each in twin.parameters()}
+    other = {name: each for name, each in plain.named_parameters() if id(each) not in kept}
+    assert kept == {id(each) for each in plain.parameters()} - {id(each) for each in other.values()}
+    assert {tuple(name.split(".")[-3:]) for name in other} == {
+        *((f"{attention}_attn_token_to_image", "k_proj", "bias") for attention in ("cross", "final")),
+        *((f"{a}_attn_token_to_image", f"{kv}_proj", "weight") for a in ("cross", "final") for kv in "kv"),
+        *(("cross_attn_image_to_token", f"{each}_proj", "weight") for each in ("q", "out")),
+    }
+    held = {each.untyped_storage().data_ptr() for each in twin.buffers()}  # taken apart by heads, and not copied
+    assert all(each.untyped_storage().data_ptr() in held for name, each in other.items() if name.endswith("weight"))
 
 
 def test_an_empty_slot_stays_hidden(sam):

@@ -30,7 +30,6 @@ SLOW = """
 import sys, time
 from sam_edge_runtime.benchmark.worker import serve
 from sam_edge_runtime.benchmark.steps import STEPS
-from sam_edge_runtime.benchmark.turns import LEAST_ROUNDS, Rounds, take_turns
 serve(lambda job: (lambda: {step: float(sys.argv[1]) for step in STEPS}, {"photo": job["photo"]}))
 """
 
