@@ -23,7 +23,7 @@ from .calibration.prompts import MOST_SLOTS
 from .calls import Call, artifact_sample
 from .equalization.layers import LAYERS, Layer, is_depthwise
 from .equalize import equalize
-from .model import Sam
+from .model import Sam, fold_batch_norms
 from .rounding import round_weights
 
 Progress = Callable[[str], None]
@@ -53,7 +53,7 @@ def this_host() -> str:
 def prepare(
     sam: Sam, calls: CalibrationCalls, recipe: Recipe, manifest: Manifest, progress: Progress
 ) -> dict[str, Any]:
-    """Make a model ready for a quantizer, in place: equalize its channels, and round its weights.
+    """Make a model ready for a quantizer, in place: fold its batch norms, equalize its channels, round its weights.
 
     Args:
         sam: a copy of the model; afterwards its weights lie on the grids that the quantizer will find.
@@ -67,6 +67,7 @@ def prepare(
     """
     calls = calls.of_fewer(PREPARED_BY)
     capacity = replace(manifest, prompts=PROMPTS_AT_ONCE, points=MOST_SLOTS, batches=())
+    fold_batch_norms(sam)
     progress(f"equalizing channels, by {len(calls.photos)} photos")
     equalized = equalize(sam, calls.encoder(), calls.decoder(capacity), EQUALIZED_BY)
     progress("rounding weights")

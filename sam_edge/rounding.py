@@ -21,7 +21,6 @@ from .calls import Call
 from .equalization.layers import LAYERS, Float64, Layer, array, assign, input_patches, is_rounded, rows_of, set_rows
 from .equalization.observe import InputMoments, run
 from .model import Sam
-from .model.tiny_vit import ConvNorm
 
 
 @dataclass(frozen=True)
@@ -65,11 +64,8 @@ def round_weights(
         return {}
     moments = {layer: InputMoments() for layer in layers.values()}
     run(sam, encoder_calls, decoder_calls, {layer: partial(_add, layer, each) for layer, each in moments.items()})
-    biases = _biases(sam)
     return {
-        name: _round(layer, moments[layer], levels[name], biases.get(layer))
-        for name, layer in layers.items()
-        if moments[layer].patches
+        name: _round(layer, moments[layer], levels[name]) for name, layer in layers.items() if moments[layer].patches
     }
 
 
@@ -77,34 +73,19 @@ def _add(layer: Layer, moments: InputMoments, values: Tensor) -> None:
     moments.add(input_patches(layer, values))
 
 
-def _biases(sam: Sam) -> dict[Layer, tuple[Tensor, float]]:
-    """For each layer the tensor that shifts its output, and the factor with which it does; layers without are absent.
-
-    A batch normalization subtracts its mean from what the convolution before it computes.
-    """
-    found: dict[Layer, tuple[Tensor, float]] = {}
-    for module in sam.modules():
-        if isinstance(module, ConvNorm):
-            found[module.c] = (module.bn.get_buffer("running_mean"), -1.0)
-        elif isinstance(module, LAYERS) and module.bias is not None:
-            found[module] = (module.bias, 1.0)
-    return found
-
-
-def _round(layer: Layer, moments: InputMoments, levels: int, shifted_by: tuple[Tensor, float] | None) -> Rounded:
+def _round(layer: Layer, moments: InputMoments, levels: int) -> Rounded:
     rows = rows_of(layer)  # (groups, rows, inputs)
     outputs = layer.out_channels if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) else layer.out_features
     steps = steps_of(rows.reshape(outputs, -1), levels)
     steps = steps.repeat(rows[..., 0].size // outputs).reshape(rows.shape[:2])
     second = moments.covariance + moments.mean[:, :, None] * moments.mean[:, None, :]
-    matter = second if shifted_by is None else moments.covariance  # a bias takes care of the mean
+    matter = second if layer.bias is None else moments.covariance  # a bias takes care of the mean
     rounded = rounding.round_compensating(rows, matter, steps, levels)
     nearest = rounding.round_to_nearest(rows, steps)
     set_rows(layer, rounded)
-    if shifted_by is not None:
-        tensor, factor = shifted_by
+    if layer.bias is not None:
         shift = bias.correction(rows, rounded, moments.mean).reshape(outputs, -1).mean(axis=1)
-        assign(tensor, array(tensor) + factor * shift)
+        assign(layer.bias, array(layer.bias) + shift)
     return Rounded(_snr(rows, nearest, second, second), _snr(rows, rounded, second, matter))
 
 

@@ -11,7 +11,7 @@ activations too.
 every `Gemm` of a file apart, those of other recipes too, and writes the whole model to disk on its way.
 
 `w4`: MatMulNBits, by ONNX Runtime's own quantizer: blocks of 32 weights with a scale and a zero point each, computed in
-float. ONNX proper has DequantizeLinear by blocks instead, but from opset 21 on, and the bundles have 18.
+float. ONNX proper has DequantizeLinear by blocks instead, but from opset 21 on, and the bundles have 20.
 
 On x86 without VNNI, ONNX Runtime multiplies unsigned activations by signed weights with `vpmaddubsw`, which adds two
 neighbouring products into sixteen bits and cuts off what is more. Its advice is weights of seven bits (`reduce_range`,

@@ -8,7 +8,17 @@ from __future__ import annotations
 from .ane import ane_rewrite
 from .forms import graphs_of
 from .graphs import DecoderGraph, EncoderGraph
+from .norms import fold_batch_norms
 from .sam import Sam
 from .variants import VARIANTS, build_sam
 
-__all__ = ["VARIANTS", "DecoderGraph", "EncoderGraph", "Sam", "ane_rewrite", "build_sam", "graphs_of"]
+__all__ = [
+    "VARIANTS",
+    "DecoderGraph",
+    "EncoderGraph",
+    "Sam",
+    "ane_rewrite",
+    "build_sam",
+    "fold_batch_norms",
+    "graphs_of",
+]

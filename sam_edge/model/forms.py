@@ -13,6 +13,7 @@ from sam_edge_runtime.manifest import NEURAL_ENGINE, Manifest
 from .ane import ane_rewrite
 from .graphs import DecoderGraph, EncoderGraph
 from .lean import ATTENTION, MASKS, PARTS, lean, pays
+from .norms import scale_first
 from .sam import Sam
 
 LEAN = {"onnx": PARTS, "tflite": (MASKS,)}
@@ -24,4 +25,7 @@ def graphs_of(sam: Sam, manifest: Manifest) -> tuple[EncoderGraph, DecoderGraph]
     if manifest.graph == NEURAL_ENGINE:
         return ane_rewrite(encoder), ane_rewrite(decoder)
     parts = [part for part in LEAN.get(manifest.target, ()) if part != ATTENTION or pays(decoder, manifest.points)]
-    return encoder, lean(decoder, parts) if parts else decoder
+    decoder = lean(decoder, parts) if parts else decoder
+    if manifest.target == "tflite":  # in fp32 too, where it costs no time (docs/performance.md)
+        return scale_first(encoder), scale_first(decoder)
+    return encoder, decoder

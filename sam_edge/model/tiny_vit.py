@@ -29,7 +29,7 @@ class ConvNorm(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
         self.c = nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, groups=groups, bias=False)
-        self.bn = nn.BatchNorm2d(channels_out)
+        self.bn: nn.Module = nn.BatchNorm2d(channels_out)  # or nothing: `norms.fold_batch_norms`
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, channels_in, H, W)` to `(B, channels_out, H/stride, W/stride)`."""

@@ -151,11 +151,11 @@ def graph_of(path: Path) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("fixture", ["encoder_path", "variable_path", "fixed_path"])
 def test_graphs_are_plain(request, fixture):
-    """Opset 18 and nothing else, one file, no control flow, no double precision anywhere."""
+    """Opset 20 and nothing else, one file, no control flow, no double precision anywhere."""
     path = request.getfixturevalue(fixture)
     assert [child.name for child in path.parent.iterdir()] == [path.name]
     model = graph_of(path)
-    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 18)]
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 20)]
     operators = {node.op_type for node in model.graph.node}
     assert not operators & {"If", "Loop", "Scan", "NonZero", "SequenceAt"}
     values = [*model.graph.input, *model.graph.value_info, *model.graph.output]

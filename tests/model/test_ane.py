@@ -10,12 +10,13 @@ from sam_edge.model import DecoderGraph, EncoderGraph, Sam, build_sam
 from sam_edge.model.ane import ane_rewrite
 from sam_edge.model.ane.attention import attend, split_keys, split_queries
 from sam_edge.model.ane.layers import ChannelNorm, Pointwise, join_windows, split_windows
-from sam_edge.model.ane.rewrite import rewritten
+from sam_edge.model.ane.rewrite import REPLACEMENTS
 from sam_edge.model.image_encoder import Block, ImageEncoderViT, RelativeAttention
 from sam_edge.model.layers import LayerNorm2d
 from sam_edge.model.mask_decoder import MLP
 from sam_edge.model.tiny_vit import TinyViTBlock, WindowAttention
 from sam_edge.model.transformer import EMPTY_SLOT_BIAS, Attention, TwoWayTransformer
+from sam_edge.model.twin import rewritten as rewritten_by
 from tests.model.builders import NARROW, SHALLOW_B, error, every_prompt, photo, seed, seeded_tensor
 
 EQUAL = 1e-5  # of the tensor's scale: the same numbers in another order
@@ -26,6 +27,10 @@ SIDE = 256
 def _without_gradients():
     with torch.inference_mode():
         yield
+
+
+def rewritten(module: nn.Module) -> nn.Module:
+    return rewritten_by(module, REPLACEMENTS)
 
 
 def seeded(module: nn.Module) -> nn.Module:

@@ -1,15 +1,13 @@
 """Which plain module is replaced by which, and by what rule.
 
-The twin of a module is a shallow copy: parameters and code are the plain one's, only its children may differ. Children
-come first, so a replacement finds convolutions where the plain module has linear layers.
+Children come first, so a replacement finds convolutions where the plain module has linear layers. One that a
+replacement moved to BC1S takes and returns that layout.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from torch import nn
 
@@ -19,6 +17,7 @@ from sam_edge.model.layers import LayerNorm2d
 from sam_edge.model.mask_decoder import MLP
 from sam_edge.model.tiny_vit import TinyViTBlock, WindowAttention
 from sam_edge.model.transformer import Attention, TwoWayTransformer
+from sam_edge.model.twin import Replacements, twin_of
 
 from .image_encoder import BC1SBlock, BC1SImageEncoder, HeadwiseRelativeAttention
 from .layers import ChannelNorm, Pointwise, PointwiseMLP
@@ -39,7 +38,7 @@ REWRITES: MappingProxyType[str, str] = MappingProxyType(
     }
 )
 
-_REPLACEMENTS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
+REPLACEMENTS: Replacements = {
     nn.Linear: Pointwise,
     nn.LayerNorm: ChannelNorm,
     LayerNorm2d: ChannelNorm,
@@ -60,16 +59,4 @@ def ane_rewrite(graph: Graph) -> Graph:
     Parameters are shared, so nothing is held twice and a change of one is seen by both; `graph` itself stays as it is.
     nano's image encoder, all convolutions, has nothing to rewrite.
     """
-    twin = rewritten(graph)
-    if not isinstance(twin, type(graph)):
-        raise TypeError(f"{type(graph).__name__} became {type(twin).__name__}")
-    return twin.train(graph.training)
-
-
-def rewritten(module: nn.Module) -> nn.Module:
-    """`module`, or what stands for it; one that a replacement moved to BC1S takes and returns that layout."""
-    twin = copy.copy(module)
-    # A shallow copy shares the table of children, and children of the twin are not the plain module's.
-    twin._modules = {name: None if child is None else rewritten(child) for name, child in module._modules.items()}
-    replacement = _REPLACEMENTS.get(type(module))
-    return twin if replacement is None else replacement(twin)
+    return twin_of(graph, REPLACEMENTS)

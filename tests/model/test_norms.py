@@ -1,0 +1,83 @@
+"""Normalizations in other forms: the same answers, and weights that converters leave alone."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from sam_edge.equalization.layers import LAYERS
+from sam_edge.model.layers import LayerNorm2d
+from sam_edge.model.norms import ScaleFirstNorm, ScaleFirstNorm2d, fold_batch_norms, scale_first
+from sam_edge.model.tiny_vit import TinyViTBlock
+from sam_edge.quantize import layer_names
+from sam_edge_exporters import Conversion, exporter_for
+from sam_edge_quant import WAYS, Plan, quantizer_for, recipe_named
+from sam_edge_runtime.contract import GraphContract, TensorSpec
+from tests.model.builders import BOUND, error, seeded_tensor
+
+SHAPE = (1, 32, 10, 10)  # windows of 7 do not fill it
+
+
+@pytest.fixture
+def block() -> TinyViTBlock:
+    """Attention, a convolution and an MLP, with norms that change every channel in its own way."""
+    torch.manual_seed(0)
+    block = TinyViTBlock(32, 2, 7).eval().requires_grad_(requires_grad=False)
+    for name, tensor in block.state_dict().items():
+        if "norm" in name or ".bn." in name:
+            tensor.copy_(torch.rand(tensor.shape) + 0.5)
+    return block
+
+
+def test_a_folded_batch_norm_changes_no_answer_and_no_name(block):
+    folded = copy.deepcopy(block)
+    fold_batch_norms(folded)
+    x = seeded_tensor("x", *SHAPE)
+    assert error(folded(x), block(x)) <= 1e-6
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    names = [[name for name, module in net.named_modules() if isinstance(module, LAYERS)] for net in (block, folded)]
+    assert names[0] == names[1]
+    fold_batch_norms(folded)  # once more is nothing
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm(32), LayerNorm2d(32)])
+def test_a_norm_that_scales_first_answers_as_the_plain_one(norm):
+    plain = nn.Sequential(norm).eval().requires_grad_(requires_grad=False)
+    norm.weight.copy_(torch.linspace(-2.0, 3.0, 32))
+    norm.bias.copy_(torch.linspace(1.0, -1.0, 32))
+    x = seeded_tensor("x", 2, 32, 32, 32) * 20 + 50
+    twin = scale_first(plain)
+    assert error(twin(x), plain(x)) <= BOUND
+    assert isinstance(twin[0], ScaleFirstNorm | ScaleFirstNorm2d)
+    assert plain[0] is norm
+    assert twin[0].weight is norm.weight
+
+
+@pytest.mark.parametrize("target", WAYS)
+def test_every_layer_keeps_its_name_in_every_artifact(block, target, tmp_path):
+    """Norms beside layers are what converters multiply into weights; then a quantizer would not know them."""
+    fold_batch_norms(block)
+    report = in_eight_bits(scale_first(block) if target == "tflite" else block, target, tmp_path)
+    assert report["layers"] == dict.fromkeys(layer_names(block).values(), "w8")
+    assert report["unknown"] == []
+
+
+def test_litert_s_converter_would_change_a_weight(block, tmp_path):
+    """The reason why norms are rewritten for it; when this fails, they need not be any more."""
+    fold_batch_norms(block)
+    assert "attn.qkv" not in in_eight_bits(block, "tflite", tmp_path)["layers"]
+
+
+def in_eight_bits(block: nn.Module, target: str, folder: Path) -> dict[str, Any]:
+    """What the quantizer says of a block's weights in eight bits."""
+    exporter = exporter_for(target)
+    source = folder / f"block{exporter.suffix}"
+    contract = GraphContract((TensorSpec("x", SHAPE, ""),), (TensorSpec("y", SHAPE, ""),))
+    exporter.export(block, contract, source, Conversion())
+    plan = Plan(recipe_named("w8"), layer_names(block))
+    return quantizer_for(target).quantize(source, folder / f"w8{exporter.suffix}", plan, {})
