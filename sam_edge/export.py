@@ -33,7 +33,7 @@ from .calibration.photos import COUNT, CalibrationSet, calibration_photos
 from .calls import Answered, CallRecorder, KnownAnswers, golden_calls
 from .load import LoadedSam, find_source, load_sam
 from .model import DecoderGraph, EncoderGraph, Sam, build_sam, graphs_of
-from .quantize import Quantization, prepare, this_host
+from .quantize import Quantization, prepare, sparing_the_first, this_host
 from .search import Found, Judge, Ledger, Search
 from .search.mixture import EIGHT
 from .torch_backend import TorchBackend
@@ -201,6 +201,7 @@ def export_bundle(
 
     progress(f"loading {job.variant}, {source.label}")
     loaded = load_sam(job.variant, source, job.input_side)
+    recipe = recipe if job.recipe else sparing_the_first(recipe, loaded.sam)
     require_room(job.out, loaded.parameters * _BYTES_PER_WEIGHT + _ROOM_BESIDE_WEIGHTS)
     manifest = _manifest(job, loaded, recipe, photos, exporter)
     with staged_folder(job.out, overwrite=job.overwrite, replaceable=is_bundle) as folder:
@@ -366,7 +367,7 @@ def _manifest(
         licence=loaded.licence,
         checkpoint=Checkpoint(checkpoint.label, checkpoint.sha256, checkpoint.is_random),
         target=job.target,
-        precision=AUTO if job.searched else CUSTOM if recipe.layers else recipe.name,
+        precision=AUTO if job.searched else CUSTOM if job.recipe and recipe.layers else recipe.name,
         recipe=recipe.to_json(),
         calibration={} if photos is None else photos.to_json(),
         input_side=loaded.sam.side,

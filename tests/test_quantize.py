@@ -17,7 +17,7 @@ from sam_edge.cli.app import run
 from sam_edge.equalization.layers import LAYERS, set_weight, weight_of
 from sam_edge.export import ExportJob, precisions_of
 from sam_edge.model import build_sam, graphs_of
-from sam_edge.quantize import layer_names
+from sam_edge.quantize import layer_names, sparing_the_first
 from sam_edge.samples import sample_paths
 from sam_edge_exporters import Conversion, exporter_for
 from sam_edge_quant import WAYS, Plan, quantizer_for, recipe_named, write_recipe
@@ -33,6 +33,17 @@ def test_every_layer_of_a_model_has_a_name_of_its_own():
     names = layer_names(build_sam("nano"))
     assert len(set(names.values())) == len(names)
     assert {"image_encoder.stem", "image_encoder.blocks.3.depthwise"} <= set(names.values())
+
+
+@pytest.mark.parametrize(
+    ("variant", "first"),
+    [("nano", "stem"), ("tiny_vit", "patch_embed.seq.0.c"), ("vit_b", "patch_embed.proj")],
+)
+def test_what_reads_the_photo_keeps_its_activations_in_float(variant, first):
+    with torch.device("meta"):
+        sam = build_sam(variant)
+    assert sparing_the_first(recipe_named("w8a8"), sam).layers == {f"image_encoder.{first}": "w8"}
+    assert sparing_the_first(recipe_named("w8"), sam).layers == {}
 
 
 @pytest.mark.parametrize("target", WAYS)

@@ -12,6 +12,7 @@ computes most of it in float32 all the same; browsers' WebGPU and phones' accele
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import onnx
 import onnxruntime as ort
 import torch
 from onnxscript import ir
+from onnxscript.optimizer import optimize_ir
 from torch import Tensor, nn
 
 from sam_edge_runtime.contract import GraphContract
@@ -32,6 +34,7 @@ OPSET = 20
 SUFFIX = ".onnx"
 EXTERNAL_DATA_ABOVE = 1 << 31  # bytes of weights; protobuf ends at 2 GiB
 _ROOM_FOR_GRAPH = 16 << 20  # of these two gigabytes, what the nodes and names may take
+_FEW = 1024  # numbers, which it is not worth to count
 # What torch 2.13 says on every export besides: one name for a free axis is enough.
 _EXPECTED_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     (r"# The axis name: \w+ will not be used", UserWarning),
@@ -66,16 +69,41 @@ def export(graph: nn.Module, contract: GraphContract, path: Path, conversion: Co
                 input_names=contract.input_names,
                 output_names=contract.output_names,
                 dynamic_shapes=shapes,
+                optimize=False,
                 verbose=False,
             )
+            if program is not None:
+                optimize_ir(program.model, should_fold=_unless_it_grows)
     except Exception as error:  # the converter's own errors have no common class
         raise ExportError(f"torch.onnx.export failed on {path.stem}: {root_cause(error)}") from error
     if program is None:
         raise ExportError(f"torch.onnx.export returned nothing for {path.stem}")
+    _share_indices(program.model)
     _forget_where_it_came_from(program.model)
     program.save(path, external_data=weight_bytes(graph) > EXTERNAL_DATA_ABOVE - _ROOM_FOR_GRAPH)
     del program
     check(path, contract)
+
+
+def _unless_it_grows(node: Any) -> bool | None:
+    """Whether constants are multiplied out: not to more numbers than they are, for that is done on loading.
+
+    None leaves it to the optimizer's own rules.
+    """
+    given = sum(value.const_value.size for value in node.inputs if value is not None)
+    made = sum(math.prod(value.shape) for value in node.outputs if value.shape is not None and value.shape.is_static())
+    return False if made > max(given, _FEW) else None
+
+
+def _share_indices(model: Any) -> None:
+    """Keep tables of whole numbers once: each of TinyViT's attentions has those of its window."""
+    kept: dict[tuple[Any, ...], Any] = {}
+    for value in list(model.graph.initializers.values()):
+        if value.dtype == ir.DataType.INT64 and value.const_value.size > _FEW:
+            first = kept.setdefault((*value.shape, value.const_value.tobytes()), value)
+            if first is not value:
+                value.replace_all_uses_with(first)
+                del model.graph.initializers[value.name]
 
 
 def _forget_where_it_came_from(model: Any) -> None:

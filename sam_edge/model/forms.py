@@ -14,6 +14,7 @@ from .ane import ane_rewrite
 from .graphs import DecoderGraph, EncoderGraph
 from .lean import ATTENTION, MASKS, PARTS, lean, pays
 from .norms import scale_first
+from .prompt_encoder import SeparablePositions
 from .sam import Sam
 
 LEAN = {"onnx": PARTS, "tflite": (MASKS,)}
@@ -28,4 +29,6 @@ def graphs_of(sam: Sam, manifest: Manifest) -> tuple[EncoderGraph, DecoderGraph]
     decoder = lean(decoder, parts) if parts else decoder
     if manifest.target == "tflite":  # in fp32 too, where it costs no time (docs/performance.md)
         return scale_first(encoder), scale_first(decoder)
+    if manifest.target == "onnx":
+        decoder.tables = SeparablePositions(sam.prompt_encoder)
     return encoder, decoder

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sam_edge_runtime.contract import PIXEL_MEAN, PIXEL_STD, Label, Layout
 
 from .layers import is_label
+from .prompt_encoder import SeparablePositions
 from .sam import Sam
 
 
@@ -48,6 +49,7 @@ class DecoderGraph(nn.Module):
         self.prompt_encoder = sam.prompt_encoder
         self.mask_decoder = sam.mask_decoder
         self.register_buffer("positions", sam.prompt_encoder.dense_positions().detach(), persistent=False)
+        self.tables: SeparablePositions | None = None  # what to make the positions of instead
 
     def forward(
         self,
@@ -62,5 +64,6 @@ class DecoderGraph(nn.Module):
             image_embeddings = image_embeddings.permute(0, 3, 1, 2)
         sparse, dense = self.prompt_encoder(point_coords, point_labels, mask_input, has_mask_input)
         empty = is_label(point_labels, float(Label.EMPTY))
-        masks, iou = self.mask_decoder(image_embeddings, self.positions, sparse, dense, empty)
+        positions = self.positions if self.tables is None else self.tables()
+        masks, iou = self.mask_decoder(image_embeddings, positions, sparse, dense, empty)
         return masks, iou

@@ -37,6 +37,28 @@ class FourierFeatures(nn.Module):
         return torch.cat([phase.sin(), phase.cos()], dim=-1)
 
 
+class SeparablePositions(nn.Module):
+    """`PromptEncoder.dense_positions` from sines and cosines of rows and columns, by the sum formulas of angles.
+
+    Four tables of `(C/2, S/16)` instead of a map of `(C, S/16, S/16)`: 4 MB less of a file of SAM's decoder.
+    """
+
+    def __init__(self, encoder: PromptEncoder) -> None:
+        super().__init__()
+        middle = _centres(encoder.side) * 2.0 - 1.0
+        frequencies = encoder.pe_layer.positional_encoding_gaussian_matrix.double() * (2.0 * math.pi)
+        for name, phases in zip("xy", frequencies[:, :, None] * middle, strict=True):  # (C/2, S/16) each
+            for wave in (torch.sin, torch.cos):
+                table = wave(phases).float().unsqueeze(-2 if name == "x" else -1)
+                self.register_buffer(f"{wave.__name__}_{name}", table.unsqueeze(0), persistent=False)
+
+    def forward(self) -> Tensor:
+        """The map, `(1, C, S/16, S/16)`."""
+        sine = self.sin_x * self.cos_y + self.cos_x * self.sin_y
+        cosine = self.cos_x * self.cos_y - self.sin_x * self.sin_y
+        return torch.cat([sine, cosine], dim=1)
+
+
 class PromptEncoder(nn.Module):
     """Prompts to sparse tokens `(B, N, C)` and a dense map `(B, C, S/16, S/16)`."""
 
@@ -95,8 +117,13 @@ class PromptEncoder(nn.Module):
 
     def dense_positions(self) -> Tensor:
         """Fourier features of every embedding cell's centre, `(1, C, S/16, S/16)`."""
-        grid = self.side // EMBEDDING_STRIDE
-        centres = (torch.arange(grid, device=self.not_a_point_embed.weight.device) + 0.5) / grid
+        centres = _centres(self.side).to(self.not_a_point_embed.weight.device)
         y, x = torch.meshgrid(centres, centres, indexing="ij")
         features: Tensor = self.pe_layer(torch.stack([x, y], dim=-1))
         return features.permute(2, 0, 1).unsqueeze(0)
+
+
+def _centres(side: int) -> Tensor:
+    """Of the embedding's cells along one side of a frame of `side` pixels, as shares of it."""
+    grid = side // EMBEDDING_STRIDE
+    return (torch.arange(grid) + 0.5) / grid

@@ -2,10 +2,11 @@
 
 1. Everything in eight bits, `w8a8`; where time can be measured and a graph became slower than in fp32, all of it in
    `w8`. If masks are within the bound, that is where the search begins.
-2. If not, blocks are ordered by what they cost in masks, and the fewest of them, worst first, are given back their
-   activations in float (`w8`; the file stays small). A simulation guesses how many that are; from there on it is tried:
-   upwards, at least doubling, until it is enough, then down by bisection. If `w8` everywhere is not enough, the same
-   with `fp32`.
+2. If not, blocks are ordered by what they cost in masks for the time that they save, and the fewest of them, worst
+   first, are given back their activations in float (`w8`; the file stays small). What a block saves is taken to be its
+   share of the multiplications of its graph, whose time was measured; where no time can be, masks alone count. A
+   simulation guesses how many that are; from there on it is tried: upwards, at least doubling, until it is enough,
+   then down by bisection. If `w8` everywhere is not enough, the same with `fp32`.
 3. Where time can be measured, block after block is given `w8` wherever that makes a click faster.
 
 Bisection takes it that more float is never worse. That holds for sums of errors and now and then not for one; what is
@@ -70,6 +71,7 @@ def find_mixture(
     blocks: Sequence[str],
     measure: Callable[[Ways], Measured],
     cost: Callable[[], Mapping[str, float]],
+    work: Callable[[], Mapping[str, float]],
     simulate: Callable[[Ways], float],
     bound: float,
     out_of_time: Callable[[], bool],
@@ -80,11 +82,12 @@ def find_mixture(
         blocks: what is decided about.
         measure: makes a mixture and measures it.
         cost: share of its masks that each block loses in eight bits by itself, 0 to 1; asked for when needed.
+        work: multiplications of each block for a click on a new photo; asked for when needed.
         simulate: guesses a mixture's mask mIoU much faster than `measure` finds it.
         bound: smallest mask mIoU.
         out_of_time: whether nothing new may be begun; the first mixture is always measured.
     """
-    search = _Search(tuple(blocks), measure, cost, simulate, bound, out_of_time)
+    search = _Search(tuple(blocks), measure, cost, work, simulate, bound, out_of_time)
     try:
         search.meet_the_bound()
         search.take_what_is_faster()
@@ -101,6 +104,7 @@ class _Search:
     blocks: tuple[str, ...]
     measure: Callable[[Ways], Measured]
     cost: Callable[[], Mapping[str, float]]
+    work: Callable[[], Mapping[str, float]]
     simulate: Callable[[Ways], float]
     bound: float
     out_of_time: Callable[[], bool]
@@ -119,12 +123,25 @@ class _Search:
         if self._holds(first):
             return
         self.costs = self.cost()
+        saved = self._saved(first)
         for relaxed in (WEIGHTS, FLOAT):
             other = [block for block in self.blocks if every[block] != relaxed]
-            worst_first = sorted(other, key=lambda block: -self.costs.get(block, 0.0))
+            worst_first = sorted(other, key=lambda block: -self.costs.get(block, 0.0) / saved.get(block, 1.0))
             if worst_first and self._fewest(every, worst_first, relaxed):
                 return
             every = dict.fromkeys(self.blocks, relaxed)
+
+    def _saved(self, measured: Measured) -> Mapping[str, float]:
+        """What each block saves, in shares of no matter what; empty where no time was measured."""
+        if measured.encoder is None or measured.decoder is None:
+            return {}
+        work = self.work()
+        shares = {"encoder": measured.encoder, "decoder": measured.decoder}
+        return {
+            block: max(1.0 - share, LEAST_GAIN) * max(work.get(block, 0.0), 1.0)
+            for graph, share in shares.items()
+            for block in self._of(graph)
+        }
 
     def _fewest(self, every: Ways, order: Sequence[str], relaxed: str) -> bool:
         """Find how many blocks of an order have to be relaxed at least; False: all are not enough."""

@@ -51,7 +51,7 @@ class Search:
         """Look for the fastest mixture within a bound; returns what was found, and its recipe.
 
         Args:
-            recipe: what mixtures differ from in their exceptions alone.
+            recipe: what mixtures add exceptions to; layers that it excepts itself stay as it has them.
             bound: smallest mask mIoU.
             budget: seconds after which nothing new is begun.
         """
@@ -70,12 +70,13 @@ class Search:
             self.ledger,
             self.progress,
         )
-        blocks = blocks_of(self.quantization.names)
+        blocks = blocks_of(name for name in self.quantization.names if recipe.way_of(name) == EIGHT)
         deadline = monotonic() + budget
         found = find_mixture(
             blocks,
             bench.measure,
             lambda: self._costs(blocks),
+            self._work,
             lambda ways: self._simulation.mask_miou(block for block, way in ways.items() if way == EIGHT),
             bound,
             lambda: monotonic() > deadline,
@@ -86,6 +87,9 @@ class Search:
     def _simulation(self) -> Simulation:
         asked = [replace(each, prompts=each.prompts[:1]) for each in self.judge.questions[:SIMULATED_WITH]]
         return Simulation(self.sam, asked, self.manifest)
+
+    def _work(self) -> Mapping[str, float]:
+        return self._simulation.work()
 
     def _costs(self, blocks: tuple[str, ...]) -> Mapping[str, float]:
         manifest = self.manifest

@@ -8,11 +8,12 @@ few photos for each answer; no artifact is made, and it is the same for every ta
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from sam_edge.calibration.calls import Question
 from sam_edge.equalization.layers import LAYERS
@@ -62,6 +63,21 @@ class Simulation:
     def masks_lost(self, blocks: Iterable[str]) -> dict[str, float]:
         """One minus that, of each block alone."""
         return {block: 1.0 - self.mask_miou([block]) for block in blocks}
+
+    def work(self) -> dict[str, float]:
+        """Multiplications and additions of each block's layers, for one photo and one prompt."""
+        question = self._questions[0]
+        asked = replace(question, prompts=question.prompts[:1])
+        with FlopCounterMode(display=False) as counter:
+            answers_of(TorchBackend(self._sam), [asked], self._manifest)
+        layers = {name for name, module in self._sam.named_modules() if isinstance(module, LAYERS)}
+        found: dict[str, float] = {}
+        for path, operations in counter.get_flop_counts().items():
+            name = path.partition(".")[2]  # behind the class of the graph
+            if name in layers:
+                times = 1 if name.startswith("image_encoder.") else len(asked.prompts[0])
+                found[block_of(name)] = found.get(block_of(name), 0.0) + sum(operations.values()) / times
+        return found
 
     def _answers(self) -> list[Answers]:
         return answers_of(TorchBackend(self._sam), self._questions, self._manifest)

@@ -124,7 +124,7 @@ class Bench:
 
         Args:
             quantization: of the fp32 artifacts.
-            recipe: what candidates differ from in their exceptions alone.
+            recipe: what candidates add exceptions to.
             manifest: of the bundle that is to be made.
             source: folder of the fp32 artifacts.
             folder: where candidates may be put.
@@ -142,7 +142,8 @@ class Bench:
 
     def recipe(self, ways: Ways) -> Recipe:
         """The recipe of a mixture: what is not in eight bits is an exception."""
-        return replace(self._recipe, layers={block: way for block, way in ways.items() if way != EIGHT})
+        relaxed = {block: way for block, way in ways.items() if way != EIGHT}
+        return replace(self._recipe, layers={**self._recipe.layers, **relaxed})
 
     def measure(self, ways: Ways) -> Measured:
         """Make a mixture and measure it, unless that was done before."""

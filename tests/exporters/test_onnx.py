@@ -5,6 +5,7 @@ The graphs are those of a SAM with a TinyViT at a side of 256, which is as small
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -223,6 +224,33 @@ def test_nano_s_graphs_keep_their_free_axes_and_answer_as_torch_does(tmp_path):
         inputs = (embeddings, coords, labels, logits, torch.arange(float(prompts)) % 2)
         for ours, theirs in zip(run(opened, *inputs), decoder(*inputs), strict=True):
             assert error(ours, theirs) <= BOUND
+
+
+def test_constants_are_not_multiplied_out_and_indices_are_kept_once(tmp_path):
+    """ONNX Runtime does the first when it loads a file."""
+    index = torch.arange(64).reshape(64, 1) + torch.arange(64)
+
+    class Biased(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = (torch.nn.Parameter(torch.randn(3, 127)) for _ in range(2))
+            self.one, self.other = index, index.clone()
+
+        def forward(self, x):
+            return (x + self.first[:, self.one]) @ (x * self.second[:, self.other])
+
+    module = Biased().eval().requires_grad_(requires_grad=False)
+    contract = GraphContract((TensorSpec("x", (64, 64), ""),), (TensorSpec("y", (3, 64, 64), ""),))
+    exporter.export(module, contract, tmp_path / "biased.onnx")
+    stored = onnx.load(tmp_path / "biased.onnx").graph.initializer
+    assert sum(each.data_type == onnx.TensorProto.INT64 and math.prod(each.dims) == 64 * 64 for each in stored) == 1
+    assert all(math.prod(each.dims) <= 3 * 127 for each in stored if each.data_type == onnx.TensorProto.FLOAT)
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    engine = ort.InferenceSession(tmp_path / "biased.onnx", options, providers=["CPUExecutionProvider"])
+    assert "Gather" not in {node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node}
+    x = seeded_tensor("x", 64, 64)
+    assert error(torch.from_numpy(engine.run(None, {"x": x.numpy()})[0]), module(x)) <= 1e-6
 
 
 def test_gelu_is_one_operation_to_onnx_runtime_and_stays_exact(tmp_path):

@@ -11,6 +11,7 @@ from sam_edge.model import build_sam, graphs_of
 from sam_edge.model.ane.transformer import BC1STransformer
 from sam_edge.model.lean.attention import TokensReadImage
 from sam_edge.model.lean.upscaling import CellwiseMaskDecoder, CellwiseNanoMaskDecoder
+from sam_edge.model.prompt_encoder import SeparablePositions
 from sam_edge_runtime.contract import Layout
 from tests.model.builders import BOUND, error, every_prompt, photo
 from tests.runtime.standin import manifest
@@ -60,6 +61,22 @@ def test_sam_s_masks_are_lean_in_tflite(precision):
     kinds = {type(module) for module in decoder.modules()}
     assert CellwiseMaskDecoder in kinds
     assert TokensReadImage not in kinds
+
+
+@pytest.mark.parametrize("variant", ["nano", "tiny_vit"])
+def test_positions_from_tables_are_those_of_the_map(variant):
+    torch.manual_seed(0)
+    encoder = build_sam(variant).prompt_encoder
+    tables = SeparablePositions(encoder)
+    assert error(tables(), encoder.dense_positions()) <= 1e-5
+    assert sum(each.numel() for each in tables.buffers()) <= encoder.dense_positions().numel() / 16
+
+
+def test_positions_are_made_from_tables_in_onnx_alone(nano):
+    """Its runtime multiplies them out when it loads; others would in each call, or their converters do."""
+    for target in ("onnx", "tflite", "coreml"):
+        _, decoder = graphs_of(nano, replace(manifest(), target=target))
+        assert (decoder.tables is not None) == (target == "onnx")
 
 
 def test_both_forms_answer_alike(nano):

@@ -21,6 +21,7 @@ class Network:
         self, lost: Mapping[str, float], saved: Mapping[str, float] | None = None, in_weights: float = 0.0
     ) -> None:
         self.lost, self.saved, self.in_weights = lost, saved, in_weights
+        self.work = dict.fromkeys(BLOCKS, 1e6)
         self.asked: list[dict[str, str]] = []
         self.simulated = 0
 
@@ -43,7 +44,9 @@ class Network:
 
     def find(self, bound: float = 0.98, most: int = 1000):
         out_of_time = lambda: len(self.asked) >= most  # noqa: E731
-        return find_mixture(BLOCKS, self.measure, lambda: self.lost, self.simulate, bound, out_of_time)
+        return find_mixture(
+            BLOCKS, self.measure, lambda: self.lost, lambda: self.work, self.simulate, bound, out_of_time
+        )
 
     def simulate(self, ways: Mapping[str, str]) -> float:
         """A guess that knows nothing of what weights cost."""
@@ -67,6 +70,13 @@ def test_the_fewest_blocks_are_relaxed_worst_first():
     assert {block for block, way in found.ways.items() if way == WEIGHTS} == {ENCODER[0], ENCODER[2]}
     assert found.measured.mask_miou == pytest.approx(0.982)
     assert found.evidence["blocks"][ENCODER[0]] == {"way": "w8", "masks_lost_alone": 0.03}
+
+
+def test_of_blocks_that_lose_as_much_those_that_save_least_are_relaxed():
+    network = Network(dict.fromkeys(BLOCKS, 0.004), {**dict.fromkeys(ENCODER, 0.08), **dict.fromkeys(DECODER, 0.1)})
+    network.work[ENCODER[1]] = 1e5
+    found = network.find()
+    assert {block for block, way in found.ways.items() if way == WEIGHTS} == {ENCODER[1], *DECODER}
 
 
 def test_the_simulation_says_where_to_begin():

@@ -76,6 +76,23 @@ class AnyCapacity:
         return self
 
 
+def clicks(count: int) -> Question:
+    rng = np.random.default_rng(0)
+    image = rng.uniform(0, 255, (1, 3, 8, 8)).astype(np.float32).repeat(32, axis=2).repeat(32, axis=3)
+    labels = np.array([[Label.FOREGROUND, Label.PADDING]] * count, np.float32)
+    coords = np.concatenate([rng.uniform(0, 256, (count, 1, 2)), np.zeros((count, 1, 2))], axis=1).astype(np.float32)
+    return Question(image, (Prompts(coords, labels, None, 256),))
+
+
+def test_work_is_that_of_a_photo_and_a_click():
+    sam = build_sam("nano")
+    sam.set_input_side(256)
+    work = Simulation(sam, [clicks(4)], AnyCapacity()).work()
+    stem, up = sam.image_encoder.stem.weight, sam.mask_decoder.up_8.weight
+    assert work["image_encoder.stem"] == 2 * stem.numel() * 128 * 128
+    assert work["mask_decoder.up_8"] == 2 * up.numel() * 16 * 16  # a transposed convolution, of each cell
+
+
 def test_the_block_that_reads_a_wide_range_costs_most():
     sam = build_sam("nano")
     seed_module(sam, 3)
@@ -86,13 +103,8 @@ def test_the_block_that_reads_a_wide_range_costs_most():
         block = sam.image_encoder.blocks[3]
         sam.image_encoder.blocks[2].project.weight.mul_(spread[:, None, None, None])
         block.expand.weight.div_(spread[None, :, None, None])
-    rng = np.random.default_rng(0)
-    image = rng.uniform(0, 255, (1, 3, 8, 8)).astype(np.float32).repeat(32, axis=2).repeat(32, axis=3)
-    labels = np.array([[Label.FOREGROUND, Label.PADDING]] * 4, np.float32)
-    coords = np.concatenate([rng.uniform(0, 256, (4, 1, 2)), np.zeros((4, 1, 2))], axis=1).astype(np.float32)
-    question = Question(image, (Prompts(coords, labels, None, 256),))
     blocks = ["image_encoder.blocks.3", "image_encoder.blocks.8", "mask_decoder.up_8"]
-    lost = Simulation(sam, [question], AnyCapacity()).masks_lost(blocks)
+    lost = Simulation(sam, [clicks(4)], AnyCapacity()).masks_lost(blocks)
     assert list(lost) == blocks
     assert lost["image_encoder.blocks.3"] > 3 * max(lost["image_encoder.blocks.8"], lost["mask_decoder.up_8"])
     assert all(0 <= share <= 1 for share in lost.values())
