@@ -43,6 +43,11 @@ class SeparablePositions(nn.Module):
     Four tables of `(C/2, S/16)` instead of a map of `(C, S/16, S/16)`: 4 MB less of a file of SAM's decoder.
     """
 
+    sin_x: Tensor
+    cos_x: Tensor
+    sin_y: Tensor
+    cos_y: Tensor
+
     def __init__(self, encoder: PromptEncoder) -> None:
         super().__init__()
         middle = _centres(encoder.side) * 2.0 - 1.0
