@@ -3,6 +3,7 @@
     python benchmarks/int8.py                          # the table of results/int8.json
     python benchmarks/int8.py --measure --data DATA    # measure what is not there yet, then the table
     python benchmarks/int8.py --html int8.html         # the table, and time against masks against size
+    python benchmarks/int8.py --results benchmarks/results/int8_avx2.json    # the same of a processor without VNNI
 
 Bundles are made as anybody would, by `sam-edge export`. The bundles of a variant and target are timed together, by
 turns, so that a machine that is busy for a while is so for all of them; times are medians, as shares of fp32's, with
@@ -44,6 +45,7 @@ from sam_edge_runtime.benchmark.machine import machine
 from sam_edge_runtime.bundle import Bundle
 
 RESULTS = Path(__file__).parent / "results" / "int8.json"
+TELLING = ("processor", "instructions", "cores")  # of a machine: shares of time differ with them
 TARGETS, RECIPES = ("onnx", "tflite", "coreml"), ("w8", "w8a8", "auto")
 ROUNDS, SECONDS = (3, 15), 40.0  # of timing: at least and at most; after which it ends, for each bundle
 HUMAN = {"coco": "coco/val.tar", "ccp": "ccp/val.tar"}
@@ -59,13 +61,21 @@ Row = dict[str, Any]
 def main() -> None:
     """Measure what is wanted, and print the table."""
     arguments = _arguments()
-    document = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else {"bundles": []}
+    results: Path = arguments.results
+    document = json.loads(results.read_text("utf-8")) if results.is_file() else {"bundles": []}
     rows: list[Row] = document["bundles"]
     if arguments.measure:
+        here, there = (
+            {key: each.get(key) for key in TELLING} for each in (machine(), document.get("machine", machine()))
+        )
+        if here != there:
+            sys.exit(
+                f"{results} was measured on another machine ({there}; this is {here}): name a new file, --results FILE"
+            )
         for variant, target in product(arguments.variants, arguments.targets):
             for _ in _measure(variant, target, arguments, rows):
                 document = {"machine": machine(), "commit": commit(), "bundles": rows}
-                RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+                results.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     print(table(rows))
     if arguments.html:
         arguments.html.write_text(page(document), encoding="utf-8")
@@ -240,6 +250,7 @@ def _human(bundle: Bundle, data: Path) -> dict[str, dict[str, float]]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where measurements are read and written")
     parser.add_argument("--measure", action="store_true", help="measure what results/int8.json does not have")
     parser.add_argument("--variants", nargs="+", default=["nano"])
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
