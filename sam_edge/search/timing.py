@@ -24,6 +24,8 @@ def by_turns(
 ) -> dict[tuple[str, str], list[float]]:
     """Seconds of each run after the first, by backend and graph: a photo encoded, and a click answered on it.
 
+    Nothing rests in between: coming back from a rest takes LiteRT's threads up to 10 ms or nothing, by chance.
+
     Args:
         backends: of one model and capacity, by name.
         image: `(1, 3, S, S)`.
@@ -40,8 +42,8 @@ def by_turns(
         if turn > least and perf_counter() - begun > seconds:
             break
         for name, backend in backends.items():
-            encoding, embeddings = timed(partial(backend.encode, image))
-            decoding, _ = timed(partial(backend.decode, embeddings, *click))
+            encoding, embeddings = timed(partial(backend.encode, image), settle=0.0)
+            decoding, _ = timed(partial(backend.decode, embeddings, *click), settle=0.0)
             if turn:  # the first runs take longer
                 taken[name, ENCODER].append(encoding)
                 taken[name, DECODER].append(decoding)
