@@ -33,7 +33,7 @@ from .mixture import EIGHT, Measured, Ways
 from .sensitivity import answers_of, shown_iou
 from .timing import DECODER, ENCODER, by_turns
 
-JUDGE = 2  # changes with what `Judge` judges by: figures of another are not taken up again
+JUDGE = 3  # changes with what `Judge` judges by and how artifacts are made: figures of another are not taken up again
 ROUNDS = (5, 15)  # timed, at least and at most
 GOLDEN = "golden picture"
 ENOUGH = 2.5  # seconds of timing after which no round is begun
