@@ -274,9 +274,9 @@ def test_accelerators_have_its_operations(bundle):
     assert encoder["not_in_xnnpack"] == {"RESIZE_NEAREST_NEIGHBOR": 1}
     assert decoder["not_in_xnnpack"] == {}
     assert encoder["not_in_gpu"] == decoder["not_in_gpu"] == encoder["not_in_nnapi"] == []
-    assert decoder["not_in_nnapi"] == ["COS", "SQUARED_DIFFERENCE"]
+    assert decoder["not_in_nnapi"] == ["COS"]
     assert [line.partition(" has ")[0] for line in encoder["notes"]] == ["RESIZE_NEAREST_NEIGHBOR: XNNPACK"]
-    assert [line.partition(" has ")[0] for line in decoder["notes"]] == ["COS: NNAPI", "SQUARED_DIFFERENCE: NNAPI"]
+    assert [line.partition(" has ")[0] for line in decoder["notes"]] == ["COS: NNAPI"]
 
 
 @pytest.mark.slow
