@@ -37,7 +37,18 @@ def traced(graph: nn.Module, contract: GraphContract, most: int | None = None) -
     with quiet(("torch",), EXPECTED_OF_TORCH):
         program = torch.export.export(graph, tuple(map(example, contract.inputs)), dynamic_shapes=shapes)
         decomposed: torch.export.ExportedProgram = program.run_decompositions({})
+    _take_out_aliases(decomposed.graph_module)
     return decomposed
+
+
+def _take_out_aliases(traced: torch.fx.GraphModule) -> None:
+    """Have readers of an alias read the tensor itself; a slice of all there is becomes one, and coremltools has none."""
+    graph = traced.graph
+    for node in graph.find_nodes(op="call_function", target=torch.ops.aten.alias.default):
+        if all(user.op != "output" for user in node.users):  # whose names the program has written down elsewhere
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+    traced.recompile()
 
 
 def dynamic_shapes(contract: GraphContract, most: int | None = None) -> tuple[dict[int, Any], ...] | None:

@@ -70,6 +70,21 @@ def test_encoder_and_decoder_are_those_of_torch(bundle, torch_nano):
         assert error(ours, theirs) <= BOUND
 
 
+def test_a_slice_of_all_there_is_is_no_operation(tmp_path):
+    """Windows that fill a map and queries that fit one block are sliced like others; torch calls the slice an alias."""
+
+    class Whole(OneLayer):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x[:2, :64])
+
+    torch.manual_seed(0)
+    net = Whole().eval().requires_grad_(requires_grad=False)
+    coreml.export(net, CONTRACT, tmp_path / "whole.mlpackage")
+    x = seeded_tensor("x", 2, 64)
+    found = Program(read_package(tmp_path / "whole.mlpackage")).run({"x": x.numpy()})
+    assert error(torch.from_numpy(found["y"]), net(x)) <= BOUND
+
+
 def test_the_package_tells_people_what_its_tensors_are(bundle):
     spec = ct.utils.load_spec(str(bundle.decoder_path))
     assert spec.specificationVersion == 8  # iOS 17
