@@ -42,7 +42,7 @@ def traced(graph: nn.Module, contract: GraphContract, most: int | None = None) -
 
 
 def _take_out_aliases(traced: torch.fx.GraphModule) -> None:
-    """Have readers of an alias read the tensor itself; a slice of all there is becomes one, and coremltools has none."""
+    """Have readers of an alias read the tensor itself; a slice of all there is becomes one, which coremltools lacks."""
     graph = traced.graph
     for node in graph.find_nodes(op="call_function", target=torch.ops.aten.alias.default):
         if all(user.op != "output" for user in node.users):  # whose names the program has written down elsewhere
