@@ -65,16 +65,13 @@ def main() -> None:
     document = json.loads(results.read_text("utf-8")) if results.is_file() else {"bundles": []}
     rows: list[Row] = document["bundles"]
     if arguments.measure:
-        here, there = (
-            {key: each.get(key) for key in TELLING} for each in (machine(), document.get("machine", machine()))
-        )
-        if here != there:
-            sys.exit(
-                f"{results} was measured on another machine ({there}; this is {here}): name a new file, --results FILE"
-            )
+        here = machine()
+        other = {key: each for key in TELLING if (each := document.get("machine", here).get(key)) != here[key]}
+        if other:
+            sys.exit(f"{results} was measured on another machine ({other}): name a new file, --results FILE")
         for variant, target in product(arguments.variants, arguments.targets):
             for _ in _measure(variant, target, arguments, rows):
-                document = {"machine": machine(), "commit": commit(), "bundles": rows}
+                document = {"machine": here, "commit": commit(), "bundles": rows}
                 results.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     print(table(rows))
     if arguments.html:

@@ -13,10 +13,11 @@ from sam_edge.equalization.groups import Chain, Keys, Normed, groups_of
 from sam_edge.equalization.layers import LAYERS, array, assign, input_patches, rows_of, set_rows, set_weight, weight_of
 from sam_edge.equalization.observe import ENOUGH, InputMoments
 from sam_edge.equalize import METHODS, equalize
-from sam_edge.model import DecoderGraph, EncoderGraph, build_sam
+from sam_edge.model import DecoderGraph, EncoderGraph, build_sam, fold_batch_norms
 from sam_edge.model.image_encoder import ImageEncoderViT
 from sam_edge.model.nano import SameConv
 from sam_edge.model.sam import Sam
+from sam_edge.model.tiny_vit import ConvNorm
 from sam_edge.rounding import round_weights
 from sam_edge_runtime.errors import ExportError, UsageError
 from tests.model.builders import BOUND, NARROW, error, every_prompt, photo, seed
@@ -183,6 +184,19 @@ def test_a_layer_that_is_not_named_stays():
     assert set(report) == {"image_encoder.stem"}
     changed = {name for name, tensor in sam.state_dict().items() if not torch.equal(before[name], tensor)}
     assert changed == {"image_encoder.stem.weight", "image_encoder.stem.bias"}
+
+
+def test_a_folded_batch_norm_takes_the_shift_of_its_convolution():
+    sam = model("tiny_vit")
+    fold_batch_norms(sam)
+    block = next(module for module in sam.modules() if isinstance(module, ConvNorm))
+    name = next(name for name, module in sam.named_modules() if module is block)
+    x = (photo(SIDE) - 120) / 60 + 3.0
+    with torch.inference_mode():
+        wanted = block(x).mean(dim=(0, 2, 3))
+        images = [{"image": (x * EncoderGraph(sam).std + EncoderGraph(sam).mean).numpy()}]
+        round_weights(sam, images, calls(sam)[1], {f"{name}.c": 7})
+        torch.testing.assert_close(block(x).mean(dim=(0, 2, 3)), wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_moments_of_many_patches_are_a_covariance_around_its_own_mean():

@@ -41,14 +41,13 @@ def traced(graph: nn.Module, contract: GraphContract, most: int | None = None) -
     return decomposed
 
 
-def _take_out_aliases(traced: torch.fx.GraphModule) -> None:
+def _take_out_aliases(module: torch.fx.GraphModule) -> None:
     """Have readers of an alias read the tensor itself; a slice of all there is becomes one, which coremltools lacks."""
-    graph = traced.graph
-    for node in graph.find_nodes(op="call_function", target=torch.ops.aten.alias.default):
+    for node in module.graph.find_nodes(op="call_function", target=torch.ops.aten.alias.default):
         if all(user.op != "output" for user in node.users):  # whose names the program has written down elsewhere
             node.replace_all_uses_with(node.args[0])
-            graph.erase_node(node)
-    traced.recompile()
+            module.graph.erase_node(node)
+    module.recompile()
 
 
 def dynamic_shapes(contract: GraphContract, most: int | None = None) -> tuple[dict[int, Any], ...] | None:

@@ -4,6 +4,9 @@ The plain form may have its decoder's lean twin, in float and in fewer bits, as 
 the target's own runtime (docs/performance.md): all of it for ONNX Runtime. For LiteRT only SAM's masks: products of two
 activations, of which the lean attention is made, become fully connected layers with computed weights there, and XNNPACK
 leaves those to slower kernels. For Core ML nothing, as long as nobody measured it on a device.
+
+LiteRT's graphs have normalizations that its converter does not multiply into weights (`norms`). ONNX Runtime's decoder
+makes its positions from tables, which that runtime multiplies out when it loads a file.
 """
 
 from __future__ import annotations

@@ -52,10 +52,10 @@ class SeparablePositions(nn.Module):
         super().__init__()
         middle = _centres(encoder.side) * 2.0 - 1.0
         frequencies = encoder.pe_layer.positional_encoding_gaussian_matrix.double() * (2.0 * math.pi)
-        for name, phases in zip("xy", frequencies[:, :, None] * middle, strict=True):  # (C/2, S/16) each
-            for wave in (torch.sin, torch.cos):
-                table = wave(phases).float().unsqueeze(-2 if name == "x" else -1)
-                self.register_buffer(f"{wave.__name__}_{name}", table.unsqueeze(0), persistent=False)
+        phases = frequencies[:, None, :, None] * middle  # (2, 1, C/2, S/16)
+        x, y = phases[0].unsqueeze(-2), phases[1].unsqueeze(-1)
+        for name, table in (("sin_x", x.sin()), ("cos_x", x.cos()), ("sin_y", y.sin()), ("cos_y", y.cos())):
+            self.register_buffer(name, table.float(), persistent=False)
 
     def forward(self) -> Tensor:
         """The map, `(1, C, S/16, S/16)`."""

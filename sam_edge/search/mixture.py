@@ -42,6 +42,12 @@ class Measured:
     decoder: float | None = None
     click: float | None = None
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """Times of both graphs by name, where they were measured."""
+        named = {"encoder": self.encoder, "decoder": self.decoder}
+        return {graph: share for graph, share in named.items() if share is not None}
+
 
 @dataclass(frozen=True)
 class Found:
@@ -115,8 +121,7 @@ class _Search:
     def meet_the_bound(self) -> None:
         every: Ways = dict.fromkeys(self.blocks, EIGHT)
         first = self._try(every)
-        shares = {"encoder": first.encoder, "decoder": first.decoder}
-        slower = [block for graph, share in shares.items() if share and share > 1.0 for block in self._of(graph)]
+        slower = [block for graph, share in first.shares.items() if share > 1.0 for block in self._of(graph)]
         if slower:
             every = {**every, **dict.fromkeys(slower, WEIGHTS)}
             first = self._try(every)
@@ -133,13 +138,10 @@ class _Search:
 
     def _saved(self, measured: Measured) -> Mapping[str, float]:
         """What each block saves, in shares of no matter what; empty where no time was measured."""
-        if measured.encoder is None or measured.decoder is None:
-            return {}
-        work = self.work()
-        shares = {"encoder": measured.encoder, "decoder": measured.decoder}
+        work = self.work() if measured.shares else {}
         return {
             block: max(1.0 - share, LEAST_GAIN) * max(work.get(block, 0.0), 1.0)
-            for graph, share in shares.items()
+            for graph, share in measured.shares.items()
             for block in self._of(graph)
         }
 

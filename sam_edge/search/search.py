@@ -21,7 +21,6 @@ from .sensitivity import Simulation
 from .trials import Bench, Judge, Ledger
 
 SIMULATED_WITH = 2  # photos, with those prompts that have no mask: an order of blocks is wanted, no figure
-LARGE = 10e9  # multiplications and additions of a network that is simulated with one: TinyViT has 80, nano 4
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class Search:
             blocks,
             bench.measure,
             lambda: self._costs(blocks),
-            self._work,
+            lambda: self._simulation.work,
             lambda ways: self._simulation.mask_miou(block for block, way in ways.items() if way == EIGHT),
             bound,
             lambda: monotonic() > deadline,
@@ -87,11 +86,7 @@ class Search:
     @cached_property
     def _simulation(self) -> Simulation:
         asked = [replace(each, prompts=each.prompts[:1]) for each in self.judge.questions[:SIMULATED_WITH]]
-        by_one = Simulation(self.sam, asked[:1], self.manifest)
-        return by_one if sum(by_one.work().values()) > LARGE else Simulation(self.sam, asked, self.manifest)
-
-    def _work(self) -> Mapping[str, float]:
-        return self._simulation.work()
+        return Simulation(self.sam, asked, self.manifest)
 
     def _costs(self, blocks: tuple[str, ...]) -> Mapping[str, float]:
         manifest = self.manifest

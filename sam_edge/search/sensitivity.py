@@ -8,7 +8,7 @@ few photos for each answer; no artifact is made, and it is the same for every ta
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -29,19 +29,29 @@ from sam_edge_runtime.metrics import mask_iou
 
 from .blocks import block_of
 
+LARGE = 10e9  # multiplications and additions of a network that one photo is enough for: TinyViT has 80, nano 4
+
 
 class Simulation:
     """The model with some of its blocks in eight bits, and how many of its masks that leaves.
 
     Args:
         sam: the model that the artifacts are made from.
-        questions: photos and what is asked of them.
+        questions: photos and what is asked of them; of a large network only the first is.
         manifest: of the bundle that is to be made.
+
+    Attributes:
+        work: multiplications and additions of each block's layers, for one photo and one prompt.
     """
 
     def __init__(self, sam: Sam, questions: Sequence[Question], manifest: Manifest) -> None:
-        self._sam, self._questions, self._manifest = sam, questions, manifest.of_any_capacity()
-        self._wanted = self._answers()
+        self._sam, self._questions, self._manifest = sam, questions[:1], manifest.of_any_capacity()
+        with FlopCounterMode(display=False) as counter:
+            self._wanted = self._answers()
+        self.work = self._work(counter, sum(map(len, questions[0].prompts)))
+        if sum(self.work.values()) <= LARGE:
+            self._wanted += answers_of(TorchBackend(sam), questions[1:], self._manifest)
+            self._questions = questions
         self._known: dict[frozenset[str], float] = {}
 
     def mask_miou(self, blocks: Iterable[str]) -> float:
@@ -64,18 +74,14 @@ class Simulation:
         """One minus that, of each block alone."""
         return {block: 1.0 - self.mask_miou([block]) for block in blocks}
 
-    def work(self) -> dict[str, float]:
-        """Multiplications and additions of each block's layers, for one photo and one prompt."""
-        question = self._questions[0]
-        asked = replace(question, prompts=question.prompts[:1])
-        with FlopCounterMode(display=False) as counter:
-            answers_of(TorchBackend(self._sam), [asked], self._manifest)
+    def _work(self, counter: FlopCounterMode, prompts: int) -> dict[str, float]:
+        """What was counted while one photo was encoded and so many prompts answered."""
         layers = {name for name, module in self._sam.named_modules() if isinstance(module, LAYERS)}
         found: dict[str, float] = {}
         for path, operations in counter.get_flop_counts().items():
             name = path.partition(".")[2]  # behind the class of the graph
             if name in layers:
-                times = 1 if name.startswith("image_encoder.") else len(asked.prompts[0])
+                times = 1 if name.startswith("image_encoder.") else prompts
                 found[block_of(name)] = found.get(block_of(name), 0.0) + sum(operations.values()) / times
         return found
 

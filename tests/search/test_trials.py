@@ -87,7 +87,7 @@ def clicks(count: int) -> Question:
 def test_work_is_that_of_a_photo_and_a_click():
     sam = build_sam("nano")
     sam.set_input_side(256)
-    work = Simulation(sam, [clicks(4)], AnyCapacity()).work()
+    work = Simulation(sam, [clicks(4)], AnyCapacity()).work
     stem, up = sam.image_encoder.stem.weight, sam.mask_decoder.up_8.weight
     assert work["image_encoder.stem"] == 2 * stem.numel() * 128 * 128
     assert work["mask_decoder.up_8"] == 2 * up.numel() * 16 * 16  # a transposed convolution, of each cell

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection
 
 from sam_edge.model.graphs import DecoderGraph
 from sam_edge.model.mask_decoder import MaskDecoder
 from sam_edge.model.nano_decoder import NanoMaskDecoder
 from sam_edge.model.transformer import Attention, TwoWayTransformer
+from sam_edge.model.twin import twin_of
 from sam_edge_runtime.contract import MASK_OUTPUTS
 
 from .attention import ImageReadsTokens, TokensReadImage
@@ -32,8 +32,7 @@ def lean(graph: DecoderGraph, parts: Collection[str] = PARTS) -> DecoderGraph:
         graph: the plain one.
         parts: what is to be other, of `PARTS`.
     """
-    shared = {id(each): each for each in (*graph.parameters(), *graph.buffers())}
-    twin = copy.deepcopy(graph, shared)
+    twin = twin_of(graph, {})
     transformer = _transformer(twin)
     for module in (transformer, *transformer.layers) if ATTENTION in parts else ():
         for name, child in list(module.named_children()):
