@@ -3,13 +3,15 @@
 The reference (segment_anything 1.0, modeling/sam.py, `Sam.postprocess_masks`) interpolates the decoder's S/4 x S/4
 logits bilinearly to S x S, crops away the padding and interpolates bilinearly to the photo. Each step is linear and
 treats rows and columns alike and apart, so the whole is rows @ low_res @ columns.T with two small matrices
-that depend on the geometry alone. They are made once per geometry and applied by two matrix products, without
-the S x S picture in between. The trade-off: the matrices are mostly zeros and the products multiply them all the same,
-which BLAS still does faster than a gather in numpy.
+that depend on the geometry alone. They are made once per geometry and applied by matrix products, without the S x S
+picture in between. A pixel is an average of a few neighbouring cells, so the matrices are mostly zeros; cut into bands
+of `BAND` pixels they have little else than the rest, and what a band gives is looked at while it is in the cache.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -18,12 +20,12 @@ import numpy.typing as npt
 from .contract import MASK_STRIDE, MASK_THRESHOLD
 from .errors import UsageError
 from .frame import Frame
-from .tiles import Tiling
 
 Float32 = npt.NDArray[np.float32]
 
-# Two matrices a photo; 16 let a host alternate between a few photo sizes. About 1 MB each for a 1024-pixel photo.
-_CACHED_MATRICES = 16
+# Two axes a photo; 16 let a host alternate between a few photo sizes. About 1 MB each for a 1024-pixel photo.
+_CACHED_AXES = 16
+BAND = 128  # pixels; of 64 to 256 hardly slower
 
 
 def _interpolation(inputs: int, outputs: int) -> npt.NDArray[np.float64]:
@@ -46,7 +48,7 @@ def _interpolation(inputs: int, outputs: int) -> npt.NDArray[np.float64]:
     return matrix
 
 
-@lru_cache(maxsize=_CACHED_MATRICES)
+@lru_cache(maxsize=_CACHED_AXES)
 def axis_matrix(side: int, resized: int, original: int) -> Float32:
     """One axis of the whole map: S/4 low-res cells -> S frame pixels -> the first `resized` -> `original` photo pixels.
 
@@ -59,6 +61,34 @@ def axis_matrix(side: int, resized: int, original: int) -> Float32:
     matrix = np.ascontiguousarray(matrix[:, :used])
     matrix.flags.writeable = False
     return matrix
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """Neighbouring pixels of one axis, and the cells that they are averages of.
+
+    Attributes:
+        pixels: which of the axis.
+        cells: likewise.
+        weights: `(pixels, cells)` float32: the part of `axis_matrix` that is not zero.
+    """
+
+    pixels: slice
+    cells: slice
+    weights: Float32
+
+
+@lru_cache(maxsize=_CACHED_AXES)
+def _bands(side: int, resized: int, original: int) -> tuple[Band, ...]:
+    """An axis in bands."""
+    matrix = axis_matrix(side, resized, original)
+    found = []
+    for start in range(0, original, BAND):
+        part = matrix[start : start + BAND]
+        used = np.flatnonzero(part.any(axis=0))
+        cells = slice(int(used[0]), int(used[-1]) + 1)
+        found.append(Band(slice(start, start + len(part)), cells, np.ascontiguousarray(part[:, cells])))
+    return tuple(found)
 
 
 def check_low_res(low_res: Float32, frame: Frame) -> None:
@@ -75,17 +105,15 @@ def check_low_res(low_res: Float32, frame: Frame) -> None:
         )
 
 
-def _matrices(low_res: Float32, frame: Frame) -> tuple[Float32, Float32]:
-    """The row and column matrices for `low_res` (K, S/4, S/4) in `frame`."""
-    check_low_res(low_res, frame)
+def _in_bands(low_res: Float32, frame: Frame) -> Iterator[tuple[slice, Float32]]:
+    """The logits `(H, n)` of one mask (S/4, S/4), n columns of the photo at a time, and which columns."""
     (height, width), (new_height, new_width) = frame.original_size, frame.resized_size
-    return axis_matrix(frame.side, new_height, height), axis_matrix(frame.side, new_width, width)
-
-
-def _upscale_into(out: Float32, low_res: Float32, rows: Float32, columns: Float32) -> None:
-    """Write the (H, W) logits of one (S/4, S/4) mask into `out`."""
-    narrow = rows @ low_res[: rows.shape[1], : columns.shape[1]]  # (H, n)
-    np.matmul(narrow, columns.T, out=out)
+    columns = _bands(frame.side, new_width, width)
+    narrow = np.empty((height, columns[-1].cells.stop), np.float32)
+    for band in _bands(frame.side, new_height, height):
+        np.matmul(band.weights, low_res[band.cells, : narrow.shape[1]], out=narrow[band.pixels])
+    for band in columns:
+        yield band.pixels, narrow[:, band.cells] @ band.weights.T
 
 
 def upscale(low_res: Float32, frame: Frame) -> Float32:
@@ -101,18 +129,18 @@ def upscale(low_res: Float32, frame: Frame) -> Float32:
     Raises:
         UsageError: `low_res` is of another frame size.
     """
-    rows, columns = _matrices(low_res, frame)
+    check_low_res(low_res, frame)
     logits = np.empty((len(low_res), *frame.original_size), np.float32)
     for one, out in zip(low_res, logits, strict=True):
-        _upscale_into(out, one, rows, columns)
+        for columns, found in _in_bands(one, frame):
+            out[:, columns] = found
     return logits
 
 
 def upscale_binary(low_res: Float32, frame: Frame, threshold: float = MASK_THRESHOLD) -> npt.NDArray[np.bool_]:
     """Masks in the photo's size: where the logits of `upscale` exceed `threshold`.
 
-    Computed along the outline alone where there is one (`tiles`). Otherwise one mask's logits are held at a time, so
-    that many masks of a large photo cost one byte a pixel and not five.
+    A band of one mask's logits is held at a time, so that masks of a large photo cost one byte a pixel and not five.
 
     Args:
         low_res: (K, S/4, S/4) float32 logits.
@@ -125,19 +153,9 @@ def upscale_binary(low_res: Float32, frame: Frame, threshold: float = MASK_THRES
     Raises:
         UsageError: `low_res` is of another frame size.
     """
-    rows, columns = _matrices(low_res, frame)
-    tiles = _tiling(frame.side, frame.resized_size, frame.original_size)
+    check_low_res(low_res, frame)
     masks = np.empty((len(low_res), *frame.original_size), np.bool_)
-    logits: Float32 | None = None
     for one, out in zip(low_res, masks, strict=True):
-        if tiles.fill(out, one[: rows.shape[1], : columns.shape[1]], threshold):
-            continue
-        logits = np.empty(frame.original_size, np.float32) if logits is None else logits
-        _upscale_into(logits, one, rows, columns)
-        np.greater(logits, threshold, out=out)
+        for columns, found in _in_bands(one, frame):
+            np.greater(found, threshold, out=out[:, columns])
     return masks
-
-
-@lru_cache(maxsize=_CACHED_MATRICES)
-def _tiling(side: int, resized: tuple[int, int], original: tuple[int, int]) -> Tiling:
-    return Tiling(axis_matrix(side, resized[0], original[0]), axis_matrix(side, resized[1], original[1]))

@@ -11,7 +11,7 @@ import torch
 from sam_edge_runtime import masks as masks_module
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.frame import Frame
-from sam_edge_runtime.masks import upscale, upscale_binary
+from sam_edge_runtime.masks import axis_matrix, upscale, upscale_binary
 from tests.reference import import_segment_anything
 
 SIZES = [(480, 640), (640, 480), (333, 333), (1, 1), (7, 1001), (1500, 37), (683, 1024), (1365, 2048), (255, 257)]
@@ -51,12 +51,26 @@ def test_no_masks_give_no_masks():
     assert upscale_binary(np.zeros((0, 64, 64), np.float32), frame).shape == (0, 20, 30)
 
 
-def test_matrices_are_made_once_per_geometry():
-    masks_module.axis_matrix.cache_clear()
+def test_axes_are_cut_once_per_geometry():
+    masks_module._bands.cache_clear()
     frame, low_res = Frame(256, (200, 301)), random_logits(256)
     for _ in range(3):
         upscale(low_res, frame)
-    assert masks_module.axis_matrix.cache_info().misses == 2
+    assert masks_module._bands.cache_info().misses == 2
+
+
+@pytest.mark.parametrize("pixels", [1, 31, 127, 128, 129, 2250])
+def test_bands_have_all_of_an_axis_that_is_not_zero(pixels):
+    matrix = axis_matrix(1024, 1024, pixels)
+    whole = np.full_like(matrix, np.nan)
+    for band in masks_module._bands(1024, 1024, pixels):
+        whole[band.pixels] = 0
+        whole[band.pixels, band.cells] = band.weights
+    np.testing.assert_array_equal(whole, matrix)
+
+
+def test_a_band_has_few_cells():
+    assert max(band.weights.shape[1] for band in masks_module._bands(1024, 1024, 2250)) <= 128 * 256 // 2250 + 3
 
 
 def test_what_lies_in_the_padding_has_no_influence():
