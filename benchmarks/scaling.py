@@ -43,6 +43,7 @@ NATIVE = {"nano": 512, "tiny_vit": 1024, "vit_b": 1024}
 ENOUGH = 5.0  # seconds after which no run is begun that is not needed
 RUNS = (2, 20)  # at least and at most
 PRODUCT = 2048
+MEGABYTES = (100, 200, 500, 1000, 2000)  # ticks of the plot
 CONSOLE = Console(stderr=True, markup=False, highlight=False)
 
 
@@ -131,6 +132,7 @@ def plot(document: dict[str, Any], path: Path) -> None:
         ticks = PROMPTS if axes is prompts else SIDES["nano"]
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.minorticks_off()
+    memory.set_yticks(MEGABYTES, [f"{tick:,}" for tick in MEGABYTES])
     figure.suptitle(
         f"{document['machine']['processor']}, {cores} cores; dotted: the same operations at {peak / 1e9:.0f} GFLOP/s",
         fontsize=10,
