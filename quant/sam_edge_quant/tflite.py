@@ -3,7 +3,8 @@
 Each operation with a weight gets the way of its layer, known by the weight's numbers; what lies between statically
 quantized ones is quantized too (`tflite_graph.between`). Inputs and outputs stay float32. Weights are symmetric with a
 scale for each output channel, eight-bit activations asymmetric and sixteen-bit ones symmetric, with one scale for a
-tensor, as LiteRT's kernels want them (https://ai.google.dev/edge/litert/models/quantization_spec).
+tensor, as LiteRT's kernels want them (https://ai.google.dev/edge/litert/models/quantization_spec). Large constants that
+are no layer's weight go into float16 (`tflite_tables`).
 
 Ranges of activations come from outside. The quantizer's own calibration, and a check that `Quantizer.quantize` makes
 of its result, keep every tensor of the file in memory, which for a ViT-B at 1024 is more than there is; so the two
@@ -34,6 +35,7 @@ from .recipe import CALIBRATED, FLOAT
 from .rounding import kept_steps
 from .tflite_graph import KEEP_RANGE, Float32, Graph, Operation, TfliteFile, between, origin
 from .tflite_observer import TfliteObserver
+from .tflite_tables import halve_tables
 
 PACKAGES = ("ai-edge-quantizer", "ai-edge-litert")
 observer = TfliteObserver
@@ -122,6 +124,7 @@ def quantize(source: Path, path: Path, plan: Plan, ranges: Ranges) -> dict[str, 
     manager = recipe_manager.RecipeManager()
     for (kind, way), scopes in _scopes(decisions).items():
         _add(manager, kind, way, scopes)
+    halve_tables(file)
     with _quiet():
         try:
             generator = params_generator.ParamsGenerator(file.model)

@@ -5,7 +5,8 @@ logits bilinearly to S x S, crops away the padding and interpolates bilinearly t
 treats rows and columns alike and apart, so the whole is rows @ low_res @ columns.T with two small matrices
 that depend on the geometry alone. They are made once per geometry and applied by matrix products, without the S x S
 picture in between. A pixel is an average of a few neighbouring cells, so the matrices are mostly zeros; cut into bands
-of `BAND` pixels they have little else than the rest, and what a band gives is looked at while it is in the cache.
+of `BAND` pixels they have little else than the rest. What a band gives is looked at while it is in the cache, and its
+product is so small that OpenBLAS wakes no threads for it, which would stay awake in the decoder's way for a while.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Float32 = npt.NDArray[np.float32]
 
 # Two axes a photo; 16 let a host alternate between a few photo sizes. About 1 MB each for a 1024-pixel photo.
 _CACHED_AXES = 16
-BAND = 128  # pixels; of 64 to 256 hardly slower
+BAND = 16  # pixels
 
 
 def _interpolation(inputs: int, outputs: int) -> npt.NDArray[np.float64]:
@@ -106,14 +107,14 @@ def check_low_res(low_res: Float32, frame: Frame) -> None:
 
 
 def _in_bands(low_res: Float32, frame: Frame) -> Iterator[tuple[slice, Float32]]:
-    """The logits `(H, n)` of one mask (S/4, S/4), n columns of the photo at a time, and which columns."""
+    """The logits `(n, W)` of one mask (S/4, S/4), n rows of the photo at a time, and which rows."""
     (height, width), (new_height, new_width) = frame.original_size, frame.resized_size
-    columns = _bands(frame.side, new_width, width)
-    narrow = np.empty((height, columns[-1].cells.stop), np.float32)
-    for band in _bands(frame.side, new_height, height):
-        np.matmul(band.weights, low_res[band.cells, : narrow.shape[1]], out=narrow[band.pixels])
-    for band in columns:
-        yield band.pixels, narrow[:, band.cells] @ band.weights.T
+    rows = _bands(frame.side, new_height, height)
+    wide = np.empty((rows[-1].cells.stop, width), np.float32)
+    for band in _bands(frame.side, new_width, width):
+        np.matmul(low_res[: len(wide), band.cells], band.weights.T, out=wide[:, band.pixels])
+    for band in rows:
+        yield band.pixels, band.weights @ wide[band.cells]
 
 
 def upscale(low_res: Float32, frame: Frame) -> Float32:
@@ -132,8 +133,8 @@ def upscale(low_res: Float32, frame: Frame) -> Float32:
     check_low_res(low_res, frame)
     logits = np.empty((len(low_res), *frame.original_size), np.float32)
     for one, out in zip(low_res, logits, strict=True):
-        for columns, found in _in_bands(one, frame):
-            out[:, columns] = found
+        for rows, found in _in_bands(one, frame):
+            out[rows] = found
     return logits
 
 
@@ -156,6 +157,6 @@ def upscale_binary(low_res: Float32, frame: Frame, threshold: float = MASK_THRES
     check_low_res(low_res, frame)
     masks = np.empty((len(low_res), *frame.original_size), np.bool_)
     for one, out in zip(low_res, masks, strict=True):
-        for columns, found in _in_bands(one, frame):
-            np.greater(found, threshold, out=out[:, columns])
+        for rows, found in _in_bands(one, frame):
+            np.greater(found, threshold, out=out[rows])
     return masks
