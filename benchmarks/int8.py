@@ -42,7 +42,7 @@ from sam_edge.torch_backend import TorchBackend
 from sam_edge.versions import commit
 from sam_edge_runtime.backends import Backend, load_backend
 from sam_edge_runtime.benchmark.machine import machine
-from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.bundle import GOLDEN_FILE, Bundle
 
 RESULTS = Path(__file__).parent / "results" / "int8.json"
 TELLING = ("processor", "instructions", "cores")  # of a machine: shares of time differ with them
@@ -52,7 +52,7 @@ HUMAN = {"coco": "coco/val.tar", "ccp": "ccp/val.tar"}
 HUMAN_PHOTOS = 20  # of each
 CONSOLE = Console(stderr=True, markup=False, highlight=False)
 HEAD = (
-    "| | MB | of fp32 | encoder | decoder | embedding SNR | mask mIoU | boundary IoU | worst prompt "
+    "| | MB | of fp32 | graphs alone | encoder | decoder | embedding SNR | mask mIoU | boundary IoU | worst prompt "
     "| human masks: coco | ccp | seconds |"
 )
 Row = dict[str, Any]
@@ -87,7 +87,7 @@ def _line(row: Row) -> str:
     cells = [f"{row['variant']} {row['target']} {row['recipe']}"]
     if "error" in row:
         return f"| {cells[0]} | {row['error']} |" + " |" * (HEAD.count("|") - 3)
-    cells += [f"{row['bytes'] / 1e6:.1f}", f"{row['size']:.2f}"]
+    cells += [f"{row['bytes'] / 1e6:.1f}", f"{row['size']:.2f}", f"{row['graphs']:.2f}" if "graphs" in row else ""]
     for graph in ("encoder", "decoder"):
         found = row.get(graph)
         cells.append("" if found is None else f"{found['median']:.2f} ({found['low']:.2f} to {found['high']:.2f})")
@@ -172,6 +172,7 @@ def _measure(variant: str, target: str, arguments: argparse.Namespace, rows: lis
             if bundle is not None:
                 made[recipe] = bundle
                 row["bytes"], row["size"] = bundle.size, bundle.size / fp32.size
+                row["graphs"] = _graphs(bundle) / _graphs(fp32)
                 if variant == "nano" and arguments.data is not None:
                     row["human"] = _human(bundle, arguments.data)
             yield
@@ -181,6 +182,11 @@ def _measure(variant: str, target: str, arguments: argparse.Namespace, rows: lis
                 if (row["variant"], row["target"]) == (variant, target) and row["recipe"] in made:
                     row |= {graph: times[row["recipe"], graph] for graph in ("encoder", "decoder")}
         yield
+
+
+def _graphs(bundle: Bundle) -> int:
+    """Bytes of a bundle without its own test."""
+    return bundle.size - (bundle.root / GOLDEN_FILE).stat().st_size
 
 
 def _export(
