@@ -68,15 +68,16 @@ def main() -> None:
         return
     if arguments.measure is not None:
         document = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else {"variants": {}}
+        measured_at = commit()  # before results are written into the tree
         document |= {
             "machine": machine(),
-            "commit": commit(),
+            "commit": measured_at,
             "versions": tool_versions(
                 ("torch", "onnx", "onnxruntime", "ai-edge-litert", "litert-torch", "segment-anything")
             ),
         }
         for variant in arguments.measure or VARIANTS:
-            document["variants"][variant] = {"commit": commit(), "rows": _measured(variant, arguments)}
+            document["variants"][variant] = {"commit": measured_at, "rows": _measured(variant, arguments)}
             RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     for variant, found in json.loads(RESULTS.read_text("utf-8"))["variants"].items():
         print(f"\n**{variant}**, at {found['commit']}\n\n{table(found['rows'])}")

@@ -15,7 +15,7 @@ from onnxruntime import InferenceSession
 
 from sam_edge.cli.app import run
 from sam_edge.equalization.layers import LAYERS, set_weight, weight_of
-from sam_edge.export import ExportJob, precisions_of
+from sam_edge.export_job import ExportJob, precisions_of
 from sam_edge.model import build_sam, graphs_of
 from sam_edge.quantize import layer_names, sparing_the_first
 from sam_edge.samples import sample_paths

@@ -15,7 +15,8 @@ from .options import numbers_of, seconds_of
 
 if TYPE_CHECKING:
     from sam_edge.calls import KnownAnswers
-    from sam_edge.export import ExportJob, ExportResult
+    from sam_edge.export import ExportResult
+    from sam_edge.export_job import ExportJob
 
 ALL = "all"  # targets
 
@@ -121,7 +122,7 @@ def command(
     A bundle appears whole or not at all. Exit code 1 if one misses an accuracy bound.
     """
     try:
-        from sam_edge.export import ExportJob  # noqa: PLC0415  # brings torch and the converters
+        from sam_edge.export_job import ExportJob  # noqa: PLC0415  # brings torch and the converters
         from sam_edge_exporters import EXPORTERS  # noqa: PLC0415
     except ImportError as error:
         raise UsageError(f"export needs {error.name or error}: pip install 'sam-edge[export]'") from error

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sam_edge.export import ExportJob, ExportResult, export_bundle
+from sam_edge.export import ExportResult, export_bundle
+from sam_edge.export_job import ExportJob
 from sam_edge_runtime import SamPredictor
 from sam_edge_runtime.agreement import bounds_for
 from sam_edge_runtime.bundle import Bundle

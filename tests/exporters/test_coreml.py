@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sam_edge.export import ExportJob, ExportResult, export_bundle
+from sam_edge.export import ExportResult, export_bundle
+from sam_edge.export_job import ExportJob
 from sam_edge_exporters import Conversion, coreml, exporter_for
 from sam_edge_runtime import SamPredictor
 from sam_edge_runtime.backends import BackendOptions, load_backend

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from sam_edge import export as pipeline
-from sam_edge.export import ExportJob, ExportResult, export_bundle
+from sam_edge.export import ExportResult, export_bundle
+from sam_edge.export_job import ExportJob
 from sam_edge.load import find_source, load_sam
 from sam_edge.model import DecoderGraph, EncoderGraph, Sam, graphs_of
 from sam_edge.verification.trace import Traced, trace_bundle

@@ -15,7 +15,8 @@ from ai_edge_litert.interpreter import Interpreter
 from torch import nn
 
 from sam_edge.cli.app import run
-from sam_edge.export import FIXED_POINTS, ExportJob, ExportResult, export_bundle
+from sam_edge.export import FIXED_POINTS, ExportResult, export_bundle
+from sam_edge.export_job import ExportJob
 from sam_edge.model import EncoderGraph, Sam, image_encoder
 from sam_edge.model.image_encoder import ImageEncoderViT
 from sam_edge.verification.compare import compare_photo

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from sam_edge.export import ExportJob, export_bundle
+from sam_edge.export import export_bundle
+from sam_edge.export_job import ExportJob
 from sam_edge_exporters.halving import halve_weights
 from sam_edge_runtime.agreement import bounds_for
 from sam_edge_runtime.bundle import Bundle, record_files
