@@ -26,7 +26,9 @@ Float32 = npt.NDArray[np.float32]
 
 # Two axes a photo; 16 let a host alternate between a few photo sizes. About 1 MB each for a 1024-pixel photo.
 _CACHED_AXES = 16
-BAND = 16  # pixels
+# Pixels. OpenBLAS computes up to 2^18 multiplications without other threads (interface/gemm.c: SMP_THRESHOLD_MIN times
+# GEMM_MULTITHREAD_THRESHOLD); with 16 rows that holds for photos up to 4,000 pixels wide.
+BAND = 16
 
 
 def _interpolation(inputs: int, outputs: int) -> npt.NDArray[np.float64]:

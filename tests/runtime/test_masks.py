@@ -74,6 +74,15 @@ def test_a_band_has_few_cells(pixels, cells):
     assert max(band.weights.shape[1] for band in masks_module._bands(1024, 1024, pixels)) <= cells
 
 
+@pytest.mark.parametrize("size", [(3000, 4000), (1500, 2250), (4000, 3000), (480, 640)])
+def test_the_products_of_a_photo_wake_no_threads_of_openblas(size):
+    frame = Frame(1024, size)
+    for band in masks_module._bands(1024, frame.resized_size[0], size[0]):
+        assert band.weights.size * size[1] <= 1 << 18
+    columns = masks_module._bands(1024, frame.resized_size[1], size[1])
+    assert max(band.weights.size for band in columns) * 256 <= 1 << 18
+
+
 def test_what_lies_in_the_padding_has_no_influence():
     frame, low_res = Frame(256, (64, 256)), random_logits(256)  # 16 of 64 rows hold the photo
     changed = low_res.copy()
