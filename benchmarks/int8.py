@@ -126,11 +126,11 @@ def plot(rows: list[Row]) -> bytes:
         axes.scatter(
             *place, s=700 * row["size"], c=colours[row["target"]], marker=shapes[row["variant"]], alpha=0.55, lw=0
         )
-        side = -1 if row["target"] == "onnx" else 1
+        side = -1 if row["target"] == "onnx" else 1  # above to the left, or below to the right
         axes.annotate(
             row["recipe"],
             place,
-            xytext=(14 * side, 8),
+            xytext=(14 * side, -3 - 11 * side),
             textcoords="offset points",
             fontsize=8,
             color=colours[row["target"]],
