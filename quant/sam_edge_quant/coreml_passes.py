@@ -55,6 +55,7 @@ def quiet() -> Iterator[None]:
 with quiet():  # it tells which libraries of a Mac's it cannot load
     import coremltools as ct
     from coremltools import _SPECIFICATION_VERSION_IOS_17 as IOS_17
+    from coremltools.converters.mil.mil.passes.defs.optimize_conv import fuse_conv_bias
     from coremltools.converters.mil.mil.passes.graph_pass import PassOption
     from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
     from coremltools.models.utils import _apply_graph_pass
@@ -98,7 +99,7 @@ def operation_names(model: Any) -> dict[str, str]:
 def quantize_weights(model: Any, operations: Iterable[str]) -> Any:
     """Weights of the named operations in int8, symmetric, a scale for each channel of the output."""
     way = optimize.OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=0)
-    with _own_grids():
+    with _own_grids(), _compressed_are_not_fused():
         return optimize.linear_quantize_weights(model, _only(operations, way))
 
 
@@ -128,10 +129,31 @@ def _own_grids() -> Iterator[None]:
         optimize_utils.quantize_weight_by_dtype = kept
 
 
+@contextmanager
+def _compressed_are_not_fused() -> Iterator[None]:
+    """Keep coremltools 9.0 from fusing what is added to a convolution with a compressed weight.
+
+    Where a transposition lies between, as where a ViT adds positions to its patches, its pass `fuse_conv_bias`
+    (`converters/mil/mil/passes/defs/optimize_conv.py`) asks the weight for its numbers, which are none by then.
+    """
+    kept = fuse_conv_bias._try_to_transform_transpose_pattern
+
+    def transform(conv_op: Any, block: Any) -> bool:
+        weight = getattr(conv_op, "weight", None)  # it is called with other operations, too
+        return weight is not None and weight.val is not None and bool(kept(conv_op, block))
+
+    fuse_conv_bias._try_to_transform_transpose_pattern = staticmethod(transform)
+    try:
+        yield
+    finally:
+        fuse_conv_bias._try_to_transform_transpose_pattern = staticmethod(kept)
+
+
 def palettize_weights(model: Any, operations: Iterable[str]) -> Any:
     """Weights of the named operations in four bits, which choose from a table of a tensor's own; iOS 18 has finer."""
     way = optimize.OpPalettizerConfig(mode="custom", lut_function=nearest_of_table, weight_threshold=0)
-    return optimize.palettize_weights(model, _only(operations, way))
+    with _compressed_are_not_fused():
+        return optimize.palettize_weights(model, _only(operations, way))
 
 
 def _only(operations: Iterable[str], way: Any) -> Any:

@@ -109,6 +109,32 @@ def maker(path: Path, output: str) -> Operation:
     return next(each for each in read_package(path).operations if output in each.outputs)
 
 
+class Patches(nn.Module):
+    """A ViT's beginning: patches turned, and positions added to them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, 16, 4, 4)
+        self.positions = nn.Parameter(torch.zeros(1, 4, 4, 16))
+        self.head = nn.Linear(16, 12)
+        seed(self)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.head(self.proj(image / 64 - 2).permute(0, 2, 3, 1) + self.positions)
+
+
+@pytest.mark.parametrize("way", ["w8", "w8a8", "w4"])
+def test_positions_may_be_added_to_turned_patches(tmp_path, way):
+    patches = Patches().eval()
+    contract = GraphContract(CONTRACT.inputs, (TensorSpec("scores", (1, 4, 4, 12), "twelve of each place"),))
+    source, path = tmp_path / "net.mlpackage", tmp_path / "small.mlpackage"
+    exporter.export(patches, contract, source, Conversion(about=ABOUT))
+    plan = plan_of(patches, way)
+    report = coreml.quantize(source, path, plan, measured(source, plan))
+    assert report["layers"] == {"proj": way, "head": way}
+    assert snr_db(answers(source)["scores"], answers(path)["scores"]) > (10 if way == "w4" else 30)
+
+
 def layer_outputs(path: Path, net: nn.Module) -> dict[str, str]:
     """The name of what each layer of an fp32 package makes."""
     plan = plan_of(net, "fp32")
