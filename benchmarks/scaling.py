@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -237,21 +238,22 @@ def _peak(threads: int) -> dict[str, float]:
 def _product(library: str, threads: int) -> float:
     """Floating-point operations a second of a large product in this process."""
     a, b = np.random.default_rng(0).standard_normal((2, PRODUCT, PRODUCT), np.float32)
-    work: Callable[[], Any] = lambda: a @ b  # noqa: E731
-    if library == "onnxruntime":
-        import onnx  # noqa: PLC0415
-        import onnxruntime  # noqa: PLC0415
-
-        info = onnx.helper.make_tensor_value_info
-        x, y = (info(name, onnx.TensorProto.FLOAT, [PRODUCT, PRODUCT]) for name in "xy")
-        weight = onnx.numpy_helper.from_array(b, "b")
-        graph = onnx.helper.make_graph([onnx.helper.make_node("MatMul", ["x", "b"], ["y"])], "p", [x], [y], [weight])
-        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-        work = lambda: session.run(None, {"x": a})  # noqa: E731
+    work = _in_onnxruntime(a, b, threads) if library == "onnxruntime" else partial(np.matmul, a, b)
     return 2 * PRODUCT**3 / min(timed(work)[0] for _ in range(12))
+
+
+def _in_onnxruntime(a: np.ndarray, b: np.ndarray, threads: int) -> Callable[[], Any]:
+    """`a @ b` in a session that has `b` as a weight."""
+    import onnx  # noqa: PLC0415
+    import onnxruntime  # noqa: PLC0415
+
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, a.shape) for name in "xy")
+    product = onnx.helper.make_node("MatMul", ["x", "b"], ["y"])
+    graph = onnx.helper.make_graph([product], "product", [x], [y], [onnx.numpy_helper.from_array(b, "b")])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return partial(onnxruntime.InferenceSession(model.SerializeToString(), options).run, None, {"x": a})
 
 
 def _arguments() -> argparse.Namespace:

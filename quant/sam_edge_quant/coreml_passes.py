@@ -104,6 +104,19 @@ def quantize_weights(model: Any, operations: Iterable[str]) -> Any:
 
 
 @contextmanager
+def _standing_in(owner: Any, **functions: Any) -> Iterator[None]:
+    """Have other functions answer by these names of a module or class for a while."""
+    kept = {name: vars(owner)[name] for name in functions}
+    for name, function in functions.items():
+        setattr(owner, name, function)
+    try:
+        yield
+    finally:
+        for name, function in kept.items():
+            setattr(owner, name, function)
+
+
+@contextmanager
 def _own_grids() -> Iterator[None]:
     """Have coremltools 9.0 keep the grid of a channel whose weights lie on one already (`rounding`).
 
@@ -122,11 +135,8 @@ def _own_grids() -> Iterator[None]:
         exact = np.rint(weight / steps.reshape(along))
         return np.where(own.reshape(along) > 0, exact, numbers), steps.reshape(scale.shape), None
 
-    optimize_utils.quantize_weight_by_dtype = quantize
-    try:
+    with _standing_in(optimize_utils, quantize_weight_by_dtype=quantize):
         yield
-    finally:
-        optimize_utils.quantize_weight_by_dtype = kept
 
 
 @contextmanager
@@ -142,11 +152,8 @@ def _compressed_are_not_fused() -> Iterator[None]:
         weight = getattr(conv_op, "weight", None)  # it is called with other operations, too
         return weight is not None and weight.val is not None and bool(kept(conv_op, block))
 
-    fuse_conv_bias._try_to_transform_transpose_pattern = staticmethod(transform)
-    try:
+    with _standing_in(fuse_conv_bias, _try_to_transform_transpose_pattern=staticmethod(transform)):
         yield
-    finally:
-        fuse_conv_bias._try_to_transform_transpose_pattern = staticmethod(kept)
 
 
 def palettize_weights(model: Any, operations: Iterable[str]) -> Any:
@@ -253,18 +260,15 @@ def _ranges_of_their_own_type() -> Iterator[None]:
     So its scales after an operation are float16, with which a program in float32 is refused, and the zero point of a
     range beyond 511 overflows to NaN. Parameters are called as coremltools calls them.
     """
-    kept = optimize_utils.get_min_and_max_values, optimize_utils.quantize_weight_by_dtype
+    kept = optimize_utils.quantize_weight_by_dtype
 
     def lookup(activation_stats: Mapping[str, Mapping[str, Any]], var_name: str) -> Array:
         found = activation_stats[var_name]
         return np.array([found["rmin"], found["rmax"]], found["dtype"])
 
     def in_float32(weight: Array, axes: Any, dtype: Any, quantization_mode: str) -> tuple[Array, Array, Array | None]:
-        quantized, scale, zero_point = kept[1](weight.astype(np.float32), axes, dtype, quantization_mode)
+        quantized, scale, zero_point = kept(weight.astype(np.float32), axes, dtype, quantization_mode)
         return quantized, scale.astype(weight.dtype), zero_point
 
-    optimize_utils.get_min_and_max_values, optimize_utils.quantize_weight_by_dtype = lookup, in_float32
-    try:
+    with _standing_in(optimize_utils, get_min_and_max_values=lookup, quantize_weight_by_dtype=in_float32):
         yield
-    finally:
-        optimize_utils.get_min_and_max_values, optimize_utils.quantize_weight_by_dtype = kept

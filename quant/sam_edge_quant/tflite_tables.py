@@ -11,14 +11,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from ai_edge_quantizer import qtyping
 from ai_edge_quantizer.transformations import transformation_utils
 
-from .tflite_graph import Float32, TfliteFile
+from .tflite_graph import TfliteFile
 
 LEAST_SIZE = 4096  # numbers of a table; below it there is little to save
-LARGEST = 65504.0  # the largest float16
+LARGEST = float(np.finfo(np.float16).max)
 
 
 def halve_tables(file: TfliteFile) -> int:
@@ -37,18 +36,15 @@ def halve_tables(file: TfliteFile) -> int:
             if tensor.type != qtyping.TensorType.FLOAT32 or tensor.buffer in own or index in given:
                 continue
             if tensor.buffer not in halved:
-                values = _values(model.buffers[tensor.buffer].data)
+                if model.buffers[tensor.buffer].data is None:
+                    continue
+                values = file.constant(tensor.name.decode())
                 if values.size < LEAST_SIZE or np.abs(values).max() > LARGEST:
                     continue
-                model.buffers[tensor.buffer].data = values.astype(np.float16).view(np.uint8)
+                model.buffers[tensor.buffer].data = values.astype(np.float16).ravel().view(np.uint8)
                 halved.add(tensor.buffer)
             _unpack(model, graph, index)
     return len(halved)
-
-
-def _values(data: npt.NDArray[np.uint8] | None) -> Float32:
-    """A buffer's numbers; none where it has none."""
-    return np.zeros(0, np.float32) if data is None else np.ascontiguousarray(data).view(np.float32)
 
 
 def _unpack(model: Any, graph: Any, index: int) -> None:

@@ -3,7 +3,7 @@
 The reference (segment_anything 1.0, modeling/sam.py, `Sam.postprocess_masks`) interpolates the decoder's S/4 x S/4
 logits bilinearly to S x S, crops away the padding and interpolates bilinearly to the photo. Each step is linear and
 treats rows and columns alike and apart, so the whole is rows @ low_res @ columns.T with two small matrices
-that depend on the geometry alone. They are made once per geometry and applied by matrix products, without the S x S
+that depend on the geometry alone. They are cut up once per geometry and applied by matrix products, without the S x S
 picture in between. A pixel is an average of a few neighbouring cells, so the matrices are mostly zeros; cut into bands
 of `BAND` pixels they have little else than the rest. What a band gives is looked at while it is in the cache, and its
 product is so small that OpenBLAS wakes no threads for it, which would stay awake in the decoder's way for a while.
@@ -24,7 +24,7 @@ from .frame import Frame
 
 Float32 = npt.NDArray[np.float32]
 
-# Two axes a photo; 16 let a host alternate between a few photo sizes. About 1 MB each for a 1024-pixel photo.
+# Two axes a photo; 16 let a host alternate between a few photo sizes.
 _CACHED_AXES = 16
 # Pixels. OpenBLAS computes up to 2^18 multiplications without other threads (interface/gemm.c: SMP_THRESHOLD_MIN times
 # GEMM_MULTITHREAD_THRESHOLD); with 16 rows that holds for photos up to 4,000 pixels wide.
@@ -51,19 +51,16 @@ def _interpolation(inputs: int, outputs: int) -> npt.NDArray[np.float64]:
     return matrix
 
 
-@lru_cache(maxsize=_CACHED_AXES)
 def axis_matrix(side: int, resized: int, original: int) -> Float32:
     """One axis of the whole map: S/4 low-res cells -> S frame pixels -> the first `resized` -> `original` photo pixels.
 
     Returns:
-        (original, n) float32, read-only; n <= S/4 leaves out the cells that lie in the padding alone.
+        (original, n) float32; n <= S/4 leaves out the cells that lie in the padding alone.
     """
     to_frame = _interpolation(side // MASK_STRIDE, side)[:resized]
     matrix = (_interpolation(resized, original) @ to_frame).astype(np.float32)
     used = int(np.flatnonzero(matrix.any(axis=0))[-1]) + 1
-    matrix = np.ascontiguousarray(matrix[:, :used])
-    matrix.flags.writeable = False
-    return matrix
+    return matrix[:, :used]
 
 
 @dataclass(frozen=True, eq=False)
