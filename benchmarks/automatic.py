@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from sam_edge.versions import commit
+from sam_edge.reporting.versions import commit
 from sam_edge_runtime.benchmark.machine import machine
 
 ROOT = Path(__file__).parent.parent
@@ -98,7 +98,7 @@ def _searched(what: str, path: Path, masks: Path) -> dict[str, float]:
     settings = AutomaticSettings.suited("nano", output_mode="coco_rle")
     if what == REFERENCE:
         sys.path.insert(0, str(ROOT))
-        from sam_edge.load import find_source, load_sam  # noqa: PLC0415
+        from sam_edge.weights.load import find_source, load_sam  # noqa: PLC0415
         from tests.reference_generator import reference_generator  # noqa: PLC0415
 
         generator = reference_generator(load_sam("nano", find_source("nano", None), None).sam, **vars(settings))

@@ -29,19 +29,19 @@ from sam_edge.distillation.inherit import take_decoder
 from sam_edge.distillation.prompt import PromptObjective
 from sam_edge.evaluation.evaluate import evaluate_source
 from sam_edge.evaluation.measure import Protocol
-from sam_edge.load import find_source, load_sam
 from sam_edge.model import Sam, build_sam
 from sam_edge.model.nano import DETAIL, MEANING, NANO_SIDE
 from sam_edge.model.nano_decoder import NanoMaskDecoder, NanoPromptEncoder
 from sam_edge.model.tiny_vit import TinyViT
-from sam_edge.subject import AnyCapacity
-from sam_edge.torch_backend import TorchBackend
-from sam_edge.train import Start, first_weights
+from sam_edge.model.torch_backend import TorchBackend
+from sam_edge.prediction.promptable import AnyCapacity
+from sam_edge.reporting.versions import tool_versions
 from sam_edge.training.losses import RECIPES
 from sam_edge.training.objective import Objective, SessionRecipe
 from sam_edge.training.recipe import Phase, TrainRecipe
+from sam_edge.training.train import Start, first_weights
 from sam_edge.training.trainer import WEIGHTS_FILE, Trainer, TrainJob
-from sam_edge.versions import tool_versions
+from sam_edge.weights.load import find_source, load_sam
 from sam_edge.weights.state_file import read_state
 
 PLANS = {"encoder": (1.0, 0.0), "encoder+prompt": (0.5, 0.5)}  # shares of the steps

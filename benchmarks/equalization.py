@@ -24,24 +24,24 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from sam_edge.calls import Call
 from sam_edge.data.sources import open_source
 from sam_edge.data.stream import read_sample
-from sam_edge.equalization.layers import LAYERS, rows_of, set_rows
-from sam_edge.equalization.observe import ChannelStatistics, run
-from sam_edge.equalize import METHODS, equalize
-from sam_edge.load import find_source, load_sam
 from sam_edge.model import Sam
+from sam_edge.model.torch_backend import TorchBackend
 from sam_edge.model.transformer import Attention
-from sam_edge.rounding import round_weights
-from sam_edge.torch_backend import TorchBackend
-from sam_edge.verification.prompts import prompt_groups
-from sam_edge.versions import commit, tool_versions
-from sam_edge_quant.equalization import rounding
-from sam_edge_quant.rounding import steps_of
+from sam_edge.prediction.calls import Call
+from sam_edge.prompting.grid import prompt_groups
+from sam_edge.quantization.equalization.equalize import METHODS, equalize
+from sam_edge.quantization.equalization.observe import ChannelStatistics, run
+from sam_edge.quantization.gptq import round_weights
+from sam_edge.quantization.layers import LAYERS, rows_of, set_rows
+from sam_edge.reporting.versions import commit, tool_versions
+from sam_edge.weights.load import find_source, load_sam
+from sam_edge_quant.methods import gptq as rounding
+from sam_edge_quant.methods.weight_scales import symmetric_scales
+from sam_edge_runtime.agreement.metrics import mask_iou
 from sam_edge_runtime.benchmark.machine import machine
-from sam_edge_runtime.frame import Frame
-from sam_edge_runtime.metrics import mask_iou
+from sam_edge_runtime.photo.frame import Frame
 
 PROMPTS = ("image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input")
 WIDENED = (1.0, 1.02, 1.04)
@@ -164,7 +164,7 @@ def to_the_nearest(sam: Sam, levels: int) -> None:
         if isinstance(layer, LAYERS):
             rows = rows_of(layer)
             outputs = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
-            steps = steps_of(rows.reshape(outputs, -1), levels).repeat(rows[..., 0].size // outputs)
+            steps = symmetric_scales(rows.reshape(outputs, -1), levels).repeat(rows[..., 0].size // outputs)
             set_rows(layer, rounding.round_to_nearest(rows, steps.reshape(rows.shape[:2])))
 
 

@@ -24,7 +24,7 @@ from typing import Any
 from rich.console import Console
 
 from sam_edge.model import VARIANTS
-from sam_edge.versions import commit
+from sam_edge.reporting.versions import commit
 from sam_edge_runtime.benchmark.machine import machine
 
 TARGETS = ("onnx", "coreml", "tflite")

@@ -26,7 +26,7 @@ from typing import Any
 
 from rich.console import Console
 
-from sam_edge.versions import commit
+from sam_edge.reporting.versions import commit
 from sam_edge_runtime.benchmark.machine import machine
 from sam_edge_runtime.benchmark.spread import ratios, spread
 

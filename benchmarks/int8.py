@@ -34,15 +34,15 @@ from rich.console import Console
 from sam_edge.data.sources import open_source
 from sam_edge.evaluation.evaluate import evaluate_source
 from sam_edge.evaluation.measure import Protocol
-from sam_edge.load import find_source, load_sam
-from sam_edge.pages import empty_figure
-from sam_edge.search.timing import by_turns
-from sam_edge.subject import AnyCapacity
-from sam_edge.torch_backend import TorchBackend
-from sam_edge.versions import commit
+from sam_edge.model.torch_backend import TorchBackend
+from sam_edge.prediction.promptable import AnyCapacity
+from sam_edge.quantization.mixed_precision.timing import by_turns
+from sam_edge.reporting.pages import empty_figure
+from sam_edge.reporting.versions import commit
+from sam_edge.weights.load import find_source, load_sam
 from sam_edge_runtime.backends import Backend, load_backend
 from sam_edge_runtime.benchmark.machine import machine
-from sam_edge_runtime.bundle import GOLDEN_FILE, Bundle
+from sam_edge_runtime.bundle.bundle import GOLDEN_FILE, Bundle
 
 RESULTS = Path(__file__).parent / "results" / "int8.json"
 TELLING = ("processor", "instructions", "cores")  # of a machine: shares of time differ with them

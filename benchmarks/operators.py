@@ -18,7 +18,7 @@ from statistics import median
 import numpy as np
 import onnxruntime
 
-from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.bundle.bundle import Bundle
 
 LEAST_SHARE = 0.01
 

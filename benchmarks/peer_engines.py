@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from sam_edge_runtime import Bundle, SamPredictor
 from sam_edge_runtime.benchmark.steps import click_tensors
-from sam_edge_runtime.frame import Frame
-from sam_edge_runtime.masks import upscale
+from sam_edge_runtime.photo.frame import Frame
+from sam_edge_runtime.photo.masks import upscale
 
 SEED = "random:0"  # weights of what has none
 Float32 = npt.NDArray[np.float32]

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from peer_engines import SEED
 from torch import Tensor, nn
 
-from sam_edge.load import find_source, load_sam
 from sam_edge.model import DecoderGraph, EncoderGraph, Sam
+from sam_edge.weights.load import find_source, load_sam
 from sam_edge_runtime.benchmark.photo import SIZE
 from sam_edge_runtime.benchmark.steps import click_tensors
-from sam_edge_runtime.frame import Frame
+from sam_edge_runtime.photo.frame import Frame
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.reference import import_segment_anything

@@ -34,7 +34,7 @@ import numpy as np
 from peer_engines import SEED, draw_photo
 from rich.console import Console
 
-from sam_edge.versions import commit, tool_versions
+from sam_edge.reporting.versions import commit, tool_versions
 from sam_edge_runtime.benchmark.clock import timed
 from sam_edge_runtime.benchmark.machine import machine
 from sam_edge_runtime.benchmark.photo import SIZE
@@ -42,7 +42,7 @@ from sam_edge_runtime.benchmark.process import Worker
 from sam_edge_runtime.benchmark.spread import ratios, spread
 from sam_edge_runtime.benchmark.turns import Rounds, take_turns
 from sam_edge_runtime.benchmark.worker import END, serve
-from sam_edge_runtime.memory import peak_bytes, reset_peak
+from sam_edge_runtime.system.memory import peak_bytes, reset_peak
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "peers.json"
@@ -162,7 +162,7 @@ def _measured(variant: str, arguments: argparse.Namespace) -> list[Row]:
 
 
 def _snr(expected: Any, found: Any) -> float | None:
-    from sam_edge_runtime.metrics import snr_db  # noqa: PLC0415
+    from sam_edge_runtime.agreement.metrics import snr_db  # noqa: PLC0415
 
     return None if expected is None else float(snr_db(expected, found))
 

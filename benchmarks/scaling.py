@@ -29,12 +29,12 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from sam_edge.pages import empty_figure
-from sam_edge.versions import commit, tool_versions
+from sam_edge.reporting.pages import empty_figure
+from sam_edge.reporting.versions import commit, tool_versions
 from sam_edge_runtime.benchmark.clock import timed
 from sam_edge_runtime.benchmark.machine import machine
 from sam_edge_runtime.benchmark.spread import spread
-from sam_edge_runtime.memory import peak_bytes
+from sam_edge_runtime.system.memory import peak_bytes
 
 RESULTS = Path(__file__).parent / "results" / "scaling.json"
 SIDES = {"nano": (256, 384, 512, 768, 1024), "tiny_vit": (256, 512, 768, 1024), "vit_b": (256, 512, 768, 1024)}
@@ -172,11 +172,11 @@ def _exported(point: Point, path: Path) -> tuple[Path, int]:
     import torch  # noqa: PLC0415
     from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415
 
-    from sam_edge.load import find_source, load_sam  # noqa: PLC0415
     from sam_edge.model import DecoderGraph, EncoderGraph  # noqa: PLC0415
     from sam_edge.model.lean import lean  # noqa: PLC0415
+    from sam_edge.weights.load import find_source, load_sam  # noqa: PLC0415
     from sam_edge_exporters.onnx import export  # noqa: PLC0415
-    from sam_edge_runtime.contract import decoder_contract, encoder_contract  # noqa: PLC0415
+    from sam_edge_runtime.bundle.contract import decoder_contract, encoder_contract  # noqa: PLC0415
 
     sam = load_sam(point.variant, find_source(point.variant, "random:0"), point.side).sam.eval()
     if point.graph == "encoder":

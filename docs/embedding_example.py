@@ -16,8 +16,8 @@ import numpy.typing as npt
 from sam_edge_runtime import Bundle
 from sam_edge_runtime.backends import Backend, load_backend
 from sam_edge_runtime.decoding import Capacity, decode_prompts
-from sam_edge_runtime.frame import Frame
-from sam_edge_runtime.masks import upscale_binary
+from sam_edge_runtime.photo.frame import Frame
+from sam_edge_runtime.photo.masks import upscale_binary
 from sam_edge_runtime.prompts import Prompts, build_prompts
 
 Photo = npt.NDArray[np.uint8]
@@ -106,8 +106,8 @@ def measure(backend: Backend, capacity: Capacity | None = None) -> dict[str, flo
 
 def reference() -> Backend:
     """The shipped weights in fp32 torch."""
-    from sam_edge.load import find_source, load_sam  # noqa: PLC0415 - not needed to compare a bundle
-    from sam_edge.torch_backend import TorchBackend  # noqa: PLC0415
+    from sam_edge.model.torch_backend import TorchBackend  # noqa: PLC0415
+    from sam_edge.weights.load import find_source, load_sam  # noqa: PLC0415 - not needed to compare a bundle
 
     return TorchBackend(load_sam("nano", find_source("nano", None), SIDE).sam)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sam_edge.model import Sam
-from sam_edge_runtime.contract import MASK_STRIDE, PIXEL_MEAN, PIXEL_STD, Label
+from sam_edge_runtime.bundle.contract import MASK_STRIDE, PIXEL_MEAN, PIXEL_STD, Label
 from tests.reference import import_segment_anything
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sam_edge_runtime.contract import Layout
+from sam_edge_runtime.bundle.contract import Layout
 from sam_edge_runtime.errors import ExportError, UsageError
 
 from .conversion import About, Conversion, Findings, Sample
@@ -20,7 +20,7 @@ from .quiet import captured_stderr, quiet
 if TYPE_CHECKING:
     from torch import nn
 
-    from sam_edge_runtime.contract import GraphContract
+    from sam_edge_runtime.bundle.contract import GraphContract
 
 
 @dataclass(frozen=True)

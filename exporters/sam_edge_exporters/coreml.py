@@ -22,12 +22,12 @@ import coremltools as ct
 import numpy as np
 from torch import nn
 
-from sam_edge_runtime.contract import GraphContract, TensorSpec
+from sam_edge_runtime.bundle.contract import GraphContract, TensorSpec
 from sam_edge_runtime.errors import ExportError
 from sam_edge_runtime.mil import read_package
 
 from .conversion import PLAIN, About, Conversion, Findings
-from .half import unsafe_in_half
+from .coreml_fp16_sensitivity import unsafe_in_half
 from .quiet import captured_stderr, no_progress_bars, overheard, quiet, root_cause
 from .tracing import EXAMPLE_SIZES, free_axes, traced
 

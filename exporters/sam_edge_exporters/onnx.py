@@ -23,7 +23,7 @@ from onnxscript import ir
 from onnxscript.optimizer import optimize_ir
 from torch import Tensor, nn
 
-from sam_edge_runtime.contract import GraphContract
+from sam_edge_runtime.bundle.contract import GraphContract
 from sam_edge_runtime.errors import ExportError
 
 from .conversion import PLAIN, Conversion

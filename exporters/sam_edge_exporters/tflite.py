@@ -18,12 +18,12 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from torch import Tensor, nn
 
-from sam_edge_runtime.contract import GraphContract
+from sam_edge_runtime.bundle.contract import GraphContract
 from sam_edge_runtime.errors import ExportError
 
 from .delegates import DELEGATES, missing_from, notes
-from .halving import halve_weights
 from .quiet import captured_stderr, last_line_of, quiet, root_cause
+from .tflite_fp16 import halve_weights
 from .tracing import example, free_axes, weight_bytes
 
 SUFFIX = ".tflite"

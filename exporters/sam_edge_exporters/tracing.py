@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sam_edge_runtime.contract import GraphContract, TensorSpec
+from sam_edge_runtime.bundle.contract import GraphContract, TensorSpec
 
 from .quiet import quiet
 

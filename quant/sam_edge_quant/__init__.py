@@ -15,8 +15,9 @@ from typing import Any
 
 from sam_edge_runtime.errors import ExportError, UsageError
 
-from .layers import Plan, fingerprint
-from .ranges import Observer, Range, RangeObserver, Ranges, Sample, Tell, calibrate, observe
+from .layers import fingerprint
+from .plan import Plan
+from .ranges.ranges import Observer, Range, RangeObserver, Ranges, Sample, Tell, calibrate, observe
 from .recipe import AUTO, FLOAT, RECIPES, Recipe, read_recipe, recipe_named, write_recipe
 
 
@@ -25,7 +26,7 @@ class Quantizer:
     """How one target's artifacts are quantized.
 
     Attributes:
-        ways: names of the recipes that it can carry out for a layer, `fp32` among them.
+        schemes: names of the recipes that it can carry out for a layer, `fp32` among them.
         packages: what it depends on, for the manifest's list of versions.
         tensors: names of the activations of an artifact whose ranges a plan needs.
         observer: a function that runs the fp32 artifact on a sample and tells the values of the named activations.
@@ -34,7 +35,7 @@ class Quantizer:
             `unknown`, operations with weights that belong to no layer.
     """
 
-    ways: tuple[str, ...]
+    schemes: tuple[str, ...]
     packages: tuple[str, ...]
     tensors: Callable[[Path, Plan], Sequence[str]]
     observer: Callable[[Path, Sequence[str]], Observer]
@@ -42,7 +43,7 @@ class Quantizer:
 
 
 # What each target's own quantizer can do with a layer.
-WAYS: dict[str, tuple[str, ...]] = {
+SCHEMES: dict[str, tuple[str, ...]] = {
     "onnx": ("fp32", "w8", "dynamic", "w8a8", "w4"),
     "coreml": ("fp32", "w8", "w8a8", "w4"),
     "tflite": ("fp32", "w8", "dynamic", "w8a8", "w8a16", "w4"),
@@ -56,22 +57,22 @@ def quantizer_for(target: str) -> Quantizer:
         UsageError: no such target.
         ExportError: a package that it needs is not installed.
     """
-    if target not in WAYS:
-        raise UsageError(f"no target called {target!r}: choose one of {', '.join(WAYS)}")
+    if target not in SCHEMES:
+        raise UsageError(f"no target called {target!r}: choose one of {', '.join(SCHEMES)}")
     try:
-        module = import_module(f"{__name__}.{target}")
+        module = import_module(f"{__name__}.{target}.quantizer")
     except ImportError as error:
         if (error.name or "").startswith("sam_edge"):
             raise  # a mistake of ours, and no missing package
         raise ExportError(f"target {target} needs {error.name}: pip install 'sam-edge[export]'") from error
-    return Quantizer(WAYS[target], module.PACKAGES, module.tensors, module.observer, module.quantize)
+    return Quantizer(SCHEMES[target], module.PACKAGES, module.tensors, module.observer, module.quantize)
 
 
 __all__ = [
     "AUTO",
     "FLOAT",
     "RECIPES",
-    "WAYS",
+    "SCHEMES",
     "Observer",
     "Plan",
     "Quantizer",

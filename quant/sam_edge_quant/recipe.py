@@ -48,21 +48,21 @@ class Recipe:
     dynamic: bool = False
 
     @property
-    def ways(self) -> frozenset[str]:
+    def schemes(self) -> frozenset[str]:
         """Names of the recipes that its layers may have."""
         return frozenset({self.name, *self.layers.values()})
 
     @property
     def is_quantized(self) -> bool:
-        """Whether any layer is kept in whole numbers."""
-        return any(way in QUANTIZED for way in self.ways)
+        """Whether any layer is quantized to integers."""
+        return any(scheme in QUANTIZED for scheme in self.schemes)
 
     @property
     def needs_calibration(self) -> bool:
         """Whether ranges of activations have to be found beforehand."""
-        return any(way in CALIBRATED for way in self.ways)
+        return any(scheme in CALIBRATED for scheme in self.schemes)
 
-    def way_of(self, layer: str) -> str:
+    def scheme_of(self, layer: str) -> str:
         """The recipe's name for one layer, such as `image_encoder.stem`."""
         holders = [name for name in self.layers if layer == name or layer.startswith(f"{name}.")]
         return self.layers[max(holders, key=len)] if holders else self.name

@@ -11,11 +11,11 @@ Pillow and the engine are loaded when they are first used.
 
 from __future__ import annotations
 
-from .automatic import AutomaticMaskGenerator
-from .automatic_settings import AutomaticSettings
+from .automatic.generator import AutomaticMaskGenerator
+from .automatic.settings import AutomaticSettings
 from .backends import Backend, BackendOptions
-from .bundle import Bundle
-from .contract import Label
+from .bundle.bundle import Bundle
+from .bundle.contract import Label
 from .errors import (
     BackendError,
     BundleError,
@@ -26,7 +26,8 @@ from .errors import (
     StateError,
     UsageError,
 )
-from .photo import draw_overlay, read_photo
+from .photo.draw import draw_overlay
+from .photo.read import read_photo
 from .predictor import SamPredictor
 
 __version__ = "0.1.0"

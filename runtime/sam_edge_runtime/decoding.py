@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .contract import MASK_OUTPUTS, MASK_STRIDE
+from .bundle.contract import MASK_OUTPUTS, MASK_STRIDE
 
 if TYPE_CHECKING:
     from .backends import Backend

@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .backends import Backend, BackendOptions, load_backend
-from .bundle import Bundle
-from .contract import MASK_OUTPUTS, Label
+from .bundle.bundle import Bundle
+from .bundle.contract import MASK_OUTPUTS, Label
 from .decoding import decode_prompts
 from .errors import PhotoError, PromptError, StateError, UsageError
-from .frame import Frame
-from .masks import upscale, upscale_binary
+from .photo.frame import Frame
+from .photo.masks import upscale, upscale_binary
 from .prompts import Prompts, build_prompts
 
 Float32 = npt.NDArray[np.float32]

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .contract import MASK_STRIDE, Label
+from .bundle.contract import MASK_STRIDE, Label
 from .errors import PromptError
-from .frame import Frame
+from .photo.frame import Frame
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from sam_edge.data.sources import Source, open_source
-from sam_edge.subject import Subject, opened
+from sam_edge.prediction.promptable import Promptable, opened
 from sam_edge.training.interrupt import leave_to_parent
-from sam_edge_runtime.automatic_settings import AutomaticSettings
-from sam_edge_runtime.bundle import Bundle
-from sam_edge_runtime.cores import usable_cores
+from sam_edge_runtime.automatic.settings import AutomaticSettings
+from sam_edge_runtime.bundle.bundle import Bundle
+from sam_edge_runtime.bundle.manifest import FILE_NAME
 from sam_edge_runtime.errors import DataError, OutputError, SamEdgeError, UsageError
-from sam_edge_runtime.files import sha256_of, write_file
-from sam_edge_runtime.manifest import FILE_NAME
+from sam_edge_runtime.system.cores import usable_cores
+from sam_edge_runtime.system.files import sha256_of, write_file
 
 from .pieces import WORK, Piece, PieceFolder, divide
 from .worker import annotate_piece
@@ -241,7 +241,7 @@ def _work(job: AnnotateJob, pieces: Sequence[Piece], processes: int, events: Con
         return
 
 
-def _subject(job: AnnotateJob, processes: int) -> Subject:
+def _subject(job: AnnotateJob, processes: int) -> Promptable:
     """What answers, with this process's share of the cores."""
     cores = usable_cores()
     threads = max(1, cores // processes)

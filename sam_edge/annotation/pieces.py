@@ -23,7 +23,7 @@ from pathlib import Path
 from sam_edge.data.skips import BrokenRecordError
 from sam_edge.data.sources import Source
 from sam_edge_runtime.errors import DataError
-from sam_edge_runtime.files import output_error, write_file
+from sam_edge_runtime.system.files import output_error, write_file
 
 WORK, FAILURES = ".work", "failures"
 DONE, FAILED = ".json", ".failed"

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from sam_edge.data.sa1b import Annotation
-from sam_edge_runtime import rle
-from sam_edge_runtime.regions import box_of, xywh
+from sam_edge_runtime.automatic import rle
+from sam_edge_runtime.automatic.regions import box_of, xywh
 
 _IDS_A_PHOTO = 1 << 16
 _NUMBER_AT_END = re.compile(r"(\d{1,15})$")

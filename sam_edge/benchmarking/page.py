@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
-from sam_edge.pages import empty_figure, render
+from sam_edge.reporting.pages import empty_figure, render
 from sam_edge_runtime.errors import UsageError
 
 from .tables import engines, hardware, latency_table, ratio_table, start_table

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.errors import UsageError
 
 from .console import line, note, progress_bar, whole
@@ -78,7 +78,7 @@ def command(
 
     Each has a fresh process: cold start, first inference, percentiles of every step, throughput, peak of memory.
     """
-    from sam_edge.benchmarking.names import short_names  # noqa: PLC0415
+    from sam_edge.reporting.names import short_names  # noqa: PLC0415
     from sam_edge.verification.verify import is_report  # noqa: PLC0415
     from sam_edge_runtime.benchmark.turns import Rounds  # noqa: PLC0415
 
@@ -144,7 +144,7 @@ def _on_device(
     from sam_edge.devices.apple import benchmark_apple  # noqa: PLC0415
     from sam_edge.devices.table import device_tables  # noqa: PLC0415
     from sam_edge.devices.timing import Failure  # noqa: PLC0415
-    from sam_edge_runtime.files import write_file  # noqa: PLC0415
+    from sam_edge_runtime.system.files import write_file  # noqa: PLC0415
 
     with progress_bar("looking for the device") as show:
         if kind == APPLE:
@@ -184,8 +184,8 @@ def _show(document: Mapping[str, Any], *, compare: bool) -> None:
 def _write(document: Mapping[str, Any], out: Path | None, html: Path | None) -> None:
     """The files that were asked for, with what they were made by."""
     import sam_edge  # noqa: PLC0415
-    from sam_edge.versions import commit  # noqa: PLC0415
-    from sam_edge_runtime.files import write_files  # noqa: PLC0415
+    from sam_edge.reporting.versions import commit  # noqa: PLC0415
+    from sam_edge_runtime.system.files import write_files  # noqa: PLC0415
 
     document = {**document, "sam_edge": sam_edge.__version__, "commit": commit()}
     contents = {}

@@ -24,7 +24,7 @@ def command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier demo left.")] = False,
 ) -> None:
     """Export a model, answer prompts on photos, find everything in them, verify the bundle, and leave pictures."""
-    from sam_edge.samples import SAMPLES, copy_samples  # noqa: PLC0415
+    from sam_edge.data.sample_photos import SAMPLES, copy_samples  # noqa: PLC0415
     from sam_edge.weights.cache import cached  # noqa: PLC0415
     from sam_edge.weights.catalogue import SHIPPED, release_of  # noqa: PLC0415
 

@@ -53,7 +53,7 @@ def command(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
     try:
-        from sam_edge.distill import DistillJob, distill  # noqa: PLC0415  # brings torch and accelerate
+        from sam_edge.distillation.distill import DistillJob, distill  # noqa: PLC0415  # brings torch and accelerate
         from sam_edge.training.accelerator import is_first_process  # noqa: PLC0415
         from sam_edge.training.recipe import find_recipe  # noqa: PLC0415
         from sam_edge.training.trainer import TrainJob  # noqa: PLC0415

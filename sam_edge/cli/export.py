@@ -14,9 +14,9 @@ from .console import OUTPUT, line, note, stages
 from .options import numbers_of, seconds_of
 
 if TYPE_CHECKING:
-    from sam_edge.calls import KnownAnswers
-    from sam_edge.export import ExportResult
-    from sam_edge.export_job import ExportJob
+    from sam_edge.export.job import ExportJob
+    from sam_edge.export.pipeline import ExportResult
+    from sam_edge.prediction.reference_cache import ReferenceCache
 
 ALL = "all"  # targets
 
@@ -122,14 +122,13 @@ def command(
     A bundle appears whole or not at all. Exit code 1 if one misses an accuracy bound.
     """
     try:
-        from sam_edge.export_job import ExportJob  # noqa: PLC0415  # brings torch and the converters
+        from sam_edge.export.job import ExportJob  # noqa: PLC0415  # brings torch and the converters
         from sam_edge_exporters import EXPORTERS  # noqa: PLC0415
     except ImportError as error:
         raise UsageError(f"export needs {error.name or error}: pip install 'sam-edge[export]'") from error
-    from sam_edge.calls import KnownAnswers  # noqa: PLC0415
-    from sam_edge_runtime.memory import peak_bytes, reset_peak  # noqa: PLC0415
-
-    from .tables import Row, overview_table  # noqa: PLC0415
+    from sam_edge.prediction.reference_cache import ReferenceCache  # noqa: PLC0415
+    from sam_edge.reporting.tables import Row, overview_table  # noqa: PLC0415
+    from sam_edge_runtime.system.memory import peak_bytes, reset_peak  # noqa: PLC0415
 
     targets = tuple(EXPORTERS) if target == ALL else tuple(dict.fromkeys(target.split(",")))
     unknown = [each for each in targets if each not in EXPORTERS]
@@ -170,7 +169,7 @@ def command(
         for each_target in targets
         for each_precision in precisions
     ]
-    rows, known = [], KnownAnswers()
+    rows, known = [], ReferenceCache()
     missed = False
     for job in jobs:
         begun = perf_counter()
@@ -192,11 +191,10 @@ def command(
         raise typer.Exit(1)
 
 
-def _export(job: ExportJob, known: KnownAnswers) -> ExportResult:
+def _export(job: ExportJob, known: ReferenceCache) -> ExportResult:
     """One bundle, with what is to be said of it."""
-    from sam_edge.export import export_bundle  # noqa: PLC0415
-
-    from .tables import agreement_table  # noqa: PLC0415
+    from sam_edge.export.pipeline import export_bundle  # noqa: PLC0415
+    from sam_edge.reporting.tables import agreement_table  # noqa: PLC0415
 
     with stages() as announce:
         result = export_bundle(job, announce, known)

@@ -9,9 +9,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from sam_edge_runtime.bundle import Bundle
-from sam_edge_runtime.contract import GraphContract
-from sam_edge_runtime.manifest import Manifest
+from sam_edge_runtime.bundle.bundle import Bundle
+from sam_edge_runtime.bundle.contract import GraphContract
+from sam_edge_runtime.bundle.manifest import Manifest
 
 from .console import OUTPUT
 

@@ -45,8 +45,8 @@ def command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pictures of an earlier run.")] = False,
 ) -> None:
     """Answer points, boxes and mask prompts on a photo; write each mask (PNG) and an overlay picture."""
-    from sam_edge.predict import PredictJob, predict  # noqa: PLC0415  # brings the engine
-    from sam_edge.prompt_text import parse_box, parse_point  # noqa: PLC0415
+    from sam_edge.prediction.predict import PredictJob, predict  # noqa: PLC0415  # brings the engine
+    from sam_edge.prompting.parsing import parse_box, parse_point  # noqa: PLC0415
 
     job = PredictJob(
         bundle=bundle,

@@ -40,7 +40,7 @@ def command(
 
     Thresholds that are not named suit the model: SAM's own, and lower ones for nano.
     """
-    from sam_edge.segment import SegmentJob, segment  # noqa: PLC0415  # brings the engine
+    from sam_edge.annotation.segment import SegmentJob, segment  # noqa: PLC0415  # brings the engine
 
     settings = chosen(
         points_per_side=points_per_side,

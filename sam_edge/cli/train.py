@@ -51,10 +51,10 @@ def command(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
     try:
-        from sam_edge.train import Start, train  # noqa: PLC0415  # brings torch and accelerate
         from sam_edge.training.accelerator import is_first_process  # noqa: PLC0415
         from sam_edge.training.reading import default_workers  # noqa: PLC0415
         from sam_edge.training.recipe import find_recipe  # noqa: PLC0415
+        from sam_edge.training.train import Start, train  # noqa: PLC0415  # brings torch and accelerate
         from sam_edge.training.trainer import RECIPE_FILE, TrainJob  # noqa: PLC0415
     except ImportError as error:
         raise UsageError(f"training needs {error.name or error}: pip install 'sam-edge[train]'") from error

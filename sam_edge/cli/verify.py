@@ -13,7 +13,7 @@ from sam_edge_runtime.errors import UsageError
 from .console import OUTPUT, line, note, progress_bar
 
 if TYPE_CHECKING:
-    from sam_edge.calls import KnownAnswers
+    from sam_edge.prediction.reference_cache import ReferenceCache
     from sam_edge.verification.verify import Verification, VerifyJob
 
 EXAMPLES = (
@@ -49,17 +49,16 @@ def command(
 
     Prints a table and writes report.json and report.html for each. Exit code 1 if a bound is missed.
     """
-    from sam_edge.calls import KnownAnswers  # noqa: PLC0415
+    from sam_edge.prediction.reference_cache import ReferenceCache  # noqa: PLC0415
+    from sam_edge.reporting.tables import Row, overview_table  # noqa: PLC0415
     from sam_edge.verification.verify import VerifyJob, is_report  # noqa: PLC0415
-    from sam_edge_runtime.memory import peak_bytes, reset_peak  # noqa: PLC0415
-
-    from .tables import Row, overview_table  # noqa: PLC0415
+    from sam_edge_runtime.system.memory import peak_bytes, reset_peak  # noqa: PLC0415
 
     if len(bundles) > 1:
         if out is not None:
             raise UsageError(f"--out {out} is for one bundle's report; of {len(bundles)} each goes beside its bundle")
         bundles = [bundle for bundle in bundles if not is_report(bundle)]  # `bundles/*` finds earlier ones
-    rows, known = [], KnownAnswers()
+    rows, known = [], ReferenceCache()
     for bundle in bundles:
         begun = perf_counter()
         reset_peak()
@@ -71,11 +70,10 @@ def command(
         raise typer.Exit(1)
 
 
-def _verify(job: VerifyJob, known: KnownAnswers) -> Verification:
+def _verify(job: VerifyJob, known: ReferenceCache) -> Verification:
     """One bundle, with what is to be said of it."""
+    from sam_edge.reporting.tables import agreement_table  # noqa: PLC0415
     from sam_edge.verification.verify import verify  # noqa: PLC0415
-
-    from .tables import agreement_table  # noqa: PLC0415
 
     with progress_bar("opening the bundle") as show:
         result = verify(job, show, known)

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sam_edge_runtime.contract import MASK_STRIDE, PIXEL_MEAN
+from sam_edge_runtime.bundle.contract import MASK_STRIDE, PIXEL_MEAN
 from sam_edge_runtime.errors import UsageError
-from sam_edge_runtime.frame import Frame
-from sam_edge_runtime.photo import Photo
+from sam_edge_runtime.photo.frame import Frame
+from sam_edge_runtime.photo.read import Photo
 
 from .sample import Masks, Sample
 

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sam_edge_runtime import rle as runs
+from sam_edge_runtime.automatic import rle as runs
+from sam_edge_runtime.automatic.rle import Rle
 from sam_edge_runtime.errors import UsageError
-from sam_edge_runtime.rle import Rle
 
 from .skips import BrokenRecordError
 

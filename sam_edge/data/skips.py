@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from sam_edge.weights.wording import in_one_line
+from sam_edge.reporting.wording import in_one_line
 from sam_edge_runtime.errors import DataError, UsageError
 
 JUDGED_FROM = 100  # records seen before their share is judged: of ten, one is already a tenth

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from torch.utils.data import Dataset
 
 from sam_edge_runtime.errors import DataError, PhotoError
-from sam_edge_runtime.photo import decode_photo
+from sam_edge_runtime.photo.read import decode_photo
 
 from .augment import Augmentation, Crop, augment
 from .mixture import Mixture

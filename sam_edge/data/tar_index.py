@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from sam_edge.weights.cache import cache_folder
 from sam_edge_runtime.errors import DataError, OutputError, UsageError
-from sam_edge_runtime.files import write_file
+from sam_edge_runtime.system.files import write_file
 
 PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 RECORD_ENDING = ".json"

@@ -22,8 +22,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from sam_edge.benchmarking.names import short_names
-from sam_edge_runtime.bundle import Bundle
+from sam_edge.reporting.names import short_names
+from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.errors import BackendError, UsageError
 
 from . import litert_tool, ort_tool

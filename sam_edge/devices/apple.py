@@ -29,9 +29,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sam_edge.benchmarking.names import short_names
-from sam_edge_runtime.bundle import Bundle
-from sam_edge_runtime.contract import GraphContract, TensorSpec
+from sam_edge.reporting.names import short_names
+from sam_edge_runtime.bundle.bundle import Bundle
+from sam_edge_runtime.bundle.contract import GraphContract, TensorSpec
 from sam_edge_runtime.errors import BackendError, UsageError, first_line
 
 from .bench import Show

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from sam_edge_runtime.errors import BackendError
-from sam_edge_runtime.files import sha256_of
+from sam_edge_runtime.system.files import sha256_of
 
 from . import litert_tool, ort_tool
 from .adb import KILLED, Connection, DeviceGoneError, SlowCallError

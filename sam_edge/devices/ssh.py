@@ -22,10 +22,10 @@ from typing import IO, Any
 import sam_edge_runtime
 from sam_edge_runtime.benchmark.host import FORMAT, FORMAT_VERSION, Contestant, contestants
 from sam_edge_runtime.benchmark.turns import Rounds, Show
-from sam_edge_runtime.bundle import REPORT_FILE, Bundle
+from sam_edge_runtime.bundle.bundle import REPORT_FILE, Bundle
+from sam_edge_runtime.bundle.manifest import FILE_NAME
 from sam_edge_runtime.errors import BackendError, UsageError
-from sam_edge_runtime.manifest import FILE_NAME
-from sam_edge_runtime.photo import read_photo
+from sam_edge_runtime.photo.read import read_photo
 
 from . import ssh_requirements
 from .interruption import interruptible

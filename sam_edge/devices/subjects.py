@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sam_edge_runtime.bundle import Bundle
-from sam_edge_runtime.contract import decoder_signature
+from sam_edge_runtime.bundle.bundle import Bundle
+from sam_edge_runtime.bundle.contract import decoder_signature
 
-from .timing import DECODER, ENCODER, Subject
+from .timing import DECODER, ENCODER, BundleUnderTest
 
 ONE_CLICK = {"B": 1, "N": 2}
 
@@ -28,7 +28,7 @@ class Work:
         axes: sizes of the free axes by letter; empty where all are fixed.
     """
 
-    subject: Subject
+    subject: BundleUnderTest
     files: tuple[Path, ...]
     signature: str = ""
     axes: dict[str, int] = field(default_factory=dict)
@@ -44,7 +44,7 @@ def works_of(name: str, bundle: Bundle) -> list[Work]:
         contract = manifest.decoder_contract if graph == DECODER else manifest.encoder_contract
         free = {size for spec in contract.inputs for size in spec.shape if isinstance(size, str)}
         return Work(
-            Subject(
+            BundleUnderTest(
                 name,
                 manifest.variant,
                 manifest.precision,

@@ -55,7 +55,7 @@ class Tool:
 
 
 @dataclass(frozen=True)
-class Subject:
+class BundleUnderTest:
     """A graph of a bundle.
 
     Attributes:
@@ -178,7 +178,7 @@ class GraphTiming:
         remark: what a reader of the figures must know; empty where that is nothing.
     """
 
-    subject: Subject
+    subject: BundleUnderTest
     device: Device
     tool: Tool
     delegate: str
@@ -192,7 +192,7 @@ class GraphTiming:
 class Failure:
     """One row that has no figures, and why."""
 
-    subject: Subject
+    subject: BundleUnderTest
     device: Device
     tool: Tool
     delegate: str

@@ -23,9 +23,9 @@ from sam_edge.data.augment import letterbox
 from sam_edge.data.skips import SkipLog
 from sam_edge.data.sources import Source
 from sam_edge.data.stream import walk
-from sam_edge_runtime.contract import EMBEDDING_STRIDE
+from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE
 from sam_edge_runtime.errors import DataError, UsageError
-from sam_edge_runtime.files import require_room, write_file
+from sam_edge_runtime.system.files import require_room, write_file
 
 IDENTITY = "teacher.json"
 _BYTES = 2

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam_edge.model import EncoderGraph, Sam
+from sam_edge.quantization.fake_quant import arithmetic
 from sam_edge.training.batch import Batch
-from sam_edge.training.eight_bits import arithmetic
 from sam_edge.training.objective import Losses, Watcher
 from sam_edge.training.recipe import Phase
-from sam_edge_runtime.contract import EMBEDDING_STRIDE
+from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE
 
 from .embeddings import EmbeddingCache
 

@@ -20,8 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam_edge.model import DecoderGraph, EncoderGraph, Sam
+from sam_edge.prompting.mask_choice import choose, fed_back, is_ambiguous
+from sam_edge.prompting.simulation import PhotoGenerators, Step, TrainingPrompts, error_points, first_prompts
+from sam_edge.quantization.fake_quant import arithmetic
 from sam_edge.training.batch import Batch, repeat
-from sam_edge.training.eight_bits import arithmetic
 from sam_edge.training.losses import LossRecipe, mask_ious, mask_losses
 from sam_edge.training.objective import (
     Losses,
@@ -32,10 +34,8 @@ from sam_edge.training.objective import (
     seeded_generator,
     session_steps,
 )
-from sam_edge.training.prompting import PhotoGenerators, Step, TrainingPrompts, error_points, first_prompts
 from sam_edge.training.recipe import Phase
-from sam_edge.training.selection import choose, fed_back, is_ambiguous
-from sam_edge_runtime.contract import MASK_OUTPUTS, MASK_STRIDE, MASK_THRESHOLD, Label
+from sam_edge_runtime.bundle.contract import MASK_OUTPUTS, MASK_STRIDE, MASK_THRESHOLD, Label
 
 
 class PromptObjective(nn.Module):

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_edge.data.sample import Sample
-from sam_edge_runtime.automatic import AutomaticMaskGenerator
-from sam_edge_runtime.rle import Rle
+from sam_edge_runtime.automatic.generator import AutomaticMaskGenerator
+from sam_edge_runtime.automatic.rle import Rle
 
 from .figures import GOOD, VERY_GOOD
 

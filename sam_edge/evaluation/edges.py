@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sam_edge_runtime.automatic import AutomaticMaskGenerator
-from sam_edge_runtime.automatic_settings import AutomaticSettings
+from sam_edge_runtime.automatic.generator import AutomaticMaskGenerator
+from sam_edge_runtime.automatic.settings import AutomaticSettings
 from sam_edge_runtime.errors import DataError
-from sam_edge_runtime.masks import upscale
-from sam_edge_runtime.photo import Photo, read_photo
+from sam_edge_runtime.photo.masks import upscale
+from sam_edge_runtime.photo.read import Photo, read_photo
 
 POINTS = 16
 EDGE_SETTINGS = AutomaticSettings(

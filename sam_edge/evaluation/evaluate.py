@@ -16,15 +16,15 @@ from sam_edge.data.sample import Sample
 from sam_edge.data.skips import SkipLog
 from sam_edge.data.sources import Source, open_source
 from sam_edge.data.stream import walk
-from sam_edge.subject import Subject, open_bundle, open_model
-from sam_edge.versions import tool_versions
-from sam_edge_runtime.automatic import AutomaticMaskGenerator
-from sam_edge_runtime.automatic_settings import AutomaticSettings
+from sam_edge.prediction.promptable import Promptable, open_bundle, open_model
+from sam_edge.reporting.versions import tool_versions
+from sam_edge_runtime.automatic.generator import AutomaticMaskGenerator
+from sam_edge_runtime.automatic.rle import Rle
+from sam_edge_runtime.automatic.settings import AutomaticSettings
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.decoding import Capacity
 from sam_edge_runtime.errors import DataError, PromptError, UsageError
-from sam_edge_runtime.files import check_destination, staged_folder
-from sam_edge_runtime.rle import Rle
+from sam_edge_runtime.system.files import check_destination, staged_folder
 
 from .automatic import AutomaticFigures, Proposals, automatic_figures, propose
 from .baselines import grabcut_is_there
@@ -171,7 +171,7 @@ def evaluate(job: EvaluateJob, progress: Progress = lambda what, done, total: No
     return result
 
 
-def _subjects(job: EvaluateJob) -> list[Subject]:
+def _subjects(job: EvaluateJob) -> list[Promptable]:
     subjects = [open_model(job.model, job.checkpoint, job.input_side)] if job.model is not None else []
     return [*subjects, *map(open_bundle, job.bundles)]
 
@@ -179,7 +179,7 @@ def _subjects(job: EvaluateJob) -> list[Subject]:
 def _prompted(
     job: EvaluateJob,
     protocol: Protocol,
-    subjects: Sequence[Subject],
+    subjects: Sequence[Promptable],
     sources: Sequence[Source],
     progress: Progress,
     examples: list[Sample],
@@ -207,7 +207,7 @@ def _prompted(
 
 def _automatic(
     job: EvaluateJob,
-    subjects: Sequence[Subject],
+    subjects: Sequence[Promptable],
     sources: Sequence[Source],
     progress: Progress,
     found: list[tuple[Sample, tuple[Rle, ...]]],
@@ -231,7 +231,7 @@ def _automatic(
 
 
 def _edges(
-    job: EvaluateJob, subjects: Sequence[Subject], sources: Sequence[EdgeSource], progress: Progress
+    job: EvaluateJob, subjects: Sequence[Promptable], sources: Sequence[EdgeSource], progress: Progress
 ) -> Iterator[EdgeFigures]:
     for source in sources:
         for subject in subjects:
@@ -240,7 +240,7 @@ def _edges(
             yield measure_edges(subject.name, source, finds, job.limit, shown)
 
 
-def _teller(job: EvaluateJob, source: Source, subject: Subject, progress: Progress) -> Callable[[int], None]:
+def _teller(job: EvaluateJob, source: Source, subject: Promptable, progress: Progress) -> Callable[[int], None]:
     """What tells how many photos of a source a subject is through with."""
     name, total = f"{subject.name}, {short_name(source.name)}", _asked(job, source)
     return lambda done: progress(name, done, total)

@@ -4,7 +4,7 @@ Everything is measured at the photo's own resolution, through the runtime's code
 low-resolution logits to the photo. All four outputs are kept, so that any rule of choice can be looked at afterwards.
 
 - Box: the mask's own bounding box, as the reference computes it.
-- Clicks: RITM's protocol (`sam_edge.training.clicks`). The first is the mask's innermost point, each next one the
+- Clicks: RITM's protocol (`sam_edge.prompting.clicks`). The first is the mask's innermost point, each next one the
   middle of the largest error of the answer shown; that answer's logits go back in as mask prompt. A lone click is
   ambiguous, so the output with the highest predicted IoU of the three is shown; later, output 0. A mask that has no
   error left keeps its answer.
@@ -21,14 +21,14 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_edge.data.sample import Sample
-from sam_edge.training.clicks import Click, next_click
+from sam_edge.prompting.clicks import Click, next_click
+from sam_edge_runtime.agreement.metrics import mask_iou
 from sam_edge_runtime.backends import Backend
-from sam_edge_runtime.contract import MASK_OUTPUTS, Label
+from sam_edge_runtime.bundle.contract import MASK_OUTPUTS, Label
 from sam_edge_runtime.decoding import Capacity, decode_prompts
 from sam_edge_runtime.errors import UsageError
-from sam_edge_runtime.frame import Frame
-from sam_edge_runtime.masks import upscale_binary
-from sam_edge_runtime.metrics import mask_iou
+from sam_edge_runtime.photo.frame import Frame
+from sam_edge_runtime.photo.masks import upscale_binary
 from sam_edge_runtime.prompts import build_prompts
 
 from .baselines import Box, box_mask, ellipse_mask, grabcut_mask

@@ -12,16 +12,16 @@ import numpy.typing as npt
 from PIL import Image
 
 from sam_edge.data.sample import Sample
-from sam_edge.pages import empty_figure, render
-from sam_edge.training.clicks import first_click
-from sam_edge_runtime import rle
+from sam_edge.prompting.clicks import first_click
+from sam_edge.reporting.pages import empty_figure, render
+from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.backends import Backend
-from sam_edge_runtime.contract import Label
+from sam_edge_runtime.bundle.contract import Label
 from sam_edge_runtime.decoding import Capacity, decode_prompts
 from sam_edge_runtime.errors import UsageError
-from sam_edge_runtime.frame import Frame
-from sam_edge_runtime.masks import upscale_binary
-from sam_edge_runtime.photo import draw_everything, draw_overlay
+from sam_edge_runtime.photo.draw import draw_everything, draw_overlay
+from sam_edge_runtime.photo.frame import Frame
+from sam_edge_runtime.photo.masks import upscale_binary
 from sam_edge_runtime.prompts import build_prompts
 
 from .automatic import RANKS, AutomaticFigures, automatic_rows

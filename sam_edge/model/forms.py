@@ -11,7 +11,7 @@ makes its positions from tables, which that runtime multiplies out when it loads
 
 from __future__ import annotations
 
-from sam_edge_runtime.manifest import NEURAL_ENGINE, Manifest
+from sam_edge_runtime.bundle.manifest import NEURAL_ENGINE, Manifest
 
 from .ane import ane_rewrite
 from .graphs import DecoderGraph, EncoderGraph

@@ -1,4 +1,4 @@
-"""The two graphs that are exported and run: SAM under the tensor contract of `sam_edge_runtime.contract`.
+"""The two graphs that are exported and run: SAM under the tensor contract of `sam_edge_runtime.bundle.contract`.
 
 Each holds only the weights that it uses, takes and returns tensors in the contract's order, and has no control flow
 that depends on data. What the contract fixes is folded in here: normalization, and the positions of the embedding
@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sam_edge_runtime.contract import PIXEL_MEAN, PIXEL_STD, Label, Layout
+from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD, Label, Layout
 
 from .layers import is_label
 from .prompt_encoder import SeparablePositions

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam_edge_runtime.contract import EMBEDDING_STRIDE, LARGEST_SIDE
+from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE, LARGEST_SIDE
 
 from .layers import FeedForward, LayerNorm2d, join_windows, split_windows
 

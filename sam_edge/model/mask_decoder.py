@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from sam_edge_runtime.contract import MASK_OUTPUTS
+from sam_edge_runtime.bundle.contract import MASK_OUTPUTS
 
 from .layers import LayerNorm2d
 from .transformer import EMPTY_SLOT_BIAS, TwoWayTransformer

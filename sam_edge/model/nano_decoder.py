@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam_edge_runtime.contract import MASK_OUTPUTS, MASK_STRIDE, Label
+from sam_edge_runtime.bundle.contract import MASK_OUTPUTS, MASK_STRIDE, Label
 
 from .layers import is_label
 from .mask_decoder import MLP

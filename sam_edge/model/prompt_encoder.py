@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sam_edge_runtime.contract import EMBEDDING_STRIDE, Label
+from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE, Label
 
 from .image_encoder import NATIVE_SIDE
 from .layers import LayerNorm2d, is_label

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from sam_edge_runtime.contract import LARGEST_SIDE, SIDE_STEP, SMALLEST_SIDE, side_is_supported
+from sam_edge_runtime.bundle.contract import LARGEST_SIDE, SIDE_STEP, SMALLEST_SIDE, side_is_supported
 from sam_edge_runtime.errors import UsageError
 
 from .image_encoder import NATIVE_SIDE

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sam_edge.data.skips import Skip
 from sam_edge.data.stream import Example
-from sam_edge_runtime.contract import MASK_STRIDE, PIXEL_MEAN
+from sam_edge_runtime.bundle.contract import MASK_STRIDE, PIXEL_MEAN
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from sam_edge_runtime.errors import CheckpointError
-from sam_edge_runtime.files import write_file
+from sam_edge_runtime.system.files import write_file
 
 FOLDER = "checkpoints"
 KEPT = 2

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sam_edge_runtime.files import output_error, write_file
+from sam_edge_runtime.system.files import output_error, write_file
 
 LOSSES_FILE, CURVES_FOLDER = "losses.jsonl", "tensorboard"
 Record = dict[str, float]

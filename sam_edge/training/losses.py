@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam_edge_runtime.contract import MASK_THRESHOLD
+from sam_edge_runtime.bundle.contract import MASK_THRESHOLD
 from sam_edge_runtime.errors import UsageError
 
 DICE_SMOOTHING = 1.0  # as in DETR (arXiv 2005.12872), whose losses SAM follows: no division by zero, both empty is 0
@@ -154,7 +154,7 @@ def mask_ious(logits: Tensor, target: Tensor, valid: Tensor | None = None) -> Te
     A target between 0 and 1 is inside above one half.
 
     Returns:
-        `(B, M)` float32; 1 where both are empty, as in `sam_edge_runtime.metrics.mask_iou`.
+        `(B, M)` float32; 1 where both are empty, as in `sam_edge_runtime.agreement.metrics.mask_iou`.
 
     Raises:
         UsageError: shapes that do not belong together.

@@ -21,13 +21,21 @@ import torch
 from torch import Tensor, nn
 
 from sam_edge.model import DecoderGraph, EncoderGraph, Sam
+from sam_edge.prompting.mask_choice import SINGLE, fed_back, is_ambiguous, select
+from sam_edge.prompting.simulation import (
+    SAMPLED_POINTS,
+    PhotoGenerators,
+    Step,
+    TrainingPrompts,
+    first_prompts,
+    next_prompts,
+    schedule,
+)
+from sam_edge.quantization.fake_quant import arithmetic
 
 from .batch import Batch, filled, repeat
-from .eight_bits import arithmetic
 from .losses import LossRecipe, iou_losses, mask_ious, mask_losses
-from .prompting import SAMPLED_POINTS, PhotoGenerators, Step, TrainingPrompts, first_prompts, next_prompts, schedule
 from .recipe import Phase
-from .selection import SINGLE, fed_back, is_ambiguous, select
 
 
 class Purpose(IntEnum):

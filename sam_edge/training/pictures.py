@@ -15,10 +15,10 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from sam_edge_runtime.contract import MASK_THRESHOLD, Label
+from sam_edge.prompting.simulation import TrainingPrompts
+from sam_edge_runtime.bundle.contract import MASK_THRESHOLD, Label
 
 from .batch import Batch
-from .prompting import TrainingPrompts
 
 TILE = 256  # pixels
 GAP = 4

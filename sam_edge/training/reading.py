@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader
 
 from sam_edge.data.order import Steps
 from sam_edge.data.stream import Example, TrainingSet
-from sam_edge_runtime.cores import usable_cores
 from sam_edge_runtime.errors import DataError, SamEdgeError
+from sam_edge_runtime.system.cores import usable_cores
 
 from .batch import Reading, collate
 from .interrupt import leave_to_parent

@@ -39,13 +39,13 @@ from sam_edge.data.order import Steps
 from sam_edge.data.sa1b import MaskFilter
 from sam_edge.data.skips import SkipLog
 from sam_edge.data.stream import TrainingSet
+from sam_edge.quantization.fake_quant import round_layers
 from sam_edge_runtime.errors import CheckpointError, DataError, UsageError
-from sam_edge_runtime.files import write_file
+from sam_edge_runtime.system.files import write_file
 
 from .accelerator import make_accelerator
 from .batch import Reading
 from .checkpoint import TrainingState, checkpoints, read_training_state, save_state
-from .eight_bits import round_layers
 from .interrupt import Interrupt
 from .logs import Record, StepLog
 from .objective import Objective

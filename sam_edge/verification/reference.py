@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sam_edge.weights.source import CheckpointSource, parse_source, recorded_source
+from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.errors import CheckpointError
-from sam_edge_runtime.manifest import Manifest
 
 if TYPE_CHECKING:
-    from sam_edge.torch_backend import TorchBackend
+    from sam_edge.model.torch_backend import TorchBackend
 
 INSTALL = "pip install 'sam-edge[export]'"
 
@@ -54,8 +54,8 @@ def torch_reference(manifest: Manifest, source: CheckpointSource) -> TorchBacken
     if source.is_random != made_from.random or (source.is_random and source.label != made_from.source):
         raise _other_weights(source, manifest)
     try:
-        from sam_edge.load import load_sam  # noqa: PLC0415  # brings torch
-        from sam_edge.torch_backend import TorchBackend  # noqa: PLC0415
+        from sam_edge.model.torch_backend import TorchBackend  # noqa: PLC0415
+        from sam_edge.weights.load import load_sam  # noqa: PLC0415  # brings torch
     except ImportError as error:
         raise CheckpointError(f"the comparison with torch needs {error.name or error}: {INSTALL}") from error
     loaded = load_sam(manifest.variant, source, manifest.input_side)

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sam_edge.pages import render
-from sam_edge_runtime.agreement import Check
-from sam_edge_runtime.photo import draw_overlay
+from sam_edge.reporting.pages import render
+from sam_edge_runtime.agreement.agreement import Check
+from sam_edge_runtime.photo.draw import draw_overlay
 
 from .compare import Illustration, PhotoComparison
 

@@ -20,16 +20,16 @@ import numpy.typing as npt
 import torch
 from torch import fx, nn
 
-from sam_edge.calls import Answered, artifact_sample, golden_calls
 from sam_edge.model import Sam, graphs_of
-from sam_edge.torch_backend import TorchBackend
+from sam_edge.model.torch_backend import TorchBackend
+from sam_edge.prediction.calls import RecordedCall, artifact_sample, golden_calls
 from sam_edge_exporters.tracing import traced
-from sam_edge_runtime import golden
+from sam_edge_runtime.agreement import golden
+from sam_edge_runtime.agreement.metrics import snr_db
 from sam_edge_runtime.backends import Backend
-from sam_edge_runtime.bundle import Bundle
-from sam_edge_runtime.contract import GraphContract
+from sam_edge_runtime.bundle.bundle import Bundle
+from sam_edge_runtime.bundle.contract import GraphContract
 from sam_edge_runtime.errors import BundleError
-from sam_edge_runtime.metrics import snr_db
 
 from .intermediates import Intermediate, walk
 
@@ -250,7 +250,7 @@ def trace_bundle(bundle: Bundle, backend: Backend, sam: Sam, progress: Callable[
     return tuple(found)
 
 
-def _worst_snr(engine: Callable[..., Any], call: Answered) -> float:
+def _worst_snr(engine: Callable[..., Any], call: RecordedCall) -> float:
     """Of an engine's outputs for a call, in dB."""
     answer = engine(**call.inputs)
     return min(

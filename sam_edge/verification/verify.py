@@ -18,23 +18,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from sam_edge.calls import KnownAnswers
-from sam_edge.versions import tool_versions
-from sam_edge_runtime import golden
-from sam_edge_runtime.agreement import Agreement, Bounds, bounds_of
+from sam_edge.prediction.reference_cache import ReferenceCache
+from sam_edge.reporting.versions import tool_versions
+from sam_edge_runtime.agreement import golden
+from sam_edge_runtime.agreement.agreement import Agreement, Bounds, bounds_of
 from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
-from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.bundle.bundle import Bundle
+from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.errors import BundleError, CheckpointError, PhotoError, UsageError
-from sam_edge_runtime.files import check_destination, staged_folder
-from sam_edge_runtime.manifest import Manifest
-from sam_edge_runtime.photo import read_photo
+from sam_edge_runtime.photo.read import read_photo
+from sam_edge_runtime.system.files import check_destination, staged_folder
 
 from .compare import PhotoComparison, compare_photo
 from .reference import INSTALL, find_weights, torch_reference
 from .report import SHOWN_PHOTOS, PhotoPictures, draw_photo, write_html
 
 if TYPE_CHECKING:
-    from sam_edge.torch_backend import TorchBackend
+    from sam_edge.model.torch_backend import TorchBackend
 
     from .trace import Traced
 
@@ -131,7 +131,7 @@ class Verification:
 
 
 def verify(
-    job: VerifyJob, progress: Progress = lambda what, done, total: None, known: KnownAnswers | None = None
+    job: VerifyJob, progress: Progress = lambda what, done, total: None, known: ReferenceCache | None = None
 ) -> Verification:
     """Compare a bundle with its reference and write the report.
 

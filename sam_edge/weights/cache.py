@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from sam_edge_runtime.errors import UsageError
-from sam_edge_runtime.files import sha256_of
+from sam_edge_runtime.system.files import sha256_of
 
 from .catalogue import RELEASES, SHIPPED, Release
 

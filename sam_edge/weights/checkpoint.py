@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from sam_edge_runtime.errors import CheckpointError
-from sam_edge_runtime.files import sha256_of
+from sam_edge_runtime.system.files import sha256_of
 
 from .fit import check_fit
 from .seeded import seed_module

@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from sam_edge.reporting.wording import in_one_line
 from sam_edge_runtime.errors import CheckpointError
-
-from .wording import in_one_line
 
 SHOWN = 3  # names listed of each kind
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sam_edge_runtime.contract import PIXEL_MEAN, PIXEL_STD
+from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD
 from sam_edge_runtime.errors import CheckpointError
 
 MAGIC = b"TFL3"  # the file identifier, at byte 4 of the flatbuffer

@@ -9,10 +9,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sam_edge_quant.rounding import on_trained_grid, steps_of
+from sam_edge.reporting.wording import in_one_line
+from sam_edge_quant.methods.weight_scales import has_qat_scales, symmetric_scales
 from sam_edge_runtime.errors import CheckpointError
-
-from .wording import in_one_line
 
 SCALE = "_scale"
 
@@ -31,7 +30,7 @@ def packed(state: State) -> State:
         if axis is None:
             found[name] = tensor
             continue
-        steps = steps_of(tensor.movedim(axis, 0).numpy()).astype(np.float32)
+        steps = symmetric_scales(tensor.movedim(axis, 0).numpy()).astype(np.float32)
         scale = torch.from_numpy(steps).reshape([-1 if each == axis else 1 for each in range(tensor.ndim)])
         found[name], found[name + SCALE] = (tensor / scale).round().to(torch.int8), scale
     return found
@@ -73,6 +72,6 @@ def _axis(tensor: torch.Tensor) -> int | None:
         return None
     for axis in (0, 1):
         rows = tensor.movedim(axis, 0)
-        if rows[0].numel() > 1 and bool(on_trained_grid(rows.float().numpy()).all()):
+        if rows[0].numel() > 1 and bool(has_qat_scales(rows.float().numpy()).all()):
             return axis
     return None

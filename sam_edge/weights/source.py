@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sam_edge_runtime.bundle.manifest import Checkpoint
 from sam_edge_runtime.errors import UsageError
-from sam_edge_runtime.manifest import Checkpoint
 
 from .cache import find_by_sha256
 

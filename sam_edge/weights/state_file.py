@@ -18,10 +18,10 @@ from typing import IO
 
 import torch
 
+from sam_edge.reporting.wording import in_one_line
 from sam_edge_runtime.errors import CheckpointError
 
 from .packed import unpacked
-from .wording import in_one_line
 
 NESTED_UNDER = ("model", "state_dict")  # where training scripts keep the weights in a larger dict
 ZIP_MAGIC = b"PK\x03\x04"

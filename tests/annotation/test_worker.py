@@ -15,7 +15,7 @@ from sam_edge.data.skips import SkipLog
 from sam_edge.data.sources import open_source
 from sam_edge.data.stream import walk
 from tests.data.builders import encoded, pair, pairs, picture, rectangles, write_folder, write_tar
-from tests.runtime.discs import disc_generator
+from tests.runtime.automatic.discs import disc_generator
 
 COUNT = 5
 

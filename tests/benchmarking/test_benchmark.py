@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sam_edge.benchmarking.names import short_names
 from sam_edge.benchmarking.page import page
 from sam_edge.benchmarking.tables import latency_table
 from sam_edge.cli.app import run
+from sam_edge.reporting.names import short_names
 from sam_edge_runtime.errors import UsageError
 from tests.runtime.standin import write_onnx_bundle
 

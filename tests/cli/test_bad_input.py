@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from sam_edge.cli.app import run
-from sam_edge_runtime.manifest import _digest
+from sam_edge_runtime.bundle.manifest import _digest
 
 EXPORT = ("export", "--model", "tiny_vit", "--input-size", "256")
 
@@ -276,7 +276,7 @@ def test_verify_arguments(capsys, exported, tmp_path, arguments, says):
 def test_a_golden_test_that_is_none(capsys, bundle):
     (bundle / "golden.npz").write_bytes(b"PK\x03\x04 not really")
     files = json.loads((bundle / "manifest.json").read_text())["files"]
-    from sam_edge_runtime.bundle import record_files
+    from sam_edge_runtime.bundle.bundle import record_files
 
     record = record_files(bundle)["golden.npz"]
     files["golden.npz"] = {"sha256": record.sha256, "bytes": record.bytes}

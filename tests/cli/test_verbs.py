@@ -18,8 +18,8 @@ from pycocotools import mask as coco
 from sam_edge.cli.app import VERBS, run
 from sam_edge.model.transformer import EMPTY_SLOT_BIAS
 from sam_edge_runtime import Bundle, SamPredictor, read_photo
-from sam_edge_runtime.bundle import record_files
-from sam_edge_runtime.manifest import RANDOM_WEIGHTS_NOTE, Checkpoint, Manifest
+from sam_edge_runtime.bundle.bundle import record_files
+from sam_edge_runtime.bundle.manifest import RANDOM_WEIGHTS_NOTE, Checkpoint, Manifest
 from tests.conftest import SMALL_POINTS, SMALL_SIDE
 
 

@@ -9,11 +9,10 @@ import pytest
 from PIL import Image
 
 from sam_edge.data.augment import Augmentation, Crop, augment, letterbox
-from sam_edge_runtime.contract import PIXEL_MEAN
+from sam_edge_runtime.bundle.contract import PIXEL_MEAN
 from sam_edge_runtime.errors import PhotoError, UsageError
-from sam_edge_runtime.frame import Frame
-
-from .builders import rectangles, sample
+from sam_edge_runtime.photo.frame import Frame
+from tests.data.builders import rectangles, sample
 
 SIDE = 64
 STILL = Augmentation(SIDE, scale=(1, 1), flip=0, brightness=0, contrast=0, saturation=0, min_pixels=1)

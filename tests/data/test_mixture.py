@@ -7,8 +7,7 @@ import pytest
 from sam_edge.data.mixture import Mixture, of_sources, open_mixture
 from sam_edge.data.sources import open_source
 from sam_edge_runtime.errors import DataError, UsageError
-
-from .builders import pairs, write_tar
+from tests.data.builders import pairs, write_tar
 
 
 @pytest.fixture

@@ -11,9 +11,8 @@ from pycocotools import mask as coco
 from sam_edge.data.sa1b import MaskFilter, parse_record
 from sam_edge.data.skips import BrokenRecordError
 from sam_edge_runtime.errors import DataError, UsageError
+from tests.data.builders import SIZE, picture, record, rectangles, rle_of, sample
 from tests.data.real import real_data
-
-from .builders import SIZE, picture, record, rectangles, rle_of, sample
 
 PIXELS = SIZE[0] * SIZE[1]
 

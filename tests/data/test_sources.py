@@ -16,8 +16,7 @@ from sam_edge.data.shards import RawRecord, TarShard
 from sam_edge.data.skips import Skip
 from sam_edge.data.sources import open_source
 from sam_edge_runtime.errors import DataError, UsageError
-
-from .builders import encoded, pair, pairs, picture, write_folder, write_tar
+from tests.data.builders import encoded, pair, pairs, picture, write_folder, write_tar
 
 
 def read_all(source, **options) -> dict[str, RawRecord]:

@@ -18,9 +18,8 @@ from sam_edge.data.skips import SkipLog
 from sam_edge.data.sources import open_source
 from sam_edge.data.stream import ATTEMPTS, Example, TrainingSet, walk
 from sam_edge_runtime.errors import DataError
+from tests.data.builders import SIZE, encoded, pair, pairs, picture, record, rectangles, write_folder, write_tar
 from tests.data.real import real_data
-
-from .builders import SIZE, encoded, pair, pairs, picture, record, rectangles, write_folder, write_tar
 
 AUGMENTATION = Augmentation(32, min_pixels=1)
 

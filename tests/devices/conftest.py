@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from sam_edge.devices.android import AndroidOptions
-from sam_edge_runtime.bundle import Bundle, record_files
-from sam_edge_runtime.contract import Layout
+from sam_edge_runtime.bundle.bundle import Bundle, record_files
+from sam_edge_runtime.bundle.contract import Layout
 from tests.runtime.standin import manifest, write_onnx_bundle
 
 HERE = Path(__file__).parent

@@ -15,10 +15,9 @@ import pytest
 
 from sam_edge.devices.android import AndroidOptions, benchmark_android
 from sam_edge.devices.timing import Failure, GraphTiming, Spread
-from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.errors import BackendError, SamEdgeError, UsageError
-
-from .conftest import DF, elf
+from tests.devices.conftest import DF, elf
 
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20

@@ -14,8 +14,8 @@ from sam_edge.devices.apple import NAME, UNITS, benchmark_apple, count_operation
 from sam_edge.devices.subjects import works_of
 from sam_edge.devices.timing import unit_shares
 from sam_edge_runtime.backends import coreml
-from sam_edge_runtime.bundle import Bundle
-from sam_edge_runtime.contract import Layout
+from sam_edge_runtime.bundle.bundle import Bundle
+from sam_edge_runtime.bundle.contract import Layout
 from sam_edge_runtime.errors import BackendError, UsageError
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from sam_edge.devices.elf import AndroidBinary
 from sam_edge_runtime.errors import UsageError
-
-from .conftest import elf
+from tests.devices.conftest import elf
 
 REMEDY = "see the manual"
 

@@ -16,8 +16,7 @@ from sam_edge.devices.litert_tool import (
 )
 from sam_edge.devices.timing import Operator, Spread
 from sam_edge_runtime.errors import BackendError
-
-from . import texts
+from tests.devices import texts
 
 INTERPRETER, COMPILED = Dialect.INTERPRETER, Dialect.COMPILED
 MIB = 1 << 20

@@ -12,8 +12,7 @@ import pytest
 from sam_edge.devices.ort_tool import Call, delegated, parse, parse_operators, reason
 from sam_edge.devices.timing import Operator, Spread
 from sam_edge_runtime.errors import BackendError
-
-from . import texts
+from tests.devices import texts
 
 
 def about(value):

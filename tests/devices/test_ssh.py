@@ -21,10 +21,9 @@ from sam_edge.devices.ssh import SshOptions, benchmark_ssh
 from sam_edge.devices.ssh_connection import connected
 from sam_edge_runtime.benchmark.machine import machine
 from sam_edge_runtime.benchmark.turns import Rounds
-from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.errors import BackendError, UsageError
-
-from .sshd import NoServerError, Server, serving
+from tests.devices.sshd import NoServerError, Server, serving
 
 ROOT = Path(__file__).parents[2]
 FEW, MANY = Rounds(3, 0, 60.0), Rounds(1_000_000, 0, 3600.0)

@@ -10,12 +10,12 @@ import pytest
 from rich.console import Console
 
 from sam_edge.devices.table import device_tables, operator_table
-from sam_edge.devices.timing import Device, Failure, Figures, GraphTiming, Operator, Spread, Subject, Tool
+from sam_edge.devices.timing import BundleUnderTest, Device, Failure, Figures, GraphTiming, Operator, Spread, Tool
 from sam_edge_runtime.errors import BackendError
 
 PHONE = Device("Acme Phone 9", "Acme X1", "Android 14", "arm64-v8a")
 MAC = Device("Mac16,1", "Apple M4", "macOS 15.1", "arm64")
-SUBJECT = Subject("nano", "nano", "fp32", "tflite", "decoder", 8, 3_109_136)
+SUBJECT = BundleUnderTest("nano", "nano", "fp32", "tflite", "decoder", 8, 3_109_136)
 TIMING = GraphTiming(
     SUBJECT,
     PHONE,

@@ -19,14 +19,14 @@ from sam_edge.distillation.encoder import EncoderObjective, masked_mean, to_grid
 from sam_edge.distillation.inherit import shares_decoder, take_decoder
 from sam_edge.distillation.prompt import PromptObjective
 from sam_edge.model import Sam, build_sam
-from sam_edge.torch_backend import TorchBackend
+from sam_edge.model.torch_backend import TorchBackend
+from sam_edge.prompting.simulation import TrainingPrompts
 from sam_edge.training.batch import Batch
 from sam_edge.training.losses import RITM
 from sam_edge.training.objective import SessionRecipe
-from sam_edge.training.prompting import TrainingPrompts
 from sam_edge.training.recipe import Phase
 from sam_edge.weights.seeded import seed_module
-from sam_edge_runtime.contract import Label
+from sam_edge_runtime.bundle.contract import Label
 from sam_edge_runtime.errors import DataError, OutputError, UsageError
 from tests.data.builders import encoded, picture, record, write_tar
 

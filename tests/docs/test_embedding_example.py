@@ -16,7 +16,14 @@ import typer.main
 from sam_edge.cli.app import app, run
 from sam_edge_runtime import Bundle
 from sam_edge_runtime.backends import load_backend
-from sam_edge_runtime.contract import PIXEL_MEAN, Label, Layout, decoder_contract, decoder_signature, encoder_contract
+from sam_edge_runtime.bundle.contract import (
+    PIXEL_MEAN,
+    Label,
+    Layout,
+    decoder_contract,
+    decoder_signature,
+    encoder_contract,
+)
 
 DOCS = Path(__file__).parents[2] / "docs"
 DOCUMENT = (DOCS / "embedding.md").read_text(encoding="utf-8")

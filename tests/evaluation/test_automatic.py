@@ -7,9 +7,9 @@ import pytest
 
 from sam_edge.data.sample import Sample
 from sam_edge.evaluation.automatic import Proposals, automatic_figures, average_recall, propose
-from sam_edge_runtime import rle
+from sam_edge_runtime.automatic import rle
 from tests.data.builders import picture
-from tests.runtime.discs import disc_generator
+from tests.runtime.automatic.discs import disc_generator
 
 SIZE = (40, 60)
 

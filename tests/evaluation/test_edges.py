@@ -22,7 +22,7 @@ from sam_edge.evaluation.edges import (
 )
 from sam_edge_runtime.errors import DataError
 from tests.data.builders import picture
-from tests.runtime.discs import SIDE, disc_generator
+from tests.runtime.automatic.discs import SIDE, disc_generator
 
 SIZE = (80, 100)
 REACH = 0.0075 * np.hypot(*SIZE)  # 0.96 pixels

@@ -16,9 +16,9 @@ from sam_edge.evaluation.baselines import box_mask, ellipse_mask, grabcut_mask
 from sam_edge.evaluation.evaluate import short_name
 from sam_edge.evaluation.figures import Figures, clicks_needed, correlation, figures_of
 from sam_edge.evaluation.measure import Answers, Protocol, measure_photo, tight_box
-from sam_edge.subject import AnyCapacity
-from sam_edge.training.clicks import first_click
-from sam_edge_runtime.contract import Label
+from sam_edge.prediction.promptable import AnyCapacity
+from sam_edge.prompting.clicks import first_click
+from sam_edge_runtime.bundle.contract import Label
 from sam_edge_runtime.errors import UsageError
 from tests.data.builders import encoded, picture, record, rle_of, write_tar
 from tests.data.real import real_data

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sam_edge.load import find_source, load_sam
-from sam_edge.torch_backend import TorchBackend
+from sam_edge.model.torch_backend import TorchBackend
+from sam_edge.weights.load import find_source, load_sam
 from tests.conftest import SMALL_SIDE
 
 

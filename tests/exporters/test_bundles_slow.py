@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sam_edge.export import ExportResult, export_bundle
-from sam_edge.export_job import ExportJob
+from sam_edge.export.job import ExportJob
+from sam_edge.export.pipeline import ExportResult, export_bundle
 from sam_edge_runtime import SamPredictor
-from sam_edge_runtime.agreement import bounds_for
-from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.agreement.agreement import bounds_for
+from sam_edge_runtime.bundle.bundle import Bundle
 from tests.model.builders import BOUND, gap
 
 pytestmark = pytest.mark.slow

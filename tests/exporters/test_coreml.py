@@ -14,16 +14,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sam_edge.export import ExportResult, export_bundle
-from sam_edge.export_job import ExportJob
+from sam_edge.export.job import ExportJob
+from sam_edge.export.pipeline import ExportResult, export_bundle
 from sam_edge_exporters import Conversion, coreml, exporter_for
 from sam_edge_runtime import SamPredictor
+from sam_edge_runtime.agreement.metrics import snr_db
 from sam_edge_runtime.backends import BackendOptions, load_backend
 from sam_edge_runtime.backends.coreml import APPLE, EVALUATOR
-from sam_edge_runtime.bundle import Bundle
-from sam_edge_runtime.contract import GraphContract, Label, TensorSpec
+from sam_edge_runtime.bundle.bundle import Bundle
+from sam_edge_runtime.bundle.contract import GraphContract, Label, TensorSpec
 from sam_edge_runtime.errors import BackendError, BundleError, ExportError
-from sam_edge_runtime.metrics import snr_db
 from sam_edge_runtime.mil import Program, read_package
 from tests.exporters.layers import Crashing, OneLayer
 from tests.model.builders import BOUND, error, seeded_tensor

@@ -16,7 +16,7 @@ from sam_edge.model.image_encoder import ImageEncoderViT
 from sam_edge.model.layers import LayerNorm2d
 from sam_edge.model.transformer import Attention
 from sam_edge_exporters import coreml
-from sam_edge_runtime.contract import GraphContract, decoder_contract, encoder_contract
+from sam_edge_runtime.bundle.contract import GraphContract, decoder_contract, encoder_contract
 from sam_edge_runtime.mil import Program, read_package
 from sam_edge_runtime.mil.operations import OPERATIONS
 from tests.model.builders import BOUND, NARROW, error, every_prompt, photo, seed

@@ -15,15 +15,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sam_edge import export as pipeline
-from sam_edge.export import ExportResult, export_bundle
-from sam_edge.export_job import ExportJob
-from sam_edge.load import find_source, load_sam
+from sam_edge.export import pipeline
+from sam_edge.export.job import ExportJob
+from sam_edge.export.pipeline import ExportResult, export_bundle
 from sam_edge.model import DecoderGraph, EncoderGraph, Sam, graphs_of
 from sam_edge.verification.trace import Traced, trace_bundle
+from sam_edge.weights.load import find_source, load_sam
 from sam_edge_exporters import EXPORTERS
 from sam_edge_runtime.backends import load_backend
-from sam_edge_runtime.manifest import Manifest
+from sam_edge_runtime.bundle.manifest import Manifest
 from tests.conftest import SMALL_SIDE
 
 pytestmark = pytest.mark.slow  # whole bundles; small graphs are in tests/verification

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sam_edge.model import DecoderGraph, EncoderGraph, build_sam
 from sam_edge_exporters import onnx as exporter
-from sam_edge_runtime.contract import GraphContract, Label, TensorSpec, decoder_contract, encoder_contract
+from sam_edge_runtime.bundle.contract import GraphContract, Label, TensorSpec, decoder_contract, encoder_contract
 from tests.exporters.sessions import run, session
 from tests.model.builders import BOUND, error, gap, seed, seeded_tensor
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sam_edge_exporters import Conversion, exporter_for
 from sam_edge_exporters import onnx as exporter
-from sam_edge_runtime.contract import GraphContract, TensorSpec
+from sam_edge_runtime.bundle.contract import GraphContract, TensorSpec
 from sam_edge_runtime.errors import ExportError, UsageError
 from tests.exporters.layers import Crashing, OneLayer
 from tests.exporters.sessions import run, session

@@ -15,24 +15,25 @@ from ai_edge_litert.interpreter import Interpreter
 from torch import nn
 
 from sam_edge.cli.app import run
-from sam_edge.export import FIXED_POINTS, ExportResult, export_bundle
-from sam_edge.export_job import ExportJob
+from sam_edge.export.job import ExportJob
+from sam_edge.export.pipeline import FIXED_POINTS, ExportResult, export_bundle
 from sam_edge.model import EncoderGraph, Sam, image_encoder
 from sam_edge.model.image_encoder import ImageEncoderViT
 from sam_edge.verification.compare import compare_photo
 from sam_edge_exporters import Conversion, exporter_for, tflite
 from sam_edge_exporters.delegates import DELEGATES, missing_from, notes
-from sam_edge_exporters.halving import halve_weights
-from sam_edge_runtime import SamPredictor, golden
-from sam_edge_runtime.agreement import bounds_for
+from sam_edge_exporters.tflite_fp16 import halve_weights
+from sam_edge_runtime import SamPredictor
+from sam_edge_runtime.agreement import golden
+from sam_edge_runtime.agreement.agreement import bounds_for
+from sam_edge_runtime.agreement.metrics import snr_db
 from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
 from sam_edge_runtime.backends import tflite as backend
-from sam_edge_runtime.bundle import Bundle
-from sam_edge_runtime.contract import GraphContract, Label, Layout, TensorSpec, encoder_contract
+from sam_edge_runtime.bundle.bundle import Bundle
+from sam_edge_runtime.bundle.contract import GraphContract, Label, Layout, TensorSpec, encoder_contract
+from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.decoding import decode_prompts
 from sam_edge_runtime.errors import BackendError, BundleError, ExportError, UsageError
-from sam_edge_runtime.manifest import Manifest
-from sam_edge_runtime.metrics import snr_db
 from sam_edge_runtime.prompts import Prompts
 from tests.exporters.layers import Crashing, OneLayer
 from tests.model.builders import BOUND, NARROW, error, seed, seeded_tensor
@@ -441,7 +442,7 @@ def test_a_manifest_without_a_layout_is_nchw(bundle):
     old = replace(bundle.manifest, layout=Layout.NCHW)
     body = old._body()
     del body["layout"]
-    from sam_edge_runtime import manifest as module
+    from sam_edge_runtime.bundle import manifest as module
 
     text = module.json.dumps({"digest": module._digest(body), **body})
     assert Manifest.from_json(text) == old

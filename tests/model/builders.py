@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sam_edge.model.image_encoder import ImageEncoderViT, ViTConfig
 from sam_edge.model.sam import Sam
 from sam_edge.weights.seeded import seed_module, seeded_array
-from sam_edge_runtime.contract import Label
+from sam_edge_runtime.bundle.contract import Label
 from tests.reference import import_segment_anything
 
 BOUND = 1e-4  # of the tensor's scale: parity in fp32

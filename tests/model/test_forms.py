@@ -12,7 +12,7 @@ from sam_edge.model.ane.transformer import BC1STransformer
 from sam_edge.model.lean.attention import TokensReadImage
 from sam_edge.model.lean.upscaling import CellwiseMaskDecoder, CellwiseNanoMaskDecoder
 from sam_edge.model.prompt_encoder import SeparablePositions
-from sam_edge_runtime.contract import Layout
+from sam_edge_runtime.bundle.contract import Layout
 from tests.model.builders import BOUND, error, every_prompt, photo
 from tests.runtime.standin import manifest
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from sam_edge.equalization.layers import LAYERS
 from sam_edge.model.layers import LayerNorm2d
 from sam_edge.model.norms import ScaleFirstNorm, ScaleFirstNorm2d, fold_batch_norms, scale_first
 from sam_edge.model.tiny_vit import TinyViTBlock
-from sam_edge.quantize import layer_names
+from sam_edge.quantization.artifacts import layer_names
+from sam_edge.quantization.layers import LAYERS
 from sam_edge_exporters import Conversion, exporter_for
-from sam_edge_quant import WAYS, Plan, quantizer_for, recipe_named
-from sam_edge_runtime.contract import GraphContract, TensorSpec
+from sam_edge_quant import SCHEMES, Plan, quantizer_for, recipe_named
+from sam_edge_runtime.bundle.contract import GraphContract, TensorSpec
 from tests.model.builders import BOUND, error, seeded_tensor
 
 SHAPE = (1, 32, 14, 14)
@@ -58,7 +58,7 @@ def test_a_norm_that_scales_first_answers_as_the_plain_one(norm):
     assert twin[0].weight is norm.weight
 
 
-@pytest.mark.parametrize("target", WAYS)
+@pytest.mark.parametrize("target", SCHEMES)
 def test_every_layer_keeps_its_name_in_every_artifact(block, target, tmp_path):
     """Norms beside layers are what converters multiply into weights; then a quantizer would not know them."""
     fold_batch_norms(block)

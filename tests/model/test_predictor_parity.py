@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from sam_edge.torch_backend import TorchBackend
+from sam_edge.model.torch_backend import TorchBackend
 from sam_edge_runtime import SamPredictor
-from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.bundle.bundle import Bundle
 from tests.model.builders import BOUND, NARROW, SHALLOW_B, error, sam_pair
 from tests.reference import import_segment_anything
 from tests.runtime.standin import manifest

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sam_edge.model import DecoderGraph, Sam
-from sam_edge_runtime.contract import Label
+from sam_edge_runtime.bundle.contract import Label
 from tests.model.builders import BOUND, NARROW, error, gap, sam_pair, seeded_tensor
 
 Answer = tuple[Tensor, Tensor]

@@ -8,7 +8,7 @@ import torch
 
 from sam_edge.model.image_encoder import ImageEncoderViT
 from sam_edge.model.sam import Sam
-from sam_edge.torch_backend import TorchBackend
+from sam_edge.model.torch_backend import TorchBackend
 from sam_edge_runtime.errors import BackendError
 from tests.model.builders import NARROW
 

@@ -29,7 +29,7 @@ def test_a_layer_that_is_not_known_stays_in_float():
     recipe = replace(recipe_named("w8a8"), layers={"decoder": "w8"})
     plan = Plan(recipe, {fingerprint(WEIGHT): "decoder.lin1", fingerprint(WEIGHT * 2): "encoder.stem"})
     assert plan.layer(WEIGHT.T) == "decoder.lin1"
-    assert [plan.way(weight) for weight in (WEIGHT, WEIGHT * 2, WEIGHT * 3)] == ["w8", "w8a8", "fp32"]
+    assert [plan.scheme(weight) for weight in (WEIGHT, WEIGHT * 2, WEIGHT * 3)] == ["w8", "w8a8", "fp32"]
 
 
 def test_zero_has_one_sign():

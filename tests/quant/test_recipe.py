@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sam_edge_quant.recipe import AUTO, RECIPES, Recipe, read_recipe, recipe_named, write_recipe
-from sam_edge_runtime.agreement import BOUNDS
+from sam_edge_runtime.agreement.agreement import BOUNDS
 from sam_edge_runtime.errors import UsageError
 
 
@@ -55,14 +55,16 @@ def test_the_longest_name_that_fits_decides():
     recipe = dataclasses.replace(
         recipe_named("w8a8"), layers={"encoder": "w8", "encoder.blocks.1": "fp32", "decoder": "dynamic"}
     )
-    ways = {name: recipe.way_of(name) for name in ("encoder.stem", "encoder.blocks.1.a", "encoder.blocks.10.a", "neck")}
-    assert ways == {
+    schemes = {
+        name: recipe.scheme_of(name) for name in ("encoder.stem", "encoder.blocks.1.a", "encoder.blocks.10.a", "neck")
+    }
+    assert schemes == {
         "encoder.stem": "w8",
         "encoder.blocks.1.a": "fp32",
         "encoder.blocks.10.a": "w8",
         "neck": "w8a8",
     }
-    assert recipe.ways == {"w8a8", "w8", "fp32", "dynamic"}
+    assert recipe.schemes == {"w8a8", "w8", "fp32", "dynamic"}
     assert recipe.needs_calibration
 
 

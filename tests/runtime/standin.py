@@ -15,9 +15,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from sam_edge_runtime.bundle import Bundle, record_files
-from sam_edge_runtime.contract import GraphContract, TensorSpec, decoder_contract, encoder_contract
-from sam_edge_runtime.manifest import Checkpoint, Manifest
+from sam_edge_runtime.bundle.bundle import Bundle, record_files
+from sam_edge_runtime.bundle.contract import GraphContract, TensorSpec, decoder_contract, encoder_contract
+from sam_edge_runtime.bundle.manifest import Checkpoint, Manifest
 
 SIDE, CHANNELS = 256, 3
 CELLS = SIDE // 4

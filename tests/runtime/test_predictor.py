@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sam_edge_runtime.contract import PIXEL_MEAN, PIXEL_STD
+from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD
 from sam_edge_runtime.errors import PhotoError, PromptError, StateError, UsageError
 from sam_edge_runtime.predictor import SamPredictor
 from sam_edge_runtime.prompts import LARGEST_CHUNK

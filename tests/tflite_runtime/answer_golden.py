@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import sys
 
-from sam_edge_runtime import Bundle, SamEdgeError, golden
+from sam_edge_runtime import Bundle, SamEdgeError
+from sam_edge_runtime.agreement import golden
 from sam_edge_runtime.backends import load_backend
 
 for root in sys.argv[1:]:

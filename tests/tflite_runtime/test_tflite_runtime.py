@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from sam_edge.export import export_bundle
-from sam_edge.export_job import ExportJob
-from sam_edge_exporters.halving import halve_weights
-from sam_edge_runtime.agreement import bounds_for
-from sam_edge_runtime.bundle import Bundle, record_files
-from sam_edge_runtime.manifest import FILE_NAME
+from sam_edge.export.job import ExportJob
+from sam_edge.export.pipeline import export_bundle
+from sam_edge_exporters.tflite_fp16 import halve_weights
+from sam_edge_runtime.agreement.agreement import bounds_for
+from sam_edge_runtime.bundle.bundle import Bundle, record_files
+from sam_edge_runtime.bundle.manifest import FILE_NAME
 
 pytestmark = pytest.mark.slow
 

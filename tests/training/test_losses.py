@@ -20,8 +20,8 @@ from sam_edge.training.losses import (
     mask_losses,
     normalized_focal_loss,
 )
+from sam_edge_runtime.agreement.metrics import mask_iou
 from sam_edge_runtime.errors import UsageError
-from sam_edge_runtime.metrics import mask_iou
 
 LOSSES = {"focal": focal_loss, "normalized": normalized_focal_loss, "dice": dice_loss, "sum": mask_losses}
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from sam_edge.model import build_sam
+from sam_edge.prompting.simulation import Step, TrainingPrompts
 from sam_edge.training.batch import Batch
 from sam_edge.training.losses import RITM, iou_losses, mask_ious, mask_losses
 from sam_edge.training.objective import MaskObjective, SessionRecipe, seeded_generator, session_steps
-from sam_edge.training.prompting import Step, TrainingPrompts
 from sam_edge.training.recipe import Phase
 from sam_edge.weights.seeded import seed_module
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from sam_edge.prompting.simulation import TrainingPrompts
 from sam_edge.training.batch import Batch
 from sam_edge.training.pictures import ANSWER, BOX, CLICKS, GAP, OPACITY, OUTLINE, TILE, ContactSheet, outline, tile
-from sam_edge.training.prompting import TrainingPrompts
-from sam_edge_runtime.contract import Label
+from sam_edge_runtime.bundle.contract import Label
 
 SIDE = 512  # twice the tile
 GREY = 100.0

@@ -95,7 +95,7 @@ def whole(recipe, shards, tmp_path_factory) -> Path:
 
 
 def test_a_run_leaves_its_losses_and_weights(whole):
-    from sam_edge.load import load_sam
+    from sam_edge.weights.load import load_sam
     from sam_edge.weights.source import parse_source
 
     found = losses(whole)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sam_edge.verification.intermediates import walk
 from sam_edge.verification.trace import Traced, trace_graph
 from sam_edge_exporters import EXPORTERS, Conversion, exporter_for
-from sam_edge_runtime.contract import GraphContract, TensorSpec
+from sam_edge_runtime.bundle.contract import GraphContract, TensorSpec
 from tests.model.builders import seeded_tensor
 
 CHANNELS, GRID = 8, 12

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from sam_edge.model.nano import NanoImageEncoder
 from sam_edge.weights.mobilenet import PARTS, dequantized, read_mobilenet_v2, with_sam_normalization
-from sam_edge_runtime.contract import PIXEL_MEAN, PIXEL_STD
+from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD
 from sam_edge_runtime.errors import CheckpointError
 
 NAME = "tf2_mobilenet_v2_1.0_224_ptq.tflite"

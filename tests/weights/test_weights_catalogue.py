@@ -45,7 +45,7 @@ def test_listing_brings_no_torch():
 
 
 def test_what_is_shipped_fits_its_row_and_its_model():
-    from sam_edge.load import find_source, load_sam
+    from sam_edge.weights.load import find_source, load_sam
 
     for variant, shipped in SHIPPED.items():
         assert shipped.path.stat().st_size <= 8_000_000

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from sam_edge_runtime.errors import BackendError, UsageError
 
 if TYPE_CHECKING:
-    from sam_edge_runtime.bundle import Bundle
+    from sam_edge_runtime.bundle.bundle import Bundle
 
 Float32 = npt.NDArray[np.float32]
 

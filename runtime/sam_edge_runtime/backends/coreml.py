@@ -13,12 +13,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sam_edge_runtime.backends import BackendOptions
-from sam_edge_runtime.bundle import Bundle
-from sam_edge_runtime.contract import GraphContract
+from sam_edge_runtime.bundle.bundle import Bundle
+from sam_edge_runtime.bundle.contract import GraphContract
 from sam_edge_runtime.errors import BackendError, BundleError
 from sam_edge_runtime.mil import Program, read_package
 
+from . import BackendOptions
 from .graphs import LazyGraphs
 
 Float32 = npt.NDArray[np.float32]

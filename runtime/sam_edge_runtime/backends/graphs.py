@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from sam_edge_runtime.bundle import Bundle
-from sam_edge_runtime.contract import GraphContract
+from sam_edge_runtime.bundle.bundle import Bundle
+from sam_edge_runtime.bundle.contract import GraphContract
 
 Graph = TypeVar("Graph")
 

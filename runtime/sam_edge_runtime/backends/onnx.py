@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sam_edge_runtime.backends import BackendOptions
-from sam_edge_runtime.bundle import Bundle
-from sam_edge_runtime.contract import GraphContract, TensorSpec
+from sam_edge_runtime.bundle.bundle import Bundle
+from sam_edge_runtime.bundle.contract import GraphContract, TensorSpec
 from sam_edge_runtime.errors import BackendError, BundleError, first_line
 
+from . import BackendOptions
 from .graphs import LazyGraphs
 
 Float32 = npt.NDArray[np.float32]

@@ -11,9 +11,9 @@ import json
 import sys
 from pathlib import Path
 
-from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.errors import SamEdgeError, UsageError, system_line
-from sam_edge_runtime.files import write_file
+from sam_edge_runtime.system.files import write_file
 
 from .host import contestants, measure
 from .photo import benchmark_photo

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_edge_runtime.backends import BackendOptions
-from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.errors import UsageError
 
 from .machine import machine

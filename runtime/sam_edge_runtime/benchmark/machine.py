@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sam_edge_runtime.cores import usable_cores
+from sam_edge_runtime.system.cores import usable_cores
 
 # Of /proc/cpuinfo's flags (x86 and Arm) those that decide which kernels an engine takes.
 _TELLING = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")

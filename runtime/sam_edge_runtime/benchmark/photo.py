@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sam_edge_runtime.bundle import Bundle
-from sam_edge_runtime.golden import Golden
-from sam_edge_runtime.photo import read_photo
+from sam_edge_runtime.agreement.golden import Golden
+from sam_edge_runtime.bundle.bundle import Bundle
+from sam_edge_runtime.photo.read import read_photo
 
 SIZE = (1500, 2250)  # (H, W) of a released SA-1B photo
 

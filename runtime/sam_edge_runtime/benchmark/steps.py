@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_edge_runtime.backends import Backend
-from sam_edge_runtime.bundle import Bundle
-from sam_edge_runtime.frame import Frame
-from sam_edge_runtime.masks import upscale_binary
+from sam_edge_runtime.bundle.bundle import Bundle
+from sam_edge_runtime.photo.frame import Frame
+from sam_edge_runtime.photo.masks import upscale_binary
 from sam_edge_runtime.predictor import SamPredictor
 from sam_edge_runtime.prompts import build_prompts
 

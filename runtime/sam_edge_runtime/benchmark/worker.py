@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
-from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.errors import SamEdgeError
-from sam_edge_runtime.memory import peak_bytes
+from sam_edge_runtime.system.memory import peak_bytes
 
 from .clock import timed
 from .steps import Steps

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sam_edge_runtime.cores import usable_cores
+from sam_edge_runtime.system.cores import usable_cores
 
 Array = npt.NDArray[Any]
 

@@ -9,7 +9,7 @@ from sam_edge.model.mask_decoder import MaskDecoder
 from sam_edge.model.nano_decoder import NanoMaskDecoder
 from sam_edge.model.transformer import Attention, TwoWayTransformer
 from sam_edge.model.twin import twin_of
-from sam_edge_runtime.contract import MASK_OUTPUTS
+from sam_edge_runtime.bundle.contract import MASK_OUTPUTS
 
 from .attention import ImageReadsTokens, TokensReadImage
 from .upscaling import CellwiseMaskDecoder, CellwiseNanoMaskDecoder

@@ -1,0 +1,1 @@
+"""Core ML packages quantized by coremltools."""

@@ -1,0 +1,48 @@
+"""SmoothQuant (arXiv 2211.10438): outliers of a normalization's output are moved into the weights that read it.
+
+A few channels of a layer normalization are far wider than the others, and one grid for all leaves the others few
+steps. So each channel is divided by `s_j = max|X_j|^a / max|W_j|^(1-a)` (equation 4), in the normalization's own weight
+and bias, and multiplied again in the columns of the linear layers that read it. Exact where nothing else reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .channel_scales import Choice, Float64, Reader, choose_scales
+from .cross_layer import divided_outputs, multiplied_inputs
+
+
+@dataclass(frozen=True)
+class Smoothed:
+    """Parameters after the migration.
+
+    Attributes:
+        weight: `(channels)` of the normalization.
+        bias: `(channels)` of the normalization.
+        readers: weights `(outputs, channels, taps)` of what reads it.
+        choice: the scales.
+    """
+
+    weight: Float64
+    bias: Float64
+    readers: tuple[Float64, ...]
+    choice: Choice
+
+
+def smooth(weight: Float64, bias: Float64, readers: Sequence[Reader]) -> Smoothed:
+    """Move outliers from a normalization's output into its readers, as far as it lessens the expected noise.
+
+    Args:
+        weight: `(channels)` of the normalization.
+        bias: `(channels)` of the normalization.
+        readers: every layer that reads it.
+    """
+    choice = choose_scales(readers)
+    return Smoothed(
+        divided_outputs(weight, choice.scales),
+        divided_outputs(bias, choice.scales),
+        tuple(multiplied_inputs(reader.weight, choice.scales) for reader in readers),
+        choice,
+    )

@@ -1,0 +1,1 @@
+"""ONNX graphs quantized by ONNX Runtime's quantizer."""

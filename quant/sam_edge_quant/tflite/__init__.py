@@ -1,0 +1,1 @@
+"""TFLite files quantized by AI Edge Quantizer."""

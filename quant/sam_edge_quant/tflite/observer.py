@@ -1,0 +1,182 @@
+"""Activations of a `.tflite` file, seen while it runs.
+
+LiteRT shows what a graph gives, not what it computes on its way, unless it is told to keep every tensor: 16 GB for the
+attention of a ViT-B at 1024. So the wanted tensors become what the graph gives, in a copy of the file: as many at once
+as fit into a bounded memory, and without the operations behind the last of them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+from weakref import finalize
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from ai_edge_quantizer.utils import tfl_flatbuffer_utils as flatbuffer
+
+from sam_edge_quant.ranges.ranges import Sample, Tell
+from sam_edge_runtime.errors import ExportError, UsageError, first_line
+
+from .graph import TfliteFile
+
+_AT_ONCE = 1 << 30  # bytes of tensors that one copy of the file gives
+_THREADS = 2
+_STDERR = 2  # the file descriptor that LiteRT writes its notes to
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some tensors of one signature.
+
+    Attributes:
+        signature: its place in the file.
+        names: tensors in the order of the operations that make them.
+    """
+
+    signature: int
+    names: tuple[str, ...]
+
+
+class TfliteObserver:
+    """Runs a file on samples and tells the values of some of its tensors.
+
+    A sample is run in every signature that has any of these tensors. One for another number of prompts is given in
+    several calls, the last one filled up with prompts from the first: what repeats moves no range.
+
+    Args:
+        path: an fp32 file.
+        names: tensors that it takes or computes, as `TfliteFile` names them.
+
+    Raises:
+        ExportError: the file cannot be read, has no such tensor, or LiteRT fails on it.
+    """
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        self._file = TfliteFile(path)
+        self._folder = Path(mkdtemp(prefix="sam-edge-"))
+        finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._inputs = [self._file.inputs(place) for place in range(len(self._file.graphs))]
+        self._given = [{name: tensor for name, tensor in inputs.items() if tensor in names} for inputs in self._inputs]
+        self._parts = [part for place in range(len(self._file.graphs)) for part in self._split(place, set(names))]
+        known = {name for part in self._parts for name in part.names}.union(*(given.values() for given in self._given))
+        if missing := sorted(set(names) - known):
+            raise ExportError(f"{path.name} computes no tensor called {missing[0]!r}; name it as the file does")
+        self._running: tuple[_Part, Interpreter] | None = None
+
+    def __call__(self, sample: Sample, tell: Tell) -> None:
+        """Run one sample.
+
+        Args:
+            sample: inputs by their names in the signature, in the file's own layout.
+            tell: called with the name and the value of each tensor, once for each call of the file.
+
+        Raises:
+            UsageError: the sample does not fit the file.
+            ExportError: LiteRT fails.
+        """
+        calls = [list(self._calls(sample, inputs)) for inputs in self._inputs]
+        for given, some in zip(self._given, calls, strict=True):
+            for call in some:
+                for name, tensor in given.items():
+                    tell(tensor, call[name])
+        for part in self._parts:
+            for call in calls[part.signature]:
+                self._run(part, call, tell)
+
+    def _split(self, place: int, names: set[str]) -> Iterator[_Part]:
+        """The wanted tensors of a signature, in parts of a bounded size."""
+        some: list[str] = []
+        size = 0
+        for name in [name for operation in self._file.graphs[place].operations for name in operation.outputs]:
+            if name not in names:
+                continue
+            more = math.prod(self._file.shape(name)) * np.dtype(np.float32).itemsize
+            if some and size + more > _AT_ONCE:
+                yield _Part(place, tuple(some))
+                some, size = [], 0
+            some.append(name)
+            size += more
+        if some:
+            yield _Part(place, tuple(some))
+
+    def _calls(self, sample: Sample, inputs: dict[str, str]) -> Iterator[Sample]:
+        """What a signature is given, so that it sees all prompts of a sample."""
+        want = {name: self._file.shape(tensor) for name, tensor in inputs.items()}
+        have = {name: tuple(array.shape) for name, array in sample.items()}
+        other = {name for name in want if have.get(name) != want[name]}
+        sizes = {(*have.get(name, ())[:1], *want[name][:1]) for name in other}
+        if (
+            have.keys() != want.keys()
+            or any(have[name][1:] != want[name][1:] for name in other)
+            or any(len(pair) != 2 for pair in sizes)
+            or len(sizes) > 1
+        ):
+            raise UsageError(f"a sample for {self._file.path.name} has the shapes {have}, and it takes {want}")
+        prompts, capacity = sizes.pop() if sizes else (1, 1)
+        for first in range(0, prompts, capacity):
+            rows = np.arange(first, first + capacity) % prompts
+            yield {name: array[rows] if name in other else array for name, array in sample.items()}
+
+    def _run(self, part: _Part, call: Sample, tell: Tell) -> None:
+        try:
+            interpreter = self._loaded(part)
+            for name, detail in zip(self._inputs[part.signature], interpreter.get_input_details(), strict=True):
+                interpreter.set_tensor(detail["index"], np.asarray(call[name], np.float32))
+            interpreter.invoke()
+        except (ValueError, RuntimeError) as error:
+            raise ExportError(f"LiteRT fails on {self._file.path.name} in calibration ({first_line(error)})") from error
+        for name, detail in zip(part.names, interpreter.get_output_details(), strict=True):
+            tell(name, interpreter.get_tensor(detail["index"]))
+
+    def _loaded(self, part: _Part) -> Interpreter:
+        """An interpreter that gives the tensors of a part; only the last one is kept, for each copies the weights."""
+        if self._running is None or self._running[0] != part:
+            self._running = None
+            path = self._folder / f"{self._parts.index(part)}.tflite"
+            if not path.exists():
+                _write_part(self._file.path, part, path)
+            with _quiet():
+                interpreter = Interpreter(model_path=str(path), num_threads=_THREADS)
+                interpreter.allocate_tensors()
+            self._running = part, interpreter
+        return self._running[1]
+
+
+def _write_part(source: Path, part: _Part, path: Path) -> None:
+    """Write one signature of a file, with the tensors of a part as what it gives and no more than they need."""
+    file = TfliteFile(source)
+    model, signature = file.model, file.signatures[part.signature]
+    subgraph: Any = model.subgraphs[signature.subgraphIndex]
+    places = {flatbuffer.get_tensor_name(tensor): place for place, tensor in enumerate(subgraph.tensors)}
+    subgraph.inputs = [each.tensorIndex for each in signature.inputs]
+    subgraph.outputs = [places[name] for name in part.names]
+    last = file.graphs[part.signature].makers[part.names[-1]]
+    subgraph.operators = subgraph.operators[: last + 1]
+    model.subgraphs, model.signatureDefs = [subgraph], []
+    needed = {subgraph.tensors[index].buffer for operation in subgraph.operators for index in operation.inputs}
+    for place, buffer in enumerate(model.buffers):
+        if place not in needed:
+            buffer.data = None
+    flatbuffer.write_model(model, str(path))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what LiteRT notes about its delegate off the terminal."""
+    kept = os.dup(_STDERR)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, _STDERR)
+        yield
+    finally:
+        os.dup2(kept, _STDERR)
+        os.close(kept)
+        os.close(nowhere)

@@ -1,0 +1,328 @@
+"""The bundle's own acceptance test: what the fp32 model answered when the bundle was made.
+
+`golden.npz` holds two small drawn pictures, prompts of every kind in frame coordinates, and the fp32 torch model's
+answers: a sample of each embedding, and for each prompt the IoU predictions, every fourth low-resolution logit, and
+which low-resolution pixels are inside. So any machine with the runtime, and any port of it to another language, can
+check itself without torch, weights or photos. The pictures are drawn, not photographed: they make edges and textures
+enough for numbers to differ when something is wrong, and carry nobody's licence. Prompts mean the ellipse that was
+drawn last. Where they mean nothing, a model answers with masks of few pixels, and the least rounding changes those.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_edge_runtime.backends import Backend
+from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE, MASK_OUTPUTS, MASK_STRIDE, MASK_THRESHOLD, Label
+from sam_edge_runtime.bundle.manifest import Manifest
+from sam_edge_runtime.decoding import decode_prompts
+from sam_edge_runtime.errors import BundleError
+from sam_edge_runtime.photo.frame import Frame
+from sam_edge_runtime.prompts import Prompts
+
+from .agreement import Agreement, PhotoAgreement, PromptAgreement, compare_prompt
+from .metrics import cosine, snr_db
+
+Float32 = npt.NDArray[np.float32]
+
+PICTURE_SIZES = ((192, 256), (224, 144))  # (H, W): a wide and a tall one
+OTHER_THINGS = 5
+LAST_COLOUR = (225.0, 60.0, 45.0)
+EMBEDDING_STEP = 4  # every fourth cell of an embedding is kept, in both directions
+LOGIT_STEP = 4  # and every fourth logit of a mask
+MASK_PROMPT_STEPS = 8.0  # mask prompts are stored as int8 eighths, which are exact in float32
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the fp32 model said to one prompt.
+
+    Attributes:
+        logits: `(4, s, s)` float32, every fourth low-resolution logit.
+        inside: `(4, S/4, S/4)` bool.
+        iou: `(4)` float32.
+    """
+
+    logits: Float32
+    inside: npt.NDArray[np.bool_]
+    iou: Float32
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prompt on one picture, in the frame's coordinates."""
+
+    name: str
+    picture: int
+    prompts: Prompts
+    answer: Answer
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Pictures, samples of their embeddings, and the cases."""
+
+    pictures: tuple[npt.NDArray[np.uint8], ...]
+    embeddings: tuple[Float32, ...]
+    cases: tuple[Case, ...]
+
+    def save(self, path: Path) -> None:
+        """Write `golden.npz`."""
+        arrays: dict[str, Any] = {"names": np.array([case.name for case in self.cases])}
+        for index, (picture, embedding) in enumerate(zip(self.pictures, self.embeddings, strict=True)):
+            arrays[f"picture_{index}"] = picture
+            arrays[f"picture_{index}_embedding"] = embedding
+        for index, case in enumerate(self.cases):
+            prefix = f"case_{index}_"
+            arrays[prefix + "picture"] = np.int64(case.picture)
+            arrays[prefix + "point_coords"] = case.prompts.coords[0]
+            arrays[prefix + "point_labels"] = case.prompts.labels[0]
+            if case.prompts.masks is not None:
+                arrays[prefix + "mask_input"] = np.round(case.prompts.masks[0] * MASK_PROMPT_STEPS).astype(np.int8)
+            arrays[prefix + "logits"] = case.answer.logits
+            arrays[prefix + "inside"] = np.packbits(case.answer.inside)
+            arrays[prefix + "iou_predictions"] = case.answer.iou
+        np.savez_compressed(path, **arrays)
+
+    @classmethod
+    def load(cls, path: Path, manifest: Manifest) -> Golden:
+        """Read `golden.npz` of the bundle with `manifest`.
+
+        Raises:
+            BundleError: the file is not what `save` writes.
+        """
+        try:
+            with path.open("rb") as stream:
+                opened = np.load(stream, allow_pickle=False)
+                if not isinstance(opened, np.lib.npyio.NpzFile):
+                    raise ValueError("a single array")
+                with opened as stored:
+                    return cls._read(stored, manifest)
+        except _UNREADABLE as error:
+            raise BundleError(f"{path} is no golden test ({error}): export the bundle again") from error
+
+    @classmethod
+    def _read(cls, stored: np.lib.npyio.NpzFile, manifest: Manifest) -> Golden:
+        grid = manifest.input_side // EMBEDDING_STRIDE // EMBEDDING_STEP
+        sample = (1, manifest.embedding_channels, grid, grid)
+        count = sum(name.startswith("picture_") and name.count("_") == 1 for name in stored.files)
+        names = stored["names"]
+        if names.ndim != 1 or names.dtype.kind != "U":
+            raise ValueError(f"names is {names.dtype} of shape {names.shape}")
+        return cls(
+            tuple(_array(stored, f"picture_{index}", np.uint8, None, None, 3) for index in range(count)),
+            tuple(_array(stored, f"picture_{index}_embedding", np.float32, *sample) for index in range(count)),
+            tuple(_case(stored, index, str(name), count, manifest.input_side) for index, name in enumerate(names)),
+        )
+
+
+# What numpy and zipfile raise for files that are broken, encrypted, or claim more than memory holds.
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def _array(stored: np.lib.npyio.NpzFile, name: str, dtype: type[np.generic], *shape: int | None) -> Any:
+    """The array called `name`, which must have that dtype and shape; None is any size above 0."""
+    array = stored[name]
+    fits = len(array.shape) == len(shape) and all(
+        have == want or (want is None and have > 0) for have, want in zip(array.shape, shape, strict=True)
+    )
+    if array.dtype != dtype or not fits:
+        raise ValueError(f"{name} is {array.dtype} of shape {array.shape}")
+    return array
+
+
+def _case(stored: np.lib.npyio.NpzFile, index: int, name: str, pictures: int, side: int) -> Case:
+    prefix, cells = f"case_{index}_", side // MASK_STRIDE
+    picture = int(_array(stored, prefix + "picture", np.int64))
+    if not 0 <= picture < pictures:
+        raise ValueError(f"{prefix}picture is {picture} of {pictures}")
+    coords = _array(stored, prefix + "point_coords", np.float32, None, 2)
+    mask = None
+    if prefix + "mask_input" in stored.files:
+        eighths = _array(stored, prefix + "mask_input", np.int8, 1, cells, cells)
+        mask = (eighths[None] / MASK_PROMPT_STEPS).astype(np.float32)
+    inside = np.unpackbits(_array(stored, prefix + "inside", np.uint8, MASK_OUTPUTS * cells * cells // 8))
+    return Case(
+        name,
+        picture,
+        Prompts(coords[None], _array(stored, prefix + "point_labels", np.float32, coords.shape[0])[None], mask, side),
+        Answer(
+            _array(stored, prefix + "logits", np.float32, MASK_OUTPUTS, cells // LOGIT_STEP, cells // LOGIT_STEP),
+            inside.reshape(MASK_OUTPUTS, cells, cells).astype(np.bool_),
+            _array(stored, prefix + "iou_predictions", np.float32, MASK_OUTPUTS),
+        ),
+    )
+
+
+def record(reference: Backend, manifest: Manifest) -> Golden:
+    """Ask the fp32 model everything that fits the bundle's capacity.
+
+    Args:
+        reference: the fp32 model; it must take any number of slots.
+        manifest: whose input side and capacity the cases have to fit.
+    """
+    drawn = [_draw(size, seed) for seed, size in enumerate(PICTURE_SIZES)]
+    pictures = tuple(picture for picture, _ in drawn)
+    frames = [Frame(manifest.input_side, (picture.shape[0], picture.shape[1])) for picture in pictures]
+    full = [reference.encode(frame.image(picture)) for frame, picture in zip(frames, pictures, strict=True)]
+    cases = []
+    for index, frame in enumerate(frames):
+        for name, prompts in _prompts(frame, drawn[index][1]).items():
+            slots = prompts.coords.shape[1]
+            if manifest.points is None or slots <= manifest.points:
+                (low_res,), (iou,) = decode_prompts(reference, manifest.of_any_capacity(), full[index], prompts)
+                answer = Answer(low_res[:, ::LOGIT_STEP, ::LOGIT_STEP], low_res > MASK_THRESHOLD, iou)
+                cases.append(Case(name, index, prompts, answer))
+    return Golden(pictures, tuple(_sample(embedding) for embedding in full), tuple(cases))
+
+
+def check(golden: Golden, backend: Backend, manifest: Manifest) -> Agreement:
+    """Ask a bundle's engine the same and compare. Mask IoU is that of the low-resolution masks.
+
+    Every row of a fixed call is filled with some prompt and judged. A decoder of several capacities is asked in calls
+    of each.
+
+    Raises:
+        BackendError: the engine failed.
+    """
+    photos = []
+    for index, picture in enumerate(golden.pictures):
+        frame = Frame(manifest.input_side, (picture.shape[0], picture.shape[1]))
+        embeddings = backend.encode(frame.image(picture))
+        cases = [case for case in golden.cases if case.picture == index]
+        photos.append(
+            PhotoAgreement(
+                f"golden picture {index + 1}",
+                snr_db(golden.embeddings[index], _sample(embeddings)),
+                cosine(golden.embeddings[index], _sample(embeddings)),
+                tuple(
+                    agreement
+                    for capacity in manifest.each_capacity()
+                    for calls in _calls(cases, capacity.prompts)
+                    for agreement in _compare(calls, backend, capacity, embeddings, named=bool(manifest.batches))
+                ),
+            )
+        )
+    return Agreement(tuple(photos))
+
+
+def _calls(cases: Sequence[Case], size: int | None) -> Iterator[list[Case]]:
+    """Cases to be asked together: one, or where a call has `size` rows as many as fill them, over again if need be."""
+    for masked in (False, True):
+        kind = [case for case in cases if (case.prompts.masks is not None) is masked]
+        if size is None:
+            yield from ([case] for case in kind)
+        elif kind:
+            yield [kind[index % len(kind)] for index in range(max(size, len(kind)))]
+
+
+def _compare(
+    cases: Sequence[Case], backend: Backend, capacity: Manifest, embeddings: Float32, *, named: bool
+) -> Iterator[PromptAgreement]:
+    low_res, iou = decode_prompts(backend, capacity, embeddings, Prompts.joined([case.prompts for case in cases]))
+    for case, masks, scores in zip(cases, low_res, iou, strict=True):
+        inside = (case.answer.inside, masks > MASK_THRESHOLD)
+        logits = (case.answer.logits, masks[:, ::LOGIT_STEP, ::LOGIT_STEP])
+        name = f"{case.name}, in calls of {capacity.prompts}" if named else case.name
+        yield compare_prompt(name, inside, inside, (case.answer.iou, scores), logits)
+
+
+def _sample(embedding: Float32) -> Float32:
+    return embedding[:, :, ::EMBEDDING_STEP, ::EMBEDDING_STEP].copy()
+
+
+@dataclass(frozen=True)
+class _Ellipse:
+    """Centre and half axes, as shares of the picture's width and height."""
+
+    x: float
+    y: float
+    across: float
+    down: float
+
+    def at(self, frame: Frame, across: float, down: float) -> tuple[float, float]:
+        """x, y in the frame of a place given from the centre in half axes: (1, 0) is the rightmost point."""
+        h, w = frame.resized_size
+        return (self.x + across * self.across) * w, (self.y + down * self.down) * h
+
+
+def _prompts(frame: Frame, thing: _Ellipse) -> dict[str, Prompts]:
+    """Prompts of every kind that mean a thing in the frame."""
+    pad, back, fore = float(Label.PADDING), float(Label.BACKGROUND), float(Label.FOREGROUND)
+    corners = (float(Label.BOX_TOP_LEFT), float(Label.BOX_BOTTOM_RIGHT))
+    box = (thing.at(frame, -1.05, -1.05), thing.at(frame, 1.05, 1.05))
+    disc = _disc(frame, thing)
+
+    def prompt(*slots: tuple[tuple[float, float], float], mask: Float32 | None = None) -> Prompts:
+        coords = np.array([[place for place, _ in slots]], np.float32)
+        labels = np.array([[label for _, label in slots]], np.float32)
+        return Prompts(coords, labels, mask, frame.side)
+
+    centre, padding = (thing.at(frame, 0.0, 0.0), fore), ((0.0, 0.0), pad)
+    in_box = ((box[0], corners[0]), (box[1], corners[1]))
+    points = (
+        (thing.at(frame, -0.5, 0.2), fore),
+        (thing.at(frame, 0.4, -0.3), fore),
+        (thing.at(frame, 1.2, 0.9), back),
+    )
+    nothing = ((0.0, 0.0), float(Label.EMPTY))
+    return {
+        "one point": prompt(centre, padding),
+        "three points": prompt(*points, padding),
+        "box": prompt(*in_box),
+        "box and points": prompt(*points, *in_box),
+        "mask": prompt(nothing, mask=disc),
+        "mask and point": prompt(centre, padding, mask=disc),
+        "mask and box": prompt(*in_box, mask=disc),
+    }
+
+
+def _disc(frame: Frame, thing: _Ellipse) -> Float32:
+    """A mask prompt `(1, 1, S/4, S/4)`: logits in eighths, which fall from the thing's centre to 0 at its edge."""
+    cells = frame.side // MASK_STRIDE
+    h, w = frame.resized_size
+    y, x = np.mgrid[:cells, :cells] * MASK_STRIDE
+    centre = thing.at(frame, 0.0, 0.0)
+    away = np.hypot((x - centre[0]) / (thing.across * w), (y - centre[1]) / (thing.down * h))
+    logits = 8.0 * (1.0 - away)
+    stepped: Float32 = np.clip(np.round(logits * MASK_PROMPT_STEPS) / MASK_PROMPT_STEPS, -8.0, 8.0).astype(np.float32)
+    return stepped[None, None]
+
+
+def _draw(size: tuple[int, int], seed: int) -> tuple[npt.NDArray[np.uint8], _Ellipse]:
+    """A picture `(H, W, 3)`, and the last thing drawn in it.
+
+    A slanted gradient, ellipses of plain colours, a red one near the middle on top of them, and noise.
+    """
+    rng = np.random.default_rng(seed)
+    h, w = size
+    y, x = np.mgrid[:h, :w]
+    picture = np.stack([80 + 100 * x / w, 90 + 80 * y / h, 160 - 60 * (x + y) / (w + h)], axis=-1)
+    things = [
+        _Ellipse(*rng.uniform(0.1, 0.9, 2).tolist(), *rng.uniform(0.08, 0.25, 2).tolist()) for _ in range(OTHER_THINGS)
+    ]
+    colours = rng.uniform(20, 235, (len(things), 3))
+    last = _Ellipse(*rng.uniform(0.4, 0.6, 2).tolist(), *rng.uniform(0.18, 0.28, 2).tolist())
+    for thing, colour in zip((*things, last), (*colours, LAST_COLOUR), strict=True):
+        inside = ((x / w - thing.x) / thing.across) ** 2 + ((y / h - thing.y) / thing.down) ** 2 < 1
+        picture[inside] = colour
+    picture += rng.normal(0, 4, picture.shape)
+    pixels: npt.NDArray[np.uint8] = np.clip(picture, 0, 255).astype(np.uint8)
+    return pixels, last

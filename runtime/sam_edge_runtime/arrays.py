@@ -1,0 +1,17 @@
+"""Array types that every room shares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+"""`(H, W)`: True inside."""
+Photo = npt.NDArray[np.uint8]
+"""`(H, W, 3)` RGB."""

@@ -1,0 +1,1 @@
+"""Automatic mask generation: everything in a photo from a grid of points."""

@@ -1,0 +1,180 @@
+"""Run-length encoding of binary masks as COCO writes it.
+
+A mask is read column by column and stored as the lengths of its runs, beginning with a run of zeros (of length 0 when
+the first pixel is set). The compressed form writes each length, from the fourth on as its difference from the length
+two before, in groups of five bits, lowest first; a sixth bit says that more follow, the highest of the last group is
+the sign, and 48 is added to make a printable character (cocodataset/cocoapi, common/maskApi.c, `rleToString`).
+Everything is computed on whole arrays; the only loop runs over the few groups that a number can have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_edge_runtime.errors import UsageError
+
+_GROUP_BITS = 5
+_MORE = 1 << _GROUP_BITS
+_SIGN = 1 << (_GROUP_BITS - 1)
+_FIRST_CHARACTER = 48
+_LAST_CHARACTER = _FIRST_CHARACTER + 2 * _MORE - 1
+_MOST_GROUPS = 12  # 60 bits: what an int64 holds without overflow
+_FIRST_DIFFERENCE = 3  # the lengths before it are written as they are
+
+Counts = npt.NDArray[np.int64]
+
+
+class Rle(TypedDict):
+    """A mask in COCO's compressed form: `size` [H, W] and the `counts` string."""
+
+    size: list[int]
+    counts: str
+
+
+class UncompressedRle(TypedDict):
+    """A mask in COCO's plain form: `size` [H, W] and the run lengths, zeros first."""
+
+    size: list[int]
+    counts: list[int]
+
+
+def run_lengths(mask: npt.NDArray[np.bool_]) -> Counts:
+    """The lengths (R) of the runs of a mask (H, W), column by column, zeros first.
+
+    Raises:
+        UsageError: the mask is not a two-dimensional bool array.
+    """
+    if mask.ndim != 2 or mask.dtype != np.bool_:
+        raise UsageError(f"a {mask.dtype} array of shape {mask.shape} is no mask; give a bool array of shape (H, W)")
+    pixels = mask.T.ravel()
+    changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    starts = np.concatenate([[0], changes, [pixels.size]]).astype(np.int64)
+    lengths = np.diff(starts)
+    return np.concatenate([[0], lengths]) if pixels.size and pixels[0] else lengths
+
+
+def run_lengths_at(columns: npt.NDArray[np.bool_], at: tuple[int, int], size: tuple[int, int]) -> Counts:
+    """The lengths (R) of the runs of a mask that is empty but for a part.
+
+    Args:
+        columns: (w, h) bool, the part with its columns first.
+        at: x, y of its first pixel.
+        size: (H, W) of the mask, which it lies within.
+    """
+    height, width = size
+    edges = np.pad(columns, ((0, 0), (1, 1)))
+    x, y = np.nonzero(edges[:, 1:] != edges[:, :-1])
+    changes = (x + at[0]) * height + y + at[1]
+    # Where a run reaches the bottom and the next column's begins at the top, it goes on: the two changes are none.
+    goes_on = np.flatnonzero(changes[1:] == changes[:-1])
+    return lengths_between(np.delete(changes, [goes_on, goes_on + 1]), height * width)
+
+
+def lengths_between(changes: Counts, pixels: int) -> Counts:
+    """The run lengths (R) of a mask of so many pixels that begins outside and changes at those places, ascending."""
+    lengths = np.diff(changes, prepend=0, append=pixels)
+    return lengths if lengths[-1] or len(lengths) == 1 else lengths[:-1]
+
+
+def compress(lengths: Counts) -> str:
+    """Run lengths (R) as COCO's string."""
+    values = lengths.copy()
+    values[_FIRST_DIFFERENCE:] -= lengths[1:-2]
+    characters = np.zeros((len(values), _MOST_GROUPS), np.uint8)  # 0: not written
+    active = np.ones(len(values), np.bool_)
+    for group in range(_MOST_GROUPS):
+        bits = values & (_MORE - 1)
+        values = values >> _GROUP_BITS
+        more = np.where(bits & _SIGN, values != -1, values != 0)
+        characters[active, group] = ((bits | np.where(more, _MORE, 0)) + _FIRST_CHARACTER)[active]
+        active &= more
+        if not active.any():
+            break
+    written: bytes = characters[characters != 0].tobytes()
+    return written.decode("ascii")
+
+
+def decompress(counts: str) -> Counts:
+    """COCO's string as run lengths (R).
+
+    Raises:
+        UsageError: the string holds other characters than COCO's, ends within a number, or a number is too long.
+    """
+    codes = np.frombuffer(counts.encode("utf-8", "replace"), np.uint8).astype(np.int64)
+    if codes.size == 0:
+        return np.zeros(0, np.int64)
+    if codes.min() < _FIRST_CHARACTER or codes.max() > _LAST_CHARACTER:
+        raise UsageError("the counts of an RLE hold characters outside COCO's '0' to 'o'; it is damaged or not an RLE")
+    codes -= _FIRST_CHARACTER
+    ends = np.flatnonzero((codes & _MORE) == 0)
+    if ends.size == 0 or ends[-1] != codes.size - 1:
+        raise UsageError("the counts of an RLE end within a number; the string was cut off")
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    groups = ends - starts + 1
+    if groups.max() > _MOST_GROUPS:
+        raise UsageError(f"the counts of an RLE hold a number of {groups.max()} characters; at most {_MOST_GROUPS} fit")
+    place = np.arange(codes.size) - np.repeat(starts, groups)
+    values = np.add.reduceat((codes & (_MORE - 1)) << (_GROUP_BITS * place), starts)
+    values -= np.where(codes[ends] & _SIGN, np.left_shift(1, _GROUP_BITS * groups), 0)
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    return values
+
+
+def encode(mask: npt.NDArray[np.bool_]) -> Rle:
+    """A mask (H, W) in COCO's compressed form; the same string as pycocotools writes.
+
+    Raises:
+        UsageError: the mask is not a two-dimensional bool array.
+    """
+    height, width = mask.shape if mask.ndim == 2 else (0, 0)
+    return {"size": [height, width], "counts": compress(run_lengths(mask))}
+
+
+def encode_uncompressed(mask: npt.NDArray[np.bool_]) -> UncompressedRle:
+    """A mask (H, W) in COCO's plain form.
+
+    Raises:
+        UsageError: the mask is not a two-dimensional bool array.
+    """
+    lengths: list[int] = run_lengths(mask).tolist()
+    return {"size": list(mask.shape), "counts": lengths}
+
+
+def _checked_lengths(rle: Rle | UncompressedRle) -> Counts:
+    """The run lengths of `rle`, which must cover its size exactly."""
+    counts: str | Sequence[int] = rle["counts"]
+    height, width = rle["size"]
+    lengths = decompress(counts) if isinstance(counts, str) else np.asarray(counts, np.int64)
+    total = int(lengths.sum())
+    if (lengths < 0).any() or total != height * width:
+        raise UsageError(
+            f"the runs of an RLE cover {total} pixels where its size {height}x{width} has {height * width}; "
+            "it is damaged or belongs to another photo"
+        )
+    return lengths
+
+
+def decode(rle: Rle | UncompressedRle) -> npt.NDArray[np.bool_]:
+    """The mask (H, W) that either form of `rle` stands for.
+
+    Raises:
+        UsageError: the counts are damaged or do not cover the size.
+    """
+    lengths = _checked_lengths(rle)
+    height, width = rle["size"]
+    pixels = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+    return np.ascontiguousarray(pixels.reshape(width, height).T)
+
+
+def area(rle: Rle | UncompressedRle) -> int:
+    """Number of pixels inside the mask.
+
+    Raises:
+        UsageError: the counts are damaged or do not cover the size.
+    """
+    return int(_checked_lengths(rle)[1::2].sum())

@@ -1,0 +1,129 @@
+"""How a photo is searched for everything in it, checked at birth; automatic.py searches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_edge_runtime.errors import UsageError
+
+from .grids import Grid, layer_grids
+
+BINARY_MASK, UNCOMPRESSED_RLE, COCO_RLE = "binary_mask", "uncompressed_rle", "coco_rle"
+OUTPUT_MODES = (BINARY_MASK, UNCOMPRESSED_RLE, COCO_RLE)
+
+# Models whose predicted IoUs and logits are on another scale than SAM's: what to put in place of its thresholds.
+SUITED: dict[str, dict[str, float]] = {
+    "nano": {
+        "pred_iou_thresh": 0.45,
+        "stability_score_thresh": 0.5,
+        "stability_score_offset": 0.5,
+        "box_nms_thresh": 0.6,
+        "min_mask_region_area": 100,
+    },
+}
+
+
+@dataclass(frozen=True)
+class AutomaticSettings:
+    """How a photo is searched for masks; names, defaults and meaning are those of segment_anything 1.0.
+
+    Attributes:
+        points_per_side: points along each side of the grid; None where `point_grids` says what to click.
+        points_per_batch: clicks whose masks are held at a time; calls of the decoder are sized for the backend.
+        pred_iou_thresh: masks stay whose predicted IoU is above it; 0 keeps all.
+        stability_score_thresh: masks stay whose stability is at least this; 0 keeps all.
+        stability_score_offset: how far the threshold is moved up and down to tell stability, in logits.
+        box_nms_thresh: of two masks of a crop whose boxes' IoU is above it, the one with the lower predicted IoU goes.
+        crop_n_layers: layers of crops beside the photo; layer n has 4 ** n of them.
+        crop_nms_thresh: as `box_nms_thresh` between crops, where masks of smaller crops stay.
+        crop_overlap_ratio: how far crops of the first layer overlap, as a share of the photo's shorter side.
+        crop_n_points_downscale_factor: points along a side are divided by it for each layer.
+        point_grids: for each layer x, y from 0 to 1, (N, 2), instead of `points_per_side`.
+        min_mask_region_area: holes and islands of fewer pixels are mended; 0: none.
+        output_mode: `binary_mask`, `uncompressed_rle` or `coco_rle`.
+
+    Raises:
+        UsageError: a value out of range; both or neither of `points_per_side` and `point_grids`.
+    """
+
+    points_per_side: int | None = 32
+    points_per_batch: int = 64
+    pred_iou_thresh: float = 0.88
+    stability_score_thresh: float = 0.95
+    stability_score_offset: float = 1.0
+    box_nms_thresh: float = 0.7
+    crop_n_layers: int = 0
+    crop_nms_thresh: float = 0.7
+    crop_overlap_ratio: float = 512 / 1500
+    crop_n_points_downscale_factor: int = 1
+    point_grids: Sequence[npt.ArrayLike] | None = None
+    min_mask_region_area: int = 0
+    output_mode: str = BINARY_MASK
+
+    def __post_init__(self) -> None:
+        if (self.points_per_side is None) == (self.point_grids is None):
+            raise UsageError("give points_per_side or point_grids, and None for the other one")
+        for name in ("pred_iou_thresh", "stability_score_thresh", "box_nms_thresh", "crop_nms_thresh"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise UsageError(f"{name} {value} is no share: use 0 to 1")
+        for name, least in (
+            ("points_per_side", 1),
+            ("points_per_batch", 1),
+            ("stability_score_offset", 0),
+            ("crop_n_layers", 0),
+            ("crop_n_points_downscale_factor", 1),
+            ("min_mask_region_area", 0),
+        ):
+            value = getattr(self, name)
+            if value is not None and not (np.isfinite(value) and value >= least):
+                raise UsageError(f"{name} {value} is out of range: use {least} or more")
+        if not 0 <= self.crop_overlap_ratio < 1:
+            raise UsageError(f"crop_overlap_ratio {self.crop_overlap_ratio} is out of range: use 0 to below 1")
+        if self.output_mode not in OUTPUT_MODES:
+            raise UsageError(f"output_mode {self.output_mode!r} is not one of {', '.join(OUTPUT_MODES)}")
+        self.grids()
+
+    @classmethod
+    def suited(cls, variant: str, **keywords: Any) -> AutomaticSettings:
+        """The settings that suit a model where nothing else is said.
+
+        Args:
+            variant: of the model.
+            keywords: what is said, by name.
+
+        Raises:
+            UsageError: there is no setting of such a name, or a value is out of range.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in keywords:
+            if name not in known:
+                raise UsageError(f"there is no setting {name!r}: choose among {', '.join(known)}")
+        return cls(**{**SUITED.get(variant, {}), **keywords})
+
+    def grids(self) -> tuple[Grid, ...]:
+        """The points of each layer, (N, 2) x, y from 0 to 1."""
+        if self.points_per_side is not None:
+            return layer_grids(self.points_per_side, self.crop_n_layers, self.crop_n_points_downscale_factor)
+        grids = tuple(_checked_grid(grid, layer) for layer, grid in enumerate(self.point_grids or ()))
+        if len(grids) <= self.crop_n_layers:
+            raise UsageError(
+                f"{len(grids)} point_grids are too few for the photo and {self.crop_n_layers} layers of crops: give "
+                "one for each"
+            )
+        return grids
+
+
+def _checked_grid(grid: npt.ArrayLike, layer: int) -> Grid:
+    points = np.asarray(grid, np.float64)
+    if points.ndim != 2 or points.shape[1] != 2 or not len(points):
+        raise UsageError(f"point grid {layer} has shape {points.shape}: it must be x, y pairs, (N, 2)")
+    outside = ~((points >= 0) & (points <= 1)).all(axis=1)  # NaN too
+    if outside.any():
+        raise UsageError(f"point grid {layer} holds {points[outside][0].tolist()}: x and y run from 0 to 1")
+    return points

@@ -1,0 +1,368 @@
+"""The manifest: what a bundle is, in one JSON file that is checked field by field when it is read.
+
+A `Manifest` is the object; JSON is only its serial form. The tensor contract is written out in full for people who
+embed the models, and on reading it must equal the contract that the sizes imply, so an edited shape cannot go
+unnoticed. A digest over the rest of the file catches any other edit; it guards against accidents and stale hand
+edits, not against somebody who recomputes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from sam_edge_runtime.errors import BundleError
+
+from .contract import (
+    MASK_THRESHOLD,
+    PIXEL_MEAN,
+    PIXEL_STD,
+    GraphContract,
+    Layout,
+    decoder_contract,
+    decoder_signature,
+    encoder_contract,
+    side_is_supported,
+)
+
+FORMAT = "sam-edge-bundle"
+FORMAT_VERSION = 1
+FILE_NAME = "manifest.json"
+PLAIN, NEURAL_ENGINE = "plain", "ane"
+GRAPHS = (PLAIN, NEURAL_ENGINE)  # forms of the two graphs, equal in what they answer
+RANDOM_WEIGHTS_NOTE = "random weights: structure and speed mean something, masks do not"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the weights came from: a file's name and SHA-256, or `random:SEED` and no hash."""
+
+    source: str
+    sha256: str | None
+    random: bool
+
+    @property
+    def described(self) -> str:
+        """The source as reports name it, with the warning that random weights need."""
+        return f"{self.source} ({RANDOM_WEIGHTS_NOTE})" if self.random else self.source
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """Hash and size of one file of the bundle."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a runtime has to know before it loads a model.
+
+    Attributes:
+        variant: model variant, such as `vit_b`.
+        parameters: number of trained parameters in both graphs' source model.
+        licence: SPDX identifier of the weights' licence.
+        checkpoint: where the weights came from.
+        target: `onnx`, `tflite` or `coreml`.
+        precision: recipe name, such as `fp32`.
+        recipe: the quantization recipe in full.
+        input_side: frame side S in pixels.
+        embedding_channels: channels C of the image embedding.
+        prompts: prompts B that the decoder answers in one call, at most; None: any.
+        points: slots N of one prompt; None: any.
+        encoder, decoder: file names of the two graphs.
+        files: hash and size of every other file of the bundle.
+        tools: versions of what made it.
+        layout: axes of photos and embeddings.
+        batches: every B that a call may have, ascending to `prompts`, where the decoder's file has a signature for
+            each of several; else empty.
+        graph: `plain`, or `ane` where the graphs were rewritten for the Neural Engine; answers are the same.
+        calibration: which photos showed the values of activations, with their hashes; empty where none were needed.
+        picture_input: whether the encoder takes a picture of 8-bit RGB (Core ML's ImageType) instead of a tensor.
+    """
+
+    variant: str
+    parameters: int
+    licence: str
+    checkpoint: Checkpoint
+    target: str
+    precision: str
+    recipe: dict[str, Any]
+    input_side: int
+    embedding_channels: int
+    prompts: int | None
+    points: int | None
+    encoder: str
+    decoder: str
+    files: dict[str, FileRecord]
+    tools: dict[str, str] = field(default_factory=dict)
+    layout: Layout = Layout.NCHW
+    batches: tuple[int, ...] = ()
+    graph: str = PLAIN
+    picture_input: bool = False
+    calibration: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def encoder_contract(self) -> GraphContract:
+        """The tensors of the encoder."""
+        return encoder_contract(self.input_side, self.embedding_channels, self.layout)
+
+    @property
+    def decoder_contract(self) -> GraphContract:
+        """The tensors of the decoder."""
+        return decoder_contract(self.input_side, self.embedding_channels, self.prompts, self.points, self.layout)
+
+    @property
+    def decoder_signatures(self) -> dict[str, GraphContract]:
+        """The tensors of each of the decoder's signatures by its name; empty where the decoder has only one."""
+        return {
+            decoder_signature(size): each.decoder_contract
+            for size, each in zip(self.batches, self.each_capacity(), strict=False)
+        }
+
+    @property
+    def call_sizes(self) -> tuple[int, ...]:
+        """Numbers of prompts that a call may have, ascending; empty: any."""
+        return self.batches or (() if self.prompts is None else (self.prompts,))
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files that the manifest names."""
+        return sum(record.bytes for record in self.files.values())
+
+    def of_any_capacity(self) -> Manifest:
+        """The same for a decoder that takes any number of prompts and slots, as the reference does."""
+        return replace(self, prompts=None, points=None, batches=())
+
+    def each_capacity(self) -> tuple[Manifest, ...]:
+        """The same for each number of prompts that a call may have, as if the decoder took no other."""
+        return tuple(replace(self, prompts=size, batches=()) for size in self.batches) or (self,)
+
+    def to_json(self) -> str:
+        """The text of `manifest.json`."""
+        body = self._body()
+        return json.dumps({"digest": _digest(body), **body}, indent=2) + "\n"
+
+    def _body(self) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "model": {
+                "variant": self.variant,
+                "parameters": self.parameters,
+                "licence": self.licence,
+                "checkpoint": asdict(self.checkpoint),
+            },
+            "target": self.target,
+            "precision": self.precision,
+            "recipe": self.recipe,
+            **({"calibration": self.calibration} if self.calibration else {}),
+            "input_side": self.input_side,
+            "embedding_channels": self.embedding_channels,
+            "layout": self.layout.value,
+            "graph": self.graph,
+            "picture_input": self.picture_input,
+            "capacity": {
+                "prompts": self.prompts,
+                "points": self.points,
+                **({"batches": list(self.batches)} if self.batches else {}),
+            },
+            "encoder": {"file": self.encoder, **asdict(self.encoder_contract)},
+            "decoder": {"file": self.decoder, **asdict(self.decoder_contract)},
+            "preprocessing": PREPROCESSING,
+            "postprocessing": POSTPROCESSING,
+            "files": {name: asdict(record) for name, record in sorted(self.files.items())},
+            "tools": self.tools,
+        }
+        if self.checkpoint.random:
+            body["note"] = RANDOM_WEIGHTS_NOTE
+        return body
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Read and check the text of a `manifest.json`.
+
+        Raises:
+            BundleError: not JSON, not a manifest, of a newer format, or edited.
+        """
+        try:
+            return cls._checked(_document(text))
+        except RecursionError as error:
+            raise BundleError(f"{FILE_NAME} is nested too deeply: export the bundle again") from error
+
+    @classmethod
+    def _checked(cls, document: dict[str, Any]) -> Manifest:
+        manifest = cls._parse(_Fields(document, ""))
+        for section, contract in (("encoder", manifest.encoder_contract), ("decoder", manifest.decoder_contract)):
+            _check_tensors(section, document[section], contract)
+        body = {key: value for key, value in document.items() if key != "digest"}
+        if document.get("digest") != _digest(body):
+            raise BundleError(f"{FILE_NAME} does not match its digest: it was edited; export the bundle again")
+        return manifest
+
+    @classmethod
+    def _parse(cls, top: _Fields) -> Manifest:
+        model, capacity, files = top.section("model"), top.section("capacity"), top.section("files")
+        checkpoint = model.section("checkpoint")
+        side = top.whole("input_side")
+        if not side_is_supported(side):
+            raise BundleError(
+                f"{FILE_NAME}: input_side {side} is not a multiple of 64 from 256 to 1024: export the bundle again"
+            )
+        return cls(
+            variant=model.text("variant"),
+            parameters=model.whole("parameters"),
+            licence=model.text("licence"),
+            checkpoint=Checkpoint(
+                checkpoint.text("source"), checkpoint.optional_text("sha256"), checkpoint.flag("random")
+            ),
+            target=top.text("target"),
+            precision=top.text("precision"),
+            recipe=top.section("recipe").mapping,
+            input_side=side,
+            embedding_channels=top.whole("embedding_channels"),
+            prompts=capacity.optional_whole("prompts"),
+            points=capacity.optional_whole("points"),
+            encoder=top.section("encoder").text("file"),
+            decoder=top.section("decoder").text("file"),
+            files={
+                name: FileRecord(files.section(name).text("sha256"), files.section(name).whole("bytes", least=0))
+                for name in files.mapping
+            },
+            tools={name: top.section("tools").text(name) for name in top.section("tools").mapping},
+            layout=_layout(top),
+            graph=_graph(top),
+            picture_input=top.mapping.get("picture_input") is not None and top.flag("picture_input"),
+            batches=capacity.ascending("batches", last=capacity.optional_whole("prompts")),
+            calibration=top.section("calibration").mapping if "calibration" in top.mapping else {},
+        )
+
+
+def _layout(top: _Fields) -> Layout:
+    """The layout; bundles of the first version have none written down, and are NCHW."""
+    name = top.optional_text("layout") or Layout.NCHW.value
+    if name not in {layout.value for layout in Layout}:
+        raise BundleError(f"{FILE_NAME}: layout {name!r:.60} is unknown: export the bundle again")
+    return Layout(name)
+
+
+def _graph(top: _Fields) -> str:
+    """The form of the graphs; older bundles have none written down, and are plain."""
+    name = top.optional_text("graph") or PLAIN
+    if name not in GRAPHS:
+        raise BundleError(f"{FILE_NAME}: graph {name!r:.60} is unknown: export the bundle again")
+    return name
+
+
+PREPROCESSING: dict[str, Any] = {
+    "channel_order": "RGB",
+    "resize": "longest side to S; the other side to floor(side * S / longest + 0.5)",
+    "filter": "bilinear with antialiasing, on uint8 (Pillow's Image.BILINEAR)",
+    "pad": "bottom and right, to S x S",
+    "pad_value": list(PIXEL_MEAN),
+    "normalization": {"inside_graph": True, "mean": list(PIXEL_MEAN), "std": list(PIXEL_STD)},
+    "coordinates": "x * resized width / photo width, y likewise; the graph adds 0.5",
+}
+POSTPROCESSING: dict[str, Any] = {
+    "resize": "bilinear without aligned corners to S x S, crop to the resized photo, bilinear to the photo's size",
+    "mask_threshold": MASK_THRESHOLD,
+    "single_mask": "output 0",
+    "multimask": "outputs 1, 2, 3",
+    "slots": "a point takes one, a box two (labels 2 and 3); points without a box end with one at (0, 0) labelled -1",
+}
+
+
+def _document(text: str) -> dict[str, Any]:
+    """The JSON object in `text`, of a format version that this release reads."""
+    try:
+        document = json.loads(text)
+    except ValueError as error:  # also a number of more digits than Python reads
+        raise BundleError(f"{FILE_NAME} is not JSON ({error}): export the bundle again") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise BundleError(f"{FILE_NAME} does not say format {FORMAT!r}: this is no sam-edge bundle")
+    version = document.get("format_version")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise BundleError(
+            f"{FILE_NAME} has format_version {version!r:.60}: a whole number is expected; export the bundle again"
+        )
+    if version > FORMAT_VERSION:
+        raise BundleError(
+            f"{FILE_NAME} has format_version {version}, and this sam-edge reads up to {FORMAT_VERSION}: "
+            "upgrade sam-edge"
+        )
+    return document
+
+
+def _digest(body: dict[str, Any]) -> str:
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _check_tensors(section: str, declared: dict[str, Any], contract: GraphContract) -> None:
+    """Compare names, shapes and dtypes with the contract; meanings are prose and may be worded anew."""
+    for role, specs in (("inputs", contract.inputs), ("outputs", contract.outputs)):
+        want = [{"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype} for spec in specs]
+        tensors = declared.get(role)
+        if not isinstance(tensors, list) or not all(isinstance(tensor, dict) for tensor in tensors):
+            raise BundleError(f"{FILE_NAME}: {section}.{role} is not a list of tensors: export the bundle again")
+        have = [{key: tensor.get(key) for key in ("name", "shape", "dtype")} for tensor in tensors]
+        if have != want:
+            different = next((tensor for tensor, spec in zip(have, want, strict=False) if tensor != spec), have)
+            raise BundleError(
+                f"{FILE_NAME}: {section}.{role} breaks the contract at {different!s:.200}: export the bundle again"
+            )
+
+
+class _Fields:
+    """Typed access to a JSON object that names the path of whatever is missing or of the wrong kind."""
+
+    def __init__(self, mapping: dict[str, Any], path: str) -> None:
+        self.mapping = mapping
+        self._path = path
+
+    def _get(self, key: str, kind: type, what: str) -> Any:
+        value = self.mapping.get(key)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise self._error(key, f"{what} is expected")
+        return value
+
+    def _error(self, key: str, expected: str) -> BundleError:
+        where = repr(self._path + key)[1:-1]  # file names come from the document too: no line breaks
+        value = repr(self.mapping.get(key))
+        return BundleError(f"{FILE_NAME}: {where:.200} is {value:.60}, {expected}: export the bundle again")
+
+    def section(self, key: str) -> _Fields:
+        return _Fields(self._get(key, dict, "an object"), f"{self._path}{key}.")
+
+    def text(self, key: str) -> str:
+        value: str = self._get(key, str, "a text")
+        return value
+
+    def flag(self, key: str) -> bool:
+        value: bool = self._get(key, bool, "true or false")
+        return value
+
+    def whole(self, key: str, least: int = 1) -> int:
+        value: int = self._get(key, int, "a whole number")
+        if value < least:
+            raise self._error(key, f"at least {least} is expected")
+        return value
+
+    def optional_text(self, key: str) -> str | None:
+        return None if self.mapping.get(key) is None else self.text(key)
+
+    def optional_whole(self, key: str) -> int | None:
+        return None if self.mapping.get(key) is None else self.whole(key)
+
+    def ascending(self, key: str, last: int | None) -> tuple[int, ...]:
+        """Two or more whole numbers up to `last`, each above the one before; empty where there is no such field."""
+        numbers = self.mapping.get(key)
+        if numbers is None:
+            return ()
+        whole = isinstance(numbers, list) and len(numbers) > 1 and all(type(number) is int for number in numbers)
+        if not whole or sorted({1, *numbers})[-len(numbers) :] != numbers or numbers[-1] != last:
+            raise self._error(key, "ascending whole numbers that end with the largest capacity are expected")
+        return tuple(numbers)

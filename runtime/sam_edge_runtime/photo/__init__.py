@@ -1,0 +1,1 @@
+"""Photos in, pictures out, and the coordinates in between: photo, frame, masks."""

@@ -1,0 +1,1 @@
+"""The machine: files written whole or not at all, cores, memory."""

@@ -1,0 +1,139 @@
+"""`sam-edge segment`: everything in a photo, or in each photo of a folder."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sam_edge.data.tar_index import PHOTO_ENDINGS
+from sam_edge.prediction.promptable import opened
+from sam_edge_runtime.automatic import rle
+from sam_edge_runtime.automatic.settings import AutomaticSettings
+from sam_edge_runtime.errors import PhotoError, UsageError
+from sam_edge_runtime.photo.draw import draw_everything
+from sam_edge_runtime.photo.read import Photo, read_photo
+from sam_edge_runtime.photo.write import jpeg_bytes
+from sam_edge_runtime.system.files import check_file, write_files
+
+from .record import record_bytes, sa1b_record
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class SegmentJob:
+    """What to search, with what, and where the results go.
+
+    Attributes:
+        source: a photo, or a folder of them; folders within it are not looked into.
+        bundle: what answers; None: the torch model.
+        model: its variant.
+        checkpoint: its weights; None for those that come with sam-edge or were downloaded.
+        settings: of the search, by the names of `AutomaticSettings`; what is not named suits the model.
+        out: folder for the results.
+        picture: draw the masks on the photo.
+        threads, provider: how a bundle's engine runs.
+        overwrite: replace results of an earlier run.
+
+    Raises:
+        UsageError: a setting that cannot be meant.
+    """
+
+    source: Path
+    bundle: Path | None = None
+    model: str = "nano"
+    checkpoint: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    out: Path = Path("out")
+    picture: bool = True
+    threads: int | None = None
+    provider: str | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        AutomaticSettings.suited(self.model, **self.settings)  # refused before anything is read
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """One photo's results: its files, and how many masks it has; or why there are none."""
+
+    photo: Path
+    files: tuple[Path, ...] = ()
+    masks: int = 0
+    failure: str | None = None
+
+
+def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None) -> Iterator[Segmented]:
+    """Find everything in photo after photo; each one's results are written before the next is begun.
+
+    Raises:
+        PhotoError: the one photo that was named cannot be read, or no photo of a folder can.
+        UsageError: a folder without photos.
+        OutputError: a result is there already or cannot be written.
+        CheckpointError, BundleError, BackendError: the model cannot be had.
+    """
+    photos = _photos(job.source)
+    stems = Counter(path.stem for path in photos)
+    names = {path: path.stem if stems[path.stem] == 1 else path.name.replace(".", "_") for path in photos}
+    for path in photos:
+        for file in _files(job, names[path]):
+            check_file(file, overwrite=job.overwrite)
+    progress("loading the model", 0, len(photos))
+    subject = opened(job.bundle, job.model, job.checkpoint, job.threads, job.provider)
+    finds = subject.mask_generator(job.settings)
+
+    read: deque[tuple[Path, Photo]] = deque()
+    failures: deque[Segmented] = deque()
+
+    def good_photos() -> Iterator[Photo]:
+        for path in photos:
+            try:
+                photo = read_photo(path)
+                finds.check(photo)
+            except PhotoError as error:
+                if len(photos) == 1:
+                    raise
+                failures.append(Segmented(path, failure=str(error)))
+                continue
+            read.append((path, photo))
+            yield photo
+
+    done = 0
+    for number, masks in enumerate(finds.generate_many(good_photos())):
+        path, photo = read.popleft()
+        record = sa1b_record(path.stem, path.name, (photo.shape[0], photo.shape[1]), masks, number)
+        files = _files(job, names[path])
+        contents = [record_bytes(record)]
+        if job.picture:
+            contents.append(jpeg_bytes(_drawn(photo, masks)))
+        write_files(dict(zip(files, contents, strict=True)), overwrite=job.overwrite)
+        done += 1
+        progress(path.name, done + len(failures), len(photos))
+        yield Segmented(path, files, len(masks))
+    if not done:
+        raise PhotoError(f"none of the {len(photos)} photos in {job.source} can be read: {failures[0].failure}")
+    yield from failures
+
+
+def _photos(source: Path) -> list[Path]:
+    if not source.is_dir():
+        return [source]
+    found = sorted(path for path in source.iterdir() if path.suffix.lower() in PHOTO_ENDINGS and path.is_file())
+    if not found:
+        raise UsageError(f"folder {source} holds no photos ({', '.join(PHOTO_ENDINGS)}): name another")
+    return found
+
+
+def _files(job: SegmentJob, name: str) -> tuple[Path, ...]:
+    record, picture = job.out / f"{name}.json", job.out / f"{name}_masks.jpg"
+    return (record, picture) if job.picture else (record,)
+
+
+def _drawn(photo: Photo, masks: list[dict[str, Any]]) -> Photo:
+    """The masks on the photo, small ones over large ones."""
+    largest_first = sorted(masks, key=lambda mask: -mask["area"])
+    return draw_everything(photo, (rle.decode(mask["segmentation"]) for mask in largest_first))

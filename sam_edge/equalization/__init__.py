@@ -1,1 +1,0 @@
-"""The torch side of `sam_edge_quant.equalization`: where in a model its methods apply, and what they need to know."""

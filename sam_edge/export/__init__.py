@@ -1,0 +1,1 @@
+"""The export pipeline: a variant and its weights in, a verified bundle out."""

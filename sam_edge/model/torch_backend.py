@@ -1,0 +1,58 @@
+"""The fp32 torch model behind the runtime's backend protocol: the reference that everything is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sam_edge_runtime.errors import BackendError, first_line
+
+from . import DecoderGraph, EncoderGraph, Sam
+
+Float32 = npt.NDArray[np.float32]
+
+
+class TorchBackend:
+    """Runs the very modules that are exported, in fp32 on the CPU, with any number of prompts and slots."""
+
+    engine = "torch"
+
+    def __init__(self, sam: Sam) -> None:
+        self.sam = sam
+        self._encoder = EncoderGraph(sam).eval()
+        self._decoder = DecoderGraph(sam).eval()
+
+    @torch.inference_mode()
+    def encode(self, image: Float32) -> Float32:
+        """Embeddings `(1, C, S/16, S/16)` of an image `(1, 3, S, S)`. Raises BackendError where torch fails."""
+        with _reported("encode"):
+            embeddings: Float32 = self._encoder(torch.from_numpy(image)).numpy()
+        return embeddings
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        image_embeddings: Float32,
+        point_coords: Float32,
+        point_labels: Float32,
+        mask_input: Float32,
+        has_mask_input: Float32,
+    ) -> tuple[Float32, Float32]:
+        """Logits `(B, 4, S/4, S/4)` and IoU predictions `(B, 4)`; see `sam_edge_runtime.backends.Backend`."""
+        inputs = (image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
+        with _reported("decode"):
+            masks, iou = self._decoder(*(torch.from_numpy(array) for array in inputs))
+        return masks.numpy(), iou.numpy()
+
+
+@contextmanager
+def _reported(what: str) -> Iterator[None]:
+    """What torch raises, out of memory above all, as a BackendError of one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise BackendError(f"torch failed to {what} ({first_line(error)})") from error

@@ -1,0 +1,1 @@
+"""Prompts answered by a bundle or by a torch model."""

@@ -1,0 +1,125 @@
+"""What answers prompts: a bundle, or a live torch model; and what reports call it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sam_edge_runtime.automatic.generator import AutomaticMaskGenerator
+from sam_edge_runtime.automatic.settings import COCO_RLE, AutomaticSettings
+from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
+from sam_edge_runtime.bundle.bundle import Bundle
+from sam_edge_runtime.bundle.manifest import Checkpoint
+from sam_edge_runtime.decoding import Capacity
+from sam_edge_runtime.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Promptable:
+    """Something with an encoder and a decoder.
+
+    Attributes:
+        backend: both of them.
+        capacity: their frame side and capacity.
+        description: `model`, `runs as`, `weights`, `sha256` and `input side`, by name.
+    """
+
+    backend: Backend
+    capacity: Capacity
+    description: dict[str, Any]
+
+    @property
+    def variant(self) -> str:
+        """The model's variant."""
+        return str(self.description["model"])
+
+    @property
+    def name(self) -> str:
+        """What a table calls it, such as `nano onnx w8a8`."""
+        return f"{self.variant} {self.description['runs as']}"
+
+    def mask_generator(self, settings: Mapping[str, Any]) -> AutomaticMaskGenerator:
+        """What finds everything in photos with it, as COCO's run lengths.
+
+        Args:
+            settings: by the names of `AutomaticSettings`; what is not named suits the model.
+        """
+        suited = AutomaticSettings.suited(self.variant, **settings, output_mode=COCO_RLE)
+        return AutomaticMaskGenerator.on(self.backend, self.capacity, suited)
+
+
+@dataclass(frozen=True)
+class AnyCapacity:
+    """A torch model's capacity: any number of prompts and slots on frames of side `input_side`."""
+
+    input_side: int
+    call_sizes: tuple[int, ...] = ()
+    points: int | None = None
+
+
+def open_bundle(path: Path, options: BackendOptions | None = None) -> Promptable:
+    """A bundle, on its target's engine.
+
+    Raises:
+        BundleError, BackendError: there is none, or its engine is missing.
+    """
+    bundle = Bundle.open(path)
+    manifest = bundle.manifest
+    description = {
+        "model": manifest.variant,
+        "runs as": f"{manifest.target} {manifest.precision}",
+        "weights": manifest.checkpoint.described,
+        "sha256": manifest.checkpoint.sha256,
+        "input side": manifest.input_side,
+    }
+    return Promptable(load_backend(bundle, options or BackendOptions()), manifest, description)
+
+
+def open_model(variant: str, checkpoint: str | None = None, input_side: int | None = None) -> Promptable:
+    """A torch model in fp32.
+
+    Args:
+        variant: which.
+        checkpoint: its weights; None for those that come with sam-edge or were downloaded.
+        input_side: its frame side; None for the one it was trained for.
+
+    Raises:
+        UsageError, CheckpointError: it cannot be had.
+    """
+    from sam_edge.model.torch_backend import TorchBackend  # noqa: PLC0415
+    from sam_edge.weights.load import find_source, load_sam  # noqa: PLC0415  # brings torch
+
+    loaded = load_sam(variant, find_source(variant, checkpoint), input_side)
+    record = loaded.checkpoint
+    description = {
+        "model": variant,
+        "runs as": "torch fp32",
+        "weights": Checkpoint(record.label, record.sha256, record.is_random).described,
+        "sha256": record.sha256,
+        "input side": loaded.sam.side,
+    }
+    return Promptable(TorchBackend(loaded.sam), AnyCapacity(loaded.sam.side), description)
+
+
+def opened(
+    bundle: Path | None, model: str, checkpoint: str | None, threads: int | None = None, provider: str | None = None
+) -> Promptable:
+    """The bundle, or the torch model where none is named.
+
+    Raises:
+        UsageError: weights for a bundle, an engine's options for torch, or torch is not installed.
+    """
+    if bundle is not None:
+        if checkpoint is not None:
+            raise UsageError(f"the bundle {bundle} has weights of its own: leave out --checkpoint, or --bundle")
+        return open_bundle(bundle, BackendOptions(threads=threads, provider=provider))
+    if threads is not None or provider is not None:
+        raise UsageError("--threads and --provider are for a bundle's engine: name one with --bundle")
+    try:
+        return open_model(model, checkpoint)
+    except ImportError as error:
+        raise UsageError(
+            f"{model} itself needs {error.name or error}: pip install 'sam-edge[export]', or name a --bundle"
+        ) from error

@@ -1,0 +1,1 @@
+"""Prompts: parsed from the command line, laid out on a grid, simulated from masks."""

@@ -1,0 +1,1 @@
+"""PyTorch's side of quantization: calibration, equalization, GPTQ, fake quantization, mixed precision."""

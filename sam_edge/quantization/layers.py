@@ -1,0 +1,102 @@
+"""Weights of torch's layers as the arrays that `sam_edge_quant.methods` works on, and what flows into them."""
+
+from __future__ import annotations
+
+from typing import TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sam_edge.model.nano import SameConv
+from sam_edge_quant.methods.weight_scales import has_qat_scales
+
+Float64 = npt.NDArray[np.float64]
+Layer: TypeAlias = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
+LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+
+
+def array(tensor: Tensor) -> Float64:
+    """The numbers of a tensor, in double precision."""
+    return tensor.detach().cpu().double().numpy()
+
+
+def assign(parameter: Tensor, values: Float64) -> None:
+    """Write `values` into a parameter or buffer."""
+    with torch.no_grad():
+        parameter.copy_(torch.from_numpy(values))
+
+
+def weight_of(layer: Layer) -> Float64:
+    """Weight `(outputs, channels, taps)`; a depthwise convolution's is zero but where output and channel agree."""
+    weight = array(layer.weight)
+    weight = weight.reshape(*weight.shape[:2], -1)
+    if isinstance(layer, nn.ConvTranspose2d):
+        return weight.transpose(1, 0, 2)
+    if is_depthwise(layer):
+        return np.eye(len(weight))[:, :, None] * weight
+    return weight
+
+
+def set_weight(layer: Layer, weight: Float64) -> None:
+    """Undo `weight_of`."""
+    if isinstance(layer, nn.ConvTranspose2d):
+        weight = weight.transpose(1, 0, 2)
+    elif is_depthwise(layer):
+        weight = weight.diagonal().T[:, None]
+    assign(layer.weight, np.ascontiguousarray(weight.reshape(layer.weight.shape)))
+
+
+def is_depthwise(layer: Layer) -> bool:
+    """Whether each output reads the channel of the same number alone."""
+    return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels == layer.out_channels > 1
+
+
+def is_rounded(layer: Layer) -> bool:
+    """Whether training in eight bits put all of a layer's weight on its grids."""
+    return bool(has_qat_scales(weight_of(layer)).all())
+
+
+def channels_last(layer: nn.Module, tensor: Tensor) -> Tensor:
+    """`(positions, channels)` of what a layer reads or writes."""
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        tensor = tensor.movedim(1, -1)
+    return tensor.reshape(-1, tensor.shape[-1])
+
+
+def input_patches(layer: Layer, tensor: Tensor) -> Tensor:
+    """`(groups, patches, inputs)`: the numbers that each output of a layer is a weighted sum of, zero padding included.
+
+    For a transposed convolution, whose kernel is its stride in all of SAM, each position is one patch of its channels.
+    """
+    if not isinstance(layer, nn.Conv2d) or (layer.kernel_size, layer.stride, layer.groups) == ((1, 1), (1, 1), 1):
+        return channels_last(layer, tensor)[None]
+    if isinstance(layer, SameConv):
+        tensor = layer.padded(tensor)
+    padding = cast("tuple[int, ...]", layer.padding)  # never a word in these models
+    # (B, channels * taps, positions)
+    columns = F.unfold(tensor, layer.kernel_size, padding=padding, stride=layer.stride)
+    columns = columns.reshape(len(columns), layer.groups, -1, columns.shape[-1])
+    return columns.permute(1, 0, 3, 2).reshape(layer.groups, -1, columns.shape[2])
+
+
+def rows_of(layer: Layer) -> Float64:
+    """Weight `(groups, rows, inputs)` in the order of `input_patches`; every output has one row, or one for each tap.
+
+    The rows of one output lie side by side.
+    """
+    weight = array(layer.weight)
+    if isinstance(layer, nn.ConvTranspose2d):
+        return np.moveaxis(weight, 0, -1).reshape(1, -1, layer.in_channels)
+    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+    return weight.reshape(groups, len(weight) // groups, -1)
+
+
+def set_rows(layer: Layer, rows: Float64) -> None:
+    """Undo `rows_of`."""
+    shape = layer.weight.shape
+    if isinstance(layer, nn.ConvTranspose2d):
+        rows = np.moveaxis(rows.reshape(*shape[1:], shape[0]), -1, 0)
+    assign(layer.weight, np.ascontiguousarray(rows.reshape(shape)))

@@ -1,0 +1,1 @@
+"""Pieces that every report shares: HTML pages, plots, tables, versions, names."""

@@ -1,0 +1,37 @@
+"""Versions of what made or judged something, for manifests and reports."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+
+def tool_versions(packages: tuple[str, ...]) -> dict[str, str]:
+    """Versions of Python, sam-edge, numpy and `packages`, as installed."""
+    found = {"python": platform.python_version()}
+    for package in ("sam-edge", "numpy", *packages):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def commit() -> str | None:
+    """The commit of sam-edge's own checkout, `-dirty` where files were changed; None where it is not run from one."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],  # noqa: S607  # whichever git the user has
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()

@@ -1,0 +1,86 @@
+"""`sam-edge segment`: one photo, a folder with a bad one, and what is refused before the model is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco
+
+from sam_edge.cli.app import run
+from sam_edge_runtime.photo.draw import draw_everything
+from tests.data.builders import encoded, picture, write_folder
+
+GRID = ["--points-per-side", "3", "--pred-iou-thresh", "0.1", "--stability-score-thresh", "0.1"]
+
+
+@pytest.fixture
+def cup(tmp_path) -> Path:
+    data = pytest.importorskip("skimage.data")
+    path = tmp_path / "cup.jpg"
+    Image.fromarray(data.coffee()).save(path)
+    return path
+
+
+def test_a_photo_gives_a_record_and_a_picture(cup, tmp_path, capsys):
+    assert run(["segment", str(cup), "--out", str(tmp_path / "out"), *GRID]) == 0
+    record = json.loads((tmp_path / "out" / "cup.json").read_text())
+    assert record["image"] == {"image_id": 0, "width": 600, "height": 400, "file_name": "cup.jpg"}
+    assert f"{len(record['annotations'])} masks" in capsys.readouterr().out
+    assert record["annotations"]
+    for annotation in record["annotations"]:
+        mask = coco.decode(annotation["segmentation"])
+        assert mask.shape == (400, 600)
+        assert mask.sum() == annotation["area"]
+    with Image.open(tmp_path / "out" / "cup_masks.jpg") as drawn:
+        assert drawn.size == (600, 400)
+
+
+def test_results_of_an_earlier_run_stay_unless_said_otherwise(cup, tmp_path, capsys):
+    out = ["--out", str(tmp_path / "out"), "--no-picture", *GRID]
+    assert run(["segment", str(cup), *out]) == 0
+    assert not list((tmp_path / "out").glob("*.jpg"))
+    assert run(["segment", str(cup), *out]) == 2
+    assert "cup.json exists: add --overwrite" in capsys.readouterr().err
+    assert run(["segment", str(cup), *out, "--overwrite"]) == 0
+
+
+def test_a_bad_photo_of_a_folder_is_named_and_the_others_done(tmp_path, capsys):
+    files = [("a.png", encoded(picture(0), "PNG")), ("b.png", b"no picture"), ("a.jpg", encoded(picture(1)))]
+    folder = write_folder(tmp_path / "photos", [*files, ("notes.txt", b"")])
+    assert run(["segment", str(folder), "--out", str(tmp_path / "out"), *GRID]) == 0
+    assert "left out: photo '" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.json")) == ["a_jpg.json", "a_png.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["none.jpg"], "does not exist"),
+        (["."], "holds no photos"),
+        (["photo.jpg", "--points-per-side", "0"], "points_per_side 0"),
+        (["photo.jpg", "--pred-iou-thresh", "7"], "pred_iou_thresh 7"),
+        (["photo.jpg", "--threads", "2"], "name one with --bundle"),
+        (["photo.jpg", "--bundle", "b", "--checkpoint", "random:0"], "weights of its own"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_one_line(arguments, reason, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    if arguments[0] == "photo.jpg":
+        (tmp_path / "photo.jpg").write_bytes(encoded(picture(0)))
+    assert run(["segment", *arguments]) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_small_masks_are_drawn_over_large_ones_and_nothing_else_is_changed():
+    photo = np.full((40, 60, 3), 100, np.uint8)
+    large, small = np.zeros((2, 40, 60), np.bool_)
+    large[5:35, 5:55], small[10:20, 10:20] = True, True
+    drawn = draw_everything(photo, iter([large, small]))
+    assert (drawn[:4] == 100).all()
+    assert len({tuple(drawn[y, x]) for y, x in ((30, 30), (15, 15), (2, 2))}) == 3
+    assert draw_everything(np.zeros((300, 2000, 3), np.uint8), []).shape == (240, 1600, 3)

@@ -1,0 +1,210 @@
+"""Equalization and rounding of whole models: which layers belong together, and that fp32 answers stay."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sam_edge.model import DecoderGraph, EncoderGraph, build_sam, fold_batch_norms
+from sam_edge.model.image_encoder import ImageEncoderViT
+from sam_edge.model.nano import SameConv
+from sam_edge.model.sam import Sam
+from sam_edge.model.tiny_vit import ConvNorm
+from sam_edge.quantization.equalization.equalize import METHODS, equalize
+from sam_edge.quantization.equalization.groups import Chain, Keys, Normed, groups_of
+from sam_edge.quantization.equalization.observe import ENOUGH, InputMoments
+from sam_edge.quantization.gptq import round_weights
+from sam_edge.quantization.layers import LAYERS, array, assign, input_patches, rows_of, set_rows, set_weight, weight_of
+from sam_edge_runtime.errors import ExportError, UsageError
+from tests.model.builders import BOUND, NARROW, error, every_prompt, photo, seed
+
+SIDE = 256
+NAMES = ("image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input")
+# How many of each kind of group a model has, counted by hand.
+GROUPS = {
+    # encoder: 7 stages and the mixing; decoder: 2 + 1 streams, 2 refinements, 5 heads of 2, 7 attentions, 2 MLPs
+    "nano": (1, 8 + 3 + 2 + 10 + 7 + 2, 7),
+    "tiny_vit": (1 + 1 + 10 * 2, 10 + 7 + 2 + 10, 7),
+    "vit": (1 + 1 + 2 * 2, 2 + 7 + 2 + 10, 7),
+}
+
+
+def model(variant):
+    sam = Sam(ImageEncoderViT(NARROW)).eval() if variant == "vit" else build_sam(variant)
+    seed(sam)
+    sam.requires_grad_(requires_grad=False)
+    sam.set_input_side(SIDE)
+    return sam
+
+
+def calls(sam):
+    prompts = dict(zip(NAMES, (each.numpy() for each in every_prompt(sam)), strict=True))
+    return [{"image": photo(SIDE).numpy()}], [prompts]
+
+
+@torch.inference_mode()
+def answers(sam):
+    return EncoderGraph(sam)(photo(SIDE)), *DecoderGraph(sam)(*every_prompt(sam))
+
+
+def plant(sam, factor):
+    """Make every eighth channel of every group wider by `factor`, and keys lie around values of either sign."""
+    for group in groups_of(sam):
+        if isinstance(group, Keys):
+            group.key.bias += 40.0 * torch.where(torch.arange(len(group.key.bias)) % 3 == 0, -1.0, 1.0)
+            continue  # a constant added to all scores of a query is none after the softmax
+        channels = weight_of(group.readers[0]).shape[1]
+        wider = np.where(np.arange(channels) % 8 == 0, factor, 1.0)
+        for layer in group.readers:
+            set_weight(layer, weight_of(layer) / wider[:, None])
+        for layer, rows in _written(group):
+            every = np.ones(len(weight_of(layer)) if isinstance(layer, LAYERS) else channels)
+            every[rows] = wider
+            if isinstance(layer, LAYERS):
+                set_weight(layer, weight_of(layer) * every[:, None, None])
+            else:
+                assign(layer.weight, array(layer.weight) * every)
+            if layer.bias is not None:
+                assign(layer.bias, array(layer.bias) * every)
+        for layer in group.partners if isinstance(group, Chain) else ():
+            set_weight(layer, weight_of(layer) / wider[:, None, None])
+            assign(layer.bias, array(layer.bias) / wider)
+
+
+def _written(group):
+    if isinstance(group, Normed):
+        return [(group.norm, slice(None))]
+    return [(writer.layer, slice(None) if writer.rows is None else writer.rows) for writer in group.writers]
+
+
+@pytest.mark.parametrize("variant", GROUPS)
+def test_planted_outliers_are_taken_back_and_no_answer_changes(variant):
+    sam = model(variant)
+    wanted = answers(sam)
+    plant(sam, 20.0)
+    for found, want in zip(answers(sam), wanted, strict=True):
+        assert error(found, want) < BOUND  # so the groups are what they say
+    before = {name: tensor.clone() for name, tensor in sam.state_dict().items()}
+    report = equalize(sam, *calls(sam))
+    assert tuple(len(report[method]) for method in METHODS) == GROUPS[variant]
+    assert any(not torch.equal(before[name], tensor) for name, tensor in sam.state_dict().items())
+    for found, want in zip(answers(sam), wanted, strict=True):
+        assert error(found, want) < BOUND
+    for entry in report["smooth"] + report["cross_layer"]:
+        assert entry["strength"] is not None
+        assert entry["spread"][1] < 0.5 * entry["spread"][0], entry
+        assert entry["noise_db"][1] < entry["noise_db"][0] - 3.0
+    for entry in report["bimodal"]:
+        assert entry["flipped"] > 0
+        assert entry["span"][1] < 0.7 * entry["span"][0]
+
+
+def test_only_the_methods_asked_for_are_applied():
+    sam = model("nano")
+    plant(sam, 20.0)
+    before = {name: tensor.clone() for name, tensor in sam.state_dict().items()}
+    report = equalize(sam, *calls(sam), methods=["bimodal"])
+    assert set(report) == {"bimodal"}
+    changed = {name for name, tensor in sam.state_dict().items() if not torch.equal(before[name], tensor)}
+    assert changed
+    assert all(".q_proj." in name or ".k_proj." in name for name in changed)
+
+
+def test_what_is_wrong_is_said_in_a_line():
+    sam = model("nano")
+    images, prompts = calls(sam)
+    with pytest.raises(UsageError, match=r"'smoothe'.*smooth, cross_layer, bimodal"):
+        equalize(sam, images, prompts, methods=["smoothe"])
+    with pytest.raises(UsageError, match="no calls"):
+        equalize(sam, images, [])
+    images[0]["image"][0, 0, 0, 0] = np.nan
+    with pytest.raises(ExportError, match=r"image_encoder\.\S+ reads NaN"):
+        equalize(sam, images, prompts)
+    images[0]["image"][0, 0, 0, 0] = 0.0
+    assert not any(module._forward_pre_hooks for module in sam.modules())  # nothing stays behind
+
+
+# Rounding ------------------------------------------------------------------------------------------------------------
+
+SHAPES = [
+    (nn.Linear(6, 8), (2, 5, 6)),
+    (nn.Conv2d(6, 8, 3, padding=1), (2, 6, 10, 10)),
+    (nn.Conv2d(6, 6, 3, padding=1, groups=6), (2, 6, 10, 10)),
+    (nn.Conv2d(6, 8, 2, stride=2), (2, 6, 10, 10)),
+    (SameConv(6, 6, 2, groups=6), (2, 6, 10, 10)),
+    (nn.ConvTranspose2d(6, 4, 2, stride=2), (2, 6, 10, 10)),
+]
+
+
+@pytest.mark.parametrize(("layer", "shape"), SHAPES)
+def test_rows_times_patches_is_what_the_layer_computes(layer, shape):
+    torch.manual_seed(0)
+    x = torch.randn(shape)
+    computed = torch.from_numpy(rows_of(layer)).float() @ input_patches(layer, x).transpose(1, 2)
+    wanted = layer(x) - layer.bias.reshape(-1, *[1] * (2 if x.ndim == 4 else 0))
+    assert computed.numel() == wanted.numel()
+    np.testing.assert_allclose(np.sort(computed.detach().flatten()), np.sort(wanted.detach().flatten()), atol=1e-5)
+    again = copy.deepcopy(layer)
+    set_rows(again, rows_of(layer))
+    set_weight(again, weight_of(again))
+    assert torch.equal(again.weight, layer.weight)
+
+
+def test_rounded_weights_lie_on_grids_and_answers_are_nearer_than_to_the_nearest():
+    sam = model("nano")
+    wanted = answers(sam)
+    layers = {name: module for name, module in sam.named_modules() if isinstance(module, LAYERS)}
+    levels = dict.fromkeys(layers, 7)
+    nearest, rounded = copy.deepcopy(sam), copy.deepcopy(sam)
+    for module in nearest.modules():
+        if isinstance(module, LAYERS):
+            axis = int(isinstance(module, nn.ConvTranspose2d))
+            steps = module.weight.abs().amax([each for each in range(module.weight.ndim) if each != axis], keepdim=True)
+            module.weight.copy_((module.weight * 7 / steps).round() * steps / 7)
+    report = round_weights(rounded, *calls(sam), levels)
+    assert set(report) == set(layers)
+    for name, layer in rounded.named_modules():
+        if name in layers:
+            codes = weight_of(layer).reshape(len(weight_of(layer)), -1)
+            codes = codes / np.abs(codes).max(axis=1, keepdims=True) * 7
+            np.testing.assert_allclose(codes, np.rint(codes), atol=1e-4)
+            assert report[name].snr_db > report[name].nearest_db
+    for found, worse, want in zip(answers(rounded), answers(nearest), wanted, strict=True):
+        assert (found - want).square().mean() < 0.3 * (worse - want).square().mean()
+
+
+def test_a_layer_that_is_not_named_stays():
+    sam = model("nano")
+    before = {name: tensor.clone() for name, tensor in sam.state_dict().items()}
+    report = round_weights(sam, *calls(sam), {"image_encoder.stem": 127})
+    assert set(report) == {"image_encoder.stem"}
+    changed = {name for name, tensor in sam.state_dict().items() if not torch.equal(before[name], tensor)}
+    assert changed == {"image_encoder.stem.weight", "image_encoder.stem.bias"}
+
+
+def test_a_folded_batch_norm_takes_the_shift_of_its_convolution():
+    sam = model("tiny_vit")
+    fold_batch_norms(sam)
+    block = next(module for module in sam.modules() if isinstance(module, ConvNorm))
+    name = next(name for name, module in sam.named_modules() if module is block)
+    x = (photo(SIDE) - 120) / 60 + 3.0
+    with torch.inference_mode():
+        wanted = block(x).mean(dim=(0, 2, 3))
+        images = [{"image": (x * EncoderGraph(sam).std + EncoderGraph(sam).mean).numpy()}]
+        round_weights(sam, images, calls(sam)[1], {f"{name}.c": 7})
+        torch.testing.assert_close(block(x).mean(dim=(0, 2, 3)), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_moments_of_many_patches_are_a_covariance_around_its_own_mean():
+    """Every so-manieth patch is multiplied out; means are of all of them."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(3 * ENOUGH, 4)) * [1.0, 1e-3, 10.0, 0.0] + np.linspace(-50, 50, 3 * ENOUGH)[:, None]
+    moments = InputMoments()
+    moments.add(torch.from_numpy(rows[None].astype(np.float32)))
+    np.testing.assert_allclose(moments.mean[0], rows.mean(axis=0), atol=1e-3)
+    np.testing.assert_allclose(moments.covariance[0], np.cov(rows[::3].T, bias=True), rtol=1e-3, atol=1e-2)
+    assert np.linalg.eigvalsh(moments.covariance[0]).min() > -1e-3

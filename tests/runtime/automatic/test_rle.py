@@ -1,0 +1,83 @@
+"""COCO run-length encoding against pycocotools."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco
+
+from sam_edge_runtime.automatic import rle
+from sam_edge_runtime.errors import UsageError
+
+
+def masks() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    shapes = {
+        "empty": np.zeros((5, 7), bool),
+        "full": np.ones((5, 7), bool),
+        "one pixel off": np.zeros((1, 1), bool),
+        "one pixel on": np.ones((1, 1), bool),
+        "first pixel": np.eye(4, 6, dtype=bool),
+        "one row": rng.random((1, 50)) > 0.5,
+        "one column": rng.random((50, 1)) > 0.5,
+        "large blob": np.hypot(*np.ogrid[-600:600, -800:800]) < 400,
+        "large empty": np.zeros((1500, 2250), bool),
+        "long then short runs": np.arange(1200 * 900).reshape(900, 1200).T >= 1_000_000,
+    }
+    for density in (0.001, 0.1, 0.5, 0.9):
+        shapes[f"noise {density}"] = rng.random((123, 77)) < density
+    return shapes
+
+
+@pytest.mark.parametrize("name", masks())
+def test_encoding_and_decoding_equal_pycocotools(name):
+    mask = masks()[name]
+    expected = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+    result = rle.encode(mask)
+    assert result == {"size": list(expected["size"]), "counts": expected["counts"].decode()}
+    np.testing.assert_array_equal(rle.decode(result), mask)
+    assert rle.decode(result).dtype == np.bool_
+    assert rle.area(result) == mask.sum() == coco.area(expected)
+
+
+@pytest.mark.parametrize("name", masks())
+def test_the_plain_form_compresses_to_the_same(name):
+    mask = masks()[name]
+    plain = rle.encode_uncompressed(mask)
+    assert sum(plain["counts"]) == mask.size
+    assert all(type(length) is int for length in plain["counts"])
+    assert rle.compress(np.array(plain["counts"])) == rle.encode(mask)["counts"]
+    np.testing.assert_array_equal(rle.decode(plain), mask)
+    assert rle.area(plain) == mask.sum()
+    from_coco = coco.frPyObjects(plain, *mask.shape)
+    assert from_coco["counts"].decode() == rle.encode(mask)["counts"]
+
+
+def test_strided_masks_are_encoded_as_they_look():
+    mask = np.random.default_rng(1).random((40, 60)) > 0.5
+    assert rle.encode(mask[::2, ::-3]) == rle.encode(mask[::2, ::-3].copy())
+
+
+@pytest.mark.parametrize(
+    ("damaged", "says"),
+    [
+        ({"size": [4, 4], "counts": "ab c"}, "characters outside"),
+        ({"size": [4, 4], "counts": "äö"}, "characters outside"),
+        ({"size": [4, 4], "counts": "P"}, "within a number"),
+        ({"size": [4, 4], "counts": "P" * 40 + "0"}, "41 characters"),
+        ({"size": [4, 4], "counts": ""}, "cover 0 pixels"),
+        ({"size": [4, 4], "counts": "5"}, "cover 5 pixels"),
+        ({"size": [4, 4], "counts": [10, 7]}, "cover 17 pixels"),
+        ({"size": [4, 4], "counts": [20, -4]}, "cover 16 pixels"),
+    ],
+)
+def test_damaged_encodings_are_refused(damaged, says):
+    for use in (rle.decode, rle.area):
+        with pytest.raises(UsageError, match=says):
+            use(damaged)
+
+
+@pytest.mark.parametrize("no_mask", [np.zeros((3, 3), np.uint8), np.zeros((1, 3, 3), bool), np.zeros(3, bool)])
+def test_other_arrays_are_refused(no_mask):
+    with pytest.raises(UsageError, match=r"bool array of shape \(H, W\)"):
+        rle.encode(no_mask)

@@ -1,0 +1,357 @@
+"""Opening a bundle trusts nothing: paths, sizes, hashes and the manifest itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sam_edge_runtime.bundle.bundle import Bundle, is_bundle, record_files
+from sam_edge_runtime.bundle.manifest import FileRecord, Manifest
+from sam_edge_runtime.errors import BundleError
+from tests.runtime.standin import manifest
+
+GRAPHS = {"encoder.onnx": b"the encoder", "decoder.onnx": b"the decoder"}
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A bundle of two files that no engine would load: opening one doesn't look into its graphs."""
+    root = tmp_path / "bundle"
+    (root / "weights").mkdir(parents=True)
+    for name, content in GRAPHS.items():
+        (root / name).write_bytes(content)
+    (root / "weights" / "block 0.bin").write_bytes(b"0123")
+    seal(root)
+    return root
+
+
+def seal(root: Path, **files: FileRecord) -> None:
+    """Write a manifest that fits the folder, with `files` on top."""
+    save(root, manifest(files={**record_files(root), **files}))
+
+
+def save(root: Path, content: Manifest) -> None:
+    (root / "manifest.json").write_text(content.to_json(), encoding="utf-8")
+
+
+def record_as(root: Path, name: str, record: FileRecord | None = None) -> None:
+    """Add `name` to the manifest, with the encoder's hash and size unless told."""
+    seal(root, **{name: record or record_files(root)["encoder.onnx"]})
+
+
+def refused(root: Path | str, *, check_hashes: bool = True) -> str:
+    """The one line with which the bundle at `root` is refused."""
+    with pytest.raises(BundleError) as caught:
+        Bundle.open(root, check_hashes=check_hashes)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert len(line) < 1000
+    return line
+
+
+# Whole --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+@pytest.mark.parametrize("check_hashes", [True, False])
+def test_a_whole_bundle_opens(folder, kind, check_hashes):
+    bundle = Bundle.open(kind(folder), check_hashes=check_hashes)
+    assert bundle.root == folder
+    assert bundle.encoder_path.read_bytes() == GRAPHS["encoder.onnx"]
+    assert bundle.decoder_path.read_bytes() == GRAPHS["decoder.onnx"]
+    assert bundle.size == 11 + 11 + 4
+    assert bundle.golden_path is None
+
+
+def test_the_golden_test_is_known_when_the_manifest_names_it(folder):
+    (folder / "golden.npz").write_bytes(b"x")
+    assert Bundle.open(folder).golden_path is None  # a stray file is not part of the bundle
+    seal(folder)
+    assert Bundle.open(folder).golden_path == folder / "golden.npz"
+
+
+def test_record_files_lists_everything_but_the_manifest(folder):
+    (folder / "weights" / "empty").touch()
+    (folder / "weights" / "manifest.json").write_bytes(b"{}")  # a package of another kind may hold one
+    records = record_files(folder)
+    assert {name: record.bytes for name, record in records.items()} == {
+        "decoder.onnx": 11,
+        "encoder.onnx": 11,
+        "weights/block 0.bin": 4,
+        "weights/empty": 0,
+        "weights/manifest.json": 2,
+    }
+    assert list(records) == sorted(records)
+    for name, record in records.items():
+        assert record.sha256 == hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    seal(folder)
+    assert Bundle.open(folder).manifest.files == records
+
+
+def test_a_bundle_moves_and_may_hold_links_that_stay_inside(folder, tmp_path):
+    (folder / "decoder.onnx").rename(folder / "weights" / "real.onnx")
+    (folder / "decoder.onnx").symlink_to(Path("weights") / "real.onnx")
+    seal(folder)
+    (tmp_path / "link").symlink_to(folder.rename(tmp_path / "moved"))
+    for place in (tmp_path / "moved", tmp_path / "link"):
+        assert Bundle.open(place).decoder_path.read_bytes() == GRAPHS["decoder.onnx"]
+
+
+# Paths that are none ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "../x",
+        "..",
+        "a/../x",
+        "a/..",
+        "weights/../../outside",
+        "/etc/passwd",
+        "//host/share/x",
+        "C:\\x",
+        "C:/x",
+        "C:x",
+        "\\x",
+        "\\\\host\\share\\x",
+        "a\\..\\b",
+        "weights\\block 0.bin",
+        "a\nb",
+        "a\0b",
+        "\x1b[2Jx",
+        "\ud800",
+        "../" + "x" * 3000,
+    ],
+)
+@pytest.mark.parametrize("check_hashes", [True, False])
+def test_a_name_that_is_no_path_inside_the_bundle(folder, name, check_hashes):
+    (folder.parent / "x").write_bytes(GRAPHS["encoder.onnx"])  # what the name would reach has the right hash
+    (folder.parent / "outside").write_bytes(GRAPHS["encoder.onnx"])
+    record_as(folder, name)
+    line = refused(folder, check_hashes=check_hashes)
+    assert f"manifest.json names {repr(name)[:200]}, which is not a path inside the bundle" in line
+    assert line.endswith("export the bundle again")
+    assert line.isprintable()
+
+
+def _link_to_outside(folder: Path) -> str:
+    (folder.parent / "outside").write_bytes(GRAPHS["encoder.onnx"])
+    (folder / "linked.onnx").symlink_to(folder.parent / "outside")
+    return "linked.onnx"
+
+
+def _below_a_linked_folder(folder: Path) -> str:
+    (folder.parent / "elsewhere").mkdir()
+    (folder.parent / "elsewhere" / "x").write_bytes(GRAPHS["encoder.onnx"])
+    (folder / "sub").symlink_to("../elsewhere")
+    return "sub/x"
+
+
+def _link_to_a_folder_whose_name_begins_alike(folder: Path) -> str:
+    (folder.parent / "bundle2").mkdir()
+    (folder.parent / "bundle2" / "x").write_bytes(GRAPHS["encoder.onnx"])
+    (folder / "linked.onnx").symlink_to("../bundle2/x")
+    return "linked.onnx"
+
+
+@pytest.mark.parametrize("kind", [_link_to_outside, _below_a_linked_folder, _link_to_a_folder_whose_name_begins_alike])
+@pytest.mark.parametrize("check_hashes", [True, False])
+def test_a_link_that_leaves_the_bundle(folder, kind, check_hashes):
+    name = kind(folder)
+    record_as(folder, name)
+    line = refused(folder, check_hashes=check_hashes)
+    assert f"{folder}: {name} is a link that leaves the bundle" in line
+    assert "export again" in line
+
+
+# Files that are not as recorded -------------------------------------------------------------------------------------
+
+
+def _gone(folder: Path) -> None:
+    (folder / "decoder.onnx").unlink()
+
+
+def _a_folder_instead(folder: Path) -> None:
+    _gone(folder)
+    (folder / "decoder.onnx").mkdir()
+
+
+def _dangling(folder: Path) -> None:
+    _gone(folder)
+    (folder / "decoder.onnx").symlink_to("nowhere")
+
+
+def _loop(folder: Path) -> None:
+    _gone(folder)
+    (folder / "decoder.onnx").symlink_to("decoder.onnx")
+
+
+def _pipe(folder: Path) -> None:
+    _gone(folder)
+    os.mkfifo(folder / "decoder.onnx")
+
+
+@pytest.mark.parametrize("kind", [_gone, _a_folder_instead, _dangling, _loop, _pipe])
+@pytest.mark.parametrize("check_hashes", [True, False])
+def test_a_file_that_is_missing(folder, kind, check_hashes):
+    kind(folder)
+    assert refused(folder, check_hashes=check_hashes) == (f"{folder}: decoder.onnx is missing: export the bundle again")
+
+
+@pytest.mark.parametrize("name", [".", "./", "weights", "weights/"])
+def test_a_recorded_folder_is_no_file(folder, name):
+    record_as(folder, name)
+    assert f"{name} is missing" in refused(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"the decode", b"the decoders"])
+@pytest.mark.parametrize("check_hashes", [True, False])
+def test_a_file_of_another_size(folder, content, check_hashes):
+    (folder / "decoder.onnx").write_bytes(content)
+    assert f"{folder}: decoder.onnx has {len(content)} bytes, 11 expected: copy or export" in refused(
+        folder, check_hashes=check_hashes
+    )
+
+
+def test_a_file_of_the_same_size_and_another_hash(folder):
+    (folder / "decoder.onnx").write_bytes(b"THE decoder")
+    line = refused(folder)
+    found, expected = (hashlib.sha256(content).hexdigest() for content in (b"THE decoder", b"the decoder"))
+    assert f"{folder}: decoder.onnx has SHA-256 '{found[:12]}'..., '{expected[:12]}'... expected" in line
+    assert "copy or export it again" in line
+
+
+def test_check_hashes_false_skips_the_hash_and_nothing_else(folder):
+    (folder / "decoder.onnx").write_bytes(b"THE decoder")
+    assert Bundle.open(folder, check_hashes=False).decoder_path.read_bytes() == b"THE decoder"
+
+
+def test_a_recorded_hash_cannot_break_the_line(folder):
+    record_as(folder, "encoder.onnx", FileRecord("a\nb", 11))
+    assert "'a\\nb'" in refused(folder)
+
+
+@pytest.mark.parametrize("role", ["encoder", "decoder"])
+@pytest.mark.parametrize("name", ["other.onnx", "../encoder.onnx", "manifest.json", "/etc/passwd"])
+def test_a_graph_that_is_not_among_the_files(folder, role, name):
+    save(folder, replace(manifest(files=record_files(folder)), **{role: name}))
+    line = refused(folder)
+    assert f"{folder}: manifest.json names the graph {name!r} but not its hash: export again" in line
+
+
+# No bundle at all ---------------------------------------------------------------------------------------------------
+
+
+def _nothing(folder: Path) -> Path:
+    return folder.parent / "nowhere"
+
+
+def _a_file(folder: Path) -> Path:
+    return folder / "encoder.onnx"
+
+
+def _no_manifest(folder: Path) -> Path:
+    (folder / "manifest.json").unlink()
+    return folder
+
+
+def _manifest_is_a_folder(folder: Path) -> Path:
+    (folder / "manifest.json").unlink()
+    (folder / "manifest.json").mkdir()
+    return folder
+
+
+def _manifest_is_a_pipe(folder: Path) -> Path:
+    (folder / "manifest.json").unlink()
+    os.mkfifo(folder / "manifest.json")
+    return folder
+
+
+def _giant(folder: Path) -> Path:
+    with (folder / "manifest.json").open("r+b") as stream:
+        stream.truncate((4 << 20) + 1)  # sparse: costs nothing, and would cost memory to read
+    return folder
+
+
+def _not_utf8(folder: Path) -> Path:
+    (folder / "manifest.json").write_bytes(b'{"format": "\xff\xfe"}')
+    return folder
+
+
+def _truncated(folder: Path) -> Path:
+    text = (folder / "manifest.json").read_text(encoding="utf-8")
+    (folder / "manifest.json").write_text(text[: len(text) // 2], encoding="utf-8")
+    return folder
+
+
+def _edited(folder: Path) -> Path:
+    content = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    content["model"]["licence"] = "MIT"
+    (folder / "manifest.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def _name_too_long(folder: Path) -> Path:
+    return folder / ("a" * 300)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "remedy"),
+    [
+        (_nothing, "does not exist", "name the folder that `sam-edge export --out` made"),
+        (_a_file, "is no bundle: it has no manifest.json", "name the folder that"),
+        (_no_manifest, "is no bundle: it has no manifest.json", "name the folder that"),
+        (_manifest_is_a_folder, "is no bundle: it has no manifest.json", "name the folder that"),
+        (_manifest_is_a_pipe, "is no bundle: it has no manifest.json", "name the folder that"),
+        (_giant, "manifest.json has 4194305 bytes, which no manifest has", "export the bundle again"),
+        (_not_utf8, "manifest.json cannot be read ('utf-8' codec", "export the bundle again"),
+        (_truncated, "manifest.json is not JSON", "export the bundle again"),
+        (_edited, "manifest.json does not match its digest", "export the bundle again"),
+        (_name_too_long, "cannot be read (File name too long)", "check the folder's name"),
+    ],
+)
+def test_what_is_no_bundle(folder, kind: Callable[[Path], Path], reason, remedy):
+    path = kind(folder)
+    line = refused(path)
+    assert reason in line
+    assert remedy in line
+    assert str(path) in line or line.startswith("manifest.json")
+
+
+def test_a_recorded_name_too_long_for_any_disk(folder):
+    record_as(folder, "a" * 300)
+    assert "cannot be read (File name too long)" in refused(folder)
+
+
+def test_a_file_that_cannot_be_read(folder, monkeypatch):
+    """As root nothing is unreadable, so the disk is made to fail."""
+
+    def broken(path):
+        raise OSError(5, "Input/output error", str(path))
+
+    monkeypatch.setattr("sam_edge_runtime.bundle.bundle.sha256_of", broken)
+    assert f"{folder}/decoder.onnx cannot be read (Input/output error): " in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (lambda folder: folder, True),
+        (_edited, True),
+        (_not_utf8, True),
+        (_no_manifest, False),
+        (_manifest_is_a_folder, False),
+        (_a_file, False),
+        (_nothing, False),
+    ],
+)
+def test_is_bundle_asks_only_for_a_manifest(folder, kind, expected):
+    assert is_bundle(kind(folder)) is expected

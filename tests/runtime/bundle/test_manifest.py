@@ -1,0 +1,378 @@
+"""The manifest: a round trip, and a refusal that names its path for every way a field can be wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from sam_edge_runtime.bundle.manifest import RANDOM_WEIGHTS_NOTE, Checkpoint, FileRecord, Manifest
+from sam_edge_runtime.errors import BundleError
+from tests.runtime.standin import manifest
+
+MISSING = object()
+
+
+def whole(**changes) -> Manifest:
+    """A manifest with every optional field filled."""
+    fields = {
+        "prompts": 2,
+        "points": 8,
+        "checkpoint": Checkpoint("sam.pth", "ab" * 32, False),
+        "recipe": {"name": "fp32", "nested": {"list": [1, 2.5, None, "ü"]}},
+        "files": {
+            "encoder.onnx": FileRecord("cd" * 32, 123),
+            "decoder.onnx": FileRecord("ef" * 32, 45),
+            "weights/empty.bin": FileRecord(hashlib.sha256().hexdigest(), 0),
+        },
+        "tools": {"onnx": "1.19.0", "torch": "2.13.0"},
+    }
+    return manifest(**{**fields, **changes})
+
+
+def document(**changes) -> dict:
+    return json.loads(whole(**changes).to_json())
+
+
+def sealed(content: dict) -> str:
+    """The text of a document whose digest is right, computed as a port to another language would."""
+    body = {key: value for key, value in content.items() if key != "digest"}
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return json.dumps({**body, "digest": hashlib.sha256(canonical.encode("ascii")).hexdigest()})
+
+
+def changed(path: str, value: object, content: dict | None = None) -> dict:
+    """A document with the field at `path` set, or taken out for `MISSING`."""
+    content = content or document()
+    *parents, last = path.split("/")
+    place = content
+    for key in parents:
+        place = place[int(key) if isinstance(place, list) else key]
+    last = int(last) if isinstance(place, list) else last
+    if value is MISSING:
+        del place[last]
+    else:
+        place[last] = value
+    return content
+
+
+def refused(text: str) -> str:
+    """The one line with which `text` is refused."""
+    with pytest.raises(BundleError) as caught:
+        Manifest.from_json(text)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert line.isprintable()
+    assert line.startswith("manifest.json")
+    assert len(line) < 500
+    return line
+
+
+# Round trips --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"checkpoint": Checkpoint("random:7", None, True)},
+        {"prompts": None, "points": None},
+        {"prompts": 1, "points": None},
+        {"input_side": 1024, "embedding_channels": 256, "parameters": 93_735_472},
+        {"prompts": 8, "batches": (1, 2, 8)},
+        {"tools": {}, "recipe": {}},
+        {"licence": "Lizenz für Ümläute \u2028 日本"},
+    ],
+)
+def test_what_is_written_is_read(changes):
+    original = whole(**changes)
+    assert Manifest.from_json(original.to_json()) == original
+    assert Manifest.from_json(original.to_json()).to_json() == original.to_json()
+    assert json.loads(sealed(json.loads(original.to_json()))) == json.loads(original.to_json())
+
+
+def test_one_capacity_is_written_as_before():
+    assert document()["capacity"] == {"prompts": 2, "points": 8}
+    assert document(batches=(1, 2))["capacity"] == {"prompts": 2, "points": 8, "batches": [1, 2]}
+
+
+def test_several_capacities_are_several_signatures():
+    several = whole(prompts=8, batches=(1, 8))
+    assert [each.prompts for each in several.each_capacity()] == [1, 8]
+    assert several.call_sizes == (1, 8)
+    shapes = {name: contract.inputs[1].shape for name, contract in several.decoder_signatures.items()}
+    assert shapes == {"prompts_1": (1, 8, 2), "prompts_8": (8, 8, 2)}
+    assert several.of_any_capacity().call_sizes == ()
+    assert (whole().call_sizes, whole().each_capacity(), whole().decoder_signatures) == ((2,), (whole(),), {})
+
+
+def test_the_text_stands_for_itself():
+    content = document()
+    assert (content["format"], content["format_version"]) == ("sam-edge-bundle", 1)
+    assert content["encoder"]["inputs"][0] == {
+        "name": "image",
+        "shape": [1, 3, 256, 256],
+        "dtype": "float32",
+        "meaning": content["encoder"]["inputs"][0]["meaning"],
+        "value_range": [0.0, 255.0],
+    }
+    assert [tensor["shape"] for tensor in content["decoder"]["inputs"]] == [
+        [1, 3, 16, 16],
+        [2, 8, 2],
+        [2, 8],
+        [2, 1, 64, 64],
+        [2],
+    ]
+    assert content["preprocessing"]["normalization"]["mean"] == [123.675, 116.28, 103.53]
+    assert "note" not in content
+    variable = document(prompts=None, points=None)
+    assert variable["decoder"]["inputs"][1]["shape"] == ["B", "N", 2]
+
+
+def test_random_weights_say_so():
+    content = document(checkpoint=Checkpoint("random:0", None, True))
+    assert content["note"] == RANDOM_WEIGHTS_NOTE
+    assert "random weights" in content["note"]
+
+
+# Fields that are missing or of the wrong kind -----------------------------------------------------------------------
+
+BAD = {
+    "text": [MISSING, None, 5, True, [], {}],
+    "whole": [MISSING, None, "7", 7.0, True, [], -1, 0],
+    "size": [MISSING, None, "7", 7.0, True, -1],
+    "flag": [MISSING, None, 0, 1, "true"],
+    "object": [MISSING, None, [], "x", 3],
+    "optional text": [5, False, []],
+    "optional whole": ["7", 7.0, True, -1, 0],
+    # The largest capacity of `whole` is 2.
+    "ascending": [5, "1,2", {}, [], [2], [1], [1, 3], [2, 1], [2, 2], [1, 1, 2], [0, 2], [-1, 2], [1.0, 2], [True, 2]],
+}
+FIELDS = {
+    "model": "object",
+    "model/variant": "text",
+    "model/parameters": "whole",
+    "model/licence": "text",
+    "model/checkpoint": "object",
+    "model/checkpoint/source": "text",
+    "model/checkpoint/sha256": "optional text",
+    "model/checkpoint/random": "flag",
+    "target": "text",
+    "precision": "text",
+    "recipe": "object",
+    "input_side": "whole",
+    "embedding_channels": "whole",
+    "capacity": "object",
+    "capacity/prompts": "optional whole",
+    "capacity/points": "optional whole",
+    "capacity/batches": "ascending",
+    "encoder": "object",
+    "encoder/file": "text",
+    "decoder": "object",
+    "decoder/file": "text",
+    "files": "object",
+    "files/encoder.onnx": "object",
+    "files/encoder.onnx/sha256": "text",
+    "files/encoder.onnx/bytes": "size",
+    "tools": "object",
+    "tools/onnx": "text",
+}
+NAMES_NO_LONGER_THERE = {"files/encoder.onnx", "tools/onnx"}  # taken out, nothing says that they ever were
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (path, value)
+        for path, kind in FIELDS.items()
+        for value in BAD[kind]
+        if not (value is MISSING and path in NAMES_NO_LONGER_THERE)
+    ],
+    ids=lambda part: "missing" if part is MISSING else str(part),
+)
+def test_a_field_that_is_missing_or_of_the_wrong_kind_is_named(path, value):
+    line = refused(sealed(changed(path, value)))
+    shown = None if value is MISSING else value
+    assert f": {path.replace('/', '.')} is {shown!r}, " in line
+    assert "expected: export the bundle again" in line
+
+
+def test_a_long_value_is_cut():
+    assert refused(sealed(changed("target", ["x" * 10_000])))
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1b[2Jb", "a\u2028b", "\ud800"])
+def test_a_name_cannot_break_the_line(name):
+    for place in ("files", "tools"):
+        assert refused(sealed(changed(f"{place}/{name}", 5))).startswith(f"manifest.json: {place}.")
+
+
+@pytest.mark.parametrize("side", [64, 192, 257, 300, 1088, 10**30])
+def test_a_side_that_no_model_takes(side):
+    line = refused(sealed(changed("input_side", side)))
+    assert f"input_side {side} is not a multiple of 64 from 256 to 1024" in line
+
+
+# Not a manifest at all ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "is not JSON"),
+        ("{", "is not JSON"),
+        ("\x00" * 50, "is not JSON"),
+        ("\ufeff{}", "is not JSON"),
+        (whole().to_json()[:-20], "is not JSON"),
+        (whole().to_json() * 2, "is not JSON"),
+        ('{"format": ' + "1" * 5000 + "}", "is not JSON"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a":' * 100_000, "nested too deeply"),
+        ("[]", "no sam-edge bundle"),
+        ("null", "no sam-edge bundle"),
+        ('"sam-edge-bundle"', "no sam-edge bundle"),
+        ("{}", "no sam-edge bundle"),
+        ('{"format": "mlpackage", "format_version": 1}', "no sam-edge bundle"),
+        ('{"format": ["sam-edge-bundle"]}', "no sam-edge bundle"),
+    ],
+)
+def test_what_is_no_manifest_is_said_to_be_none(text, reason):
+    assert reason in refused(text)
+
+
+@pytest.mark.parametrize("place", ["recipe", "precision"])
+def test_no_depth_of_nesting_gets_through_or_ends_in_a_traceback(place):
+    """Whatever step meets the recursion limit first: reading, showing the value, or the digest."""
+    text = json.dumps(changed(place, "HERE"))
+    for depth in range(800, 1100):
+        nested = "[" * depth + "]" * depth
+        assert refused(text.replace('"HERE"', f'{{"a":{nested}}}' if place == "recipe" else nested))
+
+
+@pytest.mark.parametrize("version", [2, 3, 10**20])
+def test_a_newer_format_asks_for_an_upgrade(version):
+    line = refused(json.dumps({"format": "sam-edge-bundle", "format_version": version, "surprise": []}))
+    assert f"format_version {version}, and this sam-edge reads up to 1: upgrade sam-edge" in line
+
+
+@pytest.mark.parametrize("version", [MISSING, None, 0, -1, "1", 1.0, True, [1]])
+def test_a_format_version_is_a_whole_number(version):
+    line = refused(sealed(changed("format_version", version)))
+    assert f"format_version {None if version is MISSING else version!r}: a whole number is expected" in line
+
+
+# Edited -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("encoder/inputs/0/shape", [1, 3, 512, 512]),
+        ("encoder/inputs/0/shape", [3, 256, 256]),
+        ("encoder/inputs/0/shape/3", MISSING),
+        ("encoder/inputs/0/dtype", "uint8"),
+        ("encoder/inputs/0/name", "picture"),
+        ("encoder/inputs/0/name", MISSING),
+        ("encoder/outputs", []),
+        ("decoder/inputs/1/shape", ["B", "N", 2]),
+        ("decoder/inputs/2/dtype", "int64"),
+        ("decoder/inputs/4", MISSING),
+        ("decoder/outputs/0/shape", [2, 3, 64, 64]),
+        ("decoder/outputs/1/name", "scores"),
+    ],
+)
+def test_an_edited_tensor_breaks_the_contract_even_under_a_new_digest(path, value):
+    section, role = path.split("/")[:2]
+    line = refused(sealed(changed(path, value)))
+    assert f"{section}.{role} breaks the contract at " in line
+    assert line.endswith("export the bundle again")
+    if isinstance(value, str):
+        assert repr(value) in line
+
+
+@pytest.mark.parametrize("value", [MISSING, None, "image", {"name": "image"}, ["image"], [None]])
+def test_tensors_that_are_no_list_of_objects(value):
+    assert "decoder.outputs is not a list of tensors" in refused(sealed(changed("decoder/outputs", value)))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "section"),
+    [
+        ("input_side", 512, "encoder.inputs"),
+        ("embedding_channels", 256, "encoder.outputs"),
+        ("capacity/points", 5, "decoder.inputs"),
+        ("capacity/prompts", None, "decoder.inputs"),
+    ],
+)
+def test_a_size_that_the_tensors_do_not_have_breaks_the_contract(path, value, section):
+    assert f"{section} breaks the contract" in refused(sealed(changed(path, value)))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("model/licence", "MIT"),
+        ("model/checkpoint/sha256", "00" * 32),
+        ("model/checkpoint/sha256", None),
+        ("model/checkpoint/random", True),
+        ("precision", "w8"),
+        ("recipe/name", "fp16"),
+        ("encoder/file", "other.onnx"),
+        ("encoder/inputs/0/value_range", [0.0, 1.0]),
+        ("encoder/inputs/0/meaning", "BGR"),
+        ("preprocessing/pad_value/0", 0.0),
+        ("postprocessing/mask_threshold", 0.5),
+        ("files/encoder.onnx/bytes", 124),
+        ("files/encoder.onnx", MISSING),
+        ("files/extra.bin", {"sha256": "00" * 32, "bytes": 3}),
+        ("tools/torch", MISSING),
+        ("unknown", 1),
+        ("digest", "00" * 32),
+        ("digest", None),
+        ("digest", MISSING),
+    ],
+)
+def test_any_other_edit_is_caught_by_the_digest(path, value):
+    assert refused(json.dumps(changed(path, value))) == (
+        "manifest.json does not match its digest: it was edited; export the bundle again"
+    )
+
+
+def test_layout_and_order_of_the_text_do_not_matter():
+    content = document()
+    assert Manifest.from_json(json.dumps(dict(reversed(content.items())), indent=7)) == whole()
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("encoder/inputs/0/meaning", "a photo"),
+        ("decoder/outputs/1/meaning", MISSING),
+        ("preprocessing/resize", "as an older release put it"),
+        ("postprocessing/slots", MISSING),
+        ("preprocessing", {"words": "all new"}),
+        ("a_field_of_later_releases", {"x": 1}),
+    ],
+)
+def test_another_release_may_word_meanings_otherwise(path, value):
+    assert Manifest.from_json(sealed(changed(path, value))) == whole()
+
+
+def test_an_edit_before_writing_changes_the_digest():
+    assert document(licence="MIT")["digest"] != document()["digest"] == document()["digest"]
+
+
+def test_forms_of_the_graphs_are_read_and_older_bundles_are_plain():
+    made = whole(graph="ane", picture_input=True)
+    assert Manifest.from_json(made.to_json()) == made
+    older = document()
+    del older["graph"], older["picture_input"]
+    read = Manifest.from_json(sealed(older))
+    assert (read.graph, read.picture_input) == ("plain", False)
+
+
+@pytest.mark.parametrize(("field", "value"), [("graph", "tpu"), ("graph", 3), ("picture_input", "yes")])
+def test_an_unknown_form_is_refused(field, value):
+    with pytest.raises(BundleError, match=field):
+        Manifest.from_json(sealed({**document(), field: value}))

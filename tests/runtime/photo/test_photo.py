@@ -1,0 +1,262 @@
+"""Reading photos of every kind, refusing what is none, and drawing on them."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from sam_edge_runtime.errors import PhotoError, UsageError
+from sam_edge_runtime.photo import read as photo_module
+from sam_edge_runtime.photo.draw import draw_overlay
+from sam_edge_runtime.photo.read import read_photo
+from sam_edge_runtime.photo.write import png_bytes
+
+
+def picture(size: tuple[int, int] = (13, 9)) -> Image.Image:
+    width, height = size
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
+
+
+def saved(folder, image: Image.Image, name: str = "photo.png", **options):
+    path = folder / name
+    image.save(path, **options)
+    return path
+
+
+# Reading ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.ppm"])
+def test_rgb_is_read_as_it_is(tmp_path, name):
+    result = read_photo(saved(tmp_path, picture(), name))
+    assert result.shape == (9, 13, 3)
+    assert result.dtype == np.uint8
+    assert result.flags.c_contiguous
+    assert result.flags.writeable
+    np.testing.assert_array_equal(result, np.asarray(picture()))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr"])
+def test_other_modes_become_rgb_as_pillow_converts_them(tmp_path, mode):
+    name = {"YCbCr": "a.jpg"}.get(mode, "a.tif")
+    path = saved(tmp_path, picture().convert(mode), name)
+    with Image.open(path) as image:
+        expected = np.asarray(image.convert("RGB"))
+    np.testing.assert_array_equal(read_photo(path), expected)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparency_is_laid_over_white(tmp_path, mode):
+    image = picture().convert(mode)
+    alpha = np.zeros((9, 13), np.uint8)
+    alpha[:, :5], alpha[:, 5:9] = 255, 128
+    image.putalpha(Image.fromarray(alpha))
+    result = read_photo(saved(tmp_path, image)).astype(float)
+    colour = np.asarray(image.convert("RGB")).astype(float)
+    opacity = alpha[:, :, None] / 255
+    assert np.abs(result - (colour * opacity + 255 * (1 - opacity))).max() <= 1
+    assert (result[:, 9:] == 255).all()
+
+
+def test_a_palette_with_a_clear_colour_is_laid_over_white(tmp_path):
+    image = Image.new("P", (4, 2), 0)
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putpixel((1, 1), 1)
+    result = read_photo(saved(tmp_path, image, "a.png", transparency=0))
+    assert result[0, 0].tolist() == [255, 255, 255]
+    assert result[1, 1].tolist() == [200, 100, 50]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_sixteen_bits_are_scaled_over_their_whole_range(tmp_path, name):
+    values = np.array([[0, 128, 129, 257, 32768, 65278, 65279, 65535]], np.uint16)
+    result = read_photo(saved(tmp_path, Image.fromarray(values), name))
+    assert result[0, :, 0].tolist() == [0, 0, 1, 1, 128, 254, 254, 255]
+    assert (result == result[:, :, :1]).all()
+
+
+def test_mode_i_within_sixteen_bits_is_scaled_too(tmp_path):
+    image = Image.fromarray(np.array([[0, 65535, 257 * 7]], np.int32))
+    assert image.mode == "I"
+    assert read_photo(saved(tmp_path, image, "a.tif"))[0, :, 0].tolist() == [0, 255, 7]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
+def test_exif_rotation_is_applied(tmp_path, name, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path, picture(), name, exif=exif)
+    with Image.open(path) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    assert expected.shape[:2] == ((9, 13) if orientation < 5 else (13, 9))
+    np.testing.assert_array_equal(read_photo(path), expected)
+
+
+@pytest.mark.parametrize("exif", [b"Exif\x00\x00junk", b"Exif\x00\x00II*\x00\xff\xff\xff\xff", b"Exif\x00\x00MM\x00*"])
+def test_a_damaged_exif_block_does_not_lose_the_photo(tmp_path, exif):
+    assert read_photo(saved(tmp_path, picture(), "a.jpg", exif=exif)).shape == (9, 13, 3)
+
+
+def test_an_unknown_orientation_counts_as_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 99
+    assert read_photo(saved(tmp_path, picture(), "a.jpg", exif=exif)).shape == (9, 13, 3)
+
+
+def test_of_an_animation_the_first_picture_counts(tmp_path):
+    frames = [Image.new("RGB", (4, 3), colour) for colour in ("red", "blue")]
+    path = saved(tmp_path, frames[0], "a.gif", save_all=True, append_images=frames[1:])
+    assert read_photo(path)[0, 0].tolist() == [255, 0, 0]
+
+
+def test_a_path_may_be_a_string(tmp_path):
+    assert read_photo(str(saved(tmp_path, picture()))).shape == (9, 13, 3)
+
+
+# Refusing -----------------------------------------------------------------------------------------------------------
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def in_memory(kind: str) -> bytes:
+    file = io.BytesIO()
+    picture((200, 150)).save(file, kind)
+    return file.getvalue()
+
+
+BAD_FILES = {
+    "zero bytes": (b"", "0 bytes"),
+    "text": (b"not a picture at all\n" * 10, "no picture"),
+    "truncated JPEG": (in_memory("JPEG")[:3000], "truncated or damaged"),
+    "truncated PNG": (in_memory("PNG")[:3000], "truncated or damaged"),
+    "JPEG header alone": (in_memory("JPEG")[:4], "no picture"),
+    "zero width": (png_header(0, 10), "pixels|damaged|no picture"),
+    "zero height PPM": (b"P6 5 0 255\n", "pixels|damaged|no picture"),
+    "bomb that Pillow warns of": (png_header(12_000, 12_000), "too large"),
+    "bomb that Pillow refuses": (png_header(60_000, 60_000), "too large"),
+    "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n", "no picture"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_files_are_refused_in_one_line(tmp_path, name):
+    content, says = BAD_FILES[name]
+    path = tmp_path / "bad.jpg"
+    path.write_bytes(content)
+    with warnings.catch_warnings(record=True) as leaked:
+        warnings.simplefilter("always")
+        with pytest.raises(PhotoError, match=says) as error:
+            read_photo(path)
+    assert not leaked
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_floating_point_pixels_are_refused(tmp_path):
+    path = saved(tmp_path, Image.fromarray(np.ones((2, 2), np.float32)), "a.tif")
+    with pytest.raises(PhotoError, match=r"a\.tif.*floating-point"):
+        read_photo(path)
+
+
+def test_integers_beyond_sixteen_bits_are_refused(tmp_path):
+    path = saved(tmp_path, Image.fromarray(np.array([[0, 70000]], np.int32)), "a.tif")
+    with pytest.raises(PhotoError, match=r"a\.tif.*70000"):
+        read_photo(path)
+
+
+def test_the_size_limit_holds_when_pillows_own_is_off(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    monkeypatch.setattr(photo_module, "LARGEST_PHOTO_PIXELS", 100)
+    with pytest.raises(PhotoError, match="13x9 is more than 100 pixels"):
+        read_photo(saved(tmp_path, picture()))
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for path, says in [
+        (tmp_path / "missing.jpg", "does not exist"),
+        (tmp_path, "is a folder"),
+        (fifo, "no regular file"),
+        ("a\0b", "cannot be opened|does not exist"),
+    ]:
+        with pytest.raises(PhotoError, match=says):
+            read_photo(path)
+
+
+def test_reading_leaves_pillows_settings_alone(tmp_path):
+    before = Image.MAX_IMAGE_PIXELS
+    read_photo(saved(tmp_path, picture()))
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+# Drawing ------------------------------------------------------------------------------------------------------------
+
+
+def test_png_bytes_hold_the_pixels():
+    mask = np.eye(5, 8, dtype=bool)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png_bytes(mask)))), mask * 255)
+    pixels = np.asarray(picture())
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png_bytes(pixels)))), pixels)
+
+
+@pytest.mark.parametrize("array", [np.zeros((2, 2), np.uint8), np.zeros((2, 2, 4), np.uint8), np.zeros((0, 2), bool)])
+def test_png_bytes_refuse_other_arrays(array):
+    with pytest.raises(UsageError, match="no picture"):
+        png_bytes(array)
+
+
+def test_an_overlay_shows_masks_points_and_boxes():
+    photo = np.full((200, 300, 3), 100, np.uint8)
+    mask = np.zeros((200, 300), bool)
+    mask[50:150, 50:150] = True
+    points, labels = [[100, 100], [250, 20], [280, 180]], [1, 0, -1]
+    result = draw_overlay(photo, mask, points, labels, [[160, 60, 240, 140]])
+    assert result.shape == photo.shape
+    assert result.dtype == np.uint8
+    assert (photo == 100).all()
+    assert result[100, 100].tolist() == [0, 200, 0]
+    assert result[20, 250].tolist() == [220, 0, 0]
+    assert result[20, 247].tolist() == [255, 255, 255]  # the rim
+    assert result[180, 280].tolist() == [100, 100, 100]  # an unused slot
+    assert result[60, 200].tolist() == [0, 200, 0]  # the box
+    assert result[50, 60].tolist() == [0, 114, 178]  # the contour
+    assert result[49, 60].tolist() == [100, 100, 100]
+    veil = result[70, 70].astype(int)
+    np.testing.assert_array_equal(veil, np.rint(0.55 * 100 + 0.45 * np.array([0, 114, 178])).astype(int))
+
+
+def test_an_overlay_of_nothing_is_the_photo():
+    photo = np.asarray(picture())
+    np.testing.assert_array_equal(draw_overlay(photo), photo)
+    np.testing.assert_array_equal(draw_overlay(photo, np.zeros((2, 9, 13), bool), [], [], []), photo)
+
+
+def test_boxes_beyond_the_photo_and_single_boxes_are_drawn():
+    photo = np.zeros((50, 50, 3), np.uint8)
+    assert draw_overlay(photo, boxes=[-1e9, 10, 1e9, 20])[10, 25].tolist() == [0, 200, 0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [({"masks": np.ones((9, 12), bool)}, "do not fit"), ({"points": [[1, 1]], "labels": [1, 0]}, "1 points have 2")],
+)
+def test_an_overlay_of_other_shapes_is_refused(arguments, says):
+    with pytest.raises(UsageError, match=says):
+        draw_overlay(np.asarray(picture()), **arguments)

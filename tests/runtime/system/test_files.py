@@ -1,0 +1,504 @@
+"""Results appear whole or not at all: interruptions, full and read-only disks, destinations that are taken."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import sam_edge_runtime
+from sam_edge_runtime.errors import BundleError, OutputError, SamEdgeError
+from sam_edge_runtime.system import files
+from sam_edge_runtime.system.files import (
+    check_destination,
+    check_file,
+    require_room,
+    sha256_of,
+    staged_folder,
+    write_file,
+    write_files,
+)
+
+ROOM = str(Path(sam_edge_runtime.__file__).parents[1])
+TOO_LONG = "a" * 300  # no file system takes a name of more than 255 bytes
+
+
+def ours(folder: Path) -> bool:
+    return (folder / "ours").is_file()
+
+
+def make(destination: Path, content: str = "new", *, overwrite: bool = False) -> None:
+    with staged_folder(destination, overwrite=overwrite, replaceable=ours) as staging:
+        (staging / "ours").write_text(content)
+
+
+def contents(folder: Path) -> dict[str, str | None]:
+    """Everything below `folder`: a file's text, None for a folder; links are followed by their own name only."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_text() if path.is_file() else None
+        for path in folder.rglob("*")
+        if not path.is_symlink()
+    }
+
+
+def refused(action: Callable[[], object]) -> str:
+    """The one line with which `action` is refused."""
+    with pytest.raises(OutputError) as caught:
+        action()
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+@contextmanager
+def umask(value: int) -> Iterator[None]:
+    before = os.umask(value)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+# A folder -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_staged_folder_is_invisible_until_it_is_whole(tmp_path):
+    destination = tmp_path / "deep" / "below" / "bundle"
+    with staged_folder(destination, overwrite=False, replaceable=ours) as staging:
+        (staging / "sub").mkdir()
+        (staging / "sub" / "ours").write_text("new")
+        assert not destination.exists()
+        assert staging.parent == destination.parent  # a rename, not a copy from another disk
+        assert staging.name.startswith(".bundle.")
+        assert staging.name.endswith(".partial")
+    assert contents(tmp_path / "deep") == {
+        "below": None,
+        "below/bundle": None,
+        "below/bundle/sub": None,
+        "below/bundle/sub/ours": "new",
+    }
+    assert stat.S_IMODE(destination.stat().st_mode) == 0o755
+
+
+def test_a_relative_destination_is_where_the_caller_stood(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    with staged_folder(Path("bundle"), overwrite=False, replaceable=ours) as staging:
+        (staging / "ours").write_text("new")
+        monkeypatch.chdir(tmp_path / "elsewhere")
+    assert contents(tmp_path) == {"elsewhere": None, "bundle": None, "bundle/ours": "new"}
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), SystemExit(3), BundleError("no bundle")])
+@pytest.mark.parametrize("standing", [True, False], ids=["over an older one", "fresh"])
+def test_an_interrupted_block_leaves_what_was_there(tmp_path, error, standing):
+    if standing:
+        make(tmp_path / "bundle", "old")
+    with pytest.raises(type(error)) as caught:  # noqa: PT012, SIM117 - the block is what is tested
+        with staged_folder(tmp_path / "bundle", overwrite=True, replaceable=ours) as staging:
+            (staging / "ours").write_text("half")
+            raise error
+    assert caught.value is error
+    assert contents(tmp_path) == ({"bundle": None, "bundle/ours": "old"} if standing else {})
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), PermissionError(13, "Permission denied")])
+def test_an_interruption_between_the_two_renames_puts_the_old_folder_back(tmp_path, monkeypatch, error):
+    make(tmp_path / "bundle", "old")
+    rename = Path.rename
+
+    def interrupted(self, target):
+        if self.suffix == ".partial":
+            raise error
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(OutputError if isinstance(error, OSError) else KeyboardInterrupt):
+        make(tmp_path / "bundle", overwrite=True)
+    assert contents(tmp_path) == {"bundle": None, "bundle/ours": "old"}
+
+
+def test_overwriting_replaces_the_whole_folder(tmp_path):
+    make(tmp_path / "bundle", "old")
+    (tmp_path / "bundle" / "more").write_text("old")
+    make(tmp_path / "bundle", overwrite=True)
+    assert contents(tmp_path) == {"bundle": None, "bundle/ours": "new"}
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_an_empty_folder_is_filled(tmp_path, overwrite):
+    (tmp_path / "bundle").mkdir()
+    make(tmp_path / "bundle", overwrite=overwrite)
+    assert contents(tmp_path) == {"bundle": None, "bundle/ours": "new"}
+
+
+def test_through_a_link_the_folder_behind_it_is_replaced(tmp_path):
+    make(tmp_path / "real", "old")
+    (tmp_path / "link").symlink_to("real")
+    assert "--overwrite" in refused(lambda: make(tmp_path / "link"))
+    make(tmp_path / "link", overwrite=True)
+    assert (tmp_path / "link").readlink() == Path("real")
+    assert contents(tmp_path) == {"real": None, "real/ours": "new"}
+    assert {path.name for path in tmp_path.iterdir()} == {"real", "link"}
+
+
+def _folder_of_ours(place: Path) -> None:
+    make(place, "old")
+
+
+def _foreign_folder(place: Path) -> None:
+    place.mkdir()
+    (place / "thesis.txt").write_text("years")
+
+
+def _file(place: Path) -> None:
+    place.write_text("a file")
+
+
+def _link_to_a_file(place: Path) -> None:
+    (place.parent / "file").write_text("a file")
+    place.symlink_to("file")
+
+
+def _dangling_link(place: Path) -> None:
+    place.symlink_to("nowhere")
+
+
+def _link_to_itself(place: Path) -> None:
+    place.symlink_to(place.name)
+
+
+TAKEN = [
+    (_folder_of_ours, False, "exists: add --overwrite to replace it"),
+    *(
+        (kind, overwrite, "exists and was not made by sam-edge: choose another place")
+        for kind in (_foreign_folder, _file, _link_to_a_file, _dangling_link, _link_to_itself)
+        for overwrite in (False, True)
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "overwrite", "reason"), TAKEN)
+def test_a_taken_destination_is_refused_before_the_work(tmp_path, kind, overwrite, reason):
+    place = tmp_path / "bundle"
+    kind(place)
+    before, names = contents(tmp_path), set(tmp_path.iterdir())
+    entered = []
+
+    def attempt():
+        with staged_folder(place, overwrite=overwrite, replaceable=ours):
+            entered.append(True)
+
+    for action in (attempt, lambda: check_destination(place, overwrite=overwrite, replaceable=ours)):
+        assert refused(action) == f"{place} {reason}"
+    assert not entered
+    assert (contents(tmp_path), set(tmp_path.iterdir())) == (before, names)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_appears_at_the_destination_during_the_work_is_not_replaced(tmp_path, overwrite):
+    place = tmp_path / "bundle"
+
+    def attempt():
+        with staged_folder(place, overwrite=overwrite, replaceable=ours) as staging:
+            (staging / "ours").write_text("new")
+            _foreign_folder(place)
+
+    assert "was not made by sam-edge" in refused(attempt)
+    assert contents(tmp_path) == {"bundle": None, "bundle/thesis.txt": "years"}
+
+
+def _below_a_file(folder: Path) -> Path:
+    (folder / "file").write_text("a file")
+    return folder / "file" / "bundle"
+
+
+def _below_a_link_to_itself(folder: Path) -> Path:
+    (folder / "loop").symlink_to("loop")
+    return folder / "loop" / "bundle"
+
+
+IMPOSSIBLE = [_below_a_file, _below_a_link_to_itself, lambda folder: folder / TOO_LONG, lambda folder: Path("/proc/x")]
+
+
+@pytest.mark.parametrize("kind", IMPOSSIBLE)
+@pytest.mark.parametrize("job", [make, lambda place: write_file(place, b"new", overwrite=False)], ids=["make", "write"])
+def test_an_impossible_destination_is_one_line(tmp_path, kind, job):
+    place = kind(tmp_path)
+    before, names = contents(tmp_path), set(tmp_path.iterdir())
+    line = refused(lambda: job(place))
+    assert line.startswith(f"cannot write {place} (")
+    assert line.endswith("): choose another place")
+    assert (contents(tmp_path), set(tmp_path.iterdir())) == (before, names)
+
+
+@pytest.mark.parametrize(("mask", "folder", "file"), [(0o077, 0o700, 0o600), (0o002, 0o775, 0o664)])
+def test_results_are_readable_by_whom_the_umask_lets(tmp_path, mask, folder, file):
+    with umask(mask):
+        make(tmp_path / "bundle")
+        write_file(tmp_path / "mask.png", b"new", overwrite=False)
+    assert stat.S_IMODE((tmp_path / "bundle").stat().st_mode) == folder
+    assert stat.S_IMODE((tmp_path / "mask.png").stat().st_mode) == file
+
+
+# A file -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_written_in_folders_made_for_it(tmp_path):
+    write_file(tmp_path / "deep" / "mask.png", b"new", overwrite=False)
+    assert contents(tmp_path) == {"deep": None, "deep/mask.png": "new"}
+
+
+def test_a_file_is_replaced_only_when_asked(tmp_path):
+    place = tmp_path / "mask.png"
+    place.write_text("old")
+    assert refused(lambda: write_file(place, b"new", overwrite=False)) == (
+        f"{place} exists: add --overwrite to replace it"
+    )
+    assert contents(tmp_path) == {"mask.png": "old"}
+    write_file(place, b"new", overwrite=True)
+    assert contents(tmp_path) == {"mask.png": "new"}
+
+
+def test_whoever_reads_the_old_file_keeps_it_whole(tmp_path):
+    place = tmp_path / "mask.png"
+    place.write_text("old")
+    with place.open() as reader:
+        write_file(place, b"new", overwrite=True)
+        assert reader.read() == "old"
+    assert place.read_text() == "new"
+
+
+@pytest.mark.parametrize("make_it", [Path.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_only_a_file_is_replaced_by_a_file(tmp_path, make_it):
+    place = tmp_path / "mask.png"
+    make_it(place)
+    kind = stat.S_IFMT(place.stat().st_mode)
+    for overwrite in (False, True):
+        assert refused(lambda overwrite=overwrite: write_file(place, b"new", overwrite=overwrite)).endswith(
+            "name a file"
+        )
+    assert stat.S_IFMT(place.stat().st_mode) == kind
+    assert set(tmp_path.iterdir()) == {place}
+
+
+@pytest.mark.parametrize("standing", [True, False], ids=["over an older one", "fresh"])
+def test_an_interrupted_write_leaves_what_was_there(tmp_path, monkeypatch, standing):
+    place = tmp_path / "mask.png"
+    if standing:
+        place.write_text("old")
+    write = Path.write_bytes
+
+    def interrupted(self, content):
+        write(self, content[:1])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_file(place, b"new", overwrite=True)
+    assert contents(tmp_path) == ({"mask.png": "old"} if standing else {})
+
+
+@pytest.mark.parametrize("mode", ["file", "pipe", "folder"])
+def test_check_file_asks_before_the_work(tmp_path, mode):
+    place = tmp_path / "mask.png"
+    check_file(place, overwrite=False)
+    {"file": Path.touch, "pipe": os.mkfifo, "folder": Path.mkdir}[mode](place)
+    line = refused(lambda: check_file(place, overwrite=False))
+    assert line.endswith("add --overwrite to replace it" if mode == "file" else "name a file")
+    if mode == "file":
+        check_file(place, overwrite=True)
+
+
+def test_a_name_that_just_fits_is_written(tmp_path):
+    write_file(tmp_path / ("a" * 255), b"new", overwrite=False)
+    assert contents(tmp_path) == {"a" * 255: "new"}
+
+
+# Several files ------------------------------------------------------------------------------------------------------
+
+
+def test_several_files_are_written_in_folders_of_their_own(tmp_path):
+    write_files({tmp_path / "a" / "1": b"one", tmp_path / "a" / "b" / "2": b"two"}, overwrite=False)
+    assert contents(tmp_path) == {"a": None, "a/1": "one", "a/b": None, "a/b/2": "two"}
+    write_files({tmp_path / "a" / "1": b"new", tmp_path / "3": b"three"}, overwrite=True)
+    assert contents(tmp_path) == {"a": None, "a/1": "new", "a/b": None, "a/b/2": "two", "3": "three"}
+
+
+def test_one_taken_destination_keeps_all_from_being_written(tmp_path):
+    (tmp_path / "2").write_text("old")
+    line = refused(lambda: write_files({tmp_path / "1": b"one", tmp_path / "2": b"two"}, overwrite=False))
+    assert line == f"{tmp_path / '2'} exists: add --overwrite to replace it"
+    assert contents(tmp_path) == {"2": "old"}
+
+
+def test_one_impossible_name_keeps_all_from_being_written(tmp_path):
+    folder = tmp_path / "new"
+    line = refused(lambda: write_files({folder / "1": b"one", folder / TOO_LONG: b"two"}, overwrite=True))
+    assert line.startswith(f"cannot write {folder / TOO_LONG} (")
+    assert contents(tmp_path) == {}
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_when_one_of_several_cannot_be_written_none_is(tmp_path, monkeypatch, error):
+    (tmp_path / "1").write_text("old")
+    write, calls = Path.write_bytes, []
+
+    def full(self, content):
+        calls.append(content)
+        write(self, content[:1])
+        if content == b"two":
+            raise error
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    wanted = {tmp_path / "1": b"one", tmp_path / "new" / "deep" / "2": b"two", tmp_path / "3": b"three"}
+    with pytest.raises(OutputError if isinstance(error, OSError) else KeyboardInterrupt) as caught:
+        write_files(wanted, overwrite=True)
+    if isinstance(error, OSError):
+        assert str(caught.value).startswith(f"no room to write {tmp_path / 'new' / 'deep' / '2'} (")
+    assert calls == [b"one", b"two"]
+    assert contents(tmp_path) == {"1": "old"}
+
+
+# No room, no permission ---------------------------------------------------------------------------------------------
+
+# Run apart: it writes a megabyte over an older result, and prints the refusal and what is left.
+WRITE_A_MEGABYTE = """
+import json, sys
+from pathlib import Path
+from sam_edge_runtime.errors import OutputError
+from sam_edge_runtime.files import staged_folder, write_file
+
+job, place, limit = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+if limit:
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+line = None
+try:
+    if job == "folder":
+        with staged_folder(place / "result", overwrite=True, replaceable=lambda folder: True) as staging:
+            (staging / "weights").write_bytes(bytes(1 << 20))
+    else:
+        write_file(place / "result", bytes(1 << 20), overwrite=True)
+except OutputError as error:
+    line = str(error)
+print(json.dumps([line, {path.relative_to(place).as_posix(): path.stat().st_size * path.is_file()
+                         for path in place.rglob("*")}]))
+"""
+# A file system of its own, in a mount namespace of its own: it is gone with the process, whatever happens.
+MOUNT = """
+mount -t tmpfs -o size=64k tmpfs "$1" || exit 77
+case "$2" in
+  folder) mkdir "$1/result" && echo old > "$1/result/weights" ;;
+  file) echo old > "$1/result" ;;
+esac
+if [ "$3" = ro ]; then mount -o remount,ro "$1" || exit 77; fi
+exec "$4" -c "$5" "$2" "$1" 0
+"""
+LEFT = {"folder": {"result": 0, "result/weights": 4}, "file": {"result": 4}}
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": ROOM}, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize("job", ["folder", "file"])
+@pytest.mark.parametrize(
+    ("mode", "start", "reason"),
+    [("rw", "no room to write", "free some space"), ("ro", "cannot write", "Read-only file system")],
+)
+def test_a_full_or_read_only_disk_loses_nothing(tmp_path, job, mode, start, reason):
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        pytest.skip("there is no `unshare` to mount a small disk with")
+    done = run(
+        *(unshare, "--map-root-user", "--mount", "/bin/sh", "-c", MOUNT, "sh"),
+        *(str(tmp_path), job, mode, sys.executable, WRITE_A_MEGABYTE),
+    )
+    if done.returncode and not done.stdout and ("unshare" in done.stderr or done.returncode == 77):
+        pytest.skip(f"this machine lets nobody mount a small disk: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    line, left = json.loads(done.stdout)
+    assert line.startswith(f"{start} {tmp_path / 'result'} (")
+    assert reason in line
+    assert "\n" not in line
+    assert left == LEFT[job]
+
+
+@pytest.mark.parametrize("job", ["folder", "file"])
+def test_a_file_beyond_the_size_limit_loses_nothing(tmp_path, job):
+    pytest.importorskip("resource", reason="this system has no file size limit")
+    old = tmp_path / {"folder": "result/weights", "file": "result"}[job]
+    old.parent.mkdir(exist_ok=True)
+    old.write_text("old\n")
+    done = run(sys.executable, "-c", WRITE_A_MEGABYTE, job, str(tmp_path), "4096")
+    assert done.returncode == 0, done.stderr
+    line, left = json.loads(done.stdout)
+    assert line == f"no room to write {tmp_path / 'result'} (File too large): free some space or choose another place"
+    assert left == LEFT[job]
+
+
+@pytest.mark.parametrize("job", [make, lambda place: write_file(place, b"new", overwrite=False)], ids=["make", "write"])
+def test_a_folder_without_write_permission_is_named(tmp_path, job):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    try:
+        if os.access(closed, os.W_OK):
+            pytest.skip("permissions do not bind this user (root); the read-only disk stands for it")
+        assert "Permission denied" in refused(lambda: job(closed / "result"))
+        assert contents(closed) == {}
+    finally:
+        closed.chmod(0o755)
+
+
+def test_require_room_compares_with_what_is_free(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    asked = []
+
+    def disk_usage(folder):
+        asked.append(folder)
+        return usage(10**9, 0, 25_000_000)
+
+    monkeypatch.setattr(files.shutil, "disk_usage", disk_usage)
+    require_room(tmp_path / "not" / "yet" / "there", 25_000_000)
+    line = refused(lambda: require_room(tmp_path / "not" / "yet" / "there", 25_000_001))
+    assert asked == [tmp_path, tmp_path]
+    assert line.startswith(f"no room for {tmp_path / 'not' / 'yet' / 'there'}: ")
+    assert "25 MB are needed and 25 MB are free" in line
+
+
+def test_require_room_asks_the_real_disk(tmp_path):
+    require_room(tmp_path / "bundle", 1)
+    assert f"about {2**60 / 1e6:.0f} MB are needed" in refused(lambda: require_room(tmp_path / "bundle", 2**60))
+
+
+def test_require_room_leaves_an_impossible_name_to_one_line(tmp_path):
+    assert TOO_LONG in refused(lambda: require_room(tmp_path / TOO_LONG, 1))
+
+
+# Hashes -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 5 << 19])
+def test_a_hash_in_pieces_equals_one_in_a_go(tmp_path, size):
+    content = (bytes(range(251)) * (size // 251 + 1))[:size]
+    (tmp_path / "file").write_bytes(content)
+    assert sha256_of(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+def test_output_errors_are_sam_edge_errors():
+    assert issubclass(OutputError, SamEdgeError)
+    assert not issubclass(OutputError, OSError)

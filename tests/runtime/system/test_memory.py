@@ -1,0 +1,20 @@
+"""The peak of a stretch of work is that stretch's."""
+
+from __future__ import annotations
+
+import pytest
+
+from sam_edge_runtime.system.memory import peak_bytes, reset_peak
+
+MEGABYTES = 300
+
+
+def test_a_peak_begins_anew():
+    before = peak_bytes()
+    assert before > 10 << 20
+    block = bytearray(MEGABYTES << 20)
+    assert peak_bytes() > before + (MEGABYTES // 2 << 20) or peak_bytes() > MEGABYTES << 20
+    del block
+    if not reset_peak():
+        pytest.skip("this system's peak is that of the whole process")
+    assert peak_bytes() < before + (MEGABYTES // 2 << 20)
