@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sam_edge_runtime import Bundle, SamPredictor
+from sam_edge_runtime.arrays import Float32, Photo
 from sam_edge_runtime.benchmark.steps import click_tensors
 from sam_edge_runtime.photo.frame import Frame
 from sam_edge_runtime.photo.masks import upscale
 
 SEED = "random:0"  # weights of what has none
-Float32 = npt.NDArray[np.float32]
-Photo = npt.NDArray[np.uint8]
 Engine = tuple[Callable[[], Float32], Callable[[], Any]]
 
 

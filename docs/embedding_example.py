@@ -14,13 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_edge_runtime import Bundle
+from sam_edge_runtime.arrays import Photo
 from sam_edge_runtime.backends import Backend, load_backend
 from sam_edge_runtime.decoding import Capacity, decode_prompts
 from sam_edge_runtime.photo.frame import Frame
 from sam_edge_runtime.photo.masks import upscale_binary
 from sam_edge_runtime.prompts import Prompts, build_prompts
-
-Photo = npt.NDArray[np.uint8]
 
 SIDE, SLOTS = 512, 10
 CLICK, BOX = (200, 180), (110, 90, 290, 270)  # on the picture of 512 x 384

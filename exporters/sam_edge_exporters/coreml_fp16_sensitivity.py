@@ -16,17 +16,15 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sam_edge_runtime.agreement.metrics import snr_db
+from sam_edge_runtime.arrays import Array
 from sam_edge_runtime.mil import Program
 from sam_edge_runtime.mil.operations import MOVES, OPERATIONS
 from sam_edge_runtime.mil.package import Operation, Package
 from sam_edge_runtime.mil.program import references, rounded
 
 from .conversion import Sample
-
-Array = npt.NDArray[Any]
 
 LARGEST = 65504.0  # the largest float16
 LOCAL_SNR_DB = 30.0  # what one operation must keep; rounding in and out leaves a healthy one about 70 dB

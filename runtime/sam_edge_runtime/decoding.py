@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from .arrays import Float32
 from .bundle.contract import MASK_OUTPUTS, MASK_STRIDE
 
 if TYPE_CHECKING:
     from .backends import Backend
     from .prompts import Prompts
-
-Float32 = npt.NDArray[np.float32]
 
 
 class Capacity(Protocol):

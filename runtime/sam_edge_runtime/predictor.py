@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .arrays import Float32
 from .backends import Backend, BackendOptions, load_backend
 from .bundle.bundle import Bundle
 from .bundle.contract import MASK_OUTPUTS, Label
@@ -24,7 +25,6 @@ from .photo.frame import Frame
 from .photo.masks import upscale, upscale_binary
 from .prompts import Prompts, build_prompts
 
-Float32 = npt.NDArray[np.float32]
 Masks = npt.NDArray[np.bool_] | Float32
 
 _IMAGE_FORMATS = ("RGB", "BGR")

@@ -14,12 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from .arrays import Float32, Float64
 from .bundle.contract import MASK_STRIDE, Label
 from .errors import PromptError
 from .photo.frame import Frame
-
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
 
 # Prompts answered in one call of a decoder that takes any number: bounds its memory. With SAM's decoder at a side of
 # 1024 in ONNX Runtime on a CPU, a call's peak was measured at 0.6 GB for 16 prompts and 2.2 GB for 64.

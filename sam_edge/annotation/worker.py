@@ -12,10 +12,11 @@ import numpy as np
 from sam_edge.data.sa1b import Annotation, parse_record
 from sam_edge.data.skips import BrokenRecordError
 from sam_edge.data.sources import Source
+from sam_edge_runtime.arrays import Mask, Photo
 from sam_edge_runtime.automatic import rle
-from sam_edge_runtime.automatic.generator import AutomaticMaskGenerator, Mask
+from sam_edge_runtime.automatic.generator import AutomaticMaskGenerator
 from sam_edge_runtime.errors import PhotoError
-from sam_edge_runtime.photo.read import Photo, decode_photo
+from sam_edge_runtime.photo.read import decode_photo
 
 from .pieces import PieceFolder, ending_of, keys_of
 from .record import kept, record_bytes, sa1b_record

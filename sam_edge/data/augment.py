@@ -21,17 +21,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Float32, Photo
 from sam_edge_runtime.bundle.contract import MASK_STRIDE, PIXEL_MEAN
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.photo.frame import Frame
-from sam_edge_runtime.photo.read import Photo
 
 from .sample import Masks, Sample
 
 CROP_ATTEMPTS = 8
 SMALLEST_SIDE = 16  # of the frame: one cell of the embedding
-
-Float32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Photo
 from sam_edge_runtime.automatic.rle import Rle
-from sam_edge_runtime.photo.read import Photo
 
 Masks = npt.NDArray[np.bool_]
 

@@ -15,9 +15,9 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sam_edge.data.sample import Sample
+from sam_edge_runtime.arrays import Float64
 from sam_edge_runtime.automatic.generator import AutomaticMaskGenerator
 from sam_edge_runtime.automatic.rle import Rle
 
@@ -25,7 +25,6 @@ from .figures import GOOD, VERY_GOOD
 
 RANKS = (10, 100, 1000)
 THRESHOLDS = np.arange(0.5, 0.96, 0.05)
-Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,9 +11,9 @@ from importlib.util import find_spec
 import numpy as np
 import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Mask
 from sam_edge_runtime.errors import UsageError
 
-Mask = npt.NDArray[np.bool_]
 Box = tuple[int, int, int, int]
 ITERATIONS = 5
 

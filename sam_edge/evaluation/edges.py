@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Float32, Float64, Mask, Photo
 from sam_edge_runtime.automatic.generator import AutomaticMaskGenerator
 from sam_edge_runtime.automatic.settings import AutomaticSettings
 from sam_edge_runtime.errors import DataError
 from sam_edge_runtime.photo.masks import upscale
-from sam_edge_runtime.photo.read import Photo, read_photo
+from sam_edge_runtime.photo.read import read_photo
 
 POINTS = 16
 EDGE_SETTINGS = AutomaticSettings(
@@ -34,9 +35,6 @@ EDGE_SETTINGS = AutomaticSettings(
 )
 TOLERANCE = 0.0075  # of the diagonal
 THRESHOLDS = np.arange(1, 100) / 100
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Float64
+
 from .measure import Answers, PhotoMeasurement, joined
 
-Float64 = npt.NDArray[np.float64]
 # COCO's sizes in pixels (https://cocodataset.org/#detection-eval).
 SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 2**62)}
 GOOD, VERY_GOOD = 0.75, 0.9

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from sam_edge.data.sample import Sample
 from sam_edge.prompting.clicks import Click, next_click
 from sam_edge_runtime.agreement.metrics import mask_iou
+from sam_edge_runtime.arrays import Float32, Float64
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.contract import MASK_OUTPUTS, Label
 from sam_edge_runtime.decoding import Capacity, decode_prompts
@@ -37,8 +38,6 @@ SINGLE = 0
 FIRST_OF_THREE = 1
 MASKS_AT_ONCE = 32  # four full-size answers each: 0.4 GB for an SA-1B photo
 LEAST_BOX_SIDE = 1e-3  # pixels
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
 Masks = npt.NDArray[np.bool_]
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from sam_edge.data.sample import Sample
 from sam_edge.prompting.clicks import first_click
 from sam_edge.reporting.pages import empty_figure, render
+from sam_edge_runtime.arrays import Photo
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.contract import Label
@@ -38,7 +38,6 @@ SHOWN_MASKS = 3  # of a photo
 CURVE, RECALL, EXAMPLES, FOUND = "clicks.png", "recall.png", "examples.png", "found.png"
 EXAMPLES_SHOW = "Human masks; answers to their boxes; answers to one click each"
 FOUND_SHOW = "Human masks; automatic masks"
-Photo = npt.NDArray[np.uint8]
 
 
 def rows(figures: Sequence[Figures]) -> list[tuple[str, list[str]]]:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
+from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.errors import BackendError, first_line
 
 from . import DecoderGraph, EncoderGraph, Sam
-
-Float32 = npt.NDArray[np.float32]
 
 
 class TorchBackend:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from sam_edge_runtime.agreement import golden
+from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.manifest import Manifest
 
-Float32 = npt.NDArray[np.float32]
 # Inputs of one call by name; NCHW.
 Call = dict[str, Float32]
 

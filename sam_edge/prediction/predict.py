@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_edge_runtime import Bundle, SamPredictor, draw_overlay, read_photo
+from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.bundle.contract import MASK_STRIDE
 from sam_edge_runtime.bundle.manifest import RANDOM_WEIGHTS_NOTE
@@ -22,7 +23,6 @@ from sam_edge_runtime.system.files import check_file, write_files
 
 Point = tuple[float, float, int]
 Box = tuple[float, float, float, float]
-Float32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

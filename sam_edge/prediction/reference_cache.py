@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 import numpy as np
-import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.manifest import Manifest
-
-Float32 = npt.NDArray[np.float32]
 
 
 @dataclass

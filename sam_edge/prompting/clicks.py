@@ -15,13 +15,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Float64, Mask
 from sam_edge_runtime.bundle.contract import Label
 from sam_edge_runtime.errors import UsageError
-
-Mask = npt.NDArray[np.bool_]
-Float64 = npt.NDArray[np.float64]
 
 
 class Click(NamedTuple):

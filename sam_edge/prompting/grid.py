@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Float64
 from sam_edge_runtime.bundle.contract import Label
 from sam_edge_runtime.photo.frame import Frame
 from sam_edge_runtime.prompts import Prompts, build_prompts
 
 POINTS_A_SIDE = 4
 BOXES_A_SIDE = 3
-
-Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from sam_edge.prediction.calls import Call
 from sam_edge_quant.methods import bias_correction as bias
 from sam_edge_quant.methods import gptq as rounding
 from sam_edge_quant.methods.weight_scales import QAT_MAX, symmetric_scales
+from sam_edge_runtime.arrays import Float64
 
 from .equalization.observe import InputMoments, run
-from .layers import LAYERS, Float64, Layer, array, assign, input_patches, is_rounded, rows_of, set_rows
+from .layers import LAYERS, Layer, array, assign, input_patches, is_rounded, rows_of, set_rows
 
 
 @dataclass(frozen=True)

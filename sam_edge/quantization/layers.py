@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TypeAlias, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam_edge.model.nano import SameConv
 from sam_edge_quant.methods.weight_scales import has_qat_scales
+from sam_edge_runtime.arrays import Float64
 
-Float64 = npt.NDArray[np.float64]
 Layer: TypeAlias = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from sam_edge.prompting.simulation import TrainingPrompts
+from sam_edge_runtime.arrays import Mask
 from sam_edge_runtime.bundle.contract import MASK_THRESHOLD, Label
 
 from .batch import Batch
@@ -27,7 +28,6 @@ OUTLINE, ANSWER, BOX = (255, 220, 0), (40, 110, 255), (255, 255, 255)
 CLICKS = {Label.FOREGROUND: (0, 200, 60), Label.BACKGROUND: (230, 30, 30)}
 DOT = 4  # a click's radius
 OPACITY = 0.45
-Mask = npt.NDArray[np.bool_]
 
 
 class ContactSheet:

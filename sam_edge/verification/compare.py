@@ -10,15 +10,13 @@ import numpy.typing as npt
 from sam_edge.prompting.grid import PromptGroup, prompt_groups, refinement
 from sam_edge_runtime.agreement.agreement import PhotoAgreement, PromptAgreement, compare_prompt
 from sam_edge_runtime.agreement.metrics import cosine, snr_db
+from sam_edge_runtime.arrays import Float32, Mask
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.contract import MASK_STRIDE, MASK_THRESHOLD
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.decoding import decode_prompts
 from sam_edge_runtime.photo.frame import Frame
 from sam_edge_runtime.photo.masks import upscale_binary
-
-Float32 = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

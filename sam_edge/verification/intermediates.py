@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Array
 from sam_edge_runtime.errors import BackendError, first_line
-
-Array = npt.NDArray[Any]
 
 _AT_ONCE = 32  # tensors that ONNX Runtime returns from one run
 _PROTOBUF_LIMIT = 1 << 31

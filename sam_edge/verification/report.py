@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sam_edge.reporting.pages import render
 from sam_edge_runtime.agreement.agreement import Check
+from sam_edge_runtime.arrays import Photo
 from sam_edge_runtime.photo.draw import draw_overlay
 
 from .compare import Illustration, PhotoComparison
@@ -25,8 +25,6 @@ SHOWN_PHOTOS = 12  # pictures of more photos would make a file that browsers ope
 PANEL_WIDTH = 420
 ONLY_REFERENCE, ONLY_BUNDLE = (214, 39, 40), (31, 119, 180)  # red, blue
 TEMPLATE = "report.html.j2"
-
-Photo = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

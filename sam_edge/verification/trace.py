@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import fx, nn
 
@@ -26,14 +25,13 @@ from sam_edge.prediction.calls import RecordedCall, artifact_sample, golden_call
 from sam_edge_exporters.tracing import traced
 from sam_edge_runtime.agreement import golden
 from sam_edge_runtime.agreement.metrics import snr_db
+from sam_edge_runtime.arrays import Array
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import GraphContract
 from sam_edge_runtime.errors import BundleError
 
 from .intermediates import Intermediate, walk
-
-Array = npt.NDArray[Any]
 
 _PLACES = 1 << 14  # numbers that are kept of a tensor to compare in their places
 _FEWEST = 16  # a smaller tensor is too easily like another

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD
 from sam_edge_runtime.errors import CheckpointError
 
 MAGIC = b"TFL3"  # the file identifier, at byte 4 of the flatbuffer
 HALF_RANGE = 127.5  # MobileNetV2 takes pixels as x / 127.5 - 1
-Float32 = npt.NDArray[np.float32]
 WIDTHS = (16, *(24,) * 2, *(32,) * 3, *(64,) * 4, *(96,) * 3, *(160,) * 3, 320)  # channels out of each block
 
 

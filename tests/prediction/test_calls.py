@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from sam_edge.prediction.calls import artifact_sample
 from sam_edge.prediction.reference_cache import ReferenceCache
+from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.bundle.contract import Layout
 from sam_edge_runtime.bundle.manifest import Checkpoint, Manifest
-
-Float32 = npt.NDArray[np.float32]
 
 
 class Counting:

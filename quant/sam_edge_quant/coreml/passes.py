@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sam_edge_quant.methods.weight_scales import qat_scales
 from sam_edge_quant.ranges.ranges import Range
+from sam_edge_runtime.arrays import Array
 from sam_edge_runtime.errors import ExportError
-
-Array = npt.NDArray[Any]
 
 _TABLE = 16  # what four bits tell apart
 _GRID = 512

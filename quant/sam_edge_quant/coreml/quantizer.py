@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from sam_edge_quant.plan import Plan
-from sam_edge_quant.ranges.ranges import Array, Ranges, Sample, Tell
+from sam_edge_quant.ranges.ranges import Ranges, Sample, Tell
 from sam_edge_quant.recipe import FLOAT
+from sam_edge_runtime.arrays import Array
 from sam_edge_runtime.errors import ExportError
 from sam_edge_runtime.mil import Program, read_package
 from sam_edge_runtime.mil.package import CONSTEXPR, Operation, Package, Reference

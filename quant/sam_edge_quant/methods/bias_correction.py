@@ -7,7 +7,7 @@ and is added to the bias. Not exact in fp32: it makes up for rounded weights and
 
 from __future__ import annotations
 
-from .channel_scales import Float64
+from sam_edge_runtime.arrays import Float64
 
 
 def correction(weight: Float64, rounded: Float64, mean: Float64) -> Float64:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .channel_scales import Float64
+from sam_edge_runtime.arrays import Float64
 
 
 def choose_signs(low: Float64, high: Float64, mean: Float64) -> Float64:

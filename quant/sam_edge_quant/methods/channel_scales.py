@@ -15,9 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Float64 = npt.NDArray[np.float64]
+from sam_edge_runtime.arrays import Float64
 
 ACTIVATION_STEPS = 255
 WEIGHT_LEVELS = 127  # of either sign

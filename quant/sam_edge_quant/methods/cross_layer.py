@@ -17,7 +17,7 @@ fp32 embedding of other photos had an SNR of 21 dB afterwards.
 
 from __future__ import annotations
 
-from .channel_scales import Float64
+from sam_edge_runtime.arrays import Float64
 
 
 def divided_outputs(parameter: Float64, scales: Float64) -> Float64:

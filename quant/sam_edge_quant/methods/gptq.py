@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .channel_scales import Float64
+from sam_edge_runtime.arrays import Float64
 
 DAMPING = 0.01  # of the mean diagonal, as in the paper (section 3.3)
 BLOCK = 128  # columns after which the others are brought up to date, for speed alone

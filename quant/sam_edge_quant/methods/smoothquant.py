@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .channel_scales import Choice, Float64, Reader, choose_scales
+from sam_edge_runtime.arrays import Float64
+
+from .channel_scales import Choice, Reader, choose_scales
 from .cross_layer import divided_outputs, multiplied_inputs
 
 

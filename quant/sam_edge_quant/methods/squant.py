@@ -8,14 +8,12 @@ errors is below a half. This is the paper's step by channels, which needs no dat
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
-from .weight_scales import INT8_MAX
+from sam_edge_runtime.arrays import Array
 
-Array = npt.NDArray[Any]
+from .weight_scales import INT8_MAX
 
 
 def rounded(weight: Array, scales: npt.NDArray[np.float32], axis: int) -> npt.NDArray[np.int8]:

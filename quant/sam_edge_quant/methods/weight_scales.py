@@ -12,12 +12,10 @@ with `eight_bits`), that grid is taken, and nothing is rounded at all.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from sam_edge_runtime.arrays import Array
 
 INT8_MAX = 127  # the largest whole number of eight bits, and as many below zero
 QAT_MAX = 64  # the largest whole number of the grids that training in eight bits rounds to

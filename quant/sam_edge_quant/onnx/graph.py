@@ -22,11 +22,10 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-import numpy.typing as npt
 import onnx
 from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
 
-Array = npt.NDArray[Any]
+from sam_edge_runtime.arrays import Array
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # What ONNX Runtime 1.32 computes on eight-bit values between a DequantizeLinear and a QuantizeLinear, found by

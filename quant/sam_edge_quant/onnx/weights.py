@@ -34,8 +34,9 @@ from onnx import GraphProto, TensorProto, numpy_helper
 
 from sam_edge_quant.methods.squant import rounded
 from sam_edge_quant.methods.weight_scales import preserved_scales
+from sam_edge_runtime.arrays import Array
 
-from .graph import Array, Layer
+from .graph import Layer
 
 BLOCK = 32  # weights that share a scale in four bits
 MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operations

@@ -18,7 +18,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from .histogram import BINS, Float64, Histogram
+from sam_edge_runtime.arrays import Float64
+
+from .histogram import BINS, Histogram
 
 LEVELS = 256  # eight bits
 CUT_OFF = 1e-6  # docs/int8.md has the comparison

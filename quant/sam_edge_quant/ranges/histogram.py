@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Float64
+
 BINS = 1 << 13  # more than half of them are in use: 16 or more for each of 256 levels
 LARGEST_COUNT = 1 << 20  # values of one array that are counted; of a larger one every so-manieth
 
-Float64 = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 

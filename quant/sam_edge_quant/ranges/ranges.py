@@ -9,17 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Array
 from sam_edge_runtime.errors import ExportError, UsageError
 
 from .estimators import ESTIMATORS, Cut
 from .histogram import Histogram
 
-Array = npt.NDArray[Any]
 # Inputs of one call of an artifact, by name, in the artifact's own layout.
 Sample = dict[str, npt.NDArray[np.float32]]
 # Told a tensor's name and its value in one call.

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from ai_edge_quantizer import qtyping
 from ai_edge_quantizer.utils import tfl_flatbuffer_utils as flatbuffer
 
+from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.errors import ExportError, first_line
 
-Float32 = npt.NDArray[np.float32]
 _ABSENT = -1  # in an operation's list of inputs
 _KINDS = {code: name for name, code in vars(qtyping.BuiltinOperator).items() if isinstance(code, int)}
 

@@ -31,9 +31,10 @@ from sam_edge_quant.methods.weight_scales import preserved_scales
 from sam_edge_quant.plan import Plan
 from sam_edge_quant.ranges.ranges import Range, Ranges
 from sam_edge_quant.recipe import CALIBRATED, FLOAT
+from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.errors import ExportError, first_line
 
-from .graph import KEEP_RANGE, Float32, Graph, Operation, TfliteFile, between, origin
+from .graph import KEEP_RANGE, Graph, Operation, TfliteFile, between, origin
 from .lookup_tables import halve_tables
 from .observer import TfliteObserver
 

@@ -11,17 +11,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Float32, Mask
 from sam_edge_runtime.errors import UsageError
 
 from .metrics import boundary_iou, mask_iou, snr_db
 
 if TYPE_CHECKING:
     from sam_edge_runtime.bundle.manifest import Manifest
-
-Float32 = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE, MASK_OUTPUTS, MASK_STRIDE, MASK_THRESHOLD, Label
 from sam_edge_runtime.bundle.manifest import Manifest
@@ -30,8 +31,6 @@ from sam_edge_runtime.prompts import Prompts
 
 from .agreement import Agreement, PhotoAgreement, PromptAgreement, compare_prompt
 from .metrics import cosine, snr_db
-
-Float32 = npt.NDArray[np.float32]
 
 PICTURE_SIZES = ((192, 256), (224, 144))  # (H, W): a wide and a tall one
 OTHER_THINGS = 5

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Float32, Mask
 from sam_edge_runtime.photo.erosion import eroded
-
-Mask = npt.NDArray[np.bool_]
-Float32 = npt.NDArray[np.float32]
 
 # Boundary IoU's width, as a share of the mask's diagonal ("Boundary IoU", arXiv 2103.16562, section 4).
 BOUNDARY_SHARE = 0.02

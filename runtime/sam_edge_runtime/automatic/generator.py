@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Float32, Float64, Int64, Mask, Photo
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import MASK_OUTPUTS, MASK_STRIDE, MASK_THRESHOLD, Label
 from sam_edge_runtime.decoding import Capacity, decode_prompts
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.photo.frame import Frame
-from sam_edge_runtime.photo.read import Photo
 from sam_edge_runtime.predictor import SamPredictor, check_image
 from sam_edge_runtime.prompts import build_prompts
 
@@ -38,11 +38,6 @@ from .mask_statistics import Crossings
 from .nms import suppress
 from .regions import box_of, pixels_within, without_small_regions, xywh
 from .settings import COCO_RLE, UNCOMPRESSED_RLE, AutomaticSettings
-
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 MULTIMASK_OUTPUTS = MASK_OUTPUTS - 1  # whole, part, subpart
 # Pixels from a crop's edge within which a box counts as cut off there (utils/amg.py, `is_box_near_crop_edge`).

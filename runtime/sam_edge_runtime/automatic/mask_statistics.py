@@ -15,13 +15,12 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Float32, Int64
 from sam_edge_runtime.photo.frame import Frame
 from sam_edge_runtime.photo.masks import axis_matrix, check_low_res
 
 from .rle import Counts, run_lengths_at
 
-Float32 = npt.NDArray[np.float32]
-Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
 REACH = 3  # cells of an axis that a pixel may depend on: two neighbours in the frame, of two neighbouring cells each

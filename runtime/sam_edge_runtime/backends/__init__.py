@@ -10,15 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
+from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.errors import BackendError, UsageError
 
 if TYPE_CHECKING:
     from sam_edge_runtime.bundle.bundle import Bundle
-
-Float32 = npt.NDArray[np.float32]
 
 
 class Backend(Protocol):

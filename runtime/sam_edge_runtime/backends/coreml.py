@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import GraphContract
 from sam_edge_runtime.errors import BackendError, BundleError
@@ -20,8 +20,6 @@ from sam_edge_runtime.mil import Program, read_package
 
 from . import BackendOptions
 from .graphs import LazyGraphs
-
-Float32 = npt.NDArray[np.float32]
 
 # Short names of Core ML's compute units.
 UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "ane": "CPU_AND_NE"}

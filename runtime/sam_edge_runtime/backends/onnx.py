@@ -11,17 +11,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import GraphContract, TensorSpec
 from sam_edge_runtime.errors import BackendError, BundleError, first_line
 
 from . import BackendOptions
 from .graphs import LazyGraphs
-
-Float32 = npt.NDArray[np.float32]
 
 _CPU = "CPUExecutionProvider"
 

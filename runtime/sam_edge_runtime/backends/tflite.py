@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import GraphContract, TensorSpec
 from sam_edge_runtime.errors import BackendError, BundleError, first_line
@@ -24,8 +24,6 @@ from sam_edge_runtime.system.cores import usable_cores
 from . import BackendOptions
 from .graphs import LazyGraphs
 from .tflite_file import is_tflite, is_whole
-
-Float32 = npt.NDArray[np.float32]
 
 PREDECESSOR = "tflite-runtime"
 # Module, name and distribution of each engine; the first that is installed computes.

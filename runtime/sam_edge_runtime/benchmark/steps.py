@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.photo.frame import Frame
@@ -26,7 +27,6 @@ from .clock import timed
 
 STEPS = ("preprocess", "encode", "decode", "postprocess", "click", "photo")
 PARTS_OF_CLICK = ("decode", "postprocess")
-Float32 = npt.NDArray[np.float32]
 
 
 def click_tensors(

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Array
 from sam_edge_runtime.system.cores import usable_cores
-
-Array = npt.NDArray[Any]
 
 BLOCK = 1 << 15  # numbers, 128 kB as float32
 _WORTH_THREADS = 1 << 18  # numbers below which threads cost more than they bring

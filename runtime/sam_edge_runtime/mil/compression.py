@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from sam_edge_runtime.arrays import Array
 
 from .constants import unpacked
-
-Array = npt.NDArray[Any]
 
 
 def quantize(

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Array
 from sam_edge_runtime.errors import BundleError
-
-Array = npt.NDArray[Any]
 
 _SENTINEL = 0xDEADBEEF
 _RECORD = struct.Struct("<IIQQ")  # sentinel, kind, bytes, offset of the numbers

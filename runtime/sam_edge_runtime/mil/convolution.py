@@ -7,9 +7,8 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from sam_edge_runtime.arrays import Array
 
 _LARGEST_PATCHES = 1 << 25  # numbers that a convolution may unfold at once, 128 MB
 

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from sam_edge_runtime.arrays import Array
 
 from .convolution import conv, conv_transpose
 from .reductions import softmax
-
-Array = npt.NDArray[Any]
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:

@@ -10,15 +10,14 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Array
 from sam_edge_runtime.errors import BackendError
 
 from .operations import MOVES, OPERATIONS
 from .package import CONSTEXPR, Operation, Package, Reference, Shape
 from .rounding import to_half
 
-Array = npt.NDArray[Any]
 Watcher = Callable[[Operation, dict[str, Any], tuple[Array, ...]], None]
 
 

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from sam_edge_runtime.arrays import Array
 
 from .blocks import in_blocks
-
-Array = npt.NDArray[Any]
 
 
 def _reduced(function: Callable[..., Array]) -> Callable[..., Array]:

@@ -8,14 +8,11 @@ to infinity by a factor of 2^112, with which float32 ends where float16 does.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
+
+from sam_edge_runtime.arrays import Array
 
 from .blocks import BLOCK, in_blocks
-
-Array = npt.NDArray[Any]
 
 _EXPONENT, _SIGN = np.int32(0x7F800000), np.int32(-0x80000000)  # bits of float32
 # Powers of two as float32's bits. The first is an array because numpy's maximum of two arrays is three times faster.

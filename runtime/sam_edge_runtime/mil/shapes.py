@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from sam_edge_runtime.arrays import Array
 
 
 def reshape(x: Array, shape: Array) -> Array:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Photo
 from sam_edge_runtime.bundle.contract import Label
 from sam_edge_runtime.errors import UsageError
 
 from .erosion import eroded
-from .read import Photo
 
 # Seven colours that stay apart for colour-blind readers: Okabe and Ito's eight (jfly.uni-koeln.de/color) without black.
 _MASK_COLOURS: tuple[tuple[int, int, int], ...] = (

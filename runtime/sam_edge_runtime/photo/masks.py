@@ -18,12 +18,11 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.bundle.contract import MASK_STRIDE, MASK_THRESHOLD
 from sam_edge_runtime.errors import UsageError
 
 from .frame import Frame
-
-Float32 = npt.NDArray[np.float32]
 
 # Two axes a photo; 16 let a host alternate between a few photo sizes.
 _CACHED_AXES = 16

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Photo
 from sam_edge_runtime.errors import PhotoError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-Photo = npt.NDArray[np.uint8]
 
 # Above it a photo counts as a decompression bomb: a quarter of a gigabyte of RGB, which is also where Pillow warns.
 LARGEST_PHOTO_PIXELS = 1024**3 // 4 // 3

@@ -7,9 +7,8 @@ import io
 import numpy as np
 import numpy.typing as npt
 
+from sam_edge_runtime.arrays import Photo
 from sam_edge_runtime.errors import UsageError
-
-from .read import Photo
 
 
 def jpeg_bytes(picture: Photo, quality: int = 90) -> bytes:

@@ -15,9 +15,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import numpy.typing as npt
 
 from sam_edge.prediction.calls import Call
+from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.decoding import decode_prompts
@@ -27,8 +27,6 @@ from sam_edge_runtime.prompts import DecoderFeed, Prompts
 from .photos import CalibrationPhoto, CalibrationSet
 from .prompts import KINDS, Things, things_in
 from .proposals import found_masks
-
-Float32 = npt.NDArray[np.float32]
 
 
 @contextmanager

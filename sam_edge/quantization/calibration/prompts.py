@@ -15,6 +15,7 @@ import numpy.typing as npt
 from sam_edge.data.sample import Sample as AnnotatedPhoto
 from sam_edge.evaluation.measure import box_prompts, tight_box
 from sam_edge.prompting.clicks import first_click
+from sam_edge_runtime.arrays import Float32, Float64
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.bundle.contract import Label
 from sam_edge_runtime.photo.frame import Frame
@@ -24,9 +25,6 @@ _IN, _OUT = float(Label.FOREGROUND), float(Label.BACKGROUND)
 LABELS = (_IN, _IN, _OUT, _IN, _OUT, _IN, _IN, _OUT, _IN)  # of the clicks on a thing, in order
 SIDES = ((0.3, 0.8), (0.05, 0.3))  # sides of boxes without a mask, as shares of the photo's, from and to
 THINGS = len(SIDES)  # asked for in each photo
-
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

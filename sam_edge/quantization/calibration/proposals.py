@@ -8,9 +8,9 @@ asked, and of the answers those are taken that the model is surest of and that s
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from sam_edge_runtime.agreement.metrics import mask_iou
+from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.automatic.grids import point_grid
 from sam_edge_runtime.automatic.rle import Rle
@@ -27,8 +27,6 @@ MOST = 8  # things
 SHARES = (0.002, 0.6)  # of the photo that a thing may cover
 OFFSET = 1.0  # of the threshold, either way, that a mask should not mind: SAM's `stability_score_offset`
 SAME = 0.7  # masks with more IoU than this are one thing
-
-Float32 = npt.NDArray[np.float32]
 
 
 def found_masks(reference: Backend, manifest: Manifest, embeddings: Float32, frame: Frame) -> tuple[Rle, ...]:

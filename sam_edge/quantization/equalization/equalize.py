@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from sam_edge.model import Sam
 from sam_edge.prediction.calls import Call
-from sam_edge.quantization.layers import Float64, Layer, array, assign, channels_last, is_rounded, set_weight, weight_of
+from sam_edge.quantization.layers import Layer, array, assign, channels_last, is_rounded, set_weight, weight_of
 from sam_edge_quant.methods import Choice, Reader, bimodal, choose_scales, cross_layer
 from sam_edge_quant.methods import smoothquant as smooth
+from sam_edge_runtime.arrays import Float64
 from sam_edge_runtime.errors import UsageError
 
 from .groups import Chain, Group, Keys, Normed, Writer, groups_of

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from sam_edge.model.graphs import DecoderGraph, EncoderGraph
 from sam_edge.model.sam import Sam
 from sam_edge.prediction.calls import Call
-from sam_edge.quantization.layers import Float64, Layer, array
+from sam_edge.quantization.layers import Layer, array
+from sam_edge_runtime.arrays import Float64
 from sam_edge_runtime.errors import ExportError, UsageError
 
 ENOUGH = 4096  # patches of one call for their products: neighbours tell little more; means are of all

@@ -6,16 +6,13 @@ from collections.abc import Mapping
 from functools import partial
 from time import perf_counter
 
-import numpy as np
-import numpy.typing as npt
-
+from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.benchmark.clock import timed
 from sam_edge_runtime.benchmark.steps import click_tensors
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.photo.frame import Frame
 
-Float32 = npt.NDArray[np.float32]
 ENCODER, DECODER = "encoder", "decoder"
 
 

@@ -13,9 +13,8 @@ from sam_edge_quant.ranges.estimators import ESTIMATORS
 from sam_edge_quant.ranges.histogram import BINS, LARGEST_COUNT, Histogram
 from sam_edge_quant.ranges.ranges import Range, RangeObserver, Sample, Tell, calibrate, observe
 from sam_edge_quant.recipe import ESTIMATORS as NAMES
+from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.errors import ExportError, UsageError
-
-Float32 = npt.NDArray[np.float32]
 
 
 def outliers(seed: int, size: int = 12_000) -> Float32:

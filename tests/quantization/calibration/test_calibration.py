@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from sam_edge.data.sample_photos import PHOTOS
@@ -17,6 +16,7 @@ from sam_edge.prediction.calls import Call
 from sam_edge.quantization.calibration.calls import calibration_calls
 from sam_edge.quantization.calibration.photos import CalibrationSet, calibration_photos
 from sam_edge.quantization.calibration.prompts import KINDS, LABELS, THINGS, things_in
+from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.bundle.contract import Label
 from sam_edge_runtime.bundle.manifest import Checkpoint, Manifest
@@ -24,7 +24,6 @@ from sam_edge_runtime.errors import DataError, UsageError
 from sam_edge_runtime.photo.frame import Frame
 from tests.data import builders
 
-Float32 = npt.NDArray[np.float32]
 SIDE, CHANNELS = 256, 8
 LOW_RES = SIDE // 4
 
