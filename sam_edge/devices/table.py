@@ -1,4 +1,4 @@
-"""What was measured on devices, as tables for a terminal: one of times for each device, operators, and what failed.
+"""What was measured on devices, as tables for a terminal: one of times for each device, places, and what failed.
 
 The device stands in the title of every table, so that no figure is read without it.
 """
@@ -11,11 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from .timing import Device, Failure, GraphTiming, Operator, UnitShare, unit_shares
+from .timing import Device, Failure, GraphTiming, UnitShare, unit_shares
 
 MEGABYTE = 1e6
 NOTHING = "-"
-_MOST_OPERATORS = 12
 
 
 def device_tables(rows: Sequence[GraphTiming | Failure]) -> list[Table]:
@@ -68,27 +67,6 @@ def unit_table(device: Device, timings: Iterable[GraphTiming]) -> Table:
         for number, share in enumerate(unit_shares(row.operators)):
             named = _subject(row) if number == 0 else [Text("")] * 3
             table.add_row(*named, *_share(share))
-    return table
-
-
-def operator_table(row: GraphTiming, most: int = _MOST_OPERATORS) -> Table:
-    """The operators of one row that take the most time."""
-    table = Table(
-        title=escape(f"{row.device.described}: {row.subject.bundle} {row.subject.described}, {row.delegate}"),
-        title_justify="left",
-    )
-    table.add_column("operator", no_wrap=True)
-    for column in ("count", "ms", "share"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("place", no_wrap=True)
-    shown: list[Operator] = list(row.operators[:most])
-    for each in shown:
-        table.add_row(Text(each.kind), str(each.count), _ms(each.ms), f"{each.share:.1%}", Text(each.unit or NOTHING))
-    rest = row.operators[most:]
-    if rest:
-        table.add_row(
-            f"{len(rest)} more", str(sum(e.count for e in rest)), NOTHING, f"{sum(e.share for e in rest):.1%}", NOTHING
-        )
     return table
 
 

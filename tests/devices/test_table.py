@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 import pytest
 from rich.console import Console
 
-from sam_edge.devices.table import device_tables, operator_table
+from sam_edge.devices.table import device_tables
 from sam_edge.devices.timing import BundleUnderTest, Device, Failure, Figures, GraphTiming, Operator, Spread, Tool
 from sam_edge_runtime.errors import BackendError
 
@@ -53,14 +53,6 @@ def test_devices_have_tables_of_their_own_and_none_is_empty():
     assert "Mac16,1" not in drawn(phone, places)
     assert device_tables([]) == []
     assert len(device_tables([replace(TIMING, operators=())])) == 1
-
-
-def test_operators_by_time():
-    text = drawn(operator_table(TIMING))
-    assert "CONV [2D]" in text
-    assert "75.0%" in text
-    assert "1 more" in drawn(operator_table(TIMING, most=1))
-    assert "25.0%" in drawn(operator_table(TIMING, most=1))
 
 
 def test_rows_are_json():

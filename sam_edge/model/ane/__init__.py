@@ -12,6 +12,6 @@ Engine only a device can say, and none was at hand (docs/decisions/0006).
 
 from __future__ import annotations
 
-from .rewrite import REWRITES, ane_rewrite
+from .rewrite import ane_rewrite
 
-__all__ = ["REWRITES", "ane_rewrite"]
+__all__ = ["ane_rewrite"]

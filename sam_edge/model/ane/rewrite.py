@@ -2,11 +2,19 @@
 
 Children come first, so a replacement finds convolutions where the plain module has linear layers. One that a
 replacement moved to BC1S takes and returns that layout.
+
+The rules, with the numbers of the principles in Apple's article:
+
+- Linear layers are 1 x 1 convolutions (1).
+- Tensors are (B, C, 1, S), channels second and positions last, from the first layer to the last (1).
+- Layer normalization runs over the second axis, as one operation, without transpositions (1, 3).
+- Attention runs head by head: more operations, smaller tensors (2).
+- A head's queries come in blocks where its scores would be large (2).
+- Products of activations are the einsum `nchw,nwhu->nchu`; of each attention only the keys are transposed (3).
 """
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TypeVar
 
 from torch import nn
@@ -26,18 +34,6 @@ from .transformer import BC1STransformer, HeadwiseAttention
 
 Graph = TypeVar("Graph", EncoderGraph, DecoderGraph)
 
-# Numbers are the principles of Apple's article.
-REWRITES: MappingProxyType[str, str] = MappingProxyType(
-    {
-        "conv1x1": "linear layers are 1 x 1 convolutions (1)",
-        "bc1s": "tensors are (B, C, 1, S): channels second, positions last, from the first layer to the last (1)",
-        "channel norm": "layer normalization over the second axis, as one operation, with nothing moved (1, 3)",
-        "heads": "attention head by head: more operations, smaller tensors (2)",
-        "query blocks": "a head's queries in blocks where its scores would be large (2)",
-        "einsum": "products of activations as nchw,nwhu->nchu; of each attention only the keys are moved (3)",
-    }
-)
-
 REPLACEMENTS: Replacements = {
     nn.Linear: Pointwise,
     nn.LayerNorm: ChannelNorm,
@@ -54,7 +50,7 @@ REPLACEMENTS: Replacements = {
 
 
 def ane_rewrite(graph: Graph) -> Graph:
-    """The twin of `graph` by the rules of `REWRITES`: same class, tensors, answers up to rounding, and parameters.
+    """The twin of `graph` by the rules above: same class, tensors, answers up to rounding, and parameters.
 
     Parameters are shared, so nothing is held twice and a change of one is seen by both; `graph` itself stays as it is.
     nano's image encoder, all convolutions, has nothing to rewrite.

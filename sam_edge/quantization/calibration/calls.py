@@ -102,11 +102,6 @@ class CalibrationCalls:
             prompts = tuple(_together(_fitting(asked.prompts(), capacity)))
             yield Question(asked.frame.image(photo.read().photo), prompts)
 
-    def decoder_count(self, capacity: Manifest) -> int:
-        """How many calls `decoder` makes: as many for each photo as for the first, which is asked."""
-        first = self._asked(0, self.photos.photos[0])
-        return len(self.photos) * sum(1 for _ in _feeds(first.prompts(), capacity))
-
     def _frame(self, height: int, width: int) -> Frame:
         return Frame(self._manifest.input_side, (height, width))
 
