@@ -19,20 +19,18 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 from rich.console import Console
+from tables import REFERENCE, automatic_table
 
 from sam_edge.reporting.versions import commit
 from sam_edge_runtime.benchmark.machine import machine
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "automatic.json"
-REFERENCE = "segment_anything"
 CONSOLE = Console(stderr=True, markup=False, highlight=False)
-HEAD = "| | seconds a photo | of the reference's | peak GB | of the reference's | masks | IoU with the reference's |"
 Row = dict[str, Any]
 
 
@@ -45,24 +43,7 @@ def main() -> None:
     if arguments.photos:
         document = {"machine": machine(), "commit": commit(), "runs": _measured(arguments)}
         RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    print(table(json.loads(RESULTS.read_text("utf-8"))["runs"]))
-
-
-def table(runs: list[Row]) -> str:
-    """Markdown, a row a kind; medians over photos and rounds, ratios with their least and greatest."""
-    lines = [HEAD, "|---" + "|---:" * (HEAD.count("|") - 2) + "|"]
-    for kind in dict.fromkeys(run["kind"] for run in runs):
-        own = [run for run in runs if run["kind"] == kind]
-        theirs = {(run["photo"], run["round"]): run for run in runs if run["kind"] == REFERENCE}
-        cells = [kind]
-        for name, scale in (("seconds", 1.0), ("peak_bytes", 1e9)):
-            shares = [run[name] / theirs[run["photo"], run["round"]][name] for run in own]
-            cells.append(f"{median(run[name] for run in own) / scale:.1f}")
-            cells.append("" if kind == REFERENCE else f"{median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})")
-        cells.append(f"{sum(run['masks'] for run in own) / len(own):.1f}")
-        cells.append("" if kind == REFERENCE else f"{np.mean([run['agreement'] for run in own]):.4f}")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    print(automatic_table(json.loads(RESULTS.read_text("utf-8"))["runs"]))
 
 
 def _measured(arguments: argparse.Namespace) -> list[Row]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tables import distillation_table
 
 from sam_edge.data.mixture import open_mixture
 from sam_edge.data.sources import open_source
@@ -150,6 +151,7 @@ def main() -> None:
         "versions": tool_versions(("torch", "accelerate")),
     }
     arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(distillation_table(rows))
 
 
 if __name__ == "__main__":

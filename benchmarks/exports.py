@@ -1,7 +1,6 @@
 """What exports cost and what comes of them: seconds, peak memory, size and accuracy by variant, target and precision.
 
     python benchmarks/exports.py --variants nano tiny_vit vit_b --precisions fp32 fp16 --out results/exports.json
-    python benchmarks/exports_table.py results/exports.json
 
 Each export is a process of its own, verification included, so that its peak is its own. Seeded weights stand in where a
 variant has none here: they cost the same. Results are written after each export, and a later run goes on where an
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from tables import exports_table
 
 from sam_edge.model import VARIANTS
 from sam_edge.reporting.versions import commit
@@ -46,6 +46,7 @@ def main() -> None:
         CONSOLE.print(f"  {rows[-1]}")
         document = {"machine": machine(), "commit": commit(), "exports": rows}
         arguments.out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    print(exports_table(rows))
 
 
 def _export(variant: str, target: str, precision: str, graph: str) -> dict[str, Any]:

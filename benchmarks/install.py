@@ -36,7 +36,6 @@ CONSOLE = Console(stderr=True, markup=False, highlight=False)
 EXTRAS = ("onnx", "tflite")
 INSTALLERS = ("pip", "setuptools", "wheel")
 IMPORT, NOTHING = "import sam_edge_runtime", "pass"
-HEAD = f"| in a fresh environment | MB | compiled, MB | torch | `{IMPORT}`, ms | `{NOTHING}`, ms | the import, ms |"
 HEAVIEST, MOST_MODULES = 8, 10
 MEGABYTE = 1e6
 # Run in the environment: bytes of every distribution, its version, and whether torch can be found.
@@ -75,20 +74,15 @@ def main() -> None:
     if arguments.measure:
         document = {"machine": machine(), "commit": commit(), "installs": _measured(arguments)}
         arguments.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    print(table(json.loads(arguments.out.read_text("utf-8"))["installs"]))
+    from tables import install_table  # noqa: PLC0415 - beside this file when it is run; tests import only the rest
+
+    installs = json.loads(arguments.out.read_text("utf-8"))["installs"]
+    print(install_table(installs) + "\n" + details(installs))
 
 
-def table(installs: list[dict[str, Any]]) -> str:
-    """Markdown, a row an extra, and below it the largest distributions and the slowest modules."""
-    lines = [HEAD, "|---|---:|---:|---|---:|---:|---:|"]
-    for each in installs:
-        cells = [
-            f"`sam-edge[{each['extra']}]`",
-            *(f"{each[what] / MEGABYTE:.1f}" for what in ("bytes", "compiled_bytes")),
-        ]
-        cells.append("yes" if each["torch"] else "no")
-        cells += [_quartiles(each["import_ms"]), _quartiles(each["pass_ms"]), _quartiles(each["difference_ms"])]
-        lines.append(f"| {' | '.join(cells)} |")
+def details(installs: list[dict[str, Any]]) -> str:
+    """The largest distributions and the slowest modules of each extra."""
+    lines = []
     for each in installs:
         sizes = sorted(each["distributions"].items(), key=lambda item: -item[1]["bytes"])
         named = [f"{name} {entry['bytes'] / MEGABYTE:.1f}" for name, entry in sizes[:HEAVIEST]]
@@ -186,10 +180,6 @@ def _said(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-
-
-def _quartiles(values: dict[str, float]) -> str:
-    return f"{values['p50']:.0f} ({values['q25']:.0f} to {values['q75']:.0f})"
 
 
 def _arguments() -> argparse.Namespace:

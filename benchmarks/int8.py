@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from tables import int8_table
 
 from sam_edge.data.sources import open_source
 from sam_edge.evaluation.evaluate import evaluate_source
@@ -51,10 +52,6 @@ ROUNDS, SECONDS = (3, 15), 40.0  # of timing: at least and at most; after which 
 HUMAN = {"coco": "coco/val.tar", "ccp": "ccp/val.tar"}
 HUMAN_PHOTOS = 20  # of each
 CONSOLE = Console(stderr=True, markup=False, highlight=False)
-HEAD = (
-    "| | MB | of fp32 | graphs alone | encoder | decoder | embedding SNR | mask mIoU | boundary IoU | worst prompt "
-    "| human masks: coco | ccp | seconds |"
-)
 Row = dict[str, Any]
 
 
@@ -73,36 +70,17 @@ def main() -> None:
             for _ in _measure(variant, target, arguments, rows):
                 document = {"machine": here, "commit": commit(), "bundles": rows}
                 results.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    print(table(rows))
+    print(int8_table(rows))
     if arguments.html:
         arguments.html.write_text(page(document), encoding="utf-8")
-
-
-def table(rows: list[Row]) -> str:
-    """Markdown, a row a bundle."""
-    return "\n".join([HEAD, "|---" + "|---:" * (HEAD.count("|") - 2) + "|", *map(_line, rows)])
-
-
-def _line(row: Row) -> str:
-    cells = [f"{row['variant']} {row['target']} {row['recipe']}"]
-    if "error" in row:
-        return f"| {cells[0]} | {row['error']} |" + " |" * (HEAD.count("|") - 3)
-    cells += [f"{row['bytes'] / 1e6:.1f}", f"{row['size']:.2f}", f"{row['graphs']:.2f}" if "graphs" in row else ""]
-    for graph in ("encoder", "decoder"):
-        found = row.get(graph)
-        cells.append("" if found is None else f"{found['median']:.2f} ({found['low']:.2f} to {found['high']:.2f})")
-    cells += [f"{row['embedding_snr_db']:.1f} dB", f"{row['mask_miou']:.4f}", f"{row['boundary_miou']:.4f}"]
-    cells.append(f"{row['worst']['mask_iou']:.3f}")
-    for name in HUMAN:
-        human = row.get("human", {}).get(name)
-        cells.append("" if human is None else f"{human['before']:.4f} to {human['after']:.4f}")
-    return f"| {' | '.join(cells)} | {row['seconds']:.0f} |"
 
 
 def page(document: dict[str, Any]) -> str:
     """The table and a plot as one HTML file."""
     picture = base64.b64encode(plot(document["bundles"])).decode()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table(document["bundles"]).splitlines()]
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in int8_table(document["bundles"]).splitlines()
+    ]
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in (cells[0], *cells[2:]))
     about = f"{document['machine']['processor']}, {document['machine']['cores']} cores; commit {document['commit']}"
     style = "body{font:15px sans-serif;margin:2em}td{padding:.2em .8em;border-bottom:1px solid #ddd;text-align:right}"

@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 from peer_engines import SEED, draw_photo
 from rich.console import Console
+from tables import peers_table
 
 from sam_edge.reporting.versions import commit, tool_versions
 from sam_edge_runtime.benchmark.clock import timed
@@ -50,7 +51,6 @@ VARIANTS = ("nano", "tiny_vit", "vit_b")
 OURS_ONNX, OURS_TFLITE = "sam-edge onnx", "sam-edge tflite"
 PLAIN_ONNX, PLAIN_TFLITE, DYNAMIC, TORCH = "plain onnx", "plain tflite", "samexporter's way", "torch"
 KINDS = (OURS_ONNX, PLAIN_ONNX, DYNAMIC, OURS_TFLITE, PLAIN_TFLITE, TORCH)
-BESIDE = {OURS_ONNX: (PLAIN_ONNX, TORCH), OURS_TFLITE: (PLAIN_TFLITE, TORCH)}
 STEPS = ("encode", "click")
 CONSOLE = Console(stderr=True, markup=False, highlight=False)
 Row = dict[str, Any]
@@ -80,40 +80,7 @@ def main() -> None:
             document["variants"][variant] = {"commit": measured_at, "rows": _measured(variant, arguments)}
             RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     for variant, found in json.loads(RESULTS.read_text("utf-8"))["variants"].items():
-        print(f"\n**{variant}**, at {found['commit']}\n\n{table(found['rows'])}")
-
-
-def table(rows: list[Row]) -> str:
-    """Markdown, a row a contestant: median ms with quartiles, and ours as shares of the others'."""
-    head = (
-        "| | encoder ms | click ms | encoder beside plain | click beside plain | click beside torch | peak MB "
-        "| beside plain | MB on disk | export s | embedding SNR |"
-    )
-    lines = [head, "|---" + "|---:" * (head.count("|") - 2) + "|"]
-    for row in rows:
-        if "error" in row:
-            lines.append(f"| {row['kind']} | {row['error']} |" + " |" * (head.count("|") - 3))
-            continue
-        cells = [row["kind"], *(_ms(row["steps"][step]) for step in STEPS)]
-        plain, torch = BESIDE.get(row["kind"], (None, None))
-        cells += [_share(row, step, plain) for step in STEPS] + [_share(row, "click", torch)]
-        memory = row.get("memory_ratio", {}).get(plain)
-        cells += [f"{row['peak_bytes'] / 1e6:,.0f}", "" if memory is None else f"{memory:.2f}"]
-        cells += ["" if row["bytes"] is None else f"{row['bytes'] / 1e6:,.0f}"]
-        cells += ["" if row["export_seconds"] is None else f"{row['export_seconds']:.0f}"]
-        cells += ["" if row["snr_db"] is None else f"{row['snr_db']:.0f} dB"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _ms(found: dict[str, float]) -> str:
-    digits = 1 if found["p50"] < 0.1 else 0
-    return f"{found['p50'] * 1e3:,.{digits}f} ({found['q25'] * 1e3:,.{digits}f} to {found['q75'] * 1e3:,.{digits}f})"
-
-
-def _share(row: Row, step: str, other: str | None) -> str:
-    found = row["ratio"].get(other, {}).get(step)
-    return "" if found is None else f"{found['p50']:.2f} ({found['q25']:.2f} to {found['q75']:.2f})"
+        print(f"\n**{variant}**, at {found['commit']}\n\n{peers_table(found['rows'])}")
 
 
 def _measured(variant: str, arguments: argparse.Namespace) -> list[Row]:

@@ -22,12 +22,14 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import track
+from tables import peak_line, scaling_table
 
 from sam_edge.reporting.pages import empty_figure
 from sam_edge.reporting.versions import commit, tool_versions
@@ -78,29 +80,11 @@ def main() -> None:
 
 
 def tables(document: dict[str, Any]) -> str:
-    """Markdown: encoders by side, decoders by prompts, threads."""
-    peak = document["peak"]
-    cores = max(int(count) for count in peak)
-    lines = [
-        f"Products of {PRODUCT} cubed: "
-        + ", ".join(f"{max(v.values()) / 1e9:.0f} GFLOP/s with {k} thread(s)" for k, v in peak.items())
-        + f" ({', '.join(f'{library} {rate / 1e9:.0f}' for library, rate in peak[str(cores)].items())})"
-    ]
-    for title, rows in (
-        ("encoder", [row for row in document["rows"] if row["graph"] == "encoder" and row["threads"] == cores]),
-        ("decoder", [row for row in document["rows"] if row["graph"] == "decoder" and row["threads"] == cores]),
-        ("one thread", [row for row in document["rows"] if row["threads"] == 1]),
-    ):
-        lines += ["", f"| {title} | side | prompts | ms | a prompt | GFLOP | ms at the peak | of it | peak MB |"]
-        lines += ["|---" + "|---:" * 8 + "|"]
-        for row in rows:
-            limit = row["flop"] / max(peak[str(row["threads"])].values())
-            median = row["seconds"]["p50"]
-            cells = [row["variant"], row["side"], row["prompts"], f"{median * 1e3:,.1f}"]
-            cells += [f"{median * 1e3 / row['prompts']:,.1f}", f"{row['flop'] / 1e9:,.1f}", f"{limit * 1e3:,.1f}"]
-            cells += [f"{limit / median:.0%}", f"{row['peak_bytes'] / 1e6:,.0f}"]
-            lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
+    """Markdown: encoders by side, decoders by prompts, both with one thread."""
+    parts = [f"Products of {PRODUCT} cubed: {peak_line(document)}"]
+    for graph, threads in product(("encoder", "decoder"), (None, 1)):
+        parts.append(f"{graph}, {threads or 'all'} threads\n\n{scaling_table(document, graph, threads)}")
+    return "\n\n".join(parts)
 
 
 def plot(document: dict[str, Any], path: Path) -> None:
