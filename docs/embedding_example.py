@@ -1,8 +1,8 @@
-"""The numbers in docs/embedding.md: two pictures that any language can draw, and what nano answers to three prompts.
+"""The numbers in docs/embedding.md: two pictures that any language can draw, and the outputs of nano for three prompts.
 
-`python docs/embedding_example.py` prints the table for the document, from fp32 torch; with the paths of bundles of
-nano it prints how far they are from it. The pictures are integer arithmetic, so that an app can draw them without a
-file; the first is as wide as the frame and separates the models from the resizing, which the second checks.
+`python docs/embedding_example.py` prints the table for the document, from fp32 torch. With the paths of bundles of nano
+it prints how far they are from it. The pictures are made by integer arithmetic, so that an app can draw them without a
+file. The first is as wide as the frame and separates the models from the resizing, which the second checks.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ val MEAN = floatArrayOf(123.675f, 116.28f, 103.53f)
 
 class Click(val x: Float, val y: Float, val inside: Boolean)
 class Box(val x0: Float, val y0: Float, val x1: Float, val y1: Float)
-class Answer(val lowRes: FloatBuffer, val iou: FloatBuffer)  // (1, 4, S/4, S/4) and (1, 4)
+class Prediction(val lowRes: FloatBuffer, val iou: FloatBuffer)  // (1, 4, S/4, S/4) and (1, 4)
 
 fun floats(count: Int): FloatBuffer =
     ByteBuffer.allocateDirect(4 * count).order(ByteOrder.nativeOrder()).asFloatBuffer()
@@ -87,7 +87,7 @@ class Segmenter(encoder: ByteBuffer, decoder: ByteBuffer, threads: Int = 4) : Au
         val argb = IntArray(width * height)
         photo.getPixels(argb, 0, width, 0, 0, width, height)
         val rgb = IntArray(3 * argb.size) { argb[it / 3] shr (16 - 8 * (it % 3)) and 255 }
-        val small = resample(resample(rgb, width, height, newWidth), height, newWidth, newHeight) // each turns it
+        val small = resample(resample(rgb, width, height, newWidth), height, newWidth, newHeight) // each transposes it
         val image = floats(SIDE * SIDE * 3)
         for (y in 0 until SIDE) for (x in 0 until SIDE) for (c in 0 until 3) {
             val inside = y < newHeight && x < newWidth
@@ -104,7 +104,7 @@ class Segmenter(encoder: ByteBuffer, decoder: ByteBuffer, threads: Int = 4) : Au
     }
 
     /** Once a tap: all four outputs. */
-    fun predict(clicks: List<Click>, box: Box? = null): Answer {
+    fun predict(clicks: List<Click>, box: Box? = null): Prediction {
         val points = clicks.map { Triple(it.x, it.y, if (it.inside) 1f else 0f) }.toMutableList()
         if (box != null) points += listOf(Triple(box.x0, box.y0, 2f), Triple(box.x1, box.y1, 3f))
         else points += Triple(0f, 0f, -1f)
@@ -120,10 +120,10 @@ class Segmenter(encoder: ByteBuffer, decoder: ByteBuffer, threads: Int = 4) : Au
             "image_embeddings" to embeddings, "point_coords" to coords, "point_labels" to labels,
             "mask_input" to floats(CELLS * CELLS), "has_mask_input" to floats(1),
         )
-        val answer = Answer(floats(4 * CELLS * CELLS), floats(4))
+        val prediction = Prediction(floats(4 * CELLS * CELLS), floats(4))
         inputs.values.forEach { it.rewind() }
-        decoder.runSignature(inputs, mapOf("low_res_masks" to answer.lowRes, "iou_predictions" to answer.iou), DECODER)
-        return answer
+        decoder.runSignature(inputs, mapOf("low_res_masks" to prediction.lowRes, "iou_predictions" to prediction.iou), DECODER)
+        return prediction
     }
 
     /** Whether each pixel of the photo is inside output number [output]. */

@@ -5,7 +5,7 @@ import Foundation
 
 struct Click { var x, y: Float; var inside: Bool }
 struct Box { var x0, y0, x1, y1: Float }
-struct Answer { var lowRes, iou: [Float] }  // (1, 4, S/4, S/4) and (1, 4)
+struct Prediction { var lowRes, iou: [Float] }  // (1, 4, S/4, S/4) and (1, 4)
 
 enum SegmenterError: Error { case missingModel(String), noPhoto, tooManyPoints, noPicture }
 
@@ -107,7 +107,7 @@ final class Segmenter {
         return MLFeatureValue(multiArray: MLMultiArray(MLShapedArray(scalars: image, shape: [1, 3, side, side])))
     }
 
-    /// The same as a picture, for a package with --picture-input; its padding is rounded to whole numbers.
+    /// The same as a picture, for a package with --picture-input; its padding is rounded to integers.
     func picture(_ photo: CGImage) throws -> MLFeatureValue {
         let small = try resize(photo)
         var buffer: CVPixelBuffer?
@@ -130,12 +130,12 @@ final class Segmenter {
     /// Once a photo.
     func setPhoto(_ photo: CGImage) throws {
         let image = try pictureInput ? picture(photo) : tensor(photo)
-        let answer = try encoder.prediction(from: MLDictionaryFeatureProvider(dictionary: ["image": image]))
-        embeddings = answer.featureValue(for: "image_embeddings")?.multiArrayValue
+        let outputs = try encoder.prediction(from: MLDictionaryFeatureProvider(dictionary: ["image": image]))
+        embeddings = outputs.featureValue(for: "image_embeddings")?.multiArrayValue
     }
 
     /// Once a tap: all four outputs.
-    func predict(_ clicks: [Click], box: Box? = nil) throws -> Answer {
+    func predict(_ clicks: [Click], box: Box? = nil) throws -> Prediction {
         guard let embeddings else { throw SegmenterError.noPhoto }
         var points = clicks.map { ($0.x, $0.y, Float($0.inside ? 1 : 0)) }
         if let box {
@@ -150,7 +150,7 @@ final class Segmenter {
         func array(_ scalars: [Float], _ shape: [Int]) -> MLMultiArray {
             MLMultiArray(MLShapedArray(scalars: scalars, shape: shape))
         }
-        let answer = try decoder.prediction(from: MLDictionaryFeatureProvider(dictionary: [
+        let outputs = try decoder.prediction(from: MLDictionaryFeatureProvider(dictionary: [
             "image_embeddings": embeddings,
             "point_coords": array(coords, [1, slots, 2]),
             "point_labels": array(points.map { $0.2 }, [1, slots]),
@@ -158,9 +158,9 @@ final class Segmenter {
             "has_mask_input": array([0], [1]),
         ]))
         func scalars(_ name: String) -> [Float] {  // row by row, whatever strides Core ML has chosen
-            answer.featureValue(for: name)?.multiArrayValue.map { MLShapedArray<Float>($0).scalars } ?? []
+            outputs.featureValue(for: name)?.multiArrayValue.map { MLShapedArray<Float>($0).scalars } ?? []
         }
-        return Answer(lowRes: scalars("low_res_masks"), iou: scalars("iou_predictions"))
+        return Prediction(lowRes: scalars("low_res_masks"), iou: scalars("iou_predictions"))
     }
 
     /// Whether each pixel of the photo is inside output number `output`.

@@ -63,7 +63,7 @@ export class Segmenter {
     this.size = { width, height, newWidth, newHeight };
     const rgb = new Uint8Array(width * height * 3);
     for (let i = 0; i < width * height; i++) rgb.set(photo.data.subarray(4 * i, 4 * i + 3), 3 * i);
-    const small = resample(resample(rgb, width, height, newWidth), height, newWidth, newHeight); // each turns the picture
+    const small = resample(resample(rgb, width, height, newWidth), height, newWidth, newHeight); // each transposes the picture
     const image = new Float32Array(3 * SIDE * SIDE);
     for (let c = 0; c < 3; c++) {
       image.fill(MEAN[c], c * SIDE * SIDE, (c + 1) * SIDE * SIDE);
@@ -87,14 +87,14 @@ export class Segmenter {
     const { width, height, newWidth, newHeight } = this.size;
     const coords = points.flatMap(([x, y]) => [x * newWidth / width, y * newHeight / height]);
     const tensor = (data: number[] | Float32Array, shape: number[]) => new ort.Tensor("float32", Float32Array.from(data), shape);
-    const answer = await this.decoder.run({
+    const outputs = await this.decoder.run({
       image_embeddings: this.embeddings!,
       point_coords: tensor(coords, [1, points.length, 2]),
       point_labels: tensor(points.map(([, , label]) => label), [1, points.length]),
       mask_input: tensor(new Float32Array(CELLS * CELLS), [1, 1, CELLS, CELLS]),
       has_mask_input: tensor([0], [1]),
     });
-    return { lowRes: answer.low_res_masks.data as Float32Array, iou: answer.iou_predictions.data as Float32Array };
+    return { lowRes: outputs.low_res_masks.data as Float32Array, iou: outputs.iou_predictions.data as Float32Array };
   }
 
   /** 1 where the photo's pixel is inside output number `output`. */

@@ -1,0 +1,92 @@
+"""Tables of measurements: every document shows what `benchmarks/results/*.json` holds, and shows it once."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from benchmarks.tables import ROOT, TABLES, documents, filled, int8_aims_table, markdown, peer_aims_table, read
+
+LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_document_shows_the_results(path):
+    text = path.read_text("utf-8")
+    assert filled(text) == text, "run `make tables`"
+
+
+def test_a_changed_figure_is_found():
+    text = (ROOT / "docs" / "int8.md").read_text("utf-8")
+    changed = text.replace("| nano onnx w8 | 3.9 |", "| nano onnx w8 | 3.8 |")
+    assert changed != text
+    assert filled(changed) == text
+
+
+def test_every_table_stands_in_one_place():
+    shown = Counter(
+        name for path in documents() for name in re.findall(r"<!-- table: (\S+) -->", path.read_text("utf-8"))
+    )
+    del shown["coverage"]  # holds no figures: README.md and docs/accuracy.md both show what was run
+    assert shown == Counter(TABLES.keys() - {"coverage"})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<!-- table: nothing -->\n<!-- end -->\n", "no table called 'nothing': choose one of coverage, exports"),
+        ("<!-- table: install -->\n", "without its <!-- end -->"),
+        ("<!-- table: install -->\n<!-- table: int8 -->\n<!-- end -->\n", "without its <!-- end -->"),
+    ],
+)
+def test_wrong_markers_are_refused(text, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        filled(text)
+
+
+def test_a_missed_aim_is_bold():
+    results = read("peers")
+    click = next(row for row in results["variants"]["nano"]["rows"] if row["kind"] == "sam-edge onnx")["steps"]["click"]
+    for seconds, cell in ((0.0099, "| 9.9 |"), (0.0101, "| **10.1** |")):
+        click["p50"] = seconds
+        assert f"| nano click, ONNX Runtime, ms | 10 {cell}" in peer_aims_table({"here": results})
+
+
+def test_an_aim_is_judged_as_it_is_printed():
+    rows = read("int8")["bundles"]
+    auto = next(row for row in rows if (row["variant"], row["target"], row["recipe"]) == ("nano", "onnx", "auto"))
+    for share, cell in ((0.604, "0.60"), (0.606, "**0.61**")):
+        auto["encoder"]["median"] = share
+        assert f"| nano onnx | 0.6 | {cell} |" in int8_aims_table(rows)
+
+
+def test_markdown_has_a_row_a_line():
+    assert markdown(("a", "b"), [["x", 1], ["y", 2]]).splitlines() == [
+        "| a | b |",
+        "|---|---:|",
+        "| x | 1 |",
+        "| y | 2 |",
+    ]
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_links_lead_to_files(name):
+    links = LINK.findall((ROOT / name).read_text("utf-8"))
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_readme_shows_every_room():
+    tree = (
+        (ROOT / "README.md").read_text("utf-8").partition("## The rooms")[2].partition("```\n")[2].partition("```")[0]
+    )
+    shown = {name for line in tree.splitlines() for name in re.findall(r"(?:^ *|(?<= ))(\w+)/(?= )", line[:31])}
+    rooms = [ROOT / "sam_edge", ROOT / "quant/sam_edge_quant", ROOT / "runtime/sam_edge_runtime"]
+    wanted = {path.parent.name for room in rooms for path in Path(room).glob("*/__init__.py")}
+    assert wanted - shown == set()
