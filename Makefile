@@ -8,7 +8,7 @@ TORCH := torch==2.13.0
 # each other take twice the time of none.
 WORKERS ?= 2
 
-.PHONY: demo test test-slow check format clean
+.PHONY: demo test test-slow check docs tables format clean
 
 demo: $(VENV)/installed  ## export a model, answer prompts on photos, find everything in them, verify; pictures in out/demo
 	$(BIN)/sam-edge demo --out out/demo --overwrite
@@ -24,6 +24,12 @@ check: $(VENV)/installed  ## formatting, lint, types, direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/installed  ## the documentation as a site, in out/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+tables: $(VENV)/installed  ## fill the documentation's tables from benchmarks/results
+	$(BIN)/python benchmarks/tables.py
 
 format: $(VENV)/installed
 	$(BIN)/ruff format .
