@@ -21,7 +21,7 @@ from sam_edge.model import EncoderGraph, Sam, build_sam
 from sam_edge.training.logs import Record
 from sam_edge.training.losses import RECIPES
 from sam_edge.training.objective import MaskObjective, Objective, SessionRecipe
-from sam_edge.training.recipe import TrainRecipe
+from sam_edge.training.recipe import TrainRecipe, with_current_keys
 from sam_edge.training.trainer import WEIGHTS_FILE, Trainer, TrainJob
 from sam_edge.weights.checkpoint import load_into
 from sam_edge.weights.load import LoadedSam, find_source, load_sam
@@ -233,6 +233,8 @@ def _check_identity(what: DistillJob, teacher: LoadedSam) -> None:
             found = json.loads(path.read_text("utf-8"))
         except ValueError as error:
             raise CheckpointError(f"{path} is damaged ({error}): the distillation cannot be resumed") from error
+        if isinstance(found.get("recipe"), dict):
+            found["recipe"] = with_current_keys(found["recipe"])
         for key, value in wanted.items():
             if found.get(key) != value:
                 raise UsageError(

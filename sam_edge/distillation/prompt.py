@@ -49,7 +49,7 @@ class PromptObjective(nn.Module):
         self.watcher: Watcher | None = None
         self._objects = Phase.masks
         self.encoder, self.decoder = EncoderGraph(student), DecoderGraph(student)
-        self._arithmetic = arithmetic(eight_bits=False)
+        self._arithmetic = arithmetic(fake_quant=False)
         # In a tuple, so that the teacher is no submodule: neither trained, averaged nor saved.
         self._teacher = (teacher.requires_grad_(requires_grad=False).eval(),)
         self._graphs = (EncoderGraph(teacher).eval(), DecoderGraph(teacher).eval())
@@ -58,7 +58,7 @@ class PromptObjective(nn.Module):
         """Take the phase's frame side and length of session; the teacher keeps its own side."""
         self.session = replace(self.session, interactions=phase.interactions)
         self._objects = phase.masks
-        self._arithmetic = arithmetic(eight_bits=phase.eight_bits)
+        self._arithmetic = arithmetic(fake_quant=phase.fake_quant)
         self.student.set_input_side(phase.side)
         self.decoder.positions = self.student.prompt_encoder.dense_positions().detach()
 

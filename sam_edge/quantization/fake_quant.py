@@ -33,9 +33,9 @@ INPUT_STEPS = 255
 _CHANNELS: dict[Callable[..., Any], int] = {F.linear: 0, F.conv2d: 0, F.conv_transpose2d: 1}
 
 
-def arithmetic(*, eight_bits: bool) -> AbstractContextManager[object]:
-    """What a model computes in while this is entered, which it may be any number of times."""
-    return FakeQuant() if eight_bits else nullcontext()
+def arithmetic(*, fake_quant: bool) -> AbstractContextManager[object]:
+    """A context for forward passes, in fake quantization or plain; it can be entered any number of times."""
+    return FakeQuant() if fake_quant else nullcontext()
 
 
 class FakeQuant(TorchFunctionMode):

@@ -1,9 +1,8 @@
-"""A training recipe: everything that decides what is learned, as one file.
+"""A training recipe: everything that decides what is learned, in one TOML file.
 
-TOML, because people read and edit it; the dataclasses check it when it is read. Paths of data are relative to the
-folder that `--data` names, so that a recipe can be committed and rerun elsewhere. Training runs through the phases one
-after another, each with its own frame side and batch: small frames first, because views are what little data lack,
-and the final side last.
+The dataclasses check each value when they are made. Paths of data are relative to the folder that `--data` names, so a
+recipe can be committed and rerun elsewhere. Training runs through the phases in order, each with its own frame side and
+batch: small frames first, because a small data set needs many views, and the final side last.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-IN_WORDS = {
+TYPE_NAMES = {  # how error messages call the annotated types
     "int": "whole number",
     "float": "number",
     "bool": "true or false",
@@ -35,22 +34,24 @@ IN_WORDS = {
 }
 RECIPES_FOLDER = Path(__file__).parent / "recipes"
 PRECISIONS = ("auto", "no", "bf16", "fp16")
-MOST = 2**62  # seeds and counts beyond it are slips, and torch takes them no more
+MOST = 2**62  # larger seeds and counts are typing errors, and torch refuses them
+OLD_PHASE_KEYS = {"eight_bits": "fake_quant"}  # recipes and runs of version 0.1 have the left-hand name
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training with one frame side.
+    """A part of the training with one frame side.
 
     Attributes:
         steps: optimizer steps.
-        side: side S of the frame in pixels.
+        side: side S of the frame in pixels, a multiple of 64 from 256 to 1024.
         photos: photos of a step, over all processes and accumulated parts.
-        masks: masks a photo at most, 64 in the paper.
-        interactions: answers of a session, 11 in the paper.
-        scale: range of the large-scale jitter.
-        eight_bits: layers compute with inputs and weights rounded to eight bits (`eight_bits`). After a last phase of
-            this kind the weights that are kept lie on those grids.
+        masks: the most masks of a photo, 64 in the paper.
+        interactions: decoder calls in a session of prompts, 11 in the paper.
+        scale: range of the large-scale jitter: least and largest factor on the photo's size.
+        fake_quant: quantization-aware training: layers compute with inputs and weights rounded to INT8
+            (`sam_edge.quantization.fake_quant`). After a last phase of this kind the saved weights lie on that
+            quantization grid.
 
     Raises:
         UsageError: a number out of range.
@@ -62,39 +63,40 @@ class Phase:
     masks: int = 64
     interactions: int = 11
     scale: tuple[float, float] = (0.5, 2.0)
-    eight_bits: bool = False
+    fake_quant: bool = False
 
     def __post_init__(self) -> None:
         check_side(self.side)
         for name in ("steps", "photos", "masks", "interactions"):
             if getattr(self, name) < 1:
-                raise UsageError(f"{name} {getattr(self, name)} of a phase is not possible: at least 1")
+                raise UsageError(f"{name} {getattr(self, name)} of a phase is too small: write at least 1")
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] < math.inf:
-            raise UsageError(f"the scale {list(self.scale)} of a phase is no range: write such as [0.5, 2.0]")
+            raise UsageError(f"the scale {list(self.scale)} of a phase is no range: write, for example, [0.5, 2.0]")
 
 
 @dataclass(frozen=True)
 class TrainRecipe:
-    """What is learned, from what, and how.
+    """The model, its data, and how it is trained.
 
     Attributes:
         model: variant.
         data: sources as `PATH` or `PATH=WEIGHT`, relative to the data folder.
         phases: at least one.
-        seed: of the order of photos, their augmentation and prompts, and the first weights.
+        seed: of the initial weights, the order of photos, their augmentation and their prompts.
         learning_rate: highest rate of AdamW.
-        pretrained_rate: factor of the rate for weights that came from elsewhere.
-        weight_decay: of kernels; biases, norms and embeddings have none.
-        warm_up: steps in which the rate rises from zero; it then falls to `final_rate` of its height as a cosine.
-        final_rate: share of the rate that is left at the end.
+        pretrained_rate: factor of the rate for pretrained weights, 0 to 1.
+        weight_decay: of kernels, 0 to 1; biases, norms and embeddings have none.
+        warm_up: steps in which the rate rises linearly; it then falls as a cosine.
+        final_rate: share of the highest rate that is left at the end, 0 to 1.
         clip: largest norm of the gradient.
-        ema: decay of the running average of the weights, which is what is kept.
+        ema: decay of the running average of the weights, 0 to 1; the average is what is saved.
         loss: a key of `losses.RECIPES`.
         single_always: see `SessionRecipe`.
         points: see `SessionRecipe`.
-        precision: `no` (fp32), `bf16` or `fp16` autocast; `auto` is bf16 where the machine computes with it, else fp32.
-        accumulate: parts in which each process works through its share of a step.
-        min_area: masks that cover a smaller share of their photo are left out.
+        precision: `no` (fp32), `bf16` or `fp16` autocast; `auto` is bf16 where the hardware has it, else fp32.
+        accumulate: parts into which each process divides its photos of a step, to save memory.
+        min_area: masks that cover a smaller share of their photo are left out, 0 to 1.
+        notes: free text for readers of the recipe; ignored in comparisons.
 
     Raises:
         UsageError: a value out of range.
@@ -128,16 +130,16 @@ class TrainRecipe:
         if self.precision not in PRECISIONS:
             raise UsageError(f"the precision {self.precision!r} is unknown: choose one of {', '.join(PRECISIONS)}")
         if not self.data:
-            raise UsageError("the recipe names no data: write such as data = ['train.tar']")
+            raise UsageError("the recipe names no data: write, for example, data = ['train.tar']")
         for name, least in {"seed": 0, "warm_up": 0, "accumulate": 1, "points": 1}.items():
             if not least <= getattr(self, name) < MOST:
-                raise UsageError(f"{name} {getattr(self, name)} is not possible: a whole number from {least}")
+                raise UsageError(f"{name} {getattr(self, name)} is out of range: write a whole number from {least}")
         for name in ("learning_rate", "clip"):
             if not 0 < getattr(self, name) < math.inf:
-                raise UsageError(f"{name} {getattr(self, name)} is not possible: a number above 0")
+                raise UsageError(f"{name} {getattr(self, name)} is out of range: write a finite number above 0")
         for name in ("pretrained_rate", "weight_decay", "final_rate", "ema", "min_area"):
             if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} {getattr(self, name)} is out of range: 0 to 1")
+                raise UsageError(f"{name} {getattr(self, name)} is out of range: write a number from 0 to 1")
 
     @property
     def steps(self) -> int:
@@ -150,71 +152,85 @@ class TrainRecipe:
 
 
 def read_recipe(path: Path) -> TrainRecipe:
-    """The recipe in a TOML file.
+    """Read a recipe from a TOML file.
 
     Raises:
-        UsageError: it cannot be read, has an unknown or missing key, or a value that is not possible.
+        UsageError: the file cannot be read, or it has an unknown or missing key or an impossible value.
     """
     try:
         values = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read the recipe {path} ({error.strerror}): check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"the recipe {path} is no TOML ({error})") from error
-    return recipe_of(values, str(path))
+        raise UsageError(f"the recipe {path} is no TOML ({error}): correct that line") from error
+    return _recipe_from(values, str(path))
 
 
-def find_recipe(what: str) -> TrainRecipe:
-    """A recipe by the name of one that comes with sam-edge, or by its path.
+def find_recipe(name_or_path: str) -> TrainRecipe:
+    """Read a recipe that comes with sam-edge, by its name, or any other, by its path.
 
     Raises:
-        UsageError: see `read_recipe`.
+        UsageError: no such recipe; see also `read_recipe`.
     """
-    own = RECIPES_FOLDER / f"{what}.toml"
-    if "/" not in what and own.is_file():
-        return read_recipe(own)
-    if not what.endswith(".toml"):
+    shipped = RECIPES_FOLDER / f"{name_or_path}.toml"
+    if "/" not in name_or_path and shipped.is_file():
+        return read_recipe(shipped)
+    if not name_or_path.endswith(".toml"):
         names = ", ".join(sorted(path.stem for path in RECIPES_FOLDER.glob("*.toml")))
-        raise UsageError(f"no recipe called {what!r}: choose one of {names}, or name a .toml file")
-    return read_recipe(Path(what))
+        raise UsageError(f"no recipe called {name_or_path!r}: choose one of {names}, or name a .toml file")
+    return read_recipe(Path(name_or_path))
 
 
-def recipe_of(values: dict[str, Any], name: str) -> TrainRecipe:
-    """A recipe of plain values, as TOML or JSON gives them; `name` is for the errors.
+def with_current_keys(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's plain values, as `TrainRecipe.to_json` returns them, with keys of version 0.1 renamed.
 
-    Raises:
-        UsageError: see `read_recipe`.
+    A phase that has the old and the new key keeps both.
     """
+    phases = recipe.get("phases")
+    if not isinstance(phases, list):
+        return recipe
+    return {**recipe, "phases": [_renamed(phase) if isinstance(phase, dict) else phase for phase in phases]}
+
+
+def _renamed(phase: dict[str, Any]) -> dict[str, Any]:
+    """The phase with each key of `OLD_PHASE_KEYS` under its new name, unless it has that one too."""
+    new_names = {old: new for old, new in OLD_PHASE_KEYS.items() if new not in phase}
+    return {new_names.get(key, key): value for key, value in phase.items()}
+
+
+def _recipe_from(values: dict[str, Any], name: str) -> TrainRecipe:
+    """Build a recipe from TOML's values; error messages begin with `name`."""
+    values = with_current_keys(values)
     phases = values.get("phases", [])
     if not isinstance(phases, list) or not all(isinstance(phase, dict) for phase in phases):
         raise UsageError(f"{name}: phases are tables, each begun with [[phases]]")
     try:
-        ready = tuple(Phase(**_known(Phase, phase, f"{name}, a phase")) for phase in phases)
+        ready = tuple(Phase(**_arguments(Phase, phase, f"{name}, a phase")) for phase in phases)
         rest = {key: value for key, value in values.items() if key != "phases"}
-        return TrainRecipe(**_known(TrainRecipe, rest, name), phases=ready)
+        return TrainRecipe(**_arguments(TrainRecipe, rest, name), phases=ready)
     except TypeError as error:
         raise UsageError(f"{name}: {error}") from error
 
 
-def _known(kind: type[Phase] | type[TrainRecipe], values: dict[str, Any], name: str) -> dict[str, Any]:
-    """The values as keyword arguments: lists become tuples, an unknown key or a wrong type is refused."""
+def _arguments(kind: type[Phase] | type[TrainRecipe], values: dict[str, Any], name: str) -> dict[str, Any]:
+    """Keyword arguments of `kind`: lists become tuples; refuse an unknown or missing key and a wrong type."""
     known = {entry.name: str(entry.type) for entry in fields(kind)}
     for key, value in values.items():
         if key not in known:
-            raise UsageError(f"{name}: {key!r} is unknown; known are {', '.join(known)}")
+            raise UsageError(f"{name}: {key!r} is unknown; choose one of {', '.join(known)}")
         wanted = known[key]
-        if not _fits(value, wanted):
-            raise UsageError(f"{name}: {key} = {value!r} is no {IN_WORDS[wanted]}")
+        if not _has_type(value, wanted):
+            raise UsageError(f"{name}: {key} = {value!r} is no {TYPE_NAMES[wanted]}")
     for entry in fields(kind):
         if entry.default is MISSING and entry.name not in values and entry.name != "phases":
-            raise UsageError(f"{name} has no {entry.name}: write {entry.name} = ... ({IN_WORDS[known[entry.name]]})")
+            raise UsageError(f"{name} has no {entry.name}: write {entry.name} = ... ({TYPE_NAMES[known[entry.name]]})")
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
-def _fits(value: object, wanted: str) -> bool:
-    """Whether a value as TOML gives it has the type that a field is annotated with."""
+def _has_type(value: object, wanted: str) -> bool:
+    """Whether a TOML value has the type of a field's annotation; a bool is no number."""
     kinds: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float), "bool": bool, "str": str}
     if wanted in kinds:
         return isinstance(value, kinds[wanted]) and isinstance(value, bool) == (wanted == "bool")
     part = "str" if wanted.startswith("tuple[str") else "float"
-    return isinstance(value, (list, tuple)) and all(_fits(entry, part) for entry in value)
+    return isinstance(value, (list, tuple)) and all(_has_type(entry, part) for entry in value)

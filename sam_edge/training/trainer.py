@@ -52,7 +52,7 @@ from .objective import Objective
 from .optimization import averaged, make_optimizer, optimizer_tensors, rate_at, restore_optimizer, set_rate
 from .pictures import ContactSheet
 from .reading import read_steps
-from .recipe import Phase, TrainRecipe
+from .recipe import Phase, TrainRecipe, with_current_keys
 
 RECIPE_FILE, START_FILE, WEIGHTS_FILE, PICTURES = "recipe.json", "start.json", "model.safetensors", "pictures"
 
@@ -292,7 +292,8 @@ class Trainer:
             return None
         if not recipe_file.exists():
             raise UsageError(f"there is no run to resume in {out}: leave out --resume to start one")
-        before, wanted = _read_json(recipe_file), json.loads(json.dumps(self.recipe.to_json()))
+        before = with_current_keys(_read_json(recipe_file))
+        wanted = json.loads(json.dumps(self.recipe.to_json()))
         for key in sorted({*before, *wanted} - {"notes"}):
             if before.get(key) != wanted.get(key):
                 raise UsageError(
@@ -346,7 +347,7 @@ class Trainer:
         path = self.job.out / WEIGHTS_FILE
         if self.is_main:
             prefix = _prefix_of(self.objective.student, self.objective.trained)
-            if self.recipe.phases[-1].eight_bits:
+            if self.recipe.phases[-1].fake_quant:
                 round_layers(self.average.module)
             state = self.average.module.state_dict()
             chosen = {

@@ -473,6 +473,10 @@ class TestCommand:
         assert run([*command, "--resume"]) == 2
         assert "was begun with recipe" in capsys.readouterr().err
         recipe.write_text(RECIPE)
+        begun = tmp_path / "run" / "distillation.json"
+        assert '"fake_quant"' in begun.read_text()
+        begun.write_text(begun.read_text().replace('"fake_quant"', '"eight_bits"'))  # as version 0.1 wrote it
+        assert run([*command, "--resume"]) == 0
         assert run([*command, "--resume", "--student-checkpoint", "random:3"]) == 2
         assert "was begun with student's weights seeded by the recipe, not random:3" in capsys.readouterr().err
 

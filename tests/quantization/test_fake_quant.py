@@ -55,7 +55,7 @@ def test_the_gradient_passes_rounding_as_if_there_were_none():
 @pytest.mark.parametrize("layer", [nn.Linear(6, 4), nn.Conv2d(6, 4, 1), nn.ConvTranspose2d(6, 4, 2, 2)])
 def test_a_layer_computes_with_what_is_rounded(layer):
     inputs = normal(2, 6) if isinstance(layer, nn.Linear) else normal(2, 6, 4, 4)
-    with arithmetic(eight_bits=True):
+    with arithmetic(fake_quant=True):
         found = layer(inputs)
     axis = int(isinstance(layer, nn.ConvTranspose2d))
     weight, rounded = rounded_weight(layer.weight, axis), rounded_inputs(inputs)

@@ -35,9 +35,20 @@ def test_what_is_read(tmp_path):
     assert (recipe.phases[0].side, recipe.phases[0].scale, recipe.phases[1].masks) == (256, (0.5, 2), 64)
 
 
-def test_those_that_come_with_sam_edge_are_sound():
+def test_every_shipped_recipe_is_valid():
     for path in RECIPES_FOLDER.glob("*.toml"):
         assert find_recipe(path.stem).steps > 0
+
+
+@pytest.mark.parametrize("key", ["fake_quant", "eight_bits"])
+def test_the_key_eight_bits_of_version_0_1_means_fake_quant(key, tmp_path):
+    recipe = read_recipe(written(tmp_path, f"{GOOD}{key} = true\n"))
+    assert [phase.fake_quant for phase in recipe.phases] == [False, True]
+
+
+def test_a_phase_has_the_old_key_or_the_new_one_not_both(tmp_path):
+    with pytest.raises(UsageError, match="'eight_bits' is unknown"):
+        read_recipe(written(tmp_path, f"{GOOD}eight_bits = true\nfake_quant = true\n"))
 
 
 @pytest.mark.parametrize(

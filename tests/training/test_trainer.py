@@ -218,6 +218,24 @@ def test_first_weights_are_part_of_the_run(trainer_of, recipe, shards, tmp_path)
     Trainer(again, trainer.recipe, trainer.objective)
 
 
+@pytest.mark.parametrize("eight_bits", [False, True])
+def test_a_run_of_version_0_1_is_resumed_under_its_old_recipe_key(trainer_of, tmp_path, eight_bits):
+    trainer = trainer_of(tmp_path / "run")
+    trainer.run()
+    path = tmp_path / "run" / "recipe.json"
+    values = json.loads(path.read_text())
+    for phase in values["phases"]:
+        del phase["fake_quant"]
+        phase["eight_bits"] = eight_bits
+    path.write_text(json.dumps(values))
+    again = replace(trainer.job, resume=True)
+    if eight_bits:
+        with pytest.raises(UsageError, match="was started with phases"):
+            Trainer(again, trainer.recipe, trainer.objective)
+    else:
+        assert Trainer(again, trainer.recipe, trainer.objective).step == 1
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("workers", -1), ("save_every", 0), ("picture_every", -1), ("stop_after", 0)]
 )
