@@ -49,20 +49,17 @@ class RangeObserver:
     Attributes:
         name: of the tensor.
         histogram: how often it had which value.
-        channel_peaks: largest magnitude of each channel `(C)`; None where no axis was named, or nothing observed.
     """
 
-    def __init__(self, name: str, channel_axis: int | None = None) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
         self.histogram = Histogram()
-        self.channel_peaks: npt.NDArray[np.float32] | None = None
-        self._channel_axis = channel_axis
 
     def observe(self, array: Array) -> None:
         """Count the values of one call.
 
         Raises:
-            ExportError: some are not finite, or the array has not the channels of earlier calls.
+            ExportError: some are not finite.
         """
         if not array.size:
             return
@@ -74,20 +71,6 @@ class RangeObserver:
                 "`sam-edge verify --trace`, and leave out the photo if it is broken"
             )
         self.histogram.add(array, low, high)
-        if self._channel_axis is not None:
-            self._observe_channels(array, self._channel_axis)
-
-    def _observe_channels(self, array: Array, channel_axis: int) -> None:
-        others = tuple(axis for axis in range(array.ndim) if axis != channel_axis % array.ndim)
-        peaks = np.maximum(array.max(axis=others), -array.min(axis=others)).astype(np.float32)
-        if self.channel_peaks is None:
-            self.channel_peaks = peaks
-        elif self.channel_peaks.shape == peaks.shape:
-            self.channel_peaks = np.maximum(self.channel_peaks, peaks)
-        else:
-            raise ExportError(
-                f"activation {self.name} has {len(peaks)} channels in one call and {len(self.channel_peaks)} in another"
-            )
 
     def range(self, estimator: str) -> Range:
         """The range by one of `ESTIMATORS`; zero is inside, and it has a width.
@@ -108,7 +91,6 @@ def observe(
     names: Sequence[str],
     samples: Iterable[Sample],
     progress: Progress = lambda done: None,
-    channel_axes: Mapping[str, int] | None = None,
 ) -> dict[str, RangeObserver]:
     """Run an artifact on samples and look at its activations.
 
@@ -117,13 +99,11 @@ def observe(
         names: the activations that are wanted; others are passed over.
         samples: one after another; none is kept.
         progress: told how many are done.
-        channel_axes: axis of the channels of those activations whose `channel_peaks` are wanted.
 
     Raises:
         ExportError: an activation has values that are not finite, or was never told.
     """
-    axes = channel_axes or {}
-    found = {name: RangeObserver(name, axes.get(name)) for name in names}
+    found = {name: RangeObserver(name) for name in names}
 
     def tell(name: str, value: Array) -> None:
         if name in found:

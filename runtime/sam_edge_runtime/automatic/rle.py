@@ -135,16 +135,6 @@ def encode(mask: npt.NDArray[np.bool_]) -> Rle:
     return {"size": [height, width], "counts": compress(run_lengths(mask))}
 
 
-def encode_uncompressed(mask: npt.NDArray[np.bool_]) -> UncompressedRle:
-    """A mask (H, W) in COCO's plain form.
-
-    Raises:
-        UsageError: the mask is not a two-dimensional bool array.
-    """
-    lengths: list[int] = run_lengths(mask).tolist()
-    return {"size": list(mask.shape), "counts": lengths}
-
-
 def _checked_lengths(rle: Rle | UncompressedRle) -> Counts:
     """The run lengths of `rle`, which must cover its size exactly."""
     counts: str | Sequence[int] = rle["counts"]

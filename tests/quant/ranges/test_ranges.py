@@ -11,7 +11,7 @@ import pytest
 from sam_edge_quant.ranges import estimators
 from sam_edge_quant.ranges.estimators import ESTIMATORS
 from sam_edge_quant.ranges.histogram import BINS, LARGEST_COUNT, Histogram
-from sam_edge_quant.ranges.ranges import Range, RangeObserver, Sample, Tell, calibrate, observe
+from sam_edge_quant.ranges.ranges import Range, RangeObserver, Sample, Tell, calibrate
 from sam_edge_quant.recipe import ESTIMATORS as NAMES
 from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.errors import ExportError, UsageError
@@ -80,7 +80,7 @@ def test_as_much_is_kept_of_many_arrays_as_of_one():
         parts = [*vars(observer).values(), *vars(observer.histogram).values()]
         return sum(part.size if isinstance(part, np.ndarray) else 1 for part in parts)
 
-    observer = RangeObserver("tensor", channel_axis=0)
+    observer = RangeObserver("tensor")
     observer.observe(outliers(0).reshape(8, -1))
     after_one = numbers_kept(observer)
     for seed in range(1, 20):
@@ -193,16 +193,6 @@ def test_a_constant_has_a_range_that_holds_it(value, estimator):
     assert quantization_error(np.array([value]), found.low, found.high) <= (1e-2 * abs(value)) ** 2 + 1e-60
 
 
-def test_channel_peaks_are_the_largest_magnitudes_along_the_named_axis():
-    values = np.random.default_rng(0).normal(0, 1, (4, 2, 5, 7)).astype(np.float32)
-    observer = RangeObserver("tensor", channel_axis=-1)
-    for value in values:
-        observer.observe(value)
-    np.testing.assert_array_equal(observer.channel_peaks, np.abs(values).max(axis=(0, 1, 2)))
-    with pytest.raises(ExportError, match="tensor has 5 channels in one call and 7 in another"):
-        observer.observe(values[0, 0].T)
-
-
 @pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (np.inf, "infinite"), (-np.inf, "infinite")])
 def test_numbers_that_are_none_are_named_in_one_line(value, word):
     array = np.ones((3, 4), np.float32)
@@ -227,12 +217,6 @@ def test_calibrate_asks_every_sample_once_and_tells_how_far_it_is():
     found = calibrate(doubling, ["doubled"], iter(samples()), "minmax", told.append)
     assert found == {"doubled": Range(-2.0, 6.0)}
     assert told == [1, 2]
-
-
-def test_observe_gives_channel_peaks_where_they_are_wanted():
-    found = observe(doubling, ["doubled", "beside it"], samples()[:1], channel_axes={"doubled": 0})
-    np.testing.assert_array_equal(found["doubled"].channel_peaks, [2.0, 4.0])
-    assert found["beside it"].channel_peaks is None
 
 
 def test_an_activation_that_nothing_came_of_is_named():

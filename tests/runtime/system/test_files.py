@@ -378,7 +378,7 @@ WRITE_A_MEGABYTE = """
 import json, sys
 from pathlib import Path
 from sam_edge_runtime.errors import OutputError
-from sam_edge_runtime.files import staged_folder, write_file
+from sam_edge_runtime.system.files import staged_folder, write_file
 
 job, place, limit = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 if limit:
