@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from .ane import ane_rewrite
-from .forms import graphs_of
+from .forms import Graphs, graphs_of
 from .graphs import DecoderGraph, EncoderGraph
 from .norms import fold_batch_norms
 from .sam import Sam
@@ -16,6 +16,7 @@ __all__ = [
     "VARIANTS",
     "DecoderGraph",
     "EncoderGraph",
+    "Graphs",
     "Sam",
     "ane_rewrite",
     "build_sam",

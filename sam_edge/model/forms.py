@@ -11,6 +11,8 @@ makes its positions from tables, which that runtime multiplies out when it loads
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from sam_edge_runtime.bundle.manifest import NEURAL_ENGINE, Manifest
 
 from .ane import ane_rewrite
@@ -23,15 +25,22 @@ from .sam import Sam
 LEAN = {"onnx": PARTS, "tflite": (MASKS,)}
 
 
-def graphs_of(sam: Sam, manifest: Manifest) -> tuple[EncoderGraph, DecoderGraph]:
+class Graphs(NamedTuple):
+    """The two graphs of a bundle."""
+
+    encoder: EncoderGraph
+    decoder: DecoderGraph
+
+
+def graphs_of(sam: Sam, manifest: Manifest) -> Graphs:
     """Image encoder and mask decoder as `manifest` says, in evaluation mode; they share the parameters of `sam`."""
     encoder, decoder = EncoderGraph(sam, manifest.layout).eval(), DecoderGraph(sam, manifest.layout).eval()
     if manifest.graph == NEURAL_ENGINE:
-        return ane_rewrite(encoder), ane_rewrite(decoder)
+        return Graphs(ane_rewrite(encoder), ane_rewrite(decoder))
     parts = [part for part in LEAN.get(manifest.target, ()) if part != ATTENTION or pays(decoder, manifest.points)]
     decoder = lean(decoder, parts) if parts else decoder
     if manifest.target == "tflite":  # in fp32 too, where it costs no time (docs/performance.md)
-        return scale_first(encoder), scale_first(decoder)
+        return Graphs(scale_first(encoder), scale_first(decoder))
     if manifest.target == "onnx":
         decoder.tables = SeparablePositions(sam.prompt_encoder)
-    return encoder, decoder
+    return Graphs(encoder, decoder)

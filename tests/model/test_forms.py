@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sam_edge.model import build_sam, graphs_of
+from sam_edge.model import DecoderGraph, EncoderGraph, build_sam, graphs_of
 from sam_edge.model.ane.transformer import BC1STransformer
 from sam_edge.model.lean.attention import TokensReadImage
 from sam_edge.model.lean.upscaling import CellwiseMaskDecoder, CellwiseNanoMaskDecoder
@@ -25,6 +25,13 @@ def nano():
     sam = build_sam("nano")
     sam.set_input_side(SIDE)
     return sam.requires_grad_(requires_grad=False)
+
+
+@pytest.mark.parametrize(("target", "graph"), [("onnx", "plain"), ("tflite", "plain"), ("coreml", "ane")])
+def test_graphs_are_named_in_every_form(nano, target, graph):
+    graphs = graphs_of(nano, replace(manifest(1, 8), target=target, graph=graph))
+    assert isinstance(graphs.encoder, EncoderGraph)
+    assert isinstance(graphs.decoder, DecoderGraph)
 
 
 def test_layout_and_form_are_those_of_the_manifest(nano):

@@ -1,11 +1,12 @@
-"""The decoder as engines compute it fastest in float: the same parameters, inputs and answers, less to do.
+"""The decoder in the form that engines compute fastest: same parameters, inputs and outputs, fewer operations.
 
 `lean` takes a decoder graph and returns its twin, as `ane_rewrite` does for the Neural Engine. Attention to and from
-the image does without projecting the image (`attention`), and SAM's masks are computed cell by cell and put together
-at the end (`upscaling`). What each step buys is in docs/performance.md; equality is tested for both decoders.
+the image does not project the image (`attention`), and SAM's masks are computed cell by cell and put together at the
+end (`upscaling`). docs/performance.md says what each rewrite gains; tests compare the outputs of both decoders.
 
-Quantized decoders keep the plain form. Their weights enter these products from another side than the one that they are
-rounded on, and a quantizer finds layers by the weights that they have in torch.
+Quantized decoders have this form too, on the same targets as fp32 ones (`sam_edge.model.forms`). A quantizer
+recognizes a transposed or split weight, because it identifies a layer by its weight's numbers in any order
+(`sam_edge_quant.layers`).
 """
 
 from .rewrite import ATTENTION, MASKS, PARTS, lean, pays
