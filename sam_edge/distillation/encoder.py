@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam_edge.model import EncoderGraph, Sam
-from sam_edge.quantization.fake_quant import arithmetic
+from sam_edge.quantization.fake_quant import fake_quantization
 from sam_edge.training.batch import Batch
 from sam_edge.training.objective import Losses, Watcher
 from sam_edge.training.recipe import Phase
@@ -42,7 +42,7 @@ class EncoderObjective(nn.Module):
         self.trained: nn.Module = self.taught
         self.watcher: Watcher | None = None
         self.encoder = EncoderGraph(student)
-        self._arithmetic = arithmetic(fake_quant=False)
+        self._arithmetic = fake_quantization(enabled=False)
         self._cache = cache
         # The decoder is not in play, and must not drift by weight decay.
         student.prompt_encoder.requires_grad_(requires_grad=False)
@@ -50,7 +50,7 @@ class EncoderObjective(nn.Module):
 
     def begin(self, phase: Phase) -> None:
         """Take the phase's frame side."""
-        self._arithmetic = arithmetic(fake_quant=phase.fake_quant)
+        self._arithmetic = fake_quantization(enabled=phase.fake_quant)
         self.student.set_input_side(phase.side)
 
     def forward(self, batch: Batch) -> Losses:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from sam_edge.model import DecoderGraph, EncoderGraph, Sam
 from sam_edge.prompting.mask_choice import choose, fed_back, is_ambiguous
 from sam_edge.prompting.simulation import PhotoGenerators, Step, TrainingPrompts, error_points, first_prompts
-from sam_edge.quantization.fake_quant import arithmetic
+from sam_edge.quantization.fake_quant import fake_quantization
 from sam_edge.training.batch import Batch, repeat
 from sam_edge.training.losses import LossRecipe, mask_ious, mask_losses
 from sam_edge.training.objective import (
@@ -49,7 +49,7 @@ class PromptObjective(nn.Module):
         self.watcher: Watcher | None = None
         self._objects = Phase.masks
         self.encoder, self.decoder = EncoderGraph(student), DecoderGraph(student)
-        self._arithmetic = arithmetic(fake_quant=False)
+        self._arithmetic = fake_quantization(enabled=False)
         # In a tuple, so that the teacher is no submodule: neither trained, averaged nor saved.
         self._teacher = (teacher.requires_grad_(requires_grad=False).eval(),)
         self._graphs = (EncoderGraph(teacher).eval(), DecoderGraph(teacher).eval())
@@ -58,7 +58,7 @@ class PromptObjective(nn.Module):
         """Take the phase's frame side and length of session; the teacher keeps its own side."""
         self.session = replace(self.session, interactions=phase.interactions)
         self._objects = phase.masks
-        self._arithmetic = arithmetic(fake_quant=phase.fake_quant)
+        self._arithmetic = fake_quantization(enabled=phase.fake_quant)
         self.student.set_input_side(phase.side)
         self.decoder.positions = self.student.prompt_encoder.dense_positions().detach()
 

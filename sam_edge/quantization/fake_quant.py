@@ -1,16 +1,17 @@
-"""Training for eight bits: layers compute, in the forward pass, with what a quantized model will have.
+"""Fake quantization: in the forward pass, layers compute with rounded inputs and weights, as the INT8 model will.
 
-Quantization-aware training (arXiv 1712.05877, section 3): a layer's inputs and weights are rounded to the grids of
-eight-bit whole numbers before it computes, and the gradient passes the rounding as if it were not there
-(arXiv 1308.3432, the straight-through estimator). Weights drift to where rounding does little harm, and activations
-to where noise of a step's size does not matter.
+Quantization-aware training (arXiv 1712.05877, section 3): a layer's inputs and weights are rounded to an INT8
+quantization grid before it computes. The straight-through estimator (arXiv 1308.3432) passes the gradient through the
+rounding unchanged. So weights settle where rounding changes them little, and activations where noise of the size of one
+scale matters little.
 
-Inputs have one grid a tensor, 256 steps from the least to the largest number in the batch, zero among them. Weights
-have one grid for each output channel, of 64 steps to either side. That is seven bits and not eight on purpose: a
-processor that adds two products of eight bits into sixteen (x86 without VNNI) then cannot overflow, so one set of
-weights is exact in every runtime. A grid's step has five significant bits, so that its weights are exact in float16.
+Inputs have one scale per tensor: 256 levels from the smallest to the largest value of the batch, zero among them.
+Weights have one scale per output channel and 64 levels on either side of zero. That is 7 bits instead of 8: a processor
+that adds two 8-bit products in 16 bits (x86 without VNNI) cannot overflow, so one set of weights is exact in every
+runtime. A scale has five significant bits, so that rounded weights are exact in float16.
 
-It is a mode that is entered around a forward pass, as `torch.autocast` is; modules and their weights' names stay.
+`FakeQuant` is a mode that is entered around a forward pass, like `torch.autocast`. Modules and the names of their
+weights stay as they are.
 """
 
 from __future__ import annotations
@@ -28,85 +29,94 @@ from sam_edge_quant.methods.weight_scales import QAT_MAX, SCALE_BITS
 
 from .layers import LAYERS
 
-INPUT_STEPS = 255
+INPUT_LEVELS = 255  # scales between the smallest and the largest value of a tensor
 # The axis of a weight that counts output channels.
-_CHANNELS: dict[Callable[..., Any], int] = {F.linear: 0, F.conv2d: 0, F.conv_transpose2d: 1}
+_CHANNEL_AXES: dict[Callable[..., Any], int] = {F.linear: 0, F.conv2d: 0, F.conv_transpose2d: 1}
 
 
-def arithmetic(*, fake_quant: bool) -> AbstractContextManager[object]:
-    """A context for forward passes, in fake quantization or plain; it can be entered any number of times."""
-    return FakeQuant() if fake_quant else nullcontext()
+def fake_quantization(*, enabled: bool) -> AbstractContextManager[object]:
+    """A reusable context manager: `FakeQuant` of all layers, or one that does nothing."""
+    return FakeQuant() if enabled else nullcontext()
 
 
 class FakeQuant(TorchFunctionMode):
     """While entered, convolutions and linear layers compute with rounded inputs and weights."""
 
     def __init__(self, weights: Iterable[Tensor] | None = None) -> None:
-        """Round for all layers, or round what the layers with these weights read, and no weights."""
+        """Choose the layers.
+
+        Args:
+            weights: round the inputs of the layers with these weights, and no weights. None: round inputs and weights
+                of all layers.
+        """
         super().__init__()
-        self._alone = None if weights is None else {id(weight) for weight in weights}
+        self._chosen = None if weights is None else {id(weight) for weight in weights}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Round what a layer is about to compute with; let everything else through."""
-        axis = _CHANNELS.get(func)
+        """Round a layer's inputs and weight before it computes; call every other function unchanged."""
+        axis = _CHANNEL_AXES.get(func)
         if axis is None:
             return func(*args, **(kwargs or {}))
         inputs, weight, *rest = args
-        if self._alone is None:
+        if self._chosen is None:
             return func(rounded_inputs(inputs), rounded_weight(weight, axis), *rest, **(kwargs or {}))
-        if id(weight) in self._alone:
+        if id(weight) in self._chosen:
             inputs = rounded_inputs(inputs)
         return func(inputs, weight, *rest, **(kwargs or {}))
 
 
 def rounded_inputs(values: Tensor) -> Tensor:
-    """A tensor of any shape with at most 256 different numbers, evenly spaced, 0 among them."""
+    """A tensor of any shape, rounded to at most 256 evenly spaced values, 0 among them."""
     with torch.no_grad():
         low, high = torch.aminmax(values.detach())
-        step = (high.clamp(min=0.0).float() - low.clamp(max=0.0).float()) / INPUT_STEPS
-    return _on_grid(values, _or_one(step).to(values.dtype))
+        scale = (high.clamp(min=0.0).float() - low.clamp(max=0.0).float()) / INPUT_LEVELS
+    return _round_to_scale(values, _one_where_zero(scale).to(values.dtype))
 
 
 def rounded_weight(weight: Tensor, axis: int) -> Tensor:
-    """A weight in at most 64 steps to either side of zero; `axis` counts the channels, and each has a step of its own.
+    """A weight, rounded to at most 64 levels on either side of zero, with one scale per channel.
 
-    A step is 1/64 of the channel's largest number, rounded up to five significant bits.
+    A channel's scale is 1/64 of its largest absolute value, rounded up to five significant bits.
+
+    Args:
+        weight: of a layer.
+        axis: the one that counts output channels.
     """
     with torch.no_grad():
         others = tuple(each for each in range(weight.ndim) if each != axis)
         mantissa, exponent = torch.frexp(weight.detach().abs().amax(dim=others, keepdim=True) / QAT_MAX)
-        step = torch.ldexp((mantissa * 2**SCALE_BITS).ceil() / 2**SCALE_BITS, exponent)
-    return _on_grid(weight, _or_one(step))
+        scale = torch.ldexp((mantissa * 2**SCALE_BITS).ceil() / 2**SCALE_BITS, exponent)
+    return _round_to_scale(weight, _one_where_zero(scale))
 
 
 @torch.no_grad()
 def round_layers(model: nn.Module) -> None:
-    """Put the weights of all layers onto their grids, in place, as the mode does in each pass."""
+    """Round the weights of all layers in place, as the mode does in each pass."""
     for module in model.modules():
         if isinstance(module, LAYERS):
             axis = 1 if isinstance(module, nn.ConvTranspose2d) else 0
             module.weight.copy_(rounded_weight(module.weight, axis))
 
 
-def _or_one(step: Tensor) -> Tensor:
-    """The step, and 1 where there are only zeros to round."""
-    return torch.where(step > 0, step, 1.0)
+def _one_where_zero(scale: Tensor) -> Tensor:
+    """The scale, or 1 where all values are zero."""
+    return torch.where(scale > 0, scale, 1.0)
 
 
-def _on_grid(values: Tensor, step: Tensor) -> Tensor:
-    rounded: Tensor = _Rounding.apply(values, step)  # type: ignore[no-untyped-call]
+def _round_to_scale(values: Tensor, scale: Tensor) -> Tensor:
+    rounded: Tensor = _StraightThroughRounding.apply(values, scale)  # type: ignore[no-untyped-call]  # torch has no types for it
     return rounded
 
 
-class _Rounding(torch.autograd.Function):
-    """To the nearest multiple of a step; its gradient is that of doing nothing."""
+class _StraightThroughRounding(torch.autograd.Function):
+    """Rounds to the nearest multiple of a scale; the gradient is that of the identity."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, step: Tensor) -> Tensor:
-        """Round; one new tensor of the size of `values`."""
-        return (values / step).round_().mul_(step)
+    def forward(ctx: Any, values: Tensor, scale: Tensor) -> Tensor:
+        """Round; allocates one tensor of the size of `values`."""
+        return (values / scale).round_().mul_(scale)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:

@@ -31,7 +31,7 @@ from sam_edge.prompting.simulation import (
     next_prompts,
     schedule,
 )
-from sam_edge.quantization.fake_quant import arithmetic
+from sam_edge.quantization.fake_quant import fake_quantization
 
 from .batch import Batch, filled, repeat
 from .losses import LossRecipe, iou_losses, mask_ious, mask_losses
@@ -98,7 +98,7 @@ class MaskObjective(nn.Module):
         self.losses, self.session, self.seed = losses, session, seed
         self.watcher: Watcher | None = None
         self.encoder, self.decoder = EncoderGraph(sam), DecoderGraph(sam)
-        self._arithmetic = arithmetic(fake_quant=False)
+        self._arithmetic = fake_quantization(enabled=False)
         self._most_masks = 1
         # cuDNN plans each convolution anew for every number of rows it has not met, which takes longer than the step.
         self.same_rows = torch.cuda.is_available()
@@ -106,7 +106,7 @@ class MaskObjective(nn.Module):
     def begin(self, phase: Phase) -> None:
         """Take the phase's frame side and length of session."""
         self.session = replace(self.session, interactions=phase.interactions)
-        self._arithmetic = arithmetic(fake_quant=phase.fake_quant)
+        self._arithmetic = fake_quantization(enabled=phase.fake_quant)
         self._most_masks = phase.masks
         self.student.set_input_side(phase.side)
         self.decoder.positions = self.student.prompt_encoder.dense_positions().detach()
