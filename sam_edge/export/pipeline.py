@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ import torch
 
 from sam_edge.model import DecoderGraph, EncoderGraph, Sam, build_sam, graphs_of
 from sam_edge.model.torch_backend import TorchBackend
-from sam_edge.prediction.calls import CallRecorder, RecordedCall, golden_calls
+from sam_edge.prediction.calls import RecordedCall, RecordedCalls, golden_calls
 from sam_edge.prediction.reference_cache import ReferenceCache
 from sam_edge.quantization.artifacts import Quantization, prepare, sparing_the_first, this_host
 from sam_edge.quantization.calibration.calls import calibration_calls
@@ -101,13 +101,13 @@ def export_bundle(
     with staged_folder(job.out, overwrite=job.overwrite, replaceable=is_bundle) as folder:
         progress("recording what fp32 torch answers")
         known = ReferenceCache() if known is None else known
-        reference = known.behind(TorchBackend(loaded.sam), manifest)
+        reference = known.wrap(TorchBackend(loaded.sam), manifest)
         answers = golden.record(reference, manifest)
         answers.save(folder / GOLDEN_FILE)
-        calls = golden_calls(answers, reference, manifest) if recipe.unsafe else CallRecorder(reference, manifest)
+        calls = golden_calls(answers, reference, manifest) if recipe.unsafe else RecordedCalls()
         quantized: dict[str, Any] = {}
         if photos is None:
-            _convert(exporter, loaded.sam, manifest, folder, (calls.decoder, calls.encoder), progress)
+            _convert(exporter, loaded.sam, manifest, folder, calls, progress)
         else:
             recipe, quantized = _quantize(
                 job, recipe, photos, reference, loaded.sam, manifest, answers, folder, exporter, known, progress
@@ -144,20 +144,20 @@ def _convert(
     sam: Sam,
     manifest: Manifest,
     folder: Path,
-    calls: tuple[Sequence[RecordedCall], Sequence[RecordedCall]],
+    calls: RecordedCalls,
     progress: Progress,
 ) -> None:
-    """Both graphs of `sam` into a folder; `calls` of the decoder and the encoder are for what has to be measured."""
-    encoder, decoder = graphs_of(sam, manifest)
+    """Write both graphs of `sam` to a folder; a converter finds unsafe operations by measuring on `calls`."""
+    graphs = graphs_of(sam, manifest)
     progress("converting the mask decoder")
-    conversion = _conversion(manifest, "mask decoder", calls[0])
+    conversion = _conversion(manifest, "mask decoder", calls.decoder)
     if exporter.export_signatures is not None and manifest.batches:
-        exporter.export_signatures(decoder, manifest.decoder_signatures, folder / manifest.decoder, conversion)
+        exporter.export_signatures(graphs.decoder, manifest.decoder_signatures, folder / manifest.decoder, conversion)
     else:
-        exporter.export(decoder, manifest.decoder_contract, folder / manifest.decoder, conversion)
+        exporter.export(graphs.decoder, manifest.decoder_contract, folder / manifest.decoder, conversion)
     progress("converting the image encoder")
-    conversion = _conversion(manifest, "image encoder", calls[1])
-    exporter.export(encoder, manifest.encoder_contract, folder / manifest.encoder, conversion)
+    conversion = _conversion(manifest, "image encoder", calls.encoder)
+    exporter.export(graphs.encoder, manifest.encoder_contract, folder / manifest.encoder, conversion)
 
 
 def _quantize(
@@ -181,7 +181,7 @@ def _quantize(
     ):
         prepared = deepcopy(sam)  # the reference stays as it is
         changes = prepare(prepared, calls, recipe, manifest, progress)
-        _convert(exporter, prepared, manifest, Path(aside), ((), ()), progress)
+        _convert(exporter, prepared, manifest, Path(aside), RecordedCalls(), progress)
         quantization = Quantization(prepared, manifest, calls, Path(aside), host)
         searched: dict[str, Any] = {}
         if job.searched:
@@ -189,7 +189,7 @@ def _quantize(
             questions = list(judged.questions(manifest))
             judge = Evaluator(answers, questions, reference, manifest)
             ledger = _ledger(job, manifest, host)
-            search = Search(quantization, prepared, manifest, judge, Path(aside), ledger, known.costs, progress)
+            search = Search(quantization, prepared, manifest, judge, Path(aside), ledger, known.masks_lost, progress)
             found, recipe = search.run(recipe, job.bound, job.budget)
             if not found.reached and not job.keep:
                 raise _out_of_reach(job, found)
@@ -273,7 +273,7 @@ def _manifest(
     )
 
 
-def _conversion(manifest: Manifest, graph: str, calls: Sequence[RecordedCall]) -> Conversion:
+def _conversion(manifest: Manifest, graph: str, calls: list[RecordedCall]) -> Conversion:
     about = About(
         title=f"Segment Anything, {manifest.variant}: the {graph} in {manifest.precision}; manifest.json describes it",
         licence=manifest.licence,

@@ -1,8 +1,8 @@
-"""The calls that two graphs get while they answer prompts: what converters measure and calibrate with."""
+"""The calls that a bundle's two graphs get while prompts are answered: samples for converters and for calibration."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,7 +16,12 @@ Call = dict[str, Float32]
 
 
 def artifact_sample(call: Call, manifest: Manifest) -> Call:
-    """A call as the artifact itself wants it: in its layout, and in whole numbers where it takes pictures."""
+    """A call in the form that the artifact takes: in its layout, and rounded to integers if it takes an 8-bit picture.
+
+    Args:
+        call: inputs by name, NCHW.
+        manifest: of the artifact's bundle.
+    """
     inputs = dict(call)
     for name in ("image", "image_embeddings"):
         if name in inputs:
@@ -28,31 +33,42 @@ def artifact_sample(call: Call, manifest: Manifest) -> Call:
 
 @dataclass(frozen=True)
 class RecordedCall:
-    """A call, and the outputs that the backend gave for it."""
+    """A call, and the backend's outputs for it."""
 
     inputs: Call
     outputs: tuple[Float32, ...]
 
 
-class CallRecorder:
-    """A backend that passes everything on and keeps what went in and came out.
+@dataclass(frozen=True)
+class RecordedCalls:
+    """Calls of both graphs, in the order in which they were made.
 
     Attributes:
         encoder: calls of the image encoder.
         decoder: calls of the mask decoder.
     """
 
+    encoder: list[RecordedCall] = field(default_factory=list)
+    decoder: list[RecordedCall] = field(default_factory=list)
+
+
+class CallRecorder:
+    """A backend that delegates to another one and records inputs and outputs.
+
+    Attributes:
+        calls: what was recorded so far.
+    """
+
     def __init__(self, backend: Backend, manifest: Manifest) -> None:
         self._backend, self._manifest = backend, manifest
         self.engine = backend.engine
-        self.encoder: list[RecordedCall] = []
-        self.decoder: list[RecordedCall] = []
+        self.calls = RecordedCalls()
 
     def encode(self, image: Float32) -> Float32:
         """See `Backend.encode`."""
         embeddings = self._backend.encode(image)
         names = self._manifest.encoder_contract.input_names
-        self.encoder.append(RecordedCall(dict(zip(names, (image,), strict=True)), (embeddings,)))
+        self.calls.encoder.append(RecordedCall(dict(zip(names, (image,), strict=True)), (embeddings,)))
         return embeddings
 
     def decode(
@@ -65,14 +81,20 @@ class CallRecorder:
     ) -> tuple[Float32, Float32]:
         """See `Backend.decode`."""
         inputs = (image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
-        answer = self._backend.decode(*inputs)
+        outputs = self._backend.decode(*inputs)
         names = self._manifest.decoder_contract.input_names
-        self.decoder.append(RecordedCall(dict(zip(names, inputs, strict=True)), answer))
-        return answer
+        self.calls.decoder.append(RecordedCall(dict(zip(names, inputs, strict=True)), outputs))
+        return outputs
 
 
-def golden_calls(answers: golden.Golden, backend: Backend, manifest: Manifest) -> CallRecorder:
-    """The calls of a bundle's own acceptance test, in the decoder's capacity."""
+def golden_calls(answers: golden.Golden, backend: Backend, manifest: Manifest) -> RecordedCalls:
+    """The calls of a bundle's golden test, in the decoder's capacity.
+
+    Args:
+        answers: the golden test.
+        backend: computes the outputs.
+        manifest: of the bundle.
+    """
     recorder = CallRecorder(backend, manifest)
     golden.check(answers, recorder, manifest)
-    return recorder
+    return recorder.calls

@@ -15,44 +15,45 @@ from sam_edge_runtime.bundle.manifest import Manifest
 
 @dataclass
 class ReferenceCache:
-    """What a model answered, by its weights and the numbers it was asked with.
+    """Outputs of models, by their weights and inputs.
 
     Attributes:
-        room: bytes of answers to keep; what comes when they are full is asked anew each time.
-        costs: what each block loses in eight bits, by what it was measured with
+        capacity: bytes of outputs that may still be stored; once it is used up, further outputs are computed anew in
+            each call.
+        masks_lost: share of masks that each block loses in INT8, by what it was measured with
             (`sam_edge.quantization.mixed_precision`).
     """
 
-    room: int = 512 << 20
-    costs: dict[str, Mapping[str, float]] = field(default_factory=dict)
-    _answers: dict[bytes, tuple[Float32, ...]] = field(default_factory=dict)
+    capacity: int = 512 << 20
+    masks_lost: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    _outputs: dict[bytes, tuple[Float32, ...]] = field(default_factory=dict)
 
-    def behind(self, backend: Backend, manifest: Manifest) -> CachingBackend:
-        """`backend`, asked only what is not known yet of the variant and the weights that the manifest names."""
+    def wrap(self, backend: Backend, manifest: Manifest) -> CachingBackend:
+        """`backend` with this cache in front of it, for the variant and the weights that `manifest` names."""
         return CachingBackend(backend, f"{manifest.variant} {manifest.checkpoint}", self)
 
-    def look_up(self, key: bytes, ask: Callable[[], tuple[Float32, ...]]) -> tuple[Float32, ...]:
-        """The answer under `key`, or what `ask` returns."""
-        if key not in self._answers:
-            answer = ask()
-            size = sum(array.nbytes for array in answer)
-            if size > self.room:
-                return answer
-            self.room -= size
-            self._answers[key] = answer
-        return tuple(array.copy() for array in self._answers[key])  # whoever writes to it does not change the next
+    def look_up(self, key: bytes, compute: Callable[[], tuple[Float32, ...]]) -> tuple[Float32, ...]:
+        """Copies of the outputs stored under `key`, or what `compute` returns."""
+        if key not in self._outputs:
+            outputs = compute()
+            size = sum(array.nbytes for array in outputs)
+            if size > self.capacity:
+                return outputs
+            self.capacity -= size
+            self._outputs[key] = outputs
+        return tuple(array.copy() for array in self._outputs[key])  # a caller may write to its own
 
 
 class CachingBackend:
-    """A backend whose answers are kept in `ReferenceCache`."""
+    """A backend whose outputs are stored in a `ReferenceCache`."""
 
-    def __init__(self, backend: Backend, weights: str, known: ReferenceCache) -> None:
-        self._backend, self._weights, self._known = backend, weights, known
+    def __init__(self, backend: Backend, weights: str, cache: ReferenceCache) -> None:
+        self._backend, self._weights, self._cache = backend, weights, cache
         self.engine = backend.engine
 
     def encode(self, image: Float32) -> Float32:
         """See `Backend.encode`."""
-        (embeddings,) = self._known.look_up(self._key(image), lambda: (self._backend.encode(image),))
+        (embeddings,) = self._cache.look_up(self._key(image), lambda: (self._backend.encode(image),))
         return embeddings
 
     def decode(
@@ -65,7 +66,7 @@ class CachingBackend:
     ) -> tuple[Float32, Float32]:
         """See `Backend.decode`."""
         inputs = (image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
-        masks, iou = self._known.look_up(self._key(*inputs), lambda: self._backend.decode(*inputs))
+        masks, iou = self._cache.look_up(self._key(*inputs), lambda: self._backend.decode(*inputs))
         return masks, iou
 
     def _key(self, *inputs: Float32) -> bytes:

@@ -170,7 +170,7 @@ def verify(
         progress(f"loading fp32 torch, {source.label}", 0, 0)
         photos = list(_photos(job.images, bundle))
         torch_backend = torch_reference(manifest, source)
-        reference = torch_backend if known is None else known.behind(torch_backend, manifest)
+        reference = torch_backend if known is None else known.wrap(torch_backend, manifest)
         for index, (name, read) in enumerate(photos):
             progress(name, index, len(photos))
             try:

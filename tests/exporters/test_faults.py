@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sam_edge.export import pipeline
 from sam_edge.export.job import ExportJob
 from sam_edge.export.pipeline import ExportResult, export_bundle
-from sam_edge.model import DecoderGraph, EncoderGraph, Sam, graphs_of
+from sam_edge.model import DecoderGraph, EncoderGraph, Graphs, Sam, graphs_of
 from sam_edge.verification.trace import Traced, trace_bundle
 from sam_edge.weights.load import find_source, load_sam
 from sam_edge_exporters import EXPORTERS
@@ -72,9 +72,9 @@ FAULTS = {
 
 
 def plant(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
-    def faulty(sam: Sam, manifest: Manifest) -> tuple[nn.Module, nn.Module]:
+    def faulty(sam: Sam, manifest: Manifest) -> Graphs:
         encoder, decoder = graphs_of(sam, manifest)
-        return fault.encoder(encoder).eval(), fault.decoder(decoder).eval()
+        return Graphs(fault.encoder(encoder).eval(), fault.decoder(decoder).eval())
 
     monkeypatch.setattr(pipeline, "graphs_of", faulty)
 

@@ -57,7 +57,7 @@ class Evaluator:
 
     def __call__(self, backend: Backend) -> float:
         """The figure of one engine."""
-        backend = ReferenceCache().behind(backend, self._manifest)  # the golden pictures are encoded once for both
+        backend = ReferenceCache().wrap(backend, self._manifest)  # the golden pictures are encoded once for both
         figures = [golden.check(self._answers, backend, self._manifest).mask_miou, self._verified(backend)]
         found = answers_of(backend, self.questions, self._manifest)
         return min([*figures, shown_iou(self._wanted, found)] if found else figures)
