@@ -14,7 +14,6 @@ from sam_edge_runtime.benchmark.steps import click_tensors
 from sam_edge_runtime.photo.frame import Frame
 from sam_edge_runtime.photo.masks import upscale
 
-SEED = "random:0"  # weights of what has none
 Engine = tuple[Callable[[], Float32], Callable[[], Any]]
 
 
@@ -27,17 +26,6 @@ def engine(kind: str, variant: str, folder: Path, photo: Photo) -> Engine:
     if kind == "plain tflite":
         return _tflite(folder, photo)
     return _onnx(folder, photo)
-
-
-def draw_photo(size: tuple[int, int]) -> Photo:
-    """A drawn photo: a few large discs on a slope of grey, with some noise."""
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
-    picture = np.repeat((60 + 80 * y / size[0])[..., None], 3, axis=2)
-    for _ in range(12):
-        centre, radius = rng.uniform(0, 1, 2) * size, rng.uniform(0.05, 0.2) * size[0]
-        picture[np.hypot(y - centre[0], x - centre[1]) < radius] = rng.uniform(0, 255, 3)
-    return np.clip(picture + rng.normal(0, 4, picture.shape), 0, 255).astype(np.uint8)
 
 
 def _ours(folder: Path, photo: Photo) -> Engine:

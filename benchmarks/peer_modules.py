@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from peer_engines import SEED
+from peer_inputs import SEED
 from torch import Tensor, nn
 
 from sam_edge.model import DecoderGraph, EncoderGraph, Sam

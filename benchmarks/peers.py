@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peer_engines import SEED, draw_photo
+from peer_inputs import SEED, draw_photo
 from rich.console import Console
 from tables import peers_table
 

@@ -78,12 +78,12 @@ def command(
 
     Each has a fresh process: cold start, first inference, percentiles of every step, throughput, peak of memory.
     """
+    from sam_edge.reporting.folders import is_verification  # noqa: PLC0415
     from sam_edge.reporting.names import short_names  # noqa: PLC0415
-    from sam_edge.verification.verify import is_report  # noqa: PLC0415
     from sam_edge_runtime.benchmark.turns import Rounds  # noqa: PLC0415
 
     kind, _, where = device.partition(":")
-    paths = [path for path in bundles if not is_report(path)] if len(bundles) > 1 else bundles
+    paths = [path for path in bundles if not is_verification(path)] if len(bundles) > 1 else bundles
     opened = {name: Bundle.open(path) for name, path in zip(short_names(paths), paths, strict=True)}
     counts = None if threads is None else numbers_of("--threads", threads)
     rounds = Rounds(repetitions, warm_up, seconds_of("--budget", budget))

@@ -62,7 +62,8 @@ def command(
     from rich.table import Table  # noqa: PLC0415
 
     try:
-        from sam_edge.evaluation.evaluate import CLICKS, EvaluateJob, evaluate  # noqa: PLC0415  # brings the engine
+        from sam_edge.evaluation.evaluate import evaluate  # noqa: PLC0415  # brings the engine
+        from sam_edge.evaluation.job import CLICKS, EvaluateJob  # noqa: PLC0415
         from sam_edge.evaluation.report import tables  # noqa: PLC0415
     except ImportError as error:
         raise UsageError(f"evaluation needs {error.name or error}: pip install 'sam-edge[evaluate]'") from error

@@ -50,14 +50,15 @@ def command(
     Prints a table and writes report.json and report.html for each. Exit code 1 if a bound is missed.
     """
     from sam_edge.prediction.reference_cache import ReferenceCache  # noqa: PLC0415
+    from sam_edge.reporting.folders import is_verification  # noqa: PLC0415
     from sam_edge.reporting.tables import Row, overview_table  # noqa: PLC0415
-    from sam_edge.verification.verify import VerifyJob, is_report  # noqa: PLC0415
+    from sam_edge.verification.verify import VerifyJob  # noqa: PLC0415
     from sam_edge_runtime.system.memory import peak_bytes, reset_peak  # noqa: PLC0415
 
     if len(bundles) > 1:
         if out is not None:
             raise UsageError(f"--out {out} is for one bundle's report; of {len(bundles)} each goes beside its bundle")
-        bundles = [bundle for bundle in bundles if not is_report(bundle)]  # `bundles/*` finds earlier ones
+        bundles = [bundle for bundle in bundles if not is_verification(bundle)]  # `bundles/*` finds earlier ones
     rows, known = [], ReferenceCache()
     for bundle in bundles:
         begun = perf_counter()

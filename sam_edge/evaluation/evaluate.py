@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +17,7 @@ from sam_edge.data.skips import SkipLog
 from sam_edge.data.sources import Source, open_source
 from sam_edge.data.stream import walk
 from sam_edge.prediction.promptable import Promptable, open_bundle, open_model
+from sam_edge.reporting.folders import EVALUATION, is_evaluation
 from sam_edge.reporting.versions import tool_versions
 from sam_edge_runtime.automatic.generator import AutomaticMaskGenerator
 from sam_edge_runtime.automatic.rle import Rle
@@ -30,100 +31,12 @@ from .automatic import AutomaticFigures, Proposals, automatic_figures, propose
 from .baselines import grabcut_is_there
 from .edges import EDGE_SETTINGS, EdgeFigures, EdgeSource, measure_edges, open_edges
 from .figures import Figures, figures_of
+from .job import AUTOMATIC, EDGES, EvaluateJob, Evaluation
 from .measure import PhotoMeasurement, Protocol, measure_photo
 from .report import CURVE, EXAMPLES, FOUND, RECALL, draw_curve, draw_examples, draw_found, draw_recall, write_page
 
-BOX, CLICKS, AUTOMATIC, EDGES = "box", "clicks", "automatic", "edges"
-PROTOCOLS = (BOX, CLICKS, AUTOMATIC, EDGES)
 MOST_FOUND = 4  # photos whose automatic masks are drawn
-REPORT_MARK = "sam-edge-evaluation"
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class EvaluateJob:
-    """What to evaluate.
-
-    Attributes:
-        data: sources with masks, as `open_source` takes them; for edges folders as BSDS500's.
-        out: folder of the report.
-        model: variant of a torch model; None where bundles alone are measured.
-        checkpoint: its weights; None for those that come with sam-edge or were downloaded.
-        input_side: its frame side; None for the one it was trained for.
-        bundles: folders of bundles, after the torch model.
-        protocols: of `PROTOCOLS`, in any order.
-        clicks: clicks a mask, where they are asked.
-        grabcut: whether GrabCut is measured beside it.
-        settings: of the search for automatic masks, by the names of `AutomaticSettings`.
-        limit: photos of each source at most; None for all.
-        pictures: photos drawn for people to judge.
-        overwrite: replace an earlier report.
-
-    Raises:
-        UsageError: no data, nothing to measure, no such protocol, a number out of range, or weights or a frame side
-            without a torch model.
-    """
-
-    data: tuple[str, ...]
-    out: Path
-    model: str | None = "nano"
-    checkpoint: str | None = None
-    input_side: int | None = None
-    bundles: tuple[Path, ...] = ()
-    protocols: tuple[str, ...] = (CLICKS,)
-    clicks: int = 9
-    grabcut: bool = True
-    settings: dict[str, Any] = field(default_factory=dict)
-    limit: int | None = None
-    pictures: int = 6
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.data:
-            raise UsageError("no data are named: give at least one --data, such as a tar of photos with masks")
-        for name in self.protocols:
-            if name not in PROTOCOLS:
-                raise UsageError(f"--protocol {name!r} is not known: choose of {', '.join(PROTOCOLS)}")
-        if self.clicks < 1:
-            raise UsageError(f"--clicks {self.clicks} asks for nothing: at least 1, or --protocol box")
-        if self.limit is not None and self.limit < 1:
-            raise UsageError(f"--limit {self.limit} leaves nothing to measure: at least 1")
-        if self.pictures < 0:
-            raise UsageError(f"--pictures {self.pictures} is not possible: 0 or more")
-        if self.model is None and not self.bundles:
-            raise UsageError("nothing is named to measure: give --model, or --bundle")
-        if self.model is None and (self.checkpoint is not None or self.input_side is not None):
-            raise UsageError(
-                f"the bundle {self.bundles[0]} has weights and a frame side of its own: leave out --checkpoint and "
-                "--input-size, or name the torch model as well, with --model"
-            )
-        AutomaticSettings.suited(self.model or "", **self.settings)  # refused before anything is read
-
-    @property
-    def prompted(self) -> Protocol | None:
-        """How human masks are asked for, if they are."""
-        if CLICKS in self.protocols:
-            return Protocol(self.clicks, grabcut=self.grabcut)
-        return Protocol(0, grabcut=self.grabcut) if BOX in self.protocols else None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What came of it.
-
-    Attributes:
-        subjects: descriptions of what was measured.
-        figures: of boxes and clicks, a subject and source each.
-        automatic: of automatic masks.
-        edges: of edges.
-        report: the report's folder.
-    """
-
-    subjects: tuple[dict[str, Any], ...]
-    figures: tuple[Figures, ...]
-    automatic: tuple[AutomaticFigures, ...]
-    edges: tuple[EdgeFigures, ...]
-    report: Path
 
 
 def evaluate(job: EvaluateJob, progress: Progress = lambda what, done, total: None) -> Evaluation:
@@ -135,7 +48,7 @@ def evaluate(job: EvaluateJob, progress: Progress = lambda what, done, total: No
         PromptError: a bundle's decoder has too few slots for the protocol.
         OutputError: the report cannot be written.
     """
-    check_destination(job.out, overwrite=job.overwrite, replaceable=is_report)
+    check_destination(job.out, overwrite=job.overwrite, replaceable=is_evaluation)
     _check_packages(job)
     masks_wanted = set(job.protocols) - {EDGES}
     sources = [_annotated(what) for what in job.data] if masks_wanted else []
@@ -146,7 +59,7 @@ def evaluate(job: EvaluateJob, progress: Progress = lambda what, done, total: No
     if prompted is not None:
         for subject in subjects:
             _check_slots(subject.capacity, prompted)
-    with staged_folder(job.out, overwrite=job.overwrite, replaceable=is_report) as folder:
+    with staged_folder(job.out, overwrite=job.overwrite, replaceable=is_evaluation) as folder:
         examples: list[Sample] = []
         found: list[tuple[Sample, tuple[Rle, ...]]] = []
         result = Evaluation(
@@ -294,14 +207,6 @@ def _named(log: SkipLog) -> list[str]:
     return [f"{skip.key} in {short_name(skip.source)} ({skip.reason})" for skip in log.names]
 
 
-def is_report(folder: Path) -> bool:
-    """Whether a folder is a report of this command, and so may be replaced."""
-    try:
-        return bool(json.loads((folder / "report.json").read_text("utf-8")).get("format") == REPORT_MARK)
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
 def short_name(name: str) -> str:
     """A source's last two names: enough to know it by, and nothing of whose machine it was."""
     path = Path(name)
@@ -362,7 +267,7 @@ def _report(job: EvaluateJob, result: Evaluation) -> dict[str, Any]:
         said = ", ".join(f"{name} {value}" for name, value in vars(settings).items() if value is not None)
         protocol["automatic masks"] = said
     return {
-        "format": REPORT_MARK,
+        "format": EVALUATION,
         "subjects": list(result.subjects),
         "protocol": protocol,
         "figures": [each.to_json() for each in result.figures],

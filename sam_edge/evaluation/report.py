@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -27,10 +27,8 @@ from sam_edge_runtime.prompts import build_prompts
 from .automatic import RANKS, AutomaticFigures, automatic_rows
 from .edges import edge_rows
 from .figures import Figures
+from .job import Evaluation
 from .measure import FIRST_OF_THREE, SINGLE, box_prompts, tight_box
-
-if TYPE_CHECKING:
-    from .evaluate import Evaluation
 
 TEMPLATE = "report.html.j2"
 PANEL = 360  # pixels of a picture's longer side

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_edge.prediction.reference_cache import ReferenceCache
+from sam_edge.reporting.folders import VERIFICATION, is_verification
 from sam_edge.reporting.versions import tool_versions
 from sam_edge_runtime.agreement import golden
 from sam_edge_runtime.agreement.agreement import Agreement, Bounds, bounds_of
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from .trace import Traced
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-REPORT_MARK = "sam-edge-verification"
 GOLDEN_REFERENCE = "golden.npz"
 TORCH_REFERENCE = "fp32 torch"
 
@@ -103,7 +103,7 @@ class Verification:
         """The content of `report.json`."""
         manifest = self.manifest
         return {
-            "format": REPORT_MARK,
+            "format": VERIFICATION,
             "bundle": {
                 "variant": manifest.variant,
                 "target": manifest.target,
@@ -151,7 +151,7 @@ def verify(
     bounds = bounds_of(manifest)
     out = job.out if job.out is not None else _beside(job.bundle)
     # A report is made from what is at hand and can be made again, so an earlier one of ours gives way unasked.
-    check_destination(out, overwrite=True, replaceable=is_report)
+    check_destination(out, overwrite=True, replaceable=is_verification)
     source = find_weights(manifest, job.checkpoint, job.images)
     if job.trace and source is None:
         raise CheckpointError(
@@ -200,7 +200,7 @@ def verify(
         engine=backend.engine,
         traced=traced,
     )
-    with staged_folder(out, overwrite=True, replaceable=is_report) as folder:
+    with staged_folder(out, overwrite=True, replaceable=is_verification) as folder:
         (folder / "report.json").write_text(json.dumps(verification.to_json(), indent=2) + "\n", encoding="utf-8")
         missing = write_html(folder / "report.html", verification.to_json(), agreement.checks(bounds), pictures)
     return replace(verification, html=missing)
@@ -248,12 +248,3 @@ def photo_paths(images: Path) -> list[Path]:
     if not paths:
         raise UsageError(f"no photos in {images}: files ending in {', '.join(PHOTO_SUFFIXES)} are taken")
     return paths
-
-
-def is_report(folder: Path) -> bool:
-    """Whether `folder` holds an earlier report of ours."""
-    try:
-        document = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(document, dict) and document.get("format") == REPORT_MARK
