@@ -14,6 +14,7 @@ from . import (
     benchmark,
     demo,
     distill,
+    doctor,
     download,
     evaluate,
     export,
@@ -33,7 +34,6 @@ app = typer.Typer(
     help="Segment Anything on phones, browsers and boards: export, run, and prove that the masks are still right.",
     epilog="Start with:  sam-edge export --out nano, then  sam-edge predict nano photo.jpg --point 320,240",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -68,6 +68,7 @@ VERBS = {
     "train": train,
     "distill": distill,
     "evaluate": evaluate,
+    "doctor": doctor,
     "demo": demo,
 }
 for name, verb in VERBS.items():

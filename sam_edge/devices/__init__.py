@@ -14,6 +14,7 @@
 | `table` | the figures for a terminal |
 | `ssh_options` `ssh_connection` `ssh_requirements` | a host, one connection to it, and what it has to have |
 | `ssh` | copy the runtime and the bundles, run the benchmark there, bring its document back |
+| `doctor` `probes` | which extras, engines and devices are usable on this machine, and what is missing |
 
 A figure stands where a tool printed it, and nowhere else. A variant that did not run, or that ran elsewhere than it was
 told to, is a row with its reason.
