@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -15,13 +16,21 @@ from sam_edge_runtime.bundle.manifest import Manifest
 
 from .console import OUTPUT
 
-EXAMPLES = "Example:  sam-edge info bundle"
+EXAMPLES = "Examples:  sam-edge info bundle      sam-edge info bundle --json"
 
 
-def command(bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.", show_default=False)]) -> None:
+def command(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.", show_default=False)],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the bundle's manifest.json and report.json as one JSON object.")
+    ] = False,
+) -> None:
     """Check a bundle's files and print what it is: model, precision, capacity, tensors, files, tools."""
     opened = Bundle.open(bundle)
     manifest = opened.manifest
+    if as_json:
+        typer.echo(json.dumps({"manifest": json.loads(manifest.to_json()), "report": opened.report()}, indent=1))
+        return
     facts = Table(show_header=False, box=None, pad_edge=False)
     checkpoint = manifest.checkpoint
     weights = checkpoint.described if checkpoint.random else f"{checkpoint.source}, sha256 {checkpoint.sha256}"

@@ -100,6 +100,16 @@ def test_info_prints_what_a_bundle_is(exported, capsys):
         assert part in text
 
 
+def test_info_prints_the_manifest_and_the_report_as_json(exported, bundle, capsys):
+    assert run(["info", str(exported), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["manifest"] == json.loads((exported / "manifest.json").read_text())
+    assert said["report"] == json.loads((exported / "report.json").read_text())
+    (bundle / "encoder.onnx").write_bytes(b"")
+    assert run(["info", str(bundle), "--json"]) == 2
+    assert capsys.readouterr().out == ""
+
+
 class TestVerify:
     def test_against_torch_on_photos_with_a_report_to_look_at(self, exported, photo, tmp_path, capsys):
         out = tmp_path / "report"
