@@ -37,18 +37,19 @@ from sam_edge.evaluation.evaluate import evaluate_source
 from sam_edge.evaluation.measure import Protocol
 from sam_edge.model.torch_backend import TorchBackend
 from sam_edge.prediction.promptable import AnyCapacity
-from sam_edge.quantization.mixed_precision.timing import by_turns
+from sam_edge.quantization.mixed_precision.timing import time_graphs
 from sam_edge.reporting.pages import empty_figure
 from sam_edge.reporting.versions import commit
 from sam_edge.weights.load import find_source, load_sam
 from sam_edge_runtime.backends import Backend, load_backend
 from sam_edge_runtime.benchmark.machine import machine
+from sam_edge_runtime.benchmark.rounds import Rounds
 from sam_edge_runtime.bundle.bundle import GOLDEN_FILE, Bundle
 
 RESULTS = Path(__file__).parent / "results" / "int8.json"
 TELLING = ("processor", "instructions", "cores")  # of a machine: shares of time differ with them
 TARGETS, RECIPES = ("onnx", "tflite", "coreml"), ("w8", "w8a8", "auto")
-ROUNDS, SECONDS = (3, 15), 40.0  # of timing: at least and at most; after which it ends, for each bundle
+ROUNDS, SECONDS = 15, 40.0  # of timing, at most; seconds for each bundle after which it ends
 HUMAN = {"coco": "coco/val.tar", "ccp": "ccp/val.tar"}
 HUMAN_PHOTOS = 20  # of each
 CONSOLE = Console(stderr=True, markup=False, highlight=False)
@@ -196,7 +197,7 @@ def _times(bundles: dict[str, Bundle]) -> dict[tuple[str, str], dict[str, float]
     manifest = bundles["fp32"].manifest
     side = manifest.input_side
     image = np.random.default_rng(0).uniform(0, 255, (1, 3, side, side)).astype(np.float32)
-    taken = by_turns(backends, image, manifest, ROUNDS, SECONDS * len(backends))
+    taken = time_graphs(backends, image, manifest, Rounds(ROUNDS, warm_up=1, budget=SECONDS * len(backends)))
     found = {}
     for (name, graph), times in taken.items():
         reference = taken["fp32", graph]

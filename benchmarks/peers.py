@@ -40,8 +40,8 @@ from sam_edge_runtime.benchmark.clock import timed
 from sam_edge_runtime.benchmark.machine import machine
 from sam_edge_runtime.benchmark.photo import SIZE
 from sam_edge_runtime.benchmark.process import Worker
+from sam_edge_runtime.benchmark.rounds import Rounds, interleave
 from sam_edge_runtime.benchmark.spread import ratios, spread
-from sam_edge_runtime.benchmark.turns import Rounds, take_turns
 from sam_edge_runtime.benchmark.worker import END, serve
 from sam_edge_runtime.system.memory import peak_bytes, reset_peak
 
@@ -103,14 +103,16 @@ def _measured(variant: str, arguments: argparse.Namespace) -> list[Row]:
             kind: stack.enter_context(Worker(kind, (sys.executable, __file__, "--child", "serve"))) for kind in running
         }
         for kind, worker in workers.items():
-            worker.ask(json.dumps({"kind": kind, "variant": variant, "folder": name}))
+            worker.request(json.dumps({"kind": kind, "variant": variant, "folder": name}))
         rounds = Rounds(arguments.rounds, warm_up=1, budget=arguments.budget)
-        taken = take_turns(
-            list(workers.values()), rounds, lambda what, done, total: CONSOLE.print(f"{variant}, {what} {done}/{total}")
+        taken = interleave(
+            [worker.measure for worker in workers.values()],
+            rounds,
+            lambda what, done, total: CONSOLE.print(f"{variant}, {what} {done}/{total}"),
         )
         samples = dict(zip(workers, taken, strict=True))
         for kind, worker in workers.items():
-            rows[kind] |= worker.ask(END)
+            rows[kind] |= worker.request(END)
         embeddings = {kind: np.load(folder / f"{kind}.npy") for kind in running}
     for kind in running:
         own = samples[kind]

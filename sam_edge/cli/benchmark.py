@@ -17,7 +17,7 @@ from .console import line, note, progress_bar, whole
 from .options import numbers_of, seconds_of
 
 if TYPE_CHECKING:
-    from sam_edge_runtime.benchmark.turns import Rounds
+    from sam_edge_runtime.benchmark.rounds import Rounds
 
 HOST, ANDROID, APPLE, SSH = "host", "android", "apple", "ssh"
 DEVICES = (HOST, f"{ANDROID}[:SERIAL]", APPLE, f"{SSH}:[USER@]HOST[:PORT]")
@@ -80,7 +80,7 @@ def command(
     """
     from sam_edge.reporting.folders import is_verification  # noqa: PLC0415
     from sam_edge.reporting.names import short_names  # noqa: PLC0415
-    from sam_edge_runtime.benchmark.turns import Rounds  # noqa: PLC0415
+    from sam_edge_runtime.benchmark.rounds import Rounds  # noqa: PLC0415
 
     kind, _, where = device.partition(":")
     paths = [path for path in bundles if not is_verification(path)] if len(bundles) > 1 else bundles

@@ -21,7 +21,7 @@ from typing import IO, Any
 
 import sam_edge_runtime
 from sam_edge_runtime.benchmark.host import FORMAT, FORMAT_VERSION, Contestant, contestants
-from sam_edge_runtime.benchmark.turns import Rounds, Show
+from sam_edge_runtime.benchmark.rounds import Progress, Rounds
 from sam_edge_runtime.bundle.bundle import REPORT_FILE, Bundle
 from sam_edge_runtime.bundle.manifest import FILE_NAME
 from sam_edge_runtime.errors import BackendError, UsageError
@@ -54,7 +54,7 @@ def benchmark_ssh(
     threads: Sequence[int | None] = (None,),
     provider: str | None = None,
     photo: Path | None = None,
-    show: Show = lambda *_: None,
+    show: Progress = lambda *_: None,
 ) -> dict[str, Any]:
     """Measure bundles side by side on a host.
 
@@ -206,7 +206,7 @@ def _files(bundles: Iterable[Bundle], photo: Path | None) -> dict[str, Path]:
     return files if photo is None else {**files, _photo_name(photo): photo}
 
 
-def _copy(connection: Connection, files: Mapping[str, Path], show: Show) -> None:
+def _copy(connection: Connection, files: Mapping[str, Path], show: Progress) -> None:
     """Stream the files through `tar`."""
     total = sum(path.stat().st_size for path in files.values())
 
@@ -233,7 +233,7 @@ def _copy_failure(host: str, said: str) -> BackendError:
     return BackendError(f"files could not be unpacked on {host} ({last}): see whether `tar` works there")
 
 
-def _measure(connection: Connection, command: Sequence[str], show: Show) -> None:
+def _measure(connection: Connection, command: Sequence[str], show: Progress) -> None:
     """Run the benchmark there, and show how far it is."""
     lines: deque[str] = deque(maxlen=_LAST_LINES)
 
@@ -272,7 +272,7 @@ def _photo_name(photo: Path) -> str:
 class _Counted:
     """A file that shows how much of everything has been read."""
 
-    def __init__(self, file: IO[bytes], before: int, total: int, show: Show) -> None:
+    def __init__(self, file: IO[bytes], before: int, total: int, show: Progress) -> None:
         self._file, self._done, self._total, self._show = file, before, total, show
 
     def read(self, size: int = -1) -> bytes:

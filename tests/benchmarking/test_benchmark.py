@@ -66,7 +66,7 @@ def test_a_bundle_is_compared_with_itself_on_other_threads(bundles, capsys):
         (["--threads", "two"], "--threads 'two' is no number"),
         (["--threads", "0"], "threads 0 is not a positive whole number"),
         (["--budget", "long"], "--budget 'long' is no time"),
-        (["-n", "1"], "1 repetitions say nothing of the spread"),
+        (["-n", "1"], "1 repetitions are too few to measure a spread"),
         (["--photo", "none.jpg"], "none.jpg"),
         (["--device", "android", "--html", "x.html"], "--html, --compare and --photo are for host and ssh"),
         (["--device", "android"], "onnxruntime_perf_test for Android, and no path of it was given"),

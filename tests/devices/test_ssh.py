@@ -20,7 +20,7 @@ from sam_edge.devices import ssh
 from sam_edge.devices.ssh import SshOptions, benchmark_ssh
 from sam_edge.devices.ssh_connection import connected
 from sam_edge_runtime.benchmark.machine import machine
-from sam_edge_runtime.benchmark.turns import Rounds
+from sam_edge_runtime.benchmark.rounds import Rounds
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.errors import BackendError, UsageError
 from tests.devices.sshd import NoServerError, Server, serving
@@ -32,7 +32,7 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 from sam_edge.devices.ssh import SshOptions, benchmark_ssh
-from sam_edge_runtime.benchmark.turns import Rounds
+from sam_edge_runtime.benchmark.rounds import Rounds
 from sam_edge_runtime.bundle import Bundle
 bundle, config, rest = sys.argv[1:]
 options = SshOptions(config=Path(config), **json.loads(rest))
@@ -105,10 +105,8 @@ def test_figures_of_the_host_come_back(server, options, there, onnx_bundle):
     assert document["machine"] == machine()
     rows = [(row["name"], row["threads"], len(row["samples"]["click"])) for row in document["bundles"]]
     assert rows == [(f"{name}, {n} thread{'s' * (n > 1)}", n, 3) for name in names for n in (1, 2)]
-    assert {"copying, MB", "measuring by turns"} <= {what for what, *_ in shown}
-    assert [entry[:3] for entry in shown if entry[0] == "measuring by turns"] == [
-        ("measuring by turns", done, 3) for done in range(3)
-    ]
+    assert {"copying, MB", "measuring"} <= {what for what, *_ in shown}
+    assert [entry[:3] for entry in shown if entry[0] == "measuring"] == [("measuring", done, 3) for done in range(3)]
     assert any(files for *_, files in shown)
     assert content(there) == []
     assert server.logins == logins + 1
@@ -269,7 +267,7 @@ def test_a_bundle_that_arrives_broken(options, there, onnx_bundle):
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="processes are looked for in /proc")
 def test_a_connection_that_is_lost_midway(server, options, there, onnx_bundle):
     def cut(what: str, done: int, _total: int) -> None:
-        if what == "measuring by turns" and done == 1:
+        if what == "measuring" and done == 1:
             for number in server.sessions():
                 os.kill(number, signal.SIGKILL)
 
@@ -318,7 +316,7 @@ def test_arguments_are_checked_first(onnx_bundle, tmp_path):
         benchmark_ssh({"b": onnx_bundle}, nowhere, FEW, (0,))
     with pytest.raises(UsageError, match="name numbers only"):
         benchmark_ssh({"b": onnx_bundle}, nowhere, FEW, (None, 2))
-    with pytest.raises(UsageError, match="3 are the least"):
+    with pytest.raises(UsageError, match="use 3 or more"):
         benchmark_ssh({"b": onnx_bundle}, nowhere, replace(FEW, repetitions=1))
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(b"none")

@@ -1,5 +1,5 @@
-"""How long a bundle takes on this machine, and how much memory: numpy, Pillow and the target's engine, no torch.
+"""Latency and memory of bundles on this machine, with numpy, Pillow and the target's engine; no torch.
 
-`host.measure` is the whole: one fresh process a bundle, by turns. `python -m sam_edge_runtime.benchmark` is the same
-from a shell, which is how it runs on boards that have nothing but this package and a bundle.
+`host.measure` runs every bundle in a fresh process of its own and interleaves their measurements.
+`python -m sam_edge_runtime.benchmark` does the same from a shell, for boards that have only this package and a bundle.
 """

@@ -1,7 +1,7 @@
-"""`python -m sam_edge_runtime.benchmark BUNDLE... --out FILE`: the benchmark where there is only the runtime.
+"""`python -m sam_edge_runtime.benchmark BUNDLE... --out FILE`: the benchmark on machines with only the runtime.
 
-`sam-edge benchmark` prints tables of what this writes, and runs it on other machines. A line on standard error
-says how far it is.
+`sam-edge benchmark` prints tables of what this writes, and runs it on other machines. Progress goes to standard error,
+a line a step.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sam_edge_runtime.system.files import write_file
 
 from .host import contestants, measure
 from .photo import benchmark_photo
-from .turns import Rounds
+from .rounds import Rounds
 
 BAD_INPUT = 2
 
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     names = given.name or [str(path) for path in given.bundles]
     try:
         if len(set(names)) != len(given.bundles):
-            raise UsageError(f"{len(set(names))} names for {len(given.bundles)} bundles: give each one of its own")
+            raise UsageError(f"{len(set(names))} names for {len(given.bundles)} bundles: give each its own name")
         bundles = [Bundle.open(path) for path in given.bundles]
         document = measure(
             contestants(dict(zip(names, bundles, strict=True)), given.threads or [None], given.provider),
@@ -53,9 +53,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sam_edge_runtime.benchmark", description="Latency and memory of bundles.")
     parser.add_argument("bundles", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True, help="JSON file for the result")
-    parser.add_argument("--name", action="append", help="what tables call each bundle, in their order")
-    parser.add_argument("--photo", type=Path, help="default: the first bundle's own picture, enlarged")
-    parser.add_argument("--threads", type=int, action="append", help="several: each bundle with each of them")
+    parser.add_argument("--name", action="append", help="name of a bundle in tables; once a bundle, in their order")
+    parser.add_argument("--photo", type=Path, help="default: the first bundle's golden picture, enlarged")
+    parser.add_argument(
+        "--threads", type=int, action="append", help="may be repeated: measures each bundle with each number"
+    )
     parser.add_argument("--provider")
     parser.add_argument("--repetitions", type=int, default=Rounds.repetitions)
     parser.add_argument("--warm-up", type=int, default=Rounds.warm_up)

@@ -1,4 +1,4 @@
-"""One thing timed, after a rest."""
+"""Times one call, after a rest."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Callable
 from time import perf_counter, sleep
 from typing import TypeVar
 
-# Seconds of rest before: an engine's threads look for more work for a while before they sleep.
-SETTLE = 0.02
-Answer = TypeVar("Answer")
+# Seconds. An engine's threads spin for a while after a run before they sleep.
+REST = 0.02
+Result = TypeVar("Result")
 
 
-def timed(work: Callable[[], Answer], settle: float = SETTLE) -> tuple[float, Answer]:
-    """Seconds that `work` takes, and what it returns.
+def timed(work: Callable[[], Result], rest: float = REST) -> tuple[float, Result]:
+    """Seconds that `work` takes, and its result.
 
     Args:
         work: what is timed.
-        settle: seconds of rest before it.
+        rest: seconds to sleep before it.
     """
-    sleep(settle)
-    begun = perf_counter()
-    answer = work()
-    return perf_counter() - begun, answer
+    sleep(rest)
+    started = perf_counter()
+    result = work()
+    return perf_counter() - started, result

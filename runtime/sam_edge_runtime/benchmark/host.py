@@ -1,8 +1,8 @@
-"""Bundles measured side by side on the machine that this runs on.
+"""Measures bundles side by side on this machine.
 
-Every bundle has a fresh process, started one after the other: that gives the cold start and the peak of memory. Then
-all of them take turns, and ratios are taken within a round. Processes wait for their turn asleep and hold their memory,
-so it has to suffice for all.
+Each bundle gets a fresh process, started one after the other, for its cold start and peak memory. Then the
+measurements of all processes are interleaved, and ratios are formed within a round. Idle processes sleep but keep their
+memory, so the machine must hold all of them at once.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from sam_edge_runtime.errors import UsageError
 
 from .machine import machine
 from .process import Worker
+from .rounds import Progress, Rounds, interleave
 from .spread import ratios, spread
 from .steps import PARTS_OF_CLICK, STEPS
-from .turns import Rounds, Show, take_turns
 from .worker import END, Job
 
 FORMAT, FORMAT_VERSION = "sam-edge-benchmark", 1
@@ -39,7 +39,7 @@ class Contestant:
     """A bundle and how its engine runs.
 
     Attributes:
-        name: what tables call it.
+        name: its name in tables.
         bundle: the bundle.
         options: threads and provider.
     """
@@ -52,13 +52,18 @@ class Contestant:
 def contestants(
     bundles: Mapping[str, Bundle], threads: Sequence[int | None] = (None,), provider: str | None = None
 ) -> list[Contestant]:
-    """Each bundle, by its name, with each number of threads.
+    """Every bundle with every number of threads.
+
+    Args:
+        bundles: by name.
+        threads: of the engine; None leaves the number to it.
+        provider: of the engine, as in `BackendOptions`.
 
     Raises:
-        UsageError: a number of threads or a provider that cannot be meant, or the same number twice.
+        UsageError: `BackendOptions` refuses the threads or the provider, or a number of threads is given twice.
     """
     if len(set(threads)) < len(threads):
-        raise UsageError(f"threads {', '.join(map(str, threads))}: name each number only once")
+        raise UsageError(f"threads {', '.join(map(str, threads))}: give each number once")
     several = len(threads) > 1
     return [
         Contestant(
@@ -70,50 +75,48 @@ def contestants(
 
 
 def measure(
-    entries: Sequence[Contestant], photo: npt.NDArray[np.uint8], rounds: Rounds, show: Show | None = None
+    entries: Sequence[Contestant], photo: npt.NDArray[np.uint8], rounds: Rounds, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Measure bundles side by side.
 
     Args:
-        entries: bundles under names of their own; ratios are to the first that can be measured.
+        entries: bundles with unique names; ratios are to the first that can be measured.
         photo: `(H, W, 3)` uint8; the click is in its middle.
         rounds: how often.
-        show: told what is being done, and how much of how much.
+        progress: called with what is being done, how many are done, and how many there are.
 
     Returns:
-        A document for JSON: `machine`, `photo`, `rounds`, `warm_up`; for each of `bundles` what it is, seconds of the
-        `cold` start, `memory` in bytes, for each of `steps` its `spread` in seconds, `ratio` to the first bundle,
-        `per_second`, and all `samples`; `not_measured` names bundles that cannot be measured here, with the reason.
+        A document for JSON. It holds `machine`, `photo`, `rounds` and `warm_up`; for each of `bundles` its description,
+        seconds of the `cold` start, `memory` in bytes, the spread in seconds of each of `steps`, `ratio` to the first
+        bundle, `per_second`, and all `samples`; and `not_measured`: bundles that cannot be measured here, and why.
 
     Raises:
-        UsageError: no bundle can be measured here, or two have one name.
+        UsageError: no bundle can be measured here, or two share a name.
         BackendError: an engine is missing or failed, or a process was killed.
     """
     names = [each.name for each in entries]
     if len(set(names)) < len(names):
-        raise UsageError(
-            f"bundles are told apart by name, and two are '{max(names, key=names.count)}': name one only once"
-        )
+        raise UsageError(f"two bundles are called '{max(names, key=names.count)}': give each its own name")
     reasons = {each.name: reason for each in entries if (reason := why_not(each.bundle))}
     running = [each for each in entries if each.name not in reasons]
     if not running:
-        raise UsageError(next(iter(reasons.values()), "no bundle is named: give at least one"))
-    show = show or (lambda what, done, total: None)
+        raise UsageError(next(iter(reasons.values()), "no bundle is given: give at least one"))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sam-edge-")))
         np.save(folder / "photo.npy", photo)
         workers, records = [], []
         for number, each in enumerate(running):
-            show(f"starting {each.name}", number, len(running))
+            if progress is not None:
+                progress(f"starting {each.name}", number, len(running))
             started = time.time()
             worker = stack.enter_context(Worker(each.name))
             options = each.options
             job = Job(str(each.bundle.root), str(folder / "photo.npy"), started, options.threads, options.provider)
-            records.append(worker.ask(job.to_json()))
+            records.append(worker.request(job.to_json()))
             workers.append(worker)
-        samples = take_turns(workers, rounds, show)
+        samples = interleave([worker.measure for worker in workers], rounds, progress)
         for worker, record in zip(workers, records, strict=True):
-            record.update(worker.ask(END))
+            record.update(worker.request(END))
     return {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -122,7 +125,7 @@ def measure(
         "rounds": len(samples[0]),
         "warm_up": rounds.warm_up,
         "bundles": [
-            _row(each, record, taken, samples[0]) for each, record, taken in zip(running, records, samples, strict=True)
+            _row(each, record, rows, samples[0]) for each, record, rows in zip(running, records, samples, strict=True)
         ],
         "not_measured": reasons,
     }
@@ -131,19 +134,17 @@ def measure(
 def why_not(bundle: Bundle) -> str | None:
     """Why a bundle cannot be measured on this machine; None where it can."""
     if bundle.manifest.target == "coreml" and sys.platform != "darwin":
-        return (
-            "Core ML runs on Apple's systems only; the evaluator that stands in for it elsewhere says nothing of time"
-        )
+        return "Core ML runs on Apple's systems only; the evaluator used elsewhere does not reproduce its speed"
     return None
 
 
 def _row(
-    each: Contestant, record: dict[str, Any], taken: list[dict[str, float]], first: list[dict[str, float]]
+    each: Contestant, record: dict[str, Any], rows: list[dict[str, float]], first: list[dict[str, float]]
 ) -> dict[str, Any]:
     manifest, options = each.bundle.manifest, each.options
-    samples = {step: [seconds[step] for seconds in taken] for step in STEPS}
+    samples = {step: [seconds[step] for seconds in rows] for step in STEPS}
     others = {step: [seconds[step] for seconds in first] for step in STEPS}
-    parts = [sum(seconds[step] for step in PARTS_OF_CLICK) for seconds in taken]
+    parts = [sum(seconds[step] for step in PARTS_OF_CLICK) for seconds in rows]
     return {
         "name": each.name,
         "variant": manifest.variant,
@@ -163,15 +164,15 @@ def _row(
         "ratio": {step: ratios(samples[step], others[step]) for step in STEPS},
         "predictor_overhead": ratios(samples["click"], parts),
         "per_second": {
-            "photos": len(taken) / sum(samples["encode"]),
-            "clicks": len(taken) / sum(samples["click"]),
+            "photos": len(rows) / sum(samples["encode"]),
+            "clicks": len(rows) / sum(samples["click"]),
         },
         "samples": samples,
     }
 
 
 def _mask_miou(bundle: Bundle) -> float | None:
-    """What verification measured when the bundle was made."""
+    """The mask mIoU that verification measured when the bundle was made."""
     figures = bundle.report().get("figures")
-    found = figures.get("mask_miou") if isinstance(figures, dict) else None
-    return float(found) if isinstance(found, (int, float)) else None
+    miou = figures.get("mask_miou") if isinstance(figures, dict) else None
+    return float(miou) if isinstance(miou, (int, float)) else None

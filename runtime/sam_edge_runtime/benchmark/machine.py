@@ -1,4 +1,4 @@
-"""What figures were had on: a figure without it cannot be compared with another."""
+"""A description of this machine, which every measured figure needs to be comparable."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 from sam_edge_runtime.system.cores import usable_cores
 
-# Of /proc/cpuinfo's flags (x86 and Arm) those that decide which kernels an engine takes.
-_TELLING = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
+# Flags of /proc/cpuinfo, on x86 and Arm, that decide which kernels an engine uses.
+_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
 _CPUINFO, _MODEL = Path("/proc/cpuinfo"), Path("/proc/device-tree/model")
 
 
@@ -21,13 +21,13 @@ def machine() -> dict[str, Any]:
     processor, flags = _apple_chip() or platform.processor() or platform.machine(), ""
     if _CPUINFO.is_file():
         lines = [line.partition(":")[::2] for line in _CPUINFO.read_text(errors="replace").splitlines()]
-        said = {name.strip().lower(): value.strip() for name, value in reversed(lines)}
-        processor = said.get("model name", said.get("hardware", processor))
-        flags = said.get("flags", said.get("features", ""))
+        fields = {name.strip().lower(): value.strip() for name, value in reversed(lines)}
+        processor = fields.get("model name", fields.get("hardware", processor))
+        flags = fields.get("flags", fields.get("features", ""))
     return {
         "device": _board() or platform.machine(),
         "processor": processor,
-        "instructions": [flag for flag in _TELLING if flag in flags.split()],
+        "instructions": [flag for flag in _FLAGS if flag in flags.split()],
         "cores": usable_cores(),
         "memory_bytes": _memory(),
         "system": platform.platform(),
@@ -36,7 +36,7 @@ def machine() -> dict[str, Any]:
 
 
 def _apple_chip() -> str:
-    """What a Mac calls its chip, such as `Apple M2`; empty elsewhere."""
+    """The name of a Mac's chip, such as `Apple M2`; empty elsewhere."""
     if sys.platform != "darwin":
         return ""
     command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
@@ -44,12 +44,12 @@ def _apple_chip() -> str:
 
 
 def _board() -> str:
-    """What a board calls itself, such as `Raspberry Pi 5 Model B Rev 1.0`; empty where nothing says it."""
+    """The name of a board, such as `Raspberry Pi 5 Model B Rev 1.0`; empty where there is none."""
     return _MODEL.read_text(errors="replace").strip("\0 \n") if _MODEL.is_file() else ""
 
 
 def _memory() -> int | None:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows has none of it
+    except (AttributeError, ValueError, OSError):  # not on Windows
         return None

@@ -1,4 +1,4 @@
-"""The photo that is clicked on: one's own, or a bundle's own picture at the size of SA-1B's photos."""
+"""The photo that is measured on: the user's own, or a bundle's golden picture at the size of SA-1B's photos."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SIZE = (1500, 2250)  # (H, W) of a released SA-1B photo
 def benchmark_photo(bundle: Bundle, path: Path | None = None) -> npt.NDArray[np.uint8]:
     """A photo `(H, W, 3)` uint8: the file's, or the bundle's first golden picture enlarged to 1500 x 2250.
 
-    Noise where the bundle has none. In a picture the model finds a thing with an outline, and how long it takes to
-    bring a mask to the photo's size may depend on that.
+    A bundle without golden pictures gets noise. A real picture is better: the model finds an object in it, and the
+    time to upscale a mask may depend on the mask.
 
     Raises:
         PhotoError: the file is no photo.
-        BundleError: the golden pictures are broken.
+        BundleError: the golden pictures are damaged.
     """
     if path is not None:
         return read_photo(path)

@@ -1,4 +1,4 @@
-"""The parent's end of a worker: start it, give it a turn, let it go."""
+"""The parent's end of a worker process: start it, send it requests, stop it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from typing import Any
 
 from sam_edge_runtime.errors import BackendError
 
+from .worker import MEASURE
+
 WORKER = (sys.executable, "-m", "sam_edge_runtime.benchmark.worker")
+_SIGKILL = -9  # as `Popen.wait` returns it
 
 
 class Worker:
-    """A process that answers lines with JSON; gone at the end of a `with`, whatever happens.
+    """A process that replies to each line with a line of JSON. It is killed when the `with` block ends.
 
     Args:
-        name: what errors call it.
-        command: what runs; the default measures a bundle.
+        name: its name in errors.
+        command: the program and its arguments; the default measures a bundle.
     """
 
     def __init__(self, name: str, command: Sequence[str] = WORKER) -> None:
@@ -28,33 +31,42 @@ class Worker:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def ask(self, line: str) -> dict[str, Any]:
-        """The answer to a line.
+    def request(self, line: str) -> dict[str, Any]:
+        """Send a line and return the reply.
 
         Raises:
-            BackendError: the worker refused, or ended.
+            BackendError: the worker replied with an error, or its process ended.
         """
         stdin, stdout = self._process.stdin, self._process.stdout
-        said = ""
+        text = ""
         if stdin is not None and stdout is not None:
             try:
                 stdin.write(line + "\n")
                 stdin.flush()
-                said = stdout.readline()
+                text = stdout.readline()
             except BrokenPipeError:
                 pass
-        if not said:
+        if not text:
             raise BackendError(f"'{self.name}': its process ended {self._ending()}")
-        answer: dict[str, Any] = json.loads(said)
-        if "error" in answer:
-            raise BackendError(f"'{self.name}': {answer['error']}")
-        return answer
+        reply: dict[str, Any] = json.loads(text)
+        if "error" in reply:
+            raise BackendError(f"'{self.name}': {reply['error']}")
+        return reply
+
+    def measure(self) -> dict[str, float]:
+        """Measure once; seconds by step.
+
+        Raises:
+            BackendError: as `request`.
+        """
+        seconds: dict[str, float] = self.request(MEASURE)["seconds"]
+        return seconds
 
     def _ending(self) -> str:
         code = self._process.wait()
-        if code == -9:
+        if code == _SIGKILL:
             return "by SIGKILL, as when memory runs out: measure fewer bundles at once, or a smaller one"
-        return f"with code {code}; what it said is above"
+        return f"with exit code {code}; its own messages are above"
 
     def __enter__(self) -> Worker:
         return self

@@ -1,4 +1,4 @@
-"""Many measurements of one thing as a few numbers."""
+"""Summary statistics of repeated measurements."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import numpy as np
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Count, mean, standard deviation, least, quartiles, and the percentiles 50, 90 and 99, in the values' unit.
+    """Count, mean, standard deviation, minimum, quartiles, and the percentiles 50, 90 and 99, in the values' unit.
 
-    Percentiles lie between the two nearest values, so of few values the 99th is hardly less than the largest.
+    Percentiles interpolate between the two nearest values: of few values, the 99th is close to the maximum.
     """
-    low, half, high, p90, p99 = (float(value) for value in np.percentile(values, [25, 50, 75, 90, 99]))
+    q25, p50, q75, p90, p99 = (float(value) for value in np.percentile(values, [25, 50, 75, 90, 99]))
     return {
         "count": len(values),
         "mean": float(np.mean(values)),
         "std": float(np.std(values)),
         "min": float(np.min(values)),
-        "q25": low,
-        "p50": half,
-        "q75": high,
+        "q25": q25,
+        "p50": p50,
+        "q75": q75,
         "p90": p90,
         "p99": p99,
     }
 
 
-def ratios(values: Sequence[float], others: Sequence[float]) -> dict[str, float]:
-    """The spread of `values` against `others` of the same rounds, round by round."""
-    return spread([value / other for value, other in zip(values, others, strict=True)])
+def ratios(values: Sequence[float], references: Sequence[float]) -> dict[str, float]:
+    """The spread of each value divided by the reference of the same round."""
+    return spread([value / reference for value, reference in zip(values, references, strict=True)])

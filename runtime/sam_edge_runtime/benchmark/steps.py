@@ -1,13 +1,13 @@
-"""What is timed: the way from a photo's pixels to a mask, step by step and as a whole.
+"""The steps that are timed, from a photo's pixels to a mask.
 
     preprocess   resize and pad the photo
-    encode       the image encoder
-    decode       the mask decoder, one click
-    postprocess  the chosen mask to the photo's size
-    click        decode and postprocess as `SamPredictor.predict` runs them, on a photo that is set
-    photo        `set_image` and the first click, from pixels to mask
+    encode       run the image encoder
+    decode       run the mask decoder for one click
+    postprocess  upscale the chosen mask to the photo's size
+    click        decode and postprocess as `SamPredictor.predict` does, with the photo already set
+    photo        `set_image` and the first click: from pixels to a mask
 
-What `click` takes beyond `decode` and `postprocess` is the predictor's own work.
+`click` minus `decode` and `postprocess` is the predictor's overhead.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ PARTS_OF_CLICK = ("decode", "postprocess")
 def click_tensors(
     frame: Frame, sizes: tuple[int, ...] = (), slots: int | None = None
 ) -> tuple[Float32, Float32, Float32, Float32]:
-    """What a decoder is asked beside the embedding for one click in the middle of the photo, in the contract's order.
+    """The decoder's inputs, except the embeddings, for one click in the middle of the photo, in the contract's order.
 
     Args:
         frame: how the photo lies in it.
         sizes: numbers of prompts that a call may have, as in `Prompts.feeds`.
-        slots: slots of each prompt, likewise.
+        slots: slots of each prompt, as in `Prompts.feeds`.
     """
     height, width = frame.original_size
     prompts = build_prompts(frame, np.array([[[width / 2, height / 2]]]), np.array([[1]]), None, None)
@@ -46,7 +46,13 @@ def click_tensors(
 
 
 class Steps:
-    """A photo and a click in its middle, answered by one bundle's engine."""
+    """Times one bundle's engine on a photo and a click in its middle.
+
+    Args:
+        bundle: the bundle.
+        backend: its engine, loaded.
+        photo: `(H, W, 3)` uint8.
+    """
 
     def __init__(self, bundle: Bundle, backend: Backend, photo: npt.NDArray[np.uint8]) -> None:
         self._backend, self._photo = backend, photo
@@ -57,17 +63,17 @@ class Steps:
         self._predictor = SamPredictor(bundle, backend=backend)
 
     def first(self) -> tuple[float, float]:
-        """Seconds of the very first photo and of the very first click on it.
+        """Seconds of the first photo and of the first click on it.
 
         Raises:
             BackendError: the engine failed.
         """
-        photo, _ = timed(lambda: self._predictor.set_image(self._photo), settle=0)
-        click, _ = timed(self._click, settle=0)
+        photo, _ = timed(lambda: self._predictor.set_image(self._photo), rest=0)
+        click, _ = timed(self._click, rest=0)
         return photo, click
 
     def measure(self) -> dict[str, float]:
-        """Seconds of each step, once.
+        """Run every step once; seconds by step.
 
         Raises:
             BackendError: the engine failed.

@@ -1,8 +1,9 @@
-"""One bundle in a process of its own, measured whenever the parent says so.
+"""A process that measures one bundle whenever its parent requests it.
 
-A fresh process a bundle, because start-up and peak memory are a process's; all of them alive at once, because the
-parent gives them turns. Lines of JSON: a `Job` comes in, what the cold start took goes out, each further
-line `again` is answered with the seconds of every step, and `end` with the peak of memory.
+Each bundle has a fresh process because start-up time and peak memory belong to a process. All processes stay alive
+together because the parent interleaves them. Parent and worker exchange lines: the first one to the worker is a `Job`
+in JSON, answered with the times of the cold start; each `measure` is answered with the seconds of every step; `end`
+with the peak memory.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from sam_edge_runtime.system.memory import peak_bytes
 from .clock import timed
 from .steps import Steps
 
-AGAIN, END = "again", "end"
+MEASURE, END = "measure", "end"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Job:
     Attributes:
         bundle: the bundle's folder.
         photo: `.npy` file of `(H, W, 3)` uint8.
-        started: when the process was, in seconds since the epoch.
+        started: when the process was started, in seconds since the epoch.
         threads, provider: as in `BackendOptions`.
     """
 
@@ -52,41 +53,41 @@ class Job:
 
 
 def main() -> None:
-    """Measure one bundle for one parent."""
-    serve(lambda job: _begin(Job(**job)))
+    """Serve one parent with one bundle."""
+    serve(lambda job: _prepare(Job(**job)))
 
 
-def serve(begin: Callable[[dict[str, Any]], tuple[Callable[[], dict[str, float]], dict[str, Any]]]) -> None:
-    """Answer one parent, until it says `end` or is gone.
+def serve(prepare: Callable[[dict[str, Any]], tuple[Callable[[], dict[str, float]], dict[str, Any]]]) -> None:
+    """Reply to one parent until it sends `end` or closes the pipe.
 
     Args:
-        begin: makes ready for the job that is in the first line; returns what measures once, and the first answer.
+        prepare: takes the job of the first line; returns a function that measures once, and the first reply.
     """
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what engines print must not get between the answers
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # engines that print must not write between the replies
 
-    def say(answer: dict[str, Any]) -> None:
-        print(json.dumps(answer), file=answers, flush=True)
+    def send(reply: dict[str, Any]) -> None:
+        print(json.dumps(reply), file=replies, flush=True)
 
     try:
-        measure, first = begin(json.loads(sys.stdin.readline()))
-        say(first)
+        measure, first = prepare(json.loads(sys.stdin.readline()))
+        send(first)
         for line in sys.stdin:
             if line.strip() == END:
                 break
-            say({"seconds": measure()})
-        say({"peak_bytes": peak_bytes()})
+            send({"seconds": measure()})
+        send({"peak_bytes": peak_bytes()})
     except SamEdgeError as error:
-        say({"error": str(error)})
+        send({"error": str(error)})
 
 
-def _begin(job: Job) -> tuple[Callable[[], dict[str, float]], dict[str, Any]]:
-    """Everything up to the first mask, timed."""
+def _prepare(job: Job) -> tuple[Callable[[], dict[str, float]], dict[str, Any]]:
+    """Time the cold start, up to the first mask."""
     imported = time.time()
     photo = np.load(job.photo)
     idle = peak_bytes()
-    opening, bundle = timed(lambda: Bundle.open(Path(job.bundle)), settle=0)
-    loading, backend = timed(lambda: _loaded(bundle, BackendOptions(job.threads, job.provider)), settle=0)
+    opening, bundle = timed(lambda: Bundle.open(Path(job.bundle)), rest=0)
+    loading, backend = timed(lambda: _loaded(bundle, BackendOptions(job.threads, job.provider)), rest=0)
     loaded = peak_bytes()
     steps = Steps(bundle, backend, photo)
     first_photo, first_click = steps.first()
@@ -112,7 +113,7 @@ def _loaded(bundle: Bundle, options: BackendOptions) -> Backend:
 
 
 def _version(target: str) -> str | None:
-    """The engine's version; LiteRT's stands in its name."""
+    """The engine's version; None for TFLite, whose engine's name contains it."""
     module = sys.modules.get({"onnx": "onnxruntime", "coreml": "coremltools"}.get(target, ""))
     return getattr(module, "__version__", None)
 

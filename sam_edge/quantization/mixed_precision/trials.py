@@ -25,19 +25,19 @@ from sam_edge_quant import Recipe
 from sam_edge_runtime.agreement import golden
 from sam_edge_runtime.agreement.agreement import Agreement
 from sam_edge_runtime.backends import Backend, load_backend
+from sam_edge_runtime.benchmark.rounds import Rounds
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.system.files import write_file
 
 from .configuration import EIGHT, Measured, Schemes
 from .sensitivity import answers_of, shown_iou
-from .timing import DECODER, ENCODER, by_turns
+from .timing import DECODER, ENCODER, time_graphs
 
 # Changes with what `Evaluator` measures and how artifacts are made. Figures of another version are not used again.
 EVALUATOR_VERSION = 3
-ROUNDS = (5, 15)  # timed, at least and at most
+ROUNDS = Rounds(repetitions=15, warm_up=1, budget=2.5, least=5)
 GOLDEN = "golden picture"
-ENOUGH = 2.5  # seconds of timing after which no round is begun
 
 
 class Evaluator:
@@ -186,7 +186,7 @@ class Bench:
         if self._fp32 is None or self._image is None:
             return Measured(mask_miou)
         backends = {"fp32": self._fp32, "candidate": backend}
-        taken = by_turns(backends, self._image, self._manifest, ROUNDS, ENOUGH)
+        taken = time_graphs(backends, self._image, self._manifest, ROUNDS)
         encode, decode, was_encode, was_decode = (
             median(taken[name, graph]) for name in ("candidate", "fp32") for graph in (ENCODER, DECODER)
         )

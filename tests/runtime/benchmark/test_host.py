@@ -1,4 +1,4 @@
-"""The host benchmark: fresh processes, turns, and what its document holds."""
+"""The host benchmark: fresh processes, interleaved rounds, and the document that it returns."""
 
 from __future__ import annotations
 
@@ -6,26 +6,25 @@ import json
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from sam_edge_runtime.backends import BackendOptions
-from sam_edge_runtime.benchmark import host, turns
+from sam_edge_runtime.benchmark import host, rounds
 from sam_edge_runtime.benchmark.__main__ import main
 from sam_edge_runtime.benchmark.host import Contestant, contestants, measure
 from sam_edge_runtime.benchmark.machine import machine
 from sam_edge_runtime.benchmark.photo import SIZE, benchmark_photo
 from sam_edge_runtime.benchmark.process import Worker
+from sam_edge_runtime.benchmark.rounds import LEAST_ROUNDS, Rounds, interleave
 from sam_edge_runtime.benchmark.spread import ratios, spread
 from sam_edge_runtime.benchmark.steps import STEPS
-from sam_edge_runtime.benchmark.turns import LEAST_ROUNDS, Rounds, take_turns
 from sam_edge_runtime.errors import BackendError, UsageError
 from tests.runtime.standin import SIDE, manifest, write_onnx_bundle
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
-# A worker whose every step takes as long as the second word of its command line says.
+# A worker that reports its first argument as the seconds of every step.
 SLOW = """
 import sys, time
 from sam_edge_runtime.benchmark.worker import serve
@@ -42,9 +41,9 @@ def bundle(tmp_path):
 
 
 def test_a_document_has_every_figure_of_every_bundle(bundle):
-    told = []
+    reports = []
     entries = contestants({"a": bundle}, (1, 2))
-    document = measure(entries, PHOTO, Rounds(4, warm_up=1), lambda *said: told.append(said))
+    document = measure(entries, PHOTO, Rounds(4, warm_up=1), lambda *report: reports.append(report))
     assert json.loads(json.dumps(document)) == document
     assert [row["name"] for row in document["bundles"]] == ["a, 1 thread", "a, 2 threads"]
     assert document["photo"] == {"height": 90, "width": 120}
@@ -67,44 +66,41 @@ def test_a_document_has_every_figure_of_every_bundle(bundle):
     pairs = zip(second["samples"]["encode"], first["samples"]["encode"], strict=True)
     assert second["ratio"]["encode"]["p50"] == pytest.approx(np.median([ours / theirs for ours, theirs in pairs]))
     assert first["ratio"]["click"]["p50"] == 1.0
-    assert ("measuring by turns", 1, 5) in told
+    assert ("measuring", 1, 5) in reports
 
 
-def test_bundles_take_turns_in_another_order_each_round(monkeypatch):
+def test_the_order_of_measurements_rotates_from_round_to_round():
     order = []
-    workers = [
-        SimpleNamespace(ask=lambda line, name=name: order.append(name) or {"seconds": dict.fromkeys(STEPS, 1.0)})
-        for name in "abc"
-    ]
-    taken = take_turns(workers, Rounds(3, warm_up=1), lambda *said: None)
+    measurements = [lambda name=name: order.append(name) or f"{name}{order.count(name)}" for name in "abc"]
+    samples = interleave(measurements, Rounds(3, warm_up=1))
     assert "".join(order) == "abcbcacababc"
-    assert [len(each) for each in taken] == [3, 3, 3]
+    assert samples == [["a2", "a3", "a4"], ["b2", "b3", "b4"], ["c2", "c3", "c4"]]
 
 
-def test_a_budget_ends_the_rounds_but_not_before_the_least(monkeypatch):
+@pytest.mark.parametrize("least", [1, LEAST_ROUNDS, 5])
+def test_a_budget_ends_the_rounds_but_not_before_the_least(monkeypatch, least):
     clock = iter(range(0, 10_000, 100))
-    monkeypatch.setattr(turns.time, "monotonic", lambda: next(clock))
-    worker = SimpleNamespace(ask=lambda line: {"seconds": dict.fromkeys(STEPS, 1.0)})
-    assert len(take_turns([worker], Rounds(50, budget=1.0), lambda *said: None)[0]) == LEAST_ROUNDS
+    monkeypatch.setattr(rounds.time, "monotonic", lambda: next(clock))
+    assert len(interleave([lambda: 1.0], Rounds(50, budget=1.0, least=least))[0]) == least
 
 
-def test_what_a_worker_reports_is_what_is_kept():
+def test_a_worker_replies_with_what_it_measured():
     with Worker("slow", (sys.executable, "-c", SLOW, "0.25")) as worker:
-        assert worker.ask('{"photo": 3}') == {"photo": 3}
-        assert worker.ask("again")["seconds"] == dict.fromkeys(STEPS, 0.25)
-        assert worker.ask("end")["peak_bytes"] > 1 << 20
+        assert worker.request('{"photo": 3}') == {"photo": 3}
+        assert worker.measure() == dict.fromkeys(STEPS, 0.25)
+        assert worker.request("end")["peak_bytes"] > 1 << 20
 
 
-def test_a_worker_that_dies_is_one_line():
+def test_the_error_of_a_worker_that_died_is_one_line():
     with Worker("gone", (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")) as worker:
         time.sleep(0.2)
         with pytest.raises(BackendError, match=r"'gone': its process ended by SIGKILL, as when memory runs out"):
-            worker.ask("{}")
+            worker.request("{}")
     with (
         Worker("wrong", (sys.executable, "-c", "raise SystemExit(3)")) as worker,
-        pytest.raises(BackendError, match="'wrong': its process ended with code 3"),
+        pytest.raises(BackendError, match="'wrong': its process ended with exit code 3"),
     ):
-        worker.ask("{}")
+        worker.request("{}")
 
 
 def test_no_worker_is_left_behind():
@@ -114,7 +110,7 @@ def test_no_worker_is_left_behind():
     assert worker._process.poll() is not None
 
 
-def test_a_bundle_that_cannot_be_loaded_is_the_worker_s_own_line(bundle):
+def test_the_error_of_a_bundle_that_cannot_be_loaded_is_the_worker_s(bundle):
     bundle.decoder_path.write_bytes(b"no graph")
     with pytest.raises(BackendError, match=r"'a': .*decoder.onnx has 8 bytes"):
         measure([Contestant("a", bundle, BackendOptions())], PHOTO, Rounds(3))
@@ -133,33 +129,33 @@ def test_core_ml_is_not_measured_off_a_mac(bundle, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("made", "said"),
+    ("make", "message"),
     [
-        (lambda: Rounds(2), "2 repetitions say nothing of the spread: 3 are the least"),
-        (lambda: Rounds(warm_up=-1), "-1 rounds to warm up"),
+        (lambda: Rounds(2), "2 repetitions are too few to measure a spread: use 3 or more"),
+        (lambda: Rounds(warm_up=-1), "warm-up of -1 rounds is out of range"),
         (lambda: Rounds(budget=0), "a budget of 0 seconds"),
         (lambda: Rounds(budget=float("nan")), "a budget of nan seconds"),
-        (lambda: contestants({}, (2, 2)), "threads 2, 2: name each number only once"),
-        (lambda: measure([], PHOTO, Rounds()), "no bundle is named"),
+        (lambda: contestants({}, (2, 2)), "threads 2, 2: give each number once"),
+        (lambda: measure([], PHOTO, Rounds()), "no bundle is given"),
     ],
 )
-def test_settings_that_cannot_be_meant_are_refused(made, said):
-    with pytest.raises(UsageError, match=said):
-        made()
+def test_invalid_settings_are_refused(make, message):
+    with pytest.raises(UsageError, match=message):
+        make()
 
 
-def test_the_runner_writes_the_same_document(bundle, tmp_path, capsys):
+def test_the_module_s_command_writes_the_same_document(bundle, tmp_path, capsys):
     out = tmp_path / "out.json"
     assert main([str(bundle.root), "--out", str(out), "--name", "mine", "--repetitions", "3", "--threads", "1"]) == 0
     document = json.loads(out.read_text())
     assert (document["format"], document["version"]) == (host.FORMAT, host.FORMAT_VERSION)
     assert [(row["name"], row["threads"]) for row in document["bundles"]] == [("mine", 1)]
-    assert "measuring by turns 2/5" in capsys.readouterr().err
+    assert "measuring 2/5" in capsys.readouterr().err
     assert main([str(tmp_path / "none"), "--out", str(out)]) == 2
     assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'none'} does not exist")
 
 
-def test_the_runner_loads_neither_torch_nor_typer(bundle, tmp_path):
+def test_the_module_s_command_loads_neither_torch_nor_typer(bundle, tmp_path):
     code = (
         "import sys; from sam_edge_runtime.benchmark.__main__ import main; "
         f"code = main([{str(bundle.root)!r}, '--out', {str(tmp_path / 'out.json')!r}, '--repetitions', '3']); "
@@ -169,20 +165,20 @@ def test_the_runner_loads_neither_torch_nor_typer(bundle, tmp_path):
 
 
 def test_spread_and_ratios():
-    found = spread([1.0, 2.0, 3.0, 4.0])
-    assert found["count"] == 4
-    assert (found["mean"], found["min"], found["p50"], found["q25"], found["q75"]) == (2.5, 1.0, 2.5, 1.75, 3.25)
-    assert found["std"] == pytest.approx(1.118034)
-    assert found["p99"] == pytest.approx(3.97)
+    figures = spread([1.0, 2.0, 3.0, 4.0])
+    assert figures["count"] == 4
+    assert [figures[name] for name in ("mean", "min", "p50", "q25", "q75")] == [2.5, 1.0, 2.5, 1.75, 3.25]
+    assert figures["std"] == pytest.approx(1.118034)
+    assert figures["p99"] == pytest.approx(3.97)
     assert ratios([1.0, 9.0, 4.0], [2.0, 3.0, 4.0])["p50"] == 1.0
 
 
-def test_the_machine_is_named():
-    found = machine()
-    assert found["cores"] >= 1
-    assert found["processor"]
-    assert found["memory_bytes"] is None or found["memory_bytes"] > 1 << 28
-    assert set(found["instructions"]) <= {
+def test_the_machine_is_described():
+    description = machine()
+    assert description["cores"] >= 1
+    assert description["processor"]
+    assert description["memory_bytes"] is None or description["memory_bytes"] > 1 << 28
+    assert set(description["instructions"]) <= {
         "avx2",
         "avx512f",
         "avx512_vnni",
