@@ -34,7 +34,7 @@ from sam_edge_runtime.prompts import build_prompts
 
 from . import rle
 from .grids import Crop, crops_of
-from .mask_statistics import Crossings
+from .mask_statistics import MaskStatistics
 from .nms import suppress
 from .regions import box_of, pixels_within, without_small_regions, xywh
 from .settings import COCO_RLE, UNCOMPRESSED_RLE, AutomaticSettings
@@ -107,7 +107,7 @@ class _Part:
     """What a crop came to."""
 
     crop: Crop
-    crossings: Crossings
+    crossings: MaskStatistics
     candidates: _Candidates
 
 
@@ -234,7 +234,7 @@ class AutomaticMaskGenerator:
         """What a crop's clicks find, without the copies among it, the surest first."""
         height, width = view.crop.size
         points = view.free(self._grids[view.crop.layer] * (width, height))
-        crossings = Crossings(frame)
+        crossings = MaskStatistics(frame)
         parts = []
         for start in range(0, len(points), self.settings.points_per_batch):
             some = points[start : start + self.settings.points_per_batch]
@@ -244,7 +244,7 @@ class AutomaticMaskGenerator:
         return _Part(view.crop, crossings, found.take(kept))
 
     def _asked(
-        self, points: Float64, frame: Frame, crossings: Crossings, embeddings: Float32, view: _View
+        self, points: Float64, frame: Frame, crossings: MaskStatistics, embeddings: Float32, view: _View
     ) -> _Candidates:
         """What some clicks find and the filters leave."""
         settings = self.settings

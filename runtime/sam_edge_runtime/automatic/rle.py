@@ -57,7 +57,7 @@ def run_lengths(mask: npt.NDArray[np.bool_]) -> Counts:
     return np.concatenate([[0], lengths]) if pixels.size and pixels[0] else lengths
 
 
-def run_lengths_at(columns: npt.NDArray[np.bool_], at: tuple[int, int], size: tuple[int, int]) -> Counts:
+def run_lengths_of_part(columns: npt.NDArray[np.bool_], at: tuple[int, int], size: tuple[int, int]) -> Counts:
     """The lengths (R) of the runs of a mask that is empty but for a part.
 
     Args:

@@ -13,6 +13,7 @@ from sam_edge_runtime.agreement.metrics import mask_iou
 from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.automatic.grids import point_grid
+from sam_edge_runtime.automatic.mask_statistics import stability_score
 from sam_edge_runtime.automatic.rle import Rle
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.contract import MASK_STRIDE, MASK_THRESHOLD, Label
@@ -46,9 +47,7 @@ def found_masks(reference: Backend, manifest: Manifest, embeddings: Float32, fra
     seen = tuple(-(-size // MASK_STRIDE) for size in frame.resized_size)
     logits = best[:, : seen[0], : seen[1]]
     shares = (logits > MASK_THRESHOLD).mean(axis=(1, 2))
-    wide = np.maximum((logits > MASK_THRESHOLD - OFFSET).sum(axis=(1, 2)), 1)
-    stability = (logits > MASK_THRESHOLD + OFFSET).sum(axis=(1, 2)) / wide
-    worth = stability * iou[:, 1:].max(axis=1)
+    worth = stability_score(logits, MASK_THRESHOLD, OFFSET) * iou[:, 1:].max(axis=1)
     taken: list[int] = []
     for index in np.argsort(-worth, kind="stable").tolist():
         mask = logits[index] > MASK_THRESHOLD
