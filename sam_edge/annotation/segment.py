@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sam_edge.data.tar_index import PHOTO_ENDINGS
 from sam_edge.prediction.promptable import opened
 from sam_edge_runtime.arrays import Photo
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.automatic.settings import AutomaticSettings
 from sam_edge_runtime.errors import PhotoError, UsageError
 from sam_edge_runtime.photo.draw import draw_everything
-from sam_edge_runtime.photo.read import read_photo
+from sam_edge_runtime.photo.read import PHOTO_ENDINGS, read_photo
 from sam_edge_runtime.photo.write import jpeg_bytes
 from sam_edge_runtime.system.files import check_file, write_files
 

@@ -20,8 +20,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from sam_edge_runtime.photo.read import PHOTO_ENDINGS
+
 from .skips import BrokenRecordError, Skip
-from .tar_index import ABSENT, PHOTO_ENDINGS, RECORD_ENDING, TarIndex, split_name, tar_index
+from .tar_index import ABSENT, RECORD_ENDING, TarIndex, split_name, tar_index
 
 Chosen = npt.NDArray[np.bool_] | npt.NDArray[np.int64]
 

@@ -23,9 +23,9 @@ import numpy.typing as npt
 
 from sam_edge.weights.cache import cache_folder
 from sam_edge_runtime.errors import DataError, OutputError, UsageError
+from sam_edge_runtime.photo.read import PHOTO_ENDINGS
 from sam_edge_runtime.system.files import write_file
 
-PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 RECORD_ENDING = ".json"
 ABSENT = -1
 WORTH_KEEPING = 256 * 2**20  # bytes of a shard; a smaller one is indexed faster than anybody notices

@@ -27,7 +27,7 @@ from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.errors import BundleError, CheckpointError, PhotoError, UsageError
-from sam_edge_runtime.photo.read import read_photo
+from sam_edge_runtime.photo.read import PHOTO_ENDINGS, read_photo
 from sam_edge_runtime.system.files import check_destination, staged_folder
 
 from .compare import PhotoComparison, compare_photo
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     from .trace import Traced
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 GOLDEN_REFERENCE = "golden.npz"
 TORCH_REFERENCE = "fp32 torch"
 
@@ -244,7 +243,7 @@ def photo_paths(images: Path) -> list[Path]:
         return [images]
     if not images.is_dir():
         raise UsageError(f"{images} does not exist: name a folder of photos, or one photo")
-    paths = sorted(path for path in images.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
+    paths = sorted(path for path in images.iterdir() if path.suffix.lower() in PHOTO_ENDINGS)
     if not paths:
-        raise UsageError(f"no photos in {images}: files ending in {', '.join(PHOTO_SUFFIXES)} are taken")
+        raise UsageError(f"no photos in {images}: files ending in {', '.join(PHOTO_ENDINGS)} are taken")
     return paths

@@ -1,11 +1,12 @@
-"""Picture files to photos.
+"""Reads picture files as photos: upright (H, W, 3) uint8 RGB arrays, the only form that the runtime works with.
 
-`read_photo` turns any common picture file into the one form that the runtime works with: an (H, W, 3) uint8 RGB array
-that stands upright. An EXIF orientation is applied; a damaged one counts as none. Transparency is laid over white, as
-browsers and viewers show it, because the colours hidden under clear pixels are arbitrary. 16-bit greyscale is scaled
-from its full range to 8 bits, where Pillow's own conversion would clip. Of an animation the first picture counts.
-Colour profiles are ignored. Only formats that photos come in are opened, so that no file can make Pillow start a helper
-program such as Ghostscript.
+- The EXIF orientation is applied; a damaged EXIF block counts as none.
+- Transparency is blended with white, as browsers do: the colours of fully transparent pixels are arbitrary.
+- 16-bit greyscale is scaled from its full range to 8 bits; Pillow's own conversion would clip it.
+- The first picture of an animation is read.
+- Colour profiles are ignored.
+
+Only photo formats are opened, so that no file can make Pillow start a helper program such as Ghostscript.
 """
 
 from __future__ import annotations
@@ -24,28 +25,35 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-# Above it a photo counts as a decompression bomb: a quarter of a gigabyte of RGB, which is also where Pillow warns.
+# A photo with more pixels counts as a decompression bomb: 256 MB of RGB, where Pillow warns too.
 LARGEST_PHOTO_PIXELS = 1024**3 // 4 // 3
 
-# HEIF is there when the app has registered a plugin for it (pillow-heif); AVIF and WEBP depend on Pillow's build.
+# HEIF needs a plugin that the app registers (pillow-heif); AVIF and WEBP depend on Pillow's build.
 PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "MPO", "JPEG2000", "AVIF", "HEIF")
 
-_EXIF_ORIENTATION = 0x0112  # TIFF 6.0, tag 274
+# File endings, in lower case, by which photos are found in folders and archives. A file that is named is read whatever
+# its ending.
+PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
 _WHITE = (255, 255, 255, 255)
 
 
 def read_photo(path: str | Path) -> Photo:
     """Read a picture file as an upright RGB photo.
 
+    The EXIF orientation is applied, transparency is blended with white, 16-bit greyscale is scaled to 8 bits, and the
+    first picture of an animation is taken. Colour profiles are ignored.
+
     Args:
-        path: a JPEG, PNG, WebP, TIFF, BMP, GIF, PNM, JPEG 2000 or AVIF file of any colour mode but 32-bit floats.
+        path: a JPEG, PNG, WebP, TIFF, BMP, GIF, PNM, JPEG 2000 or AVIF file; HEIF too where the app has registered a
+            Pillow plugin for it. Any colour mode except floating-point pixels.
 
     Returns:
-        (H, W, 3) uint8 RGB, contiguous and writable.
+        (H, W, 3) uint8 RGB in 0..255, contiguous and writable: the form that `SamPredictor.set_image` takes.
 
     Raises:
-        PhotoError: the file is missing, is none of these formats, is damaged, or has more than
-            `LARGEST_PHOTO_PIXELS` pixels.
+        PhotoError: the file is missing, empty, damaged, of another format, or larger than `LARGEST_PHOTO_PIXELS`
+            (89 million pixels).
     """
     path = Path(path)
     _check_file(path)
@@ -53,13 +61,13 @@ def read_photo(path: str | Path) -> Photo:
 
 
 def decode_photo(content: bytes, name: str, *, upright: bool = True) -> Photo:
-    """Read a picture file whose bytes are at hand, as `read_photo` reads one from a path.
+    """Read a picture file from memory, as `read_photo` reads one from disk.
 
     Args:
         content: the whole file.
-        name: what to call it in an error.
-        upright: apply an EXIF orientation. Without it the pixels come as they are stored, which is what masks were
-            drawn on that lie beside a photo in a data set.
+        name: the photo's name in errors.
+        upright: apply the EXIF orientation. False gives the pixels as stored, which is how data sets draw their masks;
+            of a TIFF it has no effect, because Pillow applies the orientation of TIFFs itself.
 
     Returns:
         (H, W, 3) uint8 RGB, contiguous and writable.
@@ -79,7 +87,7 @@ def _decoded(file: Path | io.BytesIO, name: str, *, upright: bool) -> Photo:
     formats = [name for name in PHOTO_FORMATS if name in Image.OPEN]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow remarks on odd metadata; what matters it raises
+            warnings.simplefilter("ignore")  # about odd metadata; Pillow raises what matters
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=formats) as picture:
                 _check_size(name, *picture.size)
@@ -92,7 +100,7 @@ def _decoded(file: Path | io.BytesIO, name: str, *, upright: bool) -> Photo:
         raise _too_large(name, "its header claims") from None
     except UnidentifiedImageError:
         raise PhotoError(
-            f"photo '{name}' is no picture in a format read here ({', '.join(formats)}), or its header is damaged; "
+            f"photo '{name}' is no picture in a supported format ({', '.join(formats)}), or its header is damaged; "
             "save it as JPEG or PNG"
         ) from None
     except Exception as error:
@@ -101,7 +109,7 @@ def _decoded(file: Path | io.BytesIO, name: str, *, upright: bool) -> Photo:
 
 
 def _check_file(path: Path) -> None:
-    """Refuse what is no file with something in it."""
+    """Refuse a path that is not a readable, non-empty file."""
     try:
         if not path.exists():
             raise PhotoError(f"photo '{path}' does not exist; check the path")
@@ -121,7 +129,7 @@ def _check_file(path: Path) -> None:
 
 
 def _check_size(name: str, width: int, height: int) -> None:
-    """Refuse a photo without pixels or with too many, before any of them is decoded."""
+    """Refuse a photo without pixels or with too many, before they are decoded."""
     if width < 1 or height < 1:
         raise PhotoError(f"photo '{name}' has {width}x{height} pixels; it needs at least one")
     if width * height > LARGEST_PHOTO_PIXELS:
@@ -135,7 +143,7 @@ def _too_large(name: str, what: str) -> PhotoError:
 
 
 def _rgb(name: str, picture: Image.Image) -> Photo:
-    """The pixels of a loaded picture of any mode as (H, W, 3) RGB."""
+    """The pixels of a loaded picture of any mode as (H, W, 3) uint8 RGB."""
     from PIL import Image  # noqa: PLC0415
 
     if picture.mode == "F":
@@ -146,32 +154,31 @@ def _rgb(name: str, picture: Image.Image) -> Photo:
             raise PhotoError(
                 f"photo '{name}' has pixel values from {grey.min()} to {grey.max()}; save it with 8 or 16 bits"
             )
-        # 65535 becomes 255, rounded to the nearest.
+        # 65535 becomes 255; rounded to the nearest.
         return np.repeat(((grey * 255 + 0x7FFF) // 0xFFFF).astype(np.uint8)[:, :, None], 3, axis=2)
     if picture.has_transparency_data:
-        clear = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", clear.size, _WHITE), clear)
+        rgba = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", rgba.size, _WHITE), rgba)
     return np.array(picture.convert("RGB"))
 
 
 def _orientation(picture: Image.Image) -> int:
-    """EXIF's orientation, 1 (upright) when there is none or when the EXIF block is damaged."""
+    """EXIF's orientation, 1 (upright) where there is none or the EXIF block is damaged."""
+    from PIL import ExifTags  # noqa: PLC0415
+
     try:
-        return int(picture.getexif().get(_EXIF_ORIENTATION, 1))
-    except Exception:  # noqa: BLE001 - the pixels are fine; a broken description of them must not lose the photo
+        return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # noqa: BLE001 - damaged metadata must not lose a photo whose pixels are fine
         return 1
 
 
 def _upright(pixels: Photo, orientation: int) -> Photo:
-    """Undo an EXIF orientation (EXIF 2.3, tag 274: where the first row and column of the stored pixels belong)."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    upside_down, mirrored = {
-        2: (False, True),
-        3: (True, True),
-        4: (True, False),
-        6: (False, True),
-        7: (True, True),
-        8: (True, False),
-    }.get(orientation, (False, False))
-    return pixels[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
+    """Undo an EXIF orientation (EXIF 2.3, tag 274)."""
+    from PIL import ExifTags, Image, ImageOps  # noqa: PLC0415
+
+    if orientation == 1:
+        return pixels
+    # A picture with this tag alone: of a whole EXIF block, Pillow rewrites the other tags too, and fails on some.
+    picture = Image.fromarray(pixels)
+    picture.getexif()[ExifTags.Base.Orientation] = orientation
+    return np.array(ImageOps.exif_transpose(picture))

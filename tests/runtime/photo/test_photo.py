@@ -1,4 +1,4 @@
-"""Reading photos of every kind, refusing what is none, and drawing on them."""
+"""Photos of every kind are read, other files are refused, and masks and prompts are drawn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from sam_edge_runtime.errors import PhotoError, UsageError
 from sam_edge_runtime.photo import read as photo_module
 from sam_edge_runtime.photo.draw import draw_overlay
-from sam_edge_runtime.photo.read import read_photo
+from sam_edge_runtime.photo.read import PHOTO_ENDINGS, decode_photo, read_photo
 from sam_edge_runtime.photo.write import png_bytes
 
 
@@ -28,6 +28,12 @@ def saved(folder, image: Image.Image, name: str = "photo.png", **options):
     path = folder / name
     image.save(path, **options)
     return path
+
+
+def oriented(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
 
 
 # Reading ------------------------------------------------------------------------------------------------------------
@@ -53,7 +59,7 @@ def test_other_modes_become_rgb_as_pillow_converts_them(tmp_path, mode):
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_transparency_is_laid_over_white(tmp_path, mode):
+def test_transparency_is_blended_with_white(tmp_path, mode):
     image = picture().convert(mode)
     alpha = np.zeros((9, 13), np.uint8)
     alpha[:, :5], alpha[:, 5:9] = 255, 128
@@ -65,7 +71,7 @@ def test_transparency_is_laid_over_white(tmp_path, mode):
     assert (result[:, 9:] == 255).all()
 
 
-def test_a_palette_with_a_clear_colour_is_laid_over_white(tmp_path):
+def test_a_palette_with_a_transparent_colour_is_blended_with_white(tmp_path):
     image = Image.new("P", (4, 2), 0)
     image.putpalette([10, 20, 30, 200, 100, 50])
     image.putpixel((1, 1), 1)
@@ -90,14 +96,55 @@ def test_mode_i_within_sixteen_bits_is_scaled_too(tmp_path):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
-def test_exif_rotation_is_applied(tmp_path, name, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path = saved(tmp_path, picture(), name, exif=exif)
+def test_the_exif_orientation_is_applied(tmp_path, name, orientation):
+    path = saved(tmp_path, picture(), name, exif=oriented(orientation))
     with Image.open(path) as image:
         expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     assert expected.shape[:2] == ((9, 13) if orientation < 5 else (13, 9))
     np.testing.assert_array_equal(read_photo(path), expected)
+
+
+# EXIF 2.3, tag 274: where the first row and the first column of the stored pixels belong.
+FIRST_ROW_AND_COLUMN = {
+    1: ("top", "left"),
+    2: ("top", "right"),
+    3: ("bottom", "right"),
+    4: ("bottom", "left"),
+    5: ("left", "top"),
+    6: ("right", "top"),
+    7: ("right", "bottom"),
+    8: ("left", "bottom"),
+}
+SIDES = {"top": np.s_[0], "bottom": np.s_[-1], "left": np.s_[:, 0], "right": np.s_[:, -1]}
+
+
+@pytest.mark.parametrize("orientation", FIRST_ROW_AND_COLUMN)
+def test_an_orientation_puts_the_first_row_and_column_where_exif_says(tmp_path, orientation):
+    stored = np.asarray(picture())
+    upright = read_photo(saved(tmp_path, picture(), exif=oriented(orientation)))
+    row, column = (upright[SIDES[side]] for side in FIRST_ROW_AND_COLUMN[orientation])
+    assert sorted(row.tolist()) == sorted(stored[0].tolist())
+    assert sorted(column.tolist()) == sorted(stored[:, 0].tolist())
+    assert upright.flags.c_contiguous
+    assert upright.flags.writeable
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+def test_without_upright_the_pixels_come_as_stored(tmp_path, name, orientation):
+    content = saved(tmp_path, picture(), name, exif=oriented(orientation)).read_bytes()
+    stored = decode_photo(saved(tmp_path, picture(), name).read_bytes(), name)
+    np.testing.assert_array_equal(decode_photo(content, name, upright=False), stored)
+
+
+def test_an_orientation_beside_a_tag_that_pillow_cannot_write_is_applied(tmp_path):
+    # Tag 256, the width, as a byte string where Pillow writes a number: `ImageOps.exif_transpose` of the file fails.
+    entries = [(0x0100, 7, 1, 5), (0x0112, 3, 1, 6)]
+    ifd = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    path = saved(tmp_path, picture(), "a.jpg", exif=b"Exif\x00\x00II*\x00" + struct.pack("<I", 8) + ifd)
+    with Image.open(path) as image, pytest.raises(struct.error):
+        ImageOps.exif_transpose(image)
+    assert read_photo(path).shape == (13, 9, 3)
 
 
 @pytest.mark.parametrize("exif", [b"Exif\x00\x00junk", b"Exif\x00\x00II*\x00\xff\xff\xff\xff", b"Exif\x00\x00MM\x00*"])
@@ -106,15 +153,18 @@ def test_a_damaged_exif_block_does_not_lose_the_photo(tmp_path, exif):
 
 
 def test_an_unknown_orientation_counts_as_upright(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 99
-    assert read_photo(saved(tmp_path, picture(), "a.jpg", exif=exif)).shape == (9, 13, 3)
+    assert read_photo(saved(tmp_path, picture(), "a.jpg", exif=oriented(99))).shape == (9, 13, 3)
 
 
-def test_of_an_animation_the_first_picture_counts(tmp_path):
+def test_the_first_picture_of_an_animation_is_read(tmp_path):
     frames = [Image.new("RGB", (4, 3), colour) for colour in ("red", "blue")]
     path = saved(tmp_path, frames[0], "a.gif", save_all=True, append_images=frames[1:])
     assert read_photo(path)[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("ending", PHOTO_ENDINGS)
+def test_photos_of_every_listed_ending_are_read(tmp_path, ending):
+    assert read_photo(saved(tmp_path, picture(), f"a{ending}")).shape == (9, 13, 3)
 
 
 def test_a_path_may_be_a_string(tmp_path):
@@ -156,12 +206,12 @@ BAD_FILES = {
 
 @pytest.mark.parametrize("name", BAD_FILES)
 def test_bad_files_are_refused_in_one_line(tmp_path, name):
-    content, says = BAD_FILES[name]
+    content, message = BAD_FILES[name]
     path = tmp_path / "bad.jpg"
     path.write_bytes(content)
     with warnings.catch_warnings(record=True) as leaked:
         warnings.simplefilter("always")
-        with pytest.raises(PhotoError, match=says) as error:
+        with pytest.raises(PhotoError, match=message) as error:
             read_photo(path)
     assert not leaked
     assert str(path) in str(error.value)
@@ -187,16 +237,16 @@ def test_the_size_limit_holds_when_pillows_own_is_off(tmp_path, monkeypatch):
         read_photo(saved(tmp_path, picture()))
 
 
-def test_what_is_no_file_is_refused(tmp_path):
+def test_a_path_that_is_no_file_is_refused(tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    for path, says in [
+    for path, message in [
         (tmp_path / "missing.jpg", "does not exist"),
         (tmp_path, "is a folder"),
         (fifo, "no regular file"),
         ("a\0b", "cannot be opened|does not exist"),
     ]:
-        with pytest.raises(PhotoError, match=says):
+        with pytest.raises(PhotoError, match=message):
             read_photo(path)
 
 
@@ -254,9 +304,9 @@ def test_boxes_beyond_the_photo_and_single_boxes_are_drawn():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [({"masks": np.ones((9, 12), bool)}, "do not fit"), ({"points": [[1, 1]], "labels": [1, 0]}, "1 points have 2")],
 )
-def test_an_overlay_of_other_shapes_is_refused(arguments, says):
-    with pytest.raises(UsageError, match=says):
+def test_an_overlay_of_other_shapes_is_refused(arguments, message):
+    with pytest.raises(UsageError, match=message):
         draw_overlay(np.asarray(picture()), **arguments)
