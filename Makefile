@@ -7,8 +7,10 @@ TORCH := torch==2.13.0
 # Processes that tests run in, some 3 GB each. Converters compute on one core, and threads of two processes that wait for
 # each other take twice the time of none.
 WORKERS ?= 2
+COREML_TESTS := tests/exporters/test_coreml.py tests/exporters/test_coreml_ane.py tests/quant/coreml tests/runtime/mil \
+	tests/devices/test_apple.py tests/devices/test_doctor.py
 
-.PHONY: demo test test-slow check docs tables format clean
+.PHONY: demo test test-slow test-coreml check docs tables dist format clean
 
 demo: $(VENV)/installed  ## export a model, answer prompts on photos, find everything in them, verify; pictures in out/demo
 	$(BIN)/sam-edge demo --out out/demo --overwrite
@@ -19,11 +21,17 @@ test: $(VENV)/installed  ## the tests that every change must pass
 test-slow: $(VENV)/installed  ## the longer proofs: full-size models; tflite-runtime in an environment of its own
 	$(BIN)/python -m pytest -m slow
 
-check: $(VENV)/installed  ## formatting, lint, types, direction of imports
+test-coreml: $(VENV)/installed  ## what computes Core ML packages: on a Mac Apple's framework, elsewhere the evaluator
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile $(COREML_TESTS)
+
+check: $(VENV)/installed  ## formatting, lint, types, direction of imports, workflows
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows $(wildcard .github/workflows/*.yml)
+	$(BIN)/check-jsonschema --builtin-schema custom.github-workflows-require-timeout $(wildcard .github/workflows/*.yml)
+	$(BIN)/zizmor --offline --quiet .github/workflows
 
 docs: $(VENV)/installed  ## the documentation as a site, in out/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -31,12 +39,16 @@ docs: $(VENV)/installed  ## the documentation as a site, in out/site; a warning 
 tables: $(VENV)/installed  ## fill the documentation's tables from benchmarks/results
 	$(BIN)/python benchmarks/tables.py
 
+dist: $(VENV)/installed  ## source distribution and wheel, in dist
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+
 format: $(VENV)/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .venv-tflite-runtime out
+	rm -rf $(VENV) .venv-tflite-runtime build dist out
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

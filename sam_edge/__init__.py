@@ -6,4 +6,4 @@ Importing it loads nothing heavy; each command imports what it uses.
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

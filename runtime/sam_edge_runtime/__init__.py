@@ -30,7 +30,7 @@ from .photo.draw import draw_overlay
 from .photo.read import read_photo
 from .predictor import SamPredictor
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "AutomaticMaskGenerator",

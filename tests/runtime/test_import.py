@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import sam_edge
 import sam_edge_runtime
 
 HEAVY = (
@@ -41,4 +42,5 @@ def test_everything_announced_is_there():
 def test_the_version_is_the_distributions():
     declared = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert declared is not None
-    assert sam_edge_runtime.__version__ == declared[1]
+    assert sam_edge_runtime.__version__ == sam_edge.__version__ == declared[1]
+    assert f"\nversion: {declared[1]}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
