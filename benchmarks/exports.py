@@ -26,8 +26,8 @@ from tables import exports_table
 from sam_edge.model import VARIANTS
 from sam_edge.reporting.versions import commit
 from sam_edge_runtime.benchmark.machine import machine
+from sam_edge_runtime.bundle.targets import TARGETS
 
-TARGETS = ("onnx", "coreml", "tflite")
 CONSOLE = Console(stderr=True, markup=False, highlight=False)
 
 

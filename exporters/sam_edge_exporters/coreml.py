@@ -23,6 +23,7 @@ import numpy as np
 from torch import nn
 
 from sam_edge_runtime.bundle.contract import GraphContract, TensorSpec
+from sam_edge_runtime.bundle.targets import TARGETS
 from sam_edge_runtime.errors import ExportError
 from sam_edge_runtime.mil import read_package
 
@@ -31,7 +32,6 @@ from .coreml_fp16_sensitivity import unsafe_in_half
 from .quiet import captured_stderr, no_progress_bars, overheard, quiet, root_cause
 from .tracing import EXAMPLE_SIZES, free_axes, traced
 
-SUFFIX = ".mlpackage"
 TARGET = ct.target.iOS17
 AUTHOR = "sam-edge"
 UNSAFE = "sam-edge.float32"  # metadata: operations that a mixed package keeps in float32, and why
@@ -113,7 +113,7 @@ def _safe(unsafe: dict[str, str]) -> Callable[[Any], bool]:
 def _measure(model: Any, conversion: Conversion) -> dict[str, str]:
     """What `half` finds out about a model in float32."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"fp32{SUFFIX}"
+        path = Path(folder) / f"fp32{TARGETS['coreml'].suffix}"
         model.save(str(path))
         return unsafe_in_half(read_package(path), conversion.samples)
 

@@ -31,7 +31,6 @@ from .quiet import last_line_of, quiet, root_cause
 from .tracing import EXPECTED_OF_TORCH, dynamic_shapes, example, weight_bytes
 
 OPSET = 20
-SUFFIX = ".onnx"
 EXTERNAL_DATA_ABOVE = 1 << 31  # bytes of weights; protobuf ends at 2 GiB
 _ROOM_FOR_GRAPH = 16 << 20  # of these two gigabytes, what the nodes and names may take
 _FEW = 1024  # numbers, which it is not worth to count

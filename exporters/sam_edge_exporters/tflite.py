@@ -26,7 +26,6 @@ from .quiet import captured_stderr, last_line_of, quiet, root_cause
 from .tflite_fp16 import halve_weights
 from .tracing import example, free_axes, weight_bytes
 
-SUFFIX = ".tflite"
 ONLY = "serving_default"  # TFLite's name for a signature that is alone
 FP32, FP16 = "fp32", "fp16"
 _BYTES = {FP32: 4, FP16: 2}  # of a weight

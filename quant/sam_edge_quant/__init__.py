@@ -13,7 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from sam_edge_runtime.errors import ExportError, UsageError
+from sam_edge_runtime.bundle.targets import target_named
+from sam_edge_runtime.errors import ExportError
 
 from .layers import fingerprint
 from .plan import Plan
@@ -23,11 +24,9 @@ from .recipe import AUTO, FLOAT, RECIPES, Recipe, read_recipe, recipe_named, wri
 
 @dataclass(frozen=True)
 class Quantizer:
-    """How one target's artifacts are quantized.
+    """The functions that quantize one target's artifacts.
 
     Attributes:
-        schemes: names of the recipes that it can carry out for a layer, `fp32` among them.
-        packages: what it depends on, for the manifest's list of versions.
         tensors: names of the activations of an artifact whose ranges a plan needs.
         observer: a function that runs the fp32 artifact on a sample and tells the values of the named activations.
         quantize: from an fp32 artifact, a new one at another path, by a plan and ranges of activations; returns what
@@ -35,19 +34,9 @@ class Quantizer:
             `unknown`, operations with weights that belong to no layer.
     """
 
-    schemes: tuple[str, ...]
-    packages: tuple[str, ...]
     tensors: Callable[[Path, Plan], Sequence[str]]
     observer: Callable[[Path, Sequence[str]], Observer]
     quantize: Callable[[Path, Path, Plan, Ranges], dict[str, Any]]
-
-
-# What each target's own quantizer can do with a layer.
-SCHEMES: dict[str, tuple[str, ...]] = {
-    "onnx": ("fp32", "w8", "dynamic", "w8a8", "w4"),
-    "coreml": ("fp32", "w8", "w8a8", "w4"),
-    "tflite": ("fp32", "w8", "dynamic", "w8a8", "w8a16", "w4"),
-}
 
 
 def quantizer_for(target: str) -> Quantizer:
@@ -57,22 +46,20 @@ def quantizer_for(target: str) -> Quantizer:
         UsageError: no such target.
         ExportError: a package that it needs is not installed.
     """
-    if target not in SCHEMES:
-        raise UsageError(f"no target called {target!r}: choose one of {', '.join(SCHEMES)}")
+    package = target_named(target).name
     try:
-        module = import_module(f"{__name__}.{target}.quantizer")
+        module = import_module(f"{__name__}.{package}.quantizer")
     except ImportError as error:
         if (error.name or "").startswith("sam_edge"):
             raise  # a mistake of ours, and no missing package
         raise ExportError(f"target {target} needs {error.name}: pip install 'sam-edge[export]'") from error
-    return Quantizer(SCHEMES[target], module.PACKAGES, module.tensors, module.observer, module.quantize)
+    return Quantizer(module.tensors, module.observer, module.quantize)
 
 
 __all__ = [
     "AUTO",
     "FLOAT",
     "RECIPES",
-    "SCHEMES",
     "Observer",
     "Plan",
     "Quantizer",

@@ -123,17 +123,16 @@ def command(
     """
     try:
         from sam_edge.export.job import ExportJob  # noqa: PLC0415  # brings torch and the converters
-        from sam_edge_exporters import EXPORTERS  # noqa: PLC0415
     except ImportError as error:
         raise UsageError(f"export needs {error.name or error}: pip install 'sam-edge[export]'") from error
     from sam_edge.prediction.reference_cache import ReferenceCache  # noqa: PLC0415
     from sam_edge.reporting.tables import Row, overview_table  # noqa: PLC0415
+    from sam_edge_runtime.bundle.targets import TARGETS, target_named  # noqa: PLC0415
     from sam_edge_runtime.system.memory import peak_bytes, reset_peak  # noqa: PLC0415
 
-    targets = tuple(EXPORTERS) if target == ALL else tuple(dict.fromkeys(target.split(",")))
-    unknown = [each for each in targets if each not in EXPORTERS]
-    if unknown:  # before the first of several is made
-        raise UsageError(f"no target called {unknown[0]!r}: choose one of {', '.join(EXPORTERS)}, or {ALL}")
+    targets = tuple(TARGETS) if target == ALL else tuple(dict.fromkeys(target.split(",")))
+    for each in targets:  # before the first of several is made
+        target_named(each, ALL)
     sizes = None if prompts is None else numbers_of("--prompts", prompts)
     precisions = tuple(dict.fromkeys(precision.split(",")))
     seconds = seconds_of("--budget", budget)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam_edge.quantization.calibration.photos import COUNT
-from sam_edge_exporters import PRECISIONS, SEVERAL_SIGNATURES
-from sam_edge_quant import AUTO, SCHEMES, recipe_named
+from sam_edge_quant import AUTO, recipe_named
 from sam_edge_runtime.bundle.manifest import GRAPHS, NEURAL_ENGINE, PLAIN
+from sam_edge_runtime.bundle.targets import TARGETS, target_named
 from sam_edge_runtime.errors import UsageError
 
 SMALLEST_POINTS = 2  # a click and the padding that SAM adds to it
@@ -44,8 +44,8 @@ class ExportJob:
         keep: have the bundle even where the bound could not be reached.
 
     Raises:
-        UsageError: a capacity that no prompt fits into, several where the target has one, or what the target or its
-            converter cannot do.
+        UsageError: an unknown target, a capacity that no prompt fits into, several where the target has one, or what
+            the target or its converter cannot do.
     """
 
     variant: str
@@ -77,29 +77,35 @@ class ExportJob:
             raise UsageError(
                 f"--budget of {self.budget:g} seconds is too small for a search: at least {LEAST_BUDGET}, such as 2m"
             )
-        possible = precisions_of(self.target)
-        if possible and self.precision not in possible:
+        target, possible = target_named(self.target), precisions_of(self.target)
+        if self.precision not in possible:
             raise UsageError(
                 f"--precision {self.precision} is not possible for target {self.target}: choose one of "
                 f"{', '.join(possible)}"
             )
         if self.graph not in GRAPHS:
             raise UsageError(f"no graph called {self.graph!r}: choose one of {', '.join(GRAPHS)}")
-        for asked, option in (
-            (self.graph == NEURAL_ENGINE, f"--graph {NEURAL_ENGINE}"),
-            (self.picture_input, "--picture-input"),
+        for wanted, feature, option in (
+            (self.graph == NEURAL_ENGINE, "neural_engine", f"--graph {NEURAL_ENGINE}"),
+            (self.picture_input, "picture_input", "--picture-input"),
         ):
-            if asked and self.target != "coreml":
-                raise UsageError(f"{option} is for Core ML: use --target coreml, or leave it out for {self.target}")
+            if wanted and not getattr(target, feature):
+                able = [each for each in TARGETS.values() if getattr(each, feature)]
+                raise UsageError(
+                    f"{option} is for {' or '.join(each.title for each in able)}: use --target "
+                    f"{' or '.join(each.name for each in able)}, or leave it out for {self.target}"
+                )
         if self.flexible and self.graph == NEURAL_ENGINE:
             raise UsageError("--flexible and --graph ane exclude each other: the Neural Engine wants fixed shapes")
-        if self.flexible and self.target == "tflite":
-            raise UsageError("--flexible is not possible for target tflite, whose shapes are fixed: name --prompts 1,8")
+        if self.flexible and not target.flexible:
+            raise UsageError(
+                f"--flexible is not possible for target {self.target}, whose shapes are fixed: name --prompts 1,8"
+            )
         sizes = self.call_sizes
         if self.prompts is not None and (not sizes or sizes[0] < 1):
             shown = sizes[0] if sizes else "()"
             raise UsageError(f"--prompts {shown} leaves nothing to answer: at least 1, or leave it out")
-        if len(sizes) > 1 and self.target not in SEVERAL_SIGNATURES:
+        if len(sizes) > 1 and not target.several_signatures:
             raise UsageError(
                 f"--prompts {','.join(map(str, sizes))} makes a signature for each number, which only a TFLite file "
                 f"has: give one number for --target {self.target}"
@@ -122,6 +128,10 @@ class ExportJob:
 
 
 def precisions_of(target: str) -> tuple[str, ...]:
-    """What `precision` of an `ExportJob` may be; nothing for a target that there is not."""
-    ways = SCHEMES.get(target, ())
-    return tuple(dict.fromkeys((*PRECISIONS.get(target, ()), *ways, *((AUTO,) if ways else ()))))
+    """What `precision` of an `ExportJob` may be.
+
+    Raises:
+        UsageError: no such target.
+    """
+    known = target_named(target)
+    return tuple(dict.fromkeys((*known.precisions, *known.schemes, AUTO)))

@@ -36,6 +36,7 @@ from sam_edge_runtime.agreement.agreement import Agreement, Bounds, bounds_of
 from sam_edge_runtime.backends import Backend, load_backend
 from sam_edge_runtime.bundle.bundle import GOLDEN_FILE, REPORT_FILE, Bundle, is_bundle, record_files
 from sam_edge_runtime.bundle.manifest import FILE_NAME, Checkpoint, Manifest
+from sam_edge_runtime.bundle.targets import target_named
 from sam_edge_runtime.errors import BoundError, ExportError, UsageError
 from sam_edge_runtime.system.files import check_destination, require_room, staged_folder
 
@@ -90,14 +91,14 @@ def export_bundle(
         )
     photos = calibration_photos(job.calibration, job.photos) if recipe.is_quantized else None
     _refuse_beforehand(job, recipe, exporter)
-    if exporter.fixed_shapes and not job.flexible:
+    if target_named(job.target).fixed_shapes and not job.flexible:
         job = replace(job, prompts=job.prompts or FIXED_PROMPTS, points=job.points or FIXED_POINTS)
 
     progress(f"loading {job.variant}, {source.label}")
     loaded = load_sam(job.variant, source, job.input_side)
     recipe = recipe if job.recipe else sparing_the_first(recipe, loaded.sam)
     require_room(job.out, loaded.parameters * _BYTES_PER_WEIGHT + _ROOM_BESIDE_WEIGHTS)
-    manifest = _manifest(job, loaded, recipe, photos, exporter)
+    manifest = _manifest(job, loaded, recipe, photos)
     with staged_folder(job.out, overwrite=job.overwrite, replaceable=is_bundle) as folder:
         progress("recording what fp32 torch answers")
         known = ReferenceCache() if known is None else known
@@ -245,10 +246,8 @@ def _converted_in(recipe: Recipe) -> str:
     return FLOAT if recipe.is_quantized else recipe.name
 
 
-def _manifest(
-    job: ExportJob, loaded: LoadedSam, recipe: Recipe, photos: CalibrationSet | None, exporter: Exporter
-) -> Manifest:
-    checkpoint = loaded.checkpoint
+def _manifest(job: ExportJob, loaded: LoadedSam, recipe: Recipe, photos: CalibrationSet | None) -> Manifest:
+    checkpoint, target = loaded.checkpoint, target_named(job.target)
     return Manifest(
         variant=job.variant,
         parameters=loaded.parameters,
@@ -262,11 +261,11 @@ def _manifest(
         embedding_channels=loaded.sam.channels,
         prompts=job.call_sizes[-1] if job.call_sizes else None,
         points=job.points,
-        encoder=f"encoder{exporter.suffix}",
-        decoder=f"decoder{exporter.suffix}",
+        encoder=f"encoder{target.suffix}",
+        decoder=f"decoder{target.suffix}",
         files={},
-        tools=tool_versions(exporter.packages),
-        layout=exporter.layout,
+        tools=tool_versions(target.tools),
+        layout=target.layout,
         graph=job.graph,
         picture_input=job.picture_input,
         batches=job.call_sizes if len(job.call_sizes) > 1 else (),

@@ -14,15 +14,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sam_edge_runtime.bundle.manifest import NEURAL_ENGINE, Manifest
+from sam_edge_runtime.bundle.targets import target_named
 
 from .ane import ane_rewrite
 from .graphs import DecoderGraph, EncoderGraph
-from .lean import ATTENTION, MASKS, PARTS, lean, pays
+from .lean import ATTENTION, lean, pays
 from .norms import scale_first
 from .prompt_encoder import SeparablePositions
 from .sam import Sam
-
-LEAN = {"onnx": PARTS, "tflite": (MASKS,)}
 
 
 class Graphs(NamedTuple):
@@ -37,10 +36,11 @@ def graphs_of(sam: Sam, manifest: Manifest) -> Graphs:
     encoder, decoder = EncoderGraph(sam, manifest.layout).eval(), DecoderGraph(sam, manifest.layout).eval()
     if manifest.graph == NEURAL_ENGINE:
         return Graphs(ane_rewrite(encoder), ane_rewrite(decoder))
-    parts = [part for part in LEAN.get(manifest.target, ()) if part != ATTENTION or pays(decoder, manifest.points)]
+    target = target_named(manifest.target)
+    parts = [part for part in target.lean if part != ATTENTION or pays(decoder, manifest.points)]
     decoder = lean(decoder, parts) if parts else decoder
-    if manifest.target == "tflite":  # in fp32 too, where it costs no time (docs/performance.md)
+    if target.scale_first:  # in fp32 too, where it costs no time (docs/performance.md)
         return Graphs(scale_first(encoder), scale_first(decoder))
-    if manifest.target == "onnx":
+    if target.separable_positions:
         decoder.tables = SeparablePositions(sam.prompt_encoder)
     return Graphs(encoder, decoder)

@@ -20,6 +20,7 @@ from sam_edge_quant import Plan, Quantizer, Range, Recipe, calibrate, fingerprin
 from sam_edge_quant.methods.weight_scales import INT8_MAX, QAT_MAX
 from sam_edge_quant.recipe import QUANTIZED
 from sam_edge_runtime.bundle.manifest import Manifest
+from sam_edge_runtime.bundle.targets import target_named
 from sam_edge_runtime.errors import UsageError
 
 from .calibration.calls import CalibrationCalls
@@ -98,7 +99,7 @@ def _levels(layer: Layer, way: str, target: str) -> int:
     if way == "w4":
         return 7
     # ONNX Runtime adds two products in sixteen bits, where it multiplies them so: `sam_edge_quant.onnx.weights`.
-    paired = target == "onnx" and way in {"w8a8", "dynamic"}
+    paired = target_named(target).saturates and way in {"w8a8", "dynamic"}
     return QAT_MAX if paired and not is_depthwise(layer) else INT8_MAX
 
 

@@ -21,9 +21,9 @@ from sam_edge.export.pipeline import ExportResult, export_bundle
 from sam_edge.model import DecoderGraph, EncoderGraph, Graphs, Sam, graphs_of
 from sam_edge.verification.trace import Traced, trace_bundle
 from sam_edge.weights.load import find_source, load_sam
-from sam_edge_exporters import EXPORTERS
 from sam_edge_runtime.backends import load_backend
 from sam_edge_runtime.bundle.manifest import Manifest
+from sam_edge_runtime.bundle.targets import TARGETS
 from tests.conftest import SMALL_SIDE
 
 pytestmark = pytest.mark.slow  # whole bundles; small graphs are in tests/verification
@@ -84,7 +84,7 @@ def traced(result: ExportResult, sam: Sam) -> dict[str, Traced]:
     return {each.graph: each for each in found}
 
 
-@pytest.mark.parametrize("target", EXPORTERS)
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_planted_fault_is_caught_and_traced(tmp_path, monkeypatch, target, name):
     fault = FAULTS[name]
@@ -126,7 +126,7 @@ def overflowing(monkeypatch) -> Sam:
     return scaled(load_sam("nano", SOURCE, SMALL_SIDE).sam)
 
 
-@pytest.mark.parametrize("target", EXPORTERS)
+@pytest.mark.parametrize("target", TARGETS)
 def test_an_overflow_in_fp16_is_caught_and_traced(tmp_path, overflowing, target):
     job = ExportJob("nano", tmp_path / "nano", target=target, precision="fp16", input_side=SMALL_SIDE)
     result = export_bundle(job)

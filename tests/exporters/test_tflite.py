@@ -32,6 +32,7 @@ from sam_edge_runtime.backends import tflite as backend
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import GraphContract, Label, Layout, TensorSpec, encoder_contract
 from sam_edge_runtime.bundle.manifest import Manifest
+from sam_edge_runtime.bundle.targets import Engine
 from sam_edge_runtime.decoding import decode_prompts
 from sam_edge_runtime.errors import BackendError, BundleError, ExportError, UsageError
 from sam_edge_runtime.prompts import Prompts
@@ -425,15 +426,15 @@ def test_an_accelerator_that_python_does_not_reach_is_refused(bundle):
 
 
 def test_without_an_engine_the_extra_is_named(bundle, monkeypatch):
-    monkeypatch.setattr(backend, "ENGINES", (("no_such_engine", "A", "a"), ("nor_this_one", "B", "b")))
+    absent = (Engine("A", "no_such_engine", "a"), Engine("B", "nor_this_one", "b"))
+    monkeypatch.setattr(backend, "TARGET", replace(backend.TARGET, engines=absent))
     with pytest.raises(BackendError, match=r"no_such_engine.*pip install \"sam-edge\[tflite\]\""):
         load_backend(bundle)
 
 
 @pytest.mark.skipif(np.__version__.startswith("1."), reason="numpy 1 is what tflite-runtime needs")
 def test_tflite_runtime_beside_numpy_2_is_refused(bundle, monkeypatch):
-    stand_in = ("ai_edge_litert.interpreter", backend.PREDECESSOR, "ai-edge-litert")
-    monkeypatch.setattr(backend, "ENGINES", (("no_such_engine", "A", "a"), stand_in))
+    monkeypatch.setattr(backend, "PREDECESSOR", "ai-edge-litert")
     with pytest.raises(BackendError, match=r"works with numpy 1 only, and this is numpy 2.*pip install 'numpy<2', or"):
         load_backend(bundle)
 

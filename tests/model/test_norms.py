@@ -16,8 +16,9 @@ from sam_edge.model.tiny_vit import TinyViTBlock
 from sam_edge.quantization.artifacts import layer_names
 from sam_edge.quantization.layers import LAYERS
 from sam_edge_exporters import Conversion, exporter_for
-from sam_edge_quant import SCHEMES, Plan, quantizer_for, recipe_named
+from sam_edge_quant import Plan, quantizer_for, recipe_named
 from sam_edge_runtime.bundle.contract import GraphContract, TensorSpec
+from sam_edge_runtime.bundle.targets import TARGETS
 from tests.model.builders import BOUND, error, seeded_tensor
 
 SHAPE = (1, 32, 14, 14)
@@ -58,11 +59,11 @@ def test_a_norm_that_scales_first_answers_as_the_plain_one(norm):
     assert twin[0].weight is norm.weight
 
 
-@pytest.mark.parametrize("target", SCHEMES)
+@pytest.mark.parametrize("target", TARGETS)
 def test_every_layer_keeps_its_name_in_every_artifact(block, target, tmp_path):
     """Norms beside layers are what converters multiply into weights; then a quantizer would not know them."""
     fold_batch_norms(block)
-    report = in_eight_bits(scale_first(block) if target == "tflite" else block, target, tmp_path)
+    report = in_eight_bits(scale_first(block) if TARGETS[target].scale_first else block, target, tmp_path)
     assert report["layers"] == dict.fromkeys(layer_names(block).values(), "w8")
     assert report["unknown"] == []
 
@@ -75,9 +76,9 @@ def test_litert_s_converter_would_change_a_weight(block, tmp_path):
 
 def in_eight_bits(block: nn.Module, target: str, folder: Path) -> dict[str, Any]:
     """What the quantizer says of a block's weights in eight bits."""
-    exporter = exporter_for(target)
-    source = folder / f"block{exporter.suffix}"
+    exporter, suffix = exporter_for(target), TARGETS[target].suffix
+    source = folder / f"block{suffix}"
     contract = GraphContract((TensorSpec("x", SHAPE, ""),), (TensorSpec("y", SHAPE, ""),))
     exporter.export(block, contract, source, Conversion())
     plan = Plan(recipe_named("w8"), layer_names(block))
-    return quantizer_for(target).quantize(source, folder / f"w8{exporter.suffix}", plan, {})
+    return quantizer_for(target).quantize(source, folder / f"w8{suffix}", plan, {})

@@ -20,10 +20,11 @@ from sam_edge.model import build_sam, graphs_of
 from sam_edge.quantization.artifacts import layer_names, sparing_the_first
 from sam_edge.quantization.layers import LAYERS, set_weight, weight_of
 from sam_edge_exporters import Conversion, exporter_for
-from sam_edge_quant import SCHEMES, Plan, quantizer_for, recipe_named, write_recipe
+from sam_edge_quant import Plan, quantizer_for, recipe_named, write_recipe
 from sam_edge_runtime.agreement.metrics import snr_db
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import Layout, decoder_contract
+from sam_edge_runtime.bundle.targets import TARGETS
 from sam_edge_runtime.errors import UsageError
 from tests.model.builders import every_prompt
 from tests.runtime.standin import manifest
@@ -46,9 +47,9 @@ def test_what_reads_the_photo_keeps_its_activations_in_float(variant, first):
     assert sparing_the_first(recipe_named("w8"), sam).layers == {}
 
 
-@pytest.mark.parametrize("target", SCHEMES)
+@pytest.mark.parametrize("target", TARGETS)
 def test_what_a_target_has_is_taken_and_the_rest_refused(target, tmp_path):
-    for precision in SCHEMES[target]:
+    for precision in TARGETS[target].schemes:
         ExportJob("nano", tmp_path / "out", target=target, precision=precision)
     for precision in {"w8a16", "dynamic"} - set(precisions_of(target)):
         with pytest.raises(UsageError, match=f"{precision} is not possible for target {target}: choose one of fp32"):
@@ -94,7 +95,7 @@ def test_decoders_with_weights_on_grids_of_eight_bits_answer_as_in_fp32(variant,
         steps = np.abs(channels).max(axis=(1, 2), keepdims=True) / 127
         set_weight(layer, np.rint(channels / steps) * steps)
     exporter, name = exporter_for(target), f"decoder.{target}"
-    about = replace(manifest(2, 6), target=target, precision="w8", layout=exporter.layout)
+    about = replace(manifest(2, 6), target=target, precision="w8", layout=TARGETS[target].layout)
     contract = decoder_contract(256, sam.channels, 2, 6, about.layout)
     _, decoder = graphs_of(sam, about)
     exporter.export(decoder, contract, tmp_path / name, Conversion())
@@ -122,7 +123,7 @@ def answers(path: Path, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", SCHEMES)
+@pytest.mark.parametrize("target", TARGETS)
 def test_a_recipe_file_makes_a_smaller_bundle_that_says_what_it_is(target, photos, tmp_path):
     recipe = replace(recipe_named("w8a8"), layers={"mask_decoder": "w8", "image_encoder.stem": "fp32"})
     (tmp_path / "recipe.json").write_text(write_recipe(recipe))

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from sam_edge.verification.intermediates import walk
 from sam_edge.verification.trace import Traced, trace_graph
-from sam_edge_exporters import EXPORTERS, Conversion, exporter_for
+from sam_edge_exporters import Conversion, exporter_for
 from sam_edge_runtime.bundle.contract import GraphContract, TensorSpec
+from sam_edge_runtime.bundle.targets import TARGETS
 from tests.model.builders import seeded_tensor
 
 CHANNELS, GRID = 8, 12
@@ -74,14 +75,14 @@ class SwappedOutput(Small):
 def trace(
     target: str, converted: nn.Module, folder: Path, precision: str = "fp32", model: Small | None = None
 ) -> Traced:
-    path = folder / f"graph{exporter_for(target).suffix}"
+    path = folder / f"graph{TARGETS[target].suffix}"
     exporter_for(target).export(converted.eval(), CONTRACT, path, Conversion(precision))
     inputs = {spec.name: seeded_tensor(spec.name, *spec.shape).numpy() for spec in CONTRACT.inputs}
     return trace_graph("graph", (model or Small()).eval(), CONTRACT, inputs, precision, partial(walk, target, path))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("target", EXPORTERS)
+@pytest.mark.parametrize("target", TARGETS)
 def test_a_sound_artifact_has_no_wrong_tensor(tmp_path, target, precision):
     found = trace(target, Small(), tmp_path, precision)
     assert found == Traced("graph", found.tensors)
@@ -89,7 +90,7 @@ def test_a_sound_artifact_has_no_wrong_tensor(tmp_path, target, precision):
     assert found.sentence == f"graph: its {found.tensors} tensors agree with fp32 torch"
 
 
-@pytest.mark.parametrize("target", EXPORTERS)
+@pytest.mark.parametrize("target", TARGETS)
 def test_a_dropped_input_is_found_where_it_is_dropped(tmp_path, target):
     found = trace(target, DroppedMask(), tmp_path)
     assert found.operation.lower() in {"mul", "sigmoid", "depthwise_conv_2d"}
@@ -98,7 +99,7 @@ def test_a_dropped_input_is_found_where_it_is_dropped(tmp_path, target):
     assert found.first_wrong in found.sentence
 
 
-@pytest.mark.parametrize("target", EXPORTERS)
+@pytest.mark.parametrize("target", TARGETS)
 def test_swapped_axes_are_found_where_they_first_matter(tmp_path, target):
     """The same numbers in other places: sums over cells do not notice, so the score stays right."""
     found = trace(target, SwappedAxes(), tmp_path)
@@ -106,14 +107,14 @@ def test_swapped_axes_are_found_where_they_first_matter(tmp_path, target):
     assert found.operation.lower() in {"transpose", "reshape", "add"}
 
 
-@pytest.mark.parametrize("target", EXPORTERS)
+@pytest.mark.parametrize("target", TARGETS)
 def test_an_output_with_swapped_axes_is_wrong(tmp_path, target):
     found = trace(target, SwappedOutput(), tmp_path)
     assert found.first_wrong is not None
     assert found.wrong == 1
 
 
-@pytest.mark.parametrize("target", EXPORTERS)
+@pytest.mark.parametrize("target", TARGETS)
 def test_an_overflow_in_fp16_is_found_where_it_happens(tmp_path, target):
     def scaled() -> Small:
         model = Small()

@@ -26,7 +26,6 @@ from sam_edge_runtime.mil.program import references
 from .graph import ACTIVATIONS, CORES, GLUE, MOVES, Layer, activations_of, in_int8, layers_of, shared
 from .passes import failing_as, load, operation_names, palettize_weights, quantize_activations, quantize_weights
 
-PACKAGES = ("coremltools",)
 # What the Neural Engine is taken to compute in int8. Apple publishes no list of it; these are the operations that its
 # tools put between dequantize and quantize, for that hardware. coremltools 9.0, by file under its own folder:
 _IN_PROGRAMS = "optimize/coreml/_quantization_passes.py: insert_prefix_quantize_dequantize_pair.SUPPORTED_OP_TYPES"

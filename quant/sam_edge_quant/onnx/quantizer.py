@@ -33,7 +33,6 @@ from .graph import BOUNDS, EightBits, Layer, eight_bits, layers_of, limits_of
 from .static import round_activations
 from .weights import MICROSOFT, Rewriting
 
-PACKAGES = ("onnx", "onnxruntime")
 EXTERNAL_DATA_ABOVE = (1 << 31) - (16 << 20)  # bytes of weights: protobuf's 2 GiB less room for nodes and names
 TOLD_AT_ONCE = 1 << 30  # bytes of activations that an observer holds
 

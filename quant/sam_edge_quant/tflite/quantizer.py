@@ -38,7 +38,6 @@ from .graph import KEEP_RANGE, Graph, Operation, TfliteFile, between, origin
 from .lookup_tables import halve_tables
 from .observer import TfliteObserver
 
-PACKAGES = ("ai-edge-quantizer", "ai-edge-litert")
 observer = TfliteObserver
 
 _ACTIVATION_BITS = {"w8a8": 8, "w8a16": 16}

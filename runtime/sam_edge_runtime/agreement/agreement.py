@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sam_edge_runtime.arrays import Float32, Mask
+from sam_edge_runtime.bundle.targets import TARGETS, target_named
 from sam_edge_runtime.errors import UsageError
 
 from .metrics import boundary_iou, mask_iou, snr_db
@@ -44,18 +45,20 @@ _HALF = Bounds(mask_miou=0.99, iou_prediction_error=1e-2, embedding_snr_db=40.0,
 # What quantization must keep is masks; of the rest only that it did not fall apart.
 _EIGHT_BITS = Bounds(mask_miou=0.98, iou_prediction_error=0.1, embedding_snr_db=10.0, logit_snr_db=10.0)
 _FOUR_BITS = Bounds(mask_miou=0.9, iou_prediction_error=0.2, embedding_snr_db=5.0, logit_snr_db=5.0)
-_TARGETS = ("onnx", "coreml", "tflite")
-# (target, precision): bounds
+_BY_PRECISION = {
+    "fp32": _ROUNDING,
+    **dict.fromkeys(("fp16", "mixed"), _HALF),
+    **dict.fromkeys(("w8", "dynamic", "w8a8", "w8a16"), _EIGHT_BITS),
+    "w4": _FOUR_BITS,
+}
+# (target, precision): bounds. `auto` is a recipe that was searched for, `custom` one from a file.
 BOUNDS: dict[tuple[str, str], Bounds] = {
-    **{(target, "fp32"): _ROUNDING for target in _TARGETS},
-    **{(target, "fp16"): _HALF for target in _TARGETS},
-    ("coreml", "mixed"): _HALF,
     **{
-        (target, name): _EIGHT_BITS
-        for target in _TARGETS
-        for name in ("w8", "dynamic", "w8a8", "w8a16", "auto", "custom")
+        (target.name, precision): _BY_PRECISION[precision]
+        for target in TARGETS.values()
+        for precision in (*target.precisions, *target.schemes)
     },
-    **{(target, "w4"): _FOUR_BITS for target in _TARGETS},
+    **{(target, precision): _EIGHT_BITS for target in TARGETS for precision in ("auto", "custom")},
 }
 
 
@@ -68,11 +71,13 @@ def bounds_for(target: str, precision: str, *, picture_input: bool = False) -> B
     """The bounds of a kind of bundle.
 
     Raises:
-        UsageError: no bounds are set for it.
+        UsageError: an unknown target, or a precision that it does not have.
     """
-    if (target, precision) not in BOUNDS:
-        known = ", ".join(f"{t} {p}" for t, p in BOUNDS)
-        raise UsageError(f"no accuracy bounds for target {target!r} at precision {precision!r}: known are {known}")
+    known = [p for t, p in BOUNDS if t == target_named(target).name]
+    if precision not in known:
+        raise UsageError(
+            f"no accuracy bounds for target {target} at precision {precision!r}: choose one of {', '.join(known)}"
+        )
     bounds = BOUNDS[target, precision]
     if not picture_input:
         return bounds

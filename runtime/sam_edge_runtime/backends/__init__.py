@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from sam_edge_runtime.arrays import Float32
-from sam_edge_runtime.errors import BackendError, UsageError
+from sam_edge_runtime.bundle.targets import target_named
+from sam_edge_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from sam_edge_runtime.bundle.bundle import Bundle
@@ -122,13 +123,8 @@ def load_backend(bundle: Bundle, options: BackendOptions | None = None) -> Bundl
     """The engine for a bundle's target.
 
     Raises:
-        BackendError: no engine is known for the target, its package is missing, or it does not know the provider.
+        BackendError: the engine's package is missing, or it does not know the provider.
+        UsageError: no such target.
     """
-    target = bundle.manifest.target
-    loader = BACKENDS.get(target)
-    if loader is None:
-        raise BackendError(
-            f"no backend runs target '{target}' of bundle '{bundle.root}'; known: {', '.join(BACKENDS)}; "
-            "export for one of these"
-        )
+    loader = BACKENDS[target_named(bundle.manifest.target).name]
     return loader(bundle, options or BackendOptions())

@@ -14,6 +14,7 @@ from typing import Any
 from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import GraphContract, TensorSpec
+from sam_edge_runtime.bundle.targets import TARGETS
 from sam_edge_runtime.errors import BackendError, BundleError, first_line
 
 from . import BackendOptions
@@ -147,7 +148,7 @@ def _import_onnxruntime() -> Any:
         import onnxruntime  # noqa: PLC0415 - an extra; only bundles of this target need it
     except ImportError as error:
         raise BackendError(
-            f'an ONNX bundle needs onnxruntime ({first_line(error)}); install it with: pip install "sam-edge[onnx]"'
+            f"an ONNX bundle needs onnxruntime ({first_line(error)}); install it with: {TARGETS['onnx'].install}"
         ) from error
     return onnxruntime
 

@@ -18,6 +18,7 @@ import numpy as np
 from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import GraphContract, TensorSpec
+from sam_edge_runtime.bundle.targets import TARGETS
 from sam_edge_runtime.errors import BackendError, BundleError, first_line
 from sam_edge_runtime.system.cores import usable_cores
 
@@ -25,12 +26,8 @@ from . import BackendOptions
 from .graphs import LazyGraphs
 from .tflite_file import is_tflite, is_whole
 
-PREDECESSOR = "tflite-runtime"
-# Module, name and distribution of each engine; the first that is installed computes.
-ENGINES = (
-    ("ai_edge_litert.interpreter", "LiteRT", "ai-edge-litert"),
-    ("tflite_runtime.interpreter", PREDECESSOR, "tflite-runtime"),
-)
+TARGET = TARGETS["tflite"]
+PREDECESSOR = "tflite-runtime"  # of LiteRT
 CPU_NAMES = ("cpu", "xnnpack")
 
 
@@ -135,21 +132,21 @@ class _Graph:
 def _find_engine() -> tuple[Any, str, str]:
     """The first installed engine: its interpreter's class, its name, and its name with the version."""
     missing: ImportError | None = None
-    for module, name, distribution in ENGINES:
+    for engine in TARGET.engines:
         try:
-            found = import_module(module).Interpreter, name, f"{name} {version(distribution)}"
-        except ImportError as error:  # also of a version that no metadata tells
+            interpreter = import_module(engine.module).Interpreter
+            described = f"{engine.name} {version(engine.distribution)}"
+        except ImportError as error:  # also where the metadata with the version is missing
             missing = missing or error
             continue
-        if name == PREDECESSOR and int(np.__version__.partition(".")[0]) > 1:  # it would end in a bare SystemError
+        numpy_major = int(np.__version__.partition(".")[0])
+        if engine.distribution == PREDECESSOR and numpy_major > 1:  # it would end in a bare SystemError
             raise BackendError(
                 f"tflite-runtime works with numpy 1 only, and this is numpy {np.__version__}: pip install 'numpy<2', "
-                'or its successor: pip install "sam-edge[tflite]"'
+                f"or its successor: {TARGET.install}"
             )
-        return found
-    raise BackendError(
-        f'a TFLite bundle needs ai-edge-litert ({missing}); install it with: pip install "sam-edge[tflite]"'
-    )
+        return interpreter, engine.name, described
+    raise BackendError(f"a TFLite bundle needs ai-edge-litert ({missing}); install it with: {TARGET.install}")
 
 
 def _check_tensors(path: Path, role: str, found: dict[str, Any], expected: tuple[TensorSpec, ...]) -> None:

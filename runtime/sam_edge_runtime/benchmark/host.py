@@ -7,7 +7,6 @@ memory, so the machine must hold all of them at once.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ import numpy.typing as npt
 
 from sam_edge_runtime.backends import BackendOptions
 from sam_edge_runtime.bundle.bundle import Bundle
+from sam_edge_runtime.bundle.targets import target_named
 from sam_edge_runtime.errors import UsageError
 
 from .machine import machine
@@ -31,7 +31,6 @@ from .steps import PARTS_OF_CLICK, STEPS
 from .worker import END, Job
 
 FORMAT, FORMAT_VERSION = "sam-edge-benchmark", 1
-CPUS = {"onnx": "CPU", "tflite": "CPU (XNNPACK)", "coreml": "chosen by Core ML"}
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ def measure(
 
 def why_not(bundle: Bundle) -> str | None:
     """Why a bundle cannot be measured on this machine; None where it can."""
-    if bundle.manifest.target == "coreml" and sys.platform != "darwin":
+    if not target_named(bundle.manifest.target).runs_here:
         return "Core ML runs on Apple's systems only; the evaluator used elsewhere does not reproduce its speed"
     return None
 
@@ -157,7 +156,7 @@ def _row(
         "runtime": record["runtime"],
         "runtime_version": record["runtime_version"],
         "threads": options.threads,
-        "delegate": options.provider or CPUS[manifest.target],
+        "delegate": options.provider or target_named(manifest.target).cpu,
         "cold": {**record["cold"], "to the first mask": sum(record["cold"].values())},
         "memory": {name: record[f"{name}_bytes"] for name in ("idle", "loaded", "peak")},
         "steps": {step: spread(samples[step]) for step in STEPS},

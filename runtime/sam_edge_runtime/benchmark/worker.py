@@ -21,6 +21,7 @@ import numpy as np
 
 from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
 from sam_edge_runtime.bundle.bundle import Bundle
+from sam_edge_runtime.bundle.targets import target_named
 from sam_edge_runtime.errors import SamEdgeError
 from sam_edge_runtime.system.memory import peak_bytes
 
@@ -114,8 +115,8 @@ def _loaded(bundle: Bundle, options: BackendOptions) -> Backend:
 
 def _version(target: str) -> str | None:
     """The engine's version; None for TFLite, whose engine's name contains it."""
-    module = sys.modules.get({"onnx": "onnxruntime", "coreml": "coremltools"}.get(target, ""))
-    return getattr(module, "__version__", None)
+    modules = (sys.modules.get(engine.module) for engine in target_named(target).engines)
+    return next((str(module.__version__) for module in modules if module and hasattr(module, "__version__")), None)
 
 
 if __name__ == "__main__":

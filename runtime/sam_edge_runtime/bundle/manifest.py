@@ -13,7 +13,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from sam_edge_runtime.errors import BundleError
+from sam_edge_runtime.errors import BundleError, UsageError
 
 from .contract import (
     MASK_THRESHOLD,
@@ -26,6 +26,7 @@ from .contract import (
     encoder_contract,
     side_is_supported,
 )
+from .targets import target_named
 
 FORMAT = "sam-edge-bundle"
 FORMAT_VERSION = 1
@@ -219,7 +220,7 @@ class Manifest:
             checkpoint=Checkpoint(
                 checkpoint.text("source"), checkpoint.optional_text("sha256"), checkpoint.flag("random")
             ),
-            target=top.text("target"),
+            target=_target(top),
             precision=top.text("precision"),
             recipe=top.section("recipe").mapping,
             input_side=side,
@@ -239,6 +240,13 @@ class Manifest:
             batches=capacity.ascending("batches", last=capacity.optional_whole("prompts")),
             calibration=top.section("calibration").mapping if "calibration" in top.mapping else {},
         )
+
+
+def _target(top: _Fields) -> str:
+    try:
+        return target_named(top.text("target")).name
+    except UsageError as error:
+        raise BundleError(f"{FILE_NAME}: {error}: export the bundle again") from error
 
 
 def _layout(top: _Fields) -> Layout:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -14,6 +13,7 @@ from sam_edge.model import Sam
 from sam_edge.quantization.artifacts import Quantization
 from sam_edge_quant import Recipe
 from sam_edge_runtime.bundle.manifest import Manifest
+from sam_edge_runtime.bundle.targets import target_named
 
 from .blocks import blocks_of
 from .configuration import EIGHT, Found, find_mixture
@@ -57,7 +57,7 @@ class Search:
         """
         candidates = self.folder / "candidates"
         candidates.mkdir()
-        timed = self.manifest.target != "coreml" or platform.system() == "Darwin"  # elsewhere it is evaluated, not run
+        timed = target_named(self.manifest.target).runs_here  # elsewhere Core ML is evaluated, not run
         image = self.judge.questions[0].image if timed else None
         bench = Bench(
             self.quantization,

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from ai_edge_litert.tools import flatbuffer_utils
 
-from sam_edge_quant import SCHEMES, Plan, Range, fingerprint, quantizer_for, recipe_named
+from sam_edge_quant import Plan, Range, fingerprint, quantizer_for, recipe_named
 from sam_edge_quant.tflite import observer as tflite_observer
 from sam_edge_quant.tflite.graph import TfliteFile
+from sam_edge_runtime.bundle.targets import TARGETS
 from sam_edge_runtime.errors import ExportError, UsageError
 from tests.quant.tflite.network import Net, kinds, run
 
@@ -289,7 +290,7 @@ def test_where_no_layer_is_quantized_the_answers_are_the_same(tmp_path):
 
 def test_every_way_of_the_target_is_carried_out(tmp_path):
     path = blocks().write(tmp_path / "net.tflite")
-    for way in set(SCHEMES["tflite"]) - {"fp32"}:
+    for way in set(TARGETS["tflite"].schemes) - {"fp32"}:
         out, report, _ = quantized(path, way)
         assert set(report["layers"].values()) == {way}
         assert snr(run(path, {"x": X})["y"], run(out, {"x": X})["y"]) > 8

@@ -132,14 +132,20 @@ def test_fp32_onnx_has_the_bounds_that_were_promised():
     )
 
 
-@pytest.mark.parametrize(("target", "precision"), [("onnx", "int3"), ("abacus", "fp32"), ("", "")])
-def test_bounds_that_nobody_set_are_refused_with_those_that_are(target, precision):
+@pytest.mark.parametrize(("target", "precision"), [("onnx", "int3"), ("coreml", "w8a16"), ("tflite", "")])
+def test_a_precision_without_bounds_is_refused_with_the_choices(target, precision):
     with pytest.raises(UsageError) as caught:
         bounds_for(target, precision)
     line = str(caught.value)
     assert "\n" not in line
-    assert f"target {target!r} at precision {precision!r}" in line
-    assert all(f"{known_target} {known_precision}" in line for known_target, known_precision in BOUNDS)
+    assert f"target {target} at precision {precision!r}" in line
+    known = [known_precision for known_target, known_precision in BOUNDS if known_target == target]
+    assert line.endswith(f"choose one of {', '.join(known)}")
+
+
+def test_bounds_of_an_unknown_target_are_refused_with_the_targets():
+    with pytest.raises(UsageError, match="no target called 'abacus': choose one of onnx, coreml, tflite"):
+        bounds_for("abacus", "fp32")
 
 
 # One prompt ---------------------------------------------------------------------------------------------------------

@@ -198,6 +198,13 @@ def test_a_field_that_is_missing_or_of_the_wrong_kind_is_named(path, value):
     assert "expected: export the bundle again" in line
 
 
+def test_an_unknown_target_is_refused_with_the_choices():
+    line = refused(sealed(changed("target", "abacus")))
+    assert line == (
+        "manifest.json: no target called 'abacus': choose one of onnx, coreml, tflite: export the bundle again"
+    )
+
+
 def test_a_long_value_is_cut():
     assert refused(sealed(changed("target", ["x" * 10_000])))
 

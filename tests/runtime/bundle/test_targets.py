@@ -1,0 +1,60 @@
+"""The table of targets: complete, and the same as what else has to know a target by its name."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+
+from sam_edge.devices.ssh_requirements import ENGINES
+from sam_edge.model.lean import PARTS
+from sam_edge.verification.intermediates import INTERMEDIATES
+from sam_edge_exporters import EXPORTERS
+from sam_edge_quant import FLOAT, RECIPES
+from sam_edge_runtime.agreement.agreement import BOUNDS
+from sam_edge_runtime.backends import BACKENDS
+from sam_edge_runtime.bundle.targets import TARGETS, target_named
+from sam_edge_runtime.errors import UsageError
+
+
+def test_every_target_has_an_exporter_a_backend_a_reader_of_intermediates_and_bounds():
+    assert set(TARGETS) == set(EXPORTERS) == set(BACKENDS) == set(INTERMEDIATES)
+    for target in TARGETS.values():
+        for precision in (*target.precisions, *target.schemes, "auto", "custom"):
+            assert (target.name, precision) in BOUNDS
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_names_in_the_table_are_those_that_others_know(target):
+    assert set(target.precisions) | set(target.schemes) <= set(RECIPES)
+    assert FLOAT in target.precisions
+    assert FLOAT in target.schemes
+    assert set(target.lean) <= set(PARTS)
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_a_host_needs_the_engines_of_the_table(target):
+    """`ssh_requirements` runs on the host before the runtime is there, so it has its own list."""
+    assert ENGINES[target.name] == {target.engines[0].distribution: tuple(each.module for each in target.engines)}
+
+
+def test_a_target_runs_where_its_engine_exists(monkeypatch):
+    for platform, running in (("darwin", {"onnx", "coreml", "tflite"}), ("linux", {"onnx", "tflite"})):
+        monkeypatch.setattr(sys, "platform", platform)
+        assert {name for name, target in TARGETS.items() if target.runs_here} == running
+
+
+def test_an_unknown_target_is_refused_with_the_choices():
+    with pytest.raises(UsageError, match=r"^no target called 'onix': choose one of onnx, coreml, tflite$"):
+        target_named("onix")
+    with pytest.raises(UsageError, match=r"^no target called 'onix': choose one of onnx, coreml, tflite, or all$"):
+        target_named("onix", "all")
+
+
+def test_a_target_is_found_by_its_name_and_cannot_be_changed():
+    assert target_named("coreml") is TARGETS["coreml"]
+    assert target_named("coreml").install == 'pip install "sam-edge[coreml]"'
+    with pytest.raises(FrozenInstanceError):
+        TARGETS["onnx"].suffix = ".ort"
+    assert replace(TARGETS["onnx"], suffix=".ort").name == "onnx"
