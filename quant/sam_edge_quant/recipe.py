@@ -1,19 +1,25 @@
-"""A recipe: which numbers of a network are kept in how many bits, under a name that decodes.
+"""A recipe assigns a quantization scheme to every layer of a network.
 
-`fp32` is the weights and activations as trained, which every other recipe is measured against. `fp16` halves the file;
-where a target's CPU computes in fp32 all the same, its GPU does not. `mixed` is fp16 but for the operations that
-measurement on samples finds unsafe in it. `w8` keeps weights in eight bits and computes in float; `dynamic` finds the
-range of activations anew in each call, `w8a8` and `w8a16` have them from calibration; `w4` keeps weights in four.
+| scheme    | weights | activations                                                    |
+|-----------|---------|----------------------------------------------------------------|
+| `fp32`    | float32 | float32: as trained; the reference for all others              |
+| `fp16`    | float16 | float16 (a target's CPU may compute in float32 all the same)   |
+| `mixed`   | float16 | float16, float32 where measurement finds float16 unsafe        |
+| `w8`      | INT8    | float32                                                        |
+| `dynamic` | INT8    | INT8, with ranges computed in each call                        |
+| `w8a8`    | INT8    | INT8, with ranges from calibration                             |
+| `w8a16`   | INT8    | INT16, with ranges from calibration                            |
+| `w4`      | INT4    | float32                                                        |
 
-What a recipe says of the whole network, `layers` says otherwise of parts of it: by the name of a layer as torch has it
-(`image_encoder.blocks.3.project`) or of what holds several (`mask_decoder`); the longest name that fits wins. A recipe
-with such exceptions is a file that people read, edit and use again.
+A recipe has one scheme for the whole network and, in `layers`, exceptions for parts of it. An exception names a layer
+as torch does (`image_encoder.blocks.3.project`) or a module that contains several (`mask_decoder`); the longest
+matching name wins. Such a recipe is a JSON file that people can read and edit.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,21 +28,35 @@ from sam_edge_runtime.errors import UsageError
 
 FILE_FORMAT = "sam-edge-recipe"
 ESTIMATORS = ("minmax", "percentile", "entropy", "mse")
-FLOAT = "fp32"  # the way of a layer that is left as it is
+DTYPES = ("float32", "float16", "int16", "int8", "int4")
+FLOAT = "fp32"  # the scheme of a layer that is not quantized
+SCHEMES = (FLOAT, "fp16", "mixed", "w8", "dynamic", "w8a8", "w8a16", "w4")
+# Schemes with integer weights, and those among them that need ranges of activations.
+QUANTIZED = frozenset({"w8", "dynamic", "w8a8", "w8a16", "w4"})
+CALIBRATED = frozenset({"w8a8", "w8a16"})
+AUTO = "auto"  # a precision that stands for a search; its result is a recipe with exceptions
+
+
+def _check(what: str, value: Any, choices: Sequence[str], where: str = "") -> None:
+    if value not in choices:
+        raise UsageError(f"no {what} called {value!r:.60}{where}: choose one of {', '.join(choices)}")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Numbers of weights and activations.
+    """A scheme for the whole network, and exceptions.
 
     Attributes:
-        name: how it is asked for.
-        weights: dtype that weights are stored in.
-        activations: dtype that activations are computed in.
-        unsafe: dtype of the operations that are measured to be unsafe in `activations`; None: they are not looked for.
-        layers: other recipes' names for parts of the network, by layer or by what holds several.
-        estimator: how the range of an activation is found from what calibration saw of it.
-        dynamic: whether that range is found in each call instead.
+        name: the scheme, one of `SCHEMES`.
+        weights: dtype of stored weights, one of `DTYPES`.
+        activations: dtype that activations are computed in, one of `DTYPES`.
+        unsafe: dtype of operations that measurement finds unsafe in `activations`; None: nothing is measured.
+        layers: scheme of each exception, by the name of a layer or of a module that contains several.
+        estimator: how calibration turns observed values into the range of an activation, one of `ESTIMATORS`.
+        dynamic: whether ranges are computed in each call instead.
+
+    Raises:
+        UsageError: an unknown scheme, dtype or estimator.
     """
 
     name: str
@@ -47,9 +67,21 @@ class Recipe:
     estimator: str = "minmax"
     dynamic: bool = False
 
+    def __post_init__(self) -> None:
+        _check("precision", self.name, SCHEMES)
+        for dtype in (self.weights, self.activations, *(() if self.unsafe is None else (self.unsafe,))):
+            _check("dtype", dtype, DTYPES)
+        _check("estimator", self.estimator, ESTIMATORS)
+        if not isinstance(self.layers, Mapping) or not all(isinstance(name, str) for name in self.layers):
+            raise UsageError(
+                f"layers is {self.layers!r:.60}: an object is expected, with a scheme for each layer's name"
+            )
+        for layer, scheme in self.layers.items():
+            _check("precision", scheme, SCHEMES, f" for {layer!r:.60}")
+
     @property
     def schemes(self) -> frozenset[str]:
-        """Names of the recipes that its layers may have."""
+        """The schemes that its layers may have."""
         return frozenset({self.name, *self.layers.values()})
 
     @property
@@ -57,24 +89,19 @@ class Recipe:
         """Whether any layer is quantized to integers."""
         return any(scheme in QUANTIZED for scheme in self.schemes)
 
-    @property
-    def needs_calibration(self) -> bool:
-        """Whether ranges of activations have to be found beforehand."""
-        return any(scheme in CALIBRATED for scheme in self.schemes)
-
     def scheme_of(self, layer: str) -> str:
-        """The recipe's name for one layer, such as `image_encoder.stem`."""
+        """The scheme of one layer, such as `image_encoder.stem`."""
         holders = [name for name in self.layers if layer == name or layer.startswith(f"{name}.")]
         return self.layers[max(holders, key=len)] if holders else self.name
 
     def check_layers(self, known: Iterable[str]) -> None:
-        """Whether every exception is about something that is there.
+        """Check that every exception names a layer or module of the network.
 
         Args:
             known: names of the network's layers.
 
         Raises:
-            UsageError: one is not.
+            UsageError: one does not.
         """
         known = list(known)
         for name in self.layers:
@@ -85,7 +112,7 @@ class Recipe:
                 )
 
     def to_json(self) -> dict[str, Any]:
-        """The recipe as it stands in a manifest."""
+        """The recipe as a manifest stores it."""
         return {**asdict(self), "layers": dict(self.layers)}
 
 
@@ -102,34 +129,34 @@ RECIPES: dict[str, Recipe] = {
         Recipe("w4", "int4", "float32"),
     )
 }
-AUTO = "auto"  # a precision that stands for the search of a mixture; what comes out of it is a recipe
-# Recipes that keep weights in whole numbers, and those among them that have to know ranges of activations.
-QUANTIZED = frozenset({"w8", "dynamic", "w8a8", "w8a16", "w4"})
-CALIBRATED = frozenset({"w8a8", "w8a16"})
 
 
 def recipe_named(name: str) -> Recipe:
-    """The recipe called `name`.
+    """The recipe that gives every layer the scheme `name`.
 
     Raises:
-        UsageError: there is none.
+        UsageError: no such scheme.
     """
-    if name not in RECIPES:
-        raise UsageError(f"no precision called {name!r}: choose one of {', '.join(RECIPES)}")
+    _check("precision", name, SCHEMES)
     return RECIPES[name]
 
 
 def write_recipe(recipe: Recipe, evidence: Mapping[str, Any] | None = None) -> str:
-    """The text of a recipe file: the recipe, and what led to it for those who read it."""
+    """The text of a recipe file.
+
+    Args:
+        recipe: what to write.
+        evidence: measurements that led to the recipe, for people; ignored when the file is read.
+    """
     document = {"format": FILE_FORMAT, "version": 1, **recipe.to_json(), "evidence": dict(evidence or {})}
     return json.dumps(document, indent=2) + "\n"
 
 
 def read_recipe(path: Path) -> Recipe:
-    """The recipe in a file that `write_recipe` wrote, or a person after its pattern.
+    """The recipe in a file of `write_recipe`'s format.
 
     Raises:
-        UsageError: it cannot be read, is no recipe, or names something unknown.
+        UsageError: the file cannot be read, is no recipe, or names something unknown.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -140,22 +167,11 @@ def read_recipe(path: Path) -> Recipe:
     known = {each.name for each in fields(Recipe)}
     unknown = sorted(set(document) - known - {"format", "version", "evidence"})
     if unknown:
-        raise UsageError(f"{path}: {unknown[0]!r} is nothing that a recipe says: it says {', '.join(sorted(known))}")
-    base = recipe_named(_text(path, document, "name"))
-    layers = document.get("layers", {})
-    if not isinstance(layers, dict) or not all(isinstance(way, str) for way in layers.values()):
-        raise UsageError(f"{path}: layers is no list of names with a recipe for each")
-    for name, way in layers.items():
-        if way not in RECIPES:
-            raise UsageError(f"{path}: no precision called {way!r} for {name}: choose one of {', '.join(RECIPES)}")
-    estimator = document.get("estimator", base.estimator)
-    if estimator not in ESTIMATORS:
-        raise UsageError(f"{path}: no estimator called {estimator!r}: choose one of {', '.join(ESTIMATORS)}")
-    return replace(base, layers=layers, estimator=estimator)
-
-
-def _text(path: Path, document: Mapping[str, Any], key: str) -> str:
-    value = document.get(key)
-    if not isinstance(value, str):
-        raise UsageError(f"{path}: {key} is {value!r:.60}, a name is expected")
-    return value
+        raise UsageError(
+            f"{path}: {unknown[0]!r:.60} is no field of a recipe: its fields are {', '.join(sorted(known))}"
+        )
+    try:
+        base = recipe_named(document.get("name", ""))
+        return replace(base, **{key: document[key] for key in ("layers", "estimator") if key in document})
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error

@@ -8,13 +8,17 @@ import json
 import numpy as np
 import pytest
 
-from sam_edge_quant.recipe import AUTO, RECIPES, Recipe, read_recipe, recipe_named, write_recipe
+from sam_edge_quant.recipe import AUTO, RECIPES, SCHEMES, Recipe, read_recipe, recipe_named, write_recipe
 from sam_edge_runtime.agreement.agreement import BOUNDS
 from sam_edge_runtime.errors import UsageError
 
 
 def test_fp32_keeps_every_number_as_trained():
     assert recipe_named("fp32") == Recipe("fp32", weights="float32", activations="float32")
+
+
+def test_every_scheme_has_a_recipe():
+    assert tuple(RECIPES) == SCHEMES
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -65,7 +69,6 @@ def test_the_longest_name_that_fits_decides():
         "neck": "w8a8",
     }
     assert recipe.schemes == {"w8a8", "w8", "fp32", "dynamic"}
-    assert recipe.needs_calibration
 
 
 def test_an_exception_about_nothing_is_named():
@@ -86,12 +89,32 @@ def test_a_recipe_file_gives_the_recipe_back(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ({"name": "w9"}, "no precision called 'w9': choose one of fp32, fp16"),
+        ({"weights": "int3"}, "no dtype called 'int3': choose one of float32, float16, int16, int8, int4"),
+        ({"activations": "float8"}, "no dtype called 'float8': choose one of float32"),
+        ({"unsafe": "double"}, "no dtype called 'double': choose one of float32"),
+        ({"estimator": "guess"}, "no estimator called 'guess': choose one of minmax, percentile, entropy, mse"),
+        ({"layers": {"decoder": "w9"}}, "no precision called 'w9' for 'decoder': choose one of fp32"),
+        ({"layers": {"decoder": None}}, "no precision called None for 'decoder'"),
+        ({"layers": ["decoder"]}, r"layers is \['decoder'\]: an object is expected"),
+        ({"layers": {5: "w8"}}, "layers is {5: 'w8'}: an object is expected"),
+    ],
+)
+def test_a_recipe_checks_itself_when_it_is_made(change, said):
+    with pytest.raises(UsageError, match=said) as caught:
+        dataclasses.replace(recipe_named("w8"), **change)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
         ({"format": "else"}, "no recipe"),
         ({"version": 2}, "no recipe"),
         ({"name": "w9"}, "'w9'"),
-        ({"name": 8}, "name is 8"),
+        ({"name": 8}, "no precision called 8"),
         ({"layers": ["decoder"]}, "layers"),
-        ({"layers": {"decoder": "w9"}}, "'w9' for decoder"),
+        ({"layers": {"decoder": "w9"}}, "'w9' for 'decoder'"),
         ({"estimator": "guess"}, "'guess'"),
         ({"speed": 1}, "'speed'"),
     ],
@@ -102,6 +125,12 @@ def test_what_is_wrong_in_a_recipe_file_is_named(tmp_path, change, said):
     with pytest.raises(UsageError, match=said) as caught:
         read_recipe(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_file_without_exceptions_or_estimator_is_the_scheme_itself(tmp_path):
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps({"format": "sam-edge-recipe", "version": 1, "name": "w8a8"}))
+    assert read_recipe(path) == recipe_named("w8a8")
 
 
 def test_a_file_that_is_no_json_is_refused(tmp_path):
