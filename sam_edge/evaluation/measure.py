@@ -25,7 +25,7 @@ from sam_edge.prompting.clicks import Click, next_click
 from sam_edge_runtime.agreement.metrics import mask_iou
 from sam_edge_runtime.arrays import Float32, Float64
 from sam_edge_runtime.backends import Backend
-from sam_edge_runtime.bundle.contract import MASK_OUTPUTS, Label
+from sam_edge_runtime.bundle.contract import FIRST_MULTIMASK, MASK_OUTPUTS, SINGLE_OUTPUT, Label
 from sam_edge_runtime.decoding import Capacity, decode_prompts
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.photo.frame import Frame
@@ -34,8 +34,6 @@ from sam_edge_runtime.prompts import build_prompts
 
 from .baselines import Box, box_mask, ellipse_mask, grabcut_mask
 
-SINGLE = 0
-FIRST_OF_THREE = 1
 MASKS_AT_ONCE = 32  # four full-size answers each: 0.4 GB for an SA-1B photo
 LEAST_BOX_SIDE = 1e-3  # pixels
 Masks = npt.NDArray[np.bool_]
@@ -76,7 +74,7 @@ class Answers:
     @property
     def single(self) -> Float64:
         """IoU `(M)` of output 0."""
-        return self.ious[:, SINGLE]
+        return self.ious[:, SINGLE_OUTPUT]
 
     @property
     def choice(self) -> Float64:
@@ -86,12 +84,12 @@ class Answers:
     @property
     def chosen(self) -> npt.NDArray[np.int64]:
         """That output `(M)`."""
-        return np.asarray(FIRST_OF_THREE + self.predicted[:, FIRST_OF_THREE:].argmax(axis=1), np.int64)
+        return np.asarray(FIRST_MULTIMASK + self.predicted[:, FIRST_MULTIMASK:].argmax(axis=1), np.int64)
 
     @property
     def oracle(self) -> Float64:
         """IoU `(M)` of the best of outputs 1..3, as somebody who knows the answer would choose."""
-        return np.asarray(self.ious[:, FIRST_OF_THREE:].max(axis=1), np.float64)
+        return np.asarray(self.ious[:, FIRST_MULTIMASK:].max(axis=1), np.float64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from sam_edge.reporting.pages import empty_figure, render
 from sam_edge_runtime.arrays import Photo
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.backends import Backend
-from sam_edge_runtime.bundle.contract import Label
+from sam_edge_runtime.bundle.contract import FIRST_MULTIMASK, SINGLE_OUTPUT, Label
 from sam_edge_runtime.decoding import Capacity, decode_prompts
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.photo.draw import draw_everything, draw_overlay
@@ -28,7 +28,7 @@ from .automatic import RANKS, AutomaticFigures, automatic_rows
 from .edges import edge_rows
 from .figures import Figures
 from .job import Evaluation
-from .measure import FIRST_OF_THREE, SINGLE, box_prompts, tight_box
+from .measure import box_prompts, tight_box
 
 TEMPLATE = "report.html.j2"
 PANEL = 360  # pixels of a picture's longer side
@@ -181,12 +181,12 @@ def _example(backend: Backend, capacity: Capacity, sample: Sample) -> tuple[Phot
     embeddings = backend.encode(frame.image(sample.photo))
     boxes = box_prompts(np.array([tight_box(mask) for mask in targets], np.int64))
     low_res, _ = decode_prompts(backend, capacity, embeddings, build_prompts(frame, None, None, boxes, None))
-    by_box = upscale_binary(np.ascontiguousarray(low_res[:, SINGLE]), frame)
+    by_box = upscale_binary(np.ascontiguousarray(low_res[:, SINGLE_OUTPUT]), frame)
     points = np.array([click[:2] for mask in targets if (click := first_click(mask)) is not None], np.float64)
     labels = np.full((len(points), 1), int(Label.FOREGROUND))
     prompts = build_prompts(frame, points[:, None], labels, None, None)
     low_res, predicted = decode_prompts(backend, capacity, embeddings, prompts)
-    best = FIRST_OF_THREE + predicted[:, FIRST_OF_THREE:].argmax(axis=1)
+    best = FIRST_MULTIMASK + predicted[:, FIRST_MULTIMASK:].argmax(axis=1)
     by_click = upscale_binary(np.ascontiguousarray(low_res[np.arange(len(best)), best]), frame)
     return (
         draw_overlay(sample.photo, targets),

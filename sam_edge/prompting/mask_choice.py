@@ -13,11 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sam_edge_runtime.bundle.contract import MASK_OUTPUTS, Label
+from sam_edge_runtime.bundle.contract import FIRST_MULTIMASK, MASK_OUTPUTS, SINGLE_OUTPUT, Label
 from sam_edge_runtime.errors import UsageError
 
-SINGLE = 0  # the output for unambiguous prompts
-FIRST_OF_THREE = 1  # whole, part and subpart follow each other from here
 _COUNTED = (Label.BACKGROUND, Label.FOREGROUND, Label.BOX_TOP_LEFT)  # one slot of each prompt; a box has two
 
 
@@ -68,8 +66,8 @@ def choose(iou_predictions: Tensor, ambiguous: Tensor) -> Tensor:
     Returns:
         `(B)` int64; the lower output where two estimates are equal.
     """
-    best = FIRST_OF_THREE + iou_predictions[:, FIRST_OF_THREE:].argmax(dim=1)
-    return torch.where(ambiguous, best, SINGLE)
+    best = FIRST_MULTIMASK + iou_predictions[:, FIRST_MULTIMASK:].argmax(dim=1)
+    return torch.where(ambiguous, best, SINGLE_OUTPUT)
 
 
 def select(
@@ -108,12 +106,12 @@ def select(
     for name, values in given.items():
         if values.shape != wanted:
             raise UsageError(f"{name} of shape {tuple(values.shape)} do not fit {wanted[0]} prompts; give {wanted}")
-    lowest = FIRST_OF_THREE + mask_losses[:, FIRST_OF_THREE:].argmin(dim=1)
-    learned = torch.where(ambiguous, lowest, SINGLE)
+    lowest = FIRST_MULTIMASK + mask_losses[:, FIRST_MULTIMASK:].argmin(dim=1)
+    learned = torch.where(ambiguous, lowest, SINGLE_OUTPUT)
     mask_loss = _picked(mask_losses, learned)
     iou_loss = _picked(iou_losses, learned)
     if every_iou:
-        iou_loss = torch.where(ambiguous, iou_losses[:, FIRST_OF_THREE:].mean(dim=1), iou_loss)
+        iou_loss = torch.where(ambiguous, iou_losses[:, FIRST_MULTIMASK:].mean(dim=1), iou_loss)
     chosen = choose(iou_predictions, ambiguous)
     return Selection(mask_loss + iou_weight * iou_loss, mask_loss, iou_loss, learned, chosen)
 

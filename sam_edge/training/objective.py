@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from sam_edge.model import DecoderGraph, EncoderGraph, Sam
-from sam_edge.prompting.mask_choice import SINGLE, fed_back, is_ambiguous, select
+from sam_edge.prompting.mask_choice import fed_back, is_ambiguous, select
 from sam_edge.prompting.simulation import (
     SAMPLED_POINTS,
     PhotoGenerators,
@@ -32,6 +32,7 @@ from sam_edge.prompting.simulation import (
     schedule,
 )
 from sam_edge.quantization.fake_quant import fake_quantization
+from sam_edge_runtime.bundle.contract import SINGLE_OUTPUT
 
 from .batch import Batch, filled, repeat
 from .losses import LossRecipe, iou_losses, mask_ious, mask_losses
@@ -166,7 +167,7 @@ class MaskObjective(nn.Module):
         selection = select(by_output, by_iou, iou, ambiguous, iou_weight=self.losses.iou_weight)
         loss = selection.loss
         if self.session.single_always:
-            single = by_output[:, SINGLE] + self.losses.iou_weight * by_iou[:, SINGLE]
+            single = by_output[:, SINGLE_OUTPUT] + self.losses.iou_weight * by_iou[:, SINGLE_OUTPUT]
             loss = torch.where(ambiguous, loss + single, loss)
         shown = true_iou.gather(1, selection.chosen.unsqueeze(1)).squeeze(1)
         return (

@@ -23,7 +23,9 @@ PIXEL_STD: tuple[float, float, float] = (58.395, 57.12, 57.375)
 
 EMBEDDING_STRIDE = 16  # frame pixels per embedding cell
 MASK_STRIDE = 4  # frame pixels per low-resolution mask pixel
-MASK_OUTPUTS = 4  # token 0 answers unambiguous prompts; 1..3 are whole, part, subpart
+MASK_OUTPUTS = 4  # masks of one prompt
+SINGLE_OUTPUT = 0  # of the four: the mask of an unambiguous prompt
+FIRST_MULTIMASK = 1  # of the four: whole, part and subpart begin here
 MASK_THRESHOLD = 0.0  # a logit above it is inside the mask
 
 SMALLEST_SIDE, LARGEST_SIDE, SIDE_STEP = 256, 1024, 64
