@@ -76,7 +76,7 @@ def _searched(what: str, path: Path, masks: Path) -> dict[str, float]:
     from sam_edge_runtime import AutomaticMaskGenerator, AutomaticSettings, read_photo  # noqa: PLC0415
 
     photo = read_photo(path)
-    settings = AutomaticSettings.suited("nano", output_mode="coco_rle")
+    settings = AutomaticSettings.for_variant("nano", output_mode="coco_rle")
     if what == REFERENCE:
         sys.path.insert(0, str(ROOT))
         from sam_edge.weights.load import find_source, load_sam  # noqa: PLC0415

@@ -72,7 +72,7 @@ class AnnotateJob:
         for option, value in (("--records-per-shard", self.records), ("--processes", self.processes)):
             if value < 1:
                 raise UsageError(f"{option} {value} is too few: at least 1")
-        AutomaticSettings.suited(self.model, **self.settings)  # refused before anything is read
+        AutomaticSettings.for_variant(self.model, **self.settings)  # refused before anything is read
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _settle(job: AnnotateJob, source: Source) -> None:
     wanted = {
         "format": FORMAT,
         "model": answering,
-        "settings": vars(AutomaticSettings.suited(variant, **job.settings)),
+        "settings": vars(AutomaticSettings.for_variant(variant, **job.settings)),
         "existing": job.existing,
         "records_per_shard": job.records,
         "photos": len(source),

@@ -9,7 +9,7 @@ from typing import Any
 
 from sam_edge.data.sa1b import Annotation
 from sam_edge_runtime.automatic import rle
-from sam_edge_runtime.automatic.regions import box_of, xywh
+from sam_edge_runtime.automatic.regions import bounding_box, xywh
 
 _IDS_A_PHOTO = 1 << 16
 _NUMBER_AT_END = re.compile(r"(\d{1,15})$")
@@ -56,4 +56,4 @@ def record_bytes(record: dict[str, Any]) -> bytes:
 
 
 def _bbox(mask: rle.Rle) -> list[float]:
-    return xywh(box_of(rle.decompress(mask["counts"]), mask["size"][0]))
+    return xywh(bounding_box(rle.decompress(mask["counts"]), mask["size"][0]))

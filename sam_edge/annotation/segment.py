@@ -54,7 +54,7 @@ class SegmentJob:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        AutomaticSettings.suited(self.model, **self.settings)  # refused before anything is read
+        AutomaticSettings.for_variant(self.model, **self.settings)  # refused before anything is read
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ def _edges(
 ) -> Iterator[EdgeFigures]:
     for source in sources:
         for subject in subjects:
-            finds = AutomaticMaskGenerator.on(subject.backend, subject.capacity, EDGE_SETTINGS)
+            finds = AutomaticMaskGenerator.from_backend(subject.backend, subject.capacity, EDGE_SETTINGS)
             shown = partial(progress, f"{subject.name}, {short_name(source.name)}")
             yield measure_edges(subject.name, source, finds, job.limit, shown)
 
@@ -263,7 +263,7 @@ def _report(job: EvaluateJob, result: Evaluation) -> dict[str, Any]:
             "mean": "over masks",
         }
     if result.automatic:
-        settings = AutomaticSettings.suited(str(result.subjects[0]["model"]), **job.settings)
+        settings = AutomaticSettings.for_variant(str(result.subjects[0]["model"]), **job.settings)
         said = ", ".join(f"{name} {value}" for name, value in vars(settings).items() if value is not None)
         protocol["automatic masks"] = said
     return {

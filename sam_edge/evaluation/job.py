@@ -75,7 +75,7 @@ class EvaluateJob:
                 f"the bundle {self.bundles[0]} has weights and a frame side of its own: leave out --checkpoint and "
                 "--input-size, or name the torch model as well, with --model"
             )
-        AutomaticSettings.suited(self.model or "", **self.settings)  # refused before anything is read
+        AutomaticSettings.for_variant(self.model or "", **self.settings)  # refused before anything is read
 
     @property
     def prompted(self) -> Protocol | None:

@@ -46,8 +46,8 @@ class Promptable:
         Args:
             settings: by the names of `AutomaticSettings`; what is not named suits the model.
         """
-        suited = AutomaticSettings.suited(self.variant, **settings, output_mode=COCO_RLE)
-        return AutomaticMaskGenerator.on(self.backend, self.capacity, suited)
+        suited = AutomaticSettings.for_variant(self.variant, **settings, output_mode=COCO_RLE)
+        return AutomaticMaskGenerator.from_backend(self.backend, self.capacity, suited)
 
 
 @dataclass(frozen=True)

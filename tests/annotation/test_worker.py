@@ -86,7 +86,7 @@ def test_photos_that_cannot_be_used_are_listed_and_the_others_done(tmp_path):
     failures = json.loads((tmp_path / "out" / "failures" / "sa_000000.json").read_text())
     assert list(failures) == ["sa_8", "sa_9"]
     assert "too narrow" in failures["sa_8"]
-    assert "no picture in a format read here" in failures["sa_9"]
+    assert "no picture in a supported format" in failures["sa_9"]
     assert list(records_of(tmp_path / "out" / "sa_000000.tar")) == [f"sa_{n}.json" for n in range(3)]
 
 

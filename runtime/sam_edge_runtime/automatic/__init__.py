@@ -1,1 +1,1 @@
-"""Automatic mask generation: everything in a photo from a grid of points."""
+"""Automatic mask generation: masks for everything in a photo, prompted by a grid of points."""

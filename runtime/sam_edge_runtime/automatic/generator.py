@@ -1,13 +1,13 @@
-"""Masks for everything in a photo, with the face of `segment_anything.SamAutomaticMaskGenerator`.
+"""Automatic mask generation with the interface of `segment_anything.SamAutomaticMaskGenerator`.
 
-A grid of clicks is asked, each for three masks; those stay that the model is sure of, that hold still under another
-threshold, and that are no second copy of a better one. Arguments, defaults and record keys are those of
-segment_anything 1.0 (automatic_mask_generator.py); the masks are the same for the same network. What differs is how:
+A grid of points prompts the model, and each point gives three masks. Masks with a high predicted IoU and stability
+score stay; non-maximum suppression removes duplicates. Arguments, defaults and record keys are those of
+segment_anything 1.0 (automatic_mask_generator.py), and so are the masks for the same network. The differences:
 
-- A candidate stays a low-resolution mask until the last one that could displace it is known. Stability and box are
-  counted where the threshold's line runs and nowhere else (crossings.py).
-- What is left becomes run lengths straight from there; a full-size mask exists only where `binary_mask` asks for it.
-- The next photo, or crop, is encoded while this one is decoded.
+- Masks stay at low resolution until all filters have passed; stability and boxes are computed there
+  (mask_statistics.py).
+- The remaining masks become run lengths directly. A full-size mask exists only if `output_mode` is `binary_mask`.
+- The next photo or crop is encoded while this one is decoded.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ from sam_edge_runtime.predictor import SamPredictor, check_image
 from sam_edge_runtime.prompts import build_prompts
 
 from . import rle
-from .grids import Crop, crops_of
+from .grids import Crop, generate_crops
 from .mask_statistics import MaskStatistics
-from .nms import suppress
-from .regions import box_of, pixels_within, without_small_regions, xywh
+from .nms import nms
+from .regions import bounding_box, count_pixels_within, remove_small_regions, xywh
 from .settings import COCO_RLE, UNCOMPRESSED_RLE, AutomaticSettings
 
 MULTIMASK_OUTPUTS = MASK_OUTPUTS - 1  # whole, part, subpart
-# Pixels from a crop's edge within which a box counts as cut off there (utils/amg.py, `is_box_near_crop_edge`).
-EDGE = 20
+# Pixels. A box this near to a crop's edge counts as cut off (utils/amg.py, `is_box_near_crop_edge`).
+CROP_EDGE_DISTANCE = 20
 
 
 @dataclass(frozen=True, eq=False)
 class _Candidates:
-    """K masks of one crop.
+    """K candidate masks of one crop.
 
     Attributes:
         low_res: (K, S/4, S/4) logits.
         predicted_iou, stability: (K).
-        points: (K, 2) x, y of the click, in pixels of the crop.
+        points: (K, 2) x, y of the prompt, in pixels of the crop.
         boxes: (K, 4) x0, y0, x1, y1 in pixels of the crop.
     """
 
@@ -62,24 +62,31 @@ class _Candidates:
     boxes: Int64
 
     def take(self, chosen: npt.NDArray[Any]) -> _Candidates:
-        """Some of them, by number or by truth."""
+        """Those with the given indices, or where a bool array (K) is true."""
         return _Candidates(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
     @classmethod
     def none(cls, cells: int) -> _Candidates:
-        """No candidates."""
+        """No candidates; `cells` is S/4."""
         empty = np.zeros(0, np.float32)
         return cls(np.zeros((0, cells, cells), np.float32), empty, empty, np.zeros((0, 2)), np.zeros((0, 4), np.int64))
 
     @classmethod
-    def joined(cls, parts: Sequence[_Candidates]) -> _Candidates:
-        """One group after another."""
+    def concatenate(cls, parts: Sequence[_Candidates]) -> _Candidates:
+        """The candidates of all parts, in order."""
         return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
 
 @dataclass(frozen=True, eq=False)
-class _View:
-    """A crop that is to be searched, and whether it is its photo's last."""
+class _CropOfPhoto:
+    """A crop to search.
+
+    Attributes:
+        photo: (H, W, 3) uint8 RGB.
+        covered: (H, W) bool, where no masks are wanted; None: nowhere.
+        crop: a part of the photo.
+        is_last: whether it is the photo's last crop.
+    """
 
     photo: Photo
     covered: Mask | None
@@ -92,34 +99,43 @@ class _View:
         height, width = self.photo.shape[:2]
         return height, width
 
-    def free(self, points: Float64) -> Float64:
-        """Those of the points (N, 2), in pixels of the crop, that lie where nothing is covered."""
+    def uncovered(self, points: Float64) -> Float64:
+        """Those of the points (N, 2), x, y in pixels of the crop, that do not lie where `covered` is true."""
         if self.covered is None:
             return points
         x, y = (points + self.crop.box[:2]).astype(np.int64).T
         height, width = self.size
-        free: Float64 = points[~self.covered[np.minimum(y, height - 1), np.minimum(x, width - 1)]]
-        return free
+        kept: Float64 = points[~self.covered[np.minimum(y, height - 1), np.minimum(x, width - 1)]]
+        return kept
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
-    """What a crop came to."""
+class _CropResult:
+    """The masks found in a crop, and their geometry."""
 
     crop: Crop
-    crossings: MaskStatistics
+    statistics: MaskStatistics
     candidates: _Candidates
 
 
 class AutomaticMaskGenerator:
-    """Finds everything in photos.
+    """Generates masks for everything in a photo.
 
-    `AutomaticMaskGenerator("bundle", points_per_side=16)` takes the reference's keywords as they are. Those that are
-    not given suit the model: the reference's defaults, which were chosen for SAM with ViT-H, and others for `nano`.
+    It has the arguments, records and masks of `segment_anything.SamAutomaticMaskGenerator`, and needs no torch:
+
+        generator = AutomaticMaskGenerator("bundle", points_per_side=16)
+        records = generator.generate(read_photo("photo.jpg"))
 
     Args:
-        model: a predictor, an opened bundle, or the path of one.
-        settings: how, instead of the keywords.
+        model: a predictor, an open bundle, or the path of a bundle.
+        settings: settings in one object, instead of keywords.
+        keywords: fields of `AutomaticSettings`, such as `points_per_side`. A field that is not given has the default
+            for the bundle's variant: SAM's own default, or for `nano` a lower threshold that fits its scores.
+
+    Raises:
+        UsageError: both `settings` and keywords are given, a keyword is unknown, or a value is out of range.
+        BundleError: the path is no bundle, or the bundle was changed after its export.
+        BackendError: the bundle's engine is not installed or rejects the model.
     """
 
     def __init__(
@@ -127,17 +143,19 @@ class AutomaticMaskGenerator:
     ) -> None:
         predictor = model if isinstance(model, SamPredictor) else SamPredictor(model)
         if settings is not None and keywords:
-            raise UsageError(f"{', '.join(keywords)} came beside settings: give one or the other")
+            raise UsageError(f"settings and {', '.join(keywords)} are both given: give settings or keywords")
         manifest = predictor.bundle.manifest
-        self._prepare(predictor.backend, manifest, settings or AutomaticSettings.suited(manifest.variant, **keywords))
+        self._prepare(
+            predictor.backend, manifest, settings or AutomaticSettings.for_variant(manifest.variant, **keywords)
+        )
 
     @classmethod
-    def on(cls, backend: Backend, capacity: Capacity, settings: AutomaticSettings) -> AutomaticMaskGenerator:
-        """One for an engine without a bundle, such as a live torch model.
+    def from_backend(cls, backend: Backend, capacity: Capacity, settings: AutomaticSettings) -> AutomaticMaskGenerator:
+        """A generator for an engine without a bundle, such as a torch model.
 
         Args:
-            backend: encodes and decodes.
-            capacity: what its decoder takes.
+            backend: encodes photos and decodes prompts.
+            capacity: the prompts that its decoder takes.
             settings: how a photo is searched.
         """
         generator = cls.__new__(cls)
@@ -149,21 +167,28 @@ class AutomaticMaskGenerator:
         self._backend, self._capacity, self._grids = backend, capacity, settings.grids()
 
     def generate(self, image: Photo, covered: Mask | None = None) -> list[dict[str, Any]]:
-        """Masks of one photo, the surest first.
+        """Generate the masks of one photo.
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            covered: (H, W) bool, where masks are known already: nothing is clicked there, and what lies there with
-                more than half of its pixels is left out.
+            covered: (H, W) bool, true where masks are known already. No point is placed there, and masks with more
+                than half of their pixels there are left out.
 
         Returns:
-            A record for each mask: `segmentation` ((H, W) bool, or an RLE by `output_mode`), `area` in pixels, `bbox`
-            x, y, width and height (from first to last pixel, as the reference counts), `predicted_iou`,
-            `point_coords` [[x, y]], `stability_score`, `crop_box` x, y, width, height.
+            A record for each mask, by descending predicted IoU. With crops, masks of smaller crops come first; with
+            `min_mask_region_area`, masks that it leaves unchanged come first. The keys:
+
+            - `segmentation`: (H, W) bool, or with `output_mode` an RLE: `size` [H, W] and `counts`;
+            - `area`: pixels inside;
+            - `bbox`: [x, y, width, height] in pixels, where width is last minus first column, as in the reference;
+            - `predicted_iou`: the model's estimate of the mask's IoU;
+            - `point_coords`: [[x, y]] of the point that prompted the mask, in pixels;
+            - `stability_score`: IoU of the mask at a higher and at a lower threshold, 0 to 1;
+            - `crop_box`: [x, y, width, height] of the crop that the mask was found in, in pixels.
 
         Raises:
-            PhotoError: `image` is not such an array, is empty, or far too narrow.
-            UsageError: `covered` is not of the photo's size.
+            PhotoError: `image` is not such an array, is empty, or is too narrow for the model's input.
+            UsageError: `covered` is not bool of the photo's size.
             BackendError: the engine failed.
         """
         return next(self.generate_many([image], [covered]))
@@ -171,46 +196,57 @@ class AutomaticMaskGenerator:
     def generate_many(
         self, images: Iterable[Photo], covered: Iterable[Mask | None] = repeat(None)
     ) -> Iterator[list[dict[str, Any]]]:
-        """Masks of photo after photo, and what is covered in each, as `generate` takes and gives them.
+        """Generate the masks of several photos; faster than one by one, as the next is encoded while one is decoded.
 
-        The next photo is encoded while one is decoded.
-        """
-        with ThreadPoolExecutor(1, "sam-edge-encoder") as encoder:
-            views = self._views(zip(images, covered, strict=False))
-            view = next(views, None)
-            encoded = None if view is None else encoder.submit(self._encode, view)
-            parts: list[_Part] = []
-            while view is not None and encoded is not None:
-                frame, embeddings = encoded.result()
-                following = next(views, None)
-                encoded = None if following is None else encoder.submit(self._encode, following)
-                parts.append(self._part(view, frame, embeddings))
-                if view.is_last:
-                    yield self._records(parts, view)
-                    parts = []
-                view = following
+        Args:
+            images: photos, as `generate` takes them.
+            covered: for each photo, as `generate` takes it.
 
-    def check(self, image: Photo) -> None:
-        """Refuse a photo that cannot be searched, before it is put among others.
+        Yields:
+            For each photo, in order, what `generate` returns.
 
         Raises:
-            PhotoError: `image` is no uint8 array (H, W, 3), is empty, or it or a crop of it is far too narrow.
+            PhotoError, UsageError, BackendError: as `generate`.
+        """
+        with ThreadPoolExecutor(1, "sam-edge-encoder") as encoder:
+            crops = self._crops_of(zip(images, covered, strict=False))
+            crop = next(crops, None)
+            encoded = None if crop is None else encoder.submit(self._encode, crop)
+            results: list[_CropResult] = []
+            while crop is not None and encoded is not None:
+                frame, embeddings = encoded.result()
+                following = next(crops, None)
+                encoded = None if following is None else encoder.submit(self._encode, following)
+                results.append(self._search(crop, frame, embeddings))
+                if crop.is_last:
+                    yield self._records(results, crop)
+                    results = []
+                crop = following
+
+    def check(self, image: Photo) -> None:
+        """Refuse a photo that `generate` would refuse, without running the model.
+
+        Raises:
+            PhotoError: `image` is not a uint8 array (H, W, 3), is empty, or it or one of its crops is too narrow.
         """
         check_image(image)
         for crop in self._crops(image):
             Frame(self._capacity.input_side, crop.size)
 
     def low_res_masks(self, image: Photo) -> tuple[Float32, Frame]:
-        """The low-resolution masks (K, S/4, S/4) that a photo as a whole comes to, the surest first, and its frame.
+        """Low-resolution masks of the whole photo, without crops.
+
+        Returns:
+            Logits (K, S/4, S/4) by descending predicted IoU, and how the photo lies in the frame.
 
         Raises:
             PhotoError, BackendError: as `generate`.
         """
-        view = next(self._views([(image, None)]))
-        frame, embeddings = self._encode(view)
-        return self._part(view, frame, embeddings).candidates.low_res, frame
+        crop = next(self._crops_of([(image, None)]))
+        frame, embeddings = self._encode(crop)
+        return self._search(crop, frame, embeddings).candidates.low_res, frame
 
-    def _views(self, images: Iterable[tuple[Photo, Mask | None]]) -> Iterator[_View]:
+    def _crops_of(self, images: Iterable[tuple[Photo, Mask | None]]) -> Iterator[_CropOfPhoto]:
         for photo, covered in images:
             self.check(photo)
             size = photo.shape[:2]
@@ -220,104 +256,104 @@ class AutomaticMaskGenerator:
                 )
             crops = self._crops(photo)
             for crop in crops:
-                yield _View(photo, covered, crop, crop is crops[-1])
+                yield _CropOfPhoto(photo, covered, crop, crop is crops[-1])
 
     def _crops(self, photo: Photo) -> tuple[Crop, ...]:
         height, width = photo.shape[:2]
-        return crops_of((height, width), self.settings.crop_n_layers, self.settings.crop_overlap_ratio)
+        return generate_crops((height, width), self.settings.crop_n_layers, self.settings.crop_overlap_ratio)
 
-    def _encode(self, view: _View) -> tuple[Frame, Float32]:
-        frame = Frame(self._capacity.input_side, view.crop.size)
-        return frame, self._backend.encode(frame.image(view.crop.of(view.photo)))
+    def _encode(self, crop: _CropOfPhoto) -> tuple[Frame, Float32]:
+        frame = Frame(self._capacity.input_side, crop.crop.size)
+        return frame, self._backend.encode(frame.image(crop.crop.cut(crop.photo)))
 
-    def _part(self, view: _View, frame: Frame, embeddings: Float32) -> _Part:
-        """What a crop's clicks find, without the copies among it, the surest first."""
-        height, width = view.crop.size
-        points = view.free(self._grids[view.crop.layer] * (width, height))
-        crossings = MaskStatistics(frame)
+    def _search(self, crop: _CropOfPhoto, frame: Frame, embeddings: Float32) -> _CropResult:
+        """The masks of a crop after all filters, by descending predicted IoU."""
+        height, width = crop.crop.size
+        points = crop.uncovered(self._grids[crop.crop.layer] * (width, height))
+        statistics = MaskStatistics(frame)
         parts = []
         for start in range(0, len(points), self.settings.points_per_batch):
-            some = points[start : start + self.settings.points_per_batch]
-            parts.append(self._asked(some, frame, crossings, embeddings, view))
-        found = _Candidates.joined(parts) if parts else _Candidates.none(self._capacity.input_side // MASK_STRIDE)
-        kept = suppress(found.boxes, found.predicted_iou, self.settings.box_nms_thresh)
-        return _Part(view.crop, crossings, found.take(kept))
+            batch = points[start : start + self.settings.points_per_batch]
+            parts.append(self._candidates(batch, frame, statistics, embeddings, crop))
+        cells = self._capacity.input_side // MASK_STRIDE
+        candidates = _Candidates.concatenate(parts) if parts else _Candidates.none(cells)
+        kept = nms(candidates.boxes, candidates.predicted_iou, self.settings.box_nms_thresh)
+        return _CropResult(crop.crop, statistics, candidates.take(kept))
 
-    def _asked(
-        self, points: Float64, frame: Frame, crossings: MaskStatistics, embeddings: Float32, view: _View
+    def _candidates(
+        self, points: Float64, frame: Frame, statistics: MaskStatistics, embeddings: Float32, crop: _CropOfPhoto
     ) -> _Candidates:
-        """What some clicks find and the filters leave."""
+        """The masks of a batch of points (N, 2) that pass the filters of predicted IoU, stability and crop edges."""
         settings = self.settings
         labels = np.full((len(points), 1), int(Label.FOREGROUND))
         prompts = build_prompts(frame, points[:, None], labels, None, None)
-        four, four_ious = decode_prompts(self._backend, self._capacity, embeddings, prompts)
-        low_res, iou = four[:, 1:].reshape(-1, *four.shape[2:]), four_ious[:, 1:].ravel()
-        clicks = points.repeat(MULTIMASK_OUTPUTS, axis=0)
+        all_low_res, all_iou = decode_prompts(self._backend, self._capacity, embeddings, prompts)
+        low_res, iou = all_low_res[:, 1:].reshape(-1, *all_low_res.shape[2:]), all_iou[:, 1:].ravel()
+        points = points.repeat(MULTIMASK_OUTPUTS, axis=0)
         if settings.pred_iou_thresh > 0:
-            sure = iou > settings.pred_iou_thresh
-            low_res, iou, clicks = low_res[sure], iou[sure], clicks[sure]
+            kept = iou > settings.pred_iou_thresh
+            low_res, iou, points = low_res[kept], iou[kept], points[kept]
         least = settings.stability_score_thresh
-        stability = crossings.stability(low_res, MASK_THRESHOLD, settings.stability_score_offset, least)
+        stability = statistics.stability(low_res, MASK_THRESHOLD, settings.stability_score_offset, least)
         if least > 0:
-            stable = stability >= least
-            low_res, iou, clicks, stability = low_res[stable], iou[stable], clicks[stable], stability[stable]
-        boxes = crossings.boxes(low_res, MASK_THRESHOLD)
-        found = _Candidates(low_res, iou, stability, clicks, boxes)
-        return found.take(~_cut_off(boxes, view))
+            kept = stability >= least
+            low_res, iou, points, stability = low_res[kept], iou[kept], points[kept], stability[kept]
+        boxes = statistics.boxes(low_res, MASK_THRESHOLD)
+        return _Candidates(low_res, iou, stability, points, boxes).take(~_near_crop_edge(boxes, crop))
 
-    def _records(self, parts: Sequence[_Part], view: _View) -> list[dict[str, Any]]:
-        """The records of a photo whose crops are all done."""
-        settings, size = self.settings, view.size
-        places = [(part, row) for part in parts for row in range(len(part.candidates.boxes))]
-        boxes = np.concatenate([part.candidates.boxes + np.tile(part.crop.box[:2], 2) for part in parts])
-        if len(parts) > 1:  # masks of smaller crops are finer
-            scores = np.array([1 / np.prod(part.crop.size) for part, _ in places], np.float32)
-            kept = suppress(boxes, scores, settings.crop_nms_thresh)
-            places, boxes = [places[index] for index in kept], boxes[kept]
+    def _records(self, results: Sequence[_CropResult], last: _CropOfPhoto) -> list[dict[str, Any]]:
+        """The records of a photo from the results of all its crops."""
+        settings, size = self.settings, last.size
+        rows = [(result, row) for result in results for row in range(len(result.candidates.boxes))]
+        boxes = np.concatenate([result.candidates.boxes + np.tile(result.crop.box[:2], 2) for result in results])
+        if len(results) > 1:  # masks of smaller crops are finer
+            scores = np.array([1 / np.prod(result.crop.size) for result, _ in rows], np.float32)
+            kept = nms(boxes, scores, settings.crop_nms_thresh)
+            rows, boxes = [rows[index] for index in kept], boxes[kept]
         runs = [
-            part.crossings.run_lengths(part.candidates.low_res[row], MASK_THRESHOLD, part.crop.box[:2], size)
-            for part, row in places
+            result.statistics.run_lengths(result.candidates.low_res[row], MASK_THRESHOLD, result.crop.box[:2], size)
+            for result, row in rows
         ]
         if settings.min_mask_region_area and runs:
-            mended = [without_small_regions(each, size[0], settings.min_mask_region_area) for each in runs]
-            runs = [lengths for lengths, _ in mended]
-            boxes = np.array([box_of(lengths, size[0]) for lengths in runs])
-            unchanged = np.array([not changed for _, changed in mended], np.float32)
-            kept = suppress(boxes, unchanged, max(settings.box_nms_thresh, settings.crop_nms_thresh))
-            places, runs, boxes = [places[index] for index in kept], [runs[index] for index in kept], boxes[kept]
-        known = np.zeros(len(runs), np.bool_) if view.covered is None else _known(runs, view.covered)
+            cleaned = [remove_small_regions(each, size[0], settings.min_mask_region_area) for each in runs]
+            runs = [lengths for lengths, _ in cleaned]
+            boxes = np.array([bounding_box(lengths, size[0]) for lengths in runs])
+            unchanged = np.array([not changed for _, changed in cleaned], np.float32)
+            kept = nms(boxes, unchanged, max(settings.box_nms_thresh, settings.crop_nms_thresh))
+            rows, runs, boxes = [rows[index] for index in kept], [runs[index] for index in kept], boxes[kept]
+        left_out = np.zeros(len(runs), np.bool_) if last.covered is None else _mostly_covered(runs, last.covered)
         return [
             {
                 "segmentation": self._segmentation(lengths, size),
                 "area": int(lengths[1::2].sum()),
                 "bbox": xywh(box),
-                "predicted_iou": float(part.candidates.predicted_iou[row]),
-                "point_coords": [(part.candidates.points[row] + part.crop.box[:2]).tolist()],
-                "stability_score": float(part.candidates.stability[row]),
-                "crop_box": xywh(part.crop.box),
+                "predicted_iou": float(result.candidates.predicted_iou[row]),
+                "point_coords": [(result.candidates.points[row] + result.crop.box[:2]).tolist()],
+                "stability_score": float(result.candidates.stability[row]),
+                "crop_box": xywh(result.crop.box),
             }
-            for (part, row), lengths, box, left_out in zip(places, runs, boxes, known, strict=True)
-            if not left_out
+            for (result, row), lengths, box, skip in zip(rows, runs, boxes, left_out, strict=True)
+            if not skip
         ]
 
     def _segmentation(self, lengths: rle.Counts, size: tuple[int, int]) -> Any:
         if self.settings.output_mode == COCO_RLE:
             return {"size": list(size), "counts": rle.compress(lengths)}
-        plain: rle.UncompressedRle = {"size": list(size), "counts": lengths.tolist()}
-        return plain if self.settings.output_mode == UNCOMPRESSED_RLE else rle.decode(plain)
+        uncompressed: rle.UncompressedRle = {"size": list(size), "counts": lengths.tolist()}
+        return uncompressed if self.settings.output_mode == UNCOMPRESSED_RLE else rle.decode(uncompressed)
 
 
-def _known(runs: Sequence[rle.Counts], covered: Mask) -> npt.NDArray[np.bool_]:
-    """Which masks lie with more than half of their pixels where `covered` is true."""
-    within = pixels_within(runs, covered)
+def _mostly_covered(runs: Sequence[rle.Counts], covered: Mask) -> npt.NDArray[np.bool_]:
+    """Whether each mask has more than half of its pixels where `covered` is true."""
+    within = count_pixels_within(runs, covered)
     return np.array([2 * common > lengths[1::2].sum() for common, lengths in zip(within, runs, strict=True)], np.bool_)
 
 
-def _cut_off(boxes: Int64, view: _View) -> npt.NDArray[np.bool_]:
-    """Which masks (K) end at an edge of the crop that is none of the photo."""
-    height, width = view.size
-    in_photo = boxes + np.tile(view.crop.box[:2], 2)
-    at_crop = np.abs(in_photo - np.array(view.crop.box)) <= EDGE
-    at_photo = np.abs(in_photo - np.array([0, 0, width, height])) <= EDGE
-    found: npt.NDArray[np.bool_] = (at_crop & ~at_photo).any(axis=1)
-    return found
+def _near_crop_edge(boxes: Int64, crop: _CropOfPhoto) -> npt.NDArray[np.bool_]:
+    """Whether each box (K) ends near an edge of the crop that is not an edge of the photo."""
+    height, width = crop.size
+    in_photo = boxes + np.tile(crop.crop.box[:2], 2)
+    at_crop = np.abs(in_photo - np.array(crop.crop.box)) <= CROP_EDGE_DISTANCE
+    at_photo = np.abs(in_photo - np.array([0, 0, width, height])) <= CROP_EDGE_DISTANCE
+    near: npt.NDArray[np.bool_] = (at_crop & ~at_photo).any(axis=1)
+    return near

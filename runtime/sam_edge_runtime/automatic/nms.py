@@ -1,4 +1,4 @@
-"""Greedy non-maximum suppression: of boxes that overlap much, the one with the best score stays."""
+"""Non-maximum suppression: of boxes that overlap, the one with the best score stays."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ import numpy as np
 import numpy.typing as npt
 
 
-def suppress(
+def nms(
     boxes: npt.NDArray[np.int64] | npt.NDArray[np.float32], scores: npt.NDArray[np.float32], threshold: float
 ) -> npt.NDArray[np.int64]:
-    """Which boxes stay, best score first; of equal scores the earlier one comes first.
-
-    What torchvision.ops.nms does, in the float32 that it computes in.
+    """Greedy non-maximum suppression, equal to torchvision.ops.nms and like it computed in float32.
 
     Args:
         boxes: (K, 4) x0, y0, x1, y1.
         scores: (K).
-        threshold: a box falls to a better one by an IoU above it.
+        threshold: a box is removed if its IoU with a better one is larger.
 
     Returns:
-        Indices, ascending in rank.
+        Indices of the remaining boxes, by descending score; of equal scores the earlier box comes first.
     """
     corners = boxes.astype(np.float32)
     areas = (corners[:, 2:] - corners[:, :2]).prod(axis=1)
@@ -31,6 +29,6 @@ def suppress(
         top_left = np.maximum(corners[best, :2], corners[rest, :2])
         bottom_right = np.minimum(corners[best, 2:], corners[rest, 2:])
         overlap = np.maximum(bottom_right - top_left, 0).prod(axis=1)
-        # Multiplied out, so that two boxes without area need no division: neither falls to the other.
+        # IoU > threshold without the division, which two boxes without area would make 0 / 0: both stay.
         order = rest[~(overlap > threshold * (areas[best] + areas[rest] - overlap))]
     return np.array(kept, np.int64)

@@ -1,10 +1,10 @@
-"""Run-length encoding of binary masks as COCO writes it.
+"""COCO's run-length encoding (RLE) of binary masks.
 
-A mask is read column by column and stored as the lengths of its runs, beginning with a run of zeros (of length 0 when
-the first pixel is set). The compressed form writes each length, from the fourth on as its difference from the length
-two before, in groups of five bits, lowest first; a sixth bit says that more follow, the highest of the last group is
-the sign, and 48 is added to make a printable character (cocodataset/cocoapi, common/maskApi.c, `rleToString`).
-Everything is computed on whole arrays; the only loop runs over the few groups that a number can have.
+A mask is read column by column and stored as the lengths of its runs, of zeros first (of length 0 if the first pixel
+is set). The compressed form is a string. It holds each length, from the fourth on minus the length two before, in
+groups of five bits, lowest first. A sixth bit marks that more groups follow; the highest bit of the last group is the
+sign; 48 is added to give a printable character (cocodataset/cocoapi, common/maskApi.c, `rleToString`). Whole arrays are
+computed at once; the only loop runs over the groups of a number.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ _MORE = 1 << _GROUP_BITS
 _SIGN = 1 << (_GROUP_BITS - 1)
 _FIRST_CHARACTER = 48
 _LAST_CHARACTER = _FIRST_CHARACTER + 2 * _MORE - 1
-_MOST_GROUPS = 12  # 60 bits: what an int64 holds without overflow
-_FIRST_DIFFERENCE = 3  # the lengths before it are written as they are
+_MOST_GROUPS = 12  # 60 bits, which fit an int64
+_FIRST_DIFFERENCE = 3  # the index of the first length that is stored as a difference
 
 Counts = npt.NDArray[np.int64]
 
 
 class Rle(TypedDict):
-    """A mask in COCO's compressed form: `size` [H, W] and the `counts` string."""
+    """A mask in COCO's compressed form: `size` [H, W] and the string `counts`."""
 
     size: list[int]
     counts: str
 
 
 class UncompressedRle(TypedDict):
-    """A mask in COCO's plain form: `size` [H, W] and the run lengths, zeros first."""
+    """A mask in COCO's uncompressed form: `size` [H, W] and the run lengths `counts`, zeros first."""
 
     size: list[int]
     counts: list[int]
 
 
 def run_lengths(mask: npt.NDArray[np.bool_]) -> Counts:
-    """The lengths (R) of the runs of a mask (H, W), column by column, zeros first.
+    """The run lengths (R) of a mask (H, W), column by column, zeros first.
 
     Raises:
         UsageError: the mask is not a two-dimensional bool array.
@@ -58,30 +58,35 @@ def run_lengths(mask: npt.NDArray[np.bool_]) -> Counts:
 
 
 def run_lengths_of_part(columns: npt.NDArray[np.bool_], at: tuple[int, int], size: tuple[int, int]) -> Counts:
-    """The lengths (R) of the runs of a mask that is empty but for a part.
+    """The run lengths (R) of a mask that is empty outside a rectangular part.
 
     Args:
-        columns: (w, h) bool, the part with its columns first.
-        at: x, y of its first pixel.
-        size: (H, W) of the mask, which it lies within.
+        columns: (w, h) bool, the transposed part.
+        at: x, y of the part's first pixel.
+        size: (H, W) of the mask, which contains the part.
     """
     height, width = size
     edges = np.pad(columns, ((0, 0), (1, 1)))
     x, y = np.nonzero(edges[:, 1:] != edges[:, :-1])
     changes = (x + at[0]) * height + y + at[1]
-    # Where a run reaches the bottom and the next column's begins at the top, it goes on: the two changes are none.
-    goes_on = np.flatnonzero(changes[1:] == changes[:-1])
-    return lengths_between(np.delete(changes, [goes_on, goes_on + 1]), height * width)
+    # A run that ends at the bottom of a column and goes on at the top of the next is one run: remove both changes.
+    continued = np.flatnonzero(changes[1:] == changes[:-1])
+    return lengths_between(np.delete(changes, [continued, continued + 1]), height * width)
 
 
 def lengths_between(changes: Counts, pixels: int) -> Counts:
-    """The run lengths (R) of a mask of so many pixels that begins outside and changes at those places, ascending."""
+    """Run lengths (R) from the pixels where a mask changes.
+
+    Args:
+        changes: indices of the pixels that differ from the one before, ascending; before the first, all are zero.
+        pixels: of the mask.
+    """
     lengths = np.diff(changes, prepend=0, append=pixels)
     return lengths if lengths[-1] or len(lengths) == 1 else lengths[:-1]
 
 
 def compress(lengths: Counts) -> str:
-    """Run lengths (R) as COCO's string."""
+    """Run lengths (R) to COCO's string."""
     values = lengths.copy()
     values[_FIRST_DIFFERENCE:] -= lengths[1:-2]
     characters = np.zeros((len(values), _MOST_GROUPS), np.uint8)  # 0: not written
@@ -99,16 +104,16 @@ def compress(lengths: Counts) -> str:
 
 
 def decompress(counts: str) -> Counts:
-    """COCO's string as run lengths (R).
+    """COCO's string to run lengths (R).
 
     Raises:
-        UsageError: the string holds other characters than COCO's, ends within a number, or a number is too long.
+        UsageError: the string has a character that COCO does not use, ends within a number, or a number is too long.
     """
     codes = np.frombuffer(counts.encode("utf-8", "replace"), np.uint8).astype(np.int64)
     if codes.size == 0:
         return np.zeros(0, np.int64)
     if codes.min() < _FIRST_CHARACTER or codes.max() > _LAST_CHARACTER:
-        raise UsageError("the counts of an RLE hold characters outside COCO's '0' to 'o'; it is damaged or not an RLE")
+        raise UsageError("the counts of an RLE have characters outside COCO's '0' to 'o'; it is damaged or not an RLE")
     codes -= _FIRST_CHARACTER
     ends = np.flatnonzero((codes & _MORE) == 0)
     if ends.size == 0 or ends[-1] != codes.size - 1:
@@ -116,7 +121,9 @@ def decompress(counts: str) -> Counts:
     starts = np.concatenate([[0], ends[:-1] + 1])
     groups = ends - starts + 1
     if groups.max() > _MOST_GROUPS:
-        raise UsageError(f"the counts of an RLE hold a number of {groups.max()} characters; at most {_MOST_GROUPS} fit")
+        raise UsageError(
+            f"the counts of an RLE have a number of {groups.max()} characters, more than {_MOST_GROUPS}; it is damaged"
+        )
     place = np.arange(codes.size) - np.repeat(starts, groups)
     values = np.add.reduceat((codes & (_MORE - 1)) << (_GROUP_BITS * place), starts)
     values -= np.where(codes[ends] & _SIGN, np.left_shift(1, _GROUP_BITS * groups), 0)
@@ -126,7 +133,7 @@ def decompress(counts: str) -> Counts:
 
 
 def encode(mask: npt.NDArray[np.bool_]) -> Rle:
-    """A mask (H, W) in COCO's compressed form; the same string as pycocotools writes.
+    """A mask (H, W) to COCO's compressed form; the string equals pycocotools'.
 
     Raises:
         UsageError: the mask is not a two-dimensional bool array.
@@ -136,21 +143,21 @@ def encode(mask: npt.NDArray[np.bool_]) -> Rle:
 
 
 def _checked_lengths(rle: Rle | UncompressedRle) -> Counts:
-    """The run lengths of `rle`, which must cover its size exactly."""
+    """The run lengths of `rle`, if they cover its size exactly."""
     counts: str | Sequence[int] = rle["counts"]
     height, width = rle["size"]
     lengths = decompress(counts) if isinstance(counts, str) else np.asarray(counts, np.int64)
     total = int(lengths.sum())
     if (lengths < 0).any() or total != height * width:
         raise UsageError(
-            f"the runs of an RLE cover {total} pixels where its size {height}x{width} has {height * width}; "
+            f"the runs of an RLE cover {total} pixels, but its size {height}x{width} has {height * width}; "
             "it is damaged or belongs to another photo"
         )
     return lengths
 
 
 def decode(rle: Rle | UncompressedRle) -> npt.NDArray[np.bool_]:
-    """The mask (H, W) that either form of `rle` stands for.
+    """Either form of RLE to a mask (H, W) bool.
 
     Raises:
         UsageError: the counts are damaged or do not cover the size.
@@ -162,7 +169,7 @@ def decode(rle: Rle | UncompressedRle) -> npt.NDArray[np.bool_]:
 
 
 def area(rle: Rle | UncompressedRle) -> int:
-    """Number of pixels inside the mask.
+    """The number of pixels inside a mask.
 
     Raises:
         UsageError: the counts are damaged or do not cover the size.

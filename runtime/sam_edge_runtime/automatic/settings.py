@@ -1,4 +1,4 @@
-"""How a photo is searched for everything in it, checked at birth; automatic.py searches."""
+"""Settings of automatic mask generation, checked when they are made."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .grids import Grid, layer_grids
 BINARY_MASK, UNCOMPRESSED_RLE, COCO_RLE = "binary_mask", "uncompressed_rle", "coco_rle"
 OUTPUT_MODES = (BINARY_MASK, UNCOMPRESSED_RLE, COCO_RLE)
 
-# Models whose predicted IoUs and logits are on another scale than SAM's: what to put in place of its thresholds.
-SUITED: dict[str, dict[str, float]] = {
+# Defaults for variants whose predicted IoUs and logits are on another scale than SAM's.
+VARIANT_DEFAULTS: dict[str, dict[str, float]] = {
     "nano": {
         "pred_iou_thresh": 0.45,
         "stability_score_thresh": 0.5,
@@ -30,25 +30,31 @@ SUITED: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True)
 class AutomaticSettings:
-    """How a photo is searched for masks; names, defaults and meaning are those of segment_anything 1.0.
+    """Settings of automatic mask generation, with the names, defaults and meaning of segment_anything 1.0.
+
+    The defaults of the thresholds were chosen for SAM with ViT-H. `for_variant` gives those that fit another model.
 
     Attributes:
-        points_per_side: points along each side of the grid; None where `point_grids` says what to click.
-        points_per_batch: clicks whose masks are held at a time; calls of the decoder are sized for the backend.
-        pred_iou_thresh: masks stay whose predicted IoU is above it; 0 keeps all.
-        stability_score_thresh: masks stay whose stability is at least this; 0 keeps all.
-        stability_score_offset: how far the threshold is moved up and down to tell stability, in logits.
-        box_nms_thresh: of two masks of a crop whose boxes' IoU is above it, the one with the lower predicted IoU goes.
-        crop_n_layers: layers of crops beside the photo; layer n has 4 ** n of them.
-        crop_nms_thresh: as `box_nms_thresh` between crops, where masks of smaller crops stay.
-        crop_overlap_ratio: how far crops of the first layer overlap, as a share of the photo's shorter side.
-        crop_n_points_downscale_factor: points along a side are divided by it for each layer.
-        point_grids: for each layer x, y from 0 to 1, (N, 2), instead of `points_per_side`.
-        min_mask_region_area: holes and islands of fewer pixels are mended; 0: none.
-        output_mode: `binary_mask`, `uncompressed_rle` or `coco_rle`.
+        points_per_side: points along each side of the point grid; None if `point_grids` is given.
+        points_per_batch: points whose masks are in memory at once, 3 masks each. The backend's capacity alone decides
+            how many prompts one call of the decoder takes.
+        pred_iou_thresh: masks stay if their predicted IoU is above it, 0 to 1; 0 keeps all.
+        stability_score_thresh: masks stay if their stability score is at least this, 0 to 1; 0 keeps all.
+        stability_score_offset: distance of the two thresholds of the stability score from the mask's own, in logits.
+        box_nms_thresh: of two masks of a crop whose boxes overlap with an IoU above it, the one with the lower
+            predicted IoU is removed.
+        crop_n_layers: layers of crops besides the whole photo; layer n has 4 ** n crops.
+        crop_nms_thresh: like `box_nms_thresh`, between crops; masks of smaller crops stay.
+        crop_overlap_ratio: overlap of the crops of layer 1 as a share of the photo's shorter side, from 0 to below 1;
+            half of it in each further layer.
+        crop_n_points_downscale_factor: layer n has `points_per_side` divided by this to the power of n.
+        point_grids: instead of `points_per_side`, for each layer the points (N, 2), x, y from 0 to 1.
+        min_mask_region_area: holes and islands with fewer pixels are filled or removed; 0: none.
+        output_mode: form of a record's `segmentation`: `binary_mask` (a bool array), `uncompressed_rle` (COCO's run
+            lengths as a list) or `coco_rle` (compressed to a string, as pycocotools writes it).
 
     Raises:
-        UsageError: a value out of range; both or neither of `points_per_side` and `point_grids`.
+        UsageError: a value is out of range, or both or neither of `points_per_side` and `point_grids` are given.
     """
 
     points_per_side: int | None = 32
@@ -67,11 +73,11 @@ class AutomaticSettings:
 
     def __post_init__(self) -> None:
         if (self.points_per_side is None) == (self.point_grids is None):
-            raise UsageError("give points_per_side or point_grids, and None for the other one")
+            raise UsageError("give either points_per_side or point_grids, and None for the other")
         for name in ("pred_iou_thresh", "stability_score_thresh", "box_nms_thresh", "crop_nms_thresh"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
-                raise UsageError(f"{name} {value} is no share: use 0 to 1")
+                raise UsageError(f"{name} {value} is out of range: use 0 to 1")
         for name, least in (
             ("points_per_side", 1),
             ("points_per_batch", 1),
@@ -90,24 +96,24 @@ class AutomaticSettings:
         self.grids()
 
     @classmethod
-    def suited(cls, variant: str, **keywords: Any) -> AutomaticSettings:
-        """The settings that suit a model where nothing else is said.
+    def for_variant(cls, variant: str, **keywords: Any) -> AutomaticSettings:
+        """Settings with the defaults of a model variant.
 
         Args:
-            variant: of the model.
-            keywords: what is said, by name.
+            variant: of the model, such as `tiny_vit`. Only `nano` has defaults of its own; others have SAM's.
+            keywords: fields that replace the defaults.
 
         Raises:
-            UsageError: there is no setting of such a name, or a value is out of range.
+            UsageError: a field is unknown, or a value is out of range.
         """
         known = [field.name for field in fields(cls)]
         for name in keywords:
             if name not in known:
-                raise UsageError(f"there is no setting {name!r}: choose among {', '.join(known)}")
-        return cls(**{**SUITED.get(variant, {}), **keywords})
+                raise UsageError(f"there is no setting {name!r}: choose one of {', '.join(known)}")
+        return cls(**{**VARIANT_DEFAULTS.get(variant, {}), **keywords})
 
     def grids(self) -> tuple[Grid, ...]:
-        """The points of each layer, (N, 2) x, y from 0 to 1."""
+        """The points of each layer, beginning with the whole photo's: (N, 2), x, y from 0 to 1."""
         if self.points_per_side is not None:
             return layer_grids(self.points_per_side, self.crop_n_layers, self.crop_n_points_downscale_factor)
         grids = tuple(_checked_grid(grid, layer) for layer, grid in enumerate(self.point_grids or ()))
@@ -122,8 +128,8 @@ class AutomaticSettings:
 def _checked_grid(grid: npt.ArrayLike, layer: int) -> Grid:
     points = np.asarray(grid, np.float64)
     if points.ndim != 2 or points.shape[1] != 2 or not len(points):
-        raise UsageError(f"point grid {layer} has shape {points.shape}: it must be x, y pairs, (N, 2)")
+        raise UsageError(f"point grid {layer} has shape {points.shape}: give x, y pairs, (N, 2)")
     outside = ~((points >= 0) & (points <= 1)).all(axis=1)  # NaN too
     if outside.any():
-        raise UsageError(f"point grid {layer} holds {points[outside][0].tolist()}: x and y run from 0 to 1")
+        raise UsageError(f"point grid {layer} holds {points[outside][0].tolist()}: give x and y from 0 to 1")
     return points

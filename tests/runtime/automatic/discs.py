@@ -1,4 +1,4 @@
-"""A decoder whose masks are discs around the click: what is asked decides what comes out, exactly."""
+"""A decoder whose masks are discs around the point, so that a prompt determines its masks exactly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RADII = (0.0, 12.0, 20.0, 30.0)  # of the four outputs, in pixels of the frame
 
 
 class DiscBackend:
-    """Each prompt's first click is the middle; a predicted IoU falls with the disc's size."""
+    """Discs around each prompt's first point; the larger the disc, the lower its predicted IoU."""
 
     engine = "discs"
 
@@ -23,12 +23,12 @@ class DiscBackend:
     def decode(self, image_embeddings, point_coords, point_labels, mask_input, has_mask_input):
         centres = np.arange(SIDE // 4) * 4 + 2.0
         x, y = point_coords[:, 0, 0], point_coords[:, 0, 1]
-        away = np.hypot(centres[None, None, :] - x[:, None, None], centres[None, :, None] - y[:, None, None])
-        low_res = np.stack([2.0 * (radius - away) for radius in RADII], axis=1).astype(np.float32)
+        distance = np.hypot(centres[None, None, :] - x[:, None, None], centres[None, :, None] - y[:, None, None])
+        low_res = np.stack([2.0 * (radius - distance) for radius in RADII], axis=1).astype(np.float32)
         iou = np.tile(np.array([[0.0, 0.97, 0.95, 0.93]], np.float32), (len(x), 1))
         return low_res, iou
 
 
 def disc_generator(points_per_side: int = 3) -> AutomaticMaskGenerator:
     settings = AutomaticSettings(points_per_side=points_per_side, stability_score_thresh=0.8, output_mode=COCO_RLE)
-    return AutomaticMaskGenerator.on(DiscBackend(), AnyCapacity(SIDE), settings)
+    return AutomaticMaskGenerator.from_backend(DiscBackend(), AnyCapacity(SIDE), settings)

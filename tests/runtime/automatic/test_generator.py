@@ -1,4 +1,4 @@
-"""Masks for everything: the same as the reference's generator gives for the same network, on photos."""
+"""Automatic masks equal those of the reference's generator with the same network, on photos."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from sam_edge.prediction.promptable import AnyCapacity
 from sam_edge.weights.load import find_source, load_sam
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.automatic.generator import AutomaticMaskGenerator
-from sam_edge_runtime.automatic.grids import crops_of, layer_grids
-from sam_edge_runtime.automatic.nms import suppress
+from sam_edge_runtime.automatic.grids import generate_crops, layer_grids
+from sam_edge_runtime.automatic.nms import nms
 from sam_edge_runtime.automatic.settings import AutomaticSettings
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.errors import PhotoError, UsageError
@@ -23,7 +23,7 @@ from tests.reference import batched_nms, import_segment_anything
 from tests.reference_generator import reference_generator
 from tests.runtime.standin import NumpyBackend, manifest
 
-# nano is less sure of itself than the models that the defaults were chosen for.
+# nano's scores are lower than those of the models that the defaults were chosen for.
 LENIENT = {"pred_iou_thresh": 0.3, "stability_score_thresh": 0.5, "stability_score_offset": 0.5}
 CASES = {
     "photo": ("coffee", {"points_per_side": 10}),
@@ -43,8 +43,8 @@ def nano():
     return load_sam("nano", find_source("nano", None), None).sam
 
 
-def generator(sam, **keywords) -> AutomaticMaskGenerator:
-    return AutomaticMaskGenerator.on(TorchBackend(sam), AnyCapacity(sam.side), AutomaticSettings(**keywords))
+def make_generator(sam, **keywords) -> AutomaticMaskGenerator:
+    return AutomaticMaskGenerator.from_backend(TorchBackend(sam), AnyCapacity(sam.side), AutomaticSettings(**keywords))
 
 
 def photo(name: str) -> np.ndarray:
@@ -56,11 +56,11 @@ def photo(name: str) -> np.ndarray:
 def test_records_equal_the_reference(nano, case):
     name, keywords = CASES[case]
     keywords = {**LENIENT, **keywords, "output_mode": "uncompressed_rle"}
-    found = generator(nano, **keywords).generate(photo(name))
-    wanted = reference_generator(nano, **keywords).generate(photo(name))
-    assert len(wanted) > 1
-    assert len(found) == len(wanted)
-    for mine, theirs in zip(found, wanted, strict=True):
+    records = make_generator(nano, **keywords).generate(photo(name))
+    expected = reference_generator(nano, **keywords).generate(photo(name))
+    assert len(expected) > 1
+    assert len(records) == len(expected)
+    for mine, theirs in zip(records, expected, strict=True):
         assert mine.keys() == theirs.keys()
         np.testing.assert_allclose(mine["point_coords"], theirs["point_coords"], rtol=1e-12)
         assert mine["crop_box"] == theirs["crop_box"]
@@ -72,49 +72,49 @@ def test_records_equal_the_reference(nano, case):
         assert mine["area"] == np.count_nonzero(a)
 
 
-def test_the_three_forms_hold_the_same_masks(nano):
-    masks, plain, packed = (
-        generator(nano, **LENIENT, points_per_side=4, output_mode=mode).generate(photo("coffee"))
+def test_the_three_output_modes_give_the_same_masks(nano):
+    binary, uncompressed, compressed = (
+        make_generator(nano, **LENIENT, points_per_side=4, output_mode=mode).generate(photo("coffee"))
         for mode in ("binary_mask", "uncompressed_rle", "coco_rle")
     )
-    assert masks
-    for mask, one, other in zip(masks, plain, packed, strict=True):
-        np.testing.assert_array_equal(rle.decode(one["segmentation"]), mask["segmentation"])
-        assert other["segmentation"] == rle.encode(mask["segmentation"])
+    assert binary
+    for mask, plain, coco in zip(binary, uncompressed, compressed, strict=True):
+        np.testing.assert_array_equal(rle.decode(plain["segmentation"]), mask["segmentation"])
+        assert coco["segmentation"] == rle.encode(mask["segmentation"])
 
 
-def test_several_photos_come_in_order_as_each_alone(nano):
+def test_several_photos_give_in_order_what_each_gives_alone(nano):
     photos = [photo("coffee"), photo("chelsea"), photo("coffee")[:200]]
-    finds = generator(nano, **LENIENT, points_per_side=4, output_mode="coco_rle")
-    assert list(finds.generate_many(iter(photos))) == [finds.generate(each) for each in photos]
+    generator = make_generator(nano, **LENIENT, points_per_side=4, output_mode="coco_rle")
+    assert list(generator.generate_many(iter(photos))) == [generator.generate(each) for each in photos]
 
 
-def test_what_is_covered_is_not_proposed_again(nano):
+def test_covered_parts_get_no_masks(nano):
     cup = photo("coffee")
-    finds = generator(nano, **LENIENT, points_per_side=8)
-    records = finds.generate(cup)
+    generator = make_generator(nano, **LENIENT, points_per_side=8)
+    records = generator.generate(cup)
     largest = max((record["segmentation"] for record in records), key=np.count_nonzero)
-    rest = finds.generate(cup, covered=largest)
+    rest = generator.generate(cup, covered=largest)
     assert 0 < len(rest) < len(records)
     for record in rest:
         x, y = record["point_coords"][0]
         assert not largest[int(y), int(x)]
         assert 2 * np.count_nonzero(record["segmentation"] & largest) <= record["area"]
-    assert finds.generate(cup, covered=np.ones(cup.shape[:2], np.bool_)) == []
+    assert generator.generate(cup, covered=np.ones(cup.shape[:2], np.bool_)) == []
 
 
-def test_nothing_found_is_an_empty_list(nano):
-    assert generator(nano, points_per_side=2, pred_iou_thresh=1.0).generate(photo("coffee")) == []
+def test_no_masks_are_an_empty_list(nano):
+    assert make_generator(nano, points_per_side=2, pred_iou_thresh=1.0).generate(photo("coffee")) == []
 
 
-def test_clicks_are_asked_in_the_capacity_of_the_decoder():
+def test_points_fill_the_capacity_of_the_decoder():
     backend = NumpyBackend()
     bundle = Bundle(None, manifest(prompts=8, points=3))
-    finds = AutomaticMaskGenerator(SamPredictor(bundle, backend=backend), points_per_side=5, points_per_batch=20)
-    finds.generate(np.zeros((20, 30, 3), np.uint8))
+    generator = AutomaticMaskGenerator(SamPredictor(bundle, backend=backend), points_per_side=5, points_per_batch=20)
+    generator.generate(np.zeros((20, 30, 3), np.uint8))
     assert {call.coords.shape for call in backend.calls} == {(8, 3, 2)}
-    asked = np.concatenate([call.coords[call.labels[:, 0] == 1][:, 0] for call in backend.calls])
-    assert len(np.unique(asked, axis=0)) == 25
+    points = np.concatenate([call.coords[call.labels[:, 0] == 1][:, 0] for call in backend.calls])
+    assert len(np.unique(points, axis=0)) == 25
 
 
 @pytest.mark.parametrize(("size", "layers"), [((375, 562), 2), ((100, 30), 1), ((64, 64), 3)])
@@ -122,25 +122,25 @@ def test_crops_and_grids_equal_the_reference(size, layers):
     import_segment_anything()
     amg = import_module("segment_anything.utils.amg")
     boxes, layer_of = amg.generate_crop_boxes(size, layers, 512 / 1500)
-    found = crops_of(size, layers, 512 / 1500)
-    assert [list(crop.box) for crop in found] == boxes
-    assert [crop.layer for crop in found] == layer_of
+    crops = generate_crops(size, layers, 512 / 1500)
+    assert [list(crop.box) for crop in crops] == boxes
+    assert [crop.layer for crop in crops] == layer_of
     for mine, theirs in zip(layer_grids(17, layers, 2), amg.build_all_layer_point_grids(17, layers, 2), strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-15)
 
 
-def test_suppression_equals_the_stand_in_for_torchvision():
+def test_nms_equals_the_stand_in_for_torchvision():
     rng = np.random.default_rng(0)
     corners = rng.integers(0, 60, (300, 2))
     boxes = np.concatenate([corners, corners + rng.integers(0, 40, (300, 2))], axis=1)
     scores = rng.integers(0, 30, 300).astype(np.float32) / 30  # ties too
     for threshold in (0.0, 0.3, 0.7, 1.0):
-        wanted = batched_nms(torch.from_numpy(boxes).float(), torch.from_numpy(scores), torch.zeros(300), threshold)
-        assert suppress(boxes, scores, threshold).tolist() == wanted.tolist()
+        expected = batched_nms(torch.from_numpy(boxes).float(), torch.from_numpy(scores), torch.zeros(300), threshold)
+        assert nms(boxes, scores, threshold).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize(
-    ("keywords", "reason"),
+    ("keywords", "message"),
     [
         ({"points_per_side": None}, "points_per_side or point_grids"),
         ({"point_grids": [[[0.5, 0.5]]]}, "points_per_side or point_grids"),
@@ -152,21 +152,21 @@ def test_suppression_equals_the_stand_in_for_torchvision():
         ({"crop_overlap_ratio": 1.0}, "crop_overlap_ratio 1.0"),
         ({"crop_n_layers": 3, "points_per_side": 4, "crop_n_points_downscale_factor": 2}, "ends without a point"),
         ({"points_per_side": None, "point_grids": [[[0.5, 0.5]]], "crop_n_layers": 1}, "too few"),
-        ({"points_per_side": None, "point_grids": [[[0.5, 1.5]]]}, "x and y run from 0 to 1"),
-        ({"points_per_side": None, "point_grids": [[0.5, 0.5]]}, "must be x, y pairs"),
+        ({"points_per_side": None, "point_grids": [[[0.5, 1.5]]]}, "give x and y from 0 to 1"),
+        ({"points_per_side": None, "point_grids": [[0.5, 0.5]]}, "give x, y pairs"),
         ({"output_mode": "polygon"}, "output_mode 'polygon'"),
         ({"points_a_side": 3}, "no setting 'points_a_side'"),
     ],
 )
-def test_settings_that_cannot_be_meant_are_refused(keywords, reason):
+def test_invalid_settings_are_refused(keywords, message):
     predictor = SamPredictor(Bundle(None, manifest()), backend=NumpyBackend())
-    with pytest.raises(UsageError, match=reason):
+    with pytest.raises(UsageError, match=message):
         AutomaticMaskGenerator(predictor, **keywords)
 
 
-def test_what_is_no_photo_is_refused(nano):
-    finds = generator(nano, points_per_side=2)
+def test_an_array_that_is_no_photo_is_refused(nano):
+    generator = make_generator(nano, points_per_side=2)
     with pytest.raises(PhotoError, match="float64"):
-        finds.generate(np.zeros((20, 30, 3)))
+        generator.generate(np.zeros((20, 30, 3)))
     with pytest.raises(UsageError, match=r"give bool of shape \(20, 30\)"):
-        finds.generate(np.zeros((20, 30, 3), np.uint8), covered=np.zeros((30, 20), np.bool_))
+        generator.generate(np.zeros((20, 30, 3), np.uint8), covered=np.zeros((30, 20), np.bool_))

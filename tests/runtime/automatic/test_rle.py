@@ -1,4 +1,4 @@
-"""COCO run-length encoding against pycocotools."""
+"""COCO's run-length encoding equals pycocotools'."""
 
 from __future__ import annotations
 
@@ -41,38 +41,38 @@ def test_encoding_and_decoding_equal_pycocotools(name):
 
 
 @pytest.mark.parametrize("name", masks())
-def test_the_plain_form_compresses_to_the_same(name):
+def test_the_uncompressed_form_compresses_to_the_same(name):
     mask = masks()[name]
-    plain: rle.UncompressedRle = {"size": list(mask.shape), "counts": rle.run_lengths(mask).tolist()}
-    assert sum(plain["counts"]) == mask.size
-    assert rle.compress(np.array(plain["counts"])) == rle.encode(mask)["counts"]
-    np.testing.assert_array_equal(rle.decode(plain), mask)
-    assert rle.area(plain) == mask.sum()
-    from_coco = coco.frPyObjects(plain, *mask.shape)
+    uncompressed: rle.UncompressedRle = {"size": list(mask.shape), "counts": rle.run_lengths(mask).tolist()}
+    assert sum(uncompressed["counts"]) == mask.size
+    assert rle.compress(np.array(uncompressed["counts"])) == rle.encode(mask)["counts"]
+    np.testing.assert_array_equal(rle.decode(uncompressed), mask)
+    assert rle.area(uncompressed) == mask.sum()
+    from_coco = coco.frPyObjects(uncompressed, *mask.shape)
     assert from_coco["counts"].decode() == rle.encode(mask)["counts"]
 
 
-def test_strided_masks_are_encoded_as_they_look():
+def test_a_strided_mask_is_encoded_like_its_copy():
     mask = np.random.default_rng(1).random((40, 60)) > 0.5
     assert rle.encode(mask[::2, ::-3]) == rle.encode(mask[::2, ::-3].copy())
 
 
 @pytest.mark.parametrize(
-    ("damaged", "says"),
+    ("damaged", "message"),
     [
         ({"size": [4, 4], "counts": "ab c"}, "characters outside"),
         ({"size": [4, 4], "counts": "äö"}, "characters outside"),
         ({"size": [4, 4], "counts": "P"}, "within a number"),
-        ({"size": [4, 4], "counts": "P" * 40 + "0"}, "41 characters"),
+        ({"size": [4, 4], "counts": "P" * 40 + "0"}, "41 characters, more than 12"),
         ({"size": [4, 4], "counts": ""}, "cover 0 pixels"),
         ({"size": [4, 4], "counts": "5"}, "cover 5 pixels"),
         ({"size": [4, 4], "counts": [10, 7]}, "cover 17 pixels"),
         ({"size": [4, 4], "counts": [20, -4]}, "cover 16 pixels"),
     ],
 )
-def test_damaged_encodings_are_refused(damaged, says):
+def test_damaged_encodings_are_refused(damaged, message):
     for use in (rle.decode, rle.area):
-        with pytest.raises(UsageError, match=says):
+        with pytest.raises(UsageError, match=message):
             use(damaged)
 
 
