@@ -20,6 +20,14 @@ import torch
 from PIL import Image
 
 
+def reference_bbox(mask: npt.NDArray[np.bool_]) -> list[float]:
+    """The `bbox` that segment_anything writes for a mask `(H, W)`: x, y, width, height."""
+    import_segment_anything()
+    amg = importlib.import_module("segment_anything.utils.amg")
+    bbox: list[float] = amg.box_xyxy_to_xywh(amg.batched_mask_to_box(torch.from_numpy(mask))).tolist()
+    return bbox
+
+
 def resize(picture: Image.Image, size: Sequence[int]) -> Image.Image:
     """`picture` as height, width `size`, by Pillow's antialiased bilinear filter."""
     height, width = size

@@ -7,9 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sam_edge.data.sa1b import Annotation
-from sam_edge_runtime.automatic import rle
-from sam_edge_runtime.automatic.regions import bounding_box, xywh
+from sam_edge.data.sa1b import Annotation, bbox_of
 
 _IDS_A_PHOTO = 1 << 16
 _NUMBER_AT_END = re.compile(r"(\d{1,15})$")
@@ -42,7 +40,7 @@ def kept(annotation: Annotation) -> dict[str, Any]:
     return {
         "segmentation": {"size": [height, width], "counts": annotation.rle["counts"]},
         "area": annotation.area,
-        "bbox": list(annotation.bbox) if annotation.bbox is not None else _bbox(annotation.rle),
+        "bbox": list(annotation.bbox) if annotation.bbox is not None else bbox_of(annotation.rle),
         "predicted_iou": annotation.predicted_iou,
         "point_coords": [list(point) for point in annotation.point_coords],
         "stability_score": annotation.stability_score,
@@ -53,7 +51,3 @@ def kept(annotation: Annotation) -> dict[str, Any]:
 def record_bytes(record: dict[str, Any]) -> bytes:
     """The record's file."""
     return json.dumps(record, separators=(",", ":")).encode()
-
-
-def _bbox(mask: rle.Rle) -> list[float]:
-    return xywh(bounding_box(rle.decompress(mask["counts"]), mask["size"][0]))

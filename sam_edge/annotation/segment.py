@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sam_edge.data.photo_files import photo_files
 from sam_edge.prediction.promptable import opened
 from sam_edge_runtime.arrays import Photo
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.automatic.settings import AutomaticSettings
-from sam_edge_runtime.errors import PhotoError, UsageError
+from sam_edge_runtime.errors import PhotoError
 from sam_edge_runtime.photo.draw import draw_everything
-from sam_edge_runtime.photo.read import PHOTO_ENDINGS, read_photo
+from sam_edge_runtime.photo.read import read_photo
 from sam_edge_runtime.photo.write import jpeg_bytes
 from sam_edge_runtime.system.files import check_file, write_files
 
@@ -72,11 +73,11 @@ def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None
 
     Raises:
         PhotoError: the one photo that was named cannot be read, or no photo of a folder can.
-        UsageError: a folder without photos.
+        UsageError: nothing is at `source`, or a folder holds no photo.
         OutputError: a result is there already or cannot be written.
         CheckpointError, BundleError, BackendError: the model cannot be had.
     """
-    photos = _photos(job.source)
+    photos = photo_files(job.source)
     stems = Counter(path.stem for path in photos)
     names = {path: path.stem if stems[path.stem] == 1 else path.name.replace(".", "_") for path in photos}
     for path in photos:
@@ -117,15 +118,6 @@ def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None
     if not done:
         raise PhotoError(f"none of the {len(photos)} photos in {job.source} can be read: {failures[0].failure}")
     yield from failures
-
-
-def _photos(source: Path) -> list[Path]:
-    if not source.is_dir():
-        return [source]
-    found = sorted(path for path in source.iterdir() if path.suffix.lower() in PHOTO_ENDINGS and path.is_file())
-    if not found:
-        raise UsageError(f"folder {source} holds no photos ({', '.join(PHOTO_ENDINGS)}): name another")
-    return found
 
 
 def _files(job: SegmentJob, name: str) -> tuple[Path, ...]:

@@ -1,4 +1,4 @@
-"""`sam-edge annotate`: masks for a whole data set, in SA-1B's format."""
+"""`sam-edge annotate`: find all masks of a data set and write SA-1B's format."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ EXAMPLES = (
 
 def command(
     source: Annotated[
-        str, typer.Argument(help="Photos: a folder, a tar as SA-1B's, a pattern, or a list of photos (.txt).")
+        str, typer.Argument(help="Photos: a folder, a tar in SA-1B's layout, a pattern, or a list of photos (.txt).")
     ],
     bundle: Bundle = None,
     model: Model = "nano",
     checkpoint: Checkpoint = None,
     existing: Annotated[
-        bool, typer.Option("--existing", help="Keep the masks that are there; look for others where they are not.")
+        bool, typer.Option("--existing", help="Keep the masks of the source, and search only what they do not cover.")
     ] = False,
     points_per_side: Points = None,
     pred_iou_thresh: Iou = None,
@@ -37,14 +37,14 @@ def command(
     box_nms_thresh: Nms = None,
     crop_n_layers: Crops = None,
     min_mask_region_area: Smallest = None,
-    records_per_shard: Annotated[int, typer.Option(help="Photos of each shard that is written.")] = 1000,
-    processes: Annotated[int, typer.Option(help="Processes on this machine, which share its cores.")] = 1,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the shards.")] = Path("shards"),
+    records_per_shard: Annotated[int, typer.Option(help="Photos in each written shard.")] = 1000,
+    processes: Annotated[int, typer.Option(help="Processes on this machine. They share its cores.")] = 1,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the shards.")] = Path("shards"),
 ) -> None:
-    """Find everything in all photos of a data set; write shards as SA-1B's, photos and JSON records.
+    """Find all masks in every photo of a data set. Write tar shards of photos and JSON records, as SA-1B's.
 
-    Interrupt it when you like, with kill -9 too: the same command goes on where it was, and nothing is lost or done
-    twice. Photos that cannot be used are listed in OUT/failures and are no reason to stop.
+    It may be interrupted at any time, even by kill -9: the same command resumes, and finished photos are kept.
+    Photos that cannot be used are skipped and listed in OUT/failures.
     """
     try:
         from sam_edge.annotation.annotate import (  # noqa: PLC0415  # brings webdataset
@@ -78,18 +78,20 @@ def command(
 
         def show(done: int, failed: int, total: int) -> None:
             if bar.tasks[0].total is None:
-                bar.reset(task, total=total, completed=done, rate="")  # what was done before took no time
+                bar.reset(
+                    task, total=total, completed=done, rate=""
+                )  # photos of an earlier run do not count for the rate
             what = f"annotating, {failed} failed" if failed else "annotating"
             bar.update(task, completed=done, description=what, rate=f"{bar.tasks[0].speed or 0.0:.2f} photos/s")
 
         try:
             result = annotate(job, show)
         except KeyboardInterrupt:
-            note(f"interrupted: what is finished is kept in {out}, and the same command goes on")
+            note(f"interrupted: finished photos are kept in {out}; run the same command to resume")
             raise typer.Exit(INTERRUPTED) from None
     failures = list(result.failures.items())
     for name, reason in failures[:SHOWN_FAILURES]:
         note(f"left out: {name}: {reason}")
     if len(failures) > SHOWN_FAILURES:
-        note(f"and {len(failures) - SHOWN_FAILURES} more, all of them in {out / 'failures'}")
+        note(f"and {len(failures) - SHOWN_FAILURES} more: all are listed in {out / 'failures'}")
     line(f"{out}  {result.photos} photos annotated, {len(failures)} left out")

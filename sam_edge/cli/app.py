@@ -1,4 +1,4 @@
-"""The `sam-edge` command: its verbs, and the one place where an error becomes one line and an exit code."""
+"""The `sam-edge` command: its verbs, and how errors become one line and an exit code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BAD_INPUT, BOUND_MISSED = 2, 1
 
 app = typer.Typer(
     name="sam-edge",
-    help="Segment Anything on phones, browsers and boards: export, run, and prove that the masks are still right.",
+    help="Segment Anything on phones, browsers and boards: export, quantize, run, and verify that the masks are right.",
     epilog="Start with:  sam-edge export --out nano, then  sam-edge predict nano photo.jpg --point 320,240",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -92,7 +92,7 @@ def run(arguments: list[str]) -> int:
     except SamEdgeError as error:
         return _refuse(str(error))
     except MemoryError:
-        return _refuse("not enough memory: choose a smaller model or --input-size")
+        return _refuse("out of memory: choose a smaller model or a smaller --input-size")
     except OSError as error:
         return _refuse(system_line(error))
     return 0

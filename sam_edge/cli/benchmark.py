@@ -1,10 +1,11 @@
-"""`sam-edge benchmark`: how fast are the bundles, here or on a device?"""
+"""`sam-edge benchmark`: measure latency and memory of bundles, on this machine or on a device."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from .console import line, note, progress_bar, whole
 from .options import numbers_of, seconds_of
 
 if TYPE_CHECKING:
+    from sam_edge.devices.timing import Failure, GraphTiming
     from sam_edge_runtime.benchmark.rounds import Rounds
 
 HOST, ANDROID, APPLE, SSH = "host", "android", "apple", "ssh"
@@ -30,53 +32,57 @@ EXAMPLES = (
 
 def command(
     bundles: Annotated[
-        list[Path], typer.Argument(metavar="BUNDLE...", help="Folder of a bundle, or several.", show_default=False)
+        list[Path], typer.Argument(metavar="BUNDLE...", help="Folders of one or more bundles.", show_default=False)
     ],
-    device: Annotated[str, typer.Option(help=f"Where: {', '.join(DEVICES)}. See docs/devices.md.")] = HOST,
+    device: Annotated[str, typer.Option(help=f"Where to measure: {', '.join(DEVICES)}. See docs/devices.md.")] = HOST,
     photo: Annotated[
-        Path | None, typer.Option(help="Photo to click on. Default: a bundle's own picture, at 1500 x 2250.")
+        Path | None,
+        typer.Option(help="Photo to click on. Default: a picture of the first bundle, scaled to 1500 x 2250 pixels."),
     ] = None,
-    repetitions: Annotated[int, typer.Option("--repetitions", "-n", help="Rounds that count, at most.")] = 50,
-    warm_up: Annotated[int, typer.Option(help="Rounds before, which do not count.")] = 2,
-    budget: Annotated[str, typer.Option(help="Begin no further round after so long: 90s, 3m, 1h.")] = "3m",
+    repetitions: Annotated[int, typer.Option("--repetitions", "-n", help="Largest number of measured rounds.")] = 50,
+    warm_up: Annotated[int, typer.Option(help="Rounds before measuring starts.")] = 2,
+    budget: Annotated[str, typer.Option(help="Start no further round after this time, such as 90s, 3m or 1h.")] = "3m",
     threads: Annotated[
         str | None,
         typer.Option(
-            help="Threads of the engine; several, such as 1,2,4, are measured side by side. Default: one a core."
+            help="Threads of the engine. Several numbers, such as 1,2,4, are interleaved. Default: one per core."
         ),
     ] = None,
     provider: Annotated[
         str | None, typer.Option(help="ONNX Runtime's execution provider, such as cuda. Default: the CPU.")
     ] = None,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Print only how each bundle compares with the first.")
+        bool, typer.Option("--compare", help="Print only the ratios of each bundle to the first.")
     ] = False,
-    out: Annotated[Path | None, typer.Option("--json", help="File for all figures and samples.")] = None,
-    html: Annotated[Path | None, typer.Option("--html", help="File for a page with plots.")] = None,
+    out: Annotated[Path | None, typer.Option("--json", help="JSON file to write with all figures and samples.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="HTML file to write with tables and plots.")] = None,
     python: Annotated[
-        str, typer.Option(help="ssh: Python of the host, with numpy, Pillow and the engine.")
+        str, typer.Option(help="ssh: Python interpreter on the host, with numpy, Pillow and the engine.")
     ] = "python3",
     identity: Annotated[
-        Path | None, typer.Option(help="ssh: private key. Default: what ssh itself would take.")
+        Path | None, typer.Option(help="ssh: file of the private key. Default: the keys that ssh knows.")
     ] = None,
     host_folder: Annotated[
-        str | None, typer.Option(help="ssh: where the host has room for the bundles. Default: its /tmp.")
+        str | None, typer.Option(help="ssh: folder on the host with space for the bundles. Default: its /tmp.")
     ] = None,
     benchmark_model: Annotated[
-        Path | None, typer.Option(help="android: LiteRT's benchmark_model, for TFLite bundles.")
+        Path | None, typer.Option(help="android: path of LiteRT's benchmark_model, for TFLite bundles.")
     ] = None,
-    perf_test: Annotated[Path | None, typer.Option(help="android: onnxruntime_perf_test, for ONNX bundles.")] = None,
+    perf_test: Annotated[
+        Path | None, typer.Option(help="android: path of onnxruntime_perf_test, for ONNX bundles.")
+    ] = None,
     library: Annotated[
         list[Path] | None,
-        typer.Option(help="android: a shared library that the tool loads; several times for several."),
+        typer.Option(help="android: shared library that the tool loads. Repeatable."),
     ] = None,
     delegates: Annotated[
-        str | None, typer.Option(help="android: what runs the graphs, such as cpu,gpu. Default: all that the tool has.")
+        str | None, typer.Option(help="android: delegates to measure, such as cpu,gpu. Default: all that the tool has.")
     ] = None,
 ) -> None:
-    """Measure latency and memory of bundles, here by turns, or on a device.
+    """Measure latency and memory of bundles on this machine or on a device. Rounds of several bundles are interleaved.
 
-    Each has a fresh process: cold start, first inference, percentiles of every step, throughput, peak of memory.
+    Each bundle runs in a fresh process. Measured are cold start, first inference, percentiles of each step, throughput
+    and peak memory.
     """
     from sam_edge.reporting.folders import is_verification  # noqa: PLC0415
     from sam_edge.reporting.names import short_names  # noqa: PLC0415
@@ -90,24 +96,38 @@ def command(
     if kind in {ANDROID, APPLE}:
         if html is not None or compare or photo is not None:
             raise UsageError(f"--html, --compare and --photo are for {HOST} and {SSH}: leave them out for {kind}")
-        names = tuple(delegates.split(",")) if delegates else ()
-        tools = (benchmark_model, perf_test, tuple(library or ()))
-        _on_device(kind, where, list(opened.values()), counts, rounds, names, tools, out)
+        from sam_edge.devices.android import AndroidOptions, benchmark_android  # noqa: PLC0415
+        from sam_edge.devices.apple import benchmark_apple  # noqa: PLC0415
+
+        if kind == APPLE:
+            _on_device(partial(benchmark_apple, list(opened.values()), rounds.repetitions), out)
+            return
+        options = AndroidOptions(
+            where or None,
+            benchmark_model,
+            perf_test,
+            tuple(library or ()),
+            tuple(delegates.split(",")) if delegates else (),
+            counts or AndroidOptions.threads,
+            repetitions=rounds.repetitions,
+            warm_up=max(rounds.warm_up, 1),
+        )
+        _on_device(partial(benchmark_android, list(opened.values()), options), out)
         return
     if kind not in {HOST, SSH} or (kind == HOST and where) or (kind == SSH and not where):
-        raise UsageError(f"--device {device!r} is none: choose from {', '.join(DEVICES)}")
+        raise UsageError(f"--device {device!r} is unknown: choose from {', '.join(DEVICES)}")
     if html is not None:
         from sam_edge.benchmarking.page import check_page  # noqa: PLC0415
 
         check_page()
     if compare and len(opened) * len(counts or (None,)) < 2:
-        raise UsageError("--compare needs two bundles or more: name the one to compare with first")
+        raise UsageError("--compare needs two or more bundles: name the one to compare with first")
     with progress_bar("opening bundles") as show:
         if kind == SSH:
             from sam_edge.devices.ssh import SshOptions, benchmark_ssh  # noqa: PLC0415
 
-            options = SshOptions(where, python, identity=identity, folder=host_folder)
-            document = benchmark_ssh(opened, options, rounds, counts or (None,), provider, photo, show)
+            host = SshOptions(where, python, identity=identity, folder=host_folder)
+            document = benchmark_ssh(opened, host, rounds, counts or (None,), provider, photo, show)
         else:
             document = _here(opened, counts, provider, photo, rounds, show)
     _show(document, compare=compare)
@@ -129,36 +149,14 @@ def _here(
     return measure(contestants(bundles, threads or (None,), provider), pixels, rounds, show)
 
 
-def _on_device(
-    kind: str,
-    serial: str,
-    bundles: list[Bundle],
-    threads: tuple[int, ...] | None,
-    rounds: Rounds,
-    delegates: tuple[str, ...],
-    tools: tuple[Path | None, Path | None, tuple[Path, ...]],
-    out: Path | None,
-) -> None:
-    """Both graphs of each bundle in the vendor's own tool; rows that could not be had carry their reason."""
-    from sam_edge.devices.android import AndroidOptions, benchmark_android  # noqa: PLC0415
-    from sam_edge.devices.apple import benchmark_apple  # noqa: PLC0415
+def _on_device(measure: Callable[..., list[GraphTiming | Failure]], out: Path | None) -> None:
+    """Print and write what `measure(show=..)` gives; a row that was not measured carries its reason."""
     from sam_edge.devices.table import device_tables  # noqa: PLC0415
     from sam_edge.devices.timing import Failure  # noqa: PLC0415
     from sam_edge_runtime.system.files import write_file  # noqa: PLC0415
 
     with progress_bar("looking for the device") as show:
-        if kind == APPLE:
-            rows = benchmark_apple(bundles, rounds.repetitions, show=show)
-        else:
-            options = AndroidOptions(
-                serial or None,
-                *tools,
-                delegates,
-                threads or AndroidOptions.threads,
-                repetitions=rounds.repetitions,
-                warm_up=max(rounds.warm_up, 1),
-            )
-            rows = benchmark_android(bundles, options, show)
+        rows = measure(show=show)
     for table in device_tables(rows):
         whole(table)
     if out is not None:
@@ -169,7 +167,7 @@ def _on_device(
 
 
 def _show(document: Mapping[str, Any], *, compare: bool) -> None:
-    """Tables, and why a bundle is not in them."""
+    """Print the tables, and why a bundle is missing in them."""
     from sam_edge.benchmarking.tables import latency_table, ratio_table, start_table  # noqa: PLC0415
 
     if not compare:
@@ -182,7 +180,7 @@ def _show(document: Mapping[str, Any], *, compare: bool) -> None:
 
 
 def _write(document: Mapping[str, Any], out: Path | None, html: Path | None) -> None:
-    """The files that were asked for, with what they were made by."""
+    """Write the wanted files, with the versions that made them."""
     import sam_edge  # noqa: PLC0415
     from sam_edge.reporting.versions import commit  # noqa: PLC0415
     from sam_edge_runtime.system.files import write_files  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""What commands print with: tables and results on standard output, progress and errors on standard error."""
+"""Printing: tables and results go to standard output, progress and errors to standard error."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
 WIDEST = 1000  # characters of a table
 INTERRUPTED = 130  # exit code: 128 and the number of SIGINT
 
-# File names and manifests may hold square brackets: nothing printed is taken for markup, and styles come as `Text`.
+# File names may contain square brackets, so nothing is parsed as markup; styles are given as `Text`.
 OUTPUT = Console(markup=False, highlight=False)
 ERRORS = Console(stderr=True, markup=False, highlight=False)
 
 
 def line(text: str, style: str = "") -> None:
-    """Print one line of result, however long."""
+    """Print one line of result without wrapping it."""
     OUTPUT.print(text, style=style, soft_wrap=True)
 
 
 def whole(table: Table) -> None:
-    """Print a table as wide as it has to be, whether or not the terminal is: no number is cut off."""
+    """Print a table in its full width, even if the terminal is narrower, so that no number is cut off."""
     width = OUTPUT.measure(table, options=OUTPUT.options.update(max_width=WIDEST)).maximum
     Console(markup=False, highlight=False, width=max(width, OUTPUT.width)).print(table)
 
 
 def note(text: str, style: str = "yellow") -> None:
-    """Print one line about the result on standard error."""
+    """Print one line on standard error."""
     ERRORS.print(text, style=style, soft_wrap=True)
 
 
 @contextmanager
 def stages() -> Iterator[Callable[[str], None]]:
-    """A function that announces stages: a spinner for the one that runs, a line with its seconds once it is done."""
+    """Yield a function that announces a stage: a spinner while it runs, then a line with its seconds."""
     current = ""
     start = perf_counter()
 
@@ -63,10 +63,10 @@ def stages() -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def progress_bar(first: str = "starting") -> Iterator[Callable[[str, int, int], None]]:
-    """A function that shows what is being done, and how much of how much; a total of 0 is not known yet.
+    """Yield a function `show(what, done, total)` that updates a progress bar; a total of 0 means unknown.
 
     Args:
-        first: what is shown until it is called.
+        first: text shown until the first call.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 

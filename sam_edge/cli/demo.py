@@ -1,4 +1,4 @@
-"""`sam-edge demo`: the whole path once, on photos that came with an installed package."""
+"""`sam-edge demo`: export, predict, segment and verify, on photos from an installed package."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from .console import line, note
 
-DEMO_POINTS = 16  # along a side of the grid: a quarter of the usual clicks
+DEMO_POINTS = 16  # along each side of the grid: a quarter of the default's 32 x 32 points
 EXAMPLES = "Example:  sam-edge demo --out out/demo"
 
 
@@ -19,12 +19,13 @@ def command(
     ] = Path("out/demo"),
     model: Annotated[str, typer.Option("--model", "-m", help="Variant to export.")] = "nano",
     checkpoint: Annotated[
-        str | None, typer.Option(help="Weights. Default: nano's own, the downloaded ones, or else random:0.")
+        str | None,
+        typer.Option(help="Weights: a file or random:SEED. Default: nano's own, the downloaded ones, or random:0."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier demo left.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results of an earlier demo.")] = False,
 ) -> None:
-    """Export a model, answer prompts on photos, find everything in them, verify the bundle, and leave pictures."""
-    from sam_edge.data.sample_photos import SAMPLES, copy_samples  # noqa: PLC0415
+    """Export a model, answer prompts on three photos, find all their masks, and verify the bundle."""
+    from sam_edge.data.sample_photos import DEMO_PHOTOS, copy_samples  # noqa: PLC0415
     from sam_edge.weights.cache import cached  # noqa: PLC0415
     from sam_edge.weights.catalogue import SHIPPED, release_of  # noqa: PLC0415
 
@@ -33,8 +34,8 @@ def command(
     if checkpoint is None and model not in SHIPPED and cached(release_of(model)) is None:
         checkpoint = "random:0"
         note(
-            f"No weights for {model} are downloaded, so this demo runs on random ones: its masks outline nothing. "
-            "What it shows is that torch and the exported model give the same masks."
+            f"No weights for {model} are downloaded, so this demo uses random ones: its masks outline nothing. It "
+            "still shows that torch and the exported model give the same masks."
         )
     bundle, photos = out / "bundle", out / "photos"
     paths = copy_samples(photos)
@@ -42,8 +43,8 @@ def command(
     weights = "" if checkpoint is None else f" --checkpoint {checkpoint}"
     _announce(f"export --model {model}{weights} --out {bundle}{again}")
     export.command(model=model, checkpoint=checkpoint, out=bundle, overwrite=overwrite)
-    for sample, path in zip(SAMPLES, paths, strict=True):
-        point, box = ",".join(map(str, sample.point)), ",".join(map(str, sample.box))
+    for photo, path in zip(DEMO_PHOTOS, paths, strict=True):
+        point, box = ",".join(map(str, photo.point)), ",".join(map(str, photo.box))
         _announce(f"predict {bundle} {path} --point {point} --json --out {out / 'point'}{again}")
         predict.command(bundle, path, point=[point], out=out / "point", json_file=True, overwrite=overwrite)
         _announce(f"predict {bundle} {path} --box {box} --json --out {out / 'box'}{again}")

@@ -1,4 +1,4 @@
-"""`sam-edge evaluate`: how well prompts find what people outlined."""
+"""`sam-edge evaluate`: measure accuracy against human masks."""
 
 from __future__ import annotations
 
@@ -23,25 +23,37 @@ MODEL = "nano"
 def command(
     data: Annotated[
         list[str],
-        typer.Option("--data", help="Photos with masks: a tar in SA-1B's layout, a folder, a pattern. edges: BSDS500."),
+        typer.Option(
+            "--data",
+            help="Photos with masks: a tar in SA-1B's layout, a folder or a pattern. For edges: BSDS500. Repeatable.",
+        ),
     ],
     protocol: Annotated[
         list[str] | None,
         typer.Option(
             "--protocol",
-            help="clicks (and boxes; the default), box (alone), automatic (masks of everything), edges. Several: all.",
+            help="clicks (and boxes; the default), box (boxes only), automatic (all masks), or edges. Repeatable.",
         ),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help=f"Variant, run in fp32 torch. Default: {MODEL}, or none beside bundles."),
+        typer.Option(
+            "--model", "-m", help=f"Variant to measure in fp32 torch. Default: {MODEL}, or none if --bundle is given."
+        ),
     ] = None,
     checkpoint: Checkpoint = None,
-    input_size: Annotated[int | None, typer.Option(help="Its frame side. Default: what it was trained for.")] = None,
-    bundle: Annotated[list[Path] | None, typer.Option(help="Measure this bundle; several in one table.")] = None,
-    clicks: Annotated[int, typer.Option(help="Clicks a mask.")] = 9,
+    input_size: Annotated[
+        int | None, typer.Option(help="Frame side of the torch model, in pixels. Default: as it was trained.")
+    ] = None,
+    bundle: Annotated[
+        list[Path] | None, typer.Option(help="Bundle to measure. Repeatable: several share one table.")
+    ] = None,
+    clicks: Annotated[int, typer.Option(help="Clicks for each mask.")] = 9,
     grabcut: Annotated[
-        bool, typer.Option("--grabcut/--no-grabcut", help="Also measure OpenCV's GrabCut, slower than the model.")
+        bool,
+        typer.Option(
+            "--grabcut/--no-grabcut", help="Also measure OpenCV's GrabCut, which takes longer than the model."
+        ),
     ] = True,
     points_per_side: Points = None,
     pred_iou_thresh: Iou = None,
@@ -50,14 +62,16 @@ def command(
     box_nms_thresh: Nms = None,
     crop_n_layers: Crops = None,
     min_mask_region_area: Smallest = None,
-    limit: Annotated[int | None, typer.Option(help="Photos of each source at most. Default: all.")] = None,
-    pictures: Annotated[int, typer.Option(help="Photos in examples.png.")] = 6,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the report.")] = Path("evaluation"),
+    limit: Annotated[
+        int | None, typer.Option(help="Measure at most this many photos of each source. Default: all.")
+    ] = None,
+    pictures: Annotated[int, typer.Option(help="Number of photos in examples.png.")] = 6,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the report.")] = Path("evaluation"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier report.")] = False,
 ) -> None:
-    """Measure accuracy against human masks: boxes and clicks, masks of everything, edges.
+    """Measure accuracy against human masks: by boxes and clicks, by automatic masks, or by edges.
 
-    Prints tables; writes report.json, report.html and pictures.
+    Prints tables, and writes report.json, report.html and pictures.
     """
     from rich.table import Table  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""`sam-edge info`: what a bundle is."""
+"""`sam-edge info`: print what a bundle contains."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def command(
         bool, typer.Option("--json", help="Print the bundle's manifest.json and report.json as one JSON object.")
     ] = False,
 ) -> None:
-    """Check a bundle's files and print what it is: model, precision, capacity, tensors, files, tools."""
+    """Check a bundle's files and print its model, precision, capacity, tensors, files and tools."""
     opened = Bundle.open(bundle)
     manifest = opened.manifest
     if as_json:
@@ -58,7 +58,7 @@ def _prompts_a_call(manifest: Manifest) -> str:
 
 
 def _verdict(bundle: Bundle) -> str:
-    """What the bundle's own report says."""
+    """The verdict of the bundle's own report."""
     report = bundle.report()
     try:
         verdict = "all bounds held" if report["passed"] else f"missed: {'; '.join(report['missed'])}"

@@ -1,4 +1,4 @@
-"""`sam-edge predict`: prompts on a photo, masks out."""
+"""`sam-edge predict`: answer prompts on a photo with masks."""
 
 from __future__ import annotations
 
@@ -17,34 +17,40 @@ EXAMPLES = (
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.", show_default=False)],
-    photo: Annotated[Path, typer.Argument(help="Photo: JPEG, PNG, WebP, TIFF, BMP.", show_default=False)],
+    photo: Annotated[Path, typer.Argument(help="Photo: JPEG, PNG, WebP, TIFF or BMP.", show_default=False)],
     point: Annotated[
         list[str] | None,
         typer.Option(
-            "--point", "-p", metavar="X,Y[,LABEL]", help="Click in pixels; label 1 inside (default), 0 outside."
+            "--point", "-p", metavar="X,Y[,LABEL]", help="Click, in pixels. LABEL: 1 inside (default), 0 outside."
         ),
     ] = None,
     box: Annotated[
         list[str] | None,
-        typer.Option("--box", "-b", metavar="X0,Y0,X1,Y1", help="Box in pixels. Several boxes: one mask for each."),
+        typer.Option("--box", "-b", metavar="X0,Y0,X1,Y1", help="Box, in pixels. Several boxes get a mask each."),
     ] = None,
     mask_input: Annotated[
         Path | None,
-        typer.Option(help="Low-resolution logits of an earlier run (.npy, see --save-logits) as mask prompt."),
+        typer.Option(help="Mask prompt: low-resolution logits of an earlier run (.npy, see --save-logits)."),
     ] = None,
     multimask: Annotated[
-        bool, typer.Option("--multimask", help="Three masks for each prompt, whole, part and subpart, instead of one.")
+        bool,
+        typer.Option("--multimask", help="Write three masks for each prompt (whole, part, subpart) instead of one."),
     ] = False,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")] = Path("out"),
-    json_file: Annotated[bool, typer.Option("--json", help="Also write scores, boxes and COCO RLE as JSON.")] = False,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("out"),
+    json_file: Annotated[bool, typer.Option("--json", help="Also write scores, boxes and COCO RLEs as JSON.")] = False,
     save_logits: Annotated[
-        bool, typer.Option("--save-logits", help="Also write the low-resolution logits (.npy) for --mask-input.")
+        bool, typer.Option("--save-logits", help="Also write the low-resolution logits (.npy), for --mask-input.")
     ] = False,
-    threads: Annotated[int | None, typer.Option(help="Threads. Default: one a core.")] = None,
-    provider: Annotated[str | None, typer.Option(help="Execution provider, such as cuda. Default: the CPU.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pictures of an earlier run.")] = False,
+    threads: Annotated[int | None, typer.Option(help="Threads of the engine. Default: one for each core.")] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="ONNX Runtime's execution provider, such as cuda. Default: the CPU.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of an earlier run.")] = False,
 ) -> None:
-    """Answer points, boxes and mask prompts on a photo; write each mask (PNG) and an overlay picture."""
+    """Answer points, boxes and a mask prompt on a photo. Write each mask as PNG, and an overlay picture.
+
+    In the JSON of --json, bbox is x, y, width, height as in SAM's own JSON: width is last column minus first column.
+    """
     from sam_edge.prediction.predict import PredictJob, predict  # noqa: PLC0415  # brings the engine
     from sam_edge.prompting.parsing import parse_box, parse_point  # noqa: PLC0415
 

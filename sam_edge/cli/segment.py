@@ -1,4 +1,4 @@
-"""`sam-edge segment`: everything in a photo."""
+"""`sam-edge segment`: find all masks of a photo."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXAMPLES = (
 
 
 def command(
-    source: Annotated[Path, typer.Argument(help="A photo, or a folder of them.", show_default=False)],
+    source: Annotated[Path, typer.Argument(help="Photo, or folder of photos.", show_default=False)],
     bundle: Bundle = None,
     model: Model = "nano",
     checkpoint: Checkpoint = None,
@@ -28,17 +28,22 @@ def command(
     box_nms_thresh: Nms = None,
     crop_n_layers: Crops = None,
     min_mask_region_area: Smallest = None,
-    picture: Annotated[bool, typer.Option("--picture/--no-picture", help="Draw the masks on the photo.")] = True,
+    picture: Annotated[
+        bool, typer.Option("--picture/--no-picture", help="Also write a picture of the masks on the photo.")
+    ] = True,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("out"),
-    threads: Annotated[int | None, typer.Option(help="Threads of a bundle's engine. Default: its choice.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of the bundle's engine. Default: the engine's choice.")
+    ] = None,
     provider: Annotated[
-        str | None, typer.Option(help="Its execution provider, such as cuda. Default: the CPU.")
+        str | None, typer.Option(help="ONNX Runtime's execution provider, such as cuda. Default: the CPU.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of an earlier run.")] = False,
 ) -> None:
-    """Find everything in a photo: masks in SA-1B's JSON format, and a picture of them.
+    """Find all masks of a photo. Write them in SA-1B's JSON format, and a picture of them.
 
-    Thresholds that are not named suit the model: SAM's own, and lower ones for nano.
+    Default thresholds suit the model: SAM's own, and lower ones for nano. In the JSON, bbox is x, y, width, height as
+    SAM counts them: width is last column minus first column.
     """
     from sam_edge.annotation.segment import SegmentJob, segment  # noqa: PLC0415  # brings the engine
 

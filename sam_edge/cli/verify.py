@@ -1,4 +1,4 @@
-"""`sam-edge verify`: are the bundles still right?"""
+"""`sam-edge verify`: compare the masks of bundles with those of fp32 torch."""
 
 from __future__ import annotations
 
@@ -29,25 +29,30 @@ def command(
     checkpoint: Annotated[
         str | None,
         typer.Option(
-            help="The weights the bundle was made from. Default: looked for in the cache; seeded ones are made."
+            help="Weights that the bundle was made from: a file or random:SEED. Default: as recorded in the bundle."
         ),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of photos, or one photo. Default: the bundle's golden pictures.")
+        Path | None, typer.Option(help="Photo, or folder of photos. Default: the pictures in the bundle's golden.npz.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder of one bundle's report. Default: BUNDLE-report.")
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for the report of a single bundle. Default: BUNDLE-report."),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of the bundle's engine. Default: one a core.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of the bundle's engine. Default: one for each core.")
+    ] = None,
     trace: Annotated[
         bool,
-        typer.Option("--trace", help="Name the tensor where a fault starts: every one is compared with fp32 torch's."),
+        typer.Option("--trace", help="Also compare every tensor with fp32 torch, and name the first wrong one."),
     ] = False,
-    provider: Annotated[str | None, typer.Option(help="Execution provider, such as cuda. Default: the CPU.")] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="ONNX Runtime's execution provider, such as cuda. Default: the CPU.")
+    ] = None,
 ) -> None:
-    """Compare bundles' masks with those of fp32 torch, or of golden.npz where torch or the weights are missing.
+    """Compare the masks of bundles with those of fp32 torch, or with golden.npz if torch or the weights are missing.
 
-    Prints a table and writes report.json and report.html for each. Exit code 1 if a bound is missed.
+    Prints a table and writes report.json and report.html for each bundle. Exit code 1 means that a bound is missed.
     """
     from sam_edge.prediction.reference_cache import ReferenceCache  # noqa: PLC0415
     from sam_edge.reporting.folders import is_verification  # noqa: PLC0415
@@ -57,8 +62,12 @@ def command(
 
     if len(bundles) > 1:
         if out is not None:
-            raise UsageError(f"--out {out} is for one bundle's report; of {len(bundles)} each goes beside its bundle")
-        bundles = [bundle for bundle in bundles if not is_verification(bundle)]  # `bundles/*` finds earlier ones
+            raise UsageError(
+                f"--out {out} is for a single bundle, and {len(bundles)} are named: leave it out, or verify one bundle"
+            )
+        bundles = [
+            bundle for bundle in bundles if not is_verification(bundle)
+        ]  # `bundles/*` also matches earlier reports
     rows, known = [], ReferenceCache()
     for bundle in bundles:
         begun = perf_counter()
@@ -72,7 +81,7 @@ def command(
 
 
 def _verify(job: VerifyJob, known: ReferenceCache) -> Verification:
-    """One bundle, with what is to be said of it."""
+    """Verify one bundle and print the result."""
     from sam_edge.reporting.tables import agreement_table  # noqa: PLC0415
     from sam_edge.verification.verify import verify  # noqa: PLC0415
 

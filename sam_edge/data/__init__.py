@@ -1,17 +1,19 @@
-"""Data: annotated photos as SA-1B releases them, and photos alone.
+"""Data: photos with masks in SA-1B's layout, and photos without masks.
 
 | file | what |
 |---|---|
-| `sample` | a photo and its masks, which stay run-length encoded until somebody looks at them |
-| `sa1b` | SA-1B's JSON record, parsed and checked; which of its masks are wanted |
-| `tar_index` | where each record lies in a tar shard, so that any of them can be read alone |
-| `shards` | a tar shard, or files in folders: records by number, or all of them in the order of the file |
-| `sources` | what a path or pattern means: shards, pairs, photos, a list of photos; training and validation parts |
-| `order` | which record comes when: a pure function of seed and number |
-| `mixture` | several sources, drawn in given proportions |
-| `skips` | records that cannot be used: skipped, counted, named, and too many of them are an error |
-| `augment` | flips, large-scale jitter, crops, colour; or the plain frame of an evaluation |
-| `stream` | training examples by number, and one pass over everything |
+| `sample` | a photo and its masks, which stay run-length encoded until they are used |
+| `sa1b` | SA-1B's JSON record, parsed and checked; a filter for its masks |
+| `photo_files` | the photos of a folder |
+| `tar_index` | offset and length of each record in a tar shard, for random access |
+| `shards` | a tar shard, or files in folders: a record by number, or all records in order |
+| `sources` | a path or pattern to shards, pairs, photos or a list of photos; training and validation parts |
+| `order` | the record of each draw: a pure function of seed and number |
+| `mixture` | several sources, drawn by weight |
+| `skips` | records that cannot be used: skipped, counted and named; too many are an error |
+| `augment` | flips, large-scale jitter, crops, colour; or the plain frame for evaluation |
+| `stream` | training examples by number, and one pass over all records |
+| `sample_photos` | photos of an installed package, for the demo and for calibration |
 
-Nothing is imported here: `stream` brings torch and `shards` brings webdataset, and a usage message needs neither.
+Nothing is imported here: `stream` imports torch and `shards` imports webdataset, which a usage message does not need.
 """

@@ -1,17 +1,16 @@
-"""From a sample to the square frame that the encoder sees.
+"""A sample to the square frame that the encoder takes.
 
-For evaluation, `letterbox`: the runtime's own frame, longest side S, nothing changed. For training, `augment`:
+`letterbox`, for evaluation, is the runtime's own frame: longest side S, nothing else changed. `augment`, for training:
 
 1. Large-scale jitter (arXiv 2012.07177, appendix: resize by a random factor, then crop or pad to a fixed square). The
-   factor multiplies the letterbox's scale and is uniform in its logarithm, so that halving is as likely as doubling. A
-   photo that is now smaller than the frame lies at its top left, where the runtime puts photos; of a larger one
-   a random part is cut out.
-2. A horizontal flip of what is seen.
+   factor multiplies the letterbox's scale. Its logarithm is uniform, so that halving is as likely as doubling. A photo
+   smaller than the frame lies at the top left, as in the runtime; of a larger one a random part is cut out.
+2. A horizontal flip.
 3. Colour: brightness, contrast and saturation, in this order, each by a random factor, with Pillow's ImageEnhance.
 
-Photo and masks go through one geometry: the photo through Pillow's antialiased bilinear filter, as in the runtime, and
-the masks to the nearest pixel. A mask with too few pixels left is dropped, and a crop that shows none at all is drawn
-again. Only masks whose box meets the crop are ever decoded.
+Photo and masks share one geometry. The photo is resized by Pillow's antialiased bilinear filter, as in the runtime, and
+masks by the nearest pixel. Masks with too few pixels left are dropped. A crop without any mask is drawn again. Only
+masks whose box meets the crop are decoded.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from sam_edge_runtime.photo.frame import Frame
 from .sample import Masks, Sample
 
 CROP_ATTEMPTS = 8
-SMALLEST_SIDE = 16  # of the frame: one cell of the embedding
+SMALLEST_SIDE = 16  # pixels of the frame: one cell of the embedding
 
 
 @dataclass(frozen=True)
@@ -40,11 +39,11 @@ class Augmentation:
         side: side S of the frame in pixels.
         scale: smallest and largest factor of the jitter, times the scale at which the photo's longest side is S.
         flip: probability of a horizontal flip.
-        brightness: largest change; the factor is uniform in 1 - it .. 1 + it.
-        contrast: the same, towards the photo's mean grey.
-        saturation: the same, towards its greyscale.
-        min_pixels: pixels of the frame below which a mask is dropped; by default one pixel of the decoder's masks.
-        most_masks: masks kept at most, chosen at random; None keeps all.
+        brightness: largest change b; the factor is uniform in 1 - b .. 1 + b.
+        contrast: the same for the difference to the photo's mean grey.
+        saturation: the same for the difference to the greyscale photo.
+        min_pixels: a mask with fewer pixels in the frame is dropped. Default: one pixel of the decoder's masks.
+        most_masks: largest number of masks, chosen at random; None keeps all.
 
     Raises:
         UsageError: a number out of range.
@@ -64,12 +63,14 @@ class Augmentation:
             raise UsageError(f"a frame of side {self.side} is too small: use {SMALLEST_SIDE} or more")
         low, high = self.scale
         if not 0 < low <= high < np.inf:
-            raise UsageError(f"a scale from {low} to {high} is no range: use such as 0.5 to 2")
+            raise UsageError(f"a scale from {low} to {high} is not a range: use 0.5 to 2, for example")
         for name in ("flip", "brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} {getattr(self, name)} is out of range: use 0 to 1")
-        if self.min_pixels < 1 or (self.most_masks is not None and self.most_masks < 1):
-            raise UsageError("min_pixels and most_masks count from 1")
+        for name in ("min_pixels", "most_masks"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} {value} is too small: use 1 or more")
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,7 @@ class Crop:
         image: (3, S, S) float32 RGB in 0..255, not normalized, padded at the bottom and right with the pixel mean.
         masks: (M, S, S) bool, false on the padding.
         which: (M) int64, each mask's index in the sample.
-        size: (h, w) of the part of the frame that is photo, from its top left.
+        size: (h, w) of the photo's part of the frame, from the top left.
         source: as in `Sample`.
         key: as in `Sample`.
     """
@@ -93,7 +94,7 @@ class Crop:
     key: str
 
     def valid(self) -> npt.NDArray[np.bool_]:
-        """(S, S) bool, true where the frame is photo."""
+        """(S, S) bool, true where the frame shows the photo, false on the padding."""
         inside = np.zeros(self.image.shape[1:], np.bool_)
         inside[: self.size[0], : self.size[1]] = True
         return inside
@@ -103,7 +104,7 @@ class Crop:
 class _View:
     """A part of a resized photo.
 
-    The photo of `original` (H, W) is resized to `resized`, of which `size` (h, w) pixels from `corner` (y, x) are seen.
+    A photo of size `original` (H, W) is resized to `resized`; the view is `size` (h, w) pixels from `corner` (y, x).
     """
 
     original: tuple[int, int]
@@ -113,7 +114,7 @@ class _View:
     flipped: bool
 
     def box(self) -> tuple[float, float, float, float]:
-        """x0, y0, x1, y1 of what is seen, in pixels of the original."""
+        """x0, y0, x1, y1 of the view, in pixels of the original."""
         (top, bottom), (left, right) = (self._span(axis) for axis in (0, 1))
         return left, top, right, bottom
 
@@ -123,7 +124,7 @@ class _View:
         return begin, min((self.corner[axis] + self.size[axis]) * step, float(self.original[axis]))
 
     def photo(self, photo: Photo) -> Photo:
-        """What is seen of the photo (h, w, 3), as if all of it had been resized and then cut."""
+        """The view of the photo, (h, w, 3): the same as resizing all of it and then cropping."""
         from PIL import Image  # noqa: PLC0415
 
         height, width = self.size
@@ -131,7 +132,7 @@ class _View:
         return seen[:, ::-1] if self.flipped else seen
 
     def masks(self, masks: Masks) -> Masks:
-        """What is seen of the masks (M, H, W), as (M, h, w): of each pixel, the original's pixel at its centre."""
+        """The view of the masks (M, H, W), as (M, h, w): each pixel is the original's pixel at its centre."""
         rows, columns = (self._nearest(axis) for axis in (0, 1))
         return masks[:, rows[:, None], columns[::-1] if self.flipped else columns]
 
@@ -141,16 +142,16 @@ class _View:
 
 
 def letterbox(sample: Sample, side: int) -> Crop:
-    """The sample as the runtime's `Frame` shows it, with all of its masks, empty ones after resizing included.
+    """The sample in the runtime's `Frame`, with all of its masks, also those that are empty after resizing.
 
     Raises:
-        PhotoError: the photo is so narrow that nothing of its short side would be left.
+        PhotoError: the photo is so narrow that its short side would vanish.
     """
     frame = Frame(side, sample.size)
     view = _View(sample.size, frame.resized_size, (0, 0), frame.resized_size, flipped=False)
     masks = np.zeros((len(sample.rles), side, side), np.bool_)
     height, width = view.size
-    for index in range(len(masks)):  # one at a time: a hundred masks of a large photo fill the memory
+    for index in range(len(masks)):  # one at a time: a hundred masks of a large photo would fill the memory
         masks[index, :height, :width] = view.masks(sample.masks([index]))[0]
     return Crop(frame.image(sample.photo)[0], masks, np.arange(len(masks)), view.size, sample.source, sample.key)
 
@@ -159,8 +160,8 @@ def augment(sample: Sample, options: Augmentation, rng: np.random.Generator) -> 
     """A random view of the sample; the same generator state gives the same view.
 
     Returns:
-        A crop with at most `most_masks` masks of at least `min_pixels` each. It has none if the sample has none, or if
-        in none of `CROP_ATTEMPTS` crops, nor in the whole photo, one was large enough.
+        A crop with at most `most_masks` masks of at least `min_pixels` each. It has no mask if the sample has none, or
+        if no mask was large enough in any of `CROP_ATTEMPTS` crops or in the whole photo.
     """
     boxes = sample.boxes()
     for _ in range(CROP_ATTEMPTS):
@@ -171,7 +172,7 @@ def augment(sample: Sample, options: Augmentation, rng: np.random.Generator) -> 
     else:
         view = _jittered(sample.size, options, 1.0, flipped=view.flipped, rng=rng)
         masks, which = _seen_masks(sample, boxes, view, options, rng)
-    pixels = _recoloured(view.photo(sample.photo), options, rng)
+    pixels = _jitter_colour(view.photo(sample.photo), options, rng)
     height, width = view.size
     image = np.empty((3, options.side, options.side), np.float32)
     image[:] = np.array(PIXEL_MEAN, np.float32).reshape(3, 1, 1)
@@ -218,7 +219,7 @@ def _seen_masks(
     return stacked, np.array(which, np.int64)
 
 
-def _recoloured(pixels: Photo, options: Augmentation, rng: np.random.Generator) -> Photo:
+def _jitter_colour(pixels: Photo, options: Augmentation, rng: np.random.Generator) -> Photo:
     """The photo (h, w, 3) with other brightness, contrast and saturation."""
     from PIL import Image, ImageEnhance  # noqa: PLC0415
 

@@ -1,7 +1,7 @@
-"""Several sources, drawn in given proportions.
+"""Several sources, drawn by weight.
 
-Data sets differ in size for reasons that say nothing of their worth: two that hold most of the masks may each show one
-kind of thing. Weights say what share of the draws each gets; a small source then comes round more often than a large.
+The size of a data set says little about its value for training: the largest may show one kind of thing. A weight sets
+the share of draws that a source gets, so records of a small source may be drawn more often than those of a large one.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class Mixture:
 
     Attributes:
         sources: at least one.
-        weights: one a source, above 0, in any unit; only their proportions count.
+        weights: one for each source, above 0; only their proportions count.
 
     Raises:
-        DataError: no source, a source without records, or a weight that is none.
+        DataError: no source, a source without records, or a weight that is not a positive number.
     """
 
     sources: tuple[Source, ...]
@@ -32,7 +32,9 @@ class Mixture:
 
     def __post_init__(self) -> None:
         if not self.sources or len(self.sources) != len(self.weights):
-            raise DataError(f"{len(self.sources)} sources have {len(self.weights)} weights: give one of each")
+            raise DataError(
+                f"{len(self.sources)} sources have {len(self.weights)} weights: give one weight for each source"
+            )
         for source, weight in zip(self.sources, self.weights, strict=True):
             if not len(source):
                 raise DataError(f"{source.name} holds no records: leave it out")
@@ -41,7 +43,7 @@ class Mixture:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """The weights as parts of 1."""
+        """The weights divided by their sum."""
         total = math.fsum(self.weights)
         return tuple(weight / total for weight in self.weights)
 
@@ -55,24 +57,24 @@ class Mixture:
 
 
 def of_sources(*sources: Source) -> Mixture:
-    """Sources drawn in proportion to their sizes, so that each record comes equally often."""
+    """Sources weighted by their sizes, so that each record is drawn equally often."""
     return Mixture(sources, tuple(float(len(source)) for source in sources))
 
 
 def open_mixture(what: Sequence[str]) -> Mixture:
-    """Open sources as the command line names them: `PATH`, or `PATH=WEIGHT` for all of them.
+    """Open sources as the command line names them: all as `PATH`, or all as `PATH=WEIGHT`.
 
     Raises:
-        UsageError: some have weights and others have none.
+        UsageError: no source, or only some have weights.
         DataError: see `open_source` and `Mixture`.
     """
     if not what:
-        raise UsageError("no data are named: give at least one shard, folder or pattern")
+        raise UsageError("no data are given: name at least one shard, folder or pattern")
     named = [_weighted(text) for text in what]
     weighted = [weight is not None for _, weight in named]
     if any(weighted) and not all(weighted):
         bare = named[weighted.index(False)][0]
-        raise UsageError(f"{bare} has no weight where others have one: write {bare}=WEIGHT, or none at all")
+        raise UsageError(f"{bare} has no weight but others have one: write {bare}=WEIGHT, or give no weights")
     sources = [open_source(path) for path, _ in named]
     if not any(weighted):
         return of_sources(*sources)
@@ -80,7 +82,7 @@ def open_mixture(what: Sequence[str]) -> Mixture:
 
 
 def _weighted(text: str) -> tuple[str, float | None]:
-    """A path and its weight. What follows the last `=` is only a weight if it is a number."""
+    """A path and its weight: the text after the last `=`, if that is a number."""
     path, sign, weight = text.rpartition("=")
     try:
         return (path, float(weight)) if sign and path else (text, None)

@@ -4,10 +4,9 @@
      "annotations": [{"id", "segmentation": COCO RLE, "bbox": XYWH, "area", "predicted_iou", "stability_score",
                       "crop_box": XYWH, "point_coords": [[x, y]]}, ...]}
 
-(github.com/facebookresearch/segment-anything, README, "Dataset".) A record is used whole or not at all: one damaged
-mask makes it broken, because a record that lies about one mask is not to be trusted on the others. The run lengths are
-added up before pycocotools may decode them, which leaves what they do not cover uninitialized; areas are counted
-from them, whatever the record says.
+(github.com/facebookresearch/segment-anything, README, "Dataset".) One damaged mask makes the whole record broken. The
+run lengths are added up first, because pycocotools leaves pixels uninitialized that no run covers. Areas are computed
+from the run lengths; the record's own are ignored.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_edge_runtime.automatic import rle as runs
+from sam_edge_runtime.automatic.regions import bounding_box, xywh
 from sam_edge_runtime.automatic.rle import Rle
 from sam_edge_runtime.errors import UsageError
 
@@ -34,13 +34,13 @@ class Annotation:
     """One mask of a record.
 
     Attributes:
-        rle: the mask, compressed, of the photo's size.
-        area: its pixels, counted.
-        bbox: x, y, width, height in pixels, as written; None where the record has none.
-        predicted_iou: the annotating model's own estimate; 1 where the record has none.
-        stability_score: how little the mask changes with its threshold; 1 where the record has none.
-        crop_box: x, y, width, height of the crop that the mask was found in, or None.
-        point_coords: x, y of the points that prompted it; may be empty.
+        rle: the mask in compressed form, of the photo's size.
+        area: its pixels, counted from the runs.
+        bbox: x, y, width, height in pixels, as the record has it; None where it has none.
+        predicted_iou: estimate of the model that made the mask, 0..1; 1 where the record has none.
+        stability_score: IoU of the mask at a higher and a lower threshold, 0..1; 1 where the record has none.
+        crop_box: x, y, width, height of the crop in which the mask was found, or None.
+        point_coords: x, y of the points that prompted the mask, in pixels; may be empty.
     """
 
     rle: Rle
@@ -54,7 +54,7 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Record:
-    """What a JSON file says of a photo of `size` (H, W)."""
+    """The content of a JSON file: the photo's size (H, W) in pixels, and its annotations."""
 
     size: tuple[int, int]
     annotations: tuple[Annotation, ...]
@@ -62,10 +62,10 @@ class Record:
 
 @dataclass(frozen=True)
 class MaskFilter:
-    """Which masks of a record are wanted. Empty masks never are.
+    """A filter for the masks of a record. Empty masks never pass.
 
     Attributes:
-        min_area: smallest share of the photo that a mask covers.
+        min_area: smallest share of the photo that a mask covers, 0..1.
         min_predicted_iou: smallest `predicted_iou`.
         min_stability: smallest `stability_score`.
 
@@ -81,10 +81,10 @@ class MaskFilter:
         for name in ("min_area", "min_predicted_iou", "min_stability"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
-                raise UsageError(f"{name} {value} filters nothing or everything: use 0 to 1")
+                raise UsageError(f"{name} {value} is out of range: use 0 to 1")
 
     def keeps(self, annotation: Annotation, photo_pixels: int) -> bool:
-        """Whether a mask of a photo with so many pixels is wanted."""
+        """Whether a mask passes; `photo_pixels` is H * W of its photo."""
         return (
             annotation.area > 0
             and annotation.area >= self.min_area * photo_pixels
@@ -93,28 +93,37 @@ class MaskFilter:
         )
 
     def __str__(self) -> str:
-        asked = [f"covers at least {self.min_area:.3%} of its photo" if self.min_area else "has a pixel"]
+        bounds = [f"covers at least {self.min_area:.3%} of its photo" if self.min_area else "has a pixel"]
         if self.min_predicted_iou:
-            asked.append(f"has a predicted IoU of {self.min_predicted_iou} or more")
+            bounds.append(f"has a predicted IoU of {self.min_predicted_iou} or more")
         if self.min_stability:
-            asked.append(f"has a stability score of {self.min_stability} or more")
-        return " and ".join(asked)
+            bounds.append(f"has a stability score of {self.min_stability} or more")
+        return " and ".join(bounds)
+
+
+def bbox_of(mask: Rle) -> list[float]:
+    """The `bbox` of a mask in our JSON: x, y, width, height in pixels; zeros for an empty mask.
+
+    Width and height are the last column or row minus the first, as segment_anything counts them (utils/amg.py,
+    `batched_mask_to_box` and `box_xyxy_to_xywh`). pycocotools' `toBbox` counts the last pixel too: one more of each.
+    """
+    return xywh(bounding_box(runs.decompress(mask["counts"]), mask["size"][0]))
 
 
 def parse_record(content: bytes) -> Record:
-    """Read a record and check all that is used of it.
+    """Read a record and check every field that is used.
 
     Raises:
-        BrokenRecordError: no JSON, another layout, a damaged mask, or one of another size than the photo's.
+        BrokenRecordError: not JSON, another layout, a damaged mask, or a mask of another size than the photo.
     """
     try:
         loaded = json.loads(content)
-    except (ValueError, RecursionError) as error:  # ValueError: JSON and UTF-8 errors, and numbers of endless length
+    except (ValueError, RecursionError) as error:  # ValueError: JSON and UTF-8 errors, and numbers with too many digits
         raise BrokenRecordError(f"its JSON is truncated or damaged ({error})") from error
     image = loaded.get("image") if isinstance(loaded, dict) else None
     annotations = loaded.get("annotations") if isinstance(loaded, dict) else None
     if not isinstance(image, dict) or not isinstance(annotations, list):
-        raise BrokenRecordError("its JSON has no 'image' object with an 'annotations' list beside it, as SA-1B's has")
+        raise BrokenRecordError("its JSON is not SA-1B's: it needs an object 'image' and a list 'annotations'")
     size = (_length(image, "height"), _length(image, "width"))
     return Record(size, tuple(_annotation(entry, index, size) for index, entry in enumerate(annotations)))
 
@@ -145,17 +154,17 @@ def _annotation(entry: object, index: int, size: tuple[int, int]) -> Annotation:
 
 
 def _checked_rle(segmentation: object, size: tuple[int, int]) -> tuple[Rle, int]:
-    """A segmentation in compressed form, and its area in pixels, once its runs are known to cover `size` exactly."""
+    """A segmentation in compressed form and its area in pixels, after checking that its runs cover `size` exactly."""
     if isinstance(segmentation, list):
         raise BrokenRecordError("its segmentation is a polygon; SA-1B's are RLEs")
     if not isinstance(segmentation, dict):
         raise BrokenRecordError(f"its segmentation is a {type(segmentation).__name__}; SA-1B's are RLEs")
     if segmentation.get("size") != list(size):
-        raise BrokenRecordError(f"its RLE has the size {segmentation.get('size')!r} in a photo of {list(size)}")
+        raise BrokenRecordError(f"its RLE has the size {segmentation.get('size')!r}, and the photo {list(size)}")
     counts = segmentation.get("counts")
     lengths = _run_lengths(counts)
     pixels = size[0] * size[1]
-    # Each length is bounded before they are added up, so that the sum cannot wrap around to the right one.
+    # Each length is bounded before adding, so that the sum cannot overflow to the right value.
     outside = lengths.size == 0 or int(lengths.min()) < 0 or int(lengths.max()) > pixels
     if outside or int(lengths.sum()) != pixels:
         raise BrokenRecordError(f"its RLE does not cover the photo's {pixels} pixels")
@@ -164,7 +173,7 @@ def _checked_rle(segmentation: object, size: tuple[int, int]) -> tuple[Rle, int]
 
 
 def _run_lengths(counts: object) -> npt.NDArray[np.int64]:
-    """The lengths of the runs, zeros first, of either form of counts."""
+    """The lengths of the runs, zeros first, from compressed counts (str) or uncompressed ones (list)."""
     try:
         if isinstance(counts, str):
             return runs.decompress(counts)
@@ -172,11 +181,11 @@ def _run_lengths(counts: object) -> npt.NDArray[np.int64]:
             return np.array(counts, np.int64)
     except (UsageError, OverflowError) as error:  # OverflowError: a run beyond 64 bits
         raise BrokenRecordError(f"its RLE is damaged ({error})") from error
-    raise BrokenRecordError("its RLE has no counts, neither a string nor a list of whole numbers")
+    raise BrokenRecordError("its RLE has no counts: neither a string nor a list of integers")
 
 
 def _compressed(lengths: npt.NDArray[np.int64], size: tuple[int, int]) -> str:
-    from pycocotools import mask as coco  # noqa: PLC0415 - SA-1B itself only has the compressed form
+    from pycocotools import mask as coco  # noqa: PLC0415 - SA-1B itself has only the compressed form
 
     rle = coco.frPyObjects({"size": list(size), "counts": lengths.tolist()}, *size)
     counts: bytes = rle["counts"]
@@ -185,7 +194,7 @@ def _compressed(lengths: npt.NDArray[np.int64], size: tuple[int, int]) -> str:
 
 def _number(value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        with suppress(OverflowError):  # a whole number beyond all floats
+        with suppress(OverflowError):  # an integer beyond the range of floats
             if math.isfinite(value):
                 return float(value)
     raise BrokenRecordError(f"{value!r:.40} stands where a number should")

@@ -1,7 +1,7 @@
 """A photo and its masks.
 
-The masks stay run-length encoded until they are asked for. A hundred masks of an SA-1B photo are a third of a gigabyte
-as pixels and some fifty kilobytes encoded, and training looks at a few dozen of them, within one crop.
+The masks stay run-length encoded until they are used. A hundred masks of an SA-1B photo take a third of a gigabyte as
+pixels and some fifty kilobytes encoded, and training decodes only a few dozen of them.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Sample:
     Attributes:
         photo: (H, W, 3) uint8 RGB.
         rles: M masks in COCO's compressed form, each of size [H, W]; none for a photo without annotations.
-        source: path of the shard or of the folder that the record comes from.
-        key: the record's name in it, which is the photo's file name without its ending.
+        source: path of the record's shard or folder.
+        key: the record's name there: the photo's file name without its ending.
     """
 
     photo: Photo
@@ -47,9 +47,9 @@ class Sample:
             which: indices into `rles`; None for all.
 
         Returns:
-            (M, H, W) bool, each mask column by column in memory, as the runs are.
+            (M, H, W) bool; each mask lies column by column in memory, as its runs do.
         """
-        from pycocotools import mask as coco  # noqa: PLC0415 - photos alone do without it
+        from pycocotools import mask as coco  # noqa: PLC0415 - photos without masks do not need it
 
         chosen = [dict(rle) for rle in (self.rles if which is None else [self.rles[index] for index in which])]
         if not chosen:
@@ -58,7 +58,7 @@ class Sample:
         return columns.transpose(2, 0, 1).view(np.bool_)
 
     def boxes(self) -> npt.NDArray[np.float64]:
-        """The masks' bounding boxes (M, 4) as x0, y0, x1, y1 in pixels, the far edges excluded."""
+        """The masks' bounding boxes (M, 4) as x0, y0, x1, y1 in pixels; x1 and y1 lie one behind the last pixel."""
         from pycocotools import mask as coco  # noqa: PLC0415
 
         if not self.rles:

@@ -1,7 +1,7 @@
-"""A few photos that are on the machine without a download: those of scikit-image's wheel.
+"""A few photos without a download: those in scikit-image's wheel.
 
-They are free to use (public domain, CC0, or without known restrictions; the docstrings of `skimage.data` say so of
-each), and far too few and too small to stand for SA-1B: good for a demo, not for a claim.
+They are free to use (public domain, CC0, or without known restrictions, by the docstrings of `skimage.data`). They are
+too few and too small to represent SA-1B: good for a demo, not for measuring accuracy.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from sam_edge_runtime.system.files import write_file
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A photo and two prompts that mean the same thing in it, in pixels.
+class DemoPhoto:
+    """A photo, and a point and a box that prompt the same object in it, in pixels.
 
     Attributes:
         name: file name.
-        thing: what the prompts are about.
+        thing: the object.
         point: x, y.
         box: x0, y0, x1, y1.
     """
@@ -31,14 +31,14 @@ class Sample:
     box: tuple[int, int, int, int]
 
 
-SAMPLES: tuple[Sample, ...] = (
-    Sample("chelsea.png", "the cat", (220, 170), (40, 5, 425, 298)),
-    Sample("coffee.png", "the cup", (300, 210), (165, 12, 425, 320)),
-    Sample("astronaut.png", "the astronaut", (210, 390), (0, 2, 430, 510)),
+DEMO_PHOTOS: tuple[DemoPhoto, ...] = (
+    DemoPhoto("chelsea.png", "the cat", (220, 170), (40, 5, 425, 298)),
+    DemoPhoto("coffee.png", "the cup", (300, 210), (165, 12, 425, 320)),
+    DemoPhoto("astronaut.png", "the astronaut", (210, 390), (0, 2, 430, 510)),
 )
-# Photos of things as cameras see them, two of them grey: what quantizers see where nobody names other photos.
+# Calibration photos where the user names none: camera pictures of objects, two of them grey.
 PHOTOS: tuple[str, ...] = (
-    *(sample.name for sample in SAMPLES),
+    *(photo.name for photo in DEMO_PHOTOS),
     "camera.png",
     "coins.png",
     "rocket.jpg",
@@ -46,7 +46,7 @@ PHOTOS: tuple[str, ...] = (
 
 
 def sample_paths() -> list[Path]:
-    """Where `PHOTOS` lie.
+    """The paths of `PHOTOS`.
 
     Raises:
         UsageError: scikit-image is not installed.
@@ -56,7 +56,7 @@ def sample_paths() -> list[Path]:
 
 
 def copy_samples(folder: Path) -> list[Path]:
-    """Put the photos of `SAMPLES` into `folder`, which is made if need be; those that are there already stay.
+    """Copy the photos of `DEMO_PHOTOS` to `folder`, which is created if missing. Existing files are kept.
 
     Raises:
         UsageError: scikit-image is not installed.
@@ -64,10 +64,10 @@ def copy_samples(folder: Path) -> list[Path]:
     """
     source = _folder()
     paths = []
-    for sample in SAMPLES:
-        path = folder / sample.name
+    for photo in DEMO_PHOTOS:
+        path = folder / photo.name
         if not path.exists():
-            write_file(path, (source / sample.name).read_bytes(), overwrite=False)
+            write_file(path, (source / photo.name).read_bytes(), overwrite=False)
         paths.append(path)
     return paths
 

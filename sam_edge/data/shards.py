@@ -1,12 +1,11 @@
-"""Shards: what holds records.
+"""Shards of records: a tar in SA-1B's layout, or photos in folders with or without their JSON.
 
-A shard is a tar as SA-1B releases it, or photos in a folder with or without their JSON. Each gives a record by number,
-for training in random order, and all of its records in the order of the file, for a pass over everything.
+A shard gives a record by number, for training in random order, and all records in the order of the file, for one pass.
 
-In order, a tar is read by webdataset: once through, at the disk's full speed. By number, webdataset has nothing that
-serves: its shuffling is a buffer whose content depends on all that was read before, so that resuming at step k would
-mean reading k steps again. Both ways give the same records; what webdataset cannot put together (halves of a pair that
-do not lie side by side, the end of a truncated shard) is read by number.
+In order, a tar is read by webdataset: once, sequentially. Records by number come from an index of our own, because
+webdataset has none that could serve (docs/decisions/0009-tar-index.md). Both give the same records. Those that
+webdataset cannot put together (a photo and its JSON that do not lie side by side, the end of a truncated shard) are
+read by number.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ Chosen = npt.NDArray[np.bool_] | npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class RawRecord:
-    """A record as it lies on the disk.
+    """The files of a record, undecoded.
 
     Attributes:
         source: path of its shard or folder.
         key: its name there.
-        photo: the photo's file, undecoded; None where there is none.
-        record: its JSON file; None where there is none, or none was asked for.
+        photo: content of the photo's file; None where there is none.
+        record: content of the JSON file; None where there is none, or photos alone are read.
     """
 
     source: str
@@ -46,11 +45,11 @@ class RawRecord:
 
 
 class Shard(Protocol):
-    """What holds records."""
+    """Records, by number or in order."""
 
     @property
     def annotated(self) -> bool:
-        """Whether any record has a JSON file: then each should."""
+        """Whether any record has a JSON file; then one without is broken."""
 
     def __len__(self) -> int: ...
 
@@ -65,15 +64,15 @@ class Shard(Protocol):
         """
 
     def stream(self, *, photo_only: bool = False) -> Iterator[RawRecord | Skip]:
-        """All records, or why one cannot be read, in the order that is fastest to read."""
+        """All records in the order that is fastest to read; a `Skip` for one that cannot be read."""
 
     def select(self, chosen: Chosen) -> Shard:
-        """The shard with some of its records."""
+        """A shard with some of the records."""
 
 
 @dataclass(frozen=True, eq=False)
 class TarShard:
-    """A tar of `KEY.jpg` beside `KEY.json`, or of photos alone."""
+    """A tar of `KEY.jpg` and `KEY.json`, or of photos without JSON."""
 
     path: Path
     index: TarIndex
@@ -83,7 +82,7 @@ class TarShard:
         """Index the tar at `path`.
 
         Raises:
-            DataError: it is missing, no tar, or damaged between two records.
+            DataError: it is missing, not a tar, or damaged between two records.
         """
         return cls(path, tar_index(path))
 
@@ -101,7 +100,7 @@ class TarShard:
         return str(self.path), key.decode("utf-8", "surrogateescape")
 
     def read(self, number: int, *, photo_only: bool = False) -> RawRecord:
-        """One record, read at its place. The tar is opened each time: an open file cannot be shared by processes."""
+        """One record. The tar is opened for each, because processes cannot share an open file's position."""
         source, key = self.name(number)
         photo, photo_bytes, record, record_bytes = self.index.places[number].tolist()
         try:
@@ -113,14 +112,16 @@ class TarShard:
                         file.seek(offset)
                         content = file.read(length)
                         if len(content) < length:
-                            raise BrokenRecordError(f"the shard ends {length - len(content)} bytes too early for it")
+                            raise BrokenRecordError(
+                                f"the shard is cut off {length - len(content)} bytes before its end"
+                            )
                     parts.append(content)
         except OSError as error:
             raise BrokenRecordError(f"cannot be read ({error.strerror})") from error
         return RawRecord(source, key, *parts)
 
     def stream(self, *, photo_only: bool = False) -> Iterator[RawRecord | Skip]:
-        """All records: those that webdataset puts together, then the rest by number."""
+        """All records: first those that webdataset puts together, then the others by number."""
         waiting = {self.name(number)[1]: number for number in range(len(self))}
 
         def wanted(name: str) -> bool:
@@ -133,17 +134,17 @@ class TarShard:
             tar_file_expander,
         )
 
-        with suppress(OSError), self.path.open("rb") as file:  # if it is gone, reading by number says so
+        with suppress(OSError), self.path.open("rb") as file:  # if the file is gone, reading by number reports it
             shard = [{"url": str(self.path), "stream": file}]
-            members = tar_file_expander(shard, handler=_leave_it, select_files=wanted)
-            for group in group_by_keys(members, handler=_leave_it):
+            members = tar_file_expander(shard, handler=_stop, select_files=wanted)
+            for group in group_by_keys(members, handler=_stop):
                 key = str(group["__key__"]).removeprefix("./")
                 number = waiting.get(key)
                 if number is None:
                     continue
                 raw = _from_group(str(self.path), key, group)
                 _, photo_bytes, _, record_bytes = self.index.places[number].tolist()
-                # Lengths tell the later of two files of one name from the earlier, besides a whole pair from a half.
+                # Equal lengths show that the pair is complete, and that it is the later of two files of one name.
                 if _length(raw.photo) == photo_bytes and (photo_only or _length(raw.record) == record_bytes):
                     del waiting[key]
                     yield raw
@@ -159,13 +160,13 @@ def _length(content: bytes | None) -> int:
 
 
 def _from_group(source: str, key: str, group: dict[str, Any]) -> RawRecord:
-    """A record out of what webdataset grouped: its files by ending, without the dot."""
+    """A record from webdataset's group, whose keys are endings without a dot."""
     photo = next((group[ending[1:]] for ending in PHOTO_ENDINGS if ending[1:] in group), None)
     return RawRecord(source, key, photo, group.get(RECORD_ENDING[1:]))
 
 
-def _leave_it(_: Exception) -> bool:
-    """What webdataset asks about a file that it cannot read: end here, without an error."""
+def _stop(_: Exception) -> bool:
+    """Handler for webdataset: stop at a file that cannot be read, without an error."""
     return False
 
 
@@ -179,7 +180,7 @@ def _one_by_one(shard: Shard, numbers: list[int], *, photo_only: bool) -> Iterat
 
 @dataclass(frozen=True)
 class LooseFiles:
-    """One record among files: a photo, its JSON, or both."""
+    """The files of one record: a photo, its JSON, or both."""
 
     photo: Path | None
     record: Path | None
@@ -220,7 +221,7 @@ class FileShard:
         return RawRecord(*files.name, photo, record)
 
     def stream(self, *, photo_only: bool = False) -> Iterator[RawRecord | Skip]:
-        """All records in order."""
+        """All records, in order."""
         return _one_by_one(self, list(range(len(self))), photo_only=photo_only)
 
     def select(self, chosen: Chosen) -> FileShard:

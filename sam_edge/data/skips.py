@@ -1,11 +1,11 @@
 """Records that cannot be used.
 
-Among eleven million records some are broken: a truncated JPEG, a damaged mask, half a pair. One of them must not end
-a training run, so it is skipped; but a run that skips much of its data trains on something else than it was given, so
-it is counted and named, and above a bounded share it is an error.
+Some of eleven million records are broken: a truncated JPEG, a damaged mask, a photo without its JSON. One of them must
+not end a training run, so it is skipped. But a run must not silently lose much of its data either, so skipped records
+are counted and named, and too large a share of them is an error.
 
-Records are read in worker processes while one log in the main process judges. What was met therefore travels with
-each example as `Skip`s, and the log only adds up.
+Worker processes read the records, and one log in the main process counts. So each example carries the `Skip`s that were
+met while it was read.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from dataclasses import dataclass, field
 from sam_edge.reporting.wording import in_one_line
 from sam_edge_runtime.errors import DataError, UsageError
 
-JUDGED_FROM = 100  # records seen before their share is judged: of ten, one is already a tenth
-KEPT_NAMES = 10_000
-SHOWN_NAMES = 3  # in an error's one line
+CHECKED_FROM = 100  # records before the share is checked: one of ten would already be 10 %
+KEPT_NAMES = 10_000  # records that are named; more are only counted
+SHOWN_NAMES = 3  # in the one line of an error
 
 
 class BrokenRecordError(DataError):
-    """One record that cannot be used. It is caught inside this package and becomes a `Skip`."""
+    """One record that cannot be used. This package catches it and makes a `Skip` of it."""
 
 
 @dataclass(frozen=True)
 class Skip:
-    """One record that was left out, and why: `source` and `key` as in `Sample`, and a reason of one line."""
+    """A record that was skipped: `source` and `key` as in `Sample`, and the reason in one line."""
 
     source: str
     key: str
     reason: str
 
     def __post_init__(self) -> None:
-        for name in ("source", "key", "reason"):  # they come out of files that nobody vouches for
+        for name in ("source", "key", "reason"):  # they come from untrusted files
             object.__setattr__(self, name, in_one_line(getattr(self, name)))
 
     def __str__(self) -> str:
@@ -43,14 +43,14 @@ class Skip:
 
 @dataclass
 class SkipLog:
-    """The count of a run.
+    """Counts the records of a run.
 
-    A record that is met again in the next epoch counts again among those seen and those skipped, and is named once.
+    A record that comes again in the next epoch is counted again, and named once.
 
     Attributes:
-        most_share: the share of skipped records that is still accepted, from 0 to 1.
-        seen: records met so far, skipped ones included.
-        skipped: how many of them were skipped.
+        most_share: largest accepted share of skipped records, 0..1.
+        seen: records so far, skipped ones included.
+        skipped: skipped records so far.
 
     Raises:
         UsageError: a share outside 0..1.
@@ -63,27 +63,27 @@ class SkipLog:
 
     def __post_init__(self) -> None:
         if not 0 <= self.most_share <= 1:
-            raise UsageError(f"{self.most_share} is no share of records that may be skipped: use 0 to 1")
+            raise UsageError(f"the accepted share of skipped records is {self.most_share}: use 0 to 1")
 
     def add(self, seen: int, skips: Iterable[Skip] = ()) -> None:
-        """Count `seen` records, among them the skipped ones.
+        """Count `seen` records, of which `skips` were skipped.
 
         Raises:
-            DataError: the skipped share is above the bound, and at least `JUDGED_FROM` records were seen.
+            DataError: the share of skipped records is too large, and at least `CHECKED_FROM` records were seen.
         """
         self.seen += seen
         for skip in skips:
             self.skipped += 1
             if len(self._named) < KEPT_NAMES:
                 self._named.setdefault((skip.source, skip.key), skip)
-        if self.seen >= JUDGED_FROM:
-            self.judge()
+        if self.seen >= CHECKED_FROM:
+            self.check()
 
-    def judge(self) -> None:
-        """The last word on a run, however few records it saw.
+    def check(self) -> None:
+        """Check the share of skipped records at the end of a run, even if it saw few.
 
         Raises:
-            DataError: the skipped share is above the bound.
+            DataError: the share of skipped records is too large.
         """
         if self.skipped <= self.most_share * self.seen:
             return
@@ -96,11 +96,11 @@ class SkipLog:
 
     @property
     def names(self) -> tuple[Skip, ...]:
-        """What was skipped, each record once, at most `KEPT_NAMES` of them."""
+        """The skipped records, each once, at most `KEPT_NAMES` of them."""
         return tuple(self._named.values())
 
     def lines(self) -> list[str]:
-        """What to print at the end: nothing if nothing was skipped, else a count and then one line a record."""
+        """Lines to print at the end: a count, then a line for each skipped record; empty if there are none."""
         if not self.skipped:
             return []
         named = [f"  {skip}" for skip in self.names]

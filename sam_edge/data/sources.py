@@ -1,16 +1,16 @@
-"""What a path or a pattern means.
+"""Sources of records: what a path or a pattern stands for.
 
-| what is given | what it is |
+| path or pattern | records |
 |---|---|
 | `sa_000000.tar` | one shard |
 | a folder with `*.tar` | its shards |
-| a folder with photos and JSON files | pairs of one name; one without the other is a broken record |
-| a folder with photos | photos without annotations; a JSON that belongs to none of them is passed over |
-| a photo | that photo, with the JSON of its name if there is one |
+| a folder with photos and JSON files | pairs of the same name; one without the other is a broken record |
+| a folder with photos | photos without annotations; a JSON file that belongs to none of them is ignored |
+| a photo | that photo, with the JSON file of the same name if there is one |
 | a `.txt` file | a list of photos without annotations, one path a line, relative to the list; `#` begins a comment |
-| `train/sa_{000000..000019}.tar`, `data/*/train.tar` | all that the braces and stars stand for, as one source |
+| `train/sa_{000000..000019}.tar`, `data/*/train.tar` | everything that the braces and stars match, as one source |
 
-Folders are not searched for folders: a data set's `train` and `val` often lie under one roof and must not be mixed up.
+Subfolders are not searched: `train` and `val` of a data set often lie in one folder and must not be mixed.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _HASH_BYTES = 8
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Records under one name, numbered through all shards.
+    """The records of one path or pattern, numbered through all shards from 0.
 
     Attributes:
-        name: what was asked for.
-        shards: in the order of their names, none of them empty.
-        annotated: whether any record has a JSON file; if so, one without is broken.
+        name: the path or pattern.
+        shards: sorted by name; none is empty.
+        annotated: whether any record has a JSON file; then one without is broken.
     """
 
     name: str
@@ -74,27 +74,29 @@ class Source:
         return shard.read(place, photo_only=photo_only)
 
     def select(self, chosen: npt.NDArray[np.bool_]) -> Source:
-        """The source with the records (R) that are true; its name stays."""
+        """A source of the same name with the records for which `chosen` (R) is true."""
         parts = [chosen[end - len(shard) : end] for end, shard in zip(self._ends, self.shards, strict=True)]
         shards = [shard.select(part) for shard, part in zip(self.shards, parts, strict=True) if part.any()]
         return Source(self.name, tuple(shards), self.annotated)
 
     def split(self, seed: int, validation: float) -> tuple[Source, Source]:
-        """Training and validation part, decided for each record by a hash of its key and `seed` alone.
+        """Training and validation part, chosen for each record by a hash of its key and `seed`.
 
-        So it stays where it is when shards are added or sorted otherwise, on every machine, and the same photo in two
-        shards lands on the same side.
+        So a record stays in its part when shards are added or reordered, on every machine, and a photo that occurs in
+        two shards is in one part.
 
         Args:
-            seed: another seed, another split.
+            seed: seed of the split.
             validation: expected share of the validation part, between 0 and 1.
 
         Raises:
             UsageError: the share is not between 0 and 1.
-            DataError: one of the two parts is left with nothing.
+            DataError: one of the two parts would be empty.
         """
         if not 0 < validation < 1:
-            raise UsageError(f"{validation} is no share for validation: use one between 0 and 1, such as 0.05")
+            raise UsageError(
+                f"a validation share of {validation} is out of range: use one between 0 and 1, such as 0.05"
+            )
         keys = (shard.name(number)[1] for shard in self.shards for number in range(len(shard)))
         held_out = np.array([_fraction(key, seed) < validation for key in keys], np.bool_)
         if held_out.all() or not held_out.any():
@@ -105,38 +107,38 @@ class Source:
         return self.select(~held_out), self.select(held_out)
 
     def part(self, number: int, parts: int) -> Source:
-        """One of `parts` that share the records without overlap or loss: whole shards if there are enough of them.
+        """One of `parts` disjoint parts that together are all records: whole shards if there are enough of them.
 
         Raises:
             UsageError: there is no such part.
         """
         if not 0 <= number < parts:
-            raise UsageError(f"there is no part {number} of {parts}: they are counted from 0")
+            raise UsageError(f"there is no part {number} of {parts}: parts count from 0")
         if len(self.shards) >= parts:
             return Source(self.name, self.shards[number::parts], self.annotated)
         return self.select(np.arange(len(self)) % parts == number)
 
     @cached_property
     def _ends(self) -> npt.NDArray[np.int64]:
-        """Where each shard's numbers end."""
+        """The number behind each shard's last record."""
         return np.cumsum(self.sizes, dtype=np.int64)
 
     def _find(self, number: int) -> tuple[Shard, int]:
         if not 0 <= number < len(self):
-            raise UsageError(f"{self.name} has {len(self)} records, counted from 0: there is no record {number}")
+            raise UsageError(f"{self.name} has {len(self)} records, which count from 0: there is no record {number}")
         which = int(np.searchsorted(self._ends, number, side="right"))
         shard = self.shards[which]
         return shard, number - int(self._ends[which]) + len(shard)
 
 
 def open_source(what: str | Path) -> Source:
-    """Find the records behind a path or pattern, and index the shards among them.
+    """Open the records of a path or pattern, and index its shards.
 
     Args:
-        what: see the table above.
+        what: see the table of this module.
 
     Raises:
-        DataError: it is missing, empty, matches nothing, holds both shards and photos, or is a shard that is no tar.
+        DataError: it is missing, empty, matches nothing, holds both shards and photos, or a shard is not a tar.
         UsageError: webdataset is not installed.
     """
     name = str(what)
@@ -157,19 +159,19 @@ def open_source(what: str | Path) -> Source:
 
 
 def _fraction(key: str, seed: int) -> float:
-    """A number from 0 to 1 that looks random and is always the same."""
+    """A pseudo-random number from 0 to 1, always the same for a key and a seed."""
     digest = hashlib.blake2b(f"{seed}:{key}".encode("utf-8", "surrogateescape"), digest_size=_HASH_BYTES).digest()
     return int.from_bytes(digest, "big") / float(1 << 8 * _HASH_BYTES)
 
 
 def _expanded(name: str) -> list[Path]:
-    """The paths behind a path or pattern: one alternative of the braces after another, the stars of each sorted."""
+    """The paths of a path or pattern: the alternatives of braces in their order, the matches of each sorted."""
     path = Path(name).expanduser()
     try:
         if path.exists():
             return [path]
-    except (OSError, ValueError) as error:  # ValueError: a null byte; OSError: a name beyond the system's length
-        raise DataError(f"no data at {name!r}: it is no path ({error})") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte; OSError: a name that is too long
+        raise DataError(f"no data at {name!r}: it is not a path ({error})") from error
     if not any(sign in name for sign in _PATTERN_SIGNS):
         raise DataError(f"no data at {name}: check the path")
     found: list[Path] = []
@@ -185,7 +187,7 @@ def _expanded(name: str) -> list[Path]:
 
 
 def _braces(pattern: str) -> list[str]:
-    """Braces expanded as webdataset does, by the same package."""
+    """The pattern's braces expanded, by the package that webdataset uses."""
     try:
         from braceexpand import braceexpand  # noqa: PLC0415
     except ImportError as error:
@@ -195,11 +197,11 @@ def _braces(pattern: str) -> list[str]:
     try:
         return list(braceexpand(pattern))
     except ValueError as error:
-        raise DataError(f"no data at {pattern}: its braces do not pair ({error})") from error
+        raise DataError(f"no data at {pattern}: its braces are not balanced ({error})") from error
 
 
 def _folder(folder: Path) -> list[Shard]:
-    """The shards of a folder, or the photos in it as one."""
+    """The shards of a folder, or its photos as one shard."""
     try:
         entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
@@ -230,7 +232,7 @@ def _tar(path: Path) -> Shard:
 
 
 def _pairs(photos: Iterable[Path], records: Iterable[Path]) -> Shard:
-    """Photos and JSON files of one name put together. Where no photo has a JSON, stray JSON files are no records."""
+    """Photos and JSON files of the same name as records. If no photo has a JSON file, other JSON files are ignored."""
     by_stem: dict[Path, Path] = {path.with_suffix(""): path for path in records}
     files = [LooseFiles(photo, by_stem.pop(photo.with_suffix(""), None)) for photo in photos]
     if any(pair.record for pair in files):
@@ -239,11 +241,11 @@ def _pairs(photos: Iterable[Path], records: Iterable[Path]) -> Shard:
 
 
 def _listed(path: Path) -> Shard:
-    """The photos of a list. Those that are missing are broken records, met when they are read."""
+    """The photos of a list. Missing ones are broken records, found when they are read."""
     try:
         lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise DataError(f"cannot read the photo list {path} ({reason}): write one path a line") from error
     photos = [path.parent / line for line in lines if line and not line.startswith("#")]
     if not photos:

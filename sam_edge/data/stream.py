@@ -1,12 +1,12 @@
-"""Samples out of sources: training examples by number, and one pass over everything.
+"""Samples from sources: training examples by number, and one pass over all records.
 
-`TrainingSet` is a map from the number of a draw to an augmented example. What it gives depends on the files, the seed
-and that number, and on nothing that was drawn before; therefore resuming at step k, other numbers of workers, and two
-ranks with half a batch each all give what one uninterrupted process would have seen. A record that cannot be used
-gives way to another of the same source, chosen by the same number, so that batches stay full and ranks stay in step.
+`TrainingSet` maps the number of a draw to an augmented example. The example depends only on the files, the seed and
+that number. So a run that resumes at step k, or that has other numbers of workers or ranks, sees what one uninterrupted
+process would have seen. A record that cannot be used is replaced by another of the same source, chosen by the same
+number, so that batches stay full.
 
-`walk` gives each record once, without augmentation, in the order of the files: for evaluation, statistics, and
-whatever a teacher writes down for later. Tar shards are then read through by webdataset.
+`walk` gives each record once, without augmentation, in the order of the files: for evaluation, for statistics, and for
+the outputs of a teacher. Tar shards are then read sequentially by webdataset.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _KEEP_ALL = MaskFilter()
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """What one draw gave.
+    """The result of one draw.
 
     Attributes:
-        number: of the draw.
-        crop: the augmented frame; it has at least one mask, unless photos alone were asked for.
-        seen: records read for it, those included that could not be used.
+        number: the draw's number.
+        crop: the augmented frame. It has at least one mask, except with `photos_only`.
+        seen: number of records read for it, unusable ones included.
         skipped: the broken ones among them; `SkipLog.add(example.seen, example.skipped)` counts both.
     """
 
@@ -52,14 +52,14 @@ class Example:
 def read_sample(raw: RawRecord, *, annotated: bool, wanted: MaskFilter = _KEEP_ALL, photo_only: bool = False) -> Sample:
     """Decode and check one record.
 
-    A photo of an annotated source is taken as its pixels are stored, because masks are drawn on them; others are
-    turned upright, as the runtime does.
+    The pixels of an annotated photo are kept as they are stored, because its masks refer to them. Other photos are
+    turned upright by their EXIF orientation, as in the runtime.
 
     Args:
         raw: the record's files.
         annotated: whether its source has JSON files; a record without one is then broken.
-        wanted: which masks to keep.
-        photo_only: leave the annotations alone, whether there are any or not.
+        wanted: filter for the masks.
+        photo_only: do not read the annotations.
 
     Raises:
         BrokenRecordError: a file is missing, truncated or damaged, or photo and masks differ in size.
@@ -79,15 +79,15 @@ def read_sample(raw: RawRecord, *, annotated: bool, wanted: MaskFilter = _KEEP_A
         return Sample(photo, (), raw.source, raw.key)
     height, width = photo.shape[:2]
     if record.size != (height, width):
-        raise BrokenRecordError(f"its photo has the size {[height, width]} where its JSON says {list(record.size)}")
+        raise BrokenRecordError(f"its photo has the size {[height, width]}, and its JSON says {list(record.size)}")
     masks = tuple(a.rle for a in record.annotations if wanted.keeps(a, height * width))
     return Sample(photo, masks, raw.source, raw.key)
 
 
 class TrainingSet(Dataset[Example]):
-    """Augmented examples by number of the draw, without end; a map-style data set for torch's DataLoader.
+    """Augmented examples by the draw's number, without end: a map-style data set for torch's DataLoader.
 
-    Give the DataLoader a `batch_sampler` of `Steps`, and do not have accelerate divide it once more.
+    Give the DataLoader `Steps` as `batch_sampler`. It divides batches over ranks, so accelerate must not.
     """
 
     def __init__(
@@ -100,23 +100,23 @@ class TrainingSet(Dataset[Example]):
         photos_only: bool = False,
         window: int = WINDOW,
     ) -> None:
-        """Prepare the orders; nothing is read yet.
+        """Prepare the orders. Nothing is read yet.
 
         Args:
-            mixture: where examples come from.
-            augmentation: how they are varied.
-            seed: another seed, another order and other variations.
-            wanted: which masks count.
-            photos_only: leave the masks alone, as distillation of an encoder does; sources may then have none.
+            mixture: sources and weights.
+            augmentation: options of the augmentation.
+            seed: seed of order and augmentation, 0 or more.
+            wanted: filter for the masks.
+            photos_only: do not read masks, as for distilling an encoder; sources may then have none.
             window: see `RecordOrder`.
 
         Raises:
-            DataError: a source has no annotations and masks are wanted, or its share is too small to be drawn.
+            DataError: a source has no annotations although masks are wanted, or its share is too small.
             UsageError: a bad seed or window.
         """
         for source in mixture.sources:
             if not photos_only and not source.annotated:
-                raise DataError(f"{source.name} has photos without masks: leave it out, or use it for an encoder alone")
+                raise DataError(f"{source.name} has photos without masks: leave it out, or use it to distil an encoder")
         self._mixture, self._augmentation, self._seed = mixture, augmentation, seed
         self._wanted, self._photos_only = wanted, photos_only
         self._sources = SourceOrder(mixture.shares, seed)
@@ -126,10 +126,10 @@ class TrainingSet(Dataset[Example]):
         ]
 
     def __getitem__(self, number: int) -> Example:
-        """The example of a draw, from 0.
+        """The example of a draw; `number` counts from 0.
 
         Raises:
-            DataError: none of `ATTEMPTS` records of its source could be used.
+            DataError: none of `ATTEMPTS` records of the drawn source can be used.
         """
         which, place = self._sources.draw(number)
         source = self._mixture.sources[which]
@@ -150,15 +150,15 @@ class TrainingSet(Dataset[Example]):
         raise _nothing_usable(source, self._wanted, skipped)
 
     def probe(self) -> tuple[Skip, ...]:
-        """Find one usable record in each source, so that a run which cannot work ends before it starts.
+        """Read one usable record of each source, so that a run without usable data fails before it starts.
 
-        Errors of DataLoader's workers arrive with a traceback in their text; those of this method are one line.
+        Errors of DataLoader's workers contain a traceback; those of this method are one line.
 
         Returns:
-            What had to be skipped on the way.
+            The records that were skipped.
 
         Raises:
-            DataError: as above.
+            DataError: a source has no usable record among `ATTEMPTS`.
         """
         skipped: list[Skip] = []
         for which in range(len(self._records)):
@@ -175,10 +175,12 @@ class TrainingSet(Dataset[Example]):
 
 def _nothing_usable(source: Source, wanted: MaskFilter, skipped: list[Skip]) -> DataError:
     if len(skipped) == ATTEMPTS:
-        return DataError(f"{ATTEMPTS} records of {source.name} in a row could not be used: {skipped[0]}; mend them")
+        return DataError(
+            f"{ATTEMPTS} records of {source.name} in a row could not be used: {skipped[0]}; repair or remove them"
+        )
     broken = f" ({len(skipped)} of them are broken: {skipped[0]})" if skipped else ""
     return DataError(
-        f"among {ATTEMPTS} records drawn from {source.name} none has a mask that {wanted}{broken}: "
+        f"none of {ATTEMPTS} records drawn from {source.name} has a mask that {wanted}{broken}: "
         "lower the filter, or leave the source out"
     )
 
@@ -195,15 +197,15 @@ def walk(
     """Every usable record of a source, or of one part of it, once.
 
     Args:
-        source: where the records are.
-        log: counts what was met, and judges it during and at the end of the pass.
-        wanted: which masks the samples carry; one that is left with none still comes.
-        photos_only: read no annotations.
-        part: which part, from 0.
-        parts: into how many the records are divided, over ranks for instance.
+        source: the records.
+        log: counts them, and raises when too many are broken.
+        wanted: filter for the masks; a sample that is left with none is still given.
+        photos_only: do not read annotations.
+        part: number of the part to read, from 0.
+        parts: number of parts that the records are divided into, over ranks for instance.
 
     Raises:
-        DataError: too many records are broken, or of all masks not one is wanted.
+        DataError: too many records are broken, or no mask passes the filter.
         UsageError: there is no such part.
     """
     samples = masks = 0
@@ -220,6 +222,6 @@ def walk(
             log.add(1)
             samples, masks = samples + 1, masks + len(sample.rles)
             yield sample
-    log.judge()
+    log.check()
     if source.annotated and not photos_only and samples and not masks:
-        raise DataError(f"of the {samples} records of {source.name} none has a mask that {wanted}: lower the filter")
+        raise DataError(f"none of the {samples} records of {source.name} has a mask that {wanted}: lower the filter")

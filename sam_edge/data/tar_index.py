@@ -1,11 +1,12 @@
-"""Where the records of a tar shard lie.
+"""The index of a tar shard: offset and length of each record.
 
-A tar has no table of contents, so its headers are read once, jumping over what they announce: a second or two for a
-shard of SA-1B's ten gigabytes. After that any record can be read alone, which is what makes a training run's order a
-pure function of its seed, and a resumed run go on without reading again what it has already seen. The index of a large
-shard is kept in sam-edge's cache folder, under a name made of the shard's path, size and time of change.
+A tar has no table of contents, so its headers are read once, which skips the files' content: a second or two for a
+shard of SA-1B's ten gigabytes. Afterwards any record can be read by itself. So the order of a training run can be a
+pure function of its seed, and a resumed run need not read again what it has seen. The index of a large shard is kept in
+the cache folder, under a hash of the shard's path, size and time of change. Why this is not a library's:
+docs/decisions/0009-tar-index.md.
 
-What makes a record is webdataset's rule: files of one name up to the first dot. They need not lie side by side.
+A record is, by webdataset's rule, all files of the same name up to the first dot. They need not lie side by side.
 """
 
 from __future__ import annotations
@@ -28,20 +29,19 @@ from sam_edge_runtime.system.files import write_file
 
 RECORD_ENDING = ".json"
 ABSENT = -1
-WORTH_KEEPING = 256 * 2**20  # bytes of a shard; a smaller one is indexed faster than anybody notices
+WORTH_KEEPING = 256 * 2**20  # bytes of a shard; smaller ones are indexed in no time
 
 _FORMAT = "1"  # of the files in the cache
-_BLOCK = 512  # POSIX.1-2017, pax: a tar is made of blocks of this size and ends with zeros
+_BLOCK = 512  # POSIX.1-2017, pax: a tar consists of blocks of this size and ends with zeros
 
 
 @dataclass(frozen=True, eq=False)
 class TarIndex:
-    """The R records of a shard, in its order.
+    """The R records of a shard, in the order of the file.
 
     Attributes:
         keys: (R) UTF-8 names, without a leading "./".
-        places: (R, 4) int64: the photo's offset and length in bytes, then those of its JSON; `ABSENT` where the record
-            has none.
+        places: (R, 4) int64: offset and length in bytes of the photo, then of the JSON; `ABSENT` for a missing file.
     """
 
     keys: npt.NDArray[np.bytes_]
@@ -53,10 +53,10 @@ class TarIndex:
 
 
 def tar_index(path: Path) -> TarIndex:
-    """The index of the shard at `path`, from the cache where it is there.
+    """The index of the shard at `path`, from the cache if it is there.
 
     Raises:
-        DataError: the file is missing, is no tar, or is damaged between two records.
+        DataError: the file is missing, not a tar, or damaged between two records.
         UsageError: webdataset is not installed.
     """
     try:
@@ -68,18 +68,18 @@ def tar_index(path: Path) -> TarIndex:
     name = f"{path.absolute()}|{status.st_size}|{status.st_mtime_ns}|{_FORMAT}"
     try:
         kept = cache_folder() / "tar-index" / f"{hashlib.sha256(name.encode()).hexdigest()}.npz"
-    except UsageError:  # nowhere to keep it
+    except UsageError:  # there is no cache folder
         return _read_index(path)
     index = _load(kept)
     if index is None:
         index = _read_index(path)
-        with suppress(OutputError):  # a cache that cannot be written costs time, not the run
+        with suppress(OutputError):  # without a cache the index is only read again
             _save(kept, index)
     return index
 
 
 def split_name(name: str) -> tuple[str, str] | None:
-    """The record's key and the file's ending, in small letters with its dot; None for a file that is no record's."""
+    """The record's key, and the file's ending in lower case with its dot; None for a file that belongs to no record."""
     try:
         from webdataset.tariterators import base_plus_ext  # type: ignore[import-untyped]  # noqa: PLC0415
     except ImportError as error:
@@ -93,7 +93,7 @@ def split_name(name: str) -> tuple[str, str] | None:
 def _read_index(path: Path) -> TarIndex:
     places: dict[str, list[int]] = {}
     try:
-        # "r:" takes no compressed tar: those have no places to jump to.
+        # "r:" refuses compressed tars, which have no offsets to seek to.
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as shard:
             _collect(shard, places)
             damaged_at = _end_is_missing(file, shard.offset)
@@ -101,22 +101,22 @@ def _read_index(path: Path) -> TarIndex:
         raise
     except OSError as error:
         raise DataError(f"cannot read shard {path} ({error.strerror}): check the path") from error
-    except Exception as error:  # a file that is no tar fails in whatever way its bytes lead to
+    except Exception as error:  # a file that is not a tar raises whatever its bytes lead to
         raise DataError(
-            f"shard {path} is no tar, or a compressed one ({_reason(error)}): fetch it again, or unpack .tar.gz to .tar"
+            f"shard {path} is not a tar, or compressed ({_reason(error)}): fetch it again, or unpack .tar.gz to .tar"
         ) from error
     if damaged_at is not None:
-        raise DataError(f"shard {path} is damaged at byte {damaged_at:,}, the rest of it is lost: fetch it again")
+        raise DataError(f"shard {path} is damaged at byte {damaged_at:,}, and the rest cannot be read: fetch it again")
     keys = np.array([key.encode("utf-8", "surrogateescape") for key in places], np.bytes_)
     return TarIndex(keys, np.array(list(places.values()), np.int64).reshape(-1, 4))
 
 
 def _collect(shard: tarfile.TarFile, places: dict[str, list[int]]) -> None:
-    """Fill in the place of every photo and JSON; of two files of one name the later counts, as it does for tar."""
+    """Fill in offset and length of each photo and JSON. Of two files of one name the later counts, as for `tar`."""
     while True:
         try:
             member = shard.next()
-        except tarfile.ReadError:  # cut off within a file: reading that record will fail, and say so
+        except tarfile.ReadError:  # cut off within a file: reading that record reports it
             return
         if member is None:
             return
@@ -132,7 +132,7 @@ def _collect(shard: tarfile.TarFile, places: dict[str, list[int]]) -> None:
 
 
 def _end_is_missing(file: IO[bytes], offset: int) -> int | None:
-    """The place where tarfile stopped before the end: it takes a damaged header for the end and says nothing."""
+    """The offset of a damaged header, or None: tarfile takes it for the end of the tar without an error."""
     file.seek(offset)
     block = file.read(_BLOCK)
     return offset if len(block) == _BLOCK and any(block) else None
@@ -146,7 +146,7 @@ def _load(file: Path) -> TarIndex | None:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             index = TarIndex(arrays["keys"], arrays["places"])
-    except Exception:  # noqa: BLE001 - missing or damaged: it is made again
+    except Exception:  # noqa: BLE001 - missing or damaged: the index is read again
         return None
     return index if index.places.shape == (len(index.keys), 4) else None
 

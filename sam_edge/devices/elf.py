@@ -1,25 +1,29 @@
-"""A program's ELF header: is it for Android, and for which processor?
+"""A program's ELF header: whether it was built for Android, and for which processor.
 
-A benchmark tool built for this machine would be pushed and then fail on the device with `not executable`, or with a
-missing loader, which says little. The header tells beforehand: `e_machine` names the processor, and the interpreter of
-a dynamic program is `/system/bin/linker` or `linker64` on Android and something like `/lib64/ld-linux-x86-64.so.2`
-elsewhere. A static program has none and is taken. Layout: https://man7.org/linux/man-pages/man5/elf.5.html; Android's
-names: https://developer.android.com/ndk/guides/abis.
+A benchmark tool that was built for another system fails on the device with a message that does not name the cause:
+`not executable`, or a missing loader. The header has the cause. `e_machine` names the processor. The interpreter of a
+dynamic program is `/system/bin/linker` or `linker64` on Android, and `/lib64/ld-linux-x86-64.so.2` or the like
+elsewhere. A static program has no interpreter and is accepted. Layout:
+https://man7.org/linux/man-pages/man5/elf.5.html; Android's names: https://developer.android.com/ndk/guides/abis.
 """
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-from sam_edge_runtime.errors import UsageError
+from sam_edge_runtime.errors import UsageError, first_line
 
-# e_machine -> Android's name of the processor
-ABIS = {183: "arm64-v8a", 40: "armeabi-v7a", 62: "x86_64", 3: "x86", 243: "riscv64"}
-_MAGIC, _INTERPRETER = b"\x7fELF", 3
+# pyelftools' name of e_machine -> Android's name of the processor
+ABIS = {
+    "EM_AARCH64": "arm64-v8a",
+    "EM_ARM": "armeabi-v7a",
+    "EM_X86_64": "x86_64",
+    "EM_386": "x86",
+    "EM_RISCV": "riscv64",
+}
 _LOADERS = ("/system/bin/linker", "/apex/", "/system/bin/bootstrap/linker")
-_LARGEST_HEADERS = 1 << 20  # bytes; program headers and interpreter stand at the front
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class AndroidBinary:
 
     Attributes:
         path: its file here.
-        abi: Android's name of the processor that it is for.
+        abi: Android's name of its processor.
         bytes: size of the file.
     """
 
@@ -38,33 +42,28 @@ class AndroidBinary:
 
     @classmethod
     def read(cls, path: Path, remedy: str) -> AndroidBinary:
-        """Check the file at `path`; `remedy` says where to get a right one and ends every refusal.
+        """Check the file at `path`; every error ends with `remedy`, which says where to get the right one.
 
         Raises:
-            UsageError: no file, no ELF, of an unknown processor, or for another system than Android.
+            UsageError: no file, no ELF file, an unknown processor, another system than Android, or pyelftools is
+                missing.
         """
         try:
             with path.open("rb") as file:
-                head = file.read(_LARGEST_HEADERS)
+                machine, interpreter = _header(file, path, remedy)
             size = path.stat().st_size
         except OSError as error:
             raise UsageError(f"{path} cannot be read ({error.strerror or error}): {remedy}") from error
-        if head[:4] != _MAGIC or len(head) < 52:
-            raise UsageError(f"{path} is no program (no ELF file): {remedy}")
-        try:
-            machine, interpreter = _parse(head)
-        except (struct.error, ValueError) as error:
-            raise UsageError(f"{path} is a damaged program ({error}): {remedy}") from error
         if machine not in ABIS:
-            raise UsageError(f"{path} is for processor number {machine}, none of {', '.join(ABIS.values())}: {remedy}")
+            raise UsageError(f"{path} is for processor {machine}, none of {', '.join(ABIS.values())}: {remedy}")
         if interpreter and not interpreter.startswith(_LOADERS):
             raise UsageError(
-                f"{path} is a program for another system than Android (it asks for {interpreter}): {remedy}"
+                f"{path} is a program for another system than Android (its interpreter is {interpreter}): {remedy}"
             )
         return cls(path, ABIS[machine], size)
 
     def check_runs_on(self, abis: tuple[str, ...], remedy: str) -> None:
-        """Refuse a program that no processor mode of the device runs; `abis` are the device's, best first.
+        """Refuse a program that the device's processor does not run; `abis` are the device's, best first.
 
         Raises:
             UsageError: it is for another processor.
@@ -73,22 +72,20 @@ class AndroidBinary:
             raise UsageError(f"{self.path} is for {self.abi}, and the device runs {', '.join(abis)}: {remedy}")
 
 
-def _parse(head: bytes) -> tuple[int, str]:
-    """`e_machine`, and the interpreter; empty where the program is static or a library."""
-    wide, order = head[4] == 2, "<" if head[5] == 1 else ">"
-    (machine,) = struct.unpack_from(f"{order}H", head, 18)
-    (table,) = struct.unpack_from(f"{order}{'Q' if wide else 'I'}", head, 32 if wide else 28)
-    size, count = struct.unpack_from(f"{order}HH", head, 54 if wide else 42)
-    for number in range(count):
-        start = table + number * size
-        (kind,) = struct.unpack_from(f"{order}I", head, start)
-        if kind == _INTERPRETER:
-            if wide:
-                offset, length = (struct.unpack_from(f"{order}Q", head, start + at)[0] for at in (8, 32))
-            else:
-                offset, length = (struct.unpack_from(f"{order}I", head, start + at)[0] for at in (4, 16))
-            name = head[offset : offset + length]
-            if len(name) < length:
-                raise ValueError("its interpreter lies outside its headers")
-            return machine, name.rstrip(b"\0").decode("utf-8", "replace")
-    return machine, ""
+def _header(file: IO[bytes], path: Path, remedy: str) -> tuple[str, str]:
+    """`e_machine` and the interpreter, which is empty for a static program or a library."""
+    try:
+        from elftools.elf.elffile import ELFFile  # noqa: PLC0415 - an extra
+        from elftools.elf.segments import InterpSegment  # noqa: PLC0415
+    except ImportError as error:
+        raise UsageError("measuring on Android needs pyelftools: pip install 'sam-edge[android]'") from error
+    if file.read(4) != b"\x7fELF":
+        raise UsageError(f"{path} is no program (no ELF file): {remedy}")
+    try:
+        program = ELFFile(file)
+        interpreters = [each.get_interp_name() for each in program.iter_segments() if isinstance(each, InterpSegment)]
+        return str(program["e_machine"]), interpreters[0] if interpreters else ""
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header raises whatever its bytes lead to
+        raise UsageError(f"{path} is a damaged program ({first_line(error)}): {remedy}") from error

@@ -1,1 +1,1 @@
-"""Prompts answered by a bundle or by a torch model."""
+"""Prediction: a bundle or a torch model answers prompts."""

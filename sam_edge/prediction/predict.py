@@ -1,4 +1,16 @@
-"""`sam-edge predict`: one photo's prompts through a bundle, and what is written of the answers."""
+"""`sam-edge predict`: a bundle answers prompts on one photo, and the masks are written to files.
+
+Files in the output folder, for a photo `cat.jpg`: `cat_mask.png` (or `cat_mask_0.png`, ..) and `cat_overlay.png`; on
+demand `cat_logits.npy` and `cat.json`. Each mask in `cat.json` has
+
+    prompt, output     number of the prompt, and of the mask among its outputs, both from 0
+    file               name of its PNG
+    predicted_iou      the model's estimate, 0..1 (a network may exceed 1 slightly)
+    area               pixels inside
+    bbox               x, y, width, height in pixels, as SAM's own JSON and `sam-edge segment` count them: width is last
+                       column minus first column, height is last row minus first row
+    segmentation       COCO RLE, compressed
+"""
 
 from __future__ import annotations
 
@@ -12,8 +24,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sam_edge.data.sa1b import bbox_of
 from sam_edge_runtime import Bundle, SamPredictor, draw_overlay, read_photo
-from sam_edge_runtime.arrays import Float32
+from sam_edge_runtime.arrays import Float32, Mask
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.bundle.contract import MASK_STRIDE
 from sam_edge_runtime.bundle.manifest import RANDOM_WEIGHTS_NOTE
@@ -27,23 +40,24 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class PredictJob:
-    """What to ask, and where the answers go.
+    """The prompts, the photo and the files to write.
 
     Attributes:
         bundle: folder of the bundle.
         photo: the photo's file.
-        points: x, y, label of the clicks of one prompt, in pixels of the photo.
-        boxes: x0, y0, x1, y1; each is a prompt of its own, and one may come with points.
-        mask_input: `.npy` of low-resolution logits, or None.
+        points: x, y, label of each click, in pixels of the photo; together they are one prompt.
+        boxes: x0, y0, x1, y1 in pixels; each is a prompt of its own. A single box may be combined with points.
+        mask_input: `.npy` file of low-resolution logits, or None.
         multimask: three masks for each prompt instead of one.
         out: folder for the results.
-        json_file: write scores and RLE as well.
-        save_logits: write the low-resolution logits as well.
-        threads, provider: how the engine runs.
+        json_file: also write scores, boxes and RLEs.
+        save_logits: also write the low-resolution logits.
+        threads: threads of the engine; None for its default.
+        provider: execution provider of ONNX Runtime; None for the CPU.
         overwrite: replace results of an earlier run.
 
     Raises:
-        PromptError: no prompt at all, or points that could belong to any of several boxes.
+        PromptError: no prompt, or points or a mask input beside several boxes.
     """
 
     bundle: Path
@@ -61,17 +75,17 @@ class PredictJob:
 
     def __post_init__(self) -> None:
         if not self.points and not self.boxes and self.mask_input is None:
-            raise PromptError("nothing was asked: give --point X,Y, --box X0,Y0,X1,Y1 or --mask-input FILE")
+            raise PromptError("there is no prompt: give --point X,Y, --box X0,Y0,X1,Y1 or --mask-input FILE")
         if len(self.boxes) > 1 and (self.points or self.mask_input is not None):
             raise PromptError(
-                f"{len(self.boxes)} boxes are {len(self.boxes)} prompts, and points or a mask input belong to one: "
-                "run the boxes apart"
+                f"{len(self.boxes)} boxes are {len(self.boxes)} prompts, but points and a mask input belong to one "
+                "prompt: run one command for each box"
             )
 
 
 @dataclass(frozen=True)
 class MaskFile:
-    """One mask that was written: its file, predicted IoU, and pixels inside."""
+    """One mask that was written: its file, predicted IoU, and area in pixels."""
 
     file: Path
     score: float
@@ -80,7 +94,7 @@ class MaskFile:
 
 @dataclass(frozen=True)
 class PredictResult:
-    """The masks, the other files, and what has to be said about them."""
+    """The masks, the other files, and a note about them (for random weights), or None."""
 
     masks: tuple[MaskFile, ...]
     others: tuple[Path, ...]
@@ -91,8 +105,8 @@ def predict(job: PredictJob) -> PredictResult:
     """Answer the prompts of `job` and write the results.
 
     Raises:
-        SamEdgeError: the bundle, the photo or a prompt cannot be used, or a result cannot be written. Every
-            destination is checked before the model runs, and either all results are written or none.
+        SamEdgeError: the bundle, the photo or a prompt cannot be used, or a result cannot be written. All destinations
+            are checked before the model runs; either all results are written or none.
     """
     bundle = Bundle.open(job.bundle)
     photo = read_photo(job.photo)
@@ -127,7 +141,11 @@ def predict(job: PredictJob) -> PredictResult:
         contents.append(_npy(_best_logits(scores, low_res)))
     note = RANDOM_WEIGHTS_NOTE if bundle.manifest.checkpoint.random else None
     if job.json_file:
-        contents.append(_json(job, photo, bundle, files, flat, scores.ravel(), outputs, note))
+        records = [
+            {"prompt": index // outputs, "output": index % outputs, "file": path.name, **_mask_record(mask, score)}
+            for index, (path, mask, score) in enumerate(zip(files, flat, scores.ravel(), strict=True))
+        ]
+        contents.append(_json(job, (photo.shape[0], photo.shape[1]), bundle, records, note))
     write_files(dict(zip(wanted, contents, strict=True)), overwrite=job.overwrite)
     written = [
         MaskFile(path, float(score), int(np.count_nonzero(mask)))
@@ -137,7 +155,7 @@ def predict(job: PredictJob) -> PredictResult:
 
 
 def _best(scores: Float32) -> npt.NDArray[np.intp]:
-    """Of `(B, C)` scores, the flat index of each prompt's best mask."""
+    """Flat index of each prompt's best mask in `scores` `(B, C)`."""
     best: npt.NDArray[np.intp] = np.arange(len(scores)) * scores.shape[1] + scores.argmax(axis=1)
     return best
 
@@ -148,7 +166,7 @@ def _best_logits(scores: Float32, low_res: Float32) -> Float32:
     return best[0] if len(best) == 1 else best
 
 
-# What numpy's reader raises for files that are broken, or whose header claims more than memory or an integer holds.
+# numpy's reader raises these for damaged files, and for headers that claim more than memory or an integer can hold.
 _UNREADABLE = (
     OSError,
     EOFError,
@@ -163,7 +181,7 @@ _UNREADABLE = (
 
 
 def _read_logits(path: Path, side: int) -> Float32:
-    """Low-resolution logits `(1, 1, S/4, S/4)` from a `.npy` file of that many numbers."""
+    """Low-resolution logits `(1, 1, S/4, S/4)` from a `.npy` file; `side` is S, in pixels."""
     cells = side // MASK_STRIDE
     try:
         if not path.is_file():
@@ -171,7 +189,7 @@ def _read_logits(path: Path, side: int) -> Float32:
         with path.open("rb") as stream:  # not np.load, which opens zip archives too
             logits = np.lib.format.read_array(stream, allow_pickle=False)
     except _UNREADABLE as error:
-        raise UsageError(f"{path} is no .npy file of logits: name one that --save-logits wrote") from error
+        raise UsageError(f"{path} is not a .npy file of logits: name one that --save-logits wrote") from error
     if logits.dtype.kind not in "fiu" or logits.size != cells * cells:
         raise UsageError(
             f"{path} holds {logits.dtype} values of shape {logits.shape}: this bundle takes {cells} x {cells} logits"
@@ -185,34 +203,26 @@ def _npy(array: Float32) -> bytes:
     return stream.getvalue()
 
 
+def _mask_record(mask: Mask, score: np.float32) -> dict[str, Any]:
+    """What the JSON says of one mask."""
+    encoded = rle.encode(mask)
+    return {
+        "predicted_iou": float(score),
+        "area": int(np.count_nonzero(mask)),
+        "bbox": bbox_of(encoded),
+        "segmentation": encoded,
+    }
+
+
 def _json(
-    job: PredictJob,
-    photo: npt.NDArray[np.uint8],
-    bundle: Bundle,
-    files: list[Path],
-    masks: npt.NDArray[np.bool_],
-    scores: Float32,
-    outputs: int,
-    note: str | None,
+    job: PredictJob, size: tuple[int, int], bundle: Bundle, records: list[dict[str, Any]], note: str | None
 ) -> bytes:
-    """The answers as JSON; masks as COCO RLE, boxes as x, y, width, height in pixels."""
-    records: list[dict[str, Any]] = [
-        {
-            "prompt": index // outputs,
-            "output": index % outputs,
-            "file": path.name,
-            "predicted_iou": float(score),
-            "area": int(np.count_nonzero(mask)),
-            "bbox": _bounding_box(mask),
-            "segmentation": rle.encode(mask),
-        }
-        for index, (path, mask, score) in enumerate(zip(files, masks, scores, strict=True))
-    ]
+    """The content of the JSON file; `size` is (H, W) of the photo."""
     manifest = bundle.manifest
     document: dict[str, Any] = {
         "photo": job.photo.name,
-        "height": photo.shape[0],
-        "width": photo.shape[1],
+        "height": size[0],
+        "width": size[1],
         "model": {"variant": manifest.variant, "target": manifest.target, "precision": manifest.precision},
         "points": [list(point) for point in job.points],
         "boxes": [list(box) for box in job.boxes],
@@ -221,12 +231,3 @@ def _json(
     if note is not None:
         document["note"] = note
     return (json.dumps(document, indent=2) + "\n").encode()
-
-
-def _bounding_box(mask: npt.NDArray[np.bool_]) -> list[int]:
-    """x, y, width, height of the smallest box around the mask; zeros when it is empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
-        return [0, 0, 0, 0]
-    x, y = int(columns[0]), int(rows[0])
-    return [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y]

@@ -1,4 +1,4 @@
-"""What answers prompts: a bundle, or a live torch model; and what reports call it."""
+"""A bundle or a torch model behind one interface, with the description that reports print."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from sam_edge_runtime.errors import UsageError
 
 @dataclass(frozen=True)
 class Promptable:
-    """Something with an encoder and a decoder.
+    """An encoder and a decoder that answer prompts: a bundle's or a torch model's.
 
     Attributes:
-        backend: both of them.
-        capacity: their frame side and capacity.
+        backend: runs the two graphs.
+        capacity: frame side, and how many prompts and points the decoder takes.
         description: `model`, `runs as`, `weights`, `sha256` and `input side`, by name.
     """
 
@@ -37,14 +37,14 @@ class Promptable:
 
     @property
     def name(self) -> str:
-        """What a table calls it, such as `nano onnx w8a8`."""
+        """Its name in tables, such as `nano onnx w8a8`."""
         return f"{self.variant} {self.description['runs as']}"
 
     def mask_generator(self, settings: Mapping[str, Any]) -> AutomaticMaskGenerator:
-        """What finds everything in photos with it, as COCO's run lengths.
+        """A generator of automatic masks, given as COCO RLEs.
 
         Args:
-            settings: by the names of `AutomaticSettings`; what is not named suits the model.
+            settings: by the names of `AutomaticSettings`; others have the values that suit the model.
         """
         suited = AutomaticSettings.for_variant(self.variant, **settings, output_mode=COCO_RLE)
         return AutomaticMaskGenerator.from_backend(self.backend, self.capacity, suited)
@@ -52,7 +52,7 @@ class Promptable:
 
 @dataclass(frozen=True)
 class AnyCapacity:
-    """A torch model's capacity: any number of prompts and slots on frames of side `input_side`."""
+    """A torch model's capacity: any number of prompts and points. `input_side` is the frame's side in pixels."""
 
     input_side: int
     call_sizes: tuple[int, ...] = ()
@@ -60,10 +60,11 @@ class AnyCapacity:
 
 
 def open_bundle(path: Path, options: BackendOptions | None = None) -> Promptable:
-    """A bundle, on its target's engine.
+    """Open a bundle with its target's engine.
 
     Raises:
-        BundleError, BackendError: there is none, or its engine is missing.
+        BundleError: there is no valid bundle at `path`.
+        BackendError: its engine is missing.
     """
     bundle = Bundle.open(path)
     manifest = bundle.manifest
@@ -78,15 +79,16 @@ def open_bundle(path: Path, options: BackendOptions | None = None) -> Promptable
 
 
 def open_model(variant: str, checkpoint: str | None = None, input_side: int | None = None) -> Promptable:
-    """A torch model in fp32.
+    """Load a torch model in fp32.
 
     Args:
-        variant: which.
+        variant: the model's variant, such as `nano`.
         checkpoint: its weights; None for those that come with sam-edge or were downloaded.
-        input_side: its frame side; None for the one it was trained for.
+        input_side: its frame side in pixels; None for the one it was trained for.
 
     Raises:
-        UsageError, CheckpointError: it cannot be had.
+        UsageError: an unknown variant or an impossible frame side.
+        CheckpointError: the weights cannot be loaded.
     """
     from sam_edge.model.torch_backend import TorchBackend  # noqa: PLC0415
     from sam_edge.weights.load import find_source, load_sam  # noqa: PLC0415  # brings torch
@@ -106,14 +108,14 @@ def open_model(variant: str, checkpoint: str | None = None, input_side: int | No
 def opened(
     bundle: Path | None, model: str, checkpoint: str | None, threads: int | None = None, provider: str | None = None
 ) -> Promptable:
-    """The bundle, or the torch model where none is named.
+    """Open the bundle, or the torch model if `bundle` is None.
 
     Raises:
-        UsageError: weights for a bundle, an engine's options for torch, or torch is not installed.
+        UsageError: a checkpoint beside a bundle, an engine's options for torch, or torch is not installed.
     """
     if bundle is not None:
         if checkpoint is not None:
-            raise UsageError(f"the bundle {bundle} has weights of its own: leave out --checkpoint, or --bundle")
+            raise UsageError(f"the bundle {bundle} has its own weights: leave out --checkpoint, or --bundle")
         return open_bundle(bundle, BackendOptions(threads=threads, provider=provider))
     if threads is not None or provider is not None:
         raise UsageError("--threads and --provider are for a bundle's engine: name one with --bundle")
@@ -121,5 +123,5 @@ def opened(
         return open_model(model, checkpoint)
     except ImportError as error:
         raise UsageError(
-            f"{model} itself needs {error.name or error}: pip install 'sam-edge[export]', or name a --bundle"
+            f"the torch model {model} needs {error.name or error}: pip install 'sam-edge[export]', or name a --bundle"
         ) from error

@@ -174,7 +174,7 @@ class Trainer:
                         self._save()
                 first = end
         self._gather_skips()
-        self.skips.judge()
+        self.skips.check()
         if self.step < self.recipe.steps:
             return None
         return self._write_weights()

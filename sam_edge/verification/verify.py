@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from sam_edge.data.photo_files import photo_files
 from sam_edge.prediction.reference_cache import ReferenceCache
 from sam_edge.reporting.folders import VERIFICATION, is_verification
 from sam_edge.reporting.versions import tool_versions
@@ -26,8 +27,8 @@ from sam_edge_runtime.agreement.agreement import Agreement, Bounds, bounds_of
 from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.manifest import Manifest
-from sam_edge_runtime.errors import BundleError, CheckpointError, PhotoError, UsageError
-from sam_edge_runtime.photo.read import PHOTO_ENDINGS, read_photo
+from sam_edge_runtime.errors import BundleError, CheckpointError, PhotoError
+from sam_edge_runtime.photo.read import read_photo
 from sam_edge_runtime.system.files import check_destination, staged_folder
 
 from .compare import PhotoComparison, compare_photo
@@ -229,21 +230,5 @@ def _photos(images: Path | None, bundle: Bundle) -> Iterator[tuple[str, Callable
         for index, picture in enumerate(_golden(bundle).pictures):
             yield f"golden picture {index + 1}", picture.copy
         return
-    for path in photo_paths(images):
+    for path in photo_files(images):
         yield path.name, partial(read_photo, path)
-
-
-def photo_paths(images: Path) -> list[Path]:
-    """The photos in a folder, by name, or the one file that was named.
-
-    Raises:
-        UsageError: the folder is missing or holds no photo.
-    """
-    if images.is_file():
-        return [images]
-    if not images.is_dir():
-        raise UsageError(f"{images} does not exist: name a folder of photos, or one photo")
-    paths = sorted(path for path in images.iterdir() if path.suffix.lower() in PHOTO_ENDINGS)
-    if not paths:
-        raise UsageError(f"no photos in {images}: files ending in {', '.join(PHOTO_ENDINGS)} are taken")
-    return paths

@@ -13,6 +13,7 @@ from pycocotools import mask as coco
 from sam_edge.cli.app import run
 from sam_edge_runtime.photo.draw import draw_everything
 from tests.data.builders import encoded, picture, write_folder
+from tests.reference import reference_bbox
 
 GRID = ["--points-per-side", "3", "--pred-iou-thresh", "0.1", "--stability-score-thresh", "0.1"]
 
@@ -35,6 +36,7 @@ def test_a_photo_gives_a_record_and_a_picture(cup, tmp_path, capsys):
         mask = coco.decode(annotation["segmentation"])
         assert mask.shape == (400, 600)
         assert mask.sum() == annotation["area"]
+        assert annotation["bbox"] == reference_bbox(mask > 0)
     with Image.open(tmp_path / "out" / "cup_masks.jpg") as drawn:
         assert drawn.size == (600, 400)
 
@@ -64,7 +66,7 @@ def test_a_bad_photo_of_a_folder_is_named_and_the_others_done(tmp_path, capsys):
         (["photo.jpg", "--points-per-side", "0"], "points_per_side 0"),
         (["photo.jpg", "--pred-iou-thresh", "7"], "pred_iou_thresh 7"),
         (["photo.jpg", "--threads", "2"], "name one with --bundle"),
-        (["photo.jpg", "--bundle", "b", "--checkpoint", "random:0"], "weights of its own"),
+        (["photo.jpg", "--bundle", "b", "--checkpoint", "random:0"], "its own weights"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_one_line(arguments, reason, tmp_path, capsys, monkeypatch):

@@ -59,13 +59,13 @@ def test_a_bundle_is_compared_with_itself_on_other_threads(bundles, capsys):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--compare"], "--compare needs two bundles or more"),
-        (["--device", "toaster"], "--device 'toaster' is none: choose from host, android[:SERIAL], apple, ssh:"),
-        (["--device", "ssh:"], "--device 'ssh:' is none"),
-        (["--device", "host:3"], "--device 'host:3' is none"),
-        (["--threads", "two"], "--threads 'two' is no number"),
+        (["--compare"], "--compare needs two or more bundles"),
+        (["--device", "toaster"], "--device 'toaster' is unknown: choose from host, android[:SERIAL], apple, ssh:"),
+        (["--device", "ssh:"], "--device 'ssh:' is unknown"),
+        (["--device", "host:3"], "--device 'host:3' is unknown"),
+        (["--threads", "two"], "--threads 'two' is not a number"),
         (["--threads", "0"], "threads 0 is not a positive whole number"),
-        (["--budget", "long"], "--budget 'long' is no time"),
+        (["--budget", "long"], "--budget 'long' is not a time"),
         (["-n", "1"], "1 repetitions are too few to measure a spread"),
         (["--photo", "none.jpg"], "none.jpg"),
         (["--device", "android", "--html", "x.html"], "--html, --compare and --photo are for host and ssh"),
@@ -73,21 +73,21 @@ def test_a_bundle_is_compared_with_itself_on_other_threads(bundles, capsys):
         (["--provider", "toaster"], "provider 'toaster' is not in this onnxruntime"),
     ],
 )
-def test_what_cannot_be_meant_is_one_line(bundles, capsys, options, said):
+def test_bad_options_are_refused_in_one_line(bundles, capsys, options, said):
     assert run(["benchmark", bundles[0], *options]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert said in lines[-1]
     assert not [line for line in lines if line.startswith("Traceback")]
 
 
-def test_names_are_as_short_as_they_can_be():
+def test_names_are_as_short_as_possible():
     assert short_names([Path("a/onnx"), Path("a/tflite")]) == ["onnx", "tflite"]
     assert short_names([Path("/a/onnx"), Path("/b/onnx"), Path("/b/tflite")]) == ["a/onnx", "b/onnx", "b/tflite"]
     with pytest.raises(UsageError, match="named twice"):
         short_names([Path("a"), Path("b/../a")])
 
 
-def test_a_page_of_one_bundle_compares_nothing(bundles, tmp_path):
+def test_a_page_of_one_bundle_has_no_ratios_and_escapes_names(bundles, tmp_path):
     out = tmp_path / "out.json"
     assert run(["benchmark", bundles[0], *FAST, "--json", str(out)]) == 0
     document = json.loads(out.read_text())

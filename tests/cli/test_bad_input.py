@@ -258,7 +258,7 @@ def test_broken_bundles(capsys, bundle, photo, verb, fault, says):
     [
         (("--checkpoint", "random:1"), ("random:1", "random:0")),
         (("--images", "nowhere"), ("nowhere", "does not exist")),
-        (("--images", "empty"), ("no photos in empty", ".jpg")),
+        (("--images", "empty"), ("empty holds no photos", ".jpg")),
         (("--images", "bad"), ("no photo in bad", "note.jpg")),
         (("--threads", "0"), ("threads 0",)),
         (("--provider", "abacus"), ("'abacus'", "cpu")),
@@ -292,7 +292,7 @@ def npy_header(text: str) -> bytes:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), ("nothing was asked", "--point")),
+        ((), ("there is no prompt", "--point")),
         (("--point", "10"), ("'10'", "X,Y")),
         (("--point", "a,b"), ("'a,b'", "X,Y")),
         (("--point", "nan,3"), ("'nan,3'",)),

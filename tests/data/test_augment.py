@@ -215,13 +215,13 @@ def test_the_sample_is_not_changed():
     ("changes", "says"),
     [
         ({"side": 8}, "side 8 is too small"),
-        ({"scale": (0.0, 1.0)}, "no range"),
-        ({"scale": (2.0, 1.0)}, "no range"),
-        ({"scale": (1.0, float("inf"))}, "no range"),
+        ({"scale": (0.0, 1.0)}, "not a range"),
+        ({"scale": (2.0, 1.0)}, "not a range"),
+        ({"scale": (1.0, float("inf"))}, "not a range"),
         ({"flip": 1.5}, "flip 1.5"),
         ({"contrast": -0.1}, "contrast -0.1"),
-        ({"min_pixels": 0}, "count from 1"),
-        ({"most_masks": 0}, "count from 1"),
+        ({"min_pixels": 0}, "min_pixels 0 is too small"),
+        ({"most_masks": 0}, "most_masks 0 is too small"),
     ],
 )
 def test_bad_options_are_refused(changes, says):

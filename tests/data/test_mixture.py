@@ -48,9 +48,9 @@ def test_bad_weights_are_refused(paths, tails, error, says):
 
 
 def test_nothing_to_mix_is_refused(paths):
-    with pytest.raises(UsageError, match="no data are named"):
+    with pytest.raises(UsageError, match="no data are given"):
         open_mixture([])
-    with pytest.raises(DataError, match="give one of each"):
+    with pytest.raises(DataError, match="give one weight for each source"):
         Mixture((open_source(paths[0]),), ())
     empty = open_source(paths[1]).part(3, 5)
     with pytest.raises(DataError, match="holds no records"):

@@ -117,6 +117,6 @@ def test_purposes_do_not_share_random_numbers():
         (lambda: Steps(4, stop=1, start=2), UsageError, "no step 2 of 1"),
     ],
 )
-def test_what_makes_no_order_is_refused(make, error, says):
+def test_bad_arguments_are_refused(make, error, says):
     with pytest.raises(error, match=says):
         make()

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from sam_edge.data.sa1b import MaskFilter, parse_record
+from sam_edge.data.sa1b import MaskFilter, bbox_of, parse_record
 from sam_edge.data.skips import BrokenRecordError
 from sam_edge_runtime.errors import DataError, UsageError
 from tests.data.builders import SIZE, picture, record, rectangles, rle_of, sample
 from tests.data.real import real_data
+from tests.reference import reference_bbox
 
 PIXELS = SIZE[0] * SIZE[1]
 
@@ -90,8 +91,8 @@ BROKEN = {
     "cut off": (json.dumps(record(rectangles(0))).encode()[:200], "truncated or damaged"),
     "no UTF-8": (b'{"image": "\xff\xfe"}', "truncated or damaged"),
     "nested without end": (b"[" * 100_000, "truncated or damaged"),
-    "a list": (b"[]", "'image' object"),
-    "no annotations": (b'{"image": {"width": 4, "height": 3}}', "'image' object"),
+    "a list": (b"[]", "an object 'image'"),
+    "no annotations": (b'{"image": {"width": 4, "height": 3}}', "an object 'image'"),
     "no width": (b'{"image": {"height": 3}, "annotations": []}', "width None"),
     "a width of text": (b'{"image": {"height": 3, "width": "4"}, "annotations": []}', "width '4'"),
     "a height of 0": (b'{"image": {"height": 0, "width": 4}, "annotations": []}', "height 0"),
@@ -103,7 +104,7 @@ BROKEN_FIELDS = {
     "no counts": ({"segmentation": {"size": list(SIZE)}}, "no counts"),
     "counts of floats": (rle(counts=[600.0, 600.0]), "no counts"),
     "counts of booleans": (rle(counts=[True] * PIXELS), "no counts"),
-    "another size": (rle(size=[40, 30]), r"\[40, 30\] in a photo of \[30, 40\]"),
+    "another size": (rle(size=[40, 30]), r"size \[40, 30\], and the photo \[30, 40\]"),
     "a size of text": (rle(size="30x40"), "30x40"),
     "strange characters": (rle(counts="ab c"), "damaged"),
     "cut off within a number": (rle(counts="P"), "damaged"),
@@ -175,3 +176,14 @@ def test_records_of_sa1b_itself_are_read():
             assert annotation.area == entry["area"]
             box = coco.toBbox(entry["segmentation"]) - [0, 0, 1, 1]  # SA-1B's ends on the last pixel, not behind it
             assert box.tolist() == list(annotation.bbox)
+
+
+def test_bbox_is_the_references_with_the_last_pixel_left_out():
+    rng = np.random.default_rng(0)
+    masks = [rng.random((9, 13)) < share for share in (0.02, 0.1, 0.5, 1.0)]
+    masks += [np.zeros((9, 13), np.bool_), np.eye(9, 13, dtype=np.bool_), np.eye(9, 1, -3, np.bool_)]
+    for mask in masks:
+        assert bbox_of(rle_of(mask)) == reference_bbox(mask)
+    whole = rle_of(np.ones((9, 13), np.bool_))
+    assert bbox_of(whole) == [0.0, 0.0, 12.0, 8.0]
+    assert list(coco.toBbox(whole)) == [0.0, 0.0, 13.0, 9.0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sam_edge.data import skips as skips_module
-from sam_edge.data.skips import JUDGED_FROM, Skip, SkipLog
+from sam_edge.data.skips import CHECKED_FROM, Skip, SkipLog
 from sam_edge_runtime.errors import DataError, UsageError
 
 
@@ -13,22 +13,22 @@ def skip(number: int) -> Skip:
     return Skip("a.tar", f"sa_{number}", "truncated")
 
 
-def test_nothing_skipped_says_nothing():
+def test_nothing_skipped_prints_nothing():
     log = SkipLog()
     log.add(1000)
-    log.judge()
+    log.check()
     assert log.lines() == []
 
 
 def test_an_empty_run_is_no_error():
-    SkipLog().judge()
+    SkipLog().check()
 
 
 def test_a_few_are_counted_and_named_once():
     log = SkipLog()
     for epoch in range(3):
         log.add(50, [skip(1)] if epoch else [skip(1), skip(2)])
-    log.judge()
+    log.check()
     assert (log.seen, log.skipped) == (150, 4)
     assert log.names == (skip(1), skip(2))
     assert log.lines() == [
@@ -40,7 +40,7 @@ def test_a_few_are_counted_and_named_once():
 
 def test_too_many_stop_the_run_once_enough_were_seen():
     log = SkipLog(0.05)
-    log.add(JUDGED_FROM - 1, [skip(number) for number in range(6)])
+    log.add(CHECKED_FROM - 1, [skip(number) for number in range(6)])
     with pytest.raises(
         DataError, match=r"6 of 100 records .* more than 5\.0%: sa_0 in a\.tar .*; \.\.\.; mend"
     ) as error:
@@ -50,26 +50,26 @@ def test_too_many_stop_the_run_once_enough_were_seen():
 
 def test_the_bound_itself_is_accepted():
     log = SkipLog(0.05)
-    log.add(JUDGED_FROM, [skip(number) for number in range(5)])
-    log.judge()
+    log.add(CHECKED_FROM, [skip(number) for number in range(5)])
+    log.check()
 
 
 def test_a_short_run_is_judged_at_its_end():
     log = SkipLog()
     log.add(10, [skip(0)])
     with pytest.raises(DataError, match="1 of 10 records"):
-        log.judge()
+        log.check()
 
 
 def test_any_share_can_be_allowed_or_none():
     log = SkipLog(1.0)
     log.add(200, [skip(number) for number in range(200)])
-    log.judge()
+    log.check()
     log = SkipLog(0.0)
     with pytest.raises(DataError, match="1 of 1000"):
         log.add(1000, [skip(0)])
     for share in (-0.1, 1.1, float("nan")):
-        with pytest.raises(UsageError, match="no share"):
+        with pytest.raises(UsageError, match="share of skipped records is"):
             SkipLog(share)
 
 

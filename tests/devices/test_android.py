@@ -25,7 +25,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from sam_edge.devices.android import AndroidOptions, benchmark_android
-from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.bundle.bundle import Bundle
 bundle, adb, tool = sys.argv[1:]
 benchmark_android([Bundle.open(bundle)], AndroidOptions(adb=adb, litert_tool=Path(tool), delegates=("cpu",)))
 """

@@ -33,7 +33,7 @@ import json, sys
 from pathlib import Path
 from sam_edge.devices.ssh import SshOptions, benchmark_ssh
 from sam_edge_runtime.benchmark.rounds import Rounds
-from sam_edge_runtime.bundle import Bundle
+from sam_edge_runtime.bundle.bundle import Bundle
 bundle, config, rest = sys.argv[1:]
 options = SshOptions(config=Path(config), **json.loads(rest))
 show = lambda what, done, total: print(what, flush=True)

@@ -1,0 +1,24 @@
+"""The photos of a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sam_edge_runtime.errors import UsageError
+from sam_edge_runtime.photo.read import PHOTO_ENDINGS
+
+
+def photo_files(path: Path) -> list[Path]:
+    """The photos in a folder, sorted by name, or the one file that `path` names. Subfolders are not searched.
+
+    Raises:
+        UsageError: nothing is at `path`, or the folder holds no photo.
+    """
+    if not path.exists():
+        raise UsageError(f"{path} does not exist: name a photo, or a folder of photos")
+    if not path.is_dir():
+        return [path]
+    found = sorted(file for file in path.iterdir() if file.suffix.lower() in PHOTO_ENDINGS and file.is_file())
+    if not found:
+        raise UsageError(f"folder {path} holds no photos ({', '.join(PHOTO_ENDINGS)}): name another")
+    return found
