@@ -14,7 +14,7 @@ from sam_edge_runtime.arrays import Photo
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.automatic.settings import AutomaticSettings
 from sam_edge_runtime.errors import PhotoError
-from sam_edge_runtime.photo.draw import draw_everything
+from sam_edge_runtime.photo.draw import draw_all_masks
 from sam_edge_runtime.photo.read import read_photo
 from sam_edge_runtime.photo.write import jpeg_bytes
 from sam_edge_runtime.system.files import check_file, write_files
@@ -128,4 +128,4 @@ def _files(job: SegmentJob, name: str) -> tuple[Path, ...]:
 def _drawn(photo: Photo, masks: list[dict[str, Any]]) -> Photo:
     """The masks on the photo, small ones over large ones."""
     largest_first = sorted(masks, key=lambda mask: -mask["area"])
-    return draw_everything(photo, (rle.decode(mask["segmentation"]) for mask in largest_first))
+    return draw_all_masks(photo, (rle.decode(mask["segmentation"]) for mask in largest_first))

@@ -25,7 +25,7 @@ from sam_edge.data.sources import Source
 from sam_edge.data.stream import walk
 from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE
 from sam_edge_runtime.errors import DataError, UsageError
-from sam_edge_runtime.system.files import require_room, write_file
+from sam_edge_runtime.system.files import require_space, write_file
 
 IDENTITY = "teacher.json"
 _BYTES = 2
@@ -127,7 +127,7 @@ class EmbeddingCache:
         own = [source.part(part, parts) for source in sources]
         missing = [source.select(self._absent(source)) for source in own]
         total, left = (sum(len(source) for source in each) for each in (own, missing))
-        require_room(self.folder, self.bytes_needed(left * parts))
+        require_space(self.folder, self.bytes_needed(left * parts))
         log = SkipLog()
         done = total - left
         log.add(done)  # of the whole data, not of what an earlier pass left, broken records are a small share

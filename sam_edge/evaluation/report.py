@@ -19,7 +19,7 @@ from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.contract import FIRST_MULTIMASK, SINGLE_OUTPUT, Label
 from sam_edge_runtime.decoding import Capacity, decode_prompts
 from sam_edge_runtime.errors import UsageError
-from sam_edge_runtime.photo.draw import draw_everything, draw_overlay
+from sam_edge_runtime.photo.draw import draw_all_masks, draw_overlay
 from sam_edge_runtime.photo.frame import Frame
 from sam_edge_runtime.photo.masks import upscale_binary
 from sam_edge_runtime.prompts import build_prompts
@@ -155,7 +155,7 @@ def draw_found(path: Path, photos: Sequence[tuple[Sample, Sequence[rle.Rle]]]) -
 
 def _everything(sample: Sample, masks: Sequence[rle.Rle]) -> Photo:
     largest_first = sorted(masks, key=rle.area, reverse=True)
-    return draw_everything(sample.photo, map(rle.decode, largest_first), 2 * PANEL)
+    return draw_all_masks(sample.photo, map(rle.decode, largest_first), 2 * PANEL)
 
 
 def draw_examples(path: Path, backend: Backend, capacity: Capacity, samples: Sequence[Sample]) -> None:

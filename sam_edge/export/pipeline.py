@@ -38,7 +38,7 @@ from sam_edge_runtime.bundle.bundle import GOLDEN_FILE, REPORT_FILE, Bundle, is_
 from sam_edge_runtime.bundle.manifest import FILE_NAME, Checkpoint, Manifest
 from sam_edge_runtime.bundle.targets import target_named
 from sam_edge_runtime.errors import BoundError, ExportError, UsageError
-from sam_edge_runtime.system.files import check_destination, require_room, staged_folder
+from sam_edge_runtime.system.files import check_destination, require_space, staged_folder
 
 from .job import ExportJob, precisions_of
 
@@ -97,7 +97,7 @@ def export_bundle(
     progress(f"loading {job.variant}, {source.label}")
     loaded = load_sam(job.variant, source, job.input_side)
     recipe = recipe if job.recipe else sparing_the_first(recipe, loaded.sam)
-    require_room(job.out, loaded.parameters * _BYTES_PER_WEIGHT + _ROOM_BESIDE_WEIGHTS)
+    require_space(job.out, loaded.parameters * _BYTES_PER_WEIGHT + _ROOM_BESIDE_WEIGHTS)
     manifest = _manifest(job, loaded, recipe, photos)
     with staged_folder(job.out, overwrite=job.overwrite, replaceable=is_bundle) as folder:
         progress("recording what fp32 torch answers")

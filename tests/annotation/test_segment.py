@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from sam_edge.cli.app import run
-from sam_edge_runtime.photo.draw import draw_everything
+from sam_edge_runtime.photo.draw import draw_all_masks
 from tests.data.builders import encoded, picture, write_folder
 from tests.reference import reference_bbox
 
@@ -82,7 +82,7 @@ def test_small_masks_are_drawn_over_large_ones_and_nothing_else_is_changed():
     photo = np.full((40, 60, 3), 100, np.uint8)
     large, small = np.zeros((2, 40, 60), np.bool_)
     large[5:35, 5:55], small[10:20, 10:20] = True, True
-    drawn = draw_everything(photo, iter([large, small]))
+    drawn = draw_all_masks(photo, iter([large, small]))
     assert (drawn[:4] == 100).all()
     assert len({tuple(drawn[y, x]) for y, x in ((30, 30), (15, 15), (2, 2))}) == 3
-    assert draw_everything(np.zeros((300, 2000, 3), np.uint8), []).shape == (240, 1600, 3)
+    assert draw_all_masks(np.zeros((300, 2000, 3), np.uint8), []).shape == (240, 1600, 3)

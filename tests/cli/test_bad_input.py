@@ -419,7 +419,7 @@ def test_a_disk_that_fills_up_between_two_results_leaves_neither(exported, photo
     )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
-    assert "no room to write out/photo_overlay.png" in " ".join(done.stderr.split())
+    assert "no space to write out/photo_overlay.png" in " ".join(done.stderr.split())
     if standing:
         assert {path.name: path.read_text() for path in Path("out").iterdir()} == dict.fromkeys(sizes, "mine")
     else:

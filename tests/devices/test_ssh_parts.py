@@ -118,7 +118,11 @@ def test_the_command_by_hand_is_quoted(tmp_path):
     ("code", "lines", "meant"),
     [
         (2, ["warning", "error: provider 'x' is unknown"], "h: provider 'x' is unknown"),
-        (2, ["std::bad_alloc", "error: 'b': its process ended with code 1; what it said is above"], "(std::bad_alloc)"),
+        (
+            2,
+            ["std::bad_alloc", "error: 'b': its process ended with exit code 1; its output is above"],
+            "(std::bad_alloc)",
+        ),
         (137, [], "was killed, as when memory runs out"),
         (1, ["Traceback", "OSError: [Errno 28] No space left on device"], "ran out of room"),
         (1, ["Traceback", "SystemError: odd", ""], "ended with code 1 (SystemError: odd)"),

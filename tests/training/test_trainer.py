@@ -266,7 +266,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoints(two_steps, recipe, shards):
     )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
-    assert "no room to write" in " ".join(done.stderr.split())
+    assert "no space to write" in " ".join(done.stderr.split())
     assert {path.name: path.stat().st_mtime_ns for path in (two_steps / "checkpoints").iterdir()} == before
 
 

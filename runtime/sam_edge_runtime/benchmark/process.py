@@ -66,7 +66,7 @@ class Worker:
         code = self._process.wait()
         if code == _SIGKILL:
             return "by SIGKILL, as when memory runs out: measure fewer bundles at once, or a smaller one"
-        return f"with exit code {code}; its own messages are above"
+        return f"with exit code {code}; its output is above"
 
     def __enter__(self) -> Worker:
         return self

@@ -1,1 +1,1 @@
-"""Photos in, pictures out, and the coordinates in between: photo, frame, masks."""
+"""Photos read, masks drawn and written, and the geometry between photo and model input."""

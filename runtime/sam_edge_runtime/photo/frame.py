@@ -1,10 +1,10 @@
-"""The geometry between a photo and the S x S frame that the graphs see.
+"""The geometry between a photo and the frame: the S x S pixels that the encoder takes.
 
 The photo is resized so that its longest side is S, then padded at the bottom and right with the pixel mean. Rounding,
 filter and coordinate scaling are those of the reference (segment_anything 1.0, utils/transforms.py,
-`ResizeLongestSide`), so that the encoder gets the very same bytes: the uint8 photo goes through Pillow's antialiased
-bilinear filter, which is what torchvision's `resize` calls for a PIL picture. Padding with the mean before the
-normalization inside the graph equals the reference's padding with zeros after it: mean - mean is exactly 0.
+`ResizeLongestSide`), so the encoder gets the same bytes: torchvision's `resize` of a PIL picture is Pillow's
+antialiased bilinear filter, too. The reference pads with zeros after normalization. Normalization is inside our graphs,
+so the pixel mean comes before it: mean - mean is exactly 0.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from sam_edge_runtime.errors import PhotoError, UsageError
 
 @dataclass(frozen=True)
 class Frame:
-    """How one photo lies in the frame.
+    """How a photo lies in the frame.
 
     Attributes:
         side: side S of the square frame, in pixels.
         original_size: (H, W) of the photo, in pixels.
 
     Raises:
-        UsageError: `side` is not a positive whole number.
-        PhotoError: the photo has no pixels, or is so narrow that nothing of its short side would be left.
+        UsageError: `side` is less than 1.
+        PhotoError: the photo has no pixels, or is so narrow that its short side would have no pixel in the frame.
     """
 
     side: int
@@ -36,25 +36,25 @@ class Frame:
 
     def __post_init__(self) -> None:
         if self.side < 1:
-            raise UsageError(f"frame side {self.side} is not positive; use the input side named in the manifest")
+            raise UsageError(f"frame side {self.side} is not positive; use the input side of the bundle's manifest")
         height, width = self.original_size
         if height < 1 or width < 1:
             raise PhotoError(f"a photo of {width}x{height} pixels is empty; use one with at least one pixel")
         if min(self.resized_size) < 1:
             raise PhotoError(
                 f"a photo of {width}x{height} pixels is too narrow: resized to a longest side of {self.side}, its "
-                "short side has no pixel left; crop it to a squarer part"
+                "short side has no pixel; crop it to a squarer part"
             )
 
     @property
     def resized_size(self) -> tuple[int, int]:
-        """(h, w) of the photo inside the frame: its longest side is S, the other is rounded half up."""
+        """(h, w) of the photo in the frame, in pixels: the longest side is S, the other is rounded half up."""
         height, width = self.original_size
         scale = self.side * 1.0 / max(height, width)
         return int(height * scale + 0.5), int(width * scale + 0.5)
 
     def resize(self, photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """The photo in the frame's scale, without padding.
+        """Resize the photo to the frame's scale, without padding.
 
         Args:
             photo: (H, W, 3) uint8, of this frame's `original_size`.
@@ -62,7 +62,7 @@ class Frame:
         Returns:
             (h, w, 3) uint8, bit-equal to torchvision's resize of the PIL picture.
         """
-        from PIL import Image  # noqa: PLC0415 - Pillow is loaded by the first photo, not by importing the runtime
+        from PIL import Image  # noqa: PLC0415 - loaded by the first photo, not by the import
 
         if photo.shape != (*self.original_size, 3) or photo.dtype != np.uint8:
             raise UsageError(
@@ -88,9 +88,9 @@ class Frame:
         return image
 
     def to_frame(self, coords: npt.NDArray[np.floating] | npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
-        """Photo coordinates in pixels of the frame.
+        """Scale coordinates from the photo to the frame.
 
-        Each axis is scaled by its own rounded size, in float64 and rounded to float32 once, as the reference does.
+        As in the reference, each axis is scaled by its own rounded size, in float64, and rounded to float32 once.
 
         Args:
             coords: (..., 2) x, y in pixels of the photo.

@@ -1,12 +1,13 @@
-"""Low-resolution logits to logits of the photo's size.
+"""Low-resolution logits to logits or masks at the photo's size.
 
 The reference (segment_anything 1.0, modeling/sam.py, `Sam.postprocess_masks`) interpolates the decoder's S/4 x S/4
-logits bilinearly to S x S, crops away the padding and interpolates bilinearly to the photo. Each step is linear and
-treats rows and columns alike and apart, so the whole is rows @ low_res @ columns.T with two small matrices
-that depend on the geometry alone. They are cut up once per geometry and applied by matrix products, without the S x S
-picture in between. A pixel is an average of a few neighbouring cells, so the matrices are mostly zeros; cut into bands
-of `BAND` pixels they have little else than the rest. What a band gives is looked at while it is in the cache, and its
-product is so small that OpenBLAS wakes no threads for it, which would stay awake in the decoder's way for a while.
+logits bilinearly to S x S, crops the padding, and interpolates bilinearly to the photo's size. Every step is linear and
+separable, so the whole is `rows @ low_res @ columns.T` with two small matrices that depend on the geometry alone, and
+the S x S picture is never made.
+
+A pixel is a mean of few neighbouring cells, so the matrices are mostly zeros. They are split once per geometry into
+bands of `BAND` pixels with the zeros left out. A band's logits are consumed while they are in the cache, and the
+product is so small that OpenBLAS starts no threads for it; its threads would spin for a while beside the decoder's.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from sam_edge_runtime.errors import UsageError
 
 from .frame import Frame
 
-# Two axes a photo; 16 let a host alternate between a few photo sizes.
+# Two axes per photo size: enough to alternate between eight sizes.
 _CACHED_AXES = 16
-# Pixels. OpenBLAS computes up to 2^18 multiplications without other threads (interface/gemm.c: SMP_THRESHOLD_MIN times
+# Pixels. OpenBLAS computes up to 2^18 multiplications on one thread (interface/gemm.c: SMP_THRESHOLD_MIN times
 # GEMM_MULTITHREAD_THRESHOLD); with 16 rows that holds for photos up to 4,000 pixels wide.
 BAND = 16
 
@@ -35,8 +36,8 @@ def _interpolation(inputs: int, outputs: int) -> npt.NDArray[np.float64]:
     """The matrix (outputs, inputs) of bilinear interpolation with align_corners=False.
 
     Source positions are float32, as torch computes them for float32 tensors (ATen/native/UpSample.h,
-    `area_pixel_compute_source_index`), with the product and the subtraction rounded once: torch's kernels for AVX2 and
-    newer fuse the two. Near position 1000 other rounding moves a pixel by 3e-5, its logit by that part of the slope.
+    `area_pixel_compute_source_index`). Product and subtraction are rounded once, because torch's kernels for AVX2 and
+    newer fuse them. Rounding twice would move a pixel near position 1000 by 3e-5, and its logit by 3e-5 of the slope.
     """
     scale = np.float64(np.float32(inputs) / np.float32(outputs))
     # In float64 the product of two float32 numbers is exact, so the one rounding is the cast.
@@ -52,10 +53,15 @@ def _interpolation(inputs: int, outputs: int) -> npt.NDArray[np.float64]:
 
 
 def axis_matrix(side: int, resized: int, original: int) -> Float32:
-    """One axis of the whole map: S/4 low-res cells -> S frame pixels -> the first `resized` -> `original` photo pixels.
+    """The matrix of one axis: S/4 low-resolution cells to S frame pixels, the first `resized` of them to the photo.
+
+    Args:
+        side: S, in pixels of the frame.
+        resized: pixels of the photo in the frame.
+        original: pixels of the photo.
 
     Returns:
-        (original, n) float32; n <= S/4 leaves out the cells that lie in the padding alone.
+        (original, n) float32 with n <= S/4: cells that lie wholly in the padding are left out.
     """
     to_frame = _interpolation(side // MASK_STRIDE, side)[:resized]
     matrix = (_interpolation(resized, original) @ to_frame).astype(np.float32)
@@ -65,12 +71,12 @@ def axis_matrix(side: int, resized: int, original: int) -> Float32:
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """Neighbouring pixels of one axis, and the cells that they are averages of.
+    """Neighbouring pixels of one axis, and the cells that they depend on.
 
     Attributes:
-        pixels: which of the axis.
-        cells: likewise.
-        weights: `(pixels, cells)` float32: the part of `axis_matrix` that is not zero.
+        pixels: of the photo.
+        cells: of the low-resolution mask.
+        weights: (pixels, cells) float32: the part of `axis_matrix` that is not zero.
     """
 
     pixels: slice
@@ -80,19 +86,19 @@ class Band:
 
 @lru_cache(maxsize=_CACHED_AXES)
 def _bands(side: int, resized: int, original: int) -> tuple[Band, ...]:
-    """An axis in bands."""
+    """The bands of an axis."""
     matrix = axis_matrix(side, resized, original)
-    found = []
+    bands = []
     for start in range(0, original, BAND):
         part = matrix[start : start + BAND]
         used = np.flatnonzero(part.any(axis=0))
         cells = slice(int(used[0]), int(used[-1]) + 1)
-        found.append(Band(slice(start, start + len(part)), cells, np.ascontiguousarray(part[:, cells])))
-    return tuple(found)
+        bands.append(Band(slice(start, start + len(part)), cells, np.ascontiguousarray(part[:, cells])))
+    return tuple(bands)
 
 
 def check_low_res(low_res: Float32, frame: Frame) -> None:
-    """Refuse low-resolution masks that are not (K, S/4, S/4) of a frame.
+    """Refuse low-resolution masks whose shape is not (K, S/4, S/4) of a frame.
 
     Raises:
         UsageError: `low_res` is of another frame size.
@@ -106,7 +112,7 @@ def check_low_res(low_res: Float32, frame: Frame) -> None:
 
 
 def _in_bands(low_res: Float32, frame: Frame) -> Iterator[tuple[slice, Float32]]:
-    """The logits `(n, W)` of one mask (S/4, S/4), n rows of the photo at a time, and which rows."""
+    """For each band of rows: the rows, and their logits (n, W) of one mask (S/4, S/4)."""
     (height, width), (new_height, new_width) = frame.original_size, frame.resized_size
     rows = _bands(frame.side, new_height, height)
     wide = np.empty((rows[-1].cells.stop, width), np.float32)
@@ -117,10 +123,10 @@ def _in_bands(low_res: Float32, frame: Frame) -> Iterator[tuple[slice, Float32]]
 
 
 def upscale(low_res: Float32, frame: Frame) -> Float32:
-    """Logits in the photo's size.
+    """Upscale logits to the photo's size.
 
     Args:
-        low_res: (K, S/4, S/4) float32 logits as the decoder gives them, all finite.
+        low_res: (K, S/4, S/4) float32 logits of the decoder, all finite.
         frame: how the photo lies in the frame.
 
     Returns:
@@ -132,15 +138,15 @@ def upscale(low_res: Float32, frame: Frame) -> Float32:
     check_low_res(low_res, frame)
     logits = np.empty((len(low_res), *frame.original_size), np.float32)
     for one, out in zip(low_res, logits, strict=True):
-        for rows, found in _in_bands(one, frame):
-            out[rows] = found
+        for rows, band in _in_bands(one, frame):
+            out[rows] = band
     return logits
 
 
 def upscale_binary(low_res: Float32, frame: Frame, threshold: float = MASK_THRESHOLD) -> npt.NDArray[np.bool_]:
-    """Masks in the photo's size: where the logits of `upscale` exceed `threshold`.
+    """Masks at the photo's size: where the logits of `upscale` exceed `threshold`.
 
-    A band of one mask's logits is held at a time, so that masks of a large photo cost one byte a pixel and not five.
+    Only one band of logits is in memory at a time: a mask takes one byte per pixel, not five.
 
     Args:
         low_res: (K, S/4, S/4) float32 logits.
@@ -156,6 +162,6 @@ def upscale_binary(low_res: Float32, frame: Frame, threshold: float = MASK_THRES
     check_low_res(low_res, frame)
     masks = np.empty((len(low_res), *frame.original_size), np.bool_)
     for one, out in zip(low_res, masks, strict=True):
-        for rows, found in _in_bands(one, frame):
-            np.greater(found, threshold, out=out[rows])
+        for rows, band in _in_bands(one, frame):
+            np.greater(band, threshold, out=out[rows])
     return masks

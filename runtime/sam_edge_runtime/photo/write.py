@@ -1,4 +1,4 @@
-"""Photos and masks to picture files."""
+"""Encodes photos and masks as picture files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sam_edge_runtime.errors import UsageError
 
 
 def jpeg_bytes(picture: Photo, quality: int = 90) -> bytes:
-    """A JPEG file of a picture (H, W, 3) uint8 RGB."""
+    """A JPEG file of a picture (H, W, 3) uint8 RGB; `quality` from 1 to 95."""
     from PIL import Image  # noqa: PLC0415
 
     file = io.BytesIO()
@@ -21,7 +21,7 @@ def jpeg_bytes(picture: Photo, quality: int = 90) -> bytes:
 
 
 def png_bytes(pixels: npt.NDArray[np.bool_] | Photo) -> bytes:
-    """A PNG file of a mask (H, W) bool, as 0 and 255, or of a picture (H, W, 3) uint8 RGB.
+    """A PNG file of a mask (H, W) bool, written as 0 and 255, or of a picture (H, W, 3) uint8 RGB.
 
     Raises:
         UsageError: the array is neither.

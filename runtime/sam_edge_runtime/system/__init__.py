@@ -1,1 +1,1 @@
-"""The machine: files written whole or not at all, cores, memory."""
+"""The machine: atomic writes of files and folders, cores, memory."""

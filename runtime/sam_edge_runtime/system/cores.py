@@ -1,4 +1,4 @@
-"""How many cores there are to compute with."""
+"""The number of cores."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import os
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: those it is bound to where the system says so, else all."""
+    """Cores that this process may use: those of its affinity mask where the system has one, else all."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

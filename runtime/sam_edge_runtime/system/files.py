@@ -1,7 +1,7 @@
-"""Results that appear whole or not at all.
+"""Atomic writes: a file or folder appears complete, or not at all.
 
-Everything is built beside its destination under a `.partial` name and renamed into place at the end, so that an
-interrupted run leaves what was there before. Nothing is replaced unless the caller says so.
+Everything is written beside its destination under a `.partial` name and renamed at the end, so an interrupted run
+leaves the destination as it was. Nothing is replaced unless the caller allows it.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from pathlib import Path
 from sam_edge_runtime.errors import OutputError
 
 _CHUNK = 1 << 20
-_ROOM_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file, read in pieces."""
+    """Hexadecimal SHA-256 of a file, read in chunks."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while piece := stream.read(_CHUNK):
-            digest.update(piece)
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
     return digest.hexdigest()
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
-    """The one line that says why `path` could not be written."""
-    if error.errno in _ROOM_ERRORS:
-        return OutputError(f"no room to write {path} ({error.strerror}): free some space or choose another place")
+    """The error for a `path` that the system refused to write."""
+    if error.errno in _SPACE_ERRORS:
+        return OutputError(f"no space to write {path} ({error.strerror}): free some space or choose another place")
     return OutputError(f"cannot write {path} ({error.strerror or error}): choose another place")
 
 
-def require_room(path: Path, needed_bytes: int) -> None:
-    """Refuse before any work is done if the disk that will hold `path` has less than `needed_bytes` free.
+def require_space(path: Path, needed_bytes: int) -> None:
+    """Refuse before any work if the disk of `path` has less than `needed_bytes` free.
 
     Raises:
-        OutputError: too little room, with both figures.
+        OutputError: the space is too small; the message has both figures.
     """
     folder = path.absolute()
     try:
@@ -53,18 +53,19 @@ def require_room(path: Path, needed_bytes: int) -> None:
         raise output_error(path, error) from error
     if free < needed_bytes:
         raise OutputError(
-            f"no room for {path}: about {needed_bytes / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free"
+            f"no space for {path}: it needs about {needed_bytes / 1e6:.0f} MB and {free / 1e6:.0f} MB are free; "
+            "free some space or choose another place"
         )
 
 
 @contextmanager
 def staged_folder(destination: Path, *, overwrite: bool, replaceable: Callable[[Path], bool]) -> Iterator[Path]:
-    """A fresh folder to fill, renamed to `destination` when the block ends without an error.
+    """An empty folder to fill, renamed to `destination` when the block ends without an error.
 
     Args:
-        destination: where the folder is to appear; behind a link, where the link leads.
-        overwrite: replace an existing folder; without it an existing one is an error.
-        replaceable: whether an existing folder is one of ours. Others are never replaced, `overwrite` or not.
+        destination: where the folder appears; of a link, the folder that it leads to.
+        overwrite: replace an existing folder; without it, an existing folder is an error.
+        replaceable: returns whether an existing folder was made by sam-edge. Others are never replaced.
 
     Raises:
         OutputError: the destination exists and may not be replaced, or cannot be written.
@@ -79,7 +80,7 @@ def staged_folder(destination: Path, *, overwrite: bool, replaceable: Callable[[
         raise output_error(destination, error) from error
     try:
         yield staging
-        check_destination(place, overwrite=overwrite, replaceable=replaceable)  # the work may have taken hours
+        check_destination(place, overwrite=overwrite, replaceable=replaceable)  # again: the work may have taken hours
         _swap_in(staging, place)
     except OSError as error:
         raise output_error(destination, error) from error
@@ -88,10 +89,10 @@ def staged_folder(destination: Path, *, overwrite: bool, replaceable: Callable[[
 
 
 def check_destination(destination: Path, *, overwrite: bool, replaceable: Callable[[Path], bool]) -> None:
-    """Refuse a destination that is taken, so that a long job can ask before it starts.
+    """Refuse a folder that may not be replaced; a long job calls this before it starts.
 
     Raises:
-        OutputError: see `staged_folder`.
+        OutputError: as `staged_folder`.
     """
     try:
         if not destination.exists() and not destination.is_symlink():
@@ -108,7 +109,7 @@ def check_destination(destination: Path, *, overwrite: bool, replaceable: Callab
 
 
 def _swap_in(staging: Path, destination: Path) -> None:
-    """Rename `staging` to `destination`; what was there goes only once the new one stands."""
+    """Rename `staging` to `destination`; an old folder is deleted after that, or put back."""
     if not destination.exists():
         staging.rename(destination)
         return
@@ -123,7 +124,7 @@ def _swap_in(staging: Path, destination: Path) -> None:
 
 
 def write_file(destination: Path, content: bytes, *, overwrite: bool) -> None:
-    """Write one file whole or not at all.
+    """Write one file completely, or not at all.
 
     Raises:
         OutputError: the file exists and `overwrite` is false, or it cannot be written.
@@ -132,29 +133,31 @@ def write_file(destination: Path, content: bytes, *, overwrite: bool) -> None:
 
 
 def write_files(contents: dict[Path, bytes], *, overwrite: bool) -> None:
-    """Write files that belong together: all of them, or none where one has no room or may not be written.
+    """Write files that belong together: all of them, or none if one cannot be written.
 
-    All are written beside their destinations before the first one is renamed; a rename takes no room. A machine that
-    stops between two renames leaves whole files, the earlier ones new.
+    All are written beside their destinations before the first is renamed; a rename needs no space. If the machine stops
+    between two renames, every file is complete, and some are new.
 
     Args:
-        contents: what each destination is to hold. Folders are made as needed, and taken away again if it fails.
+        contents: the content of each destination. Missing folders are made, and removed again on failure.
         overwrite: replace files that exist.
 
     Raises:
-        OutputError: a destination is taken or cannot be written; it is the one that is named.
+        OutputError: a destination exists and may not be replaced, or cannot be written; the message names it.
     """
     for destination in contents:
         check_file(destination, overwrite=overwrite)
     staged: dict[Path, Path] = {}
-    made: list[Path] = []  # the deepest first
+    made: list[Path] = []  # folders, the deepest first
     try:
         for destination, content in contents.items():
             with _naming(destination):
                 parent = destination.parent
                 made[:0] = [folder for folder in (parent, *parent.parents) if not folder.exists()]
                 parent.mkdir(parents=True, exist_ok=True)
-                check_file(destination, overwrite=overwrite)  # too long a name shows only in a folder that is there
+                check_file(
+                    destination, overwrite=overwrite
+                )  # again: a name that is too long fails only in an existing folder
                 staged[destination] = parent / _staging_name()
                 staged[destination].touch(exist_ok=False)
                 staged[destination].write_bytes(content)
@@ -163,18 +166,19 @@ def write_files(contents: dict[Path, bytes], *, overwrite: bool) -> None:
                 staging.replace(destination)
     finally:
         for staging in staged.values():
-            with suppress(OSError):  # most often it is gone; where it cannot be looked for, it was never made
+            with suppress(OSError):  # it was renamed, or never made
                 staging.unlink()
         for folder in made:
-            with suppress(OSError):  # only what stayed empty can be removed
+            with suppress(OSError):  # it is not empty
                 folder.rmdir()
 
 
 def check_file(destination: Path, *, overwrite: bool) -> None:
-    """Refuse a file that may not be replaced, so that a long job can ask before it starts.
+    """Refuse a file that may not be replaced; a long job calls this before it starts.
 
     Raises:
-        OutputError: the destination exists and `overwrite` is false, it is no file, or nothing can have its name.
+        OutputError: the destination exists and `overwrite` is false, it is no regular file, or the system refuses its
+            name.
     """
     with _naming(destination):
         try:
@@ -189,7 +193,7 @@ def check_file(destination: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def _naming(destination: Path) -> Iterator[None]:
-    """What the system refuses in the block is said of `destination`."""
+    """Turn an `OSError` of the block into an error that names `destination`."""
     try:
         yield
     except OSError as error:
@@ -197,5 +201,5 @@ def _naming(destination: Path) -> Iterator[None]:
 
 
 def _staging_name(prefix: str = "") -> str:
-    """A name that nothing has. Unlike what `tempfile` makes, a file or folder made under it follows the umask."""
+    """An unused name. Unlike `tempfile`'s files and folders, those made under it follow the umask."""
     return f".{prefix}{secrets.token_hex(6)}.partial"

@@ -1,4 +1,4 @@
-"""Peak memory of this process over a stretch of work."""
+"""Peak memory of this process."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import sys
 from pathlib import Path
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-_RESET_PEAK = "5"  # proc(5): sets the peak to what is held now
+_RESET_PEAK = "5"  # proc(5): resets the peak to the present size
 
 
 def reset_peak() -> bool:
-    """Begin anew; whether the system can (Linux can). Where it cannot, the peak is that of the process's whole life."""
+    """Reset the peak to the present size.
+
+    Returns:
+        Whether the system can, as Linux can. Otherwise the peak stays that of the process's whole life.
+    """
     try:
         _RESET.write_text(_RESET_PEAK)
     except OSError:
@@ -19,7 +23,7 @@ def reset_peak() -> bool:
 
 
 def peak_bytes() -> int:
-    """The most that the process held since `reset_peak`, or since its start."""
+    """The largest resident size since `reset_peak`, or since the process started, in bytes; 0 on Windows."""
     if _STATUS.exists():
         for line in _STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):

@@ -1,4 +1,4 @@
-"""The frame's geometry against the reference's `ResizeLongestSide`."""
+"""The frame's geometry equals that of the reference's `ResizeLongestSide`."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_channel_reversed_view_is_resized_like_its_copy():
 
 
 @pytest.mark.parametrize(
-    ("side", "size", "error", "says"),
+    ("side", "size", "error", "message"),
     [
         (0, (10, 10), UsageError, "frame side 0"),
         (256, (0, 10), PhotoError, "10x0"),
@@ -74,12 +74,12 @@ def test_a_channel_reversed_view_is_resized_like_its_copy():
         (256, (1, 600), PhotoError, "too narrow"),
     ],
 )
-def test_impossible_frames_are_refused(side, size, error, says):
-    with pytest.raises(error, match=says):
+def test_impossible_frames_are_refused(side, size, error, message):
+    with pytest.raises(error, match=message):
         Frame(side, size)
 
 
 @pytest.mark.parametrize("photo", [np.zeros((4, 5, 3), np.uint8), np.zeros((5, 4, 3), np.float32), np.zeros((5, 4))])
-def test_another_photo_than_the_frames_is_refused(photo):
+def test_a_photo_of_another_frame_is_refused(photo):
     with pytest.raises(UsageError, match=r"\(5, 4, 3\)"):
         Frame(256, (5, 4)).resize(photo)

@@ -1,4 +1,4 @@
-"""Upscaling against the reference's `Sam.postprocess_masks`."""
+"""Upscaled masks equal those of the reference's `Sam.postprocess_masks`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_no_masks_give_no_masks():
     assert upscale_binary(np.zeros((0, 64, 64), np.float32), frame).shape == (0, 20, 30)
 
 
-def test_axes_are_cut_once_per_geometry():
+def test_bands_are_computed_once_per_geometry():
     masks_module._bands.cache_clear()
     frame, low_res = Frame(256, (200, 301)), random_logits(256)
     for _ in range(3):
@@ -60,7 +60,7 @@ def test_axes_are_cut_once_per_geometry():
 
 
 @pytest.mark.parametrize("pixels", [1, 7, 15, 16, 17, 2250])
-def test_bands_have_all_of_an_axis_that_is_not_zero(pixels):
+def test_bands_hold_every_nonzero_weight_of_an_axis(pixels):
     matrix = axis_matrix(1024, 1024, pixels)
     whole = np.full_like(matrix, np.nan)
     for band in masks_module._bands(1024, 1024, pixels):
@@ -75,7 +75,7 @@ def test_a_band_has_few_cells(pixels, cells):
 
 
 @pytest.mark.parametrize("size", [(3000, 4000), (1500, 2250), (4000, 3000), (480, 640)])
-def test_the_products_of_a_photo_wake_no_threads_of_openblas(size):
+def test_the_products_of_a_photo_start_no_threads_of_openblas(size):
     frame = Frame(1024, size)
     for band in masks_module._bands(1024, frame.resized_size[0], size[0]):
         assert band.weights.size * size[1] <= 1 << 18
@@ -83,7 +83,7 @@ def test_the_products_of_a_photo_wake_no_threads_of_openblas(size):
     assert max(band.weights.size for band in columns) * 256 <= 1 << 18
 
 
-def test_what_lies_in_the_padding_has_no_influence():
+def test_logits_in_the_padding_have_no_influence():
     frame, low_res = Frame(256, (64, 256)), random_logits(256)  # 16 of 64 rows hold the photo
     changed = low_res.copy()
     changed[:, 17:] = 1e6

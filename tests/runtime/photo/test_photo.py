@@ -259,7 +259,7 @@ def test_reading_leaves_pillows_settings_alone(tmp_path):
 # Drawing ------------------------------------------------------------------------------------------------------------
 
 
-def test_png_bytes_hold_the_pixels():
+def test_a_png_holds_the_pixels():
     mask = np.eye(5, 8, dtype=bool)
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png_bytes(mask)))), mask * 255)
     pixels = np.asarray(picture())
@@ -267,7 +267,7 @@ def test_png_bytes_hold_the_pixels():
 
 
 @pytest.mark.parametrize("array", [np.zeros((2, 2), np.uint8), np.zeros((2, 2, 4), np.uint8), np.zeros((0, 2), bool)])
-def test_png_bytes_refuse_other_arrays(array):
+def test_other_arrays_are_no_png(array):
     with pytest.raises(UsageError, match="no picture"):
         png_bytes(array)
 
@@ -288,8 +288,8 @@ def test_an_overlay_shows_masks_points_and_boxes():
     assert result[60, 200].tolist() == [0, 200, 0]  # the box
     assert result[50, 60].tolist() == [0, 114, 178]  # the contour
     assert result[49, 60].tolist() == [100, 100, 100]
-    veil = result[70, 70].astype(int)
-    np.testing.assert_array_equal(veil, np.rint(0.55 * 100 + 0.45 * np.array([0, 114, 178])).astype(int))
+    blend = result[70, 70].astype(int)
+    np.testing.assert_array_equal(blend, np.rint(0.55 * 100 + 0.45 * np.array([0, 114, 178])).astype(int))
 
 
 def test_an_overlay_of_nothing_is_the_photo():

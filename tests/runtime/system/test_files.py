@@ -1,4 +1,4 @@
-"""Results appear whole or not at all: interruptions, full and read-only disks, destinations that are taken."""
+"""Writes are atomic under interruptions, on full and read-only disks, and where the destination exists."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from sam_edge_runtime.system import files
 from sam_edge_runtime.system.files import (
     check_destination,
     check_file,
-    require_room,
+    require_space,
     sha256_of,
     staged_folder,
     write_file,
     write_files,
 )
 
-ROOM = str(Path(sam_edge_runtime.__file__).parents[1])
+PACKAGES = str(Path(sam_edge_runtime.__file__).parents[1])
 TOO_LONG = "a" * 300  # no file system takes a name of more than 255 bytes
 
 
@@ -44,7 +44,7 @@ def make(destination: Path, content: str = "new", *, overwrite: bool = False) ->
 
 
 def contents(folder: Path) -> dict[str, str | None]:
-    """Everything below `folder`: a file's text, None for a folder; links are followed by their own name only."""
+    """Everything below `folder`, without links: the text of a file, None for a folder."""
     return {
         path.relative_to(folder).as_posix(): path.read_text() if path.is_file() else None
         for path in folder.rglob("*")
@@ -53,7 +53,7 @@ def contents(folder: Path) -> dict[str, str | None]:
 
 
 def refused(action: Callable[[], object]) -> str:
-    """The one line with which `action` is refused."""
+    """The error of `action`, which must be one line."""
     with pytest.raises(OutputError) as caught:
         action()
     line = str(caught.value)
@@ -73,7 +73,7 @@ def umask(value: int) -> Iterator[None]:
 # A folder -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_staged_folder_is_invisible_until_it_is_whole(tmp_path):
+def test_a_staged_folder_is_invisible_until_it_is_complete(tmp_path):
     destination = tmp_path / "deep" / "below" / "bundle"
     with staged_folder(destination, overwrite=False, replaceable=ours) as staging:
         (staging / "sub").mkdir()
@@ -91,7 +91,7 @@ def test_a_staged_folder_is_invisible_until_it_is_whole(tmp_path):
     assert stat.S_IMODE(destination.stat().st_mode) == 0o755
 
 
-def test_a_relative_destination_is_where_the_caller_stood(tmp_path, monkeypatch):
+def test_a_relative_destination_is_relative_to_the_folder_at_the_start(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "elsewhere").mkdir()
     with staged_folder(Path("bundle"), overwrite=False, replaceable=ours) as staging:
@@ -101,16 +101,16 @@ def test_a_relative_destination_is_where_the_caller_stood(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), SystemExit(3), BundleError("no bundle")])
-@pytest.mark.parametrize("standing", [True, False], ids=["over an older one", "fresh"])
-def test_an_interrupted_block_leaves_what_was_there(tmp_path, error, standing):
-    if standing:
+@pytest.mark.parametrize("exists", [True, False], ids=["over an older one", "fresh"])
+def test_an_interrupted_block_leaves_the_destination_as_it_was(tmp_path, error, exists):
+    if exists:
         make(tmp_path / "bundle", "old")
     with pytest.raises(type(error)) as caught:  # noqa: PT012, SIM117 - the block is what is tested
         with staged_folder(tmp_path / "bundle", overwrite=True, replaceable=ours) as staging:
             (staging / "ours").write_text("half")
             raise error
     assert caught.value is error
-    assert contents(tmp_path) == ({"bundle": None, "bundle/ours": "old"} if standing else {})
+    assert contents(tmp_path) == ({"bundle": None, "bundle/ours": "old"} if exists else {})
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), PermissionError(13, "Permission denied")])
@@ -143,7 +143,7 @@ def test_an_empty_folder_is_filled(tmp_path, overwrite):
     assert contents(tmp_path) == {"bundle": None, "bundle/ours": "new"}
 
 
-def test_through_a_link_the_folder_behind_it_is_replaced(tmp_path):
+def test_of_a_link_the_folder_that_it_leads_to_is_replaced(tmp_path):
     make(tmp_path / "real", "old")
     (tmp_path / "link").symlink_to("real")
     assert "--overwrite" in refused(lambda: make(tmp_path / "link"))
@@ -190,7 +190,7 @@ TAKEN = [
 
 
 @pytest.mark.parametrize(("kind", "overwrite", "reason"), TAKEN)
-def test_a_taken_destination_is_refused_before_the_work(tmp_path, kind, overwrite, reason):
+def test_a_destination_that_exists_is_refused_before_the_work(tmp_path, kind, overwrite, reason):
     place = tmp_path / "bundle"
     kind(place)
     before, names = contents(tmp_path), set(tmp_path.iterdir())
@@ -207,7 +207,7 @@ def test_a_taken_destination_is_refused_before_the_work(tmp_path, kind, overwrit
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_what_appears_at_the_destination_during_the_work_is_not_replaced(tmp_path, overwrite):
+def test_a_folder_that_appears_at_the_destination_during_the_work_is_not_replaced(tmp_path, overwrite):
     place = tmp_path / "bundle"
 
     def attempt():
@@ -234,7 +234,7 @@ IMPOSSIBLE = [_below_a_file, _below_a_link_to_itself, lambda folder: folder / TO
 
 @pytest.mark.parametrize("kind", IMPOSSIBLE)
 @pytest.mark.parametrize("job", [make, lambda place: write_file(place, b"new", overwrite=False)], ids=["make", "write"])
-def test_an_impossible_destination_is_one_line(tmp_path, kind, job):
+def test_the_error_of_an_impossible_destination_is_one_line(tmp_path, kind, job):
     place = kind(tmp_path)
     before, names = contents(tmp_path), set(tmp_path.iterdir())
     line = refused(lambda: job(place))
@@ -244,7 +244,7 @@ def test_an_impossible_destination_is_one_line(tmp_path, kind, job):
 
 
 @pytest.mark.parametrize(("mask", "folder", "file"), [(0o077, 0o700, 0o600), (0o002, 0o775, 0o664)])
-def test_results_are_readable_by_whom_the_umask_lets(tmp_path, mask, folder, file):
+def test_results_follow_the_umask(tmp_path, mask, folder, file):
     with umask(mask):
         make(tmp_path / "bundle")
         write_file(tmp_path / "mask.png", b"new", overwrite=False)
@@ -255,12 +255,12 @@ def test_results_are_readable_by_whom_the_umask_lets(tmp_path, mask, folder, fil
 # A file -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_is_written_in_folders_made_for_it(tmp_path):
+def test_missing_folders_of_a_file_are_made(tmp_path):
     write_file(tmp_path / "deep" / "mask.png", b"new", overwrite=False)
     assert contents(tmp_path) == {"deep": None, "deep/mask.png": "new"}
 
 
-def test_a_file_is_replaced_only_when_asked(tmp_path):
+def test_a_file_is_replaced_only_with_overwrite(tmp_path):
     place = tmp_path / "mask.png"
     place.write_text("old")
     assert refused(lambda: write_file(place, b"new", overwrite=False)) == (
@@ -271,7 +271,7 @@ def test_a_file_is_replaced_only_when_asked(tmp_path):
     assert contents(tmp_path) == {"mask.png": "new"}
 
 
-def test_whoever_reads_the_old_file_keeps_it_whole(tmp_path):
+def test_a_reader_of_the_old_file_still_reads_all_of_it(tmp_path):
     place = tmp_path / "mask.png"
     place.write_text("old")
     with place.open() as reader:
@@ -293,10 +293,10 @@ def test_only_a_file_is_replaced_by_a_file(tmp_path, make_it):
     assert set(tmp_path.iterdir()) == {place}
 
 
-@pytest.mark.parametrize("standing", [True, False], ids=["over an older one", "fresh"])
-def test_an_interrupted_write_leaves_what_was_there(tmp_path, monkeypatch, standing):
+@pytest.mark.parametrize("exists", [True, False], ids=["over an older one", "fresh"])
+def test_an_interrupted_write_leaves_the_file_as_it_was(tmp_path, monkeypatch, exists):
     place = tmp_path / "mask.png"
-    if standing:
+    if exists:
         place.write_text("old")
     write = Path.write_bytes
 
@@ -307,11 +307,11 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path, monkeypatch, stand
     monkeypatch.setattr(Path, "write_bytes", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_file(place, b"new", overwrite=True)
-    assert contents(tmp_path) == ({"mask.png": "old"} if standing else {})
+    assert contents(tmp_path) == ({"mask.png": "old"} if exists else {})
 
 
 @pytest.mark.parametrize("mode", ["file", "pipe", "folder"])
-def test_check_file_asks_before_the_work(tmp_path, mode):
+def test_check_file_refuses_before_the_work(tmp_path, mode):
     place = tmp_path / "mask.png"
     check_file(place, overwrite=False)
     {"file": Path.touch, "pipe": os.mkfifo, "folder": Path.mkdir}[mode](place)
@@ -329,21 +329,21 @@ def test_a_name_that_just_fits_is_written(tmp_path):
 # Several files ------------------------------------------------------------------------------------------------------
 
 
-def test_several_files_are_written_in_folders_of_their_own(tmp_path):
+def test_missing_folders_of_several_files_are_made(tmp_path):
     write_files({tmp_path / "a" / "1": b"one", tmp_path / "a" / "b" / "2": b"two"}, overwrite=False)
     assert contents(tmp_path) == {"a": None, "a/1": "one", "a/b": None, "a/b/2": "two"}
     write_files({tmp_path / "a" / "1": b"new", tmp_path / "3": b"three"}, overwrite=True)
     assert contents(tmp_path) == {"a": None, "a/1": "new", "a/b": None, "a/b/2": "two", "3": "three"}
 
 
-def test_one_taken_destination_keeps_all_from_being_written(tmp_path):
+def test_if_one_of_several_files_exists_none_is_written(tmp_path):
     (tmp_path / "2").write_text("old")
     line = refused(lambda: write_files({tmp_path / "1": b"one", tmp_path / "2": b"two"}, overwrite=False))
     assert line == f"{tmp_path / '2'} exists: add --overwrite to replace it"
     assert contents(tmp_path) == {"2": "old"}
 
 
-def test_one_impossible_name_keeps_all_from_being_written(tmp_path):
+def test_if_one_of_several_names_is_impossible_none_is_written(tmp_path):
     folder = tmp_path / "new"
     line = refused(lambda: write_files({folder / "1": b"one", folder / TOO_LONG: b"two"}, overwrite=True))
     assert line.startswith(f"cannot write {folder / TOO_LONG} (")
@@ -351,7 +351,7 @@ def test_one_impossible_name_keeps_all_from_being_written(tmp_path):
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
-def test_when_one_of_several_cannot_be_written_none_is(tmp_path, monkeypatch, error):
+def test_if_one_of_several_files_cannot_be_written_none_is(tmp_path, monkeypatch, error):
     (tmp_path / "1").write_text("old")
     write, calls = Path.write_bytes, []
 
@@ -366,14 +366,14 @@ def test_when_one_of_several_cannot_be_written_none_is(tmp_path, monkeypatch, er
     with pytest.raises(OutputError if isinstance(error, OSError) else KeyboardInterrupt) as caught:
         write_files(wanted, overwrite=True)
     if isinstance(error, OSError):
-        assert str(caught.value).startswith(f"no room to write {tmp_path / 'new' / 'deep' / '2'} (")
+        assert str(caught.value).startswith(f"no space to write {tmp_path / 'new' / 'deep' / '2'} (")
     assert calls == [b"one", b"two"]
     assert contents(tmp_path) == {"1": "old"}
 
 
-# No room, no permission ---------------------------------------------------------------------------------------------
+# No space, no permission ---------------------------------------------------------------------------------------------
 
-# Run apart: it writes a megabyte over an older result, and prints the refusal and what is left.
+# Runs in a process of its own: writes a megabyte over an older result, prints the error and the files that remain.
 WRITE_A_MEGABYTE = """
 import json, sys
 from pathlib import Path
@@ -396,7 +396,7 @@ except OutputError as error:
 print(json.dumps([line, {path.relative_to(place).as_posix(): path.stat().st_size * path.is_file()
                          for path in place.rglob("*")}]))
 """
-# A file system of its own, in a mount namespace of its own: it is gone with the process, whatever happens.
+# A file system in a mount namespace of its own, which ends with the process.
 MOUNT = """
 mount -t tmpfs -o size=64k tmpfs "$1" || exit 77
 case "$2" in
@@ -411,25 +411,25 @@ LEFT = {"folder": {"result": 0, "result/weights": 4}, "file": {"result": 4}}
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": ROOM}, capture_output=True, text=True, check=False, timeout=60
+        command, env={**os.environ, "PYTHONPATH": PACKAGES}, capture_output=True, text=True, check=False, timeout=60
     )
 
 
 @pytest.mark.parametrize("job", ["folder", "file"])
 @pytest.mark.parametrize(
     ("mode", "start", "reason"),
-    [("rw", "no room to write", "free some space"), ("ro", "cannot write", "Read-only file system")],
+    [("rw", "no space to write", "free some space"), ("ro", "cannot write", "Read-only file system")],
 )
-def test_a_full_or_read_only_disk_loses_nothing(tmp_path, job, mode, start, reason):
+def test_on_a_full_or_read_only_disk_the_old_result_stays(tmp_path, job, mode, start, reason):
     unshare = shutil.which("unshare")
     if unshare is None:
-        pytest.skip("there is no `unshare` to mount a small disk with")
+        pytest.skip("there is no `unshare` to mount a small disk")
     done = run(
         *(unshare, "--map-root-user", "--mount", "/bin/sh", "-c", MOUNT, "sh"),
         *(str(tmp_path), job, mode, sys.executable, WRITE_A_MEGABYTE),
     )
     if done.returncode and not done.stdout and ("unshare" in done.stderr or done.returncode == 77):
-        pytest.skip(f"this machine lets nobody mount a small disk: {done.stderr.strip()}")
+        pytest.skip(f"this machine does not allow to mount a small disk: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
     line, left = json.loads(done.stdout)
     assert line.startswith(f"{start} {tmp_path / 'result'} (")
@@ -439,7 +439,7 @@ def test_a_full_or_read_only_disk_loses_nothing(tmp_path, job, mode, start, reas
 
 
 @pytest.mark.parametrize("job", ["folder", "file"])
-def test_a_file_beyond_the_size_limit_loses_nothing(tmp_path, job):
+def test_beyond_the_file_size_limit_the_old_result_stays(tmp_path, job):
     pytest.importorskip("resource", reason="this system has no file size limit")
     old = tmp_path / {"folder": "result/weights", "file": "result"}[job]
     old.parent.mkdir(exist_ok=True)
@@ -447,7 +447,7 @@ def test_a_file_beyond_the_size_limit_loses_nothing(tmp_path, job):
     done = run(sys.executable, "-c", WRITE_A_MEGABYTE, job, str(tmp_path), "4096")
     assert done.returncode == 0, done.stderr
     line, left = json.loads(done.stdout)
-    assert line == f"no room to write {tmp_path / 'result'} (File too large): free some space or choose another place"
+    assert line == f"no space to write {tmp_path / 'result'} (File too large): free some space or choose another place"
     assert left == LEFT[job]
 
 
@@ -457,43 +457,43 @@ def test_a_folder_without_write_permission_is_named(tmp_path, job):
     closed.mkdir(mode=0o555)
     try:
         if os.access(closed, os.W_OK):
-            pytest.skip("permissions do not bind this user (root); the read-only disk stands for it")
+            pytest.skip("permissions do not bind this user (root); the read-only disk is tested instead")
         assert "Permission denied" in refused(lambda: job(closed / "result"))
         assert contents(closed) == {}
     finally:
         closed.chmod(0o755)
 
 
-def test_require_room_compares_with_what_is_free(tmp_path, monkeypatch):
+def test_require_space_compares_with_the_free_space(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    asked = []
+    folders = []
 
     def disk_usage(folder):
-        asked.append(folder)
+        folders.append(folder)
         return usage(10**9, 0, 25_000_000)
 
     monkeypatch.setattr(files.shutil, "disk_usage", disk_usage)
-    require_room(tmp_path / "not" / "yet" / "there", 25_000_000)
-    line = refused(lambda: require_room(tmp_path / "not" / "yet" / "there", 25_000_001))
-    assert asked == [tmp_path, tmp_path]
-    assert line.startswith(f"no room for {tmp_path / 'not' / 'yet' / 'there'}: ")
-    assert "25 MB are needed and 25 MB are free" in line
+    require_space(tmp_path / "not" / "yet" / "there", 25_000_000)
+    line = refused(lambda: require_space(tmp_path / "not" / "yet" / "there", 25_000_001))
+    assert folders == [tmp_path, tmp_path]
+    assert line.startswith(f"no space for {tmp_path / 'not' / 'yet' / 'there'}: ")
+    assert "it needs about 25 MB and 25 MB are free" in line
 
 
-def test_require_room_asks_the_real_disk(tmp_path):
-    require_room(tmp_path / "bundle", 1)
-    assert f"about {2**60 / 1e6:.0f} MB are needed" in refused(lambda: require_room(tmp_path / "bundle", 2**60))
+def test_require_space_reads_the_real_disk(tmp_path):
+    require_space(tmp_path / "bundle", 1)
+    assert f"it needs about {2**60 / 1e6:.0f} MB" in refused(lambda: require_space(tmp_path / "bundle", 2**60))
 
 
-def test_require_room_leaves_an_impossible_name_to_one_line(tmp_path):
-    assert TOO_LONG in refused(lambda: require_room(tmp_path / TOO_LONG, 1))
+def test_require_space_names_an_impossible_path_in_one_line(tmp_path):
+    assert TOO_LONG in refused(lambda: require_space(tmp_path / TOO_LONG, 1))
 
 
 # Hashes -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 5 << 19])
-def test_a_hash_in_pieces_equals_one_in_a_go(tmp_path, size):
+def test_a_hash_in_chunks_equals_one_of_the_whole_file(tmp_path, size):
     content = (bytes(range(251)) * (size // 251 + 1))[:size]
     (tmp_path / "file").write_bytes(content)
     assert sha256_of(tmp_path / "file") == hashlib.sha256(content).hexdigest()

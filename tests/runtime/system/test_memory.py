@@ -1,4 +1,4 @@
-"""The peak of a stretch of work is that stretch's."""
+"""Peak memory can be reset and read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sam_edge_runtime.system.memory import peak_bytes, reset_peak
 MEGABYTES = 300
 
 
-def test_a_peak_begins_anew():
+def test_the_peak_can_be_reset():
     before = peak_bytes()
     assert before > 10 << 20
     block = bytearray(MEGABYTES << 20)
