@@ -1,4 +1,4 @@
-"""sam-edge's runtime: bundle -> masks, with numpy and Pillow and one engine, never torch.
+"""The runtime of sam-edge: a bundle and a photo in, masks out. It requires numpy, Pillow and one engine, never torch.
 
     from sam_edge_runtime import SamPredictor, read_photo
 
@@ -6,7 +6,7 @@
     predictor.set_image(read_photo("photo.jpg"))
     masks, scores, low_res = predictor.predict(point_coords=[[500, 375]], point_labels=[1])
 
-Pillow and the engine are loaded when they are first used.
+Pillow and the engine are imported on first use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Array types that every room shares."""
+"""Array types used throughout the project."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-"""`(H, W)`: True inside."""
+"""`(H, W)` bool: True inside the object."""
 Photo = npt.NDArray[np.uint8]
-"""`(H, W, 3)` RGB."""
+"""`(H, W, 3)` uint8: RGB, 0..255."""

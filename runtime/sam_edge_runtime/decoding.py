@@ -1,4 +1,4 @@
-"""All of a photo's prompts through a decoder, in as many calls as its capacity asks for."""
+"""Decodes any number of prompts on one photo, in as many calls as the decoder's capacity requires."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class Capacity(Protocol):
-    """What a decoder takes; a manifest is one.
+    """Limits of a decoder; a `Manifest` has them.
 
     Attributes:
         input_side: frame side S in pixels.
         call_sizes: numbers of prompts that a call may have, ascending; empty: any number.
-        points: slots of a prompt; None: any number.
+        points: fixed number of slots N of a prompt; None: any number.
     """
 
     @property
@@ -34,13 +34,13 @@ class Capacity(Protocol):
 def decode_prompts(
     backend: Backend, capacity: Capacity, embeddings: Float32, prompts: Prompts
 ) -> tuple[Float32, Float32]:
-    """Answer every prompt with all four outputs.
+    """All four masks of every prompt.
 
     Args:
         backend: the engine that decodes.
-        capacity: what the calls have to fit.
-        embeddings: `(1, C, S/16, S/16)` of the photo.
-        prompts: B prompts in the frame's coordinates.
+        capacity: limits that each call keeps.
+        embeddings: `(1, C, S/16, S/16)` float32, of the photo.
+        prompts: B prompts in frame coordinates.
 
     Returns:
         Low-resolution logits `(B, 4, S/4, S/4)` and IoU predictions `(B, 4)`, float32.

@@ -1,9 +1,9 @@
-"""Masks for prompts on one photo, with the face of `segment_anything.SamPredictor`.
+"""`SamPredictor`: masks for prompts on one photo, with the interface of `segment_anything.SamPredictor`.
 
-Arguments, shapes and meaning are those of segment_anything 1.0 (predictor.py), numpy in and numpy out; a user of it
-changes one import. Added are `predict_batch` for many prompts in one go, and checks: what the reference would
-answer with nonsense (a point off the photo, NaN, a box turned inside out) is refused with a line that says why. One
-difference is meant: a photo that cannot be set leaves the earlier one in place.
+Arguments, shapes and results are those of segment_anything 1.0 (predictor.py), with numpy arrays; a user of it changes
+one import. There are three differences: `predict_batch` takes many prompts at once. Invalid prompts (a point outside
+the photo, NaN, a box without area) raise an error instead of returning meaningless masks. A photo that cannot be set
+leaves the previous one in place.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from .arrays import Float32
 from .backends import Backend, BackendOptions, load_backend
 from .bundle.bundle import Bundle
-from .bundle.contract import MASK_OUTPUTS, Label
+from .bundle.contract import FIRST_MULTIMASK, MASK_OUTPUTS, SINGLE_OUTPUT, Label
 from .decoding import decode_prompts
 from .errors import PhotoError, PromptError, StateError, UsageError
 from .photo.frame import Frame
@@ -33,25 +33,36 @@ _BATCH_LABELS = (int(Label.BACKGROUND), int(Label.FOREGROUND), int(Label.PADDING
 
 @dataclass(frozen=True)
 class _SetImage:
-    """The photo that prompts are answered on."""
+    """The photo that is set: its geometry and its embeddings `(1, C, S/16, S/16)`."""
 
     frame: Frame
-    embeddings: Float32  # (1, C, S/16, S/16)
+    embeddings: Float32
 
 
 class SamPredictor:
-    """Encodes a photo once and answers prompts on it.
+    """Encodes a photo once and answers any number of prompts on it.
+
+        predictor = SamPredictor("bundle")
+        predictor.set_image(read_photo("photo.jpg"))
+        masks, scores, low_res = predictor.predict(point_coords=[[500, 375]], point_labels=[1])
+
+    In shapes, B is the number of prompts, N the points of a prompt, M the masks of a prompt, H and W the photo's size
+    and S the frame side in pixels. Coordinates are x, y in pixels of the photo.
 
     Args:
-        bundle: an opened bundle, or the path of one.
-        threads: threads within an operator; None is one a core.
-        provider: which accelerator the engine uses, for instance "cuda" or "coreml"; None is the CPU.
-        backend: an engine of your own instead of the one that the bundle's target names.
+        bundle: an opened bundle, or the path of its folder.
+        threads: threads within an operator; None: one for each core.
+        provider: the engine's accelerator, such as "cuda" or "coreml"; None: the CPU.
+        backend: an engine to use instead of the one for the bundle's target.
+
+    Attributes:
+        bundle: the opened bundle.
+        backend: the engine that runs its graphs.
 
     Raises:
-        BundleError: the path holds no sound bundle.
-        BackendError: the engine is missing or does not know the provider.
-        UsageError: `threads` is not positive, or `threads` or `provider` came beside `backend`.
+        BundleError: the path is no sound bundle.
+        BackendError: the engine is not installed or does not have the provider.
+        UsageError: `threads` is not positive, or `threads` or `provider` is given together with `backend`.
     """
 
     def __init__(
@@ -71,22 +82,34 @@ class SamPredictor:
 
     @property
     def is_image_set(self) -> bool:
-        """Whether `predict` can be called."""
+        """Whether a photo is set, so that `predict` can be called."""
         return self._current is not None
 
     @property
     def original_size(self) -> tuple[int, int]:
-        """(H, W) of the photo that is set. Raises StateError when none is."""
+        """(H, W) of the photo in pixels.
+
+        Raises:
+            StateError: no photo is set.
+        """
         return self._image("original_size").frame.original_size
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """(h, w) of the photo inside the frame. Raises StateError when none is set."""
+        """(h, w) in pixels of the photo resized into the frame, without padding.
+
+        Raises:
+            StateError: no photo is set.
+        """
         return self._image("input_size").frame.resized_size
 
     @property
     def frame(self) -> Frame:
-        """How the photo that is set lies in the frame. Raises StateError when none is."""
+        """Geometry of the photo in the frame.
+
+        Raises:
+            StateError: no photo is set.
+        """
         return self._image("frame").frame
 
     def _image(self, wanted: str) -> _SetImage:
@@ -95,14 +118,17 @@ class SamPredictor:
         return self._current
 
     def set_image(self, image: npt.NDArray[np.uint8], image_format: str = "RGB") -> None:
-        """Encode a photo for the prompts to come.
+        """Encode a photo; later prompts refer to it.
+
+        After an error the previous photo is still set.
 
         Args:
-            image: (H, W, 3) uint8, values 0..255.
+            image: `(H, W, 3)` uint8, 0..255.
             image_format: order of the channels, "RGB" or "BGR".
 
         Raises:
-            PhotoError: `image` is not such an array, is empty, or far too narrow. The photo set before stays.
+            PhotoError: `image` is no such array, is empty, or so narrow that its shorter side would vanish in the
+                frame.
             UsageError: `image_format` is neither.
             BackendError: the engine failed.
         """
@@ -119,7 +145,11 @@ class SamPredictor:
         self._current = None
 
     def get_image_embedding(self) -> Float32:
-        """A copy of the photo's embedding, (1, C, S/16, S/16) float32. Raises StateError when no photo is set."""
+        """A copy of the photo's embeddings, `(1, C, S/16, S/16)` float32.
+
+        Raises:
+            StateError: no photo is set.
+        """
         return self._image("get_image_embedding").embeddings.copy()
 
     def predict(
@@ -131,23 +161,26 @@ class SamPredictor:
         multimask_output: bool = True,
         return_logits: bool = False,
     ) -> tuple[Masks, Float32, Float32]:
-        """Answer one prompt.
+        """Masks for one prompt: points, a box, a mask, or any combination of them.
 
         Args:
-            point_coords: (N, 2) x, y in pixels of the photo.
-            point_labels: (N) 1 inside the object, 0 outside it.
-            box: (4,) x0, y0, x1, y1 in pixels of the photo.
-            mask_input: (1, S/4, S/4) logits, the third result of an earlier call.
-            multimask_output: three masks (whole, part, subpart) for a prompt that may mean several things, or one.
-            return_logits: masks as float32 logits, not thresholded.
+            point_coords: `(N, 2)`, x, y in pixels of the photo, x in 0..W and y in 0..H.
+            point_labels: `(N,)`, 1 inside the object, 0 outside it.
+            box: `(4,)`, x0, y0, x1, y1 in pixels of the photo, with x0 < x1 and y0 < y1. It overlaps the photo.
+            mask_input: `(1, S/4, S/4)` logits: one of the third result of an earlier call.
+            multimask_output: whether to return three masks (whole, part, subpart), for an ambiguous prompt such as one
+                point; else one.
+            return_logits: whether masks are float32 logits instead of bool.
 
         Returns:
-            Masks (C, H, W) bool, or float32 logits; the model's own estimate of each mask's IoU (C) float32;
-            low-resolution logits (C, S/4, S/4) float32. C is 3 with `multimask_output`, else 1.
+            masks: `(M, H, W)` bool, or float32 logits, which are above 0 inside. M is 3 with `multimask_output`, else
+                1.
+            scores: `(M,)` float32, the model's estimate of each mask's IoU.
+            low_res: `(M, S/4, S/4)` float32 logits, for `mask_input` of a later call.
 
         Raises:
             StateError: no photo is set.
-            PromptError: a prompt that the model cannot take; the message says which and why.
+            PromptError: the prompt is malformed, lies outside the photo, or exceeds the decoder's capacity.
             BackendError: the engine failed.
         """
         image = self._image("predict")
@@ -158,7 +191,7 @@ class SamPredictor:
             _one_box(box),
             _one(mask_input, "mask_input"),
         )
-        masks, scores, low_res = self._answer(image, prompts, multimask_output, return_logits)
+        masks, scores, low_res = self._predict(image, prompts, multimask_output, return_logits)
         return masks[0], scores[0], low_res[0]
 
     def predict_batch(
@@ -170,49 +203,51 @@ class SamPredictor:
         multimask_output: bool = True,
         return_logits: bool = False,
     ) -> tuple[Masks, Float32, Float32]:
-        """Answer many prompts on the photo, in as few calls of the decoder as its capacity allows.
+        """Masks for many prompts on the photo, in as few calls of the decoder as its capacity allows.
 
-        Prompts of different lengths become one array by labels of -2 in the unused places, which change nothing.
+        Prompts of different lengths are padded to one array with points labelled -2, which have no effect.
 
         Args:
-            point_coords: (B, N, 2) x, y in pixels of the photo.
-            point_labels: (B, N) 1 inside, 0 outside, -2 unused, -1 the reference's own "not a point".
-            boxes: (B, 4) x0, y0, x1, y1 in pixels of the photo.
-            mask_input: (B, 1, S/4, S/4) logits.
-            multimask_output: three masks for each prompt, or one.
-            return_logits: masks as float32 logits, not thresholded.
+            point_coords: `(B, N, 2)`, x, y in pixels of the photo.
+            point_labels: `(B, N)`: 1 inside the object, 0 outside it, -2 unused, -1 SAM's "not a point".
+            boxes: `(B, 4)`, x0, y0, x1, y1 in pixels of the photo.
+            mask_input: `(B, 1, S/4, S/4)` logits.
+            multimask_output: whether to return three masks for each prompt; else one.
+            return_logits: whether masks are float32 logits instead of bool.
 
         Returns:
-            Masks (B, C, H, W), scores (B, C) and low-resolution logits (B, C, S/4, S/4), as `predict` gives them.
+            masks: `(B, M, H, W)`, as `predict` returns them for each prompt.
+            scores: `(B, M)` float32.
+            low_res: `(B, M, S/4, S/4)` float32 logits.
 
         Raises:
             StateError: no photo is set.
-            PromptError: a prompt that the model cannot take; the message says which and why.
+            PromptError: a prompt is malformed, lies outside the photo, or exceeds the decoder's capacity.
             BackendError: the engine failed.
         """
         image = self._image("predict_batch")
         prompts = build_prompts(
             image.frame, point_coords, point_labels, boxes, mask_input, labels_allowed=_BATCH_LABELS
         )
-        return self._answer(image, prompts, multimask_output, return_logits)
+        return self._predict(image, prompts, multimask_output, return_logits)
 
-    def _answer(
+    def _predict(
         self, image: _SetImage, prompts: Prompts, multimask_output: bool, return_logits: bool
     ) -> tuple[Masks, Float32, Float32]:
-        """Run the decoder over all prompts and bring the chosen masks to the photo's size."""
-        chosen = slice(1, MASK_OUTPUTS) if multimask_output else slice(0, 1)
+        """Decode all prompts and resize the masks to the photo's size."""
+        chosen = slice(FIRST_MULTIMASK, MASK_OUTPUTS) if multimask_output else slice(SINGLE_OUTPUT, FIRST_MULTIMASK)
         all_low_res, all_scores = decode_prompts(self.backend, self.bundle.manifest, image.embeddings, prompts)
         low_res, scores = np.ascontiguousarray(all_low_res[:, chosen]), np.ascontiguousarray(all_scores[:, chosen])
-        flat = low_res.reshape(-1, *low_res.shape[2:])  # (B * C, S/4, S/4)
+        flat = low_res.reshape(-1, *low_res.shape[2:])  # (B * M, S/4, S/4)
         masks: Masks = upscale(flat, image.frame) if return_logits else upscale_binary(flat, image.frame)
         return masks.reshape(*low_res.shape[:2], *image.frame.original_size), scores, low_res
 
 
 def check_image(image: object) -> None:
-    """Refuse what is no photo.
+    """Check that `image` is an array that `set_image` takes.
 
     Raises:
-        PhotoError: `image` is no uint8 array (H, W, 3).
+        PhotoError: `image` is no uint8 array `(H, W, 3)`.
     """
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         what = (
@@ -224,7 +259,7 @@ def check_image(image: object) -> None:
 
 
 def _one_box(box: npt.ArrayLike | None) -> npt.NDArray[Any] | None:
-    """A box as a batch of one; the reference takes it as (4,) and as (1, 4)."""
+    """A box as a batch of one; segment_anything takes it as `(4,)` and as `(1, 4)`."""
     batch = _one(box, "box")
     return batch[0] if batch is not None and batch.ndim == 3 and batch.shape[1] == 1 else batch
 

@@ -1,9 +1,10 @@
-"""Prompts of the photo as the decoder's fixed or variable slots.
+"""Checks prompts in photo coordinates and arranges them in the slots of the decoder.
 
-Rules of the reference (segment_anything 1.0, modeling/prompt_encoder.py): a click fills one slot, a box two (its
-corners, labels 2 and 3, after the clicks), and clicks without a box are followed by one more slot labelled -1, "not a
-point". A prompt of neither click nor box has no slot in the reference. A graph needs at least one, so it gets an empty
-one (-2), which no attention sees; so do the slots and prompts that only fill a decoder of fixed shape.
+The rules are those of segment_anything 1.0 (modeling/prompt_encoder.py): a click takes one slot. A box takes two, its
+corners, with labels 2 and 3, after the clicks. Clicks without a box end with a slot labelled -1, "not a point".
+
+A prompt without clicks and box has no slot there. A graph needs at least one, so it gets an empty slot (-2), which
+attention ignores. Empty slots also fill decoders of fixed shape.
 """
 
 from __future__ import annotations
@@ -19,24 +20,24 @@ from .bundle.contract import MASK_STRIDE, Label
 from .errors import PromptError
 from .photo.frame import Frame
 
-# Prompts answered in one call of a decoder that takes any number: bounds its memory. With SAM's decoder at a side of
-# 1024 in ONNX Runtime on a CPU, a call's peak was measured at 0.6 GB for 16 prompts and 2.2 GB for 64.
+# Prompts in one call of a decoder that takes any number: limits its memory. SAM's decoder at a side of 1024 has a peak
+# of 0.6 GB for 16 prompts and 2.2 GB for 64 (measured in ONNX Runtime on a CPU).
 LARGEST_CHUNK = 16
 
 _CLICK_LABELS = (int(Label.BACKGROUND), int(Label.FOREGROUND))
-_FARTHEST = 1e9  # a box corner beyond it is no pixel position but an accident
+_FARTHEST = 1e9  # pixels; box corners beyond are a mistake
 
 
 @dataclass(frozen=True)
 class DecoderFeed:
-    """One call of the decoder: the four prompt inputs, and how many of the prompts are real.
+    """The prompt inputs of one call of the decoder.
 
     Attributes:
-        point_coords: (B, N, 2) float32 x, y in pixels of the frame.
-        point_labels: (B, N) float32, values of `Label`.
-        mask_input: (B, 1, S/4, S/4) float32 logits.
-        has_mask_input: (B) float32, 1 where `mask_input` counts.
-        prompts: the first so many of B are asked for; the others fill a fixed shape.
+        point_coords: `(B, N, 2)` float32, x, y in pixels of the frame.
+        point_labels: `(B, N)` float32, values of `Label`.
+        mask_input: `(B, 1, S/4, S/4)` float32 logits.
+        has_mask_input: `(B,)` float32, 1 where `mask_input` counts, else 0.
+        prompts: number of real prompts; they come first, and the rest of B fills a fixed shape.
     """
 
     point_coords: Float32
@@ -48,13 +49,13 @@ class DecoderFeed:
 
 @dataclass(frozen=True)
 class Prompts:
-    """Checked prompts in the frame's coordinates.
+    """Checked prompts in frame coordinates.
 
     Attributes:
-        coords: (B, N, 2) float32, N >= 1.
-        labels: (B, N) float32.
-        masks: (B, 1, S/4, S/4) float32, or None.
-        side: frame side S.
+        coords: `(B, N, 2)` float32, x, y in pixels of the frame, N >= 1.
+        labels: `(B, N)` float32, values of `Label`.
+        masks: `(B, 1, S/4, S/4)` float32 logits; None: no prompt has a mask.
+        side: frame side S in pixels.
     """
 
     coords: Float32
@@ -67,7 +68,11 @@ class Prompts:
 
     @classmethod
     def joined(cls, parts: Sequence[Prompts]) -> Prompts:
-        """Prompts one after another, all with a mask or all without; shorter ones end in empty slots."""
+        """All prompts of `parts` in order; shorter ones end with empty slots.
+
+        Args:
+            parts: prompts for frames of the same side, all with masks or all without.
+        """
         slots = max(part.coords.shape[1] for part in parts)
         coords, labels = [], []
         for part in parts:
@@ -80,11 +85,11 @@ class Prompts:
         )
 
     def feeds(self, sizes: tuple[int, ...], slots: int | None) -> Iterator[DecoderFeed]:
-        """The decoder calls that answer all prompts, in order.
+        """The decoder calls for all prompts, in order.
 
         Args:
-            sizes: numbers of prompts that a call may have, ascending; empty for any number.
-            slots: slots of each prompt in the decoder, None for any number.
+            sizes: numbers of prompts that a call may have, ascending; empty: any number.
+            slots: fixed number of slots of a prompt; None: any number.
 
         Raises:
             PromptError: a prompt needs more slots than the decoder has.
@@ -92,7 +97,7 @@ class Prompts:
         needed = self.coords.shape[1]
         if slots is not None and needed > slots:
             raise PromptError(
-                f"the prompt needs {needed} slots and this decoder has {slots} (a click fills one, a box two, and "
+                f"the prompt needs {needed} slots and this decoder has {slots} (a click takes one, a box two, and "
                 f"clicks without a box one more); give fewer points or export with --points {needed}"
             )
         low_res = self.side // MASK_STRIDE
@@ -118,10 +123,10 @@ class Prompts:
 
 
 def _rows(left: int, sizes: tuple[int, ...]) -> int:
-    """Rows of the next call when `left` prompts are unanswered.
+    """Rows of the next call when `left` prompts remain.
 
-    The smallest size that holds them all, as long as they fill half of it; else the largest that they fill. Eight
-    prompts in one call take about five times as long as one (nano in LiteRT), so a call mostly empty does not pay.
+    The smallest size that takes them all if they fill at least half of it, else the largest size that they fill. Eight
+    prompts in one call take about five times as long as one (nano in LiteRT), so a call that is mostly empty is slower.
     """
     if not sizes:
         return min(left, LARGEST_CHUNK)
@@ -139,21 +144,23 @@ def build_prompts(
     *,
     labels_allowed: tuple[int, ...] = _CLICK_LABELS,
 ) -> Prompts:
-    """Check prompts in photo coordinates and lay them out in slots.
+    """Check prompts in photo coordinates and arrange them in slots.
 
     Args:
-        frame: how the photo lies in the frame.
-        point_coords: (B, N, 2) x, y in pixels of the photo, within it; slots labelled below 0 are not looked at.
-        point_labels: (B, N) values of `labels_allowed`.
-        boxes: (B, 4) x0, y0, x1, y1 in pixels of the photo, overlapping it.
-        mask_input: (B, 1, S/4, S/4) logits.
-        labels_allowed: labels that a caller may give; below 0 only to make prompts of different lengths one array.
+        frame: geometry of the photo in the frame.
+        point_coords: `(B, N, 2)`, x, y in pixels of the photo, inside it; ignored where the label is below 0.
+        point_labels: `(B, N)`, values of `labels_allowed`.
+        boxes: `(B, 4)`, x0, y0, x1, y1 in pixels of the photo; each overlaps it.
+        mask_input: `(B, 1, S/4, S/4)` logits.
+        labels_allowed: accepted labels. Those below 0 pad prompts of different lengths to one array.
 
     Returns:
-        The prompts; one without any slot in use when everything is None, as in the reference.
+        The prompts in frame coordinates. One prompt with an empty slot when every input is None, as in
+        segment_anything.
 
     Raises:
-        PromptError: wrong shapes or numbers, values that are not finite, labels not allowed, places off the photo.
+        PromptError: wrong shapes, different numbers of prompts, values that are not finite, labels that are not
+            accepted, or points or boxes outside the photo.
     """
     clicks = _clicks(frame, point_coords, point_labels, labels_allowed)
     corners = None if boxes is None else _corners(frame, boxes)
@@ -181,7 +188,7 @@ def build_prompts(
 
 
 def _compacted(coords: Float64, labels: Float64) -> tuple[Float64, Float64]:
-    """Empty slots behind the used ones, and no more columns than the longest prompt uses, but at least one."""
+    """Slots in use first, and as many columns as the longest prompt uses, at least one."""
     if not labels.shape[1]:
         return np.zeros((len(labels), 1, 2)), np.full((len(labels), 1), float(Label.EMPTY))
     empty = labels == Label.EMPTY
@@ -191,7 +198,11 @@ def _compacted(coords: Float64, labels: Float64) -> tuple[Float64, Float64]:
 
 
 def _numbers(name: str, values: npt.ArrayLike, kinds: str = "iuf") -> Float64:
-    """`values` as a float64 array, when they are real numbers in one rectangle."""
+    """`values` as a float64 array.
+
+    Raises:
+        PromptError: rows of different lengths, or values that are no real numbers.
+    """
     try:
         array = np.asarray(values)
     except ValueError:
@@ -207,27 +218,27 @@ def _clicks(
     point_labels: npt.ArrayLike | None,
     labels_allowed: tuple[int, ...],
 ) -> tuple[Float64, Float64] | None:
-    """Coordinates (B, N, 2), zero where the label is below 0, and labels (B, N); None without points."""
+    """Coordinates `(B, N, 2)`, zero where the label is below 0, and labels `(B, N)`; None without points."""
     if point_coords is None and point_labels is None:
         return None
     if point_coords is None:
-        raise PromptError("point_labels came without point_coords; give both or neither")
+        raise PromptError("point_labels is given without point_coords; give both or neither")
     if point_labels is None:
-        raise PromptError("point_coords came without point_labels; give a label for every point: 1 inside, 0 outside")
+        raise PromptError("point_coords is given without point_labels; give each point a label: 1 inside, 0 outside")
     coords, labels = _numbers("point_coords", point_coords), _numbers("point_labels", point_labels, "biuf")
     if coords.ndim != 3 or coords.shape[2] != 2:
         raise PromptError(f"point_coords has shape {coords.shape}; it must be x, y pairs: (N, 2), in a batch (B, N, 2)")
     if labels.shape != coords.shape[:2]:
         raise PromptError(
             f"point_labels of {labels.shape[:2]} (prompts, points) do not match point_coords of {coords.shape[:2]}; "
-            "give one label a point"
+            "give one label for each point"
         )
     if not (known := np.isin(labels, labels_allowed)).all():
         choices = ", ".join(str(label) for label in labels_allowed)
         raise PromptError(
             f"point label {labels[~known][0]:g} is not one of {choices}; 1 is inside the object, 0 outside"
         )
-    coords[labels < 0] = 0  # what an unused slot holds means nothing; the reference writes 0, 0
+    coords[labels < 0] = 0  # coordinates of unused slots have no meaning; segment_anything writes 0, 0
     if not np.isfinite(coords).all():
         x, y = coords[~np.isfinite(coords).all(axis=2)][0]
         raise PromptError(f"point ({x:g}, {y:g}) is not finite; give pixel positions")
@@ -242,7 +253,7 @@ def _clicks(
 
 
 def _corners(frame: Frame, boxes: npt.ArrayLike) -> Float64:
-    """Box corners (B, 2, 2) of boxes (B, 4); they may reach beyond the photo's edges, as detectors' boxes do."""
+    """Corners `(B, 2, 2)` of boxes `(B, 4)`. They may exceed the photo's edges, as boxes of detectors do."""
     corners = _numbers("box", boxes)
     if corners.ndim != 2 or corners.shape[1] != 4:
         raise PromptError(f"box has shape {corners.shape}; it must be x0, y0, x1, y1: (4,), in a batch (B, 4)")
@@ -250,7 +261,7 @@ def _corners(frame: Frame, boxes: npt.ArrayLike) -> Float64:
     for x0, y0, x1, y1 in corners.tolist():
         what = f"box ({x0:g}, {y0:g}, {x1:g}, {y1:g})"
         if not all(abs(value) <= _FARTHEST for value in (x0, y0, x1, y1)):  # False for NaN too
-            raise PromptError(f"{what} is not finite or beyond any photo; give pixel positions")
+            raise PromptError(f"{what} is not finite or larger than any photo; give pixel positions")
         if x1 <= x0 or y1 <= y0:
             raise PromptError(f"{what} has no area; give x0, y0, x1, y1 with x0 < x1 and y0 < y1")
         if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
@@ -259,7 +270,7 @@ def _corners(frame: Frame, boxes: npt.ArrayLike) -> Float64:
 
 
 def _masks(frame: Frame, mask_input: npt.ArrayLike) -> Float32:
-    """Mask prompts (B, 1, S/4, S/4) float32."""
+    """Mask prompts `(B, 1, S/4, S/4)` float32."""
     masks = _numbers("mask_input", mask_input)
     low_res = frame.side // MASK_STRIDE
     if masks.ndim != 4 or masks.shape[1:] != (1, low_res, low_res):

@@ -312,7 +312,7 @@ def test_arguments_are_checked_first(onnx_bundle, tmp_path):
     nowhere = SshOptions("no-such.invalid")
     with pytest.raises(UsageError, match="no bundle is named"):
         benchmark_ssh({}, nowhere, FEW)
-    with pytest.raises(UsageError, match="threads 0 is not a positive whole number"):
+    with pytest.raises(UsageError, match="threads 0 is not a positive integer"):
         benchmark_ssh({"b": onnx_bundle}, nowhere, FEW, (0,))
     with pytest.raises(UsageError, match="name numbers only"):
         benchmark_ssh({"b": onnx_bundle}, nowhere, FEW, (None, 2))

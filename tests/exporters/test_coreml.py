@@ -197,7 +197,7 @@ def test_compute_units_need_a_mac(bundle):
 
 
 def test_unknown_compute_units_are_refused(bundle):
-    with pytest.raises(BackendError, match="'tpu' is no compute unit of Core ML: all, cpu, gpu, ane"):
+    with pytest.raises(BackendError, match="'tpu' is no compute unit of Core ML: choose one of all, cpu, gpu, ane"):
         load_backend(bundle, BackendOptions(provider="tpu"))
 
 

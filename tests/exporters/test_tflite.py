@@ -374,7 +374,7 @@ def test_a_file_that_lost_its_end_is_refused(bundle, halved, tmp_path, precision
     """Before an engine sees it: tflite-runtime would crash."""
     whole = (bundle if precision == "fp32" else halved).encoder_path.read_bytes()
     (tmp_path / "encoder.tflite").write_bytes(whole[: int(kept * len(whole)) if kept > 0 else kept])
-    with pytest.raises(BundleError, match=r"encoder\.tflite' is cut short.*export it again"):
+    with pytest.raises(BundleError, match=r"encoder\.tflite' is truncated.*export it again"):
         load_backend(Bundle(tmp_path, bundle.manifest)).encode(np.zeros((1, 3, SIDE, SIDE), np.float32))
 
 

@@ -218,7 +218,7 @@ BAD_PROMPTS = {
     "below the photo": ({"point_coords": [[5, 97]], "point_labels": [1]}, "outside the photo"),
     "NaN box": ({"box": [0, 0, NAN, 5]}, "not finite"),
     "infinite box": ({"box": [0, 0, INF, 5]}, "not finite"),
-    "absurd box": ({"box": [0, 0, 1e300, 5]}, "beyond any photo"),
+    "absurd box": ({"box": [0, 0, 1e300, 5]}, "larger than any photo"),
     "three corners": ({"box": [0, 0, 5]}, r"\(4,\)"),
     "ragged box": ({"box": [[1, 2], [3, 4, 5]]}, "box has rows of different lengths"),
     "box in two batches": ({"box": [[[0, 0, 5, 5]]]}, r"\(4,\)"),

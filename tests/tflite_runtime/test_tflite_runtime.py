@@ -103,7 +103,7 @@ def test_a_file_that_lost_its_end_is_one_line_and_no_crash(old_python, bundle, t
     root = Path(shutil.copytree(bundle.root, tmp_path / "cut"))
     (root / "decoder.tflite").write_bytes(bundle.decoder_path.read_bytes()[:-lost])
     found = figures(old_python, changed(bundle, root).root)
-    assert "decoder.tflite' is cut short" in found["error"]
+    assert "decoder.tflite' is truncated" in found["error"]
 
 
 def test_the_command_line_verifies_there(old_python, bundle, tmp_path):

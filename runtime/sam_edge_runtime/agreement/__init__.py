@@ -1,1 +1,1 @@
-"""How well a bundle agrees with the fp32 model: metrics, bounds, and the golden test that every bundle carries."""
+"""Agreement of a bundle with the fp32 model: metrics, bounds, and the acceptance test in every bundle."""

@@ -1,12 +1,11 @@
-"""How well a bundle agrees with the fp32 model it was made from, and how well it has to.
+"""Agreement of a bundle with the fp32 model that it was made from: figures, and the bounds that they must reach.
 
-The measurements are plain records, so that the golden test, the verification against torch and the reports speak of
-the same numbers. The bounds stand in one table: fp32 may differ by rounding only, fp16 by what 11 bits leave of it.
+The golden test, `sam-edge verify` and the reports use the same records. `BOUNDS` is one table by target and precision:
+fp32 may differ by rounding only, fp16 by the rounding of 11-bit mantissas, integers by what masks tolerate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a bundle must reach.
+    """Accuracy bounds of a bundle against the fp32 model.
 
     Attributes:
-        mask_miou: smallest mean IoU of its masks with the fp32 model's.
+        mask_miou: smallest mean IoU of masks, 0..1.
         iou_prediction_error: largest absolute difference of an IoU prediction.
-        embedding_snr_db: smallest signal-to-noise ratio of an embedding.
-        logit_snr_db: smallest signal-to-noise ratio of a prompt's mask logits. Masks only show their sign; their size
-            counts where they come back as a mask prompt, and in stability scores.
+        embedding_snr_db: smallest signal-to-noise ratio of an image embedding, in dB.
+        logit_snr_db: smallest signal-to-noise ratio of a prompt's mask logits, in dB. A mask shows only the sign of
+            its logits; their size matters in mask prompts and stability scores.
     """
 
     mask_miou: float
@@ -40,16 +39,16 @@ class Bounds:
     logit_snr_db: float
 
 
-_ROUNDING = Bounds(mask_miou=0.999, iou_prediction_error=1e-3, embedding_snr_db=60.0, logit_snr_db=60.0)
-_HALF = Bounds(mask_miou=0.99, iou_prediction_error=1e-2, embedding_snr_db=40.0, logit_snr_db=40.0)
-# What quantization must keep is masks; of the rest only that it did not fall apart.
-_EIGHT_BITS = Bounds(mask_miou=0.98, iou_prediction_error=0.1, embedding_snr_db=10.0, logit_snr_db=10.0)
-_FOUR_BITS = Bounds(mask_miou=0.9, iou_prediction_error=0.2, embedding_snr_db=5.0, logit_snr_db=5.0)
+_FP32 = Bounds(mask_miou=0.999, iou_prediction_error=1e-3, embedding_snr_db=60.0, logit_snr_db=60.0)
+_FP16 = Bounds(mask_miou=0.99, iou_prediction_error=1e-2, embedding_snr_db=40.0, logit_snr_db=40.0)
+# Quantization must keep masks; the other bounds only detect outputs that are broken.
+_INT8 = Bounds(mask_miou=0.98, iou_prediction_error=0.1, embedding_snr_db=10.0, logit_snr_db=10.0)
+_INT4 = Bounds(mask_miou=0.9, iou_prediction_error=0.2, embedding_snr_db=5.0, logit_snr_db=5.0)
 _BY_PRECISION = {
-    "fp32": _ROUNDING,
-    **dict.fromkeys(("fp16", "mixed"), _HALF),
-    **dict.fromkeys(("w8", "dynamic", "w8a8", "w8a16"), _EIGHT_BITS),
-    "w4": _FOUR_BITS,
+    "fp32": _FP32,
+    **dict.fromkeys(("fp16", "mixed"), _FP16),
+    **dict.fromkeys(("w8", "dynamic", "w8a8", "w8a16"), _INT8),
+    "w4": _INT4,
 }
 # (target, precision): bounds. `auto` is a recipe that was searched for, `custom` one from a file.
 BOUNDS: dict[tuple[str, str], Bounds] = {
@@ -58,17 +57,22 @@ BOUNDS: dict[tuple[str, str], Bounds] = {
         for target in TARGETS.values()
         for precision in (*target.precisions, *target.schemes)
     },
-    **{(target, precision): _EIGHT_BITS for target in TARGETS for precision in ("auto", "custom")},
+    **{(target, precision): _INT8 for target in TARGETS for precision in ("auto", "custom")},
 }
 
 
-# Where photos come as 8-bit pictures the frame's padding, which is the pixel mean, is rounded to whole numbers. That
-# alone leaves 57 dB of an embedding, or more (measured: nano and TinyViT at 512, half of the frame padded).
+# A picture input rounds the frame's padding, which is the pixel mean, to integers. That alone limits the embedding's
+# SNR to 57 dB or more (measured: nano and TinyViT at 512, half of the frame padded).
 PICTURE_SNR_DB = 50.0
 
 
 def bounds_for(target: str, precision: str, *, picture_input: bool = False) -> Bounds:
     """The bounds of a kind of bundle.
+
+    Args:
+        target: a key of `TARGETS`.
+        precision: a precision or scheme of the target, `auto` or `custom`.
+        picture_input: whether the encoder takes an 8-bit picture, which loosens all but the mask bound.
 
     Raises:
         UsageError: an unknown target, or a precision that it does not have.
@@ -83,28 +87,33 @@ def bounds_for(target: str, precision: str, *, picture_input: bool = False) -> B
         return bounds
     return replace(
         bounds,
-        iou_prediction_error=max(bounds.iou_prediction_error, _HALF.iou_prediction_error),
+        iou_prediction_error=max(bounds.iou_prediction_error, _FP16.iou_prediction_error),
         embedding_snr_db=min(bounds.embedding_snr_db, PICTURE_SNR_DB),
-        logit_snr_db=min(bounds.logit_snr_db, _HALF.logit_snr_db),
+        logit_snr_db=min(bounds.logit_snr_db, _FP16.logit_snr_db),
     )
 
 
 def bounds_of(manifest: Manifest) -> Bounds:
-    """The bounds of a bundle; of masks the one that its recipe was searched for, where it was.
+    """The bounds of a bundle. A recipe that was searched for within a mask bound has that bound.
 
     Raises:
-        UsageError: none are set for its kind.
+        UsageError: there are none for its target and precision.
     """
     bounds = bounds_for(manifest.target, manifest.precision, picture_input=manifest.picture_input)
-    asked = manifest.recipe.get("bound")
-    return replace(bounds, mask_miou=float(asked)) if isinstance(asked, int | float) else bounds
+    searched = manifest.recipe.get("bound")
+    return replace(bounds, mask_miou=float(searched)) if isinstance(searched, int | float) else bounds
 
 
 @dataclass(frozen=True)
 class Check:
-    """One figure, ready to print: what it is, what was measured, the bound if there is one, and whether it holds.
+    """One figure, formatted for people.
 
-    `where` names the worst place, for the line that says that the bound was missed.
+    Attributes:
+        figure: its name.
+        measured: its value.
+        bound: its bound; empty where it has none.
+        holds: whether it reaches the bound.
+        where: the worst prompt and photo, for the message that a bound was missed.
     """
 
     figure: str
@@ -116,14 +125,14 @@ class Check:
 
 @dataclass(frozen=True)
 class PromptAgreement:
-    """One prompt's four masks against the reference's.
+    """Agreement of one prompt's four masks with the reference.
 
     Attributes:
-        prompt: what was asked, in words.
-        mask_iou: IoU of each of the four outputs, at the photo's size where there is a photo.
-        boundary_iou: boundary IoU of each of the four outputs, at the low resolution.
+        prompt: its name in reports.
+        mask_iou: IoU of each mask, at the photo's size where there is a photo.
+        boundary_iou: boundary IoU of each mask, at the low resolution.
         iou_prediction_error: largest absolute difference of the four IoU predictions.
-        logit_snr_db: signal-to-noise ratio of the four outputs' low-resolution logits.
+        logit_snr_db: signal-to-noise ratio of the four masks' low-resolution logits, in dB.
     """
 
     prompt: str
@@ -135,7 +144,14 @@ class PromptAgreement:
 
 @dataclass(frozen=True)
 class PhotoAgreement:
-    """One photo: its embedding and all its prompts."""
+    """Agreement on one photo.
+
+    Attributes:
+        photo: its name in reports.
+        embedding_snr_db: signal-to-noise ratio of its embedding, in dB.
+        embedding_cosine: cosine similarity of its embedding with the reference's.
+        prompts: all prompts on it.
+    """
 
     photo: str
     embedding_snr_db: float
@@ -145,7 +161,11 @@ class PhotoAgreement:
 
 @dataclass(frozen=True)
 class Agreement:
-    """All photos; the figures that bounds speak of are derived from them."""
+    """Agreement on all photos, and the figures that have bounds.
+
+    Raises:
+        UsageError: there is no prompt at all.
+    """
 
     photos: tuple[PhotoAgreement, ...]
 
@@ -155,32 +175,32 @@ class Agreement:
 
     @property
     def prompts(self) -> tuple[tuple[PhotoAgreement, PromptAgreement], ...]:
-        """Every prompt beside its photo."""
+        """Every prompt, with its photo."""
         return tuple((photo, prompt) for photo in self.photos for prompt in photo.prompts)
 
     @property
     def mask_miou(self) -> float:
-        """Mean IoU over photos, prompts and the four outputs."""
+        """Mean IoU over photos, prompts and the four masks."""
         return float(np.mean([iou for _, prompt in self.prompts for iou in prompt.mask_iou]))
 
     @property
     def boundary_miou(self) -> float:
-        """Mean boundary IoU over photos, prompts and the four outputs."""
+        """Mean boundary IoU over photos, prompts and the four masks."""
         return float(np.mean([iou for _, prompt in self.prompts for iou in prompt.boundary_iou]))
 
     @property
     def iou_prediction_error(self) -> float:
-        """Largest difference of an IoU prediction."""
-        return _worst_of([prompt.iou_prediction_error for _, prompt in self.prompts])
+        """Largest absolute difference of an IoU prediction; NaN if any is NaN."""
+        return float(np.max([prompt.iou_prediction_error for _, prompt in self.prompts]))
 
     @property
     def embedding_snr_db(self) -> float:
-        """The worst photo's signal-to-noise ratio, or NaN if any is NaN."""
+        """Smallest signal-to-noise ratio of an embedding, in dB; NaN if any is NaN."""
         return float(np.min([photo.embedding_snr_db for photo in self.photos]))
 
     @property
     def logit_snr_db(self) -> float:
-        """The worst prompt's signal-to-noise ratio of mask logits, or NaN if any is NaN."""
+        """Smallest signal-to-noise ratio of a prompt's mask logits, in dB; NaN if any is NaN."""
         return float(np.min([prompt.logit_snr_db for _, prompt in self.prompts]))
 
     @property
@@ -189,7 +209,7 @@ class Agreement:
         return min(self.prompts, key=lambda pair: min(pair[1].mask_iou))
 
     def checks(self, bounds: Bounds) -> tuple[Check, ...]:
-        """Every figure beside its bound. NaN holds no bound."""
+        """Every figure with its bound. NaN reaches no bound."""
         photo, prompt = self.worst
         return (
             Check(
@@ -222,7 +242,7 @@ class Agreement:
         )
 
     def missed(self, bounds: Bounds) -> tuple[str, ...]:
-        """One line for each bound that does not hold; empty when all do."""
+        """One line for each bound that was missed."""
         return tuple(
             f"{check.figure} is {check.measured}, the bound is {check.bound}{check.where}"
             for check in self.checks(bounds)
@@ -230,7 +250,7 @@ class Agreement:
         )
 
     def summary(self) -> dict[str, Any]:
-        """The derived figures as they stand in `report.json`."""
+        """The figures, as `report.json` stores them."""
         photo, prompt = self.worst
         return {
             "photos": len(self.photos),
@@ -251,14 +271,14 @@ def compare_prompt(
     iou_predictions: tuple[Float32, Float32],
     logits: tuple[Float32, Float32],
 ) -> PromptAgreement:
-    """Compare one prompt's answers, the reference's first in every pair.
+    """Compare the outputs for one prompt. In every pair the reference comes first.
 
     Args:
-        prompt: what was asked, in words.
-        masks: `(4, H, W)` each, the masks whose IoU counts.
-        low_res: `(4, S/4, S/4)` each, on which boundaries are compared.
-        iou_predictions: `(4)` each.
-        logits: `(4, s, s)` each, low-resolution logits or a sample of them.
+        prompt: its name in reports.
+        masks: `(4, H, W)` bool each, for the mask IoU.
+        low_res: `(4, S/4, S/4)` bool each, for the boundary IoU.
+        iou_predictions: `(4,)` float32 each.
+        logits: `(4, s, s)` float32 each, low-resolution logits or a subset of them.
     """
     return PromptAgreement(
         prompt,
@@ -267,8 +287,3 @@ def compare_prompt(
         float(np.abs(iou_predictions[0] - iou_predictions[1]).max()),
         snr_db(*logits),
     )
-
-
-def _worst_of(errors: Sequence[float]) -> float:
-    """The largest, or NaN if any is NaN."""
-    return float(np.max(errors))

@@ -1,11 +1,13 @@
-"""The bundle's own acceptance test: what the fp32 model answered when the bundle was made.
+"""The acceptance test of a bundle: inputs, and the fp32 torch model's outputs for them.
 
-`golden.npz` holds two small drawn pictures, prompts of every kind in frame coordinates, and the fp32 torch model's
-answers: a sample of each embedding, and for each prompt the IoU predictions, every fourth low-resolution logit, and
-which low-resolution pixels are inside. So any machine with the runtime, and any port of it to another language, can
-check itself without torch, weights or photos. The pictures are drawn, not photographed: they make edges and textures
-enough for numbers to differ when something is wrong, and carry nobody's licence. Prompts mean the ellipse that was
-drawn last. Where they mean nothing, a model answers with masks of few pixels, and the least rounding changes those.
+`golden.npz` contains two small drawn pictures, prompts of every kind in frame coordinates, and the outputs of the fp32
+torch model: every fourth cell of each embedding and, for each prompt, the IoU predictions, every fourth low-resolution
+logit, and the low-resolution masks. Any machine with the runtime, and any port of it to another language, can check
+itself without torch, weights or photos.
+
+The pictures are drawn, so they need no licence; they have enough edges and texture for faults to change the outputs.
+Every prompt refers to the ellipse that is drawn last. A prompt on nothing would get masks of a few pixels, which the
+smallest rounding changes.
 """
 
 from __future__ import annotations
@@ -32,22 +34,22 @@ from sam_edge_runtime.prompts import Prompts
 from .agreement import Agreement, PhotoAgreement, PromptAgreement, compare_prompt
 from .metrics import cosine, snr_db
 
-PICTURE_SIZES = ((192, 256), (224, 144))  # (H, W): a wide and a tall one
-OTHER_THINGS = 5
-LAST_COLOUR = (225.0, 60.0, 45.0)
-EMBEDDING_STEP = 4  # every fourth cell of an embedding is kept, in both directions
-LOGIT_STEP = 4  # and every fourth logit of a mask
-MASK_PROMPT_STEPS = 8.0  # mask prompts are stored as int8 eighths, which are exact in float32
+PICTURE_SIZES = ((192, 256), (224, 144))  # (H, W): a wide and a tall picture
+BACKGROUND_ELLIPSES = 5
+TARGET_COLOUR = (225.0, 60.0, 45.0)  # of the ellipse that prompts refer to
+EMBEDDING_SAMPLING = 4  # every fourth cell of an embedding is stored, along both axes
+LOGIT_SAMPLING = 4  # and every fourth logit of a mask
+MASK_PROMPT_SCALE = 8.0  # mask prompts are stored as int8 eighths, which are exact in float32
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the fp32 model said to one prompt.
+class Expected:
+    """The fp32 model's outputs for one prompt.
 
     Attributes:
-        logits: `(4, s, s)` float32, every fourth low-resolution logit.
-        inside: `(4, S/4, S/4)` bool.
-        iou: `(4)` float32.
+        logits: `(4, S/16, S/16)` float32, every fourth low-resolution logit along both axes.
+        inside: `(4, S/4, S/4)` bool, the low-resolution masks.
+        iou: `(4,)` float32, IoU predictions.
     """
 
     logits: Float32
@@ -57,24 +59,37 @@ class Answer:
 
 @dataclass(frozen=True)
 class Case:
-    """One prompt on one picture, in the frame's coordinates."""
+    """One prompt on one picture.
+
+    Attributes:
+        name: of the prompt, in reports.
+        picture: index of its picture.
+        prompts: the prompt, in frame coordinates.
+        expected: the fp32 model's outputs.
+    """
 
     name: str
     picture: int
     prompts: Prompts
-    answer: Answer
+    expected: Expected
 
 
 @dataclass(frozen=True)
 class Golden:
-    """Pictures, samples of their embeddings, and the cases."""
+    """The content of `golden.npz`.
+
+    Attributes:
+        pictures: `(H, W, 3)` uint8 RGB each.
+        embeddings: `(1, C, S/64, S/64)` float32 each: every fourth cell of a picture's embedding.
+        cases: prompts on the pictures.
+    """
 
     pictures: tuple[npt.NDArray[np.uint8], ...]
     embeddings: tuple[Float32, ...]
     cases: tuple[Case, ...]
 
     def save(self, path: Path) -> None:
-        """Write `golden.npz`."""
+        """Write the arrays to `path`, compressed."""
         arrays: dict[str, Any] = {"names": np.array([case.name for case in self.cases])}
         for index, (picture, embedding) in enumerate(zip(self.pictures, self.embeddings, strict=True)):
             arrays[f"picture_{index}"] = picture
@@ -85,18 +100,22 @@ class Golden:
             arrays[prefix + "point_coords"] = case.prompts.coords[0]
             arrays[prefix + "point_labels"] = case.prompts.labels[0]
             if case.prompts.masks is not None:
-                arrays[prefix + "mask_input"] = np.round(case.prompts.masks[0] * MASK_PROMPT_STEPS).astype(np.int8)
-            arrays[prefix + "logits"] = case.answer.logits
-            arrays[prefix + "inside"] = np.packbits(case.answer.inside)
-            arrays[prefix + "iou_predictions"] = case.answer.iou
+                arrays[prefix + "mask_input"] = np.round(case.prompts.masks[0] * MASK_PROMPT_SCALE).astype(np.int8)
+            arrays[prefix + "logits"] = case.expected.logits
+            arrays[prefix + "inside"] = np.packbits(case.expected.inside)
+            arrays[prefix + "iou_predictions"] = case.expected.iou
         np.savez_compressed(path, **arrays)
 
     @classmethod
     def load(cls, path: Path, manifest: Manifest) -> Golden:
-        """Read `golden.npz` of the bundle with `manifest`.
+        """Read the `golden.npz` of a bundle.
+
+        Args:
+            path: the file.
+            manifest: of the bundle; shapes must fit its input side and embedding channels.
 
         Raises:
-            BundleError: the file is not what `save` writes.
+            BundleError: the file is damaged, or its arrays are not those that `save` writes.
         """
         try:
             with path.open("rb") as stream:
@@ -110,7 +129,7 @@ class Golden:
 
     @classmethod
     def _read(cls, stored: np.lib.npyio.NpzFile, manifest: Manifest) -> Golden:
-        grid = manifest.input_side // EMBEDDING_STRIDE // EMBEDDING_STEP
+        grid = manifest.input_side // EMBEDDING_STRIDE // EMBEDDING_SAMPLING
         sample = (1, manifest.embedding_channels, grid, grid)
         count = sum(name.startswith("picture_") and name.count("_") == 1 for name in stored.files)
         names = stored["names"]
@@ -123,7 +142,7 @@ class Golden:
         )
 
 
-# What numpy and zipfile raise for files that are broken, encrypted, or claim more than memory holds.
+# Raised by numpy and zipfile for files that are damaged, encrypted, or claim sizes that exceed memory.
 _UNREADABLE = (
     OSError,
     EOFError,
@@ -137,7 +156,7 @@ _UNREADABLE = (
 
 
 def _array(stored: np.lib.npyio.NpzFile, name: str, dtype: type[np.generic], *shape: int | None) -> Any:
-    """The array called `name`, which must have that dtype and shape; None is any size above 0."""
+    """The array `name`, checked for dtype and shape; None in a shape is any size above 0."""
     array = stored[name]
     fits = len(array.shape) == len(shape) and all(
         have == want or (want is None and have > 0) for have, want in zip(array.shape, shape, strict=True)
@@ -156,14 +175,21 @@ def _case(stored: np.lib.npyio.NpzFile, index: int, name: str, pictures: int, si
     mask = None
     if prefix + "mask_input" in stored.files:
         eighths = _array(stored, prefix + "mask_input", np.int8, 1, cells, cells)
-        mask = (eighths[None] / MASK_PROMPT_STEPS).astype(np.float32)
+        mask = (eighths[None] / MASK_PROMPT_SCALE).astype(np.float32)
     inside = np.unpackbits(_array(stored, prefix + "inside", np.uint8, MASK_OUTPUTS * cells * cells // 8))
     return Case(
         name,
         picture,
         Prompts(coords[None], _array(stored, prefix + "point_labels", np.float32, coords.shape[0])[None], mask, side),
-        Answer(
-            _array(stored, prefix + "logits", np.float32, MASK_OUTPUTS, cells // LOGIT_STEP, cells // LOGIT_STEP),
+        Expected(
+            _array(
+                stored,
+                prefix + "logits",
+                np.float32,
+                MASK_OUTPUTS,
+                cells // LOGIT_SAMPLING,
+                cells // LOGIT_SAMPLING,
+            ),
             inside.reshape(MASK_OUTPUTS, cells, cells).astype(np.bool_),
             _array(stored, prefix + "iou_predictions", np.float32, MASK_OUTPUTS),
         ),
@@ -171,11 +197,14 @@ def _case(stored: np.lib.npyio.NpzFile, index: int, name: str, pictures: int, si
 
 
 def record(reference: Backend, manifest: Manifest) -> Golden:
-    """Ask the fp32 model everything that fits the bundle's capacity.
+    """The acceptance test of a bundle, with the outputs of the fp32 model.
 
     Args:
-        reference: the fp32 model; it must take any number of slots.
-        manifest: whose input side and capacity the cases have to fit.
+        reference: the fp32 model; it takes any number of prompts and slots.
+        manifest: of the bundle; prompts that need more slots than it has are left out.
+
+    Raises:
+        BackendError: the model failed.
     """
     drawn = [_draw(size, seed) for seed, size in enumerate(PICTURE_SIZES)]
     pictures = tuple(picture for picture, _ in drawn)
@@ -187,16 +216,21 @@ def record(reference: Backend, manifest: Manifest) -> Golden:
             slots = prompts.coords.shape[1]
             if manifest.points is None or slots <= manifest.points:
                 (low_res,), (iou,) = decode_prompts(reference, manifest.of_any_capacity(), full[index], prompts)
-                answer = Answer(low_res[:, ::LOGIT_STEP, ::LOGIT_STEP], low_res > MASK_THRESHOLD, iou)
-                cases.append(Case(name, index, prompts, answer))
+                expected = Expected(low_res[:, ::LOGIT_SAMPLING, ::LOGIT_SAMPLING], low_res > MASK_THRESHOLD, iou)
+                cases.append(Case(name, index, prompts, expected))
     return Golden(pictures, tuple(_sample(embedding) for embedding in full), tuple(cases))
 
 
 def check(golden: Golden, backend: Backend, manifest: Manifest) -> Agreement:
-    """Ask a bundle's engine the same and compare. Mask IoU is that of the low-resolution masks.
+    """Run the acceptance test on a bundle's engine and compare. Mask IoU is that of the low-resolution masks.
 
-    Every row of a fixed call is filled with some prompt and judged. A decoder of several capacities is asked in calls
-    of each.
+    Every row of a call of fixed size holds a prompt and is compared. A decoder of several call sizes is tested with
+    each.
+
+    Args:
+        golden: the test.
+        backend: the engine.
+        manifest: of the bundle.
 
     Raises:
         BackendError: the engine failed.
@@ -223,7 +257,7 @@ def check(golden: Golden, backend: Backend, manifest: Manifest) -> Agreement:
 
 
 def _calls(cases: Sequence[Case], size: int | None) -> Iterator[list[Case]]:
-    """Cases to be asked together: one, or where a call has `size` rows as many as fill them, over again if need be."""
+    """Cases of each call: one, or enough to fill `size` rows, repeated where there are too few."""
     for masked in (False, True):
         kind = [case for case in cases if (case.prompts.masks is not None) is masked]
         if size is None:
@@ -237,19 +271,19 @@ def _compare(
 ) -> Iterator[PromptAgreement]:
     low_res, iou = decode_prompts(backend, capacity, embeddings, Prompts.joined([case.prompts for case in cases]))
     for case, masks, scores in zip(cases, low_res, iou, strict=True):
-        inside = (case.answer.inside, masks > MASK_THRESHOLD)
-        logits = (case.answer.logits, masks[:, ::LOGIT_STEP, ::LOGIT_STEP])
+        inside = (case.expected.inside, masks > MASK_THRESHOLD)
+        logits = (case.expected.logits, masks[:, ::LOGIT_SAMPLING, ::LOGIT_SAMPLING])
         name = f"{case.name}, in calls of {capacity.prompts}" if named else case.name
-        yield compare_prompt(name, inside, inside, (case.answer.iou, scores), logits)
+        yield compare_prompt(name, inside, inside, (case.expected.iou, scores), logits)
 
 
 def _sample(embedding: Float32) -> Float32:
-    return embedding[:, :, ::EMBEDDING_STEP, ::EMBEDDING_STEP].copy()
+    return embedding[:, :, ::EMBEDDING_SAMPLING, ::EMBEDDING_SAMPLING].copy()
 
 
 @dataclass(frozen=True)
 class _Ellipse:
-    """Centre and half axes, as shares of the picture's width and height."""
+    """Centre and half axes, as fractions of the picture's width and height."""
 
     x: float
     y: float
@@ -257,29 +291,29 @@ class _Ellipse:
     down: float
 
     def at(self, frame: Frame, across: float, down: float) -> tuple[float, float]:
-        """x, y in the frame of a place given from the centre in half axes: (1, 0) is the rightmost point."""
+        """x, y in the frame of a position in half axes from the centre: (1, 0) is the rightmost point."""
         h, w = frame.resized_size
         return (self.x + across * self.across) * w, (self.y + down * self.down) * h
 
 
-def _prompts(frame: Frame, thing: _Ellipse) -> dict[str, Prompts]:
-    """Prompts of every kind that mean a thing in the frame."""
+def _prompts(frame: Frame, ellipse: _Ellipse) -> dict[str, Prompts]:
+    """Prompts of every kind for an ellipse, by name."""
     pad, back, fore = float(Label.PADDING), float(Label.BACKGROUND), float(Label.FOREGROUND)
     corners = (float(Label.BOX_TOP_LEFT), float(Label.BOX_BOTTOM_RIGHT))
-    box = (thing.at(frame, -1.05, -1.05), thing.at(frame, 1.05, 1.05))
-    disc = _disc(frame, thing)
+    box = (ellipse.at(frame, -1.05, -1.05), ellipse.at(frame, 1.05, 1.05))
+    disc = _disc(frame, ellipse)
 
     def prompt(*slots: tuple[tuple[float, float], float], mask: Float32 | None = None) -> Prompts:
-        coords = np.array([[place for place, _ in slots]], np.float32)
+        coords = np.array([[point for point, _ in slots]], np.float32)
         labels = np.array([[label for _, label in slots]], np.float32)
         return Prompts(coords, labels, mask, frame.side)
 
-    centre, padding = (thing.at(frame, 0.0, 0.0), fore), ((0.0, 0.0), pad)
+    centre, padding = (ellipse.at(frame, 0.0, 0.0), fore), ((0.0, 0.0), pad)
     in_box = ((box[0], corners[0]), (box[1], corners[1]))
     points = (
-        (thing.at(frame, -0.5, 0.2), fore),
-        (thing.at(frame, 0.4, -0.3), fore),
-        (thing.at(frame, 1.2, 0.9), back),
+        (ellipse.at(frame, -0.5, 0.2), fore),
+        (ellipse.at(frame, 0.4, -0.3), fore),
+        (ellipse.at(frame, 1.2, 0.9), back),
     )
     nothing = ((0.0, 0.0), float(Label.EMPTY))
     return {
@@ -293,34 +327,35 @@ def _prompts(frame: Frame, thing: _Ellipse) -> dict[str, Prompts]:
     }
 
 
-def _disc(frame: Frame, thing: _Ellipse) -> Float32:
-    """A mask prompt `(1, 1, S/4, S/4)`: logits in eighths, which fall from the thing's centre to 0 at its edge."""
+def _disc(frame: Frame, ellipse: _Ellipse) -> Float32:
+    """A mask prompt `(1, 1, S/4, S/4)`: logits in eighths that fall from the ellipse's centre to 0 at its edge."""
     cells = frame.side // MASK_STRIDE
     h, w = frame.resized_size
     y, x = np.mgrid[:cells, :cells] * MASK_STRIDE
-    centre = thing.at(frame, 0.0, 0.0)
-    away = np.hypot((x - centre[0]) / (thing.across * w), (y - centre[1]) / (thing.down * h))
-    logits = 8.0 * (1.0 - away)
-    stepped: Float32 = np.clip(np.round(logits * MASK_PROMPT_STEPS) / MASK_PROMPT_STEPS, -8.0, 8.0).astype(np.float32)
-    return stepped[None, None]
+    centre = ellipse.at(frame, 0.0, 0.0)
+    distance = np.hypot((x - centre[0]) / (ellipse.across * w), (y - centre[1]) / (ellipse.down * h))
+    logits = 8.0 * (1.0 - distance)
+    rounded: Float32 = np.clip(np.round(logits * MASK_PROMPT_SCALE) / MASK_PROMPT_SCALE, -8.0, 8.0).astype(np.float32)
+    return rounded[None, None]
 
 
 def _draw(size: tuple[int, int], seed: int) -> tuple[npt.NDArray[np.uint8], _Ellipse]:
-    """A picture `(H, W, 3)`, and the last thing drawn in it.
+    """A picture `(H, W, 3)` uint8, and the ellipse that is drawn last.
 
-    A slanted gradient, ellipses of plain colours, a red one near the middle on top of them, and noise.
+    A diagonal gradient, ellipses of uniform colours, a red one near the middle on top of them, and noise.
     """
     rng = np.random.default_rng(seed)
     h, w = size
     y, x = np.mgrid[:h, :w]
     picture = np.stack([80 + 100 * x / w, 90 + 80 * y / h, 160 - 60 * (x + y) / (w + h)], axis=-1)
-    things = [
-        _Ellipse(*rng.uniform(0.1, 0.9, 2).tolist(), *rng.uniform(0.08, 0.25, 2).tolist()) for _ in range(OTHER_THINGS)
+    ellipses = [
+        _Ellipse(*rng.uniform(0.1, 0.9, 2).tolist(), *rng.uniform(0.08, 0.25, 2).tolist())
+        for _ in range(BACKGROUND_ELLIPSES)
     ]
-    colours = rng.uniform(20, 235, (len(things), 3))
+    colours = rng.uniform(20, 235, (len(ellipses), 3))
     last = _Ellipse(*rng.uniform(0.4, 0.6, 2).tolist(), *rng.uniform(0.18, 0.28, 2).tolist())
-    for thing, colour in zip((*things, last), (*colours, LAST_COLOUR), strict=True):
-        inside = ((x / w - thing.x) / thing.across) ** 2 + ((y / h - thing.y) / thing.down) ** 2 < 1
+    for ellipse, colour in zip((*ellipses, last), (*colours, TARGET_COLOUR), strict=True):
+        inside = ((x / w - ellipse.x) / ellipse.across) ** 2 + ((y / h - ellipse.y) / ellipse.down) ** 2 < 1
         picture[inside] = colour
     picture += rng.normal(0, 4, picture.shape)
     pixels: npt.NDArray[np.uint8] = np.clip(picture, 0, 255).astype(np.uint8)

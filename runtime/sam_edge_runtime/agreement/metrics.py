@@ -1,4 +1,4 @@
-"""How alike two answers are: numbers with a definition, for masks and for embeddings."""
+"""Measures of agreement between two masks or two tensors."""
 
 from __future__ import annotations
 
@@ -7,30 +7,36 @@ import numpy as np
 from sam_edge_runtime.arrays import Float32, Mask
 from sam_edge_runtime.photo.erosion import eroded
 
-# Boundary IoU's width, as a share of the mask's diagonal ("Boundary IoU", arXiv 2103.16562, section 4).
+# Width of the boundary, as a fraction of the mask's diagonal ("Boundary IoU", arXiv 2103.16562, section 4).
 BOUNDARY_SHARE = 0.02
-LARGEST_SNR = 200.0  # dB that stand for "equal to the last bit", so that reports hold no infinity
+LARGEST_SNR = 200.0  # dB: bit-identical tensors have this value, so that reports contain no infinity
 
 
 def mask_iou(a: Mask, b: Mask) -> float:
-    """Intersection over union of two masks `(H, W)`; 1 when both are empty."""
+    """Intersection over union of two masks `(H, W)` bool; 1 when both are empty."""
     union = np.count_nonzero(a | b)
     return float(np.count_nonzero(a & b) / union) if union else 1.0
 
 
 def boundary_iou(a: Mask, b: Mask) -> float:
-    """IoU of the two masks' inner rims, 2 % of the diagonal wide (arXiv 2103.16562); 1 when both are empty."""
+    """Boundary IoU of two masks `(H, W)` bool (arXiv 2103.16562); 1 when both are empty.
+
+    It is the IoU of the masks' inner rims, 2 % of the diagonal wide.
+    """
     return mask_iou(inner_rim(a), inner_rim(b))
 
 
 def inner_rim(mask: Mask) -> Mask:
-    """The pixels of `mask (H, W)` that lie within the rim's width of its outside; beyond the picture is outside."""
+    """Pixels of a mask `(H, W)` within the rim's width of its outside; everything beyond the picture is outside."""
     width = max(1, round(BOUNDARY_SHARE * float(np.hypot(*mask.shape))))
     return mask & ~eroded(mask, width)
 
 
 def snr_db(reference: Float32, found: Float32) -> float:
-    """Signal-to-noise ratio in dB: the reference's power over that of the difference, at most 200."""
+    """Signal-to-noise ratio in dB, -200..200: power of the reference over power of the difference.
+
+    200 where both are equal; -200 where the difference is not finite or the reference is zero.
+    """
     signal = float(np.square(reference, dtype=np.float64).sum())
     with np.errstate(invalid="ignore"):  # inf - inf
         noise = float(np.square(reference.astype(np.float64) - found).sum())
@@ -42,7 +48,7 @@ def snr_db(reference: Float32, found: Float32) -> float:
 
 
 def cosine(reference: Float32, found: Float32) -> float:
-    """Cosine of the angle between two arrays read as vectors; 0 when one of them is zero or not finite."""
+    """Cosine similarity of two flattened arrays, -1..1; 0 where one is zero or not finite."""
     a, b = reference.astype(np.float64).ravel(), found.astype(np.float64).ravel()
     norms = float(np.linalg.norm(a)) * float(np.linalg.norm(b))
     return float(a @ b) / norms if norms > 0 and np.isfinite(norms) else 0.0

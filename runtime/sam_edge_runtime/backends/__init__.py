@@ -1,7 +1,7 @@
-"""The engines that run a bundle's two graphs: one small protocol, one file per target.
+"""Backends run the two graphs of a bundle in an inference engine: one protocol, a module for each target.
 
-A backend only moves arrays of the contract (contract.py) through an engine; resizing, prompts and masks are the
-predictor's. The engine's package is imported when a bundle of its target is loaded, not before.
+A backend passes tensors of the contract (`bundle.contract`) through an engine. `SamPredictor` resizes photos, checks
+prompts and makes masks. The engine's package is imported when a bundle of its target is loaded.
 """
 
 from __future__ import annotations
@@ -19,16 +19,22 @@ if TYPE_CHECKING:
 
 
 class Backend(Protocol):
-    """What the predictor asks of an engine. Axis letters as in contract.py.
+    """The two graphs as functions. Axis letters are those of `bundle.contract`; all tensors are NCHW.
 
     Attributes:
-        engine: what computes, for reports; Core ML packages may be computed by something else than Core ML.
+        engine: name of what computes, for reports. Core ML packages may run in an evaluator instead of Core ML.
     """
 
     engine: str
 
     def encode(self, image: Float32) -> Float32:
-        """The embeddings (1, C, S/16, S/16) float32 of an image (1, 3, S, S) float32.
+        """The image embeddings of a photo.
+
+        Args:
+            image: `(1, 3, S, S)` float32, RGB 0..255 in the frame, not normalized.
+
+        Returns:
+            `(1, C, S/16, S/16)` float32.
 
         Raises:
             BackendError: the engine failed.
@@ -43,14 +49,18 @@ class Backend(Protocol):
         mask_input: Float32,
         has_mask_input: Float32,
     ) -> tuple[Float32, Float32]:
-        """The answers to B prompts of N slots: low_res_masks (B, 4, S/4, S/4) and iou_predictions (B, 4), float32.
+        """The masks for B prompts of N slots.
 
         Args:
-            image_embeddings: (1, C, S/16, S/16) float32, what `encode` returned.
-            point_coords: (B, N, 2) float32 x, y in pixels of the frame.
-            point_labels: (B, N) float32, values of `contract.Label`.
-            mask_input: (B, 1, S/4, S/4) float32 logits.
-            has_mask_input: (B) float32, 1 where `mask_input` counts.
+            image_embeddings: `(1, C, S/16, S/16)` float32, from `encode`.
+            point_coords: `(B, N, 2)` float32, x, y in pixels of the frame.
+            point_labels: `(B, N)` float32, values of `Label`.
+            mask_input: `(B, 1, S/4, S/4)` float32 logits.
+            has_mask_input: `(B,)` float32, 1 where `mask_input` counts, else 0.
+
+        Returns:
+            low_res_masks: `(B, 4, S/4, S/4)` float32 logits; 0 is the single mask, 1, 2, 3 are whole, part, subpart.
+            iou_predictions: `(B, 4)` float32, the model's estimate of each mask's IoU.
 
         Raises:
             BackendError: the engine failed.
@@ -59,27 +69,28 @@ class Backend(Protocol):
 
 
 class BundleBackend(Backend, Protocol):
-    """An engine with a bundle's two graphs, each loaded when it is first needed."""
+    """A backend for the graphs of a bundle, each loaded on first use."""
 
     def load(self) -> None:
         """Load both graphs now.
 
         Raises:
-            BackendError, BundleError: one cannot be loaded.
+            BackendError: the engine rejects a graph.
+            BundleError: a graph breaks the manifest's contract.
         """
         ...
 
 
 @dataclass(frozen=True)
 class BackendOptions:
-    """How an engine runs.
+    """Options of an engine.
 
     Attributes:
-        threads: threads within an operator; None is one for each core, by the engine's own choice or by ours.
-        provider: the engine's name of an accelerator; None is its CPU.
+        threads: threads within an operator; None: one for each core.
+        provider: the engine's name of an accelerator; None: its CPU (for Core ML: any unit).
 
     Raises:
-        UsageError: `threads` is not a positive whole number, or `provider` is an empty string.
+        UsageError: `threads` is not a positive integer, or `provider` is an empty string.
     """
 
     threads: int | None = None
@@ -88,7 +99,7 @@ class BackendOptions:
     def __post_init__(self) -> None:
         threads, provider = self.threads, self.provider
         if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
-            raise UsageError(f"threads {threads!r} is not a positive whole number; leave it out for one a core")
+            raise UsageError(f"threads {threads!r} is not a positive integer; leave it out for one per core")
         if provider is not None and (not isinstance(provider, str) or not provider.strip()):
             raise UsageError(f"provider {provider!r} is no name; leave it out for the CPU")
 
@@ -111,7 +122,7 @@ def _coreml(bundle: Bundle, options: BackendOptions) -> BundleBackend:
     return CoremlBackend(bundle, options)
 
 
-# A target's loader; the file in this folder has the target's name.
+# The loader of each target. The module has the target's name.
 BACKENDS: dict[str, Callable[[Bundle, BackendOptions], BundleBackend]] = {
     "coreml": _coreml,
     "onnx": _onnx,
@@ -120,11 +131,15 @@ BACKENDS: dict[str, Callable[[Bundle, BackendOptions], BundleBackend]] = {
 
 
 def load_backend(bundle: Bundle, options: BackendOptions | None = None) -> BundleBackend:
-    """The engine for a bundle's target.
+    """The backend for a bundle's target.
+
+    Args:
+        bundle: whose graphs to run.
+        options: threads and provider; None: the defaults.
 
     Raises:
-        BackendError: the engine's package is missing, or it does not know the provider.
-        UsageError: no such target.
+        BackendError: the engine's package is not installed, or does not have the provider.
+        UsageError: an unknown target.
     """
     loader = BACKENDS[target_named(bundle.manifest.target).name]
     return loader(bundle, options or BackendOptions())

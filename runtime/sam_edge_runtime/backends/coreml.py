@@ -1,7 +1,6 @@
-"""Core ML packages: Apple's framework on a Mac, the evaluator of `sam_edge_runtime.mil` anywhere else.
+"""The backend for Core ML: Apple's framework on a Mac, the evaluator `sam_edge_runtime.mil` elsewhere.
 
-`engine` says which of the two it is, and reports repeat it. The evaluator is for checking numbers; it is much slower
-than a phone.
+The evaluator checks outputs; it is much slower than a phone. `engine` names the one that runs, and reports repeat it.
 """
 
 from __future__ import annotations
@@ -34,11 +33,12 @@ class CoremlBackend(LazyGraphs["_Engine"]):
     """Runs the two `.mlpackage` graphs of a bundle.
 
     Attributes:
-        engine: what computes: `APPLE` or `EVALUATOR`.
+        engine: `APPLE` or `EVALUATOR`.
 
     Raises:
-        BackendError: compute units are wanted where Core ML is not, or are unknown; coremltools is not installed.
-        BundleError: from the first call of either graph, when a package is damaged or breaks the contract.
+        BackendError: the compute units are unknown, or given where Core ML does not exist; or coremltools is not
+            installed.
+        BundleError: on first use of a package that is damaged or breaks the manifest's contract.
     """
 
     def __init__(self, bundle: Bundle, options: BackendOptions) -> None:
@@ -47,7 +47,9 @@ class CoremlBackend(LazyGraphs["_Engine"]):
         self.engine = APPLE if self._on_mac else EVALUATOR
         units = (options.provider or "all").strip().lower()
         if units not in UNITS:
-            raise BackendError(f"provider '{options.provider}' is no compute unit of Core ML: {', '.join(UNITS)}")
+            raise BackendError(
+                f"provider '{options.provider}' is no compute unit of Core ML: choose one of {', '.join(UNITS)}"
+            )
         if options.provider is not None and not self._on_mac:
             raise BackendError(f"provider '{options.provider}' needs a Mac; leave it out for sam-edge's evaluator")
         self._units = UNITS[units]
@@ -67,16 +69,16 @@ class CoremlBackend(LazyGraphs["_Engine"]):
         return _Framework(path, self._units) if self._on_mac else Program(package)
 
     def encode(self, image: Float32) -> Float32:
-        """The embeddings (1, C, S/16, S/16) float32 of an image (1, 3, S, S) float32."""
+        """Image embeddings `(1, C, S/16, S/16)`; see `Backend.encode`."""
         given = self._as_picture(image) if self._picture_input else image
         return self._encoder.run({"image": given})["image_embeddings"]
 
     def _as_picture(self, image: Float32) -> Any:
-        """Whole numbers, as a picture has; on a Mac the picture itself."""
+        """The photo rounded to integers 0..255; on a Mac as a Pillow image."""
         pixels = np.clip(np.rint(image), 0, 255)
         if not self._on_mac:
             return pixels
-        from PIL import Image  # noqa: PLC0415 - only where Core ML takes one
+        from PIL import Image  # noqa: PLC0415 - only where Core ML takes a picture
 
         return Image.fromarray(pixels[0].transpose(1, 2, 0).astype(np.uint8))
 
@@ -88,11 +90,11 @@ class CoremlBackend(LazyGraphs["_Engine"]):
         mask_input: Float32,
         has_mask_input: Float32,
     ) -> tuple[Float32, Float32]:
-        """low_res_masks (B, 4, S/4, S/4) and iou_predictions (B, 4); see `Backend.decode`."""
+        """Masks `(B, 4, S/4, S/4)` and IoU predictions `(B, 4)`; see `Backend.decode`."""
         names = self._bundle.manifest.decoder_contract.input_names
         arrays = (image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
-        answers = self._decoder.run(dict(zip(names, arrays, strict=True)))
-        return answers["low_res_masks"], answers["iou_predictions"]
+        outputs = self._decoder.run(dict(zip(names, arrays, strict=True)))
+        return outputs["low_res_masks"], outputs["iou_predictions"]
 
 
 class _Framework:
@@ -111,7 +113,7 @@ class _Framework:
 
     def run(self, inputs: dict[str, Any]) -> dict[str, Float32]:
         try:
-            answers = self._model.predict(inputs)
+            outputs = self._model.predict(inputs)
         except Exception as error:
             raise BackendError(f"Core ML failed in '{self._path}' ({error})") from error
-        return {name: np.asarray(array, np.float32) for name, array in answers.items()}
+        return {name: np.asarray(array, np.float32) for name, array in outputs.items()}

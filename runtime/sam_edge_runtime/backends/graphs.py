@@ -1,6 +1,6 @@
-"""What the backends share: both graphs of a bundle, each loaded from its file when it is first needed.
+"""Base class of the backends: loads each graph of a bundle on first use.
 
-So a host that only decodes never holds the encoder.
+A process that only decodes never loads the encoder.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Graph = TypeVar("Graph")
 
 
 class LazyGraphs(ABC, Generic[Graph]):
-    """A bundle's two graphs; subclasses say how one is loaded and checked."""
+    """The two graphs of a bundle; subclasses load and check one graph."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle

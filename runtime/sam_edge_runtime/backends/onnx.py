@@ -1,9 +1,8 @@
-"""ONNX Runtime.
+"""The backend for ONNX Runtime.
 
-Each graph is loaded from its file when it is first needed, so that a host that only decodes never holds the encoder
-and external data is mapped by ONNX Runtime instead of passing through Python. A session is checked against
-the contract before it runs: an input of another name, shape or dtype is found here with its name, not as a
-broadcasting error deep inside the graph. Behind an accelerator the CPU stands in for the operators it does not have.
+ONNX Runtime reads each graph from its file, so external weights are mapped into memory and do not pass through Python.
+A session is checked against the contract before its first run, so a wrong name, shape or dtype is reported with the
+tensor's name. Operators that an accelerator does not support run on the CPU.
 """
 
 from __future__ import annotations
@@ -38,11 +37,12 @@ PROVIDERS: dict[str, str] = {
     "webgpu": "WebGpuExecutionProvider",
 }
 
-# On the CPU twice as slow as the addition and normalization that it stands for: 3.4, 1.7 ms at 4,096 x 256 (1.32).
+# On the CPU this fusion takes twice the time of the two operators it replaces: 3.4 against 1.7 ms for 4,096 x 256
+# (ONNX Runtime 1.32).
 SLOWER_FUSIONS = ["SkipLayerNormFusion"]
-PATTERN_BELOW = 128 << 20  # bytes of a graph with its weights; above it memory is what is short
+PATTERN_BELOW = 128 << 20  # bytes of a graph with its weights; larger graphs save memory instead of time
 
-_ERRORS_ONLY = 3  # ONNX Runtime's severities: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
+_ERRORS_ONLY = 3  # log severity: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64", "tensor(int32)": "int32"}
 
 
@@ -50,8 +50,8 @@ class OnnxBackend(LazyGraphs["_Graph"]):
     """Runs the two `.onnx` graphs of a bundle.
 
     Raises:
-        BackendError: onnxruntime is not installed, or this build of it lacks the provider.
-        BundleError: from the first call of either graph, when it does not keep the contract of the manifest.
+        BackendError: onnxruntime is not installed, or its build does not have the provider.
+        BundleError: on first use of a graph that breaks the manifest's contract.
     """
 
     engine = "ONNX Runtime"
@@ -74,7 +74,7 @@ class OnnxBackend(LazyGraphs["_Graph"]):
         return _Graph(path, session, contract)
 
     def encode(self, image: Float32) -> Float32:
-        """The embeddings (1, C, S/16, S/16) float32 of an image (1, 3, S, S) float32."""
+        """Image embeddings `(1, C, S/16, S/16)`; see `Backend.encode`."""
         (embeddings,) = self._encoder.run(image)
         return embeddings
 
@@ -86,31 +86,31 @@ class OnnxBackend(LazyGraphs["_Graph"]):
         mask_input: Float32,
         has_mask_input: Float32,
     ) -> tuple[Float32, Float32]:
-        """low_res_masks (B, 4, S/4, S/4) and iou_predictions (B, 4); see `Backend.decode`."""
+        """Masks `(B, 4, S/4, S/4)` and IoU predictions `(B, 4)`; see `Backend.decode`."""
         masks, scores = self._decoder.run(image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
         return masks, scores
 
 
 def open_session(ort: Any, path: Path, threads: int | None, providers: list[str]) -> Any:
-    """A graph as ONNX Runtime computes it fastest here.
+    """A session with the options that were measured to be fastest for SAM's graphs.
 
     Args:
         ort: the `onnxruntime` module.
         path: the `.onnx` file.
-        threads: threads within an operator; None is one a core.
-        providers: full names, the wanted one first.
+        threads: threads within an operator; None: one for each core.
+        providers: full names, the preferred one first.
 
     Raises:
-        BackendError: ONNX Runtime does not take the file.
+        BackendError: ONNX Runtime rejects the file.
     """
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
-    options.inter_op_num_threads = 1  # the graphs are chains; there is nothing to run side by side
-    # A pattern of allocations is recorded in the first run and held in one piece beside them from the second on. It
-    # saves some 5 % of the time, and costs 0.8 GB with ViT-B.
+    options.inter_op_num_threads = 1  # the graphs are chains without parallel branches
+    # The memory pattern allocates all tensors of a run in one block from the second run on. It saves about 5 % of the
+    # time and takes another 0.8 GB for ViT-B.
     options.enable_mem_pattern = _bytes(path) < PATTERN_BELOW
-    # Threads that have nothing to do look for more work for some 50 ms. Those of the encoder would take the cores from
-    # the decoder's, which then needs 23 ms for a click with nano and not 13: they stop with the run.
+    # Idle threads spin for about 50 ms after a run. The encoder's would compete with the decoder's, which then takes
+    # 23 instead of 13 ms for a click (nano).
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if threads is not None:
         options.intra_op_num_threads = threads
@@ -123,12 +123,12 @@ def open_session(ort: Any, path: Path, threads: int | None, providers: list[str]
 
 
 def _bytes(path: Path) -> int:
-    """Size of a graph with the weights that may lie beside it."""
+    """Size of a graph in bytes, with its external weights if it has any."""
     return sum(each.stat().st_size for each in (path, path.with_name(f"{path.name}.data")) if each.is_file())
 
 
 class _Graph:
-    """A loaded session and the contract it keeps."""
+    """A session and the contract of its graph."""
 
     def __init__(self, path: Path, session: Any, contract: GraphContract) -> None:
         self._path, self._session, self._contract = path, session, contract
@@ -137,15 +137,15 @@ class _Graph:
         """The outputs for inputs in the contract's order."""
         feed = dict(zip(self._contract.input_names, inputs, strict=True))
         try:
-            answers: list[Float32] = self._session.run(list(self._contract.output_names), feed)
+            outputs: list[Float32] = self._session.run(list(self._contract.output_names), feed)
         except Exception as error:
             raise BackendError(f"ONNX Runtime failed in '{self._path}' ({first_line(error)})") from error
-        return answers
+        return outputs
 
 
 def _import_onnxruntime() -> Any:
     try:
-        import onnxruntime  # noqa: PLC0415 - an extra; only bundles of this target need it
+        import onnxruntime  # noqa: PLC0415 - an extra that only bundles of this target need
     except ImportError as error:
         raise BackendError(
             f"an ONNX bundle needs onnxruntime ({first_line(error)}); install it with: {TARGETS['onnx'].install}"
@@ -154,7 +154,7 @@ def _import_onnxruntime() -> Any:
 
 
 def _provider_chain(wanted: str | None, available: list[str]) -> list[str]:
-    """The wanted provider, by either of its names, and the CPU behind it."""
+    """Full names of the wanted provider, given by its short or full name, and of the CPU."""
     if wanted is None:
         return [_CPU]
     full_names = {name.lower(): name for name in available}
@@ -164,16 +164,16 @@ def _provider_chain(wanted: str | None, available: list[str]) -> list[str]:
         choices = ", ".join(short.get(full, full) for full in available)
         raise BackendError(
             f"provider '{wanted}' is not in this onnxruntime, which has: {choices}; "
-            "choose one of these or install the onnxruntime package that carries it"
+            "choose one of these, or install the onnxruntime package that has it"
         )
     return [name] if name == _CPU else [name, _CPU]
 
 
 def _check_tensors(path: Path, role: str, found: list[Any], expected: tuple[TensorSpec, ...]) -> None:
-    """Compare a session's inputs or outputs with the contract's.
+    """Compare a session's inputs or outputs with the contract.
 
-    A letter of the contract must be a free axis in the graph, and a number that number. An output's axis may be free
-    where the contract has a number: converters do not always infer it, and the exporter has checked what comes out.
+    A letter in the contract requires a free axis, a number that size. An output's axis may also be free where the
+    contract has a number: converters do not always infer it, and the exporter has checked the outputs.
     """
     tensors = {tensor.name: tensor for tensor in found}
     for spec in expected:
@@ -200,7 +200,7 @@ def _check_tensors(path: Path, role: str, found: list[Any], expected: tuple[Tens
             )
     if tensors:
         raise BundleError(
-            f"'{path}' has an {role} '{next(iter(tensors))}' that the contract does not know; export it again"
+            f"'{path}' has an {role} '{next(iter(tensors))}' that is not in the contract; export it again"
         )
 
 

@@ -1,8 +1,7 @@
-"""TFLite, on LiteRT (`ai-edge-litert`) or on its predecessor `tflite-runtime`.
+"""The backend for TFLite: LiteRT (`ai-edge-litert`), or its predecessor `tflite-runtime`.
 
-Each graph is loaded when it is first needed. Its signature is checked against the contract before it runs. A bundle
-may keep photos and embeddings with the channels last, as TFLite's kernels want them; the protocol is NCHW, so arrays
-are turned on their way in and out.
+Each signature is checked against the contract before its first run. TFLite's kernels take photos and embeddings in
+NHWC, the `Backend` protocol in NCHW, so arrays are transposed on the way in and out.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from sam_edge_runtime.system.cores import usable_cores
 
 from . import BackendOptions
 from .graphs import LazyGraphs
-from .tflite_file import is_tflite, is_whole
+from .tflite_file import is_complete, is_tflite
 
 TARGET = TARGETS["tflite"]
 PREDECESSOR = "tflite-runtime"  # of LiteRT
@@ -38,9 +37,9 @@ class TfliteBackend(LazyGraphs["_Graph"]):
         engine: the installed engine's name and version.
 
     Raises:
-        BackendError: neither engine is installed, or the older one beside numpy 2; or a provider is wanted, and these
-            packages run on the CPU.
-        BundleError: from the first call of either graph, when its file is no TFLite model or breaks the contract.
+        BackendError: no engine is installed, or tflite-runtime together with numpy 2; or a provider other than the CPU
+            is wanted, which these packages do not have.
+        BundleError: on first use of a graph that is no TFLite model or breaks the manifest's contract.
     """
 
     def __init__(self, bundle: Bundle, options: BackendOptions) -> None:
@@ -51,7 +50,7 @@ class TfliteBackend(LazyGraphs["_Graph"]):
             )
         self._interpreter, self._name, self.engine = _find_engine()
         super().__init__(bundle)
-        self._threads = options.threads or usable_cores()  # LiteRT's own choice is one
+        self._threads = options.threads or usable_cores()  # LiteRT's default is one
         self._layout = bundle.manifest.layout
 
     def _load(self, path: Path, contract: GraphContract) -> _Graph:
@@ -62,8 +61,8 @@ class TfliteBackend(LazyGraphs["_Graph"]):
     def _open(self, path: Path, contracts: Mapping[str, GraphContract] | Mapping[None, GraphContract]) -> _Graph:
         if not is_tflite(path):
             raise BundleError(f"'{path}' is no TFLite model; export it again")
-        if not is_whole(path):
-            raise BundleError(f"'{path}' is cut short: weights lie beyond its end; copy it or export it again")
+        if not is_complete(path):
+            raise BundleError(f"'{path}' is truncated: weights lie beyond its end; copy it or export it again")
         try:
             interpreter = self._interpreter(model_path=str(path), num_threads=self._threads)
             interpreter.allocate_tensors()
@@ -78,7 +77,7 @@ class TfliteBackend(LazyGraphs["_Graph"]):
         )
 
     def encode(self, image: Float32) -> Float32:
-        """The embeddings (1, C, S/16, S/16) float32 of an image (1, 3, S, S) float32."""
+        """Image embeddings `(1, C, S/16, S/16)`; see `Backend.encode`."""
         (embeddings,) = self._encoder.run(self._layout.from_nchw(image))
         return self._layout.to_nchw(embeddings)
 
@@ -90,7 +89,7 @@ class TfliteBackend(LazyGraphs["_Graph"]):
         mask_input: Float32,
         has_mask_input: Float32,
     ) -> tuple[Float32, Float32]:
-        """low_res_masks (B, 4, S/4, S/4) and iou_predictions (B, 4); see `Backend.decode`."""
+        """Masks `(B, 4, S/4, S/4)` and IoU predictions `(B, 4)`; see `Backend.decode`."""
         masks, scores = self._decoder.run(
             self._layout.from_nchw(image_embeddings), point_coords, point_labels, mask_input, has_mask_input
         )
@@ -98,27 +97,27 @@ class TfliteBackend(LazyGraphs["_Graph"]):
 
 
 class _Graph:
-    """A loaded interpreter, and its signatures beside the contract that each keeps."""
+    """An interpreter, and each of its signatures with its contract."""
 
     def __init__(
         self, engine: str, path: Path, interpreter: Any, signatures: Sequence[tuple[Any, GraphContract]]
     ) -> None:
         self._engine, self._path, self._signatures = engine, path, signatures
-        self._owner = interpreter  # the runners only borrow it
+        self._owner = interpreter  # the runners do not keep it alive
 
     def run(self, *inputs: Float32) -> list[Float32]:
-        """The outputs for inputs in the contract's order, from the signature that has their shapes."""
+        """The outputs for inputs in the contract's order, from the signature with their shapes."""
         runner, contract = self._signature_for(inputs)
         try:
-            answers = runner(**dict(zip(contract.input_names, inputs, strict=True)))
+            outputs = runner(**dict(zip(contract.input_names, inputs, strict=True)))
         except (ValueError, RuntimeError) as error:
             raise BackendError(f"{self._engine} failed in '{self._path}' ({first_line(error)})") from error
-        return [answers[name] for name in contract.output_names]
+        return [outputs[name] for name in contract.output_names]
 
     def _signature_for(self, inputs: Sequence[Float32]) -> tuple[Any, GraphContract]:
         given = [tuple(array.shape) for array in inputs]
         for runner, contract in self._signatures:
-            if given == [spec.shape for spec in contract.inputs]:  # TFLite would resize its tensors to fit
+            if given == [spec.shape for spec in contract.inputs]:  # checked, because TFLite would resize its tensors
                 return runner, contract
         for specs, shape in zip(
             zip(*(contract.inputs for _, contract in self._signatures), strict=True), given, strict=True
@@ -130,7 +129,7 @@ class _Graph:
 
 
 def _find_engine() -> tuple[Any, str, str]:
-    """The first installed engine: its interpreter's class, its name, and its name with the version."""
+    """The first installed engine: its interpreter class, its name, and its name with version."""
     missing: ImportError | None = None
     for engine in TARGET.engines:
         try:
@@ -140,7 +139,7 @@ def _find_engine() -> tuple[Any, str, str]:
             missing = missing or error
             continue
         numpy_major = int(np.__version__.partition(".")[0])
-        if engine.distribution == PREDECESSOR and numpy_major > 1:  # it would end in a bare SystemError
+        if engine.distribution == PREDECESSOR and numpy_major > 1:  # else it fails with a bare SystemError
             raise BackendError(
                 f"tflite-runtime works with numpy 1 only, and this is numpy {np.__version__}: pip install 'numpy<2', "
                 f"or its successor: {TARGET.install}"
@@ -150,7 +149,7 @@ def _find_engine() -> tuple[Any, str, str]:
 
 
 def _check_tensors(path: Path, role: str, found: dict[str, Any], expected: tuple[TensorSpec, ...]) -> None:
-    """Compare the inputs or outputs of a signature with the contract's."""
+    """Compare a signature's inputs or outputs with the contract."""
     want = {spec.name: (tuple(spec.shape), spec.dtype) for spec in expected}
     have = {
         name: (tuple(int(size) for size in detail["shape"]), np.dtype(detail["dtype"]).name)

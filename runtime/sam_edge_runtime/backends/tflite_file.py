@@ -1,8 +1,8 @@
-"""Whether a TFLite file is there to its end: every weight that it speaks of lies inside it.
+"""Detects truncated TFLite files: every buffer of weights must lie inside the file.
 
-LiteRT looks for itself. tflite-runtime 2.14 does not: of a file that lost its last bytes it computes with whatever
-lies behind, or crashes. Only as much of the flatbuffer is read as leads to the weights
-(tensorflow/lite/schema/schema.fbs; https://flatbuffers.dev/internals/).
+LiteRT checks this itself. tflite-runtime 2.14 does not: with a truncated file it computes with memory behind the file,
+or crashes. Only the tables that lead to the weights are read (tensorflow/lite/schema/schema.fbs;
+https://flatbuffers.dev/internals/).
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from pathlib import Path
 
 _IDENTIFIER = b"TFL3"  # bytes 4..8 of every TFLite file
 _BUFFERS = 4  # field of the table Model
-_DATA, _OFFSET, _SIZE = 0, 1, 2  # fields of the table Buffer; the last two for weights behind the flatbuffer
+_DATA, _OFFSET, _SIZE = 0, 1, 2  # fields of the table Buffer; the last two locate weights behind the flatbuffer
 
 
 def is_tflite(path: Path) -> bool:
-    """Whether a file says that it is a TFLite model."""
+    """Whether the file starts with the identifier of a TFLite model."""
     with path.open("rb") as stream:
         return stream.read(8)[4:] == _IDENTIFIER
 
 
-def is_whole(path: Path) -> bool:
+def is_complete(path: Path) -> bool:
     """Whether all weights of the TFLite file `path` lie inside it."""
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
         try:
             return all(end <= len(content) for end in _ends(content))
-        except struct.error:  # a table or a list of them lies outside
+        except struct.error:  # a table lies outside the file
             return False
 
 
 def _ends(content: mmap.mmap) -> Iterator[int]:
-    """Where the weights of each buffer end."""
+    """The end of each buffer's weights, in bytes from the start of the file."""
     buffers = _field(content, _follow(content, 0), _BUFFERS)
     if buffers is None:
         return
@@ -50,12 +50,12 @@ def _ends(content: mmap.mmap) -> Iterator[int]:
 
 
 def _follow(content: mmap.mmap, place: int) -> int:
-    """Where the offset at `place` leads to."""
+    """The position that the offset at `place` points to."""
     return place + int(struct.unpack_from("<I", content, place)[0])
 
 
 def _field(content: mmap.mmap, table: int, number: int) -> int | None:
-    """Where a table's field lies, or None where it has none."""
+    """Position of a table's field; None where it has none."""
     start = table - int(struct.unpack_from("<i", content, table)[0])
     if start < 0:
         raise struct.error("a table's description lies before the file")

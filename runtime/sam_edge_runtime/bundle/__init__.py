@@ -1,1 +1,1 @@
-"""A bundle on disk: its manifest, the tensor contract of its graphs, and the checks before anything is loaded."""
+"""Bundles on disk: manifest, tensor contract, targets, and the checks before a graph is loaded."""

@@ -1,9 +1,7 @@
-"""The bundle: a folder with the two graphs, their manifest, and their own acceptance test.
+"""A bundle is a folder with the two graphs, their manifest, and their acceptance test (`golden.npz`).
 
-Reading one trusts nothing: the manifest is checked field by field, every path must stay inside the folder, and every
-file must have the size and hash that the manifest names, all before a model is loaded. Hashing costs about a second a
-gigabyte; `check_hashes=False` skips it (sizes and paths are checked regardless) for an app that verified the bundle
-at install.
+Everything is checked before a graph is loaded: every field of the manifest, that every path stays inside the folder,
+and that every file has the size and hash that the manifest names. Hashing takes about a second per gigabyte.
 """
 
 from __future__ import annotations
@@ -20,22 +18,33 @@ from .manifest import FILE_NAME, FileRecord, Manifest
 
 GOLDEN_FILE = "golden.npz"
 REPORT_FILE = "report.json"
-_LARGEST_MANIFEST = 4 << 20  # bytes; a real one has a few thousand
+_LARGEST_MANIFEST = 4 << 20  # bytes; real ones have a few thousand
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A checked bundle: its folder and its manifest."""
+    """A checked bundle.
+
+    Attributes:
+        root: its folder.
+        manifest: what it contains.
+    """
 
     root: Path
     manifest: Manifest
 
     @classmethod
     def open(cls, path: str | Path, *, check_hashes: bool = True) -> Bundle:
-        """Read the bundle in folder `path`.
+        """Read and check the bundle in folder `path`.
+
+        Args:
+            path: folder that `sam-edge export --out` made.
+            check_hashes: whether to hash every file. False suits an app that verified the bundle when it was
+                installed; sizes and paths are checked in any case.
 
         Raises:
-            BundleError: no bundle, of a newer format, incomplete, edited, or with a path that leaves the folder.
+            BundleError: the folder is no bundle, of a newer format, incomplete or edited, or one of its paths leaves
+                the folder.
         """
         root = Path(path)
         try:
@@ -54,21 +63,21 @@ class Bundle:
 
     @property
     def encoder_path(self) -> Path:
-        """The image encoder's file, or its folder where the target's graphs are folders."""
+        """The image encoder: a file, or a folder for Core ML."""
         return self.root / self.manifest.encoder
 
     @property
     def decoder_path(self) -> Path:
-        """The mask decoder's file or folder."""
+        """The mask decoder: a file, or a folder for Core ML."""
         return self.root / self.manifest.decoder
 
     @property
     def golden_path(self) -> Path | None:
-        """The bundle's own acceptance test, or None if it was made without one."""
+        """The acceptance test `golden.npz`; None where the bundle has none."""
         return self.root / GOLDEN_FILE if GOLDEN_FILE in self.manifest.files else None
 
     def report(self) -> dict[str, Any]:
-        """What verification measured when the bundle was made (`report.json`); empty where it says nothing."""
+        """The measurements that export made (`report.json`); empty where there is no readable report."""
         try:
             report = json.loads((self.root / REPORT_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -77,17 +86,17 @@ class Bundle:
 
     @property
     def size(self) -> int:
-        """Bytes of all files that the manifest names."""
+        """Bytes of all files of the bundle except the manifest."""
         return self.manifest.size
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether `path` is a folder with a manifest, whatever its state: something that an export may replace."""
+    """Whether `path` is a folder with a manifest, sound or not: an export may replace it."""
     return (path / FILE_NAME).is_file()
 
 
 def record_files(root: Path) -> dict[str, FileRecord]:
-    """Hash and size of every file below `root`, by POSIX path; the manifest itself is left out."""
+    """Hash and size of every file below `root` except the manifest, by POSIX path."""
     return {
         path.relative_to(root).as_posix(): FileRecord(sha256_of(path), path.stat().st_size)
         for path in sorted(root.rglob("*"))
@@ -104,7 +113,7 @@ def _read_manifest(root: Path) -> str:
             f"{root} is no bundle: it has no {FILE_NAME}; name the folder that `sam-edge export --out` made"
         )
     if path.stat().st_size > _LARGEST_MANIFEST:
-        raise BundleError(f"{path} has {path.stat().st_size} bytes, which no manifest has: export the bundle again")
+        raise BundleError(f"{path} has {path.stat().st_size} bytes, more than any manifest: export the bundle again")
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

@@ -1,12 +1,13 @@
-"""The contract of the two graphs, declared once as data.
+"""The tensor contract: inputs and outputs of the two graphs, declared once as data.
 
-The exporter names its tensors after it, the manifest carries it, the runtime feeds and checks by it, the tests read it.
-Axis letters: B prompts, N prompt slots, C embedding channels, S side of the square frame in pixels; a size in the
-shape is either a number (fixed) or one of these letters (free).
+Exporters name tensors by it, manifests contain it, the runtime checks graphs against it, and tests read it.
 
-The frame is the photo resized so that its longest side is S and padded at the bottom and right to S x S. All
-coordinates inside the graphs are pixels of that frame. Labels are floats because integer inputs spoil quantization
-scales and GPU delegates on phones; they hold whole numbers.
+Axis letters: B prompts, N slots of a prompt, C embedding channels, S side of the square frame in pixels. A size in a
+shape is a number (fixed) or one of these letters (free).
+
+The frame is the photo, resized so that its longest side is S and padded at the bottom and right to S x S. All
+coordinates in the graphs are pixels of the frame. Labels are integers stored as float32, because integer inputs distort
+quantization scales and are not supported by GPU delegates on phones.
 """
 
 from __future__ import annotations
@@ -17,55 +18,70 @@ from enum import Enum, IntEnum
 import numpy as np
 import numpy.typing as npt
 
-# SAM's normalization (segment_anything/build_sam.py), RGB in 0..255. It is applied inside the encoder graph.
+# SAM's normalization of RGB in 0..255 (segment_anything/build_sam.py). The encoder graph applies it.
 PIXEL_MEAN: tuple[float, float, float] = (123.675, 116.28, 103.53)
 PIXEL_STD: tuple[float, float, float] = (58.395, 57.12, 57.375)
 
-EMBEDDING_STRIDE = 16  # frame pixels per embedding cell
-MASK_STRIDE = 4  # frame pixels per low-resolution mask pixel
+EMBEDDING_STRIDE = 16  # frame pixels per cell of the embedding
+MASK_STRIDE = 4  # frame pixels per pixel of a low-resolution mask
 MASK_OUTPUTS = 4  # masks of one prompt
 SINGLE_OUTPUT = 0  # of the four: the mask of an unambiguous prompt
 FIRST_MULTIMASK = 1  # of the four: whole, part and subpart begin here
-MASK_THRESHOLD = 0.0  # a logit above it is inside the mask
+MASK_THRESHOLD = 0.0  # pixels whose logit is above it are inside the mask
 
 SMALLEST_SIDE, LARGEST_SIDE, SIDE_STEP = 256, 1024, 64
 
 
 class Label(IntEnum):
-    """What a prompt slot holds."""
+    """What a prompt slot contains.
+
+    All but `EMPTY` are those of segment_anything 1.0 (modeling/prompt_encoder.py).
+    """
 
     EMPTY = -2
-    """Nothing: the slot only fills a fixed shape, and no attention looks at it."""
+    """Nothing. The slot only fills a fixed shape; attention ignores it."""
     PADDING = -1
-    """SAM's own "not a point", which the reference adds to every prompt that has points and no box."""
+    """"Not a point", which SAM appends to every prompt with points and without a box."""
     BACKGROUND = 0
+    """A point outside the object."""
     FOREGROUND = 1
+    """A point inside the object."""
     BOX_TOP_LEFT = 2
+    """The corner x0, y0 of a box."""
     BOX_BOTTOM_RIGHT = 3
+    """The corner x1, y1 of a box."""
 
 
 class Layout(str, Enum):
-    """Order of the axes of photos and embeddings: what an engine is fastest with."""
+    """Axis order of photos and embeddings. Masks are NCHW in every layout."""
 
     NCHW = "NCHW"
     NHWC = "NHWC"
 
     def shape(self, channels: int, side: int) -> tuple[int, ...]:
-        """The shape of one square map."""
+        """The shape of one map: `(1, channels, side, side)` or `(1, side, side, channels)`."""
         return (1, channels, side, side) if self is Layout.NCHW else (1, side, side, channels)
 
     def from_nchw(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Maps `(B, C, H, W)` in this order of axes, contiguous."""
+        """Maps `(B, C, H, W)` in this axis order, contiguous."""
         return maps if self is Layout.NCHW else np.ascontiguousarray(maps.transpose(0, 2, 3, 1))
 
     def to_nchw(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Maps in this order of axes as `(B, C, H, W)`, contiguous."""
+        """Maps in this axis order as `(B, C, H, W)`, contiguous."""
         return maps if self is Layout.NCHW else np.ascontiguousarray(maps.transpose(0, 3, 1, 2))
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output of a graph: its name, shape, dtype, meaning and value range (None: unbounded)."""
+    """One input or output of a graph.
+
+    Attributes:
+        name: of the tensor in the graph.
+        shape: a number for each fixed axis, a letter for each free one.
+        meaning: for people; not compared.
+        value_range: smallest and largest value; None: unbounded.
+        dtype: as numpy names it.
+    """
 
     name: str
     shape: tuple[int | str, ...]
@@ -76,7 +92,12 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class GraphContract:
-    """Inputs and outputs of one graph, in order."""
+    """The tensors of one graph.
+
+    Attributes:
+        inputs: in the order of the graph's arguments.
+        outputs: in the order of the graph's results.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -93,12 +114,20 @@ class GraphContract:
 
 
 def side_is_supported(side: int) -> bool:
-    """Whether `side` is a frame side that the models take: a multiple of 64 from 256 to 1024."""
+    """Whether the models support a frame side of `side` pixels: a multiple of 64 from 256 to 1024."""
     return SMALLEST_SIDE <= side <= LARGEST_SIDE and side % SIDE_STEP == 0
 
 
 def encoder_contract(side: int, channels: int, layout: Layout = Layout.NCHW) -> GraphContract:
-    """The image encoder's contract for a frame of `side` pixels and `channels` embedding channels."""
+    """The image encoder's contract.
+
+    Input: `image`, one RGB photo in the frame, 0..255, not normalized. Output: `image_embeddings`.
+
+    Args:
+        side: frame side S in pixels.
+        channels: embedding channels C.
+        layout: axis order of both tensors: `(1, 3, S, S)` and `(1, C, S/16, S/16)` in NCHW.
+    """
     grid = side // EMBEDDING_STRIDE
     return GraphContract(
         inputs=(
@@ -114,7 +143,7 @@ def encoder_contract(side: int, channels: int, layout: Layout = Layout.NCHW) -> 
 
 
 def decoder_signature(prompts: int) -> str:
-    """Name of the signature that answers `prompts` prompts, in a decoder file that has one for each of several."""
+    """Name of the signature for calls of `prompts` prompts, in a decoder file with several signatures."""
     return f"prompts_{prompts}"
 
 
@@ -123,19 +152,34 @@ def decoder_contract(
 ) -> GraphContract:
     """The mask decoder's contract.
 
+    | input              | shape               | range                                 |
+    |--------------------|---------------------|---------------------------------------|
+    | `image_embeddings` | (1, C, S/16, S/16)  | the encoder's output, in `layout`     |
+    | `point_coords`     | (B, N, 2)           | x, y in pixels of the frame, 0..S     |
+    | `point_labels`     | (B, N)              | values of `Label`, -2..3              |
+    | `mask_input`       | (B, 1, S/4, S/4)    | logits                                |
+    | `has_mask_input`   | (B,)                | 1 where `mask_input` counts, else 0   |
+
+    | output             | shape               |                                       |
+    |--------------------|---------------------|---------------------------------------|
+    | `low_res_masks`    | (B, 4, S/4, S/4)    | logits; above 0 is inside             |
+    | `iou_predictions`  | (B, 4)              | the model's estimate of each mask's IoU |
+
+    All tensors are float32. Of the four masks, 0 is for unambiguous prompts; 1, 2, 3 are whole, part and subpart.
+
     Args:
         side: frame side S in pixels.
         channels: embedding channels C.
-        prompts: fixed number of prompts B answered in one call, or None for any.
-        points: fixed number of slots N in each prompt, or None for any.
-        layout: axes of the embedding; masks are NCHW everywhere.
+        prompts: fixed number of prompts B in a call; None: any.
+        points: fixed number of slots N of a prompt; None: any.
+        layout: axis order of the embedding; masks are always NCHW.
     """
     grid, low_res = side // EMBEDDING_STRIDE, side // MASK_STRIDE
     b: int | str = prompts if prompts is not None else "B"
     n: int | str = points if points is not None else "N"
     return GraphContract(
         inputs=(
-            TensorSpec("image_embeddings", layout.shape(channels, grid), "the encoder's answer"),
+            TensorSpec("image_embeddings", layout.shape(channels, grid), "the encoder's output"),
             TensorSpec("point_coords", (b, n, 2), "x, y in pixels of the S frame", (0.0, float(side))),
             TensorSpec(
                 "point_labels",

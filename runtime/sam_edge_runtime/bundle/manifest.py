@@ -1,9 +1,8 @@
-"""The manifest: what a bundle is, in one JSON file that is checked field by field when it is read.
+"""The manifest describes a bundle in one JSON file, `manifest.json`.
 
-A `Manifest` is the object; JSON is only its serial form. The tensor contract is written out in full for people who
-embed the models, and on reading it must equal the contract that the sizes imply, so an edited shape cannot go
-unnoticed. A digest over the rest of the file catches any other edit; it guards against accidents and stale hand
-edits, not against somebody who recomputes it.
+`Manifest` is the object; JSON is its serial form. Reading checks every field. The file contains the full tensor
+contract for people who embed the models; it must equal the contract that the sizes imply. A digest detects any other
+edit. It protects against accidents, not against somebody who recomputes it.
 """
 
 from __future__ import annotations
@@ -32,13 +31,19 @@ FORMAT = "sam-edge-bundle"
 FORMAT_VERSION = 1
 FILE_NAME = "manifest.json"
 PLAIN, NEURAL_ENGINE = "plain", "ane"
-GRAPHS = (PLAIN, NEURAL_ENGINE)  # forms of the two graphs, equal in what they answer
+GRAPHS = (PLAIN, NEURAL_ENGINE)  # forms of the two graphs; both compute the same outputs
 RANDOM_WEIGHTS_NOTE = "random weights: structure and speed mean something, masks do not"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where the weights came from: a file's name and SHA-256, or `random:SEED` and no hash."""
+    """The origin of the weights.
+
+    Attributes:
+        source: name of the weight file, or `random:SEED`.
+        sha256: of the file, in hexadecimal; None for random weights.
+        random: whether the weights are random.
+    """
 
     source: str
     sha256: str | None
@@ -46,13 +51,13 @@ class Checkpoint:
 
     @property
     def described(self) -> str:
-        """The source as reports name it, with the warning that random weights need."""
+        """The source for reports, with a warning where weights are random."""
         return f"{self.source} ({RANDOM_WEIGHTS_NOTE})" if self.random else self.source
 
 
 @dataclass(frozen=True)
 class FileRecord:
-    """Hash and size of one file of the bundle."""
+    """SHA-256 in hexadecimal and size in bytes of one file of the bundle."""
 
     sha256: str
     bytes: int
@@ -60,28 +65,30 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything a runtime has to know before it loads a model.
+    """Everything that a runtime needs to know before it loads the graphs of a bundle.
 
     Attributes:
         variant: model variant, such as `vit_b`.
-        parameters: number of trained parameters in both graphs' source model.
+        parameters: number of trained parameters of the model.
         licence: SPDX identifier of the weights' licence.
-        checkpoint: where the weights came from.
-        target: `onnx`, `tflite` or `coreml`.
-        precision: recipe name, such as `fp32`.
-        recipe: the quantization recipe in full.
-        input_side: frame side S in pixels.
+        checkpoint: origin of the weights.
+        target: a key of `TARGETS`: `onnx`, `coreml` or `tflite`.
+        precision: quantization scheme, such as `fp32`; `auto` for a recipe that was searched for, `custom` for one
+            from a file.
+        recipe: the quantization recipe, as `sam_edge_quant.Recipe.to_json` returns it.
+        input_side: frame side S in pixels: a multiple of 64 from 256 to 1024.
         embedding_channels: channels C of the image embedding.
-        prompts: prompts B that the decoder answers in one call, at most; None: any.
-        points: slots N of one prompt; None: any.
-        encoder, decoder: file names of the two graphs.
-        files: hash and size of every other file of the bundle.
-        tools: versions of what made it.
-        layout: axes of photos and embeddings.
-        batches: every B that a call may have, ascending to `prompts`, where the decoder's file has a signature for
-            each of several; else empty.
-        graph: `plain`, or `ane` where the graphs were rewritten for the Neural Engine; answers are the same.
-        calibration: which photos showed the values of activations, with their hashes; empty where none were needed.
+        prompts: fixed number of prompts B in a call, or the largest of `batches`; None: any number.
+        points: fixed number of slots N of a prompt; None: any number.
+        encoder: file or folder of the image encoder, relative to the bundle.
+        decoder: file or folder of the mask decoder, relative to the bundle.
+        files: hash and size of every file of the bundle except the manifest, by POSIX path.
+        tools: versions of the packages that made the bundle, by name.
+        layout: axis order of photos and embeddings.
+        batches: numbers of prompts that a call may have, ascending, where the decoder has a signature for each of
+            several; else empty.
+        graph: `plain`, or `ane` for graphs rewritten for Apple's Neural Engine; both compute the same outputs.
+        calibration: photos that ranges of activations were measured on, with their hashes; empty where none were.
         picture_input: whether the encoder takes a picture of 8-bit RGB (Core ML's ImageType) instead of a tensor.
     """
 
@@ -108,17 +115,17 @@ class Manifest:
 
     @property
     def encoder_contract(self) -> GraphContract:
-        """The tensors of the encoder."""
+        """Inputs and outputs of the image encoder."""
         return encoder_contract(self.input_side, self.embedding_channels, self.layout)
 
     @property
     def decoder_contract(self) -> GraphContract:
-        """The tensors of the decoder."""
+        """Inputs and outputs of the mask decoder."""
         return decoder_contract(self.input_side, self.embedding_channels, self.prompts, self.points, self.layout)
 
     @property
     def decoder_signatures(self) -> dict[str, GraphContract]:
-        """The tensors of each of the decoder's signatures by its name; empty where the decoder has only one."""
+        """Inputs and outputs of each signature of the decoder, by its name; empty where the decoder has only one."""
         return {
             decoder_signature(size): each.decoder_contract
             for size, each in zip(self.batches, self.each_capacity(), strict=False)
@@ -131,15 +138,15 @@ class Manifest:
 
     @property
     def size(self) -> int:
-        """Bytes of all files that the manifest names."""
+        """Bytes of all files of the bundle except the manifest."""
         return sum(record.bytes for record in self.files.values())
 
     def of_any_capacity(self) -> Manifest:
-        """The same for a decoder that takes any number of prompts and slots, as the reference does."""
+        """A copy without limits: any number of prompts and slots, as the fp32 torch model takes."""
         return replace(self, prompts=None, points=None, batches=())
 
     def each_capacity(self) -> tuple[Manifest, ...]:
-        """The same for each number of prompts that a call may have, as if the decoder took no other."""
+        """A copy for each number of prompts in `batches`, with that number fixed; this manifest where it is empty."""
         return tuple(replace(self, prompts=size, batches=()) for size in self.batches) or (self,)
 
     def to_json(self) -> str:
@@ -187,7 +194,7 @@ class Manifest:
         """Read and check the text of a `manifest.json`.
 
         Raises:
-            BundleError: not JSON, not a manifest, of a newer format, or edited.
+            BundleError: the text is not JSON, no manifest, of a newer format, or was edited.
         """
         try:
             return cls._checked(_document(text))
@@ -208,14 +215,14 @@ class Manifest:
     def _parse(cls, top: _Fields) -> Manifest:
         model, capacity, files = top.section("model"), top.section("capacity"), top.section("files")
         checkpoint = model.section("checkpoint")
-        side = top.whole("input_side")
+        side = top.integer("input_side")
         if not side_is_supported(side):
             raise BundleError(
                 f"{FILE_NAME}: input_side {side} is not a multiple of 64 from 256 to 1024: export the bundle again"
             )
         return cls(
             variant=model.text("variant"),
-            parameters=model.whole("parameters"),
+            parameters=model.integer("parameters"),
             licence=model.text("licence"),
             checkpoint=Checkpoint(
                 checkpoint.text("source"), checkpoint.optional_text("sha256"), checkpoint.flag("random")
@@ -224,20 +231,20 @@ class Manifest:
             precision=top.text("precision"),
             recipe=top.section("recipe").mapping,
             input_side=side,
-            embedding_channels=top.whole("embedding_channels"),
-            prompts=capacity.optional_whole("prompts"),
-            points=capacity.optional_whole("points"),
+            embedding_channels=top.integer("embedding_channels"),
+            prompts=capacity.optional_integer("prompts"),
+            points=capacity.optional_integer("points"),
             encoder=top.section("encoder").text("file"),
             decoder=top.section("decoder").text("file"),
             files={
-                name: FileRecord(files.section(name).text("sha256"), files.section(name).whole("bytes", least=0))
+                name: FileRecord(files.section(name).text("sha256"), files.section(name).integer("bytes", least=0))
                 for name in files.mapping
             },
             tools={name: top.section("tools").text(name) for name in top.section("tools").mapping},
             layout=_layout(top),
             graph=_graph(top),
             picture_input=top.mapping.get("picture_input") is not None and top.flag("picture_input"),
-            batches=capacity.ascending("batches", last=capacity.optional_whole("prompts")),
+            batches=capacity.ascending("batches", last=capacity.optional_integer("prompts")),
             calibration=top.section("calibration").mapping if "calibration" in top.mapping else {},
         )
 
@@ -250,7 +257,7 @@ def _target(top: _Fields) -> str:
 
 
 def _layout(top: _Fields) -> Layout:
-    """The layout; bundles of the first version have none written down, and are NCHW."""
+    """The layout; bundles of the first release do not name it and are NCHW."""
     name = top.optional_text("layout") or Layout.NCHW.value
     if name not in {layout.value for layout in Layout}:
         raise BundleError(f"{FILE_NAME}: layout {name!r:.60} is unknown: export the bundle again")
@@ -258,7 +265,7 @@ def _layout(top: _Fields) -> Layout:
 
 
 def _graph(top: _Fields) -> str:
-    """The form of the graphs; older bundles have none written down, and are plain."""
+    """The form of the graphs; older bundles do not name it and are plain."""
     name = top.optional_text("graph") or PLAIN
     if name not in GRAPHS:
         raise BundleError(f"{FILE_NAME}: graph {name!r:.60} is unknown: export the bundle again")
@@ -284,17 +291,17 @@ POSTPROCESSING: dict[str, Any] = {
 
 
 def _document(text: str) -> dict[str, Any]:
-    """The JSON object in `text`, of a format version that this release reads."""
+    """The JSON object in `text`; its format version is one that this release reads."""
     try:
         document = json.loads(text)
-    except ValueError as error:  # also a number of more digits than Python reads
+    except ValueError as error:  # also for a number of more digits than Python reads
         raise BundleError(f"{FILE_NAME} is not JSON ({error}): export the bundle again") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise BundleError(f"{FILE_NAME} does not say format {FORMAT!r}: this is no sam-edge bundle")
     version = document.get("format_version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise BundleError(
-            f"{FILE_NAME} has format_version {version!r:.60}: a whole number is expected; export the bundle again"
+            f"{FILE_NAME} has format_version {version!r:.60}: an integer is expected; export the bundle again"
         )
     if version > FORMAT_VERSION:
         raise BundleError(
@@ -310,7 +317,7 @@ def _digest(body: dict[str, Any]) -> str:
 
 
 def _check_tensors(section: str, declared: dict[str, Any], contract: GraphContract) -> None:
-    """Compare names, shapes and dtypes with the contract; meanings are prose and may be worded anew."""
+    """Compare names, shapes and dtypes with the contract; meanings are prose and may differ."""
     for role, specs in (("inputs", contract.inputs), ("outputs", contract.outputs)):
         want = [{"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype} for spec in specs]
         tensors = declared.get(role)
@@ -325,7 +332,7 @@ def _check_tensors(section: str, declared: dict[str, Any], contract: GraphContra
 
 
 class _Fields:
-    """Typed access to a JSON object that names the path of whatever is missing or of the wrong kind."""
+    """Typed access to a JSON object; errors name the path of the field that is missing or of the wrong type."""
 
     def __init__(self, mapping: dict[str, Any], path: str) -> None:
         self.mapping = mapping
@@ -338,7 +345,7 @@ class _Fields:
         return value
 
     def _error(self, key: str, expected: str) -> BundleError:
-        where = repr(self._path + key)[1:-1]  # file names come from the document too: no line breaks
+        where = repr(self._path + key)[1:-1]  # file names come from the document and may contain line breaks
         value = repr(self.mapping.get(key))
         return BundleError(f"{FILE_NAME}: {where:.200} is {value:.60}, {expected}: export the bundle again")
 
@@ -346,15 +353,15 @@ class _Fields:
         return _Fields(self._get(key, dict, "an object"), f"{self._path}{key}.")
 
     def text(self, key: str) -> str:
-        value: str = self._get(key, str, "a text")
+        value: str = self._get(key, str, "a string")
         return value
 
     def flag(self, key: str) -> bool:
         value: bool = self._get(key, bool, "true or false")
         return value
 
-    def whole(self, key: str, least: int = 1) -> int:
-        value: int = self._get(key, int, "a whole number")
+    def integer(self, key: str, least: int = 1) -> int:
+        value: int = self._get(key, int, "an integer")
         if value < least:
             raise self._error(key, f"at least {least} is expected")
         return value
@@ -362,15 +369,15 @@ class _Fields:
     def optional_text(self, key: str) -> str | None:
         return None if self.mapping.get(key) is None else self.text(key)
 
-    def optional_whole(self, key: str) -> int | None:
-        return None if self.mapping.get(key) is None else self.whole(key)
+    def optional_integer(self, key: str) -> int | None:
+        return None if self.mapping.get(key) is None else self.integer(key)
 
     def ascending(self, key: str, last: int | None) -> tuple[int, ...]:
-        """Two or more whole numbers up to `last`, each above the one before; empty where there is no such field."""
+        """Two or more ascending positive integers that end with `last`; empty where there is no such field."""
         numbers = self.mapping.get(key)
         if numbers is None:
             return ()
-        whole = isinstance(numbers, list) and len(numbers) > 1 and all(type(number) is int for number in numbers)
-        if not whole or sorted({1, *numbers})[-len(numbers) :] != numbers or numbers[-1] != last:
-            raise self._error(key, "ascending whole numbers that end with the largest capacity are expected")
+        integers = isinstance(numbers, list) and len(numbers) > 1 and all(type(number) is int for number in numbers)
+        if not integers or sorted({1, *numbers})[-len(numbers) :] != numbers or numbers[-1] != last:
+            raise self._error(key, "ascending integers that end with the largest capacity are expected")
         return tuple(numbers)

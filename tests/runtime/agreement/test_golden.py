@@ -107,13 +107,13 @@ def test_pictures_and_answers_are_worth_comparing(recorded):
     for picture in recorded.pictures:
         assert picture.dtype == np.uint8
         assert picture.std() > 20
-    assert not np.array_equal(recorded.cases[0].answer.iou, recorded.cases[7].answer.iou)
+    assert not np.array_equal(recorded.cases[0].expected.iou, recorded.cases[7].expected.iou)
     mask_prompt = next(case.prompts.masks for case in recorded.cases if case.name == "mask")
     assert mask_prompt.shape == (1, 1, CELLS, CELLS)
     assert 0.1 < (mask_prompt > 0).mean() < 0.9
     np.testing.assert_array_equal(mask_prompt * 8, np.round(mask_prompt * 8))  # stored as int8 without loss
     # The stand-in itself must give masks with edges, or the faults below would pass by its simplicity.
-    assert np.mean([0.02 < case.answer.inside.mean() < 0.98 for case in recorded.cases]) > 0.7
+    assert np.mean([0.02 < case.expected.inside.mean() < 0.98 for case in recorded.cases]) > 0.7
 
 
 def test_answers_are_the_reference_s_own(recorded):
@@ -130,9 +130,9 @@ def test_answers_are_the_reference_s_own(recorded):
             np.zeros((1, 1, CELLS, CELLS), np.float32) if mask is None else mask,
             np.full(1, mask is not None, np.float32),
         )
-        np.testing.assert_array_equal(case.answer.inside, low_res[0] > 0)
-        np.testing.assert_array_equal(case.answer.logits, low_res[0, :, ::4, ::4])
-        np.testing.assert_array_equal(case.answer.iou, iou[0])
+        np.testing.assert_array_equal(case.expected.inside, low_res[0] > 0)
+        np.testing.assert_array_equal(case.expected.logits, low_res[0, :, ::4, ::4])
+        np.testing.assert_array_equal(case.expected.iou, iou[0])
 
 
 def test_the_same_model_gives_the_same_arrays(stored, tmp_path):
@@ -169,7 +169,7 @@ def test_a_sound_engine_agrees_to_the_last_bit(stored, recorded, tmp_path):
             if old is not None:
                 assert old.dtype == new.dtype == np.float32
                 np.testing.assert_array_equal(old, new)
-        np.testing.assert_array_equal(before.answer.logits, after.answer.logits)
+        np.testing.assert_array_equal(before.expected.logits, after.expected.logits)
 
 
 @pytest.mark.parametrize(("prompts", "points"), [(1, 5), (3, 8), (1, 2), (2, 1)])
@@ -204,7 +204,7 @@ def test_a_logit_of_zero_is_outside():
             return masks * 0, iou
 
     drawn = record(Undecided(), manifest())
-    assert not any(case.answer.inside.any() for case in drawn.cases)
+    assert not any(case.expected.inside.any() for case in drawn.cases)
     assert_perfect(check(drawn, Undecided(), manifest()))
 
 

@@ -311,7 +311,7 @@ def _name_too_long(folder: Path) -> Path:
         (_no_manifest, "is no bundle: it has no manifest.json", "name the folder that"),
         (_manifest_is_a_folder, "is no bundle: it has no manifest.json", "name the folder that"),
         (_manifest_is_a_pipe, "is no bundle: it has no manifest.json", "name the folder that"),
-        (_giant, "manifest.json has 4194305 bytes, which no manifest has", "export the bundle again"),
+        (_giant, "manifest.json has 4194305 bytes, more than any manifest", "export the bundle again"),
         (_not_utf8, "manifest.json cannot be read ('utf-8' codec", "export the bundle again"),
         (_truncated, "manifest.json is not JSON", "export the bundle again"),
         (_edited, "manifest.json does not match its digest", "export the bundle again"),

@@ -140,19 +140,19 @@ def test_random_weights_say_so():
 
 BAD = {
     "text": [MISSING, None, 5, True, [], {}],
-    "whole": [MISSING, None, "7", 7.0, True, [], -1, 0],
+    "integer": [MISSING, None, "7", 7.0, True, [], -1, 0],
     "size": [MISSING, None, "7", 7.0, True, -1],
     "flag": [MISSING, None, 0, 1, "true"],
     "object": [MISSING, None, [], "x", 3],
     "optional text": [5, False, []],
-    "optional whole": ["7", 7.0, True, -1, 0],
+    "optional integer": ["7", 7.0, True, -1, 0],
     # The largest capacity of `whole` is 2.
     "ascending": [5, "1,2", {}, [], [2], [1], [1, 3], [2, 1], [2, 2], [1, 1, 2], [0, 2], [-1, 2], [1.0, 2], [True, 2]],
 }
 FIELDS = {
     "model": "object",
     "model/variant": "text",
-    "model/parameters": "whole",
+    "model/parameters": "integer",
     "model/licence": "text",
     "model/checkpoint": "object",
     "model/checkpoint/source": "text",
@@ -161,11 +161,11 @@ FIELDS = {
     "target": "text",
     "precision": "text",
     "recipe": "object",
-    "input_side": "whole",
-    "embedding_channels": "whole",
+    "input_side": "integer",
+    "embedding_channels": "integer",
     "capacity": "object",
-    "capacity/prompts": "optional whole",
-    "capacity/points": "optional whole",
+    "capacity/prompts": "optional integer",
+    "capacity/points": "optional integer",
     "capacity/batches": "ascending",
     "encoder": "object",
     "encoder/file": "text",
@@ -266,7 +266,7 @@ def test_a_newer_format_asks_for_an_upgrade(version):
 @pytest.mark.parametrize("version", [MISSING, None, 0, -1, "1", 1.0, True, [1]])
 def test_a_format_version_is_a_whole_number(version):
     line = refused(sealed(changed("format_version", version)))
-    assert f"format_version {None if version is MISSING else version!r}: a whole number is expected" in line
+    assert f"format_version {None if version is MISSING else version!r}: an integer is expected" in line
 
 
 # Edited -------------------------------------------------------------------------------------------------------------
