@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from sam_edge_runtime.bundle.targets import target_named
 from sam_edge_runtime.errors import ExportError
+from sam_edge_runtime.system.quiet import captured_stderr, quiet
 
 from .conversion import About, Conversion, Findings, Sample
-from .quiet import captured_stderr, quiet
 
 if TYPE_CHECKING:
     from torch import nn

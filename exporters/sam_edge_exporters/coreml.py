@@ -11,7 +11,6 @@ Precision: `fp32`, `fp16`, or `mixed`, which converts to fp32 first, measures wh
 from __future__ import annotations
 
 import json
-import logging
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -26,10 +25,17 @@ from sam_edge_runtime.bundle.contract import GraphContract, TensorSpec
 from sam_edge_runtime.bundle.targets import TARGETS
 from sam_edge_runtime.errors import ExportError
 from sam_edge_runtime.mil import read_package
+from sam_edge_runtime.system.quiet import (
+    captured_errors,
+    captured_stderr,
+    no_logging,
+    no_progress_bars,
+    quiet,
+    root_cause,
+)
 
 from .conversion import PLAIN, About, Conversion, Findings
 from .coreml_fp16_sensitivity import unsafe_in_half
-from .quiet import captured_stderr, no_progress_bars, overheard, quiet, root_cause
 from .tracing import EXAMPLE_SIZES, free_axes, traced
 
 TARGET = ct.target.iOS17
@@ -59,15 +65,14 @@ def export(graph: nn.Module, contract: GraphContract, path: Path, conversion: Co
     """
     if conversion.precision == "mixed" and not conversion.samples:
         raise ExportError(f"mixed precision of {path.stem} is measured on samples, and none were given")
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # coremltools logs its progress to the root
     said: Callable[[], str] = str
     try:
         with (
             captured_stderr(),
+            no_logging(),  # coremltools logs its progress to the root
             no_progress_bars(),
             quiet(_LOGGERS, _EXPECTED_WARNINGS),
-            overheard("coremltools") as said,
+            captured_errors("coremltools") as said,
         ):
             program = traced(graph, contract, MOST_IN_A_CALL)
             unsafe: dict[str, str] = {}
@@ -79,8 +84,6 @@ def export(graph: nn.Module, contract: GraphContract, path: Path, conversion: Co
     except Exception as error:  # the converter's own errors have no common class
         where = f"; it said: {said()}" if said() else ""  # names the operation
         raise ExportError(f"coremltools failed on {path.stem}: {root_cause(error)}{where}") from error
-    finally:
-        logging.disable(disabled)
     (path / _LEFT_BEHIND).unlink(missing_ok=True)
     check(path, contract)
 

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 
 from sam_edge_runtime.bundle.contract import GraphContract
 from sam_edge_runtime.errors import ExportError
+from sam_edge_runtime.system.quiet import last_line_of, quiet, root_cause
 
 from .conversion import PLAIN, Conversion
-from .quiet import last_line_of, quiet, root_cause
 from .tracing import EXPECTED_OF_TORCH, dynamic_shapes, example, weight_bytes
 
 OPSET = 20

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from sam_edge_runtime.bundle.contract import GraphContract
 from sam_edge_runtime.errors import ExportError
+from sam_edge_runtime.system.quiet import captured_stderr, last_line_of, quiet, root_cause
 
 from .delegates import DELEGATES, missing_from, notes
-from .quiet import captured_stderr, last_line_of, quiet, root_cause
 from .tflite_fp16 import halve_weights
 from .tracing import example, free_axes, weight_bytes
 

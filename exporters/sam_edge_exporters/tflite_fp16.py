@@ -15,8 +15,7 @@ from ai_edge_quantizer import qtyping, quantizer
 from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
 from sam_edge_runtime.errors import ExportError
-
-from .quiet import captured_stderr, no_progress_bars, quiet, root_cause
+from sam_edge_runtime.system.quiet import captured_stderr, no_progress_bars, quiet, root_cause
 
 _HALF = qtyping.OpQuantizationConfig(
     weight_tensor_config=qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT),

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sam_edge_runtime.bundle.contract import GraphContract, TensorSpec
-
-from .quiet import quiet
+from sam_edge_runtime.system.quiet import quiet
 
 # What torch 2.13 says on every export: its own use of an old class test.
 EXPECTED_OF_TORCH = ((r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning),)

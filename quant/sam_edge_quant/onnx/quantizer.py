@@ -10,10 +10,8 @@ be `dynamic` or `w4`, for a transposed one that is to be `w8a8`, and for product
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, prod
 from pathlib import Path
@@ -28,6 +26,7 @@ from sam_edge_quant.plan import Plan
 from sam_edge_quant.ranges.ranges import Range, Ranges, Sample, Tell
 from sam_edge_quant.recipe import FLOAT
 from sam_edge_runtime.errors import ExportError, UsageError, first_line
+from sam_edge_runtime.system.quiet import no_logging
 
 from .graph import BOUNDS, EightBits, Layer, eight_bits, layers_of, limits_of
 from .static import round_activations
@@ -138,27 +137,13 @@ def quantize(source: Path, path: Path, plan: Plan, ranges: Ranges) -> dict[str, 
     kinds = Counter(layer.kind for layer, _, way in found.layers if way != FLOAT)
     kinds.update(str(node.op_type) for node in region.glue)
     try:
-        with _logging_kept():
+        with no_logging():
             _change(model, found, region, by_tensor, plan)
     except Exception as error:  # the quantizer's own errors have no common class
         raise ExportError(f"ONNX Runtime's quantizer failed on {source.name}: {first_line(error)}") from error
     _save(model, path)
     ways = {name: way for _, name, way in found.layers}
     return {"layers": ways, "unknown": found.unknown, "operations": dict(sorted(kinds.items()))}
-
-
-@contextmanager
-def _logging_kept() -> Iterator[None]:
-    """ONNX Runtime's quantizers write to the root logger, and one sets it up for the whole process."""
-    root = logging.getLogger()
-    handlers, level, disabled = root.handlers[:], root.level, root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(disabled)
-        root.setLevel(level)
-        root.handlers[:] = handlers
 
 
 def _change(model: ModelProto, found: Sorted, region: EightBits, ranges: Mapping[str, Range], plan: Plan) -> None:

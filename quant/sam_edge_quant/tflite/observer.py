@@ -8,10 +8,8 @@ as fit into a bounded memory, and without the operations behind the last of them
 from __future__ import annotations
 
 import math
-import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -24,12 +22,12 @@ from ai_edge_quantizer.utils import tfl_flatbuffer_utils as flatbuffer
 
 from sam_edge_quant.ranges.ranges import Sample, Tell
 from sam_edge_runtime.errors import ExportError, UsageError, first_line
+from sam_edge_runtime.system.quiet import captured_stderr
 
 from .graph import TfliteFile
 
 _AT_ONCE = 1 << 30  # bytes of tensors that one copy of the file gives
 _THREADS = 2
-_STDERR = 2  # the file descriptor that LiteRT writes its notes to
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,7 @@ class TfliteObserver:
             path = self._folder / f"{self._parts.index(part)}.tflite"
             if not path.exists():
                 _write_part(self._file.path, part, path)
-            with _quiet():
+            with captured_stderr():  # LiteRT's notes on its delegate
                 interpreter = Interpreter(model_path=str(path), num_threads=_THREADS)
                 interpreter.allocate_tensors()
             self._running = part, interpreter
@@ -166,17 +164,3 @@ def _write_part(source: Path, part: _Part, path: Path) -> None:
         if place not in needed:
             buffer.data = None
     flatbuffer.write_model(model, str(path))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what LiteRT notes about its delegate off the terminal."""
-    kept = os.dup(_STDERR)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, _STDERR)
-        yield
-    finally:
-        os.dup2(kept, _STDERR)
-        os.close(kept)
-        os.close(nowhere)

@@ -13,12 +13,10 @@ steps behind it, parameters and rewriting, are called themselves.
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,7 @@ from sam_edge_quant.ranges.ranges import Range, Ranges
 from sam_edge_quant.recipe import CALIBRATED, FLOAT
 from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.errors import ExportError, first_line
+from sam_edge_runtime.system.quiet import no_logging
 
 from .graph import KEEP_RANGE, Graph, Operation, TfliteFile, between, origin
 from .lookup_tables import halve_tables
@@ -125,7 +124,7 @@ def quantize(source: Path, path: Path, plan: Plan, ranges: Ranges) -> dict[str, 
     for (kind, way), scopes in _scopes(decisions).items():
         _add(manager, kind, way, scopes)
     halve_tables(file)
-    with _quiet():
+    with no_logging():  # the quantizer logs what it does with each shared weight
         try:
             generator = params_generator.ParamsGenerator(file.model)
             parameters = generator.generate_quantization_parameters(manager, statistics, enable_progress_bar=False)
@@ -306,14 +305,3 @@ def _check_results(decisions: Sequence[_Decision]) -> None:
                     f"AI Edge Quantizer breaks a file that gives a tensor and computes on with it, here {name!r}: "
                     "keep the layers that make and take it in fp32"
                 )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the quantizer's notes off the terminal: it logs what it does with each shared weight."""
-    kept = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(kept)

@@ -20,6 +20,7 @@ from sam_edge_exporters import coreml as exporter
 from sam_edge_quant import Plan, Range, Recipe, fingerprint, recipe_named
 from sam_edge_quant.coreml import graph, passes
 from sam_edge_quant.coreml import quantizer as coreml
+from sam_edge_quant.coreml.palette import palettize
 from sam_edge_runtime.agreement.metrics import snr_db
 from sam_edge_runtime.bundle.contract import GraphContract, TensorSpec
 from sam_edge_runtime.errors import ExportError
@@ -213,7 +214,7 @@ def test_w4_keeps_sixteen_numbers_of_a_weight_near_the_best_sixteen(net, source,
 
 def test_a_table_holds_a_weight_of_few_numbers_whole():
     weight = np.array([[3.0, -1.0, 3.0, 0.5]] * 5, np.float32)
-    table, indices = passes.nearest_of_table(weight)
+    table, indices = palettize(weight)
     np.testing.assert_array_equal(table[indices].reshape(weight.shape), weight)
     assert table.shape == (16,)
 

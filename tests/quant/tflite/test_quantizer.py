@@ -345,7 +345,7 @@ def test_nothing_is_printed(tmp_path):
     path = pair().write(tmp_path / "net.tflite")
     script = f"""
 from pathlib import Path
-from tests.quant.test_tflite import decoder_sample, quantized
+from tests.quant.tflite.test_quantizer import decoder_sample, quantized
 quantized(Path({str(path)!r}), "w8a8", decoder_sample(3))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

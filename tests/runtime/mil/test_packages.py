@@ -6,7 +6,6 @@ Apple's framework too.
 
 from __future__ import annotations
 
-import logging
 import sys
 import warnings
 from collections.abc import Callable
@@ -29,6 +28,7 @@ with warnings.catch_warnings():
 from sam_edge_runtime.errors import BundleError
 from sam_edge_runtime.mil import Program, read_package
 from sam_edge_runtime.mil.constants import unpacked
+from sam_edge_runtime.system.quiet import no_logging
 
 SHAPE = (1, 32, 4, 4)
 Model = Any  # coremltools' MLModel
@@ -54,12 +54,9 @@ def small() -> Small:
 @pytest.fixture(autouse=True)
 def quiet():
     """coremltools logs to the root, warns of its own old functions, and draws bars."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
+    with no_logging(), warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         yield
-    logging.disable(disabled)
 
 
 def converted(target: str, sixteen: bool = False, free: bool = False) -> Model:
