@@ -37,7 +37,7 @@ from sam_edge.quantization.gptq import round_weights
 from sam_edge.quantization.layers import LAYERS, rows_of, set_rows
 from sam_edge.reporting.versions import commit, tool_versions
 from sam_edge.weights.load import find_source, load_sam
-from sam_edge_quant.methods import gptq as rounding
+from sam_edge_quant.methods import gptq
 from sam_edge_quant.methods.weight_scales import symmetric_scales
 from sam_edge_runtime.agreement.metrics import mask_iou
 from sam_edge_runtime.benchmark.machine import machine
@@ -165,7 +165,7 @@ def to_the_nearest(sam: Sam, levels: int) -> None:
             rows = rows_of(layer)
             outputs = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
             steps = symmetric_scales(rows.reshape(outputs, -1), levels).repeat(rows[..., 0].size // outputs)
-            set_rows(layer, rounding.round_to_nearest(rows, steps.reshape(rows.shape[:2])))
+            set_rows(layer, gptq.round_to_nearest(rows, steps.reshape(rows.shape[:2])))
 
 
 def observed(

@@ -15,3 +15,5 @@ Mask = npt.NDArray[np.bool_]
 """`(H, W)` bool: True inside the object."""
 Photo = npt.NDArray[np.uint8]
 """`(H, W, 3)` uint8: RGB, 0..255."""
+Call = dict[str, Float32]
+"""Inputs of one call of a graph, by name."""

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from sam_edge.model import Sam
 from sam_edge.prediction.calls import Call
-from sam_edge_quant.methods import bias_correction as bias
-from sam_edge_quant.methods import gptq as rounding
+from sam_edge_quant.methods import bias_correction, gptq
 from sam_edge_quant.methods.weight_scales import QAT_MAX, symmetric_scales
 from sam_edge_runtime.arrays import Float64
 
@@ -82,11 +81,11 @@ def _round(layer: Layer, moments: InputMoments, levels: int) -> Rounded:
     steps = steps.repeat(rows[..., 0].size // outputs).reshape(rows.shape[:2])
     second = moments.covariance + moments.mean[:, :, None] * moments.mean[:, None, :]
     matter = second if layer.bias is None else moments.covariance  # a bias takes care of the mean
-    rounded = rounding.round_compensating(rows, matter, steps, levels)
-    nearest = rounding.round_to_nearest(rows, steps)
+    rounded = gptq.round_compensating(rows, matter, steps, levels)
+    nearest = gptq.round_to_nearest(rows, steps)
     set_rows(layer, rounded)
     if layer.bias is not None:
-        shift = bias.correction(rows, rounded, moments.mean).reshape(outputs, -1).mean(axis=1)
+        shift = bias_correction.correction(rows, rounded, moments.mean).reshape(outputs, -1).mean(axis=1)
         assign(layer.bias, array(layer.bias) + shift)
     return Rounded(_snr(rows, nearest, second, second), _snr(rows, rounded, second, matter))
 

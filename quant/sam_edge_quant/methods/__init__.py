@@ -1,19 +1,26 @@
-"""Changes of weights that make a network easier to quantize; one file a method, in numpy.
+"""Changes of weights that make a network easier to quantize: one module a paper, in numpy.
 
-`smooth`, `cross_layer` and `bimodal` are exact: what the network computes in fp32 stays as it was, up to rounding.
-`rounding` and `bias` are not: they change weights and biases so that the *quantized* network answers more as the fp32
-one did, and belong to the artifact that is quantized.
+`smoothquant`, `cross_layer` and `bimodal` are exact: the fp32 network computes the same, up to rounding. `gptq`,
+`squant` and `bias_correction` are not: they change weights and biases so that the *quantized* network computes more
+nearly what the fp32 one did, and belong to the quantized artifact only.
 
-Weights are arrays `(outputs, channels, taps)`: a linear layer has one tap, a convolution as many as its kernel. Every
-output of a weight has its own grid; the activations of a tensor share one.
+Weights are arrays `(outputs, channels, taps)`: a linear layer has one tap, a convolution as many as its kernel. Each
+output of a weight has its own scale; the activations of a tensor share one.
 """
 
 from __future__ import annotations
 
-from . import bias_correction as bias
-from . import bimodal, cross_layer
-from . import gptq as rounding
-from . import smoothquant as smooth
+from . import bias_correction, bimodal, cross_layer, gptq, smoothquant, squant
 from .channel_scales import Choice, Reader, choose_scales
 
-__all__ = ["Choice", "Reader", "bias", "bimodal", "choose_scales", "cross_layer", "rounding", "smooth"]
+__all__ = [
+    "Choice",
+    "Reader",
+    "bias_correction",
+    "bimodal",
+    "choose_scales",
+    "cross_layer",
+    "gptq",
+    "smoothquant",
+    "squant",
+]

@@ -1,12 +1,13 @@
-"""Scales for the channels that one layer writes and others read, chosen by the noise that they leave to expect.
+"""Scales for the channels that one layer writes and others read, chosen by the expected quantization noise.
 
-Rounding to a grid of step `d` adds noise of variance `d^2 / 12` (Widrow and Kollar, "Quantization Noise", 2008). A
-layer that reads channels divided by `s` with weights multiplied by `s` has two kinds of it: the step of the activations
-is set by the widest channel, the step of an output's weights by the largest of them. A scale that narrows a channel
-raises its weights, so the formulas for scales have an exponent that says how far to go. It decides much, and differs
-from layer to layer; the one with the least noise is taken, and no scales at all where none helps.
+Rounding to a grid with scale `d` adds noise of variance `d^2 / 12` (Widrow and Kollar, "Quantization Noise", 2008). A
+layer that reads channels divided by `s`, with weights multiplied by `s`, has two sources of it: the widest channel sets
+the scale of the activations, the largest weight of an output that of its weights. A number that narrows a channel
+enlarges its weights. So the published formulas have an exponent, the migration strength, that balances the two. The
+best one differs from layer to layer: here the one with the least expected noise is taken, and no scales where none
+helps.
 
-Correlations between channels are left out: the figure ranks candidates and foretells no accuracy.
+Correlations between channels are left out: expected noise ranks candidates and predicts no accuracy.
 """
 
 from __future__ import annotations
@@ -18,17 +19,18 @@ import numpy as np
 
 from sam_edge_runtime.arrays import Float64
 
-ACTIVATION_STEPS = 255
+ACTIVATION_LEVELS = 255  # intervals of an asymmetric INT8 range
 WEIGHT_LEVELS = 127  # of either sign
 STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-# Of the median scale. What calibration hardly saw, other photos wake; blown up without end, it would set the range.
+# Of the median scale. A channel that was quiet in calibration may be loud on other photos; without a limit it would
+# set the range then.
 SMALLEST_SCALE = 0.25
 SMALLEST_GAIN = 0.01  # of the noise; for less, nothing is changed
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A layer with constant weights, and what it read in calibration.
+    """A layer with constant weights, and statistics of its inputs in calibration.
 
     Attributes:
         weight: `(outputs, channels, taps)`.
@@ -51,11 +53,11 @@ class Reader:
 
 @dataclass(frozen=True)
 class Choice:
-    """Scales that were chosen.
+    """The chosen scales.
 
     Attributes:
         scales: `(channels)` by which activations are divided and weights multiplied; all 1 where nothing helps.
-        strength: the exponent that led to them; None where nothing helps.
+        strength: the exponent that gives them; None where nothing helps.
         before: expected noise without them, relative to the signal, summed over the readers.
         after: expected noise with them.
     """
@@ -82,15 +84,15 @@ def choose_scales(readers: Sequence[Reader]) -> Choice:
 
 
 def balancing_scales(activations: Float64, weights: Float64, strength: float) -> Float64:
-    """`activations^a / weights^(1-a)`: SmoothQuant's equation 4, and with `a = 1/2` cross-layer equalization's 11.
+    """`activations^a / weights^(1-a)`: SmoothQuant's equation 4 and, with `a = 1/2`, cross-layer equalization's 11.
 
     Args:
-        activations: `(channels)` largest absolute values of what is read.
-        weights: `(channels)` largest absolute weights that read it.
+        activations: `(channels)` largest absolute values of the inputs.
+        weights: `(channels)` largest absolute weights that read them.
         strength: `a`, from 0 to 1; at 1 all channels get the same range.
 
     Returns:
-        Scales `(channels)`, with a mean of 1 in logarithms. A channel without values or weights has the median.
+        Scales `(channels)`, with a mean of 0 in logarithms. A channel without values or weights has the median.
     """
     used = (activations > 0) & (weights > 0)
     if not used.any():
@@ -104,22 +106,22 @@ def balancing_scales(activations: Float64, weights: Float64, strength: float) ->
 
 
 def expected_noise(reader: Reader, scales: Float64) -> float:
-    """Variance of the noise in what the layer computes, relative to its power; 0 for a layer that computes nothing.
+    """Variance of the noise in a layer's output, relative to the output's power; 0 for a layer whose output is zero.
 
     Args:
         reader: the layer.
         scales: `(channels)` by which activations are divided and weights multiplied.
     """
     weight = np.abs(reader.weight) * scales[:, None]
-    from_activations = activation_step(reader, scales) ** 2 * float(np.square(weight).sum())
-    steps = weight.max(axis=(1, 2)) / WEIGHT_LEVELS  # (outputs)
+    from_activations = activation_scale(reader, scales) ** 2 * float(np.square(weight).sum())
+    weight_scales = weight.max(axis=(1, 2)) / WEIGHT_LEVELS  # (outputs)
     rounded = (weight > 0).sum(axis=2)  # (outputs, channels); a weight of zero stays zero
-    from_weights = float(np.square(steps) @ (rounded @ (reader.power / np.square(scales))))
+    from_weights = float(np.square(weight_scales) @ (rounded @ (reader.power / np.square(scales))))
     power = float((np.square(reader.weight).sum(axis=(0, 2)) * reader.power).sum())
     return (from_activations + from_weights) / (12.0 * power) if power > 0 else 0.0
 
 
-def activation_step(reader: Reader, scales: Float64) -> float:
-    """Step of the one grid of all channels, each divided by its scale; zero is on the grid."""
+def activation_scale(reader: Reader, scales: Float64) -> float:
+    """The quantization scale that all channels share once each is divided by its own; the range holds zero."""
     high, low = float((reader.high / scales).max()), float((reader.low / scales).min())
-    return (max(high, 0.0) - min(low, 0.0)) / ACTIVATION_STEPS
+    return (max(high, 0.0) - min(low, 0.0)) / ACTIVATION_LEVELS

@@ -1,13 +1,14 @@
-"""GPTQ (arXiv 2210.17323): weights are rounded one input at a time, and later ones make up for the error so far.
+"""GPTQ: "Accurate Post-Training Quantization for Generative Pre-trained Transformers".
 
-To the nearest is not the best way to round a weight, since inputs are correlated. With the second moments `H` of a
-layer's inputs, the error that one more column's rounding makes in what the layer computes is undone as far as possible
-in the columns still free, by a row of the Cholesky factor of `H^-1` (algorithm 1, columns in order of falling
-diagonal). With the covariance in place of `H` the mean is left to the bias, which costs nothing (`bias`).
+Frantar et al., arXiv 2210.17323, section 3 and algorithm 1. Inputs of a layer are correlated, so rounding each weight
+to the nearest is not best. Weights are rounded one input at a time. With the second moments `H` of the layer's inputs,
+the columns still free undo as much as possible of the error so far, by a row of the Cholesky factor of `H^-1`.
 
-The result is floats on the grid of a symmetric quantizer, step `max|w| / levels` for each output. The largest weight of
-an output is kept bit by bit, so the quantizer finds the same step and keeps every weight. Levels of either sign: 127
-for int8, 64 for ONNX Runtime's `reduce_range`, 7 for int4. Not exact in fp32.
+Three differences. Columns come in order of falling diagonal (`act-order` in the authors' code). A caller may pass the
+covariance in place of `H`, which leaves the mean to the bias (`bias_correction`) at no cost. And the result is floats
+on the grid of a symmetric quantizer with the scale `max|w| / levels` for each output: the largest weight of an output
+is kept bit by bit, so a target's own quantizer finds the same scale and keeps every weight. Levels of either sign are
+127 for int8, 64 for ONNX Runtime's `reduce_range`, 7 for int4. Not exact in fp32.
 """
 
 from __future__ import annotations
@@ -20,28 +21,28 @@ DAMPING = 0.01  # of the mean diagonal, as in the paper (section 3.3)
 BLOCK = 128  # columns after which the others are brought up to date, for speed alone
 
 
-def round_to_nearest(weight: Float64, steps: Float64) -> Float64:
-    """A weight `(..., outputs, inputs)` on the grids with `steps (..., outputs)`."""
-    rounded: Float64 = np.rint(weight / steps[..., None]) * steps[..., None]
+def round_to_nearest(weight: Float64, scales: Float64) -> Float64:
+    """A weight `(..., outputs, inputs)`, rounded to multiples of `scales (..., outputs)`."""
+    rounded: Float64 = np.rint(weight / scales[..., None]) * scales[..., None]
     return rounded
 
 
-def round_compensating(weight: Float64, moments: Float64, steps: Float64, levels: int) -> Float64:
-    """A weight on its grids, rounded so that what the layer computes changes little.
+def round_compensating(weight: Float64, moments: Float64, scales: Float64, levels: int) -> Float64:
+    """A weight on its quantization grid, rounded so that the layer's output changes little.
 
     Args:
-        weight: `(groups, outputs, inputs)`; one group but for a grouped convolution.
+        weight: `(groups, outputs, inputs)`; one group unless it is a grouped convolution's.
         moments: `(groups, inputs, inputs)` covariance, or second moments, of the inputs.
-        steps: `(groups, outputs)` of the grids.
+        scales: `(groups, outputs)`.
         levels: of either sign.
     """
     inputs = weight.shape[2]
     diagonal = np.diagonal(moments, axis1=1, axis2=2)
     order = np.argsort(-diagonal, axis=1, kind="stable")  # (groups, inputs)
-    rest = np.take_along_axis(weight, order[:, None], axis=2) / steps[..., None]  # takes up the errors, in steps
+    rest = np.take_along_axis(weight, order[:, None], axis=2) / scales[..., None]  # absorbs the errors, in scales
     ordered = np.take_along_axis(np.take_along_axis(moments, order[:, None], axis=2), order[..., None], axis=1)
     damping = DAMPING * diagonal.mean(axis=1)
-    damping[damping <= 0] = 1.0  # inputs that never change: nothing to make up for
+    damping[damping <= 0] = 1.0  # inputs that are always zero: nothing to compensate
     factor = np.linalg.cholesky(np.linalg.inv(ordered + damping[:, None, None] * np.eye(inputs)))
     factor = factor.transpose(0, 2, 1)  # upper; H^-1 = factor^T factor
     nearest = np.rint(rest)
@@ -58,5 +59,5 @@ def round_compensating(weight: Float64, moments: Float64, steps: Float64, levels
             errors[..., index - start] = error
         rest[..., stop:] -= errors @ factor[:, start:stop, stop:]
     back = np.argsort(order, axis=1)[:, None]
-    rounded = np.take_along_axis(codes, back, axis=2) * steps[..., None]
+    rounded = np.take_along_axis(codes, back, axis=2) * scales[..., None]
     return np.where(np.take_along_axis(largest, back, axis=2), weight, rounded)

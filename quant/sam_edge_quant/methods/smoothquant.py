@@ -1,8 +1,12 @@
-"""SmoothQuant (arXiv 2211.10438): outliers of a normalization's output are moved into the weights that read it.
+"""SmoothQuant: "Accurate and Efficient Post-Training Quantization for Large Language Models".
 
-A few channels of a layer normalization are far wider than the others, and one grid for all leaves the others few
-steps. So each channel is divided by `s_j = max|X_j|^a / max|W_j|^(1-a)` (equation 4), in the normalization's own weight
-and bias, and multiplied again in the columns of the linear layers that read it. Exact where nothing else reads it.
+Xiao et al., arXiv 2211.10438, section 4. A few channels of a layer normalization's output are far wider than the
+others, and one scale for all leaves the others few levels. So each channel is divided by
+`s_j = max|X_j|^a / max|W_j|^(1-a)` (equation 4) in the normalization's own weight and bias, and multiplied by it in the
+columns of the linear layers that read it. Exact where nothing else reads it.
+
+The paper takes one migration strength `a` for a network; here each normalization has the one with the least expected
+noise (`channel_scales`).
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ class Smoothed:
     Attributes:
         weight: `(channels)` of the normalization.
         bias: `(channels)` of the normalization.
-        readers: weights `(outputs, channels, taps)` of what reads it.
+        readers: weights `(outputs, channels, taps)` of the layers that read it.
         choice: the scales.
     """
 
@@ -34,7 +38,7 @@ class Smoothed:
 
 
 def smooth(weight: Float64, bias: Float64, readers: Sequence[Reader]) -> Smoothed:
-    """Move outliers from a normalization's output into its readers, as far as it lessens the expected noise.
+    """Move outliers from a normalization's output into its readers, as far as that lowers the expected noise.
 
     Args:
         weight: `(channels)` of the normalization.

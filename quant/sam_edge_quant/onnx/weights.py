@@ -32,7 +32,7 @@ import numpy.typing as npt
 import onnx
 from onnx import GraphProto, TensorProto, numpy_helper
 
-from sam_edge_quant.methods.squant import rounded
+from sam_edge_quant.methods.squant import round_preserving_sums
 from sam_edge_quant.methods.weight_scales import preserved_scales
 from sam_edge_runtime.arrays import Array
 
@@ -72,7 +72,7 @@ def whole_numbers(layer: Layer) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.fl
         order = (*axes, *(axis for axis in range(weight.ndim) if axis not in axes))
         rows = weight.transpose(order).reshape(prod(weight.shape[axis] for axis in axes), -1)
         scales = preserved_scales(rows).astype(np.float32)
-        numbers = rounded(rows, scales, 0)
+        numbers = round_preserving_sums(rows, scales, 0)
         lost = float(np.square(numbers * scales[:, None] - rows).sum())
         turned = numbers.reshape([weight.shape[axis] for axis in order]).transpose(np.argsort(order))
         shape = [size if axis in axes else 1 for axis, size in enumerate(weight.shape)]
@@ -111,7 +111,7 @@ class Rewriting:
         """The way `dynamic`, for a plain product."""
         read, name, product = layer.node.input[0], _matrix_name(layer), self._without_bias(layer)
         scales = scales_of(layer, avoid_saturation=True)
-        numbers = _matrix(layer, rounded(layer.weight, scales, layer.channel_axis))
+        numbers = _matrix(layer, round_preserving_sums(layer.weight, scales, layer.channel_axis))
         weight, scale, zero_point = self._constants_of(
             f"{name}_i8", numbers=numbers, scale=scales, zero_point=np.zeros(scales.shape, np.int8)
         )
@@ -144,7 +144,7 @@ class Rewriting:
             (channels,), the scales.
         """
         scales = scales_of(layer, avoid_saturation=True)
-        on_grid = rounded(layer.weight, scales, layer.channel_axis) * _along(layer, scales)
+        on_grid = round_preserving_sums(layer.weight, scales, layer.channel_axis) * _along(layer, scales)
         name = layer.node.input[1]
         if self._readers[name] > 1:  # another may want it in float, or has its channels along another axis
             (layer.node.input[1],) = self._constants_of(name, **{f"by_axis_{layer.channel_axis}": on_grid})

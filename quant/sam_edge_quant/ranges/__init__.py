@@ -1,1 +1,1 @@
-"""Ranges of activations, estimated from what calibration saw."""
+"""Ranges of activations, estimated from their values on calibration samples."""

@@ -1,14 +1,14 @@
-"""From a histogram of an activation to the range that eight bits are spent on.
+"""Estimators: from a histogram of an activation to its quantization range.
 
-| estimator | what is cut off | source |
+| estimator | range | source |
 |---|---|---|
-| `minmax` | nothing | |
-| `percentile` | the outermost `CUT_OFF` of the values at either end | Wu et al., arXiv 2004.09602, section 3.3 |
-| `entropy` | what lets the coarse distribution differ least from the fine one | TensorRT: Migacz, GTC 2017, S7310 |
-| `mse` | what makes the squared error of rounding and cutting least | Nagel et al., arXiv 2106.08295, section 3.1 |
+| `minmax` | all values | |
+| `percentile` | all but a share of `CUT_OFF` of the values at either end | Wu et al., arXiv 2004.09602, section 3.3 |
+| `entropy` | the least divergence of the quantized distribution | TensorRT: Migacz, GTC 2017, S7310 |
+| `mse` | the least squared error of rounding and clipping | Nagel et al., arXiv 2106.08295, section 3.1 |
 
-A wide range makes coarse steps, a narrow one cuts off more. Zero is always inside, because padding and ReLU need it
-exact.
+A wide range has a large scale and rounds coarsely, a narrow one clips more values. Zero is always inside, because
+padding and ReLU need it exact.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from sam_edge_runtime.arrays import Float64
 
 from .histogram import BINS, Histogram
 
-LEVELS = 256  # eight bits
+LEVELS = 256  # of INT8
 CUT_OFF = 1e-6  # docs/int8.md has the comparison
 _ENTROPY_CUTS = 128  # thresholds tried
-_COARSE = 2.0 ** (-np.arange(33) / 4)  # shares of the extremes that `mse` tries first, down to 1/256
-_FINE = 2.0 ** (np.arange(-8, 9) / 32)  # factors of the best of them that it tries then
+_COARSE = 2.0 ** (-np.arange(33) / 4)  # factors of the extremes that `mse` tries first, down to 1/256
+_FINE = 2.0 ** (np.arange(-8, 9) / 32)  # and factors of the best of these that it tries next
 
 Cut = tuple[float, float]
 
@@ -37,7 +37,7 @@ def minmax(histogram: Histogram) -> Cut:
 
 
 def percentile(histogram: Histogram) -> Cut:
-    """All but a share of `CUT_OFF` of the values at either end; within a bin they count as evenly spread."""
+    """All but a share of `CUT_OFF` of the values at either end; values are taken to be uniform within a bin."""
     edges, counts = histogram.edges, histogram.counts.astype(np.float64)
     counts[-histogram.first] += histogram.zeros
     share = np.concatenate([[0.0], np.cumsum(counts)]) / histogram.total
@@ -48,9 +48,9 @@ def percentile(histogram: Histogram) -> Cut:
 def entropy(histogram: Histogram) -> Cut:
     """The threshold on magnitudes with the least Kullback-Leibler divergence.
 
-    The histogram up to the threshold, with what lies beyond in its outermost bins, is compared with itself in 256
-    levels, each level's count spread evenly over those of its bins that are not empty. TensorRT has 2,048 bins and 128
-    levels of magnitudes; here there are at least as many bins to a level.
+    The fine distribution is the histogram up to the threshold, its outermost bins holding the clipped values. The
+    coarse one has 256 levels, each level's count spread evenly over its bins that are not empty. TensorRT has 2,048
+    bins and 128 levels of magnitudes; here a level has at least as many bins.
     """
     counts, edges = histogram.counts, histogram.edges
     peak = max(-histogram.low, histogram.high)
@@ -64,7 +64,7 @@ def entropy(histogram: Histogram) -> Cut:
 
 
 def _divergence(counts: npt.NDArray[np.int64], start: int, end: int) -> float:
-    """Of the bins from `start` to `end`; infinite where something was put into an empty bin, or too few are left."""
+    """Divergence for the bins from `start` to `end`; infinite if a clipped value falls into an empty bin."""
     inside = counts[start:end].astype(np.float64)
     if inside.size < LEVELS:
         return np.inf
@@ -83,7 +83,7 @@ def _divergence(counts: npt.NDArray[np.int64], start: int, end: int) -> float:
 
 
 def mse(histogram: Histogram) -> Cut:
-    """The two ends with the least squared error at eight bits, of values that are evenly spread within each bin."""
+    """The two ends with the least squared error in INT8, for values that are uniform within each bin."""
     error = _SquaredError(histogram)
     low, high = error.least(histogram.low * _COARSE, histogram.high * _COARSE)
     lows, highs = (np.clip(end * _FINE, histogram.low, histogram.high) for end in (low, high))
@@ -91,27 +91,27 @@ def mse(histogram: Histogram) -> Cut:
 
 
 class _SquaredError:
-    """The sum of squared errors of quantized values, from integrals of the histogram's density up to any place."""
+    """The sum of squared errors of quantized values, from integrals of the histogram's density."""
 
     def __init__(self, histogram: Histogram) -> None:
         self._edges, self._first, self._width = histogram.edges, histogram.first, histogram.width
         self._density = histogram.counts / histogram.width
         # Integrals of density, density * x and density * x^2 up to each edge.
-        self._up_to = [
+        self._integrals = [
             np.concatenate([[0.0], np.cumsum(self._density * np.diff(self._edges**power) / power)])
             for power in (1, 2, 3)
         ]
 
     def least(self, lows: Float64, highs: Float64) -> Cut:
-        """Of all pairs of ends, the one with the least error."""
+        """The pair of ends with the least error, of all pairs."""
         low, high = (ends.ravel() for ends in np.meshgrid(np.unique(lows), np.unique(highs)))
         wide = high > low
         low, high = low[wide], high[wide]
-        best = int(np.argmin(self._of(low, high)))
+        best = int(np.argmin(self._errors(low, high)))
         return float(low[best]), float(high[best])
 
-    def _of(self, low: Float64, high: Float64) -> Float64:
-        """The errors `(R)` of ranges from `low (R)` to `high (R)`."""
+    def _errors(self, low: Float64, high: Float64) -> Float64:
+        """The errors `(R)` of the ranges from `low (R)` to `high (R)`."""
         scale = (high - low) / (LEVELS - 1)
         zero_point = np.rint(-low / scale)
         levels = (np.arange(LEVELS) - zero_point[:, None]) * scale[:, None]  # (R, LEVELS)
@@ -128,7 +128,7 @@ class _SquaredError:
         edges, density = self._edges[bins], self._density[bins]
         return tuple(
             np.diff(integral[bins] + density * (places**power - edges**power) / power, axis=1)
-            for power, integral in enumerate(self._up_to, start=1)
+            for power, integral in enumerate(self._integrals, start=1)
         )
 
 

@@ -1,9 +1,9 @@
-"""How often an activation had which value, in memory that does not grow with what is observed.
+"""A histogram of an activation's values, in memory that does not grow with the number of values.
 
-Bin k counts the values from k * w up to (k + 1) * w, where the width w is a power of two. Where a value lies beyond the
-bins that there are, neighbours become one until it does not. Bins so aligned never have to be divided, so the counts
-are those of all values at once, in whatever order and pieces they came. Exact zeros, half of what a ReLU gives, cost
-quantization nothing; they are counted apart.
+Bin k counts the values from k * w up to (k + 1) * w, where the width w is a power of two. When a value lies beyond the
+bins, w doubles and neighbouring bins are merged until it fits. Bins aligned in this manner never have to be divided, so
+the counts do not depend on the order of the values. Exact zeros, half of a ReLU's output, have no quantization error;
+they are counted apart.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import numpy.typing as npt
 
 from sam_edge_runtime.arrays import Float64
 
-BINS = 1 << 13  # more than half of them are in use: 16 or more for each of 256 levels
-LARGEST_COUNT = 1 << 20  # values of one array that are counted; of a larger one every so-manieth
+BINS = 1 << 13  # more than half of them are in use: at least 16 for each of 256 levels
+LARGEST_COUNT = 1 << 20  # values counted of one array; a larger one is subsampled
 
 Counts = npt.NDArray[np.int64]
 
 
 class Histogram:
-    """Counts of values.
+    """Counts of an activation's values.
 
     Attributes:
-        low, high: least and largest value observed, or zero where that is beyond.
+        low, high: the range of the observed values and zero.
         zeros: how many values were exactly zero; the bins do not hold them.
         counts: `(BINS)` values in each bin.
         first: number k of the first bin.
@@ -53,24 +53,24 @@ class Histogram:
     def add(self, array: npt.NDArray[Any], low: float, high: float) -> None:
         """Count an array of finite numbers whose least and largest are `low` and `high`.
 
-        Of a large array an even choice is counted, each value for those beside it: every k-th, where k and the array's
-        size have no common divisor, so that each channel gets its share.
+        Of a large array every k-th value is counted, with weight k; k and the array's size have no common divisor, so
+        that every channel is represented.
         """
-        step = _step(array.size)
-        values = array.reshape(-1)[::step].astype(np.float64)
+        stride = _stride(array.size)
+        values = array.reshape(-1)[::stride].astype(np.float64)
         self._widen(min(low, self.low), max(high, self.high))
         if self.width == 0.0:  # nothing but zeros so far
-            self.zeros += step * values.size
+            self.zeros += stride * values.size
             return
         bins = np.floor(values * (1.0 / self.width)).astype(np.int64) - self.first  # exact: a power of two
-        counted = np.bincount(bins, minlength=BINS) * step
-        zeros = step * (values.size - int(np.count_nonzero(values)))
+        counted = np.bincount(bins, minlength=BINS) * stride
+        zeros = stride * (values.size - int(np.count_nonzero(values)))
         counted[-self.first] -= zeros
         self.counts += counted
         self.zeros += zeros
 
     def _widen(self, low: float, high: float) -> None:
-        """Have the bins reach from `low` to `high`, which lie at zero or on either side of it."""
+        """Merge bins until they cover `low` to `high`; zero lies between or at either."""
         if (low, high) == (self.low, self.high):
             return
         self.low, self.high = low, high
@@ -87,15 +87,15 @@ class Histogram:
 
 
 def _width(low: float, high: float) -> float:
-    """The smallest power of two with which `BINS` bins reach from `low` to `high`."""
+    """The smallest power of two with which `BINS` bins cover `low` to `high`."""
     width = math.ldexp(1.0, math.frexp(high - low)[1]) / BINS
     while math.floor(high / width) - math.floor(low / width) >= BINS:
         width *= 2
     return width
 
 
-def _step(size: int) -> int:
-    step = -(-size // LARGEST_COUNT)
-    while math.gcd(step, size) > 1:
-        step += 1
-    return max(step, 1)
+def _stride(size: int) -> int:
+    stride = -(-size // LARGEST_COUNT)
+    while math.gcd(stride, size) > 1:
+        stride += 1
+    return max(stride, 1)

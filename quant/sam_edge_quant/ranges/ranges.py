@@ -1,7 +1,7 @@
-"""Ranges of activations: what calibration samples are asked for.
+"""Calibration: ranges of an artifact's activations on samples.
 
-Each activation is told value by value as the artifact makes it, counted in a histogram, and let go. How much memory it
-takes therefore depends on the number of activations and not on that of samples.
+Each activation is counted in a histogram as the artifact computes it, and then dropped. So memory depends on the number
+of activations and not on the number of samples.
 """
 
 from __future__ import annotations
@@ -10,30 +10,25 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
-from sam_edge_runtime.arrays import Array
+from sam_edge_runtime.arrays import Array, Call
 from sam_edge_runtime.errors import ExportError, UsageError
 
 from .estimators import ESTIMATORS, Cut
 from .histogram import Histogram
 
-# Inputs of one call of an artifact, by name, in the artifact's own layout.
-Sample = dict[str, npt.NDArray[np.float32]]
-# Told a tensor's name and its value in one call.
-Tell = Callable[[str, Array], None]
-# Runs an artifact on a sample and tells the values of some of its activations.
-Observer = Callable[[Sample, Tell], None]
-# Told how many samples are done.
+# Takes a tensor's name and its value in one call.
+Receive = Callable[[str, Array], None]
+# Runs an artifact on a sample and passes the values of some of its activations on.
+Observer = Callable[[Call, Receive], None]
+# Takes the number of samples done.
 Progress = Callable[[int], None]
 
-NARROWEST = 1e-30  # a width whose 65,536th part float32 still holds
+NARROWEST = 1e-30  # a width whose 65,536th part is a number in float32
 
 
 @dataclass(frozen=True)
 class Range:
-    """What an activation is taken to lie in; what lies outside is cut off."""
+    """The range of an activation; values outside are clipped."""
 
     low: float
     high: float
@@ -44,11 +39,11 @@ Ranges = Mapping[str, Range]
 
 
 class RangeObserver:
-    """What there is to know of one activation.
+    """Statistics of one activation.
 
     Attributes:
         name: of the tensor.
-        histogram: how often it had which value.
+        histogram: of its values.
     """
 
     def __init__(self, name: str) -> None:
@@ -59,7 +54,7 @@ class RangeObserver:
         """Count the values of one call.
 
         Raises:
-            ExportError: some are not finite.
+            ExportError: some are NaN or infinite.
         """
         if not array.size:
             return
@@ -67,13 +62,13 @@ class RangeObserver:
         if not (math.isfinite(low) and math.isfinite(high)):
             kind = "NaN" if math.isnan(low) else "infinite numbers"
             raise ExportError(
-                f"activation {self.name} has {kind} on a calibration sample: look where they come from with "
+                f"activation {self.name} has {kind} on a calibration sample: find where they arise with "
                 "`sam-edge verify --trace`, and leave out the photo if it is broken"
             )
         self.histogram.add(array, low, high)
 
     def range(self, estimator: str) -> Range:
-        """The range by one of `ESTIMATORS`; zero is inside, and it has a width.
+        """The range by one of `ESTIMATORS`; it holds zero and is wider than zero.
 
         Raises:
             UsageError: no such estimator.
@@ -81,58 +76,45 @@ class RangeObserver:
         cut = _estimator(estimator)
         seen = self.histogram
         if seen.high - seen.low < NARROWEST:
-            return Range(0.0, 1.0)  # nothing but zeros: any range holds them
+            return Range(0.0, 1.0)  # all values are zero: any range holds them
         low, high = cut(seen)
         return Range(max(low, seen.low), min(high, seen.high))
-
-
-def observe(
-    observer: Observer,
-    names: Sequence[str],
-    samples: Iterable[Sample],
-    progress: Progress = lambda done: None,
-) -> dict[str, RangeObserver]:
-    """Run an artifact on samples and look at its activations.
-
-    Args:
-        observer: runs the artifact and tells its activations.
-        names: the activations that are wanted; others are passed over.
-        samples: one after another; none is kept.
-        progress: told how many are done.
-
-    Raises:
-        ExportError: an activation has values that are not finite, or was never told.
-    """
-    found = {name: RangeObserver(name) for name in names}
-
-    def tell(name: str, value: Array) -> None:
-        if name in found:
-            found[name].observe(value)
-
-    for done, sample in enumerate(samples, start=1):
-        observer(sample, tell)
-        progress(done)
-    for name, each in found.items():
-        if not each.histogram.total:
-            raise ExportError(f"no calibration sample gave activation {name} a value: calibrate with more photos")
-    return found
 
 
 def calibrate(
     observer: Observer,
     names: Sequence[str],
-    samples: Iterable[Sample],
+    samples: Iterable[Call],
     estimator: str,
     progress: Progress = lambda done: None,
 ) -> dict[str, Range]:
-    """The ranges of an artifact's activations on samples; see `observe`.
+    """Run an artifact on samples, and estimate the ranges of its activations.
+
+    Args:
+        observer: runs the artifact and passes its activations on.
+        names: the activations to observe; others are ignored.
+        samples: inputs of calls, read one at a time.
+        estimator: one of `ESTIMATORS`.
+        progress: called with the number of samples done.
 
     Raises:
         UsageError: no such estimator.
-        ExportError: as `observe`.
+        ExportError: an activation has values that are NaN or infinite, or no values at all.
     """
     _estimator(estimator)  # before samples are run
-    return {name: each.range(estimator) for name, each in observe(observer, names, samples, progress).items()}
+    observers = {name: RangeObserver(name) for name in names}
+
+    def receive(name: str, value: Array) -> None:
+        if name in observers:
+            observers[name].observe(value)
+
+    for done, sample in enumerate(samples, start=1):
+        observer(sample, receive)
+        progress(done)
+    for name, each in observers.items():
+        if not each.histogram.total:
+            raise ExportError(f"no calibration sample gave activation {name} a value: calibrate with more photos")
+    return {name: each.range(estimator) for name, each in observers.items()}
 
 
 def _estimator(name: str) -> Callable[[Histogram], Cut]:

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from sam_edge.model import Sam
 from sam_edge.prediction.calls import Call
 from sam_edge.quantization.layers import Layer, array, assign, channels_last, is_rounded, set_weight, weight_of
-from sam_edge_quant.methods import Choice, Reader, bimodal, choose_scales, cross_layer
-from sam_edge_quant.methods import smoothquant as smooth
+from sam_edge_quant.methods import Choice, Reader, bimodal, choose_scales, cross_layer, smoothquant
 from sam_edge_runtime.arrays import Float64
 from sam_edge_runtime.errors import UsageError
 
@@ -100,7 +99,7 @@ def _readers(layers: Sequence[Layer], read: Mapping[Layer, ChannelStatistics]) -
 
 def _smooth(group: Normed, read: Mapping[Layer, ChannelStatistics], names: Mapping[nn.Module, str]) -> Entry:
     readers = _readers(group.readers, read)
-    smoothed = smooth.smooth(array(group.norm.weight), array(group.norm.bias), readers)
+    smoothed = smoothquant.smooth(array(group.norm.weight), array(group.norm.bias), readers)
     assign(group.norm.weight, smoothed.weight)
     assign(group.norm.bias, smoothed.bias)
     for layer, weight in zip(group.readers, smoothed.readers, strict=True):

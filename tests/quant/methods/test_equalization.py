@@ -1,4 +1,4 @@
-"""Equalization on planted outliers: in fp32 nothing changes, and eight bits lose less."""
+"""Quantization methods on planted outliers: fp32 outputs stay the same, and INT8 outputs lose less."""
 
 from __future__ import annotations
 
@@ -9,34 +9,31 @@ from ai_edge_quantizer.algorithms.uniform_quantize import uniform_quantize_tenso
 from onnx import TensorProto
 from onnxruntime.quantization.quant_utils import quantize_data
 
-from sam_edge_quant.methods import Reader, bimodal, choose_scales, cross_layer
-from sam_edge_quant.methods import bias_correction as bias
-from sam_edge_quant.methods import gptq as rounding
-from sam_edge_quant.methods import smoothquant as smooth
+from sam_edge_quant.methods import Reader, bias_correction, bimodal, choose_scales, cross_layer, gptq, smoothquant
 from sam_edge_quant.methods.channel_scales import SMALLEST_SCALE, balancing_scales, expected_noise
 from sam_edge_quant.methods.weight_scales import symmetric_scales
 
 CHANNELS = 48
-EXACT = 1e-4  # of the answer's scale
+EXACT = 1e-4  # of the largest output
 
 
 def outliers(rng, every=8, factor=30.0):
-    """Factors of channels, a few of them large."""
+    """A factor for each channel, a few of them large."""
     return np.where(np.arange(CHANNELS) % every == 0, factor, 1.0) * rng.uniform(0.5, 1.0, CHANNELS)
 
 
 def int8(values):
-    """One asymmetric grid of a tensor, zero on it."""
+    """A tensor after asymmetric INT8 quantization with one scale, zero represented exactly."""
     low, high = min(values.min(), 0.0), max(values.max(), 0.0)
-    step = (high - low) / 255
-    zero = np.rint(-low / step)
-    return (np.clip(np.rint(values / step) + zero, 0, 255) - zero) * step
+    scale = (high - low) / 255
+    zero = np.rint(-low / scale)
+    return (np.clip(np.rint(values / scale) + zero, 0, 255) - zero) * scale
 
 
 def nearest(weight, levels=127):
-    """A symmetric grid for each output."""
+    """A weight rounded to the nearest, with a symmetric scale for each output."""
     flat = weight.reshape(len(weight), -1)
-    return rounding.round_to_nearest(flat, symmetric_scales(flat, levels)).reshape(weight.shape)
+    return gptq.round_to_nearest(flat, symmetric_scales(flat, levels)).reshape(weight.shape)
 
 
 def gap(found, wanted):
@@ -56,13 +53,13 @@ def reader(weight, values):
 # Scales --------------------------------------------------------------------------------------------------------------
 
 
-def test_smoothing_keeps_the_answers_and_lessens_the_error():
+def test_smoothing_keeps_the_outputs_and_lowers_the_error():
     rng = np.random.default_rng(0)
     normal = rng.normal(size=(400, CHANNELS))
     norm_weight, norm_bias = outliers(rng), outliers(rng) * rng.normal(size=CHANNELS) * 0.1
     values = normal * norm_weight + norm_bias
     weights = [rng.normal(size=(outputs, CHANNELS)) for outputs in (24, 40)]
-    smoothed = smooth.smooth(norm_weight, norm_bias, [reader(weight, values) for weight in weights])
+    smoothed = smoothquant.smooth(norm_weight, norm_bias, [reader(weight, values) for weight in weights])
     narrow = (normal * smoothed.weight + smoothed.bias).astype(np.float32)
     assert np.ptp(np.abs(narrow).max(axis=0)) < 0.5 * np.ptp(np.abs(values).max(axis=0))
     for weight, new in zip(weights, smoothed.readers, strict=True):
@@ -72,7 +69,7 @@ def test_smoothing_keeps_the_answers_and_lessens_the_error():
         assert noise(int8(narrow) @ nearest(matrix).T, wanted) < before / 4
 
 
-def test_equalization_across_a_relu_and_a_residual_keeps_the_answers_and_lessens_the_error():
+def test_equalization_across_a_relu_and_a_residual_keeps_the_outputs_and_lowers_the_error():
     rng = np.random.default_rng(1)
     inputs = rng.normal(size=(400, 20))
     scale = outliers(rng)
@@ -96,7 +93,7 @@ def test_equalization_across_a_relu_and_a_residual_keeps_the_answers_and_lessens
         assert noise(int8(narrow) @ nearest(new).T, wanted) < before / 4
 
 
-def test_expected_noise_is_about_what_comes():
+def test_expected_noise_is_near_the_measured_noise():
     rng = np.random.default_rng(2)
     values = rng.normal(size=(4000, CHANNELS)) * outliers(rng, factor=5.0)
     weight = rng.normal(size=(64, CHANNELS))
@@ -106,7 +103,7 @@ def test_expected_noise_is_about_what_comes():
     assert found == pytest.approx(expected, rel=0.25)
 
 
-def test_nothing_is_changed_where_nothing_helps():
+def test_scales_are_one_where_none_lowers_the_noise():
     values = np.tile(np.linspace(-1, 1, 100)[:, None], CHANNELS)
     choice = choose_scales([reader(np.ones((4, CHANNELS)), values)])
     assert choice.strength is None
@@ -114,7 +111,7 @@ def test_nothing_is_changed_where_nothing_helps():
     np.testing.assert_array_equal(choice.scales, 1.0)
 
 
-def test_what_calibration_hardly_saw_is_not_blown_up():
+def test_a_channel_that_was_quiet_in_calibration_is_enlarged_only_to_a_limit():
     activations, weights = np.full(CHANNELS, 2.0), np.full(CHANNELS, 3.0)
     activations[:4] = 0.0, 1e-9, 2.0, 90.0
     weights[2] = 0.0
@@ -122,10 +119,10 @@ def test_what_calibration_hardly_saw_is_not_blown_up():
     scales = scales / np.median(scales)
     assert scales[1] == pytest.approx(SMALLEST_SCALE)
     assert scales[3] == pytest.approx(45.0)
-    np.testing.assert_allclose(scales[[0, 2]], 1.0)  # nothing is known of them
+    np.testing.assert_allclose(scales[[0, 2]], 1.0)  # without values or weights
 
 
-def test_a_stronger_exponent_makes_ranges_alike():
+def test_strength_one_makes_ranges_equal_and_one_half_is_the_papers_formula():
     rng = np.random.default_rng(3)
     activations, weights = rng.uniform(2, 6, (2, CHANNELS))
     np.testing.assert_allclose(np.ptp(activations / balancing_scales(activations, weights, 1.0)), 0, atol=1e-9)
@@ -158,35 +155,35 @@ def test_folding_signs_keeps_the_products_to_the_bit_and_halves_the_range():
     assert noise((queries * chosen) @ int8(folded).T, wanted) < before / 2
 
 
-def test_signs_that_would_widen_the_range_are_left():
+def test_signs_are_changed_only_where_they_narrow_the_range():
     low, high, mean = np.array([-2.0, -1.0]), np.array([1.0, 2.0]), np.array([-0.1, 0.1])
     narrowing = bimodal.choose_signs(low, high, mean)
     np.testing.assert_array_equal(narrowing, [-1.0, 1.0])  # -1..2 instead of -2..2
     widening = bimodal.choose_signs(low, high, -mean)
     np.testing.assert_array_equal(widening, [1.0, -1.0])
     alike = bimodal.choose_signs(np.array([-2.0]), np.array([1.0]), mean[:1])
-    np.testing.assert_array_equal(alike, [1.0])  # nothing gained: nothing changed
+    np.testing.assert_array_equal(alike, [1.0])  # nothing gained
 
 
 # Rounding ------------------------------------------------------------------------------------------------------------
 
 
 def correlated(rng, positions=2000, inputs=CHANNELS):
-    """Inputs that are never negative and follow a few causes, as after a ReLU."""
+    """Correlated inputs that are never negative, as after a ReLU."""
     return np.maximum(rng.normal(size=(positions, 6)) @ rng.normal(size=(6, inputs)) + 1.0, 0.0)
 
 
 def rounded_to(levels, rng, rows=32):
     values, weight = correlated(rng), rng.normal(size=(rows, CHANNELS)).astype(np.float32).astype(np.float64)
-    steps = symmetric_scales(weight, levels)
+    scales = symmetric_scales(weight, levels)
     covariance = np.cov(values.T, bias=True)
-    return values, weight, rounding.round_compensating(weight[None], covariance[None], steps[None], levels)[0]
+    return values, weight, gptq.round_compensating(weight[None], covariance[None], scales[None], levels)[0]
 
 
 @pytest.mark.parametrize("levels", [127, 64, 7])
-def test_compensation_and_a_bias_keep_what_rounding_to_the_nearest_loses(levels):
+def test_gptq_and_bias_correction_lose_less_than_rounding_to_the_nearest(levels):
     values, weight, rounded = rounded_to(levels, np.random.default_rng(5))
-    shift = bias.correction(weight, rounded, values.mean(axis=0))
+    shift = bias_correction.correction(weight, rounded, values.mean(axis=0))
     wanted = values @ weight.T
     np.testing.assert_allclose((values @ rounded.T + shift).mean(axis=0), wanted.mean(axis=0))
     before = noise(values @ nearest(weight, levels).T, wanted)
@@ -196,7 +193,7 @@ def test_compensation_and_a_bias_keep_what_rounding_to_the_nearest_loses(levels)
 
 
 @pytest.mark.parametrize("levels", [127, 64, 7])
-def test_rounded_weights_lie_on_their_grid_and_keep_the_largest(levels):
+def test_rounded_weights_are_multiples_of_their_scale_and_the_largest_is_kept(levels):
     _, weight, rounded = rounded_to(levels, np.random.default_rng(6))
     assert np.abs(rounded - nearest(weight, levels)).max() > 0.5 * symmetric_scales(weight, levels).min()
     np.testing.assert_array_equal(np.abs(rounded).max(axis=1), np.abs(weight).max(axis=1))
@@ -224,28 +221,28 @@ def test_ai_edge_quantizer_keeps_every_rounded_weight(bits):
     np.testing.assert_allclose(codes.astype(np.float64) * scale, row, rtol=1e-6, atol=0)
 
 
-def test_groups_are_rounded_each_for_itself_and_blocks_change_nothing(monkeypatch):
+def test_groups_are_rounded_independently_and_block_size_changes_nothing(monkeypatch):
     rng = np.random.default_rng(9)
     values = np.stack([correlated(rng, inputs=200), rng.normal(size=(2000, 200))])
     moments = values.transpose(0, 2, 1) @ values / 2000
     weight = rng.normal(size=(2, 8, 200))
-    steps = symmetric_scales(weight.reshape(16, 200), 7).reshape(2, 8)
-    both = rounding.round_compensating(weight, moments, steps, 7)
-    monkeypatch.setattr(rounding, "BLOCK", 1000)
+    scales = symmetric_scales(weight.reshape(16, 200), 7).reshape(2, 8)
+    both = gptq.round_compensating(weight, moments, scales, 7)
+    monkeypatch.setattr(gptq, "BLOCK", 1000)
     for group in (0, 1):
         one = slice(group, group + 1)
-        alone = rounding.round_compensating(weight[one], moments[one], steps[one], 7)
+        alone = gptq.round_compensating(weight[one], moments[one], scales[one], 7)
         np.testing.assert_array_equal(both[one], alone)
 
 
-def test_inputs_that_never_change_leave_the_nearest():
+def test_inputs_that_are_always_zero_give_rounding_to_the_nearest():
     weight = np.random.default_rng(10).normal(size=(1, 4, 9))
-    steps = symmetric_scales(weight[0], 127)[None]
-    found = rounding.round_compensating(weight, np.zeros((1, 9, 9)), steps, 127)
-    np.testing.assert_allclose(found, rounding.round_to_nearest(weight, steps))
+    scales = symmetric_scales(weight[0], 127)[None]
+    found = gptq.round_compensating(weight, np.zeros((1, 9, 9)), scales, 127)
+    np.testing.assert_allclose(found, gptq.round_to_nearest(weight, scales))
 
 
 def test_an_output_without_weights_stays_zero():
     weight = np.zeros((1, 2, 9))
-    steps = symmetric_scales(weight[0], 127)[None]
-    np.testing.assert_array_equal(rounding.round_compensating(weight, np.eye(9)[None], steps, 127), 0.0)
+    scales = symmetric_scales(weight[0], 127)[None]
+    np.testing.assert_array_equal(gptq.round_compensating(weight, np.eye(9)[None], scales, 127), 0.0)
