@@ -18,7 +18,7 @@ from sam_edge_runtime.errors import ExportError
 
 from .layers import fingerprint
 from .plan import Plan
-from .ranges.ranges import Observer, Range, RangeObserver, Ranges, Sample, Tell, calibrate, observe
+from .ranges.ranges import Observer, Range, RangeObserver, Ranges, calibrate
 from .recipe import AUTO, FLOAT, RECIPES, Recipe, read_recipe, recipe_named, write_recipe
 
 
@@ -67,11 +67,8 @@ __all__ = [
     "RangeObserver",
     "Ranges",
     "Recipe",
-    "Sample",
-    "Tell",
     "calibrate",
     "fingerprint",
-    "observe",
     "quantizer_for",
     "read_recipe",
     "recipe_named",

@@ -1,1 +1,1 @@
-"""Core ML packages quantized by coremltools."""
+"""Core ML packages, quantized through coremltools."""

@@ -1,1 +1,1 @@
-"""ONNX graphs quantized by ONNX Runtime's quantizer."""
+"""ONNX artifacts, quantized through ONNX Runtime's quantizer."""

@@ -1,18 +1,19 @@
-"""What of an ONNX graph is computed in eight bits: its layers, and what lies between them.
+"""The layers of an ONNX graph, and the INT8 region around those with the scheme `w8a8`.
 
-A convolution alone in eight bits gains nothing where its neighbours are in float: each value is converted on the way in
-and on the way out. So operations without weights, "glue", are taken along. The rule for each of them:
+A convolution alone in INT8 gains nothing between float neighbours: each value is quantized on the way in and
+dequantized on the way out. So operations without weights join the region as pass-through operations, where all of this
+holds:
 
-1. ONNX Runtime's CPU computes it on whole numbers (`GLUE`).
-2. All its float inputs come from layers in eight bits or from other such glue: nothing is converted for its sake.
-3. One of its readers is in eight bits: its answer is not converted back at once.
+1. ONNX Runtime's CPU provider computes them on integers (`PASS_THROUGH`).
+2. All their float inputs come from INT8 layers or from other pass-through operations: none is quantized for them.
+3. At least one of their readers is in INT8: their output is not dequantized at once.
 
-A `Conv` in eight bits has no other answer. A `MatMul` or `Gemm` can answer in float too, bias and all, from one kernel,
-and does for readers in float. That is why `Add` and `Concat` are glue between convolutions only: the sum of a product
-and of what went past it, as in a transformer, would lose more than it gains.
+The output of an INT8 `Conv` is always INT8. A `MatMul` or `Gemm` can also give float, bias included, from the same
+kernel, and does for float readers. So `Add` and `Concat` join between convolutions only: to quantize the sum of a
+product and a residual, as in a transformer, would lose more than it gains.
 
-A `Relu` or `Clip` costs nothing where it is the only reader of what it bounds: those numbers take its own range, and it
-vanishes. Right after a convolution it does whoever reads it, elsewhere by the rule, and it is glue in no other way.
+A `Relu` or `Clip` disappears where it is the only reader of its input: the input takes its range. Right after a
+convolution it joins the region whoever reads it, elsewhere by the rule.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
 from sam_edge_runtime.arrays import Array
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-# What ONNX Runtime 1.32 computes on eight-bit values between a DequantizeLinear and a QuantizeLinear, found by
-# looking at its optimized graphs. Pad and Sub, for instance, it keeps in float there. So it does with Resize but for
-# `nearest`, which is here for the sake of what reads it.
-GLUE = frozenset(
+# Operations that ONNX Runtime 1.32 computes on 8-bit values between a DequantizeLinear and a QuantizeLinear, read off
+# its optimized graphs. Pad and Sub, for instance, stay in float there, and so does Resize unless it is `nearest`; it is
+# listed for the INT8 operations that read it.
+PASS_THROUGH = frozenset(
     {
         *("Add", "Concat", "MaxPool", "Resize", "Clip", "Relu"),
         *("Flatten", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"),
@@ -42,7 +43,7 @@ _SEVERAL_INPUTS = ("Add", "Concat")  # of the others, only the first input is an
 
 
 class Wiring:
-    """Who makes and who reads each tensor of a graph."""
+    """The constants of a graph, and the readers of each tensor."""
 
     def __init__(self, graph: GraphProto) -> None:
         self.outputs = {each.name for each in graph.output}
@@ -53,19 +54,19 @@ class Wiring:
                 self.readers.setdefault(name, []).append(node)
 
     def only_reader(self, name: str) -> NodeProto | None:
-        """The one operation that reads a tensor; None where others do too, or it is an output."""
+        """The only operation that reads a tensor; None if there are others, or it is an output of the graph."""
         readers = self.readers.get(name, [])
         return readers[0] if len(readers) == 1 and name not in self.outputs else None
 
 
 @dataclass(frozen=True)
-class Layer:
-    """An operation with a constant weight of two axes or more, and the addition of its bias if that is another.
+class OnnxLayer:
+    """An operation with a constant weight of two axes or more, and the `Add` of its bias if that is separate.
 
     Attributes:
         node: the operation.
-        weight: the weight as it is stored.
-        bias: the name of the bias that `addition` adds; None: the operation has its own, or none.
+        weight: as it is stored.
+        bias: name of the bias that `addition` adds; None if the operation has its own, or none.
         addition: the `Add` of a bias that follows a `MatMul`.
     """
 
@@ -80,20 +81,20 @@ class Layer:
         return str(self.node.op_type)
 
     @property
-    def answer(self) -> str:
-        """The tensor with the layer's result."""
+    def output(self) -> str:
+        """Name of the layer's output, bias included."""
         return str((self.addition or self.node).output[0])
 
     @property
     def channel_axis(self) -> int:
-        """The weight's axis with one entry for each channel of the result."""
+        """The weight's axis of output channels."""
         if self.kind == "Gemm":
             return 0 if self.is_transposed else 1
         return {"Conv": 0, "ConvTranspose": 1}.get(self.kind, self.weight.ndim - 1)
 
     @property
     def is_depthwise(self) -> bool:
-        """Whether it is a convolution of each channel by itself."""
+        """Whether it is a depthwise convolution."""
         return self.kind == "Conv" and self.weight.shape[1] == 1 and attribute(self.node, "group", 1) > 1
 
     @property
@@ -103,7 +104,7 @@ class Layer:
 
     @property
     def is_plain_product(self) -> bool:
-        """Whether it multiplies by a matrix and does nothing else but add a bias."""
+        """Whether it is a product with a constant matrix, with nothing but a bias added."""
         if self.kind == "Gemm":
             return not attribute(self.node, "transA", 0) and all(
                 attribute(self.node, factor, 1.0) == 1.0 for factor in ("alpha", "beta")
@@ -111,19 +112,19 @@ class Layer:
         return self.kind == "MatMul" and self.weight.ndim == 2
 
 
-def layers_of(graph: GraphProto) -> list[Layer]:
-    """A graph's layers, in its order."""
+def layers_of(graph: GraphProto) -> list[OnnxLayer]:
+    """A graph's layers, in the graph's order."""
     wiring = Wiring(graph)
     found = []
     for node in graph.node:
         stored = wiring.constants.get(node.input[1]) if node.op_type in LAYERS else None
         if stored is not None and stored.data_type == TensorProto.FLOAT and len(stored.dims) >= 2:
-            found.append(Layer(node, numpy_helper.to_array(stored), *_bias_after(node, wiring)))
+            found.append(OnnxLayer(node, numpy_helper.to_array(stored), *_bias_after(node, wiring)))
     return found
 
 
 def _bias_after(node: NodeProto, wiring: Wiring) -> tuple[str | None, NodeProto | None]:
-    """The bias of a `MatMul`, one number for each channel, and its addition."""
+    """The bias that an `Add` adds to a `MatMul`, one number for each channel, and the `Add`."""
     follower = wiring.only_reader(node.output[0]) if node.op_type == "MatMul" else None
     if follower is None or follower.op_type != "Add":
         return None, None
@@ -134,68 +135,70 @@ def _bias_after(node: NodeProto, wiring: Wiring) -> tuple[str | None, NodeProto 
 
 
 @dataclass(frozen=True)
-class EightBits:
-    """What is computed in eight bits.
+class Int8Region:
+    """The part of a graph that is computed in INT8.
 
     Attributes:
         layers: the layers.
-        glue: the operations between them.
-        tensors: names of the activations that are rounded to eight bits, in the graph's order.
-        bounded: of these, the ones right before a `Relu` or `Clip` that vanishes, with the name of its answer, whose
-            range they take.
+        pass_through: the operations between them.
+        tensors: names of the quantized activations, in the graph's order.
+        bounded: for each of them that a disappearing `Relu` or `Clip` reads, the name of that operation's output, whose
+            range it takes.
     """
 
-    layers: Sequence[Layer]
-    glue: Sequence[NodeProto]
+    layers: Sequence[OnnxLayer]
+    pass_through: Sequence[NodeProto]
     tensors: Sequence[str]
     bounded: dict[str, str]
 
     @property
     def measured(self) -> list[str]:
-        """Names of the activations whose range has to be found."""
+        """Names of the activations whose range calibration has to find."""
         return [name for name in self.tensors if name not in self.bounded]
 
     @property
     def readers(self) -> set[str]:
-        """Names of the operations that read activations in eight bits."""
-        return {str(node.name) for node in (*(layer.node for layer in self.layers), *self.glue)}
+        """Names of the operations that read quantized activations."""
+        return {str(node.name) for node in (*(layer.node for layer in self.layers), *self.pass_through)}
 
     @property
-    def rounded_answers(self) -> set[str]:
-        """Tensors that whoever makes them has in eight bits only."""
-        convolved = {layer.answer for layer in self.layers if layer.kind == "Conv"}
-        return convolved.union(*(node.output for node in self.glue))
+    def quantized_outputs(self) -> set[str]:
+        """Tensors that exist in INT8 only."""
+        convolved = {layer.output for layer in self.layers if layer.kind == "Conv"}
+        return convolved.union(*(node.output for node in self.pass_through))
 
 
-def eight_bits(graph: GraphProto, layers: Sequence[Layer]) -> EightBits:
-    """What is to be computed in eight bits if `layers` are: the rule at the head of this file."""
+def int8_region(graph: GraphProto, layers: Sequence[OnnxLayer]) -> Int8Region:
+    """The region of INT8 `layers`, by the rule in the module's docstring."""
     wiring = Wiring(graph)
-    convolved = {layer.answer for layer in layers if layer.kind == "Conv"}
+    convolved = {layer.output for layer in layers if layer.kind == "Conv"}
     wanted = {str(layer.node.input[0]) for layer in layers}
-    glue: list[NodeProto] = []
-    for node in reversed(_between(graph, layers, wiring)):
+    chosen: list[NodeProto] = []
+    for node in reversed(_candidates(graph, layers, wiring)):
         if wanted.intersection(node.output) or (node.op_type in BOUNDS and node.input[0] in convolved):
-            glue.insert(0, node)
+            chosen.insert(0, node)
             wanted.update(_activations(node))
-    rounded = wanted.union(convolved, *(node.output for node in glue))
+    quantized = wanted.union(convolved, *(node.output for node in chosen))
     order = dict.fromkeys(name for node in graph.node for name in (*node.input, *node.output))
-    bounded = {str(node.input[0]): str(node.output[0]) for node in glue if node.op_type in BOUNDS}
-    return EightBits(layers, glue, [name for name in order if name in rounded], bounded)
+    bounded = {str(node.input[0]): str(node.output[0]) for node in chosen if node.op_type in BOUNDS}
+    return Int8Region(layers, chosen, [name for name in order if name in quantized], bounded)
 
 
-def _between(graph: GraphProto, layers: Sequence[Layer], wiring: Wiring) -> list[NodeProto]:
-    """Operations that could be glue: all that they read comes in eight bits, or can."""
+def _candidates(graph: GraphProto, layers: Sequence[OnnxLayer], wiring: Wiring) -> list[NodeProto]:
+    """Operations that can pass INT8 through: all that they read is in INT8, or can be."""
     found = []
-    rounded = {layer.answer for layer in layers if layer.kind == "Conv"}
-    coming = {layer.answer for layer in layers}
+    quantized = {layer.output for layer in layers if layer.kind == "Conv"}
+    quantizable = {layer.output for layer in layers}
     for node in graph.node:
         read = set(_activations(node))
-        if node.op_type not in GLUE or not read <= (rounded if node.op_type in _SEVERAL_INPUTS else coming):
+        if node.op_type not in PASS_THROUGH or not read <= (
+            quantized if node.op_type in _SEVERAL_INPUTS else quantizable
+        ):
             continue
-        if node.op_type not in BOUNDS or (wiring.only_reader(node.input[0]) and _holds_zero(node, wiring)):
+        if node.op_type not in BOUNDS or (wiring.only_reader(node.input[0]) and _keeps_zero(node, wiring)):
             found.append(node)
-            coming.update(node.output)
-            rounded.update(node.output if read <= rounded else ())
+            quantizable.update(node.output)
+            quantized.update(node.output if read <= quantized else ())
     return found
 
 
@@ -203,14 +206,14 @@ def _activations(node: NodeProto) -> list[str]:
     return list(node.input) if node.op_type in _SEVERAL_INPUTS else [node.input[0]]
 
 
-def _holds_zero(node: NodeProto, wiring: Wiring) -> bool:
-    """Whether a bound leaves zero alone; ranges in eight bits always hold it, so that no other can be cut to."""
+def _keeps_zero(node: NodeProto, wiring: Wiring) -> bool:
+    """Whether zero is within a bound's limits; INT8 ranges always hold zero, so they cannot be cut to others."""
     limits = limits_of(node, wiring.constants)
     return limits is not None and limits[0] <= 0 <= limits[1]
 
 
 def limits_of(node: NodeProto, constants: dict[str, TensorProto]) -> tuple[float, float] | None:
-    """Between which numbers a `Relu` or `Clip` leaves its input; None where that is computed."""
+    """The limits to which a `Relu` or `Clip` clips its input; None if they are not constant."""
     if node.op_type == "Relu":
         return 0.0, inf
     found = [-inf, inf]
@@ -223,6 +226,6 @@ def limits_of(node: NodeProto, constants: dict[str, TensorProto]) -> tuple[float
 
 
 def attribute(node: NodeProto, name: str, default: Any) -> Any:
-    """The value of an operation's attribute, or what ONNX says it is where it is missing."""
+    """The value of an operation's attribute, or ONNX' default if it is missing."""
     found = [each for each in node.attribute if each.name == name]
     return onnx.helper.get_attribute_value(found[0]) if found else default

@@ -1,24 +1,25 @@
-"""Weights of an ONNX graph's layers in fewer bits, and the layers whose activations need no calibration.
+"""The schemes of an ONNX graph's layers that need no calibration, and the rounding of weights for the one that does.
 
-`w8`: the weight as int8 by channel, with a Cast and a Mul that make floats of it again. ONNX Runtime does so once, when
-it loads the file, and then computes what it would in fp32. A DequantizeLinear it would leave standing for the sake of
-eight-bit kernels: the weight is unpacked in each call, a convolution loses the blocked layout that constant weights
-get, which makes it slower than in fp32, and ONNX Runtime 1.32 turns a `MatMul` into MatMulNBits, which rounds
-activations too.
+`w8`: the weight as int8 with a scale for each channel, then a Cast and a Mul. ONNX Runtime folds them when it loads the
+file, and computes as in fp32. It would not fold a DequantizeLinear, which INT8 kernels read: the weight is unpacked in
+each call; a convolution loses the blocked layout of constant weights and becomes slower than in fp32; and ONNX Runtime
+1.32 turns a `MatMul` into MatMulNBits, which quantizes activations too.
 
-`dynamic`: DynamicQuantizeLinear, MatMulInteger and what makes floats of its sums, in the form that ONNX Runtime's
-`quantize_dynamic` writes and its optimizer fuses (DynamicQuantizeMatMul). That function itself would not do: it takes
-every `Gemm` of a file apart, those of other recipes too, and writes the whole model to disk on its way.
+`dynamic`: DynamicQuantizeLinear, MatMulInteger, and a conversion of its sums to float, in the form that ONNX Runtime's
+`quantize_dynamic` writes and its optimizer fuses (DynamicQuantizeMatMul). That function is not used, because it splits
+every `Gemm` of a file, also those with other schemes, and writes the whole model to disk.
 
 `w4`: MatMulNBits, by ONNX Runtime's own quantizer: blocks of 32 weights with a scale and a zero point each, computed in
-float. ONNX proper has DequantizeLinear by blocks instead, but from opset 21 on, and the bundles have 20.
+float. The standard ONNX form, a blockwise DequantizeLinear, needs opset 21; the bundles have 20.
+
+`w8a8`: weights are rounded here, to integer multiples of the scales that `static` passes to ONNX Runtime's quantizer.
 
 On x86 without VNNI, ONNX Runtime multiplies unsigned activations by signed weights with `vpmaddubsw`, which adds two
-neighbouring products into sixteen bits and cuts off what is more. Its advice is weights of seven bits (`reduce_range`,
+neighbouring products in 16 bits and saturates. ONNX Runtime's advice is 7-bit weights (`reduce_range`,
 https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html), which halves their resolution
-everywhere. Here a channel's scale grows only as far as its own neighbours need: no two weights that meet in such a sum
-add up to more than 128. For two equal ones that is seven bits, for most channels nearly eight. So little is lost that
-artifacts for Arm have it too, and give the same numbers everywhere.
+everywhere. Here a channel's scale grows only as far as its own neighbours need: no two weights of such a sum add up to
+more than 128. For two equal weights that is 7 bits, for most channels nearly 8. So little is lost that artifacts for
+Arm have it too, and give the same outputs everywhere.
 """
 
 from __future__ import annotations
@@ -34,63 +35,64 @@ from onnx import GraphProto, TensorProto, numpy_helper
 
 from sam_edge_quant.methods.squant import round_preserving_sums
 from sam_edge_quant.methods.weight_scales import preserved_scales
-from sam_edge_runtime.arrays import Array
+from sam_edge_runtime.arrays import Array, Float32
 
-from .graph import Layer
+from .graph import OnnxLayer
 
-BLOCK = 32  # weights that share a scale in four bits
+BLOCK = 32  # weights of a 4-bit block, which share a scale
 MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operations
 
 
-def scales_of(layer: Layer, avoid_saturation: bool) -> npt.NDArray[np.float32]:
-    """The scale of each channel of a layer's weight in eight bits.
+def scales_of(layer: OnnxLayer, avoid_saturation: bool) -> Float32:
+    """The INT8 scale of each channel of a layer's weight.
 
     Args:
-        layer: with `n` channels.
-        avoid_saturation: whether neighbouring products are added in sixteen bits. A depthwise kernel never does that.
+        layer: a layer.
+        avoid_saturation: whether the kernel adds neighbouring products in 16 bits; one for depthwise convolutions never
+            does.
 
     Returns:
-        (n,); 1 for a channel without weights.
+        (channels,); 1 for a channel whose weights are all zero.
     """
     return preserved_scales(_rows(layer), avoid_saturation=avoid_saturation and not layer.is_depthwise).astype(
         np.float32
     )
 
 
-def whole_numbers(layer: Layer) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """A layer's weight in eight bits, for a product in float.
+def int8_weight(layer: OnnxLayer) -> tuple[npt.NDArray[np.int8], Float32]:
+    """A layer's weight in INT8, for a product in float.
 
-    A decoder's lean form (`sam_edge.model.lean`) has weights taken apart by heads, some of them turned: its first axis
-    counts heads, and one of the other two the channels of a head. The one by which less is lost is taken.
+    Weights of three axes are an attention's, split by heads (`sam_edge.model.lean`): the first axis is that of heads,
+    one of the other two that of a head's channels, which may be transposed. The one that loses less is taken.
 
     Returns:
-        The numbers, and the scales in a shape that multiplies them.
+        The integers, and the scales in a shape that broadcasts with them.
     """
     weight = layer.weight
-    tried = []
+    candidates = []
     for axes in ((0, 1), (0, 2)) if layer.kind == "MatMul" and weight.ndim == 3 else ((layer.channel_axis,),):
         order = (*axes, *(axis for axis in range(weight.ndim) if axis not in axes))
         rows = weight.transpose(order).reshape(prod(weight.shape[axis] for axis in axes), -1)
         scales = preserved_scales(rows).astype(np.float32)
-        numbers = round_preserving_sums(rows, scales, 0)
-        lost = float(np.square(numbers * scales[:, None] - rows).sum())
-        turned = numbers.reshape([weight.shape[axis] for axis in order]).transpose(np.argsort(order))
+        integers = round_preserving_sums(rows, scales, 0)
+        lost = float(np.square(integers * scales[:, None] - rows).sum())
+        transposed = integers.reshape([weight.shape[axis] for axis in order]).transpose(np.argsort(order))
         shape = [size if axis in axes else 1 for axis, size in enumerate(weight.shape)]
-        tried.append((lost, turned, scales.reshape(shape)))
-    _, numbers, scales = min(tried, key=lambda each: each[0])
-    return np.ascontiguousarray(numbers), scales
+        candidates.append((lost, transposed, scales.reshape(shape)))
+    _, integers, scales = min(candidates, key=lambda each: each[0])
+    return np.ascontiguousarray(integers), scales
 
 
-def _rows(layer: Layer) -> Array:
-    """A weight as (channels, inputs), inputs in the order in which ONNX Runtime sums them up: channels innermost."""
+def _rows(layer: OnnxLayer) -> Array:
+    """A weight as (channels, inputs), inputs in the order in which ONNX Runtime sums products: channels innermost."""
     moved = np.moveaxis(layer.weight, layer.channel_axis, 0)
     if layer.kind == "Conv":
         moved = np.moveaxis(moved, 1, -1)  # (out, *kernel, in)
     return moved.reshape(len(moved), -1)
 
 
-class Rewriting:
-    """Puts layers of a graph into another form; its operations are to be sorted afterwards."""
+class WeightRewriter:
+    """Rewrites layers of a graph in place; its operations have to be sorted afterwards."""
 
     def __init__(self, graph: GraphProto) -> None:
         self._graph = graph
@@ -98,17 +100,17 @@ class Rewriting:
         self._made = {name for node in graph.node for name in node.output}
         self._readers = Counter(name for node in graph.node for name in node.input)
 
-    def keep_weight_in_eight_bits(self, layer: Layer) -> None:
-        """The way `w8`."""
+    def apply_w8(self, layer: OnnxLayer) -> None:
+        """Store the weight in INT8."""
         name = layer.node.input[1]
-        whole, steps = whole_numbers(layer)
-        numbers, scale = self._constants_of(f"{name}_w8", numbers=whole, scale=steps)
+        integers, scales = int8_weight(layer)
+        numbers, scale = self._constants_of(f"{name}_w8", numbers=integers, scale=scales)
         self._operation("Cast", [numbers], f"{name}_w8_whole", to=TensorProto.FLOAT)
         self._operation("Mul", [f"{name}_w8_whole", scale], f"{name}_w8_float")
         layer.node.input[1] = f"{name}_w8_float"
 
-    def quantize_input_in_each_call(self, layer: Layer) -> None:
-        """The way `dynamic`, for a plain product."""
+    def apply_dynamic(self, layer: OnnxLayer) -> None:
+        """Quantize the weight, and the input in each call; the layer is a plain product."""
         read, name, product = layer.node.input[0], _matrix_name(layer), self._without_bias(layer)
         scales = scales_of(layer, avoid_saturation=True)
         numbers = _matrix(layer, round_preserving_sums(layer.weight, scales, layer.channel_axis))
@@ -122,38 +124,38 @@ class Rewriting:
         self._operation("Mul", [rounded_input[1], scale], f"{product}_scale")
         self._operation("Mul", [f"{product}_float_sums", f"{product}_scale"], product)
 
-    def keep_weight_in_four_bits(self, layer: Layer) -> None:
-        """The way `w4`, for a plain product."""
-        # Sets up logging for the whole process when it is imported; the caller undoes that.
+    def apply_w4(self, layer: OnnxLayer) -> None:
+        """Store the weight in 4 bits; the layer is a plain product."""
+        # Configures logging for the whole process when it is imported; the caller restores it.
         from onnxruntime.quantization import matmul_nbits_quantizer as nbits  # noqa: PLC0415
 
         name, product = _matrix_name(layer), self._without_bias(layer)
         node = onnx.helper.make_node("MatMul", [layer.node.input[0], name], [product], product)
-        # A graph of its own, for the quantizer appends its constants without asking what is there already.
+        # In a separate graph, because the quantizer appends constants without looking for existing ones.
         matrix = np.ascontiguousarray(_matrix(layer, layer.weight))
-        aside = GraphProto(initializer=[numpy_helper.from_array(matrix, name)])
+        separate = GraphProto(initializer=[numpy_helper.from_array(matrix, name)])
         quantizer = nbits.DefaultWeightOnlyQuantizer(nbits.DefaultWeightOnlyQuantConfig(block_size=BLOCK))
-        made = quantizer.quantize(node, [aside])
+        made = quantizer.quantize(node, [separate])
         self._graph.node.extend(made)
-        self._add_constants(each for each in aside.initializer if each.name != name)
+        self._add_constants(each for each in separate.initializer if each.name != name)
 
-    def put_weight_on_grid(self, layer: Layer) -> npt.NDArray[np.float32]:
-        """The way `w8a8` has ONNX Runtime's quantizer round a weight: leave nothing to round, and give it the scales.
+    def round_weight(self, layer: OnnxLayer) -> Float32:
+        """Round the weight to multiples of its scales, so that ONNX Runtime's quantizer has nothing left to round.
 
         Returns:
-            (channels,), the scales.
+            The scales, (channels,).
         """
         scales = scales_of(layer, avoid_saturation=True)
-        on_grid = round_preserving_sums(layer.weight, scales, layer.channel_axis) * _along(layer, scales)
+        rounded = round_preserving_sums(layer.weight, scales, layer.channel_axis) * _along(layer, scales)
         name = layer.node.input[1]
-        if self._readers[name] > 1:  # another may want it in float, or has its channels along another axis
-            (layer.node.input[1],) = self._constants_of(name, **{f"by_axis_{layer.channel_axis}": on_grid})
+        if self._readers[name] > 1:  # another layer may read it in float, or along another axis
+            (layer.node.input[1],) = self._constants_of(name, **{f"by_axis_{layer.channel_axis}": rounded})
         else:
-            self._constants[name].CopyFrom(numpy_helper.from_array(on_grid, name))
+            self._constants[name].CopyFrom(numpy_helper.from_array(rounded, name))
         return scales
 
-    def _without_bias(self, layer: Layer) -> str:
-        """Take out a plain product; the name under which its result is awaited, by the addition of its bias."""
+    def _without_bias(self, layer: OnnxLayer) -> str:
+        """Remove a plain product, and return the name that its replacement's output has before the bias."""
         node = layer.node
         self._graph.node.remove(node)
         self._made.difference_update(node.output)
@@ -164,7 +166,7 @@ class Rewriting:
         return product
 
     def _constants_of(self, name: str, **values: Array) -> list[str]:
-        """Names of constants that begin with `name`; where another layer shares its weight, they are there already."""
+        """Add constants and return their names, which begin with `name`; layers that share a weight share them."""
         self._add_constants(numpy_helper.from_array(each, f"{name}_{part}") for part, each in values.items())
         return [f"{name}_{part}" for part in values]
 
@@ -174,7 +176,7 @@ class Rewriting:
         self._constants.update((each.name, each) for each in new)
 
     def _operation(self, kind: str, inputs: list[str], *outputs: str, **attributes: int) -> None:
-        """Append an operation, unless it is there for another layer with the same weight or input."""
+        """Append an operation, unless another layer with the same weight or input has added it."""
         if outputs[0] not in self._made:
             node = onnx.helper.make_node(kind, inputs, outputs, f"{outputs[0]}_{kind}")
             node.attribute.extend(onnx.helper.make_attribute(name, value) for name, value in attributes.items())
@@ -182,16 +184,16 @@ class Rewriting:
             self._made.update(outputs)
 
 
-def _along(layer: Layer, scales: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Scales by channel in a shape that multiplies the weight."""
+def _along(layer: OnnxLayer, scales: Float32) -> Float32:
+    """Scales (channels,) in a shape that broadcasts with the weight."""
     return scales.reshape([-1 if axis == layer.channel_axis else 1 for axis in range(layer.weight.ndim)])
 
 
-def _matrix(layer: Layer, weight: Array) -> Array:
+def _matrix(layer: OnnxLayer, weight: Array) -> Array:
     """The weight of a plain product as (inputs, outputs)."""
     return weight.T if layer.is_transposed else weight
 
 
-def _matrix_name(layer: Layer) -> str:
-    """What that is called; a weight may be shared by products with it and with its transpose."""
+def _matrix_name(layer: OnnxLayer) -> str:
+    """Its name; products with a weight and with its transpose may share the weight."""
     return f"{layer.node.input[1]}_transposed" if layer.is_transposed else str(layer.node.input[1])

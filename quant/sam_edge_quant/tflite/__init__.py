@@ -1,1 +1,1 @@
-"""TFLite files quantized by AI Edge Quantizer."""
+"""TFLite files, quantized through AI Edge Quantizer."""

@@ -1,8 +1,8 @@
-"""A TFLite file as graphs of operations, and what of them lies between quantized ones.
+"""A TFLite file as graphs of operations, and the pass-through operations between quantized ones.
 
-A file with several signatures holds a graph for each; they share the weights' buffers and may differ in everything
-else, since a converter lays out each call size in its own way. Tensors are known by their names, which are made unique
-over the whole file where they are not.
+A file with several signatures has a graph for each. They share the weights' buffers and may differ in everything else,
+since the converter optimizes each call size separately. Tensors are identified by name; duplicate names are made unique
+over the whole file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sam_edge_runtime.errors import ExportError, first_line
 _ABSENT = -1  # in an operation's list of inputs
 _KINDS = {code: name for name, code in vars(qtyping.BuiltinOperator).items() if isinstance(code, int)}
 
-# Where an operation has its activation, its weight and its bias among its inputs.
+# Indices of an operation's activation, weight and bias among its inputs.
 _WEIGHTED: dict[str, tuple[int, int, int]] = {
     "FULLY_CONNECTED": (0, 1, 2),
     "CONV_2D": (0, 1, 2),
@@ -31,13 +31,13 @@ _WEIGHTED: dict[str, tuple[int, int, int]] = {
     "TRANSPOSE_CONV": (2, 1, 3),
     "BATCH_MATMUL": (0, 1, 2),
 }
-# Glue is of kinds that XNNPACK has in eight bits, or has not in float either.
-# These put numbers elsewhere and leave them as they are: quantized or not, the result is the same.
+# Pass-through operations are those that XNNPACK has in INT8, or lacks in float, too.
+# These move values and do not change them: quantized or not, the result is the same.
 MOVES = frozenset({"MAX_POOL_2D", "PAD", "RESHAPE", "RESIZE_NEAREST_NEIGHBOR", "SLICE", "SPLIT", "TRANSPOSE"})
-# These make new numbers, which are rounded anew when they are quantized.
-_ROUNDS = frozenset({"ADD", "CONCATENATION", "RESIZE_BILINEAR"})
-GLUE = MOVES | _ROUNDS
-# AI Edge Quantizer gives the results of these the range of what goes in.
+# These compute new values, which are rounded again when they are quantized.
+_COMPUTES = frozenset({"ADD", "CONCATENATION", "RESIZE_BILINEAR"})
+PASS_THROUGH = MOVES | _COMPUTES
+# AI Edge Quantizer gives the outputs of these the range of their input.
 KEEP_RANGE = MOVES | {"RESIZE_BILINEAR"}
 
 
@@ -47,11 +47,11 @@ class Operation:
 
     Attributes:
         kind: TFLite's name for it.
-        inputs: names of the activations in float32 that go in; constants and indices are left out.
-        outputs: names of what comes out.
-        scope: what AI Edge Quantizer matches its patterns against.
-        weight: name of its weight; None where it has none that is constant.
-        bias: name of its bias; None where it has none that is constant.
+        inputs: names of the float32 activations; constants and indices are left out.
+        outputs: names of the outputs.
+        scope: the name that AI Edge Quantizer matches patterns against.
+        weight: name of the constant weight; None if there is none.
+        bias: name of the constant bias; None if there is none.
     """
 
     kind: str
@@ -64,11 +64,11 @@ class Operation:
 
 @dataclass(frozen=True)
 class Graph:
-    """The operations of one signature, each after those it needs.
+    """The operations of one signature, in topological order.
 
     Attributes:
-        operations: in the order of the file.
-        results: names of the tensors that the signature gives.
+        operations: in the file's order.
+        results: names of the signature's outputs.
     """
 
     operations: tuple[Operation, ...]
@@ -76,12 +76,12 @@ class Graph:
 
     @cached_property
     def makers(self) -> dict[str, int]:
-        """Which operation makes a tensor."""
+        """The index of the operation that makes each tensor."""
         return {name: place for place, operation in enumerate(self.operations) for name in operation.outputs}
 
     @cached_property
-    def takers(self) -> dict[str, list[int]]:
-        """Which operations take a tensor."""
+    def readers(self) -> dict[str, list[int]]:
+        """The indices of the operations that read each tensor."""
         found: dict[str, list[int]] = {}
         for place, operation in enumerate(self.operations):
             for name in operation.inputs:
@@ -90,49 +90,48 @@ class Graph:
 
 
 def between(graph: Graph, static: Mapping[int, str]) -> dict[int, str]:
-    """The glue that is quantized because it lies between quantized operations.
+    """The pass-through operations that are quantized because they lie between quantized operations.
 
-    What lies between quantized operations is quantized: an operation all of whose inputs come from operations that
-    compute in whole numbers in one way, and whose result goes to such operations. Else a chain of them would be broken
-    by a dequantization and a quantization. Where glue only moves numbers about, one taker of that kind is enough:
-    nothing is lost. Where it makes new ones, all takers have to be. So the additions along a transformer's residual
-    stream stay in float: their results go to a normalization, which is in float, and on to the next addition, where
-    eight bits for each sum would add up to a large error. Those in a MobileNet's blocks go to convolutions and to the
-    next addition, and are quantized.
+    All inputs of such an operation come from quantized operations of one scheme, and its output goes to operations of
+    that scheme; in float it would break their chain with a dequantization and a quantization. If it only moves values,
+    one quantized reader is enough: nothing is lost. If it computes new ones, all readers have to be quantized. So the
+    additions along a transformer's residual stream stay in float: their outputs go to a normalization, which is in
+    float, and to the next addition, where the rounding errors of INT8 sums would accumulate. The additions of a
+    MobileNet's blocks go to convolutions and to the next addition, and are quantized.
 
     Args:
-        graph: operations in an order in which they can be computed.
-        static: the ways of operations whose activations are quantized, by place.
+        graph: operations in topological order.
+        static: the schemes of operations whose activations are quantized, by index.
 
     Returns:
-        The way of each piece of such glue, by place.
+        The schemes of these pass-through operations, by index.
     """
-    ways = dict(static)
+    schemes = dict(static)
     for place, operation in enumerate(graph.operations):
-        coming = {ways.get(graph.makers.get(name, _ABSENT)) for name in operation.inputs}
-        if operation.kind in GLUE and len(coming) == 1 and (way := coming.pop()) is not None:
-            ways[place] = way
-    while dropped := [place for place in ways if place not in static and not _lies_between(graph, place, ways)]:
+        coming = {schemes.get(graph.makers.get(name, _ABSENT)) for name in operation.inputs}
+        if operation.kind in PASS_THROUGH and len(coming) == 1 and (scheme := coming.pop()) is not None:
+            schemes[place] = scheme
+    while dropped := [place for place in schemes if place not in static and not _lies_between(graph, place, schemes)]:
         for place in dropped:
-            del ways[place]
-    return {place: way for place, way in ways.items() if place not in static}
+            del schemes[place]
+    return {place: scheme for place, scheme in schemes.items() if place not in static}
 
 
-def _lies_between(graph: Graph, place: int, ways: Mapping[int, str]) -> bool:
-    """Whether what surrounds a piece of glue is quantized in its way."""
-    operation, way = graph.operations[place], ways[place]
-    if not all(ways.get(graph.makers.get(name, _ABSENT)) == way for name in operation.inputs):
+def _lies_between(graph: Graph, place: int, schemes: Mapping[int, str]) -> bool:
+    """Whether the operations around a pass-through operation have its scheme."""
+    operation, scheme = graph.operations[place], schemes[place]
+    if not all(schemes.get(graph.makers.get(name, _ABSENT)) == scheme for name in operation.inputs):
         return False
-    going = [ways.get(taker) == way for name in operation.outputs for taker in graph.takers.get(name, [])]
+    going = [schemes.get(reader) == scheme for name in operation.outputs for reader in graph.readers.get(name, [])]
     if operation.kind in MOVES:
         return any(going)
     return all(going) and bool(going) and graph.results.isdisjoint(operation.outputs)
 
 
-def origin(graph: Graph, glue: Mapping[int, str], name: str) -> str:
-    """The tensor whose range a tensor has: itself, or what quantized glue has made it from without another range."""
+def origin(graph: Graph, pass_through: Mapping[int, str], name: str) -> str:
+    """The tensor whose range a tensor has: itself, or the input of the quantized operations that keep its range."""
     place = graph.makers.get(name, _ABSENT)
-    while place in glue and graph.operations[place].kind in KEEP_RANGE:
+    while place in pass_through and graph.operations[place].kind in KEEP_RANGE:
         name = graph.operations[place].inputs[0]
         place = graph.makers.get(name, _ABSENT)
     return name
@@ -143,8 +142,8 @@ class TfliteFile:
 
     Attributes:
         path: the file.
-        model: AI Edge's object form of it, tensor names made unique. Weights are views of the file.
-        signatures: for each signature the place of its graph, in the order of the file.
+        model: AI Edge's object form of it, with unique tensor names. Weights are views of the file.
+        signatures: the signatures, in the file's order.
         graphs: the signatures' graphs.
 
     Raises:
@@ -155,7 +154,7 @@ class TfliteFile:
         self.path = path
         try:
             self.model: Any = flatbuffer.read_model(str(path))
-        except Exception as error:  # of many kinds, from what reads flatbuffers without checking them
+        except Exception as error:  # of many kinds, from code that reads flatbuffers unchecked
             raise ExportError(
                 f"{path} cannot be read as a TFLite file ({first_line(error)}); export it again"
             ) from error
@@ -169,19 +168,19 @@ class TfliteFile:
         self.graphs = [self._graph(self.model.subgraphs[each.subgraphIndex]) for each in self.signatures]
 
     def inputs(self, place: int) -> dict[str, str]:
-        """Names of the tensors that a signature takes, by the names that it has for them."""
+        """A signature's inputs: tensor names by the signature's own names."""
         return self._named(place, self.signatures[place].inputs)
 
     def outputs(self, place: int) -> dict[str, str]:
-        """Names of the tensors that a signature gives, by the names that it has for them."""
+        """A signature's outputs: tensor names by the signature's own names."""
         return self._named(place, self.signatures[place].outputs)
 
     def constant(self, name: str) -> Float32:
-        """The numbers of a constant."""
+        """The values of a constant."""
         return np.asarray(flatbuffer.get_tensor_data(self._tensors[name], self.model.buffers), np.float32)
 
     def buffer(self, name: str) -> int:
-        """The place of a constant's numbers; weights that several graphs share have the same."""
+        """The index of a constant's buffer; a weight that several graphs share has one buffer."""
         return int(self._tensors[name].buffer)
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -224,7 +223,7 @@ class TfliteFile:
 
 
 def _make_unique(tensors: list[Any]) -> None:
-    """Number the tensors that bear a name which another one bears already: AI Edge Quantizer knows them by name."""
+    """Number the tensors with duplicate names: AI Edge Quantizer identifies tensors by name."""
     seen: set[bytes] = set()
     for place, tensor in enumerate(tensors):
         if tensor.name is None or tensor.name in seen:

@@ -1,9 +1,9 @@
-"""Tables of a TFLite file in half the bytes: what is constant, large, and no layer's weight.
+"""Lookup tables of a TFLite file in float16: constants that are large and no layer's weight.
 
-litert-torch multiplies out what depends on no input. Relative positions become a number for each pair of cells, and
-absolute ones, which four tables of sines make, a number for each cell and channel: 9 MB in TinyViT's graphs, nearly as
-much as all weights in eight bits. They are numbers of no great range that something is added to, so they are kept as
-float16 behind a DEQUANTIZE, as the weights of a file in float16 are: LiteRT unpacks them once and computes in fp32.
+litert-torch folds constants. Relative position embeddings become a number for each pair of cells, and absolute ones,
+computed from four tables of sines, a number for each cell and channel: 9 MB in TinyViT's graphs, nearly as much as all
+weights in INT8. Their values are small and only added to activations, so they are stored as float16 behind a
+DEQUANTIZE, like the weights of an fp16 file: LiteRT unpacks them once and computes in fp32.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from ai_edge_quantizer.transformations import transformation_utils
 
 from .graph import TfliteFile
 
-LEAST_SIZE = 4096  # numbers of a table; below it there is little to save
+LEAST_SIZE = 4096  # elements of a table; smaller ones save little
 LARGEST = float(np.finfo(np.float16).max)
 
 
 def halve_tables(file: TfliteFile) -> int:
-    """Put the tables of a file's model into float16, in place.
+    """Convert the lookup tables of a file's model to float16, in place.
 
     Returns:
-        How many they are.
+        The number of tables.
     """
     model = file.model
     operations = [operation for graph in file.graphs for operation in graph.operations]
@@ -48,7 +48,7 @@ def halve_tables(file: TfliteFile) -> int:
 
 
 def _unpack(model: Any, graph: Any, index: int) -> None:
-    """Have what reads a table, now of float16, read what a new DEQUANTIZE makes of it."""
+    """Put a DEQUANTIZE between a table, which is float16 now, and its readers."""
     table = graph.tensors[index]
     table.type = qtyping.TensorType.FLOAT16
     whole = transformation_utils.add_new_activation_tensor(

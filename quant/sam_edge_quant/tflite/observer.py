@@ -1,8 +1,8 @@
-"""Activations of a `.tflite` file, seen while it runs.
+"""An observer of a TFLite file's activations.
 
-LiteRT shows what a graph gives, not what it computes on its way, unless it is told to keep every tensor: 16 GB for the
-attention of a ViT-B at 1024. So the wanted tensors become what the graph gives, in a copy of the file: as many at once
-as fit into a bounded memory, and without the operations behind the last of them.
+LiteRT returns outputs only, unless it keeps every tensor: 16 GB for the attention of a ViT-B at 1024. So the wanted
+tensors become outputs in a copy of the file: as many at once as fit into a bounded memory, and without the operations
+after the last of them.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_quantizer.utils import tfl_flatbuffer_utils as flatbuffer
 
-from sam_edge_quant.ranges.ranges import Sample, Tell
+from sam_edge_quant.ranges.ranges import Receive
+from sam_edge_runtime.arrays import Call
 from sam_edge_runtime.errors import ExportError, UsageError, first_line
 from sam_edge_runtime.system.quiet import captured_stderr
 
 from .graph import TfliteFile
 
-_AT_ONCE = 1 << 30  # bytes of tensors that one copy of the file gives
+_BYTES_AT_ONCE = 1 << 30  # of the outputs of one copy of the file
 _THREADS = 2
 
 
@@ -35,7 +36,7 @@ class _Part:
     """Some tensors of one signature.
 
     Attributes:
-        signature: its place in the file.
+        signature: its index in the file.
         names: tensors in the order of the operations that make them.
     """
 
@@ -44,14 +45,14 @@ class _Part:
 
 
 class TfliteObserver:
-    """Runs a file on samples and tells the values of some of its tensors.
+    """Runs a file on samples and passes the values of some of its tensors on.
 
-    A sample is run in every signature that has any of these tensors. One for another number of prompts is given in
-    several calls, the last one filled up with prompts from the first: what repeats moves no range.
+    A sample is run in every signature that has any of these tensors. A signature for fewer prompts gets the sample in
+    several calls, the last one padded with the first prompts: repeated values change no range.
 
     Args:
         path: an fp32 file.
-        names: tensors that it takes or computes, as `TfliteFile` names them.
+        names: inputs or computed tensors, as `TfliteFile` names them.
 
     Raises:
         ExportError: the file cannot be read, has no such tensor, or LiteRT fails on it.
@@ -69,12 +70,12 @@ class TfliteObserver:
             raise ExportError(f"{path.name} computes no tensor called {missing[0]!r}; name it as the file does")
         self._running: tuple[_Part, Interpreter] | None = None
 
-    def __call__(self, sample: Sample, tell: Tell) -> None:
+    def __call__(self, sample: Call, receive: Receive) -> None:
         """Run one sample.
 
         Args:
-            sample: inputs by their names in the signature, in the file's own layout.
-            tell: called with the name and the value of each tensor, once for each call of the file.
+            sample: inputs by their names in the signature, in the file's layout.
+            receive: called with the name and the value of each tensor, once for each call of the file.
 
         Raises:
             UsageError: the sample does not fit the file.
@@ -84,10 +85,10 @@ class TfliteObserver:
         for given, some in zip(self._given, calls, strict=True):
             for call in some:
                 for name, tensor in given.items():
-                    tell(tensor, call[name])
+                    receive(tensor, call[name])
         for part in self._parts:
             for call in calls[part.signature]:
-                self._run(part, call, tell)
+                self._run(part, call, receive)
 
     def _split(self, place: int, names: set[str]) -> Iterator[_Part]:
         """The wanted tensors of a signature, in parts of a bounded size."""
@@ -97,7 +98,7 @@ class TfliteObserver:
             if name not in names:
                 continue
             more = math.prod(self._file.shape(name)) * np.dtype(np.float32).itemsize
-            if some and size + more > _AT_ONCE:
+            if some and size + more > _BYTES_AT_ONCE:
                 yield _Part(place, tuple(some))
                 some, size = [], 0
             some.append(name)
@@ -105,8 +106,8 @@ class TfliteObserver:
         if some:
             yield _Part(place, tuple(some))
 
-    def _calls(self, sample: Sample, inputs: dict[str, str]) -> Iterator[Sample]:
-        """What a signature is given, so that it sees all prompts of a sample."""
+    def _calls(self, sample: Call, inputs: dict[str, str]) -> Iterator[Call]:
+        """The calls of a signature that cover all prompts of a sample."""
         want = {name: self._file.shape(tensor) for name, tensor in inputs.items()}
         have = {name: tuple(array.shape) for name, array in sample.items()}
         other = {name for name in want if have.get(name) != want[name]}
@@ -117,13 +118,13 @@ class TfliteObserver:
             or any(len(pair) != 2 for pair in sizes)
             or len(sizes) > 1
         ):
-            raise UsageError(f"a sample for {self._file.path.name} has the shapes {have}, and it takes {want}")
+            raise UsageError(f"a sample for {self._file.path.name} has the shapes {have}, and the file takes {want}")
         prompts, capacity = sizes.pop() if sizes else (1, 1)
         for first in range(0, prompts, capacity):
             rows = np.arange(first, first + capacity) % prompts
             yield {name: array[rows] if name in other else array for name, array in sample.items()}
 
-    def _run(self, part: _Part, call: Sample, tell: Tell) -> None:
+    def _run(self, part: _Part, call: Call, receive: Receive) -> None:
         try:
             interpreter = self._loaded(part)
             for name, detail in zip(self._inputs[part.signature], interpreter.get_input_details(), strict=True):
@@ -132,10 +133,10 @@ class TfliteObserver:
         except (ValueError, RuntimeError) as error:
             raise ExportError(f"LiteRT fails on {self._file.path.name} in calibration ({first_line(error)})") from error
         for name, detail in zip(part.names, interpreter.get_output_details(), strict=True):
-            tell(name, interpreter.get_tensor(detail["index"]))
+            receive(name, interpreter.get_tensor(detail["index"]))
 
     def _loaded(self, part: _Part) -> Interpreter:
-        """An interpreter that gives the tensors of a part; only the last one is kept, for each copies the weights."""
+        """An interpreter whose outputs are a part's tensors; only the last is kept, because each copies the weights."""
         if self._running is None or self._running[0] != part:
             self._running = None
             path = self._folder / f"{self._parts.index(part)}.tflite"
@@ -149,7 +150,7 @@ class TfliteObserver:
 
 
 def _write_part(source: Path, part: _Part, path: Path) -> None:
-    """Write one signature of a file, with the tensors of a part as what it gives and no more than they need."""
+    """Write one signature of a file, with a part's tensors as outputs, and only the operations that they need."""
     file = TfliteFile(source)
     model, signature = file.model, file.signatures[part.signature]
     subgraph: Any = model.subgraphs[signature.subgraphIndex]

@@ -1,4 +1,4 @@
-"""Core ML packages made smaller, by their own numbers: what each way stores, and what the evaluator computes of it."""
+"""Quantized Core ML packages: the numbers that each scheme stores, and the outputs that the evaluator computes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NAMES = ("stem", "side", "body", "tail", "head", "up", "point")
 
 
 class Net(nn.Module):
-    """Every kind of layer, with glue between them that int8 may pass and some that it may not."""
+    """Every kind of layer, with pass-through operations between them and some that are none."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,8 +60,8 @@ class Net(nn.Module):
 CONTRACT = GraphContract(
     (TensorSpec("image", (1, 3, SIDE, SIDE), "a photo"),),
     (
-        TensorSpec("scores", (1, SIDE // 2, SIDE // 2, 12), "twelve of each place"),
-        TensorSpec("masks", (1, 2, SIDE, SIDE), "two of each pixel"),
+        TensorSpec("scores", (1, SIDE // 2, SIDE // 2, 12), "twelve for each position"),
+        TensorSpec("masks", (1, 2, SIDE, SIDE), "two for each pixel"),
     ),
 )
 IMAGE = photo(SIDE).numpy()
@@ -87,22 +87,22 @@ def names_of(net: nn.Module, kind: Any = np.float32) -> dict[str, str]:
     }
 
 
-def plan_of(net: nn.Module, way: str, **layers: str) -> Plan:
-    recipe: Recipe = recipe_named(way)
+def plan_of(net: nn.Module, scheme: str, **layers: str) -> Plan:
+    recipe: Recipe = recipe_named(scheme)
     return Plan(replace(recipe, layers=layers), names_of(net))
 
 
 def measured(path: Path, plan: Plan, image: np.ndarray = IMAGE) -> dict[str, Range]:
     ranges: dict[str, Range] = {}
 
-    def tell(name: str, value: np.ndarray) -> None:
+    def receive(name: str, value: np.ndarray) -> None:
         ranges[name] = Range(float(value.min()), float(value.max()))
 
-    coreml.observer(path, coreml.tensors(path, plan))({"image": image}, tell)
+    coreml.observer(path, coreml.tensors(path, plan))({"image": image}, receive)
     return ranges
 
 
-def answers(path: Path, image: np.ndarray = IMAGE) -> dict[str, np.ndarray]:
+def outputs_of(path: Path, image: np.ndarray = IMAGE) -> dict[str, np.ndarray]:
     return Program(read_package(path)).run({"image": image})
 
 
@@ -111,7 +111,7 @@ def maker(path: Path, output: str) -> Operation:
 
 
 class Patches(nn.Module):
-    """A ViT's beginning: patches turned, and positions added to them."""
+    """The start of a ViT: transposed patches, and position embeddings added to them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,20 +124,20 @@ class Patches(nn.Module):
         return self.head(self.proj(image / 64 - 2).permute(0, 2, 3, 1) + self.positions)
 
 
-@pytest.mark.parametrize("way", ["w8", "w8a8", "w4"])
-def test_positions_may_be_added_to_turned_patches(tmp_path, way):
+@pytest.mark.parametrize("scheme", ["w8", "w8a8", "w4"])
+def test_position_embeddings_may_be_added_to_transposed_patches(tmp_path, scheme):
     patches = Patches().eval()
-    contract = GraphContract(CONTRACT.inputs, (TensorSpec("scores", (1, 4, 4, 12), "twelve of each place"),))
+    contract = GraphContract(CONTRACT.inputs, (TensorSpec("scores", (1, 4, 4, 12), "twelve for each position"),))
     source, path = tmp_path / "net.mlpackage", tmp_path / "small.mlpackage"
     exporter.export(patches, contract, source, Conversion(about=ABOUT))
-    plan = plan_of(patches, way)
+    plan = plan_of(patches, scheme)
     report = coreml.quantize(source, path, plan, measured(source, plan))
-    assert report["layers"] == {"proj": way, "head": way}
-    assert snr_db(answers(source)["scores"], answers(path)["scores"]) > (10 if way == "w4" else 30)
+    assert report["layers"] == {"proj": scheme, "head": scheme}
+    assert snr_db(outputs_of(source)["scores"], outputs_of(path)["scores"]) > (10 if scheme == "w4" else 30)
 
 
 def layer_outputs(path: Path, net: nn.Module) -> dict[str, str]:
-    """The name of what each layer of an fp32 package makes."""
+    """The name of each layer's output in an fp32 package."""
     plan = plan_of(net, "fp32")
     return {layer.name: layer.output for layer in graph.layers_of(read_package(path), plan) if layer.name}
 
@@ -166,11 +166,11 @@ def w8a8(net, source, tmp_path_factory) -> tuple[Path, dict[str, Any], dict[str,
 # Weights --------------------------------------------------------------------------------------------------------------
 
 
-def test_w8_keeps_each_weight_within_half_a_step_of_its_channel(net, source, tmp_path, capfd):
+def test_w8_keeps_each_weight_within_half_its_channels_scale(net, source, tmp_path, capfd):
     path = tmp_path / "w8.mlpackage"
     report = coreml.quantize(source, path, plan_of(net, "w8"), {})
     assert capfd.readouterr() == ("", "")
-    assert report["layers"] == {**dict.fromkeys(NAMES, "w8"), "point": "fp32"}  # eight numbers
+    assert report["layers"] == {**dict.fromkeys(NAMES, "w8"), "point": "fp32"}  # eight elements
     assert report["unknown"] == report["not_int8_on_neural_engine"] == []
     assert report["operations"]["constexpr_affine_dequantize"] == len(NAMES) - 1
     found = weights_after(path, layer_outputs(source, net))
@@ -178,14 +178,14 @@ def test_w8_keeps_each_weight_within_half_a_step_of_its_channel(net, source, tmp
         weight = getattr(net, name).weight.detach().numpy()
         channels = np.moveaxis(weight, 1 if name == "up" else 0, 0).reshape(weight.shape[name == "up"], -1)
         ours = np.moveaxis(found[name], 1 if name == "up" else 0, 0).reshape(channels.shape)
-        step = np.abs(channels).max(1, keepdims=True) / 127
-        assert np.all(np.abs(ours - channels) <= (0 if name == "point" else 0.501) * step)
+        scale = np.abs(channels).max(1, keepdims=True) / 127
+        assert np.all(np.abs(ours - channels) <= (0 if name == "point" else 0.501) * scale)
         assert name == "point" or np.abs(ours - channels).max() > 0
-    for ours, theirs in zip(answers(path).values(), answers(source).values(), strict=True):
+    for ours, theirs in zip(outputs_of(path).values(), outputs_of(source).values(), strict=True):
         assert snr_db(theirs, ours) > 35
 
 
-def test_a_weight_that_lies_on_a_grid_already_stays(tmp_path):
+def test_a_weight_with_qat_scales_is_not_rounded_again(tmp_path):
     net = Net().eval()
     round_layers(net)
     source, path = tmp_path / "net.mlpackage", tmp_path / "w8.mlpackage"
@@ -197,7 +197,7 @@ def test_a_weight_that_lies_on_a_grid_already_stays(tmp_path):
         np.testing.assert_allclose(weight, before, atol=2e-7, err_msg=name)
 
 
-def test_w4_keeps_sixteen_numbers_of_a_weight_near_the_best_sixteen(net, source, tmp_path):
+def test_the_palette_of_w4_is_near_the_best_one(net, source, tmp_path):
     from coremltools._deps import _kmeans1d
 
     path = tmp_path / "w4.mlpackage"
@@ -212,14 +212,14 @@ def test_w4_keeps_sixteen_numbers_of_a_weight_near_the_best_sixteen(net, source,
         assert np.square(found[name] - weight).sum() < 1.02 * least
 
 
-def test_a_table_holds_a_weight_of_few_numbers_whole():
+def test_a_palette_holds_a_weight_of_few_values_exactly():
     weight = np.array([[3.0, -1.0, 3.0, 0.5]] * 5, np.float32)
-    table, indices = palettize(weight)
-    np.testing.assert_array_equal(table[indices].reshape(weight.shape), weight)
-    assert table.shape == (16,)
+    palette, indices = palettize(weight)
+    np.testing.assert_array_equal(palette[indices].reshape(weight.shape), weight)
+    assert palette.shape == (16,)
 
 
-def test_a_weight_that_is_no_layers_stays_and_is_named(net, source, tmp_path):
+def test_a_weight_that_is_no_layers_stays_in_float_and_is_named(net, source, tmp_path):
     plan = plan_of(net, "w8")
     plan = replace(plan, names={key: name for key, name in plan.names.items() if name != "side"})
     report = coreml.quantize(source, tmp_path / "w8.mlpackage", plan, {})
@@ -228,18 +228,18 @@ def test_a_weight_that_is_no_layers_stays_and_is_named(net, source, tmp_path):
     assert isinstance(maker(tmp_path / "w8.mlpackage", output).inputs["weight"], np.ndarray)
 
 
-def test_a_plan_that_changes_nothing_copies(net, source, tmp_path):
+def test_a_plan_of_fp32_copies_the_package(net, source, tmp_path):
     path = tmp_path / "fp32.mlpackage"
     report = coreml.quantize(source, path, plan_of(net, "fp32"), {})
     assert set(report["layers"].values()) == {"fp32"}
-    for name, value in answers(source).items():
-        np.testing.assert_array_equal(answers(path)[name], value)
+    for name, value in outputs_of(source).items():
+        np.testing.assert_array_equal(outputs_of(path)[name], value)
 
 
 # Activations ----------------------------------------------------------------------------------------------------------
 
 
-def test_ranges_are_asked_for_where_int8_begins_and_ends(net, source):
+def test_ranges_are_needed_where_int8_begins_and_ends(net, source):
     outputs = layer_outputs(source, net)
     names = coreml.tensors(source, plan_of(net, "fp32", side="w8a8"))
     operation = maker(source, outputs["side"])
@@ -247,25 +247,25 @@ def test_ranges_are_asked_for_where_int8_begins_and_ends(net, source):
     assert coreml.tensors(source, plan_of(net, "w8")) == []
 
 
-def test_the_observer_tells_what_the_program_computes(net, source):
-    told: dict[str, np.ndarray] = {}
+def test_the_observer_passes_on_the_programs_values(net, source):
+    values: dict[str, np.ndarray] = {}
     output = layer_outputs(source, net)["stem"]
-    coreml.observer(source, ["image", output])({"image": IMAGE}, told.__setitem__)
-    assert told.keys() == {"image", output}
-    np.testing.assert_array_equal(told["image"], IMAGE)
+    coreml.observer(source, ["image", output])({"image": IMAGE}, values.__setitem__)
+    assert values.keys() == {"image", output}
+    np.testing.assert_array_equal(values["image"], IMAGE)
     expected = net.stem(torch.from_numpy(IMAGE) / 64 - 2).detach().numpy()
-    np.testing.assert_allclose(told[output], expected, atol=1e-4)
+    np.testing.assert_allclose(values[output], expected, atol=1e-4)
 
 
 def rounded(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """To 256 steps of a range that zero is one of."""
+    """Quantized to INT8 and dequantized, by a range that holds zero."""
     low, high = min(low, 0.0), max(high, 0.0)
-    step = np.float32((high - low) / 255)
-    zero = np.round(-128 - low / step)
-    return ((np.clip(np.rint(values / step) + zero, -128, 127) - zero) * step).astype(np.float32)
+    scale = np.float32((high - low) / 255)
+    zero = np.round(-128 - low / scale)
+    return ((np.clip(np.rint(values / scale) + zero, -128, 127) - zero) * scale).astype(np.float32)
 
 
-def test_w8a8_computes_what_integers_would(net, source, tmp_path):
+def test_w8a8_computes_the_same_as_integers(net, source, tmp_path):
     plan = plan_of(net, "fp32", head="w8a8")
     ranges = measured(source, plan)
     path = tmp_path / "w8a8.mlpackage"
@@ -273,14 +273,14 @@ def test_w8a8_computes_what_integers_would(net, source, tmp_path):
     assert report["layers"] == {**dict.fromkeys(NAMES, "fp32"), "head": "w8a8"}
     weight = weights_after(path, layer_outputs(source, net))["head"]
     fed = maker(source, layer_outputs(source, net)["head"]).inputs["x"].name
-    told: dict[str, np.ndarray] = {}
-    coreml.observer(source, [fed])({"image": IMAGE}, told.__setitem__)
-    expected = rounded(told[fed], ranges[fed].low, ranges[fed].high) @ weight.T + net.head.bias.detach().numpy()
-    np.testing.assert_allclose(answers(path)["scores"], expected, atol=1e-5)
-    assert np.abs(answers(source)["scores"] - expected).max() > 1e-3  # the test can tell them apart
+    values: dict[str, np.ndarray] = {}
+    coreml.observer(source, [fed])({"image": IMAGE}, values.__setitem__)
+    expected = rounded(values[fed], ranges[fed].low, ranges[fed].high) @ weight.T + net.head.bias.detach().numpy()
+    np.testing.assert_allclose(outputs_of(path)["scores"], expected, atol=1e-5)
+    assert np.abs(outputs_of(source)["scores"] - expected).max() > 1e-3  # so the test can fail
 
 
-def test_what_lies_between_is_in_int8_and_what_does_not_is_not(net, source, w8a8):
+def test_pass_through_operations_are_int8_only_between_int8_layers(net, source, w8a8):
     path, report, _ = w8a8
     kinds = {name: maker(path, name).kind for name in read_package(path).outputs}
     assert kinds == {"scores": "linear", "masks": "conv"}
@@ -299,32 +299,32 @@ def test_what_lies_between_is_in_int8_and_what_does_not_is_not(net, source, w8a8
     assert report["layers"] == {**dict.fromkeys(NAMES, "w8a8"), "up": "w8", "point": "fp32"}
     said = report["not_int8_on_neural_engine"]
     assert [each.partition(" ")[0] for each in said] == ["conv_transpose", "conv", "gelu"]
-    for name, value in answers(source).items():
-        assert snr_db(value, answers(path)[name]) > 25
+    for name, value in outputs_of(source).items():
+        assert snr_db(value, outputs_of(path)[name]) > 25
 
 
-def test_glue_between_float_stays_in_float(net, source):
-    plan = plan_of(net, "w8a8", tail="fp32")  # nothing in int8 comes after the addition
+def test_pass_through_operations_between_float_stay_in_float(net, source):
+    plan = plan_of(net, "w8a8", tail="fp32")  # no INT8 operation reads the sum
     package = read_package(source)
-    kinds = [each.kind for each in graph.in_int8(package, graph.layers_of(package, plan))]
+    kinds = [each.kind for each in graph.int8_operations(package, graph.layers_of(package, plan))]
     assert kinds == ["conv", "conv", "conv", "linear"]
-    plan = plan_of(net, "w8a8", side="fp32")  # one of what is added is in float
-    kinds = [each.kind for each in graph.in_int8(package, graph.layers_of(package, plan))]
+    plan = plan_of(net, "w8a8", side="fp32")  # one of the addition's inputs is float
+    kinds = [each.kind for each in graph.int8_operations(package, graph.layers_of(package, plan))]
     assert "add" not in kinds
 
 
-def test_ways_may_be_mixed_layer_by_layer(net, source, tmp_path):
+def test_each_layer_may_have_its_own_scheme(net, source, tmp_path):
     path = tmp_path / "mixed.mlpackage"
     plan = plan_of(net, "w8a8", body="w8", tail="w4", head="fp32")
     report = coreml.quantize(source, path, plan, measured(source, plan))
-    ways = {"stem": "w8a8", "side": "w8a8", "body": "w8", "tail": "w4", "head": "fp32", "up": "w8", "point": "fp32"}
-    assert report["layers"] == ways
+    schemes = {"stem": "w8a8", "side": "w8a8", "body": "w8", "tail": "w4", "head": "fp32", "up": "w8", "point": "fp32"}
+    assert report["layers"] == schemes
     assert report["operations"]["constexpr_lut_to_dense"] == 1
-    for name, value in answers(source).items():
-        assert snr_db(value, answers(path)[name]) > 15
+    for name, value in outputs_of(source).items():
+        assert snr_db(value, outputs_of(path)[name]) > 15
 
 
-def test_one_range_serves_both_sides_of_what_moves_numbers(source, w8a8):
+def test_tensors_before_and_after_a_concatenation_share_one_range(source, w8a8):
     path, _, ranges = w8a8
     package = read_package(path)
     makers = {output: each for each in package.operations for output in each.outputs}
@@ -334,13 +334,13 @@ def test_one_range_serves_both_sides_of_what_moves_numbers(source, w8a8):
     assert after.kind == "quantize"
     (joined,) = [each for each in read_package(source).operations if each.kind == "concat"]
     together = [ranges[name] for name in (*graph.references(joined), joined.outputs[0])]
-    assert len({each.high for each in together}) > 1  # of their own they would have several
+    assert len({each.high for each in together}) > 1  # they differ before they are shared
     width = max(each.high for each in together) - min(each.low for each in together)
     for each in (*before, after):
         assert float(each.inputs["scale"]) * 255 == pytest.approx(width, rel=1e-6)
 
 
-def test_ranges_beyond_float16_and_of_no_width_are_kept(net, source, tmp_path):
+def test_ranges_beyond_float16_and_of_width_zero_are_taken(net, source, tmp_path):
     plan = plan_of(net, "fp32", side="w8a8")
     fed, made = coreml.tensors(source, plan)
     for low, high in ((-1e6, 2e6), (0.0, 0.0)):
@@ -349,10 +349,10 @@ def test_ranges_beyond_float16_and_of_no_width_are_kept(net, source, tmp_path):
         before = maker(path, maker(path, made).inputs["x"].name)
         width = float(before.inputs["scale"]) * 255
         assert width == pytest.approx(max(high - low, 255 * 2.0**-20), rel=1e-3)
-        assert np.isfinite(answers(path)["scores"]).all()
+        assert np.isfinite(outputs_of(path)["scores"]).all()
 
 
-def test_a_range_that_is_missing_or_none_is_named(net, source, tmp_path):
+def test_a_missing_or_impossible_range_is_named(net, source, tmp_path):
     plan = plan_of(net, "fp32", side="w8a8")
     fed, made = coreml.tensors(source, plan)
     path = tmp_path / "w8a8.mlpackage"
@@ -367,7 +367,7 @@ def test_a_range_that_is_missing_or_none_is_named(net, source, tmp_path):
     assert not path.exists()
 
 
-# What must not change -------------------------------------------------------------------------------------------------
+# Unchanged ------------------------------------------------------------------------------------------------------------
 
 
 def described(path: Path) -> Any:
@@ -400,13 +400,13 @@ def test_fp16_with_pictures_is_taken_too(net, tmp_path):
     assert report["layers"] == {**dict.fromkeys(NAMES, "w8a8"), "up": "w8", "point": "fp32"}
     assert described(smaller).input[0].type.WhichOneof("Type") == "imageType"
     assert described(smaller) == described(path)
-    wide = {name: Range(-600, 900) for name in coreml.tensors(path, plan)}  # coremltools alone makes NaN of it
+    wide = {name: Range(-600, 900) for name in coreml.tensors(path, plan)}  # coremltools alone makes NaN of them
     coreml.quantize(path, tmp_path / "wide.mlpackage", plan, wide)
     assert zero_points(tmp_path / "wide.mlpackage") == {-26}
     floats = {dtype for each in read_package(smaller).operations for dtype in each.dtypes if dtype.startswith("float")}
     assert floats == {dtype for each in read_package(path).operations for dtype in each.dtypes}
-    for name, value in answers(path).items():
-        assert snr_db(value, answers(smaller)[name]) > 25
+    for name, value in outputs_of(path).items():
+        assert snr_db(value, outputs_of(smaller)[name]) > 25
 
 
 class Prompts(nn.Module):
@@ -432,20 +432,20 @@ def test_flexible_shapes_survive(tmp_path):
     assert described(smaller) == described(path)
     for shape in ((3, 7, 2), (1, 1, 2)):
         given = image[: shape[0], : shape[1]]
-        assert snr_db(answers(path, given)["y"], answers(smaller, given)["y"]) > 25
+        assert snr_db(outputs_of(path, given)["y"], outputs_of(smaller, given)["y"]) > 25
 
 
-# What may go wrong ----------------------------------------------------------------------------------------------------
+# Errors ---------------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_compressed_already_is_refused(net, source, tmp_path):
+def test_a_compressed_package_is_refused(net, source, tmp_path):
     coreml.quantize(source, tmp_path / "w8.mlpackage", plan_of(net, "w8"), {})
     with pytest.raises(ExportError, match="compressed already"):
         coreml.quantize(tmp_path / "w8.mlpackage", tmp_path / "again.mlpackage", plan_of(net, "w8"), {})
 
 
-def test_a_way_that_core_ml_does_not_have_is_refused(net, source, tmp_path):
-    with pytest.raises(ExportError, match="side cannot be dynamic in Core ML: choose one of fp32, w8, w8a8, w4"):
+def test_a_scheme_that_core_ml_lacks_is_refused(net, source, tmp_path):
+    with pytest.raises(ExportError, match="no scheme 'dynamic' for layer side: choose one of fp32, w8, w8a8, w4"):
         coreml.quantize(source, tmp_path / "dynamic.mlpackage", plan_of(net, "w8", side="dynamic"), {})
 
 
@@ -459,17 +459,17 @@ def test_a_failure_of_coremltools_is_one_line(net, source, tmp_path, monkeypatch
     assert str(caught.value) == "coremltools failed on net.mlpackage: and its end"
 
 
-def test_a_layer_that_coremltools_leaves_out_is_noticed(net, source, tmp_path, monkeypatch):
+def test_a_layer_that_coremltools_skips_is_an_error(net, source, tmp_path, monkeypatch):
     monkeypatch.setattr(passes.optimize, "linear_quantize_weights", lambda model, _: model)
-    with pytest.raises(ExportError, match=r"did not give conv '\w+' of w8.mlpackage the way w8"):
+    with pytest.raises(ExportError, match=r"did not give conv '\w+' of w8.mlpackage the scheme w8"):
         coreml.quantize(source, tmp_path / "w8.mlpackage", plan_of(net, "w8"), {})
 
 
-def test_coremltools_is_as_its_workaround_takes_it_to_be():
-    """`quantize_activations` stands on what is no public face of coremltools 9.0; see it and the table again if not."""
+def test_coremltools_has_the_private_functions_that_passes_replaces():
+    """`quantize_activations` relies on private parts of coremltools 9.0: if this fails, revise it and `graph`."""
     before = passes.PASS_REGISTRY["compression::insert_prefix_quantize_dequantize_pair"]
     after = passes.PASS_REGISTRY["compression::insert_suffix_quantize_dequantize_pair"]
-    assert set(before.SUPPORTED_OP_TYPES) == graph.CORES | graph.GLUE
+    assert set(before.SUPPORTED_OP_TYPES) == graph.CORES | graph.PASS_THROUGH
     assert after._allowed_activations == graph.ACTIVATIONS
     for name, parameters, users in (
         ("get_min_and_max_values", ["activation_stats", "var_name"], (type(before), type(after))),

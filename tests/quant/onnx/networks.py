@@ -1,4 +1,4 @@
-"""Small graphs in ONNX for the tests of its quantizer."""
+"""Small ONNX graphs for the quantizer's tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sam_edge_quant.onnx.graph import layers_of
 
 
 class Net:
-    """A graph that grows by one operation after the other; weights are drawn from a seed."""
+    """A graph built one operation at a time; weights are drawn from a seed."""
 
     def __init__(self, seed: int = 0, **inputs: Sequence[int | str]) -> None:
         self.rng = np.random.default_rng(seed)
@@ -71,23 +71,23 @@ class Net:
 
 
 def plan_for(path: Path, recipe: Recipe, arm: bool = False, without: Sequence[str] = ()) -> Plan:
-    """A plan in which a layer is called like its weight without `.weight`."""
+    """A plan in which a layer has the name of its weight without `.weight`."""
     layers = layers_of(onnx.load(path).graph)
     names = {layer.node.input[1].removesuffix(".weight"): layer for layer in layers}
     return Plan(recipe, {fingerprint(each.weight): name for name, each in names.items() if name not in without}, arm)
 
 
 def ranges_of(path: Path, plan: Plan, *samples: Mapping[str, np.ndarray]) -> dict[str, Range]:
-    """Smallest and largest values of what has to be known."""
+    """Smallest and largest values of the tensors whose range the plan needs."""
     found: dict[str, Range] = {}
 
-    def tell(name: str, value: np.ndarray) -> None:
+    def receive(name: str, value: np.ndarray) -> None:
         before = found.get(name, Range(np.inf, -np.inf))
         found[name] = Range(min(before.low, float(value.min())), max(before.high, float(value.max())))
 
     observe = quantizer.observer(path, quantizer.tensors(path, plan))
     for sample in samples:
-        observe(dict(sample), tell)
+        observe(dict(sample), receive)
     return found
 
 
@@ -99,7 +99,7 @@ def run(path: Path, sample: Mapping[str, np.ndarray]) -> list[np.ndarray]:
 
 
 def executed(path: Path, folder: Path) -> list[str]:
-    """Types of the operations that ONNX Runtime makes of the artifact."""
+    """Types of the operations in ONNX Runtime's optimized graph."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.optimized_model_filepath = str(folder / "optimized.onnx")

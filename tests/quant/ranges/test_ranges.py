@@ -1,4 +1,4 @@
-"""Ranges: streaming counts, four estimators against plain numpy on the values themselves, and what is refused."""
+"""Ranges: streamed histograms, four estimators against plain numpy on all values, and refused input."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 from sam_edge_quant.ranges import estimators
 from sam_edge_quant.ranges.estimators import ESTIMATORS
 from sam_edge_quant.ranges.histogram import BINS, LARGEST_COUNT, Histogram
-from sam_edge_quant.ranges.ranges import Range, RangeObserver, Sample, Tell, calibrate
+from sam_edge_quant.ranges.ranges import Range, RangeObserver, Receive, calibrate
 from sam_edge_quant.recipe import ESTIMATORS as NAMES
-from sam_edge_runtime.arrays import Float32
+from sam_edge_runtime.arrays import Call, Float32
 from sam_edge_runtime.errors import ExportError, UsageError
 
 
 def outliers(seed: int, size: int = 12_000) -> Float32:
-    """Mostly near zero, a few values fifty times as large on one side: what a range has to choose about."""
+    """Mostly near zero, a few values fifty times as large on one side: a range cannot serve both."""
     rng = np.random.default_rng(seed)
     values = rng.normal(0, 1, size)
     values[:4] = 50.0
@@ -43,14 +43,14 @@ def observed(*arrays: Float32) -> RangeObserver:
 
 
 def quantization_error(values: Float32, low: float, high: float) -> float:
-    """Mean squared error of eight bits, computed value by value."""
+    """Mean squared error of INT8, computed value by value."""
     scale = (high - low) / 255
     zero_point = np.rint(-low / scale)
     levels = np.clip(np.rint(values.astype(np.float64) / scale) + zero_point, 0, 255)
     return float(np.mean(((levels - zero_point) * scale - values) ** 2))
 
 
-def test_every_estimator_of_a_recipe_is_there():
+def test_every_estimator_of_a_recipe_exists():
     assert tuple(ESTIMATORS) == NAMES
 
 
@@ -65,7 +65,7 @@ def test_counts_are_those_of_numpy_with_the_same_edges(name):
     assert (histogram.high - histogram.low) / histogram.width > BINS / 2 - 2
 
 
-def test_the_order_and_the_pieces_make_no_difference():
+def test_order_and_pieces_of_the_values_make_no_difference():
     values = np.concatenate([np.zeros(100, np.float32), outliers(1) / 1000, outliers(2), -outliers(3) * 7])
     whole = observed(values)
     for pieces in (np.array_split(values, 50), np.array_split(values[::-1], 7)):
@@ -75,7 +75,7 @@ def test_the_order_and_the_pieces_make_no_difference():
             assert parts.range(estimator) == whole.range(estimator)
 
 
-def test_as_much_is_kept_of_many_arrays_as_of_one():
+def test_many_arrays_take_no_more_memory_than_one():
     def numbers_kept(observer: RangeObserver) -> int:
         parts = [*vars(observer).values(), *vars(observer.histogram).values()]
         return sum(part.size if isinstance(part, np.ndarray) else 1 for part in parts)
@@ -89,7 +89,7 @@ def test_as_much_is_kept_of_many_arrays_as_of_one():
     assert observer.histogram.total == 20 * 12_000
 
 
-def test_of_a_large_array_some_values_are_counted_from_every_channel_and_its_ends_are_exact():
+def test_a_large_array_is_subsampled_evenly_over_channels_and_its_ends_are_exact():
     channels = 6
     values = np.zeros((LARGEST_COUNT, channels), np.float32) + np.arange(1, channels + 1, dtype=np.float32)
     values[12345, 3], values[54321, 2] = -17.125, 123.5
@@ -108,18 +108,18 @@ def test_minmax_is_exact_and_holds_zero(name):
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_percentile_cuts_off_its_share_at_either_end(name, monkeypatch):
+def test_percentile_clips_its_share_at_either_end(name, monkeypatch):
     monkeypatch.setattr(estimators, "CUT_OFF", 0.01)
     values = SHAPES[name]
     observer = observed(values)
     found, width = observer.range("percentile"), observer.histogram.width
     for cut, share in ((found.low, 0.01), (found.high, 0.99)):
-        if cut != 0.0:  # a bin's width about the cut, so many lie below
+        if cut != 0.0:  # within a bin's width of the cut
             below, above = np.mean(values < cut - width), np.mean(values < cut + width)
             assert below <= share <= above
 
 
-def test_percentile_leaves_out_what_is_rarer_than_its_share(monkeypatch):
+def test_percentile_clips_values_rarer_than_its_share(monkeypatch):
     monkeypatch.setattr(estimators, "CUT_OFF", 1e-5)
     values = np.random.default_rng(0).uniform(-1, 1, 1_000_000).astype(np.float32)
     values[:3] = 1000.0
@@ -139,7 +139,7 @@ def test_mse_is_as_good_as_an_exhaustive_search(name):
     assert quantization_error(values, found.low, found.high) <= 1.03 * best
 
 
-def test_mse_gives_up_outliers_that_cost_more_than_they_are_worth():
+def test_mse_clips_outliers_that_cost_more_than_they_gain():
     values = outliers(0, 2_000_000)
     found = observed(*np.array_split(values, 4)).range("mse")
     assert 4 < found.high < 30
@@ -147,7 +147,7 @@ def test_mse_gives_up_outliers_that_cost_more_than_they_are_worth():
 
 
 def plain_divergence(counts: npt.NDArray[np.float64], threshold: int) -> float:
-    """TensorRT's procedure for magnitudes in bins, step by step as its slides have it, with 256 levels."""
+    """TensorRT's procedure for a histogram of magnitudes, step by step as on its slides, with 256 levels."""
     reference = counts[:threshold].copy()
     reference[-1] += counts[threshold:].sum()
     coarse = np.zeros(threshold)
@@ -178,7 +178,7 @@ def test_entropy_finds_the_least_divergence():
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("name", SHAPES)
-def test_every_range_holds_zero_and_nothing_that_was_not_seen(name, estimator):
+def test_every_range_holds_zero_and_lies_within_the_values(name, estimator):
     values = SHAPES[name]
     found = observed(values).range(estimator)
     assert min(0.0, float(values.min())) <= found.low <= 0.0 <= found.high <= max(0.0, float(values.max()))
@@ -194,7 +194,7 @@ def test_a_constant_has_a_range_that_holds_it(value, estimator):
 
 
 @pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (np.inf, "infinite"), (-np.inf, "infinite")])
-def test_numbers_that_are_none_are_named_in_one_line(value, word):
+def test_nan_and_infinity_are_refused_in_one_line(value, word):
     array = np.ones((3, 4), np.float32)
     array[1, 2] = value
     with pytest.raises(ExportError, match=rf"activation blocks\.3/out has {word}") as caught:
@@ -202,24 +202,24 @@ def test_numbers_that_are_none_are_named_in_one_line(value, word):
     assert "\n" not in str(caught.value)
 
 
-def doubling(sample: Sample, tell: Tell) -> None:
+def doubling(sample: Call, receive: Receive) -> None:
     """An artifact of one operation."""
-    tell("doubled", sample["x"] * 2)
-    tell("beside it", sample["x"] * 100)
+    receive("doubled", sample["x"] * 2)
+    receive("beside it", sample["x"] * 100)
 
 
-def samples() -> list[Sample]:
+def samples() -> list[Call]:
     return [{"x": np.array([-1.0, 2.0], np.float32)}, {"x": np.array([3.0], np.float32)}]
 
 
-def test_calibrate_asks_every_sample_once_and_tells_how_far_it_is():
-    told: list[int] = []
-    found = calibrate(doubling, ["doubled"], iter(samples()), "minmax", told.append)
+def test_calibrate_runs_every_sample_once_and_reports_progress():
+    done: list[int] = []
+    found = calibrate(doubling, ["doubled"], iter(samples()), "minmax", done.append)
     assert found == {"doubled": Range(-2.0, 6.0)}
-    assert told == [1, 2]
+    assert done == [1, 2]
 
 
-def test_an_activation_that_nothing_came_of_is_named():
+def test_an_activation_without_values_is_named():
     with pytest.raises(ExportError, match="gave activation missing a value"):
         calibrate(doubling, ["doubled", "missing"], samples(), "minmax")
     with pytest.raises(ExportError, match="gave activation doubled a value"):
@@ -227,14 +227,14 @@ def test_an_activation_that_nothing_came_of_is_named():
 
 
 def test_an_unknown_estimator_is_refused_before_anything_runs():
-    def never(sample: Sample, tell: Tell) -> None:
+    def never(sample: Call, receive: Receive) -> None:
         raise AssertionError("it was run")
 
     with pytest.raises(UsageError, match="no estimator called 'best': choose one of minmax, percentile, entropy, mse"):
         calibrate(never, ["x"], samples(), "best")
 
 
-def test_an_empty_array_says_nothing():
+def test_an_empty_array_leaves_the_range_as_it_was():
     observer = observed(np.zeros((0, 4), np.float32), np.array([1.0], np.float32))
     assert observer.range("minmax") == Range(0.0, 1.0)
     assert isinstance(observer.histogram, Histogram)

@@ -1,4 +1,4 @@
-"""Small TFLite files, put together operation by operation."""
+"""Small TFLite files, built one operation at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RELU = schema.ActivationFunctionType.RELU
 
 
 class Net:
-    """A file under construction: tensors are named by those who add them, constants with equal bytes share a buffer."""
+    """A file under construction: callers name tensors, constants with equal bytes share a buffer."""
 
     def __init__(self):
         self.model = schema.ModelT()
@@ -25,7 +25,7 @@ class Net:
         self._constants = {}
 
     def start(self, **inputs):
-        """Begin a graph that takes tensors of these shapes."""
+        """Begin a graph with inputs of these shapes."""
         self.graph = schema.SubGraphT()
         self.graph.tensors, self.graph.operators, self.graph.name = [], [], b"main"
         self.inputs = {name: self.tensor(name, shape) for name, shape in inputs.items()}
@@ -50,7 +50,7 @@ class Net:
         return self.tensor(name, array.shape, array.dtype.name, self._constants[key])
 
     def add(self, kind, name, shape, *inputs, **options):
-        """Add an operation; inputs are names of tensors, or arrays for constants; None is left out."""
+        """Add an operation; inputs are tensor names, or arrays for constants; None is skipped."""
         indices = [self._index(each) for each in inputs if each is not None]
         operation = schema.OperatorT()
         operation.opcodeIndex, operation.inputs = self._code(kind), indices
@@ -65,7 +65,7 @@ class Net:
         return self
 
     def finish(self, *outputs, key="serving_default"):
-        """End a graph, which gives these tensors under their names."""
+        """End a graph with these tensors as outputs under their names."""
         signature = schema.SignatureDefT()
         signature.signatureKey, signature.subgraphIndex = key.encode(), len(self.model.subgraphs)
         given = {name: self._index(name) for name in outputs}
@@ -143,14 +143,14 @@ def _named(name, index):
 
 
 def run(path, sample, key="serving_default"):
-    """What a signature gives, by name."""
+    """A signature's outputs by name."""
     interpreter = Interpreter(model_path=str(path), num_threads=1)
     interpreter.allocate_tensors()
     return interpreter.get_signature_runner(key)(**sample)
 
 
 def kinds(path, subgraph=0):
-    """Kinds of a file's operations in order."""
+    """Kinds of a file's operations, in order."""
     model = flatbuffer_utils.read_model(str(path))
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
     return [names[model.operatorCodes[each.opcodeIndex].builtinCode] for each in model.subgraphs[subgraph].operators]

@@ -1,4 +1,4 @@
-"""What lies between quantized operations is quantized, and nothing else."""
+"""Pass-through operations between quantized operations are quantized, and no others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONV, DENSE = "CONV_2D", "FULLY_CONNECTED"
 
 
 def graph(*lines, results=()):
-    """Operations, each as `made = KIND taken taken`."""
+    """Operations, each written `output = KIND input input`."""
     operations = []
     for line in lines:
         made, _, rest = line.partition(" = ")
@@ -22,37 +22,37 @@ def graph(*lines, results=()):
     return Graph(tuple(operations), frozenset(results))
 
 
-def quantized(net, way="w8a8", **ways):
-    """Names of what the quantized glue makes, where all that has weights is quantized."""
+def quantized(net, scheme="w8a8", **schemes):
+    """Outputs of the quantized pass-through operations, where all operations with weights are quantized."""
     static = {
-        place: ways.get(operation.outputs[0], way)
+        place: schemes.get(operation.outputs[0], scheme)
         for place, operation in enumerate(net.operations)
         if operation.kind in {CONV, DENSE}
     }
-    glue = between(net, static)
-    assert not glue.keys() & static.keys()
-    return {net.operations[place].outputs[0] for place in glue}
+    passing = between(net, static)
+    assert not passing.keys() & static.keys()
+    return {net.operations[place].outputs[0] for place in passing}
 
 
 @pytest.mark.parametrize("kind", ["RESHAPE", "TRANSPOSE", "PAD", "SLICE", "RESIZE_NEAREST_NEIGHBOR", "RESIZE_BILINEAR"])
-def test_what_moves_numbers_between_convolutions_is_quantized(kind):
+def test_operations_that_move_values_between_convolutions_are_quantized(kind):
     net = graph("a = CONV_2D x", f"b = {kind} a", "c = RESHAPE b", "d = CONV_2D c")
     assert quantized(net) == {"b", "c"}
-    assert quantized(net, way="w8a16") == {"b", "c"}
+    assert quantized(net, scheme="w8a16") == {"b", "c"}
 
 
 @pytest.mark.parametrize("kind", ["GELU", "SOFTMAX", "MUL", "MEAN", "RSQRT", "LOGISTIC", "BATCH_MATMUL"])
-def test_what_is_no_glue_stays_in_float_and_so_does_what_moves_its_numbers(kind):
+def test_other_operations_stay_in_float_and_so_do_moves_of_their_values(kind):
     assert not quantized(graph("a = CONV_2D x", f"b = {kind} a", "c = RESHAPE b", "d = CONV_2D c"))
     assert not quantized(graph("a = CONV_2D x", "b = RESHAPE a", f"c = {kind} b", "d = CONV_2D c"))
 
 
-def test_glue_at_the_ends_of_a_graph_stays_in_float():
+def test_pass_through_operations_at_the_ends_of_a_graph_stay_in_float():
     net = graph("a = PAD x", "b = CONV_2D a", "c = RESHAPE b", results=["c"])
     assert not quantized(net)
 
 
-def test_what_only_moves_numbers_is_quantized_for_one_taker():
+def test_one_quantized_reader_is_enough_for_a_move():
     net = graph("a = CONV_2D x", "b = RESHAPE a", "c = CONV_2D b", "d = SOFTMAX b", results=["b"])
     assert quantized(net) == {"b"}
 
@@ -93,29 +93,29 @@ def test_the_residual_stream_of_a_transformer_stays_in_float():
 
 
 @pytest.mark.parametrize("kind", ["ADD", "CONCATENATION", "RESIZE_BILINEAR"])
-def test_what_makes_new_numbers_is_quantized_only_where_every_taker_is(kind):
+def test_operations_that_compute_are_quantized_only_if_every_reader_is(kind):
     lines = ["a = CONV_2D x", "b = CONV_2D x", f"c = {kind} a b", "d = CONV_2D c"]
     assert quantized(graph(*lines)) == {"c"}
     assert not quantized(graph(*lines, "e = SOFTMAX c"))
     assert not quantized(graph(*lines, results=["c"]))
 
 
-def test_what_follows_glue_that_fell_out_falls_out_too():
+def test_moves_after_an_operation_in_float_stay_in_float():
     net = graph("a = CONV_2D x", "b = ADD a", "c = RESHAPE b", "d = CONV_2D c", "e = MEAN b")
     assert not quantized(net)
 
 
-def test_glue_between_two_ways_stays_in_float():
+def test_pass_through_operations_between_two_schemes_stay_in_float():
     net = graph("a = CONV_2D x", "b = RESHAPE a", "c = CONV_2D b")
     assert quantized(net, a="w8a16", c="w8a16") == {"b"}
     assert not quantized(net, a="w8a16", c="w8a8")
     assert not quantized(graph("a = CONV_2D x", "b = CONV_2D x", "c = ADD a b", "d = CONV_2D c"), a="w8a16")
 
 
-def test_a_range_is_looked_for_where_it_comes_from():
+def test_a_tensor_has_the_range_of_its_origin():
     net = graph("a = CONV_2D x", "b = RESHAPE a", "c = ADD b", "d = PAD c", "e = CONV_2D d", "f = RESHAPE e")
-    glue = dict.fromkeys((1, 2, 3), "w8a8")
-    assert [origin(net, glue, name) for name in "xabcdef"] == list("xaaccef")
+    passing = dict.fromkeys((1, 2, 3), "w8a8")
+    assert [origin(net, passing, name) for name in "xabcdef"] == list("xaaccef")
 
 
 def test_a_file_is_read_with_its_weights_and_without_its_indices(tmp_path):
@@ -131,7 +131,7 @@ def test_a_file_is_read_with_its_weights_and_without_its_indices(tmp_path):
     assert (file.inputs(0), file.outputs(0)) == ({"x": "x"}, {"z": "z"})
 
 
-def test_tensors_of_one_name_are_told_apart(tmp_path):
+def test_tensors_with_the_same_name_get_unique_names(tmp_path):
     net = Net()
     for key in ("one", "two"):
         net.start(x=(2, 3)).dense("y", (2, 4), "x", np.ones((4, 3), np.float32)).finish("y", key=key)
@@ -141,7 +141,7 @@ def test_tensors_of_one_name_are_told_apart(tmp_path):
     assert [*file.outputs(0).values(), *file.outputs(1).values()] == names
 
 
-def test_what_is_no_tflite_file_is_refused(tmp_path):
+def test_a_file_that_is_no_tflite_file_is_refused(tmp_path):
     path = tmp_path / "net.tflite"
     path.write_bytes(b"TFL3 or not")
     with pytest.raises(ExportError, match=r"net\.tflite cannot be read as a TFLite file") as caught:

@@ -1,4 +1,4 @@
-"""Large constants of quantized TFLite files are float16, and nothing else is."""
+"""Lookup tables of quantized TFLite files are float16, and no other constants are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sam_edge_runtime.agreement.metrics import snr_db
 from tests.quant.tflite.network import Net, kinds, run
 
 RNG = np.random.default_rng(0)
-SHAPE = (1, 64, 64)  # 4,096 numbers
+SHAPE = (1, 64, 64)  # 4,096 elements
 X, WEIGHT, TABLE = (RNG.normal(size=shape).astype(np.float32) for shape in (SHAPE, (64, 64), SHAPE))
 SMALL = TABLE[:, :1]
 
@@ -28,13 +28,13 @@ def net(table, signatures=("serving_default",)):
     return net
 
 
-def quantized(source, way="w8"):
+def quantized(source, scheme="w8"):
     path = source.with_name("small.tflite")
-    quantizer_for("tflite").quantize(source, path, Plan(recipe_named(way), {}), {})
+    quantizer_for("tflite").quantize(source, path, Plan(recipe_named(scheme), {}), {})
     return path
 
 
-def test_a_table_is_stored_in_half_the_bytes_and_unpacked_once(tmp_path):
+def test_a_table_takes_half_the_bytes_and_is_unpacked_once(tmp_path):
     source = net(TABLE).write(tmp_path / "net.tflite")
     path = quantized(source)
     assert source.stat().st_size - path.stat().st_size > 1.9 * TABLE.size - 1000
@@ -50,8 +50,8 @@ def test_signatures_share_a_table(tmp_path):
     file = TfliteFile(source)
     assert halve_tables(file) == 1
     path = quantized(source)
-    answers = [run(path, {"x": X}, key)["y"] for key in keys]
-    np.testing.assert_array_equal(*answers)
+    outputs = [run(path, {"x": X}, key)["y"] for key in keys]
+    np.testing.assert_array_equal(*outputs)
     assert path.stat().st_size < 4 * WEIGHT.size + 3 * TABLE.size
 
 

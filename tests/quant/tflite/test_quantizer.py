@@ -1,4 +1,4 @@
-"""TFLite files are quantized layer by layer, to what the same rounding in numpy gives."""
+"""TFLite files are quantized layer by layer, and compute the same as rounding in numpy."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.quant.tflite.network import Net, kinds, run
 
 RNG = np.random.default_rng(0)
 TFLITE = quantizer_for("tflite")
-SIDE, GO_IN, GO_OUT = 6, 8, 12
-X = RNG.normal(size=(1, SIDE, SIDE, GO_IN)).astype(np.float32)
+SIDE, INPUTS, OUTPUTS = 6, 8, 12
+X = RNG.normal(size=(1, SIDE, SIDE, INPUTS)).astype(np.float32)
 STATIC = ("w8a8", "w8a16")
 
 
@@ -30,11 +30,11 @@ def normal(*shape):
 
 # The axis of the output channels, the weight's shape, and the method of `Net` that adds such a layer.
 LAYERS = {
-    "FULLY_CONNECTED": (0, (GO_OUT, GO_IN), "dense"),
-    "CONV_2D": (0, (GO_OUT, 3, 3, GO_IN), "conv"),
-    "DEPTHWISE_CONV_2D": (3, (1, 3, 3, GO_IN), "depthwise"),
-    "TRANSPOSE_CONV": (0, (GO_OUT, 2, 2, GO_IN), "upwards"),
-    "BATCH_MATMUL": (None, (SIDE, GO_IN, GO_OUT), "matmul"),
+    "FULLY_CONNECTED": (0, (OUTPUTS, INPUTS), "dense"),
+    "CONV_2D": (0, (OUTPUTS, 3, 3, INPUTS), "conv"),
+    "DEPTHWISE_CONV_2D": (3, (1, 3, 3, INPUTS), "depthwise"),
+    "TRANSPOSE_CONV": (0, (OUTPUTS, 2, 2, INPUTS), "upwards"),
+    "BATCH_MATMUL": (None, (SIDE, INPUTS, OUTPUTS), "matmul"),
 }
 
 
@@ -42,14 +42,14 @@ def layer(kind, weight, bias):
     """A file with one layer, from `x` to `y`."""
     axis, _, method = LAYERS[kind]
     side = 2 * SIDE if kind == "TRANSPOSE_CONV" else SIDE
-    shape = (1, side, side, GO_OUT if axis is None else weight.shape[axis])
+    shape = (1, side, side, OUTPUTS if axis is None else weight.shape[axis])
     net = Net().start(x=X.shape)
     getattr(net, method)("y", shape, "x", weight, *([] if bias is None else [bias]))
     return net.finish("y")
 
 
-def plan_for(path, way, **ways):
-    """A plan that knows each layer by the tensor it makes."""
+def plan_for(path, scheme, **schemes):
+    """A plan in which a layer has the name of its output."""
     file = TfliteFile(path)
     names = {
         fingerprint(file.constant(operation.weight)): operation.outputs[0]
@@ -57,54 +57,54 @@ def plan_for(path, way, **ways):
         for operation in graph.operations
         if operation.weight
     }
-    return Plan(replace(recipe_named(way), layers=ways), names)
+    return Plan(replace(recipe_named(scheme), layers=schemes), names)
 
 
 def observed(path, plan, *samples):
     """Smallest and largest values of the tensors whose ranges a plan needs."""
     ranges = {}
 
-    def tell(name, value):
+    def receive(name, value):
         known = ranges.get(name, Range(np.inf, -np.inf))
         ranges[name] = Range(min(known.low, float(value.min())), max(known.high, float(value.max())))
 
     if names := TFLITE.tensors(path, plan):
         observe = TFLITE.observer(path, names)
         for sample in samples:
-            observe(sample, tell)
+            observe(sample, receive)
     return ranges
 
 
-def quantized(path, way, *samples, **ways):
+def quantized(path, scheme, *samples, **schemes):
     """The quantized file, its report, and the ranges."""
-    plan = plan_for(path, way, **ways)
+    plan = plan_for(path, scheme, **schemes)
     ranges = observed(path, plan, *(samples or ({"x": X},)))
-    out = path.with_name(f"{path.stem}-{way}.tflite")
+    out = path.with_name(f"{path.stem}-{scheme}.tflite")
     return out, TFLITE.quantize(path, out, plan, ranges), ranges
 
 
-def rounded(values, low, high, way):
-    """Values rounded to the steps of an activation."""
+def rounded(values, low, high, scheme):
+    """Values quantized as an activation and dequantized, and the scale."""
     low, high = min(low, 0.0), max(high, 0.0)
-    if way == "w8a16":
-        step = max(-low, high) / 32767
-        return np.clip(np.rint(values / step), -32767, 32767) * step, step
-    step = (high - low) / 255
-    zero = np.rint(-128 - low / step)
-    return (np.clip(np.rint(values / step) + zero, -128, 127) - zero) * step, step
+    if scheme == "w8a16":
+        scale = max(-low, high) / 32767
+        return np.clip(np.rint(values / scale), -32767, 32767) * scale, scale
+    scale = (high - low) / 255
+    zero = np.rint(-128 - low / scale)
+    return (np.clip(np.rint(values / scale) + zero, -128, 127) - zero) * scale, scale
 
 
 def rounded_weight(weight, axis, bits=8):
-    """A weight rounded to the steps of its channels; of all channels alike where there is no axis."""
+    """A weight rounded with a scale for each channel, or with one for all if there is no axis."""
     most = 2 ** (bits - 1) - 1
     others = tuple(each for each in range(weight.ndim) if axis not in (None, each)) if axis is not None else None
-    step = np.abs(weight).max(axis=others, keepdims=True) / most
-    return (np.rint(weight / np.maximum(step, 1e-30)) * step).astype(np.float32)
+    scale = np.abs(weight).max(axis=others, keepdims=True) / most
+    return (np.rint(weight / np.maximum(scale, 1e-30)) * scale).astype(np.float32)
 
 
-def snr(reference, answer):
+def snr(reference, output):
     """In decibels."""
-    return 10 * np.log10(np.square(reference).sum() / np.square(reference - answer).sum())
+    return 10 * np.log10(np.square(reference).sum() / np.square(reference - output).sum())
 
 
 def example(kind):
@@ -113,24 +113,26 @@ def example(kind):
     return normal(*shape), None if axis is None else normal(shape[axis])
 
 
-@pytest.mark.parametrize("way", STATIC)
+@pytest.mark.parametrize("scheme", STATIC)
 @pytest.mark.parametrize("kind", LAYERS)
-def test_static_layers_are_within_a_step_of_the_same_rounding_in_numpy(tmp_path, kind, way):
+def test_static_layers_are_within_one_scale_of_the_same_rounding_in_numpy(tmp_path, kind, scheme):
     weight, bias = example(kind)
     path = layer(kind, weight, bias).write(tmp_path / "net.tflite")
-    out, report, ranges = quantized(path, way)
-    given, _ = rounded(X, ranges["x"].low, ranges["x"].high, way)
+    out, report, ranges = quantized(path, scheme)
+    inputs, _ = rounded(X, ranges["x"].low, ranges["x"].high, scheme)
     reference = layer(kind, rounded_weight(weight, LAYERS[kind][0]), bias).write(tmp_path / "reference.tflite")
-    want, step = rounded(run(reference, {"x": given.astype(np.float32)})["y"], ranges["y"].low, ranges["y"].high, way)
+    want, scale = rounded(
+        run(reference, {"x": inputs.astype(np.float32)})["y"], ranges["y"].low, ranges["y"].high, scheme
+    )
     have = run(out, {"x": X})["y"]
-    assert np.abs(have - want).max() <= 1.01 * step
+    assert np.abs(have - want).max() <= 1.01 * scale
     assert snr(run(path, {"x": X})["y"], have) > 35
-    assert report == {"layers": {"y": way}, "unknown": [], "operations": {kind: 1}}
+    assert report == {"layers": {"y": scheme}, "unknown": [], "operations": {kind: 1}}
     assert kinds(out) == ["QUANTIZE", kind, "DEQUANTIZE"]
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_weights_alone_are_those_rounded_in_numpy(tmp_path, kind):
+def test_w8_weights_are_those_rounded_in_numpy(tmp_path, kind):
     weight, bias = example(kind)
     path = layer(kind, weight, bias).write(tmp_path / "net.tflite")
     out, _, ranges = quantized(path, "w8")
@@ -141,17 +143,17 @@ def test_weights_alone_are_those_rounded_in_numpy(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"])
-@pytest.mark.parametrize("way", ["w8a8", "w8"])
-def test_a_weight_that_lies_on_a_grid_already_stays(tmp_path, kind, way):
+@pytest.mark.parametrize("scheme", ["w8a8", "w8"])
+def test_a_weight_with_an_exact_scale_is_not_rounded_again(tmp_path, kind, scheme):
     axis, shape, _ = LAYERS[kind]
     rng = np.random.default_rng(1)
-    numbers = np.moveaxis(rng.integers(-64, 65, shape), axis, 0)
-    numbers.reshape(len(numbers), -1)[:, 0] = 64
-    weight = (np.moveaxis(numbers, 0, axis) * np.float32(0.00390625)).astype(np.float32)
+    integers = np.moveaxis(rng.integers(-64, 65, shape), axis, 0)
+    integers.reshape(len(integers), -1)[:, 0] = 64
+    weight = (np.moveaxis(integers, 0, axis) * np.float32(0.00390625)).astype(np.float32)
     bias = rng.normal(size=shape[axis]).astype(np.float32)
-    out, report, _ = quantized(layer(kind, weight, bias).write(tmp_path / "net.tflite"), way)
-    assert list(report["layers"].values()) == [way]
-    wanted = np.moveaxis(numbers, 0, axis).astype(np.int8).tobytes()
+    out, report, _ = quantized(layer(kind, weight, bias).write(tmp_path / "net.tflite"), scheme)
+    assert list(report["layers"].values()) == [scheme]
+    wanted = np.moveaxis(integers, 0, axis).astype(np.int8).tobytes()
     assert wanted in [
         bytes(buffer.data) for buffer in flatbuffer_utils.read_model(str(out)).buffers if buffer.data is not None
     ]
@@ -168,7 +170,7 @@ def test_ranges_found_in_each_call_answer_nearly_as_float_does(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_four_bits_where_the_quantizer_has_them(tmp_path, kind):
+def test_w4_is_used_where_the_quantizer_has_it(tmp_path, kind):
     path = layer(kind, *example(kind)).write(tmp_path / "net.tflite")
     out, report, _ = quantized(path, "w4")
     has_none = kind in {"DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"}
@@ -176,23 +178,23 @@ def test_four_bits_where_the_quantizer_has_them(tmp_path, kind):
     assert snr(run(path, {"x": X})["y"], run(out, {"x": X})["y"]) > (35 if has_none else 15)
 
 
-@pytest.mark.parametrize("way", STATIC)
+@pytest.mark.parametrize("scheme", STATIC)
 @pytest.mark.parametrize("kind", ["FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"])
-def test_channels_of_nothing_but_zeros_keep_their_bias(tmp_path, kind, way):
+def test_channels_of_zeros_keep_their_bias(tmp_path, kind, scheme):
     """AI Edge Quantizer warns of an invalid cast and gives the bias a wrong sign."""
     weight, bias = example(kind)
     channels = np.moveaxis(weight, LAYERS[kind][0], 0)
     channels[2], channels[3] = 0, channels[3] * 1e-9
     bias[2:4] = 3.0, -2.0
     path = layer(kind, weight, bias).write(tmp_path / "net.tflite")
-    out, _, ranges = quantized(path, way)
-    _, step = rounded(X, ranges["y"].low, ranges["y"].high, way)
+    out, _, ranges = quantized(path, scheme)
+    _, scale = rounded(X, ranges["y"].low, ranges["y"].high, scheme)
     error = np.abs(run(out, {"x": X})["y"] - run(path, {"x": X})["y"])
-    assert error[..., 2:4].max() <= step
+    assert error[..., 2:4].max() <= scale
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_layers_of_one_weight_keep_their_biases(tmp_path, order):
+def test_layers_that_share_a_weight_keep_their_biases(tmp_path, order):
     weight, small, large = normal(8, 8), normal(8), normal(8)
     weight[2], small[2], large[2] = 0, 0.0, 900.0
     first, second = (small, large)[::order]
@@ -202,34 +204,34 @@ def test_layers_of_one_weight_keep_their_biases(tmp_path, order):
     assert snr(run(path, sample)["y"], run(out, sample)["y"]) > 35
 
 
-def test_an_activation_of_nothing_but_zeros_leaves_the_bias(tmp_path):
+def test_an_activation_of_zeros_leaves_the_bias(tmp_path):
     weight, bias = example("CONV_2D")
     path = layer("CONV_2D", weight, bias).write(tmp_path / "net.tflite")
-    nothing = np.zeros_like(X)
-    out, _, _ = quantized(path, "w8a8", {"x": nothing})
-    assert np.allclose(run(out, {"x": nothing})["y"], bias, atol=np.abs(bias).max() / 100)
+    zeros = np.zeros_like(X)
+    out, _, _ = quantized(path, "w8a8", {"x": zeros})
+    assert np.allclose(run(out, {"x": zeros})["y"], bias, atol=np.abs(bias).max() / 100)
 
 
 def blocks():
-    """Two convolutions and a residual one, with moves between them, and a softmax behind a last one."""
+    """Two convolutions and a residual one, with moves between them, then another and a softmax."""
     return (
         Net()
         .start(x=X.shape)
         .conv("a", (1, 6, 6, 12), "x", normal(12, 3, 3, 8), normal(12))
         .add("PAD", "padded", (1, 7, 6, 12), "a", np.array([[0, 0], [0, 1], [0, 0], [0, 0]], np.int32))
-        .reshape("turned", (1, 6, 7, 12), "padded")
-        .conv("b", (1, 6, 7, 12), "turned", normal(12, 1, 1, 12) / 4, normal(12))
-        .sum("sum", (1, 6, 7, 12), "turned", "b")
+        .reshape("transposed", (1, 6, 7, 12), "padded")
+        .conv("b", (1, 6, 7, 12), "transposed", normal(12, 1, 1, 12) / 4, normal(12))
+        .sum("sum", (1, 6, 7, 12), "transposed", "b")
         .conv("c", (1, 6, 7, 4), "sum", normal(4, 1, 1, 12) / 4, normal(4))
         .add("SOFTMAX", "y", (1, 6, 7, 4), "c", options="SoftmaxOptions", beta=1.0)
         .finish("y")
     )
 
 
-@pytest.mark.parametrize("way", STATIC)
-def test_nothing_is_dequantized_between_quantized_operations(tmp_path, way):
+@pytest.mark.parametrize("scheme", STATIC)
+def test_nothing_is_dequantized_between_quantized_operations(tmp_path, scheme):
     path = blocks().write(tmp_path / "net.tflite")
-    out, report, _ = quantized(path, way)
+    out, report, _ = quantized(path, scheme)
     chain = ["CONV_2D", "PAD", "RESHAPE", "CONV_2D", "ADD", "CONV_2D"]
     assert kinds(out) == ["QUANTIZE", *chain, "DEQUANTIZE", "SOFTMAX"]
     assert report["operations"] == {"ADD": 1, "CONV_2D": 3, "PAD": 1, "RESHAPE": 1}
@@ -243,10 +245,10 @@ def test_only_the_tensors_that_a_plan_needs_are_named(tmp_path):
     path = blocks().write(tmp_path / "net.tflite")
     assert list(TFLITE.tensors(path, plan_for(path, "w8a8"))) == ["x", "a", "sum", "b", "c"]
     assert not TFLITE.tensors(path, plan_for(path, "dynamic"))
-    assert set(TFLITE.tensors(path, plan_for(path, "w8", b="w8a8"))) == {"turned", "b"}
+    assert set(TFLITE.tensors(path, plan_for(path, "w8", b="w8a8"))) == {"transposed", "b"}
 
 
-def test_each_layer_goes_its_own_way(tmp_path):
+def test_each_layer_has_its_own_scheme(tmp_path):
     path = blocks().write(tmp_path / "net.tflite")
     out, report, _ = quantized(path, "fp32", b="w8a8", c="dynamic")
     assert report == {"layers": {"a": "fp32", "b": "w8a8", "c": "dynamic"}, "unknown": [], "operations": {"CONV_2D": 2}}
@@ -261,7 +263,7 @@ def _weights(file):
     return [operation.weight for operation in file.graphs[0].operations if operation.weight]
 
 
-def test_layers_whose_names_hold_signs_of_patterns_or_one_another_are_told_apart(tmp_path):
+def test_layer_names_with_regex_characters_or_common_beginnings_are_distinguished(tmp_path):
     net = Net().start(x=(1, 8))
     for name, source in (("a.+|b", "x"), ("b", "a.+|b"), ("a.+", "b")):
         net.dense(name, (1, 8), source, normal(8, 8))
@@ -281,22 +283,22 @@ def test_weights_of_no_layer_stay_in_float_and_are_reported(tmp_path):
     assert report["layers"] == {"a": "w8", "c": "w8"}
 
 
-def test_where_no_layer_is_quantized_the_answers_are_the_same(tmp_path):
+def test_outputs_are_the_same_if_no_layer_is_quantized(tmp_path):
     path = blocks().write(tmp_path / "net.tflite")
     out, report, _ = quantized(path, "fp32")
     assert report["operations"] == {}
     assert np.array_equal(run(out, {"x": X})["y"], run(path, {"x": X})["y"])
 
 
-def test_every_way_of_the_target_is_carried_out(tmp_path):
+def test_every_scheme_of_the_target_is_carried_out(tmp_path):
     path = blocks().write(tmp_path / "net.tflite")
-    for way in set(TARGETS["tflite"].schemes) - {"fp32"}:
-        out, report, _ = quantized(path, way)
-        assert set(report["layers"].values()) == {way}
+    for scheme in set(TARGETS["tflite"].schemes) - {"fp32"}:
+        out, report, _ = quantized(path, scheme)
+        assert set(report["layers"].values()) == {scheme}
         assert snr(run(path, {"x": X})["y"], run(out, {"x": X})["y"]) > 8
 
 
-def test_a_range_that_is_missing_or_no_number_is_named(tmp_path):
+def test_a_missing_or_nan_range_is_named(tmp_path):
     path = blocks().write(tmp_path / "net.tflite")
     plan = plan_for(path, "w8a8")
     ranges = observed(path, plan, {"x": X})
@@ -308,7 +310,7 @@ def test_a_range_that_is_missing_or_no_number_is_named(tmp_path):
         assert not (tmp_path / "out.tflite").exists()
 
 
-def test_a_result_that_is_computed_with_is_refused(tmp_path):
+def test_an_output_that_an_operation_reads_is_refused(tmp_path):
     weight = normal(8, 8)
     net = Net().start(x=(1, 8)).dense("a", (1, 8), "x", weight).dense("y", (1, 8), "a", 2 * weight).finish("a", "y")
     path = net.write(tmp_path / "net.tflite")
@@ -360,7 +362,7 @@ def pair(sizes=(1, 3)):
     net = Net()
     for size in sizes:
         key, shape = f"prompts_{size}", (size, 4, 16)
-        moved = (size, 1, 4, 16) if size > 1 else shape  # a converter lays out each call size in its own way
+        moved = (size, 1, 4, 16) if size > 1 else shape  # the converter optimizes each call size separately
 
         def of(name, key=key):
             return f"{name}@{key}"
@@ -381,13 +383,13 @@ def decoder_sample(prompts):
     return {"points": normal(prompts, 4, 16), "maps": normal(1, 4, 16)}
 
 
-@pytest.mark.parametrize("way", ["w8", *STATIC])
-def test_signatures_share_their_weights_and_answer_alike(tmp_path, way):
+@pytest.mark.parametrize("scheme", ["w8", *STATIC])
+def test_signatures_share_their_weights_and_have_equal_outputs(tmp_path, scheme):
     path = pair().write(tmp_path / "net.tflite")
     alone = pair((1,)).write(tmp_path / "alone.tflite")
     sample = decoder_sample(3)
-    single, _, _ = quantized(alone, way, {**sample, "points": sample["points"][:1]})
-    plan = plan_for(path, way)
+    single, _, _ = quantized(alone, scheme, {**sample, "points": sample["points"][:1]})
+    plan = plan_for(path, scheme)
     ranges = {
         name: Range(each.low, each.high * (1.01 if name.endswith("_1") else 1))  # other calls, other rounding errors
         for name, each in observed(path, plan, sample).items()
@@ -404,7 +406,7 @@ def test_signatures_share_their_weights_and_answer_alike(tmp_path, way):
 
 
 def constants(path):
-    """Bytes of all numbers that a file keeps."""
+    """Bytes of all constants in a file."""
     buffers = flatbuffer_utils.read_model(str(path)).buffers
     return sum(len(buffer.data) for buffer in buffers if buffer.data is not None)
 
@@ -420,18 +422,18 @@ def test_every_prompt_is_seen_in_every_signature(tmp_path, prompts):
     mixing = file.graphs[0].operations[0]
     weight, bias = file.constant(mixing.weight), file.constant(mixing.bias)
     for size in (1, 3):
-        told = np.concatenate(seen[f"mixed@prompts_{size}"])
+        received = np.concatenate(seen[f"mixed@prompts_{size}"])
         want = sample["points"] @ weight.T + bias
-        assert len(told) == -(-prompts // size) * size
-        assert np.allclose(told[:prompts], want, atol=1e-4)
-        assert np.allclose(told[prompts:], want[np.arange(len(told) - prompts) % prompts], atol=1e-4)
+        assert len(received) == -(-prompts // size) * size
+        assert np.allclose(received[:prompts], want, atol=1e-4)
+        assert np.allclose(received[prompts:], want[np.arange(len(received) - prompts) % prompts], atol=1e-4)
         assert np.array_equal(np.concatenate(seen[f"points@prompts_{size}"])[:prompts], sample["points"])
 
 
 @pytest.mark.parametrize("at_once", [1, 4000, 1 << 30])
-def test_tensors_are_told_as_they_are_however_many_at_once(tmp_path, monkeypatch, at_once):
+def test_the_observer_passes_on_the_same_values_however_many_at_once(tmp_path, monkeypatch, at_once):
     path = blocks().write(tmp_path / "net.tflite")
-    monkeypatch.setattr(tflite_observer, "_AT_ONCE", at_once)
+    monkeypatch.setattr(tflite_observer, "_BYTES_AT_ONCE", at_once)
     names = ["c", "x", "padded", "a", "y"]
     observe = TFLITE.observer(path, names)
     first = {1: ["a"], 4000: ["a", "padded"], 1 << 30: ["a", "padded", "c", "y"]}[at_once]
@@ -447,7 +449,7 @@ def test_tensors_are_told_as_they_are_however_many_at_once(tmp_path, monkeypatch
         assert np.allclose(logits / logits.sum(axis=-1, keepdims=True), seen["y"], atol=1e-5)
 
 
-def test_operations_behind_the_last_tensor_are_not_computed(tmp_path):
+def test_operations_after_the_last_tensor_are_not_computed(tmp_path):
     path = blocks().write(tmp_path / "net.tflite")
     observe = TFLITE.observer(path, ["a", "padded"])
     observe({"x": X}, lambda name, value: None)
