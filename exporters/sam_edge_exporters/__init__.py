@@ -15,7 +15,7 @@ from sam_edge_runtime.bundle.targets import target_named
 from sam_edge_runtime.errors import ExportError
 from sam_edge_runtime.system.quiet import captured_stderr, quiet
 
-from .conversion import About, Conversion, Findings, Sample
+from .conversion import Conversion, Inspection, Metadata
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,7 +39,7 @@ class Exporter:
     export: Callable[[nn.Module, GraphContract, Path, Conversion], None]
     export_signatures: Callable[[nn.Module, Mapping[str, GraphContract], Path, Conversion], None] | None = None
     refusal: Callable[[nn.Module, str, str], str | None] | None = None
-    inspect: Callable[[Path], Findings] | None = None
+    inspect: Callable[[Path], Inspection] | None = None
 
 
 def _onnx() -> Exporter:
@@ -90,10 +90,9 @@ def exporter_for(target: str) -> Exporter:
 
 __all__ = [
     "EXPORTERS",
-    "About",
     "Conversion",
     "Exporter",
-    "Findings",
-    "Sample",
+    "Inspection",
+    "Metadata",
     "exporter_for",
 ]

@@ -1,26 +1,22 @@
-"""What a converter is told beside the graph and its contract."""
+"""The options of a conversion, beside the graph and its contract."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-# One call of a graph: its inputs by name.
-Sample = dict[str, npt.NDArray[np.float32]]
+from sam_edge_runtime.arrays import Call
 
 
 @dataclass(frozen=True)
-class About:
-    """What an artifact says of itself where its format has room for it.
+class Metadata:
+    """The metadata of an artifact, where its format has fields for it.
 
     Attributes:
-        title: what it is, in a line.
+        title: one line.
         licence: SPDX identifier.
-        version: of this project, which made it.
-        notes: more, by name.
+        version: of sam-edge.
+        notes: further entries, by name.
     """
 
     title: str = ""
@@ -31,21 +27,21 @@ class About:
 
 @dataclass(frozen=True)
 class Conversion:
-    """How a graph is to be written.
+    """The options of a conversion.
 
     Attributes:
         precision: name of the recipe.
-        samples: calls of the graph, for what has to be measured; needed by `mixed`.
-        about: what the artifact says of itself.
-        picture_input: take the photo as a picture of 8-bit RGB instead of a tensor (Core ML).
+        samples: calls of the graph to measure on; needed by `mixed`.
+        metadata: of the artifact.
+        picture_input: take the photo as an 8-bit RGB image instead of a tensor (Core ML).
     """
 
     precision: str = "fp32"
-    samples: tuple[Sample, ...] = ()
-    about: About = About()
+    samples: tuple[Call, ...] = ()
+    metadata: Metadata = Metadata()
     picture_input: bool = False
 
 
 PLAIN = Conversion()
-# What an exporter found out about an artifact, for the report.
-Findings = dict[str, Any]
+# Statistics of an artifact, for the report.
+Inspection = dict[str, Any]

@@ -1,11 +1,10 @@
 """A traced graph and its contract to a Core ML package (ML Program, iOS 17), through coremltools.
 
-coremltools converts on Linux too, and can run what it made on a Mac only; the numbers are checked by the runtime, which
-has an evaluator of its own for that (`sam_edge_runtime.mil`). Shapes are fixed, so that the Neural Engine may take
-them, unless the contract has free axes.
+coremltools converts on Linux too, but predicts on a Mac only; the runtime's own evaluator checks the numbers
+(`sam_edge_runtime.mil`). Shapes are fixed, as the Neural Engine needs, unless the contract has free axes.
 
-Precision: `fp32`, `fp16`, or `mixed`, which converts to fp32 first, measures which operations float16 would spoil
-(`half`), and leaves those in float32. Inputs and outputs are float32 in all three.
+Precision: `fp32`, `fp16`, or `mixed`. The last converts to fp32 first, measures which operations are unsafe in float16
+(`coreml_fp16_sensitivity`), and keeps those in float32. Inputs and outputs are float32 in all three.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ from sam_edge_runtime.system.quiet import (
     root_cause,
 )
 
-from .conversion import PLAIN, About, Conversion, Findings
-from .coreml_fp16_sensitivity import unsafe_in_half
+from .conversion import PLAIN, Conversion, Inspection, Metadata
+from .coreml_fp16_sensitivity import fp16_unsafe_operations
 from .tracing import EXAMPLE_SIZES, free_axes, traced
 
 TARGET = ct.target.iOS17
 AUTHOR = "sam-edge"
-UNSAFE = "sam-edge.float32"  # metadata: operations that a mixed package keeps in float32, and why
-MOST_IN_A_CALL = 64  # prompts, or slots, of a flexible package: Core ML wants an upper bound
+UNSAFE = "sam-edge.float32"  # metadata key: operations that a mixed package keeps in float32, with reasons
+MOST_IN_A_CALL = 64  # prompts, or slots, of a flexible package: Core ML needs an upper bound
 _PICTURE = "image"
 _LEFT_BEHIND = "executorch_debug_handle_mapping.json"  # coremltools 9 writes it; nothing reads it
 _LOGGERS = ("torch", "coremltools")
@@ -58,31 +57,31 @@ def export(graph: nn.Module, contract: GraphContract, path: Path, conversion: Co
         graph: a module whose forward takes and returns the contract's tensors in order.
         contract: names and shapes; meanings become the package's descriptions.
         path: the `.mlpackage` folder to write.
-        conversion: precision and what else there is to choose.
+        conversion: precision, metadata and the photo's form.
 
     Raises:
-        ExportError: the graph cannot be converted, the result breaks the contract, or there is nothing to measure on.
+        ExportError: the graph cannot be converted, the package breaks the contract, or `mixed` has no samples.
     """
     if conversion.precision == "mixed" and not conversion.samples:
-        raise ExportError(f"mixed precision of {path.stem} is measured on samples, and none were given")
-    said: Callable[[], str] = str
+        raise ExportError(f"mixed precision of {path.stem} is measured on samples: pass some with Conversion")
+    logged: Callable[[], str] = str  # the last error, which names the operation
     try:
         with (
             captured_stderr(),
             no_logging(),  # coremltools logs its progress to the root
             no_progress_bars(),
             quiet(_LOGGERS, _EXPECTED_WARNINGS),
-            captured_errors("coremltools") as said,
+            captured_errors("coremltools") as logged,
         ):
             program = traced(graph, contract, MOST_IN_A_CALL)
             unsafe: dict[str, str] = {}
             if conversion.precision == "mixed":
                 unsafe = _measure(_convert(program, contract, ct.precision.FLOAT32, conversion), conversion)
             model = _convert(program, contract, _precision(conversion.precision, unsafe), conversion)
-            _describe(model, contract, conversion.about, unsafe)
+            _describe(model, contract, conversion.metadata, unsafe)
             model.save(str(path))
     except Exception as error:  # the converter's own errors have no common class
-        where = f"; it said: {said()}" if said() else ""  # names the operation
+        where = f"; it logged: {logged()}" if logged() else ""
         raise ExportError(f"coremltools failed on {path.stem}: {root_cause(error)}{where}") from error
     (path / _LEFT_BEHIND).unlink(missing_ok=True)
     check(path, contract)
@@ -109,20 +108,20 @@ def _precision(name: str, unsafe: dict[str, str]) -> Any:
 
 
 def _safe(unsafe: dict[str, str]) -> Callable[[Any], bool]:
-    """Whether an operation may be in float16; names are the same in every conversion of a program."""
+    """A test whether an operation may be in float16; names are the same in every conversion of a program."""
     return lambda operation: not any(output.name in unsafe for output in operation.outputs)
 
 
 def _measure(model: Any, conversion: Conversion) -> dict[str, str]:
-    """What `half` finds out about a model in float32."""
+    """The unsafe operations of a float32 model, with reasons."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"fp32{TARGETS['coreml'].suffix}"
         model.save(str(path))
-        return unsafe_in_half(read_package(path), conversion.samples)
+        return fp16_unsafe_operations(read_package(path), conversion.samples)
 
 
 def check(path: Path, contract: GraphContract) -> None:
-    """Read the package again and compare its face with the contract.
+    """Read the package again and compare its inputs and outputs with the contract.
 
     Raises:
         ExportError: an input or output differs.
@@ -131,13 +130,13 @@ def check(path: Path, contract: GraphContract) -> None:
     for specs, found in ((contract.inputs, description.input), (contract.outputs, description.output)):
         want = {spec.name: _known(spec) for spec in specs}
         have = {each.name: tuple(each.type.multiArrayType.shape) for each in found}
-        # An output's shape may be left open: coremltools does not always write it down.
+        # coremltools does not always write an output's shape.
         if want.keys() != have.keys() or any(have[name] not in {(), want[name]} for name in want):
-            raise ExportError(f"{path.name} has {have}, the contract says {want}")
+            raise ExportError(f"{path.name} has {have}, the contract has {want}")
 
 
 def _known(spec: TensorSpec) -> tuple[int, ...]:
-    """The shape, or the default that flexible axes were given."""
+    """The shape, with the default sizes of flexible axes."""
     return tuple(EXAMPLE_SIZES[size] if isinstance(size, str) else size for size in spec.shape)
 
 
@@ -156,27 +155,27 @@ def _inputs(contract: GraphContract, *, as_picture: bool) -> list[Any]:
     ]
 
 
-def _describe(model: Any, contract: GraphContract, about: About, unsafe: dict[str, str]) -> None:
+def _describe(model: Any, contract: GraphContract, metadata: Metadata, unsafe: dict[str, str]) -> None:
     model.author = AUTHOR
-    model.short_description = about.title
-    model.license = about.licence
-    model.version = about.version
+    model.short_description = metadata.title
+    model.license = metadata.licence
+    model.version = metadata.version
     for spec in contract.inputs:
         model.input_description[spec.name] = spec.meaning
     for spec in contract.outputs:
         model.output_description[spec.name] = spec.meaning
-    for name, text in about.notes:
+    for name, text in metadata.notes:
         model.user_defined_metadata[name] = text
     if unsafe:
         model.user_defined_metadata[UNSAFE] = json.dumps(unsafe)
 
 
-def inspect(path: Path) -> Findings:
-    """What a package consists of.
+def inspect(path: Path) -> Inspection:
+    """Statistics of a package.
 
     Returns:
-        `operations` by name with their number, `highest_rank` of what they make, `float16` and `float32` how many of
-        them make such numbers, and `kept_in_float32` with a reason for each where the precision is mixed.
+        `operations`, the number of each kind; `highest_rank` of their outputs; `float16` and `float32`, the number of
+        outputs with that dtype; `kept_in_float32`, operations with reasons where the precision is mixed.
     """
     spec = ct.utils.load_spec(str(path))
     (block,) = spec.mlProgram.functions["main"].block_specializations.values()

@@ -1,13 +1,12 @@
-"""Which operations of an ML Program cannot be computed in half precision: found by measurement, one by one.
+"""The operations of an ML Program that are unsafe in float16, measured one by one.
 
-float16 ends at 65504, has 11 bits, and loses everything below 6e-8. A network that leaves this range gives no error but
-a wrong answer: MobileSAM's TinyViT has been reported to give one embedding for all photos
-(https://github.com/open-edge-platform/geti/pull/7354). So the fp32 program is run on samples by the MIL evaluator, and
-every operation is computed a second time from inputs and constants rounded to float16, with its own result rounded as
-well. It is unsafe where that overflows, where a normalization squares more than float16 holds, or where more is lost
-than `LOCAL_SNR_DB` allows. Where the loss is in what comes in, as with large scores before a softmax, the operations
-that make it are kept in float32 as well. What rounding adds up to over the whole program is not judged here but by the
-bundle's verification.
+float16 ends at 65504, has 11 significant bits, and flushes everything below 6e-8 to zero. A network that leaves this
+range raises no error and computes wrong outputs: MobileSAM's TinyViT has been reported to give the same embedding for
+all photos (https://github.com/open-edge-platform/geti/pull/7354). So the MIL evaluator runs the fp32 program on
+samples, and computes every operation a second time with inputs, constants and output rounded to float16. An operation
+is unsafe if that overflows, if a normalization squares more than float16 holds, or if the SNR falls below
+`LOCAL_SNR_DB`. If its inputs cause the loss, as large scores before a softmax do, the operations that make them are
+kept in float32 as well. Rounding errors that accumulate over the whole program are left to the bundle's verification.
 """
 
 from __future__ import annotations
@@ -18,42 +17,40 @@ from typing import Any
 import numpy as np
 
 from sam_edge_runtime.agreement.metrics import snr_db
-from sam_edge_runtime.arrays import Array
+from sam_edge_runtime.arrays import Array, Call
 from sam_edge_runtime.mil import Program
 from sam_edge_runtime.mil.operations import MOVES, OPERATIONS
 from sam_edge_runtime.mil.package import Operation, Package
 from sam_edge_runtime.mil.program import references, rounded
 
-from .conversion import Sample
-
 LARGEST = 65504.0  # the largest float16
-LOCAL_SNR_DB = 30.0  # what one operation must keep; rounding in and out leaves a healthy one about 70 dB
-_MOST_COMPARED = 1 << 24  # numbers of one result
+LOCAL_SNR_DB = 30.0  # the least for one operation; rounding of inputs and output alone leaves about 70 dB
+_MOST_COMPARED = 1 << 24  # elements of one output
 _SCALING = frozenset({"add", "mul", "real_div", "sub"})
-# Normalizations square what lies off the mean; the squares are numbers of the same precision on the way.
+# Normalizations square differences from the mean, in the same precision.
 _SQUARING = frozenset({"layer_norm", "reduce_l2_norm", "reduce_sum_square"})
 
 
-def unsafe_in_half(package: Package, samples: Iterable[Sample]) -> dict[str, str]:
-    """The operations that need float32.
+def fp16_unsafe_operations(package: Package, samples: Iterable[Call]) -> dict[str, str]:
+    """The operations that have to stay in float32.
 
     Args:
         package: a program in float32.
-        samples: inputs by name; the more kinds of content, the better.
+        samples: inputs of calls; the more different the better.
 
     Returns:
-        For each, the name of its first output, and why, with the figure of the first sample that shows it.
+        A reason for each, by the name of its first output, with the figure of the first sample that shows it.
     """
     found: dict[str, str] = {}
     imprecise: list[Operation] = []
 
-    def judge(operation: Operation, given: dict[str, Any], made: tuple[Array, ...]) -> None:
+    def evaluate(operation: Operation, inputs: dict[str, Any], outputs: tuple[Array, ...]) -> None:
         name = operation.outputs[0]
         if name in found or not all(dtype.startswith("float") for dtype in operation.dtypes):
             return
-        reason = _out_of_range(operation, given, made)
+        reason = _out_of_range(operation, inputs, outputs)
         if not reason and operation.kind not in MOVES:
-            reason = _loss(operation, given, made)
+            reason = _loss(operation, inputs, outputs)
             if reason:
                 imprecise.append(operation)
         if reason:
@@ -61,16 +58,16 @@ def unsafe_in_half(package: Package, samples: Iterable[Sample]) -> dict[str, str
 
     program = Program(package)
     for sample in samples:
-        program.run({name: sample[name] for name in package.inputs}, judge)
+        program.run({name: sample[name] for name in package.inputs}, evaluate)
     makers = {output: operation for operation in package.operations for output in operation.outputs}
     for operation in imprecise:
         for maker in _makers_of(operation, makers):
-            found.setdefault(maker.outputs[0], f"{maker.kind}: {operation.outputs[0]} needs it whole")
+            found.setdefault(maker.outputs[0], f"{maker.kind}: {operation.outputs[0]} needs it in full precision")
     return found
 
 
 def _makers_of(operation: Operation, makers: dict[str, Operation]) -> list[Operation]:
-    """What computes an operation's inputs up to the first product, and what only moves, scales or shifts on the way."""
+    """The operations that compute an operation's inputs, back to the first that does more than move, scale or shift."""
     found = []
     for name in references(operation):
         if name in makers:
@@ -81,41 +78,42 @@ def _makers_of(operation: Operation, makers: dict[str, Operation]) -> list[Opera
     return found
 
 
-def _out_of_range(operation: Operation, given: dict[str, Any], made: tuple[Array, ...]) -> str:
-    """Why an operation leaves float16's range; empty where it does not."""
-    largest = max((float(np.abs(array).max(initial=0.0)) for array in made), default=0.0)
+def _out_of_range(operation: Operation, inputs: dict[str, Any], outputs: tuple[Array, ...]) -> str:
+    """The reason why an operation leaves float16's range; empty if it does not."""
+    largest = max((float(np.abs(array).max(initial=0.0)) for array in outputs), default=0.0)
     if largest > LARGEST:
-        return f"its result reaches {largest:.2g}, float16 ends at {LARGEST:.0f}"
+        return f"its output reaches {largest:.2g}, float16 ends at {LARGEST:.0f}"
     if operation.kind in _SQUARING:
-        off = float(np.abs(_squared(operation.kind, given)).max(initial=0.0))
+        off = float(np.abs(_squared(operation.kind, inputs)).max(initial=0.0))
         if off * off > LARGEST:
             return f"it squares {off:.2g}, float16 ends at {LARGEST:.0f}"
     return ""
 
 
-def _squared(kind: str, given: dict[str, Any]) -> Array:
-    x: Array = given["x"]
+def _squared(kind: str, inputs: dict[str, Any]) -> Array:
+    """The values that a normalization squares."""
+    x: Array = inputs["x"]
     if kind != "layer_norm":
         return x
-    off: Array = x - x.mean(axis=tuple(int(axis) for axis in given["axes"]), keepdims=True)
+    off: Array = x - x.mean(axis=tuple(int(axis) for axis in inputs["axes"]), keepdims=True)
     return off
 
 
-def _loss(operation: Operation, given: dict[str, Any], made: tuple[Array, ...]) -> str:
-    """How much float16 takes away from an operation; empty where that is little."""
+def _loss(operation: Operation, inputs: dict[str, Any], outputs: tuple[Array, ...]) -> str:
+    """The loss of an operation in float16; empty if it is small."""
     with np.errstate(all="ignore"):
-        again = OPERATIONS[operation.kind](**{name: _half(value) for name, value in given.items()})
+        again = OPERATIONS[operation.kind](**{name: _half(value) for name, value in inputs.items()})
         again = again if isinstance(again, tuple) else (again,)
-        lost = min(_snr_db(one, other) for one, other in zip(made, again, strict=True))
-    if lost >= LOCAL_SNR_DB:
+        kept = min(_snr_db(one, other) for one, other in zip(outputs, again, strict=True))
+    if kept >= LOCAL_SNR_DB:
         return ""
-    return f"float16 leaves {lost:.0f} dB of it" if lost > 0 else "float16 leaves nothing of it"
+    return f"float16 leaves {kept:.0f} dB of it" if kept > 0 else "float16 leaves nothing of it"
 
 
 def _snr_db(reference: Array, found: Array) -> float:
-    """Of an even sample where there are many numbers: attention scores take a gigabyte."""
-    step = max(1, reference.size // _MOST_COMPARED)
-    return snr_db(reference.reshape(-1)[::step], rounded(found.reshape(-1)[::step], "float16"))
+    """SNR in dB, of evenly spaced elements if there are many: attention scores take a gigabyte."""
+    stride = max(1, reference.size // _MOST_COMPARED)
+    return snr_db(reference.reshape(-1)[::stride], rounded(found.reshape(-1)[::stride], "float16"))
 
 
 def _half(value: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Which TFLite operations Android's accelerators have: a table for each delegate, with its source.
+"""The TFLite operations of Android's accelerators: a table for each delegate, with its source.
 
-Whether a delegate takes a node also depends on shapes, types and versions, so a name in a table is necessary, not
-sufficient; a name that is missing is certain. Names are those of TFLite's schema.
+A delegate may still reject an operation of its table for its shapes, types or version. An operation that is missing
+from the table is never delegated. Names are those of TFLite's schema.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NNAPI = (
 DELEGATES: dict[str, frozenset[str]] = {
     name: frozenset(operations.split()) for name, operations in (("gpu", _GPU), ("nnapi", _NNAPI))
 }
-# What is worth knowing of an operation where it is left out (or, of GELU on a GPU, taken), in words for the report.
+# Notes for the report: on operations that a delegate lacks, and on GELU, which the GPU delegate computes differently.
 _CPU, _ON_GPU, _ON_NNAPI = "XNNPACK", "the GPU delegate", "NNAPI"
 _LEFT_BY_XNNPACK = {
     "BROADCAST_TO": "has no such operation; the built-in kernel makes the copies",
@@ -42,15 +42,15 @@ _LACKED_BY_NNAPI = {
     "GELU": "has no GELU; the driver hands these nodes back to the CPU",
     "SQUARED_DIFFERENCE": "has no such operation, which LayerNorm's variance is made of",
 }
-# Whereas CPUs compute x * (1 + erf(x / sqrt(2))) / 2; tensorflow/lite/delegates/gpu/gl/kernels/elementwise.cc.
-_OTHERWISE_ON_GPU = {
+# CPUs compute x * (1 + erf(x / sqrt(2))) / 2; source: tensorflow/lite/delegates/gpu/gl/kernels/elementwise.cc.
+_DIFFERENT_ON_GPU = {
     "BROADCAST_TO": "has no such operation",
     "GELU": "computes the tanh form, up to 5e-4 away from the exact one; older versions have none",
 }
 
 
 def notes(names: Iterable[str], left_by_xnnpack: Iterable[str]) -> list[str]:
-    """What is known of a graph's operations that a delegate lacks or computes otherwise, a line each.
+    """A line on each operation of a graph that a delegate lacks or computes differently, where more is known.
 
     Args:
         names: the graph's operations.
@@ -59,7 +59,7 @@ def notes(names: Iterable[str], left_by_xnnpack: Iterable[str]) -> list[str]:
     present, left = set(names), set(left_by_xnnpack)
     known = (
         (_CPU, left, _LEFT_BY_XNNPACK),
-        (_ON_GPU, present, _OTHERWISE_ON_GPU),
+        (_ON_GPU, present, _DIFFERENT_ON_GPU),
         (_ON_NNAPI, present, _LACKED_BY_NNAPI),
     )
     return [
@@ -70,5 +70,5 @@ def notes(names: Iterable[str], left_by_xnnpack: Iterable[str]) -> list[str]:
 
 
 def missing_from(delegate: str, operations: Iterable[str]) -> list[str]:
-    """Those of `operations` that a delegate does not have, in alphabetical order."""
+    """The operations that a delegate lacks, in alphabetical order."""
     return sorted(set(operations) - DELEGATES[delegate])

@@ -1,13 +1,13 @@
 """A traced graph and its contract to an ONNX file.
 
 `torch.onnx.export` on top of `torch.export`, opset 20: LayerNormalization is one operator from 17 on and GELU from 20,
-which browsers' and phones' builds of ONNX Runtime have had since 1.17, of January 2024. Where GELU is five operators,
-the runtime finds the one again in fp32 but not behind eight bits. Weights go beside the graph only where protobuf's two
-gigabytes force it, because one file is easier to ship. The result counts as exported once `onnx.checker` and ONNX
-Runtime both took it and its inputs and outputs are those of the contract.
+which ONNX Runtime's builds for browsers and phones have had since 1.17 (January 2024). ONNX Runtime fuses a GELU of
+five operators in fp32, but not next to INT8 operations. Weights are external only above protobuf's 2 GiB, because one
+file is easier to ship. `onnx.checker` and ONNX Runtime both have to accept the file, and its inputs and outputs have to
+be those of the contract.
 
 `fp16` traces the graph in half precision between casts, so that inputs and outputs stay float32. ONNX Runtime's CPU
-computes most of it in float32 all the same; browsers' WebGPU and phones' accelerators do not.
+provider computes most of it in float32 all the same; browsers' WebGPU and phones' accelerators do not.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from .tracing import EXPECTED_OF_TORCH, dynamic_shapes, example, weight_bytes
 
 OPSET = 20
 EXTERNAL_DATA_ABOVE = 1 << 31  # bytes of weights; protobuf ends at 2 GiB
-_ROOM_FOR_GRAPH = 16 << 20  # of these two gigabytes, what the nodes and names may take
-_FEW = 1024  # numbers, which it is not worth to count
-# What torch 2.13 says on every export besides: one name for a free axis is enough.
+_SPACE_FOR_GRAPH = 16 << 20  # bytes of these that nodes and names may take
+_FEW = 1024  # elements of a constant that may always be folded or repeated
+# torch 2.13 warns on every export that it uses one name for each free axis.
 _EXPECTED_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     (r"# The axis name: \w+ will not be used", UserWarning),
     *EXPECTED_OF_TORCH,
@@ -49,10 +49,10 @@ def export(graph: nn.Module, contract: GraphContract, path: Path, conversion: Co
         graph: a module whose forward takes and returns the contract's tensors in order.
         contract: names and shapes; letters in a shape become free axes.
         path: the `.onnx` file to write.
-        conversion: its precision; for `fp16` the graph's weights are halved in place.
+        conversion: the precision; `fp16` converts the graph's weights in place.
 
     Raises:
-        ExportError: the graph cannot be traced, or the result is rejected or breaks the contract.
+        ExportError: the graph cannot be traced, or the file is rejected or breaks the contract.
     """
     shapes: Any = dynamic_shapes(contract)
     if conversion.precision == "fp16":
@@ -72,22 +72,22 @@ def export(graph: nn.Module, contract: GraphContract, path: Path, conversion: Co
                 verbose=False,
             )
             if program is not None:
-                optimize_ir(program.model, should_fold=_unless_it_grows)
+                optimize_ir(program.model, should_fold=_may_fold)
     except Exception as error:  # the converter's own errors have no common class
         raise ExportError(f"torch.onnx.export failed on {path.stem}: {root_cause(error)}") from error
     if program is None:
         raise ExportError(f"torch.onnx.export returned nothing for {path.stem}")
     _share_indices(program.model)
-    _forget_where_it_came_from(program.model)
-    program.save(path, external_data=weight_bytes(graph) > EXTERNAL_DATA_ABOVE - _ROOM_FOR_GRAPH)
+    _remove_source_notes(program.model)
+    program.save(path, external_data=weight_bytes(graph) > EXTERNAL_DATA_ABOVE - _SPACE_FOR_GRAPH)
     del program
     check(path, contract)
 
 
-def _unless_it_grows(node: Any) -> bool | None:
-    """Whether constants are multiplied out: not to more numbers than they are, for that is done on loading.
+def _may_fold(node: Any) -> bool | None:
+    """False if folding a node's constants would enlarge the file; ONNX Runtime folds them when it loads it.
 
-    None leaves it to the optimizer's own rules.
+    None leaves the decision to the optimizer's own rules.
     """
     given = sum(value.const_value.size for value in node.inputs if value is not None)
     made = sum(math.prod(value.shape) for value in node.outputs if value.shape is not None and value.shape.is_static())
@@ -95,7 +95,7 @@ def _unless_it_grows(node: Any) -> bool | None:
 
 
 def _share_indices(model: Any) -> None:
-    """Keep tables of whole numbers once: each of TinyViT's attentions has those of its window."""
+    """Store equal index tables once: each of TinyViT's attentions has those of its window."""
     kept: dict[tuple[Any, ...], Any] = {}
     for value in list(model.graph.initializers.values()):
         if value.dtype == ir.DataType.INT64 and value.const_value.size > _FEW:
@@ -105,10 +105,10 @@ def _share_indices(model: Any) -> None:
                 del model.graph.initializers[value.name]
 
 
-def _forget_where_it_came_from(model: Any) -> None:
-    """Take torch's notes off a graph: each node's lines of source code, with the paths of the machine that exported.
+def _remove_source_notes(model: Any) -> None:
+    """Remove torch's notes from a graph: each node's lines of source code, with paths of the exporting machine.
 
-    They are a sixth of nano's decoder, and nobody's business.
+    They are a sixth of nano's decoder, and should not be published.
     """
     for graph in (model.graph, *model.functions.values()):
         for node in ir.traversal.RecursiveGraphIterator(graph):
@@ -122,7 +122,7 @@ def _forget_where_it_came_from(model: Any) -> None:
 
 
 def check(path: Path, contract: GraphContract) -> None:
-    """Have `onnx.checker` and ONNX Runtime read the file, and compare its face with the contract.
+    """Have `onnx.checker` and ONNX Runtime read the file, and compare its inputs and outputs with the contract.
 
     Raises:
         ExportError: either rejects it, or an input or output differs.
@@ -133,7 +133,7 @@ def check(path: Path, contract: GraphContract) -> None:
         raise ExportError(f"onnx.checker rejects {path.name}: {last_line_of(error)}") from error
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # only to be read, not to be run
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # only read, not run
     try:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors have no common class
@@ -142,7 +142,7 @@ def check(path: Path, contract: GraphContract) -> None:
         want = [(spec.name, tuple(spec.shape)) for spec in specs]
         have = [(arg.name, tuple(arg.shape)) for arg in found]
         if want != have:
-            raise ExportError(f"{path.name} has {have}, the contract says {want}")
+            raise ExportError(f"{path.name} has {have}, the contract has {want}")
 
 
 class _Half(nn.Module):
@@ -154,5 +154,5 @@ class _Half(nn.Module):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The graph's outputs."""
-        found = self.wrapped(*(each.half() for each in inputs))
-        return tuple(each.float() for each in (found if isinstance(found, tuple) else (found,)))
+        outputs = self.wrapped(*(each.half() for each in inputs))
+        return tuple(each.float() for each in (outputs if isinstance(outputs, tuple) else (outputs,)))

@@ -1,8 +1,8 @@
 """A traced graph and its contract to a TFLite file, through litert-torch.
 
-TFLite's tensors have fixed shapes, so the contract must have no free axis. The file has one signature whose inputs and
-outputs have the contract's names. What the converter says is checked, not believed: the interpreter reads the file
-again and its tensors are compared with the contract; whether the numbers are right is for the verification to say.
+TFLite's tensors have fixed shapes, so the contract must have no free axis. The inputs and outputs of the file's
+signature have the contract's names. The interpreter reads the file again, and its tensors are compared with the
+contract; the bundle's verification checks the numbers.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from sam_edge_runtime.bundle.contract import GraphContract
 from sam_edge_runtime.errors import ExportError
 from sam_edge_runtime.system.quiet import captured_stderr, last_line_of, quiet, root_cause
 
+from .conversion import Inspection
 from .delegates import DELEGATES, missing_from, notes
 from .tflite_fp16 import halve_weights
 from .tracing import example, free_axes, weight_bytes
 
-ONLY = "serving_default"  # TFLite's name for a signature that is alone
+ONLY = "serving_default"  # TFLite's name for the signature of a file that has one
 FP32, FP16 = "fp32", "fp16"
 _BYTES = {FP32: 4, FP16: 2}  # of a weight
 MOST_BYTES = (1 << 31) - 1  # flatbuffers count with 32 bits
-_ROOM_FOR_GRAPH = 16 << 20  # of these, what operations and names may take
+_SPACE_FOR_GRAPH = 16 << 20  # bytes of these that operations and names may take
 _DELEGATE = "DELEGATE"
 _LOGGERS = ("torch", "jax", "absl", "root")
 _EXPECTED_WARNINGS: tuple[tuple[str, type[Warning]], ...] = ((r".*", FutureWarning), (r".*", UserWarning))
@@ -43,7 +44,7 @@ def export(graph: nn.Module, contract: GraphContract, path: Path, precision: str
         graph: a module whose forward takes and returns the contract's tensors in order.
         contract: names and fixed shapes.
         path: the `.tflite` file to write.
-        precision: `fp32`, or `fp16` for weights in half the bytes.
+        precision: `fp32`, or `fp16` for weights in float16.
 
     Raises:
         ExportError: as `export_signatures`.
@@ -60,11 +61,11 @@ def export_signatures(
         graph: a module whose forward takes and returns each contract's tensors in order.
         contracts: names and fixed shapes of each signature, by its name.
         path: the `.tflite` file to write.
-        precision: `fp32`, or `fp16` for weights in half the bytes.
+        precision: `fp32`, or `fp16` for weights in float16.
 
     Raises:
         ExportError: the precision is unknown, a shape is free, the weights exceed two gigabytes, the graph cannot be
-            converted, or the result is rejected or breaks a contract.
+            converted, or the file is rejected or breaks a contract.
     """
     free = sorted({axis for contract in contracts.values() for axis in free_axes(contract)})
     if free:
@@ -76,23 +77,23 @@ def export_signatures(
     else:
         with TemporaryDirectory(dir=path.parent, prefix=".fp32-") as folder:
             full = Path(folder, path.name)
-            _convert(graph, contracts, full)  # beyond 2 GB too: then its weights lie behind the flatbuffer
+            _convert(graph, contracts, full)  # may exceed 2 GB: weights are then stored after the flatbuffer
             halve_weights(full, path)
     check(path, contracts)
 
 
 def refusal(graph: nn.Module, name: str, precision: str = FP32) -> str | None:
-    """Why a graph cannot become a TFLite file, known before it is converted; None if it can.
+    """The reason why a graph cannot become a TFLite file, known before it is converted; None if it can.
 
     Args:
-        graph: a module; its tensors' sizes count, so it may be on the meta device.
-        name: the graph's name in the answer.
+        graph: a module, on the meta device if need be: only sizes are read.
+        name: the graph's name in the message.
         precision: `fp32` or `fp16`.
     """
     if precision not in _BYTES:
-        return f"TFLite has no precision {precision!r} here: choose one of {', '.join(_BYTES)}"
+        return f"TFLite has no precision {precision!r}: choose one of {', '.join(_BYTES)}"
     sizes = {each: weight_bytes(graph) * share // _BYTES[FP32] for each, share in _BYTES.items()}
-    most = MOST_BYTES - _ROOM_FOR_GRAPH
+    most = MOST_BYTES - _SPACE_FOR_GRAPH
     if sizes[precision] <= most:
         return None
     fitting = [f"--precision {each} ({size / 1e9:.1f} GB)" for each, size in sizes.items() if size <= most]
@@ -103,7 +104,7 @@ def refusal(graph: nn.Module, name: str, precision: str = FP32) -> str | None:
 
 
 def _convert(graph: nn.Module, contracts: Mapping[str, GraphContract], path: Path) -> None:
-    """Write an fp32 file with one signature a contract."""
+    """Write an fp32 file with one signature for each contract."""
     litert_torch.config.show_progress = False
     with captured_stderr() as last_line:
         try:
@@ -115,10 +116,8 @@ def _convert(graph: nn.Module, contracts: Mapping[str, GraphContract], path: Pat
                 model = converter.convert()
             model.export(str(path))
         except Exception as error:  # the converter's own errors have no common class
-            said = last_line()
-            raise ExportError(
-                f"litert-torch failed on {path.stem}: {root_cause(error)}{f'; it said: {said}' if said else ''}"
-            ) from error
+            printed = f"; it printed: {last_line()}" if last_line() else ""
+            raise ExportError(f"litert-torch failed on {path.stem}: {root_cause(error)}{printed}") from error
 
 
 def check(path: Path, contracts: Mapping[str, GraphContract]) -> None:
@@ -139,25 +138,27 @@ def check(path: Path, contracts: Mapping[str, GraphContract]) -> None:
             want = {spec.name: tuple(spec.shape) for spec in specs}
             have = {tensor: tuple(int(size) for size in detail["shape"]) for tensor, detail in found.items()}
             if want != have:
-                raise ExportError(f"{path.name} has {have}, the contract says {want}")
+                raise ExportError(f"{path.name} has {have}, the contract has {want}")
 
 
-def inspect(path: Path) -> dict[str, Any]:
-    """What accelerators will make of a file, or of its first signature: the others are the same in another shape.
+def inspect(path: Path) -> Inspection:
+    """Statistics of a file's first signature, and the operations that delegates lack.
+
+    The other signatures have the same operations in other shapes.
 
     Returns:
-        `operations` by name with their number; `highest_rank` of its tensors; `not_in_xnnpack`, the operations that
-        LiteRT's CPU delegate left to the slower built-in kernels here; and `not_in_DELEGATE` for each table of
-        `delegates`, the operations that it does not have; `notes`, what is known of these, in words.
+        `operations`, the number of each kind; `highest_rank` of the tensors; `not_in_xnnpack`, the number of each kind
+        that LiteRT's CPU delegate left to the slower built-in kernels on this machine; `not_in_DELEGATE`, the kinds
+        that are missing from each table of `delegates`; `notes`, a line on each of them where more is known.
     """
     with captured_stderr():
         interpreter = _interpreter(path)
-        operations = interpreter._get_ops_details()  # there is no public way to see the nodes
+        operations = interpreter._get_ops_details()  # no public function lists the nodes
         ranks = [len(tensor["shape"]) for tensor in interpreter.get_tensor_details()]
-    own = [operation for operation in operations if operation["op_name"] != _DELEGATE]
+    nodes = [operation for operation in operations if operation["op_name"] != _DELEGATE]
     taken = _taken(operations)
-    names = Counter(str(operation["op_name"]) for operation in own)
-    left = Counter(str(operation["op_name"]) for operation in own if operation["index"] not in taken)
+    names = Counter(str(operation["op_name"]) for operation in nodes)
+    left = Counter(str(operation["op_name"]) for operation in nodes if operation["index"] not in taken)
     return {
         "operations": dict(sorted(names.items())),
         "highest_rank": max(ranks),
@@ -174,7 +175,7 @@ def _interpreter(path: Path) -> Interpreter:
 
 
 def _taken(operations: Sequence[dict[str, Any]]) -> set[int]:
-    """Indices of the nodes that a delegate has replaced: those on the way from its outputs back to its inputs."""
+    """Indices of the nodes that a delegate has replaced: those between its inputs and its outputs."""
     makers = {
         int(tensor): operation
         for operation in operations
@@ -198,14 +199,14 @@ def _taken(operations: Sequence[dict[str, Any]]) -> set[int]:
 
 
 class _Named(nn.Module):
-    """The graph with named inputs and outputs, which become those of the signature."""
+    """The graph with named inputs and outputs, which become the signature's."""
 
     def __init__(self, graph: nn.Module, contract: GraphContract) -> None:
         super().__init__()
-        self.wrapped = graph  # torch.fx has a meaning of its own for the name `graph`
+        self.wrapped = graph  # torch.fx reserves the name `graph`
         self.inputs, self.outputs = contract.input_names, contract.output_names
 
     def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
         """The outputs by name."""
-        found = self.wrapped(*(inputs[name] for name in self.inputs))
-        return dict(zip(self.outputs, found if isinstance(found, tuple) else (found,), strict=True))
+        outputs = self.wrapped(*(inputs[name] for name in self.inputs))
+        return dict(zip(self.outputs, outputs if isinstance(outputs, tuple) else (outputs,), strict=True))

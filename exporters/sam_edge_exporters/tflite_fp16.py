@@ -1,10 +1,10 @@
-"""TFLite's "float16 quantization": weights stored in half the bytes, through ai-edge-quantizer.
+"""TFLite's "float16 quantization": weights stored in float16, through AI Edge Quantizer.
 
 The weights of matrix products and convolutions become float16 constants, each behind a DEQUANTIZE. A CPU delegate
-unpacks them once and computes in fp32; a GPU delegate takes them as they are and computes in fp16. Everything else,
-such as biases and position encodings, stays in fp32: little to gain there. The quantizer writes the weights behind
-the flatbuffer, aligned, which LiteRT and tflite-runtime 2.14 both read, and reads an fp32 file of more than 2 GB that
-the converter has written in the same way.
+unpacks them once and computes in fp32; a GPU delegate takes them as they are and computes in fp16. All other constants,
+such as biases and position embeddings, stay in fp32: they are small. The quantizer writes the weights after the
+flatbuffer, aligned, where LiteRT and tflite-runtime 2.14 both read them. The converter does the same with an fp32 file
+of more than 2 GB, which the quantizer reads.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _HALF = qtyping.OpQuantizationConfig(
     weight_tensor_config=qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT),
     compute_precision=qtyping.ComputePrecision.FLOAT,
 )
-# A weight that float16 does not hold becomes infinite; the bundle's verification says what comes of it.
+# A weight beyond float16's range becomes infinite; the bundle's verification shows the effect.
 _EXPECTED_WARNINGS: tuple[tuple[str, type[Warning]], ...] = ((r"overflow encountered in cast", RuntimeWarning),)
 
 

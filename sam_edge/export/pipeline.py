@@ -29,7 +29,7 @@ from sam_edge.quantization.mixed_precision import Evaluator, Found, Search, Tria
 from sam_edge.quantization.mixed_precision.configuration import EIGHT
 from sam_edge.reporting.versions import tool_versions
 from sam_edge.weights.load import LoadedSam, find_source, load_sam
-from sam_edge_exporters import About, Conversion, Exporter, exporter_for
+from sam_edge_exporters import Conversion, Exporter, Metadata, exporter_for
 from sam_edge_quant import AUTO, FLOAT, Recipe, read_recipe, recipe_named, write_recipe
 from sam_edge_runtime.agreement import golden
 from sam_edge_runtime.agreement.agreement import Agreement, Bounds, bounds_of
@@ -273,14 +273,14 @@ def _manifest(job: ExportJob, loaded: LoadedSam, recipe: Recipe, photos: Calibra
 
 
 def _conversion(manifest: Manifest, graph: str, calls: list[RecordedCall]) -> Conversion:
-    about = About(
+    metadata = Metadata(
         title=f"Segment Anything, {manifest.variant}: the {graph} in {manifest.precision}; manifest.json describes it",
         licence=manifest.licence,
         version=manifest.tools["sam-edge"],
         notes=(("sam-edge.variant", manifest.variant), ("sam-edge.weights", manifest.checkpoint.described)),
     )
     precision = FLOAT if manifest.calibration else manifest.precision  # whole numbers come afterwards
-    return Conversion(precision, tuple(call.inputs for call in calls), about, manifest.picture_input)
+    return Conversion(precision, tuple(call.inputs for call in calls), metadata, manifest.picture_input)
 
 
 def _report(

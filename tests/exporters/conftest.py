@@ -1,4 +1,4 @@
-"""What tests of more than one target compare with."""
+"""Fixtures that tests of several targets share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The smallest graphs that show what becomes of one on its way to a file."""
+"""Small graphs to export."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class OneLayer(nn.Module):
 
 
 class Crashing(OneLayer):
-    """Fails in more than one line."""
+    """Fails with an error of two lines."""
 
     def forward(self, x: Tensor) -> Tensor:
         raise ValueError("the cause\nand more of it")

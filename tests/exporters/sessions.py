@@ -1,4 +1,4 @@
-"""ONNX files run for the tests, with torch tensors in and numpy arrays out."""
+"""ONNX Runtime sessions for the tests: torch tensors in, numpy arrays out."""
 
 from __future__ import annotations
 

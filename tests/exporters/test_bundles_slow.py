@@ -1,4 +1,4 @@
-"""Whole bundles of full-size models, made and checked against fp32 torch as `sam-edge export` does."""
+"""Bundles of full-size models, exported and compared with fp32 torch as `sam-edge export` does."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def test_bundle_agrees_with_torch_within_the_bounds(tmp_path, target, variant, s
     assert [path.name for path in tmp_path.iterdir()] == [variant]
 
 
-def test_fixed_bundle_answers_as_the_variable_one(tmp_path):
-    """At full size through the predictor: every number of clicks that fits, and more boxes than one call takes."""
+def test_a_fixed_bundle_predicts_the_same_as_a_variable_one(tmp_path):
+    """Through the predictor: every number of clicks that fits, and more boxes than one call takes."""
     variable = SamPredictor(made(tmp_path / "variable", "tiny_vit").bundle)
     fixed = SamPredictor(made(tmp_path / "fixed", "tiny_vit", points=5, prompts=2).bundle)
     draw = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Core ML packages, computed by sam-edge's own evaluator where there is no Mac: torch's numbers, and damaged ones."""
+"""Core ML packages, computed by the MIL evaluator where there is no Mac: torch's outputs, and damaged packages."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ def bundle(made) -> Bundle:
     return Bundle.open(made.bundle.root)
 
 
-def test_it_keeps_the_bounds_of_fp32(made):
+def test_the_bundle_keeps_the_bounds_of_fp32(made):
     assert made.missed == ()
     assert made.agreement.embedding_snr_db > 90
     assert len(made.agreement.prompts) > 10
 
 
-def test_reports_say_what_computed(made):
+def test_reports_name_the_engine(made):
     report = json.loads((made.bundle.root / "report.json").read_text())
     assert report["engine"] == load_backend(made.bundle).engine == (APPLE if ON_A_MAC else EVALUATOR)
 
 
-def test_encoder_and_decoder_are_those_of_torch(bundle, torch_nano):
+def test_encoder_and_decoder_compute_the_same_as_torch(bundle, torch_nano):
     backend = load_backend(bundle)
     image = (seeded_tensor("image", 1, 3, SIDE, SIDE) * 60 + 120).clamp(0, 255).numpy()
     embeddings = torch_nano.encode(image)
@@ -71,8 +71,8 @@ def test_encoder_and_decoder_are_those_of_torch(bundle, torch_nano):
         assert error(ours, theirs) <= BOUND
 
 
-def test_a_slice_of_all_there_is_is_no_operation(tmp_path):
-    """Windows that fill a map and queries that fit one block are sliced like others; torch calls the slice an alias."""
+def test_a_slice_of_a_whole_tensor_is_no_operation(tmp_path):
+    """Windows that fill a map and queries that fit one block are sliced like others; torch.export makes it an alias."""
 
     class Whole(OneLayer):
         def forward(self, x: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ def test_a_slice_of_all_there_is_is_no_operation(tmp_path):
     assert error(torch.from_numpy(found["y"]), net(x)) <= BOUND
 
 
-def test_the_package_tells_people_what_its_tensors_are(bundle):
+def test_the_package_describes_its_tensors(bundle):
     spec = ct.utils.load_spec(str(bundle.decoder_path))
     assert spec.specificationVersion == 8  # iOS 17
     assert [each.name for each in spec.description.input] == list(bundle.manifest.decoder_contract.input_names)
@@ -95,7 +95,7 @@ def test_the_package_tells_people_what_its_tensors_are(bundle):
     assert {path.name for path in bundle.decoder_path.iterdir()} == {"Manifest.json", "Data"}
 
 
-# What goes wrong ------------------------------------------------------------------------------------------------------
+# Errors ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def package(tmp_path) -> Path:
     return tmp_path / "graph.mlpackage"
 
 
-def test_the_converter_says_nothing(tmp_path, capfd):
+def test_the_converter_prints_nothing(tmp_path, capfd):
     exporter_for("coreml").export(OneLayer().eval(), CONTRACT, tmp_path / "graph.mlpackage", Conversion())
     assert capfd.readouterr() == ("", "")
 
@@ -118,7 +118,7 @@ def test_a_converter_that_fails_leaves_one_line_and_no_file(tmp_path):
 
 def test_another_contract_is_refused(package):
     renamed = GraphContract(CONTRACT.inputs, (TensorSpec("z", (2, 32), ""),))
-    with pytest.raises(ExportError, match=r"graph.mlpackage has .*'y'.*, the contract says .*'z'"):
+    with pytest.raises(ExportError, match=r"graph.mlpackage has .*'y'.*, the contract has .*'z'"):
         coreml.check(package, renamed)
 
 
@@ -135,7 +135,7 @@ def cut(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "says"),
+    ("damage", "message"),
     [
         (lambda package: weights_file(package).unlink(), r"weight\.bin' is missing"),
         (lambda package: cut(weights_file(package)), r"weight\.bin' is damaged or cut short"),
@@ -146,9 +146,9 @@ def cut(file: Path) -> None:
         (shutil.rmtree, "is no Core ML package"),
     ],
 )
-def test_a_damaged_package_is_one_clear_line(package, damage, says):
+def test_a_damaged_package_is_one_clear_line(package, damage, message):
     damage(package)
-    with pytest.raises(BundleError, match=says) as caught:
+    with pytest.raises(BundleError, match=message) as caught:
         read_package(package)
     assert "\n" not in str(caught.value)
     assert "export it again" in str(caught.value)
@@ -169,7 +169,7 @@ def test_weights_outside_the_package_are_not_read(package, where):
         read_package(package)
 
 
-def test_a_package_leads_to_no_model_outside_itself(package):
+def test_a_model_outside_the_package_is_not_read(package):
     manifest = json.loads((package / "Manifest.json").read_text())
     manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"] = "../../model.mlmodel"
     (package / "Manifest.json").write_text(json.dumps(manifest))
@@ -177,7 +177,7 @@ def test_a_package_leads_to_no_model_outside_itself(package):
         read_package(package)
 
 
-def test_a_small_package_computes_what_it_says(package):
+def test_a_small_package_computes_its_linear_layer(package):
     x = seeded_tensor("x", 2, 64).numpy()
     read = read_package(package)
     weight, bias = (read.operations[-1].inputs[name] for name in ("weight", "bias"))
@@ -205,7 +205,7 @@ def test_unknown_compute_units_are_refused(bundle):
 
 
 class Overflowing(nn.Module):
-    """A hidden layer that float16 does not hold, normalized away again, and a harmless last one."""
+    """A hidden layer beyond float16's range, a normalization that restores it, and a harmless last layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -226,7 +226,7 @@ def converted(folder: Path, graph: nn.Module, precision: str) -> Path:
 
 
 @pytest.mark.parametrize(("precision", "least"), [("fp32", 100.0), ("fp16", 50.0), ("mixed", 50.0)])
-def test_a_healthy_graph_loses_in_fp16_what_rounding_takes(tmp_path, precision, least):
+def test_a_healthy_graph_loses_only_rounding_errors_in_fp16(tmp_path, precision, least):
     graph, x = OneLayer().eval(), seeded_tensor("x", 2, 64)
     path = converted(tmp_path, graph, precision)
     found = Program(read_package(path)).run({"x": x.numpy()})["y"]
@@ -234,15 +234,15 @@ def test_a_healthy_graph_loses_in_fp16_what_rounding_takes(tmp_path, precision, 
     assert coreml.inspect(path)["kept_in_float32"] == {}
 
 
-def test_mixed_precision_keeps_in_float32_what_overflows_and_nothing_else(tmp_path):
+def test_mixed_precision_keeps_only_overflowing_operations_in_float32(tmp_path):
     graph, x = Overflowing().eval(), seeded_tensor("x", 2, 64)
     expected = graph(x).detach().numpy()
-    answers = {
+    outputs = {
         precision: Program(read_package(converted(tmp_path, graph, precision))).run({"x": x.numpy()})["y"]
         for precision in ("fp16", "mixed")
     }
-    assert not snr_db(expected, answers["fp16"]) > 10
-    assert snr_db(expected, answers["mixed"]) > 55
+    assert not snr_db(expected, outputs["fp16"]) > 10
+    assert snr_db(expected, outputs["mixed"]) > 55
     report = coreml.inspect(tmp_path / "mixed.mlpackage")
     kept = report["kept_in_float32"]
     assert {reason.split(":")[0] for reason in kept.values()} == {"linear", "layer_norm"}
@@ -250,13 +250,13 @@ def test_mixed_precision_keeps_in_float32_what_overflows_and_nothing_else(tmp_pa
     assert report["float16"] > 0
 
 
-def test_nothing_is_found_unsafe_without_a_look(tmp_path):
-    with pytest.raises(ExportError, match="mixed precision of graph is measured on samples, and none were given"):
+def test_mixed_precision_needs_samples(tmp_path):
+    with pytest.raises(ExportError, match="mixed precision of graph is measured on samples: pass some"):
         coreml.export(OneLayer().eval(), CONTRACT, tmp_path / "graph.mlpackage", Conversion("mixed"))
 
 
-def test_a_loss_is_kept_from_what_makes_it(tmp_path):
-    """A difference of large numbers: what is subtracted must not be rounded before."""
+def test_the_operations_behind_a_loss_are_kept_in_float32(tmp_path):
+    """A difference of large numbers, which must not be rounded before the subtraction."""
 
     class Cancelling(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -267,30 +267,30 @@ def test_a_loss_is_kept_from_what_makes_it(tmp_path):
     assert snr_db(graph(x).numpy(), Program(read_package(path)).run({"x": x.numpy()})["y"]) > 50
     reasons = list(coreml.inspect(path)["kept_in_float32"].values())
     assert any("float16 leaves" in reason for reason in reasons)
-    assert any("needs it whole" in reason for reason in reasons)
+    assert any("needs it in full precision" in reason for reason in reasons)
 
 
 class Unequal(nn.Module):
-    """What coremltools refuses: it takes no product of these in its einsum."""
+    """An einsum that coremltools does not convert."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.einsum("ab,cd,ae->e", x, x, x)[:32]
 
 
 def test_a_crash_of_the_converter_names_the_operation(tmp_path, capfd):
-    with pytest.raises(ExportError, match=r"coremltools failed on graph: .*; it said: converting '\w+' op") as caught:
+    with pytest.raises(ExportError, match=r"coremltools failed on graph: .*; it logged: converting '\w+' op") as caught:
         coreml.export(Unequal().eval(), CONTRACT, tmp_path / "graph.mlpackage")
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
     assert not list(tmp_path.iterdir())
 
 
-# What is there on request ---------------------------------------------------------------------------------------------
+# Options --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def on_request(tmp_path_factory) -> ExportResult:
-    """Much at once: fp16, pictures, flexible shapes."""
+def with_options(tmp_path_factory) -> ExportResult:
+    """Several at once: fp16, picture input, flexible shapes."""
     out = tmp_path_factory.mktemp("coreml") / "nano"
     return export_bundle(
         ExportJob(
@@ -306,18 +306,18 @@ def on_request(tmp_path_factory) -> ExportResult:
 
 
 @pytest.mark.slow
-def test_it_keeps_the_bounds_of_fp16(on_request):
-    assert on_request.missed == ()
-    assert on_request.agreement.mask_miou > 0.99
-    manifest = Bundle.open(on_request.bundle.root).manifest
+def test_the_bundle_keeps_the_bounds_of_fp16(with_options):
+    assert with_options.missed == ()
+    assert with_options.agreement.mask_miou > 0.99
+    manifest = Bundle.open(with_options.bundle.root).manifest
     assert (manifest.prompts, manifest.points, manifest.graph, manifest.picture_input) == (None, None, "plain", True)
 
 
 @pytest.mark.slow
-def test_the_photo_is_a_picture_and_shapes_have_ranges(on_request):
+def test_the_photo_is_a_picture_and_shapes_have_ranges(with_options):
     encoder, decoder = (
         ct.utils.load_spec(str(path)).description
-        for path in (on_request.bundle.encoder_path, on_request.bundle.decoder_path)
+        for path in (with_options.bundle.encoder_path, with_options.bundle.decoder_path)
     )
     picture = encoder.input[0].type.imageType
     assert (picture.width, picture.height) == (SIDE, SIDE)
@@ -327,22 +327,22 @@ def test_the_photo_is_a_picture_and_shapes_have_ranges(on_request):
 
 
 @pytest.mark.slow
-def test_any_number_of_prompts_is_answered(on_request, torch_nano):
+def test_the_decoder_takes_any_number_of_prompts(with_options, torch_nano):
     photo = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
     boxes = np.array([[10, 10, 60, 50], [40, 20, 150, 110], [0, 0, 159, 119]], np.float64)
-    answers = []
-    for predictor in (SamPredictor(on_request.bundle), SamPredictor(on_request.bundle, backend=torch_nano)):
+    outputs = []
+    for predictor in (SamPredictor(with_options.bundle), SamPredictor(with_options.bundle, backend=torch_nano)):
         predictor.set_image(photo)
-        answers.append(predictor.predict_batch(boxes=boxes, return_logits=True))
-    for ours, theirs in zip(*answers, strict=True):
+        outputs.append(predictor.predict_batch(boxes=boxes, return_logits=True))
+    for ours, theirs in zip(*outputs, strict=True):
         assert len(ours) == 3
         assert snr_db(theirs, ours) > 35
 
 
 @pytest.mark.slow
-def test_metadata_name_the_licence_and_the_version(on_request):
-    metadata = ct.utils.load_spec(str(on_request.bundle.encoder_path)).description.metadata
-    assert metadata.license == on_request.bundle.manifest.licence
-    assert metadata.versionString == on_request.bundle.manifest.tools["sam-edge"]
+def test_metadata_name_the_licence_and_the_version(with_options):
+    metadata = ct.utils.load_spec(str(with_options.bundle.encoder_path)).description.metadata
+    assert metadata.license == with_options.bundle.manifest.licence
+    assert metadata.versionString == with_options.bundle.manifest.tools["sam-edge"]
     assert "nano: the image encoder in fp16" in metadata.shortDescription
     assert metadata.userDefined["sam-edge.variant"] == "nano"

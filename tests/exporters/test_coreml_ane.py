@@ -1,4 +1,4 @@
-"""Graphs rewritten for the Neural Engine as Core ML packages: what is in them, and torch's numbers out of them."""
+"""Core ML packages of graphs rewritten for the Neural Engine: their operations, and torch's outputs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def assert_norms_are_over_channels(package: Path, graph: nn.Module) -> None:
         assert each.inputs["gamma"].shape == each.inputs["beta"].shape == (each.inputs["gamma"].size,)
 
 
-def assert_numbers(package: Path, graph: nn.Module, contract: GraphContract, inputs: tuple[Tensor, ...]) -> None:
+def assert_outputs(package: Path, graph: nn.Module, contract: GraphContract, inputs: tuple[Tensor, ...]) -> None:
     with torch.inference_mode():
         expected = graph(*inputs)
     given = {name: each.numpy() for name, each in zip(contract.input_names, inputs, strict=True)}
@@ -93,14 +93,14 @@ def test_a_vit_is_convolutions_norms_and_einsums(vit):
     found = operations(package)
     assert found["linear"] == found["matmul"] == found["reduce_mean"] == 0
     assert found["conv"] == modules(graph, nn.Linear, nn.Conv2d)
-    assert found["einsum"] == NARROW.depth * (2 * NARROW.heads + 2)  # scores, mixtures, and the relative positions
-    # A block moves its keys, and its queries to the relative positions and back; one with windows these too.
+    assert found["einsum"] == NARROW.depth * (2 * NARROW.heads + 2)  # scores, weighted sums, and relative positions
+    # A block transposes its keys, and its queries for relative positions and back; one with windows these too.
     assert found["transpose"] == NARROW.depth * (1 + 4) + 4
     assert max(ranks(package)) == 4
     assert_norms_are_over_channels(package, graph)
 
 
-def test_a_decoder_moves_its_keys_and_little_else(decoder):
+def test_a_decoder_transposes_its_keys_and_little_else(decoder):
     _, graph, _, package = decoder
     found = operations(package)
     assert found["transpose"] == modules(graph, Attention) + 2  # and the tokens, in and out
@@ -111,21 +111,21 @@ def test_a_decoder_moves_its_keys_and_little_else(decoder):
 
 
 @needs_einsum
-def test_a_vit_computes_what_torch_does(vit):
+def test_a_vit_computes_the_same_as_torch(vit):
     graph, contract, package = vit
-    assert_numbers(package, graph, contract, (photo(SIDE),))
+    assert_outputs(package, graph, contract, (photo(SIDE),))
 
 
 @needs_einsum
-def test_a_decoder_computes_what_torch_does(decoder):
+def test_a_decoder_computes_the_same_as_torch(decoder):
     sam, graph, contract, package = decoder
-    assert_numbers(package, graph, contract, every_prompt(sam))
+    assert_outputs(package, graph, contract, every_prompt(sam))
 
 
 @pytest.mark.slow
 @needs_einsum
 @pytest.mark.parametrize("which", ["encoder", "decoder"])
-def test_tiny_vit_computes_what_torch_does(which, tmp_path):
+def test_tiny_vit_computes_the_same_as_torch(which, tmp_path):
     sam = build_sam("tiny_vit")
     seed(sam)
     sam.set_input_side(SIDE)
@@ -135,13 +135,13 @@ def test_tiny_vit_computes_what_torch_does(which, tmp_path):
     else:
         graph, contract = DecoderGraph(sam).eval(), decoder_contract(SIDE, sam.channels, 2, SLOTS)
         inputs = every_prompt(sam)
-    assert_numbers(written(graph, contract, tmp_path), graph, contract, inputs)
+    assert_outputs(written(graph, contract, tmp_path), graph, contract, inputs)
 
 
 @pytest.mark.slow
 @needs_einsum
-def test_queries_in_blocks_compute_what_torch_does(tmp_path):
+def test_queries_in_blocks_compute_the_same_as_torch(tmp_path):
     graph, contract = EncoderGraph(small_vit(1024)).eval(), encoder_contract(1024, 256)
     package = written(graph, contract, tmp_path)
     assert operations(package)["softmax"] == NARROW.heads * (1 + 8)
-    assert_numbers(package, graph, contract, (photo(1024),))
+    assert_outputs(package, graph, contract, (photo(1024),))

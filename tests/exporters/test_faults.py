@@ -1,7 +1,7 @@
-"""Wrong conversions cannot pass: faults planted in every kind of artifact are caught, and traced to where they start.
+"""Faults planted in every kind of artifact are caught, and traced to their first wrong tensor.
 
-A fault is planted by converting a module that computes something else than the model: what a converter's silent mistake
-amounts to.
+A fault is planted by converting a module that computes something else than the model, as a converter's silent mistake
+would.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SOURCE = find_source("nano", None)
 
 
 class SwappedAxes(nn.Module):
-    """An encoder whose packed detail comes out with rows and columns exchanged; sizes are the same, so all fits."""
+    """An encoder whose output has rows and columns exchanged; all shapes still fit."""
 
     def __init__(self, graph: EncoderGraph) -> None:
         super().__init__()
@@ -45,20 +45,20 @@ class SwappedAxes(nn.Module):
 
 
 class DroppedMask(nn.Module):
-    """A decoder that forgets the mask prompt."""
+    """A decoder that ignores the mask prompt."""
 
     def __init__(self, graph: DecoderGraph) -> None:
         super().__init__()
         self.inner = graph
 
     def forward(self, embeddings: Tensor, coords: Tensor, labels: Tensor, mask: Tensor, has: Tensor) -> Tensor:
-        answer: Tensor = self.inner(embeddings, coords, labels, 0.0 * mask, 0.0 * has)
-        return answer
+        out: Tensor = self.inner(embeddings, coords, labels, 0.0 * mask, 0.0 * has)
+        return out
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is done to the graphs, and in which of them tracing has to find it."""
+    """A change of either graph, and the graph in which tracing has to find it."""
 
     encoder: Callable[[EncoderGraph], nn.Module]
     decoder: Callable[[DecoderGraph], nn.Module]
@@ -98,12 +98,12 @@ def test_a_planted_fault_is_caught_and_traced(tmp_path, monkeypatch, target, nam
     assert found.first_wrong is not None
     assert found.first_wrong in found.sentence
     assert 0 < found.wrong < found.tensors
-    if name == "swapped axes":  # all that is right comes before it
+    if name == "swapped axes":  # all tensors before it are right
         assert found.wrong <= 2
 
 
 def scaled(sam: Sam, factor: float = 1e6) -> Sam:
-    """The same answers from numbers that float16 does not hold: a hidden layer larger, the next one smaller."""
+    """The same outputs from values beyond float16's range: one hidden layer enlarged, the next one reduced."""
     with torch.no_grad():
         for mlp in sam.mask_decoder.output_hypernetworks_mlps:
             first, second = mlp.layers[0], mlp.layers[1]
@@ -115,7 +115,7 @@ def scaled(sam: Sam, factor: float = 1e6) -> Sam:
 
 @pytest.fixture
 def overflowing(monkeypatch) -> Sam:
-    """nano with a hidden layer that leaves float16's range, loaded as if these were its weights."""
+    """nano with a hidden layer beyond float16's range; the pipeline loads these weights."""
 
     def load(*arguments):
         loaded = load_sam(*arguments)
@@ -134,16 +134,16 @@ def test_an_overflow_in_fp16_is_caught_and_traced(tmp_path, overflowing, target)
     graphs = traced(result, overflowing)
     assert graphs["image encoder"].first_wrong is None
     assert graphs["mask decoder"].first_wrong is not None
-    assert graphs["mask decoder"].wrong < 80  # the four small networks and what comes of them
+    assert graphs["mask decoder"].wrong < 80  # the four small networks and their outputs
 
 
-def test_mixed_precision_keeps_what_overflows_in_float32(tmp_path, overflowing):
+def test_mixed_precision_keeps_overflowing_operations_in_float32(tmp_path, overflowing):
     job = ExportJob("nano", tmp_path / "nano", target="coreml", precision="mixed", input_side=SMALL_SIDE)
     result = export_bundle(job)
     assert result.missed == ()
     graphs = exported(result.bundle.root)
     kept = graphs["decoder.mlpackage"]["kept_in_float32"]
-    assert any("its result reaches" in reason for reason in kept.values())
+    assert any("its output reaches" in reason for reason in kept.values())
     assert graphs["encoder.mlpackage"]["kept_in_float32"] == {}
     assert graphs["decoder.mlpackage"]["float16"] > 5 * graphs["decoder.mlpackage"]["float32"]
 
@@ -155,7 +155,7 @@ def exported(root: Path) -> dict[str, dict[str, object]]:
     return graphs
 
 
-def test_fp32_holds_the_same_numbers(tmp_path, overflowing):
+def test_fp32_holds_the_overflowing_values(tmp_path, overflowing):
     result = export_bundle(ExportJob("nano", tmp_path / "nano", target="coreml", input_side=SMALL_SIDE))
     assert result.missed == ()
     assert np.isfinite(result.agreement.logit_snr_db)

@@ -1,4 +1,4 @@
-"""Both graphs as ONNX files: the same numbers as torch, free axes that are free, and a fixed decoder that is equal.
+"""Both graphs as ONNX files: torch's outputs, free axes, and a fixed decoder that is equal to the variable one.
 
 The graphs are those of a SAM with a TinyViT at a side of 256, which is as small as the models go.
 """
@@ -90,11 +90,11 @@ def in_fixed_shape(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return embeddings, all_coords, all_labels, all_masks, all_has_mask
 
 
-# Numbers ------------------------------------------------------------------------------------------------------------
+# Outputs ------------------------------------------------------------------------------------------------------------
 
 
 @torch.inference_mode()
-def test_encoder_answers_as_torch_does(sam, encoder_path):
+def test_the_encoder_computes_the_same_as_torch(sam, encoder_path):
     image = torch.from_numpy(np.random.default_rng(0).uniform(0, 255, (1, 3, SIDE, SIDE)).astype(np.float32))
     (embeddings,) = run(session(encoder_path), image)
     assert error(embeddings, EncoderGraph(sam).eval()(image)) <= BOUND
@@ -123,7 +123,7 @@ def test_fixed_decoder_equals_the_variable_one(variable, fixed, slots, masks):
         assert gap(fixed_iou[:prompts], iou) <= BOUND
 
 
-def test_fixed_decoder_equals_the_variable_one_without_any_slot_in_use(variable, fixed):
+def test_fixed_decoder_equals_the_variable_one_with_all_slots_empty(variable, fixed):
     inputs = list(feed(PROMPTS, 1))
     inputs[2] = torch.full((PROMPTS, 1), float(Label.EMPTY))
     low_res, iou = run(variable, *inputs)
@@ -133,8 +133,8 @@ def test_fixed_decoder_equals_the_variable_one_without_any_slot_in_use(variable,
     assert gap(fixed_iou, iou) <= BOUND
 
 
-def test_padding_with_not_a_point_would_not_be_equal(variable, fixed):
-    """The comparison above can fail: filled with -1 instead, the fixed decoder answers something else."""
+def test_padding_slots_instead_of_empty_ones_are_not_equal(variable, fixed):
+    """The comparison above can fail: with label -1 in empty slots, the fixed decoder computes something else."""
     inputs = feed(PROMPTS, 2)
     filled = list(in_fixed_shape(inputs))
     filled[2] = torch.where(filled[2] == Label.EMPTY, float(Label.PADDING), filled[2])
@@ -152,7 +152,7 @@ def graph_of(path: Path) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("fixture", ["encoder_path", "variable_path", "fixed_path"])
 def test_graphs_are_plain(request, fixture):
-    """Opset 20 and nothing else, one file, no control flow, no double precision anywhere."""
+    """Only opset 20, one file, no control flow, no double precision."""
     path = request.getfixturevalue(fixture)
     assert [child.name for child in path.parent.iterdir()] == [path.name]
     model = graph_of(path)
@@ -171,8 +171,8 @@ def test_graphs_are_plain(request, fixture):
 
 
 @pytest.mark.parametrize("fixture", ["encoder_path", "variable_path"])
-def test_a_file_does_not_tell_where_it_was_made(request, fixture):
-    """torch notes the lines of source code behind every node, with the whole paths of their files."""
+def test_a_file_has_no_paths_of_the_exporting_machine(request, fixture):
+    """torch notes every node's lines of source code, with full paths."""
     content = request.getfixturevalue(fixture).read_bytes()
     for trace in (b".py", b"stack_trace", str(Path(__file__).parents[2]).encode()):
         assert trace not in content
@@ -186,14 +186,14 @@ def test_fixed_graphs_have_only_known_shapes(request, fixture):
 
 
 def test_normalization_and_positions_are_inside(encoder_path, variable_path):
-    """An app gives a photo in 0..255 and an embedding, and nothing else."""
+    """An app passes a photo in 0..255 and an embedding, and nothing else."""
     names = [[value.name for value in onnx.load(path).graph.input] for path in (encoder_path, variable_path)]
     assert names == [["image"], list(decoder_contract(SIDE, 256, None, None).input_names)]
 
 
 @pytest.mark.slow
 @torch.inference_mode()
-def test_a_decoder_with_its_weights_beside_it_answers_the_same(decoder, variable, tmp_path, monkeypatch):
+def test_a_decoder_with_external_weights_computes_the_same(decoder, variable, tmp_path, monkeypatch):
     monkeypatch.setattr(exporter, "EXTERNAL_DATA_ABOVE", 1 << 20)
     path = tmp_path / "decoder.onnx"
     exporter.export(decoder, decoder_contract(SIDE, 256, None, None), path)
@@ -204,8 +204,8 @@ def test_a_decoder_with_its_weights_beside_it_answers_the_same(decoder, variable
 
 
 @pytest.mark.slow  # the whole bundle answers for docs/embedding.md as well
-def test_nano_s_graphs_keep_their_free_axes_and_answer_as_torch_does(tmp_path):
-    """Another encoder and decoder through the same door: prompts are drawn inside the graph, from free axes."""
+def test_nanos_graphs_keep_their_free_axes_and_compute_the_same_as_torch(tmp_path):
+    """nano's decoder draws prompts inside the graph, from free axes."""
     nano = build_sam("nano")
     seed(nano)
     nano.requires_grad_(requires_grad=False)
@@ -226,8 +226,8 @@ def test_nano_s_graphs_keep_their_free_axes_and_answer_as_torch_does(tmp_path):
             assert error(ours, theirs) <= BOUND
 
 
-def test_constants_are_not_multiplied_out_and_indices_are_kept_once(tmp_path):
-    """ONNX Runtime does the first when it loads a file."""
+def test_large_constants_are_not_folded_and_equal_indices_are_stored_once(tmp_path):
+    """ONNX Runtime folds constants when it loads a file."""
     index = torch.arange(64).reshape(64, 1) + torch.arange(64)
 
     class Biased(torch.nn.Module):
@@ -253,7 +253,7 @@ def test_constants_are_not_multiplied_out_and_indices_are_kept_once(tmp_path):
     assert error(torch.from_numpy(engine.run(None, {"x": x.numpy()})[0]), module(x)) <= 1e-6
 
 
-def test_gelu_is_one_operation_to_onnx_runtime_and_stays_exact(tmp_path):
+def test_onnx_runtime_runs_gelu_as_one_exact_operation(tmp_path):
     module = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.GELU()).eval().requires_grad_(False)
     contract = GraphContract((TensorSpec("x", (2, 8), ""),), (TensorSpec("y", (2, 8), ""),))
     exporter.export(module, contract, tmp_path / "gelu.onnx")

@@ -1,4 +1,4 @@
-"""What becomes of a graph on its way to a file: where the weights go, and what is refused. Shown on one layer."""
+"""ONNX export of a single layer: where the weights go, and which graphs are refused."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ BYTES = 4 * (64 * 32 + 32)
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("room", [BYTES, BYTES - 1])
-def test_weights_go_beside_the_graph_only_where_they_must(tmp_path, monkeypatch, room):
-    monkeypatch.setattr(exporter, "EXTERNAL_DATA_ABOVE", exporter._ROOM_FOR_GRAPH + room)
+@pytest.mark.parametrize("space", [BYTES, BYTES - 1])
+def test_weights_are_external_only_above_the_limit(tmp_path, monkeypatch, space):
+    monkeypatch.setattr(exporter, "EXTERNAL_DATA_ABOVE", exporter._SPACE_FOR_GRAPH + space)
     layer, path, data = OneLayer().eval(), tmp_path / "decoder.onnx", tmp_path / "decoder.onnx.data"
     exporter.export(layer, CONTRACT, path)
-    if room == BYTES:
+    if space == BYTES:
         assert not data.exists()
     else:
         assert data.stat().st_size >= 4 * 64 * 32
@@ -43,11 +43,11 @@ def test_the_exporter_is_found_by_its_target():
         exporter_for("onx")
 
 
-# What is refused ----------------------------------------------------------------------------------------------------
+# Errors -------------------------------------------------------------------------------------------------------------
 
 
 def test_an_output_of_another_shape_is_refused(tmp_path):
-    with pytest.raises(ExportError, match=r"graph.onnx has \[\('y', \('B', 31\)\)\], the contract says") as caught:
+    with pytest.raises(ExportError, match=r"graph.onnx has \[\('y', \('B', 31\)\)\], the contract has") as caught:
         exporter.export(OneLayer(31).eval(), CONTRACT, tmp_path / "graph.onnx")
     assert "\n" not in str(caught.value)
 
@@ -56,7 +56,7 @@ def test_an_output_of_another_name_is_refused(tmp_path):
     path = tmp_path / "graph.onnx"
     exporter.export(OneLayer().eval(), CONTRACT, path)
     renamed = GraphContract(CONTRACT.inputs, (TensorSpec("z", ("B", 32), "anything"),))
-    with pytest.raises(ExportError, match=r"graph.onnx has \[\('y', .*the contract says \[\('z', "):
+    with pytest.raises(ExportError, match=r"graph.onnx has \[\('y', .*the contract has \[\('z', "):
         exporter.check(path, renamed)
 
 
@@ -64,12 +64,12 @@ def test_a_size_that_should_be_free_and_is_not_is_refused(tmp_path):
     path = tmp_path / "graph.onnx"
     two = GraphContract((TensorSpec("x", (2, 64), ""),), (TensorSpec("y", (2, 32), ""),))
     exporter.export(OneLayer().eval(), two, path)
-    with pytest.raises(ExportError, match="the contract says"):
+    with pytest.raises(ExportError, match="the contract has"):
         exporter.check(path, CONTRACT)
 
 
 class Deciding(OneLayer):
-    """Looks at its numbers to choose a way."""
+    """Branches on its input's values."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x) if x.sum() > 0 else -self.layer(x)

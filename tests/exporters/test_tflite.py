@@ -1,4 +1,4 @@
-"""TFLite files: the numbers of torch, the contract's face, and what accelerators will make of them."""
+"""TFLite files: torch's outputs, the contract's tensors, and the operations that delegates lack."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ CONTRACT = GraphContract((TensorSpec("x", (2, 64), ""),), (TensorSpec("y", (2, 3
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> ExportResult:
-    """nano as a TFLite bundle whose decoder answers one prompt or eight, with the slots that nobody chose."""
+    """nano as a TFLite bundle whose decoder takes one prompt or eight, with the default number of slots."""
     out = tmp_path_factory.mktemp("tflite") / "nano"
     return export_bundle(ExportJob("nano", out, target="tflite", input_side=SIDE, prompts=(8, 1)))
 
@@ -60,7 +60,7 @@ def bundle(made) -> Bundle:
 # The bundle -----------------------------------------------------------------------------------------------------------
 
 
-def test_it_keeps_the_bounds_of_fp32(made):
+def test_the_bundle_keeps_the_bounds_of_fp32(made):
     assert made.missed == ()
     assert made.agreement.embedding_snr_db > 100
     assert len(made.agreement.prompts) > 10
@@ -75,7 +75,7 @@ def test_shapes_are_fixed_and_channels_last(bundle):
     assert manifest.decoder_contract.outputs[0].shape == (8, 4, CELLS, CELLS)
 
 
-def test_the_encoder_is_that_of_torch(bundle, torch_nano):
+def test_the_encoder_computes_the_same_as_torch(bundle, torch_nano):
     image = (seeded_tensor("image", 1, 3, SIDE, SIDE) * 60 + 120).clamp(0, 255).numpy()
     assert error(load_backend(bundle).encode(image), torch_nano.encode(image)) <= BOUND
 
@@ -92,9 +92,9 @@ def test_the_encoder_is_that_of_torch(bundle, torch_nano):
 )
 @pytest.mark.parametrize("has_mask", [0.0, 1.0])
 @pytest.mark.parametrize("size", [1, 8])
-def test_a_decoder_with_empty_slots_is_the_variable_one_of_torch(bundle, torch_nano, labels, has_mask, size):
+def test_a_decoder_with_empty_slots_equals_torchs_variable_one(bundle, torch_nano, labels, has_mask, size):
     used = len(labels)
-    embeddings, coords, slots, masks, has = _question(size)
+    embeddings, coords, slots, masks, has = _decoder_inputs(size)
     slots[:, :used] = labels
     slots[:, used:] = float(Label.EMPTY)
     has[:] = has_mask
@@ -104,8 +104,8 @@ def test_a_decoder_with_empty_slots_is_the_variable_one_of_torch(bundle, torch_n
         assert error(ours, theirs) <= BOUND
 
 
-def _question(size: int) -> tuple[np.ndarray, ...]:
-    """Inputs of the decoder for `size` different prompts of one click each."""
+def _decoder_inputs(size: int) -> tuple[np.ndarray, ...]:
+    """The decoder's inputs for `size` different prompts of one click each."""
     slots = np.full((size, FIXED_POINTS), float(Label.EMPTY), np.float32)
     slots[:, :2] = [Label.FOREGROUND, Label.PADDING]
     return (
@@ -122,18 +122,18 @@ def test_both_capacities_share_the_weights(bundle):
     assert bundle.decoder_path.stat().st_size < 1.25 * DECODER_BYTES
 
 
-def test_both_capacities_are_judged(made, bundle):
-    """The golden test asks each in full; a fault in any row of the larger one is found."""
-    asked = Counter(prompt.prompt.rpartition(", ")[2] for _, prompt in made.agreement.prompts)
-    assert asked == {"in calls of 1": 2 * 7, "in calls of 8": 2 * 16}
-    answers = golden.Golden.load(bundle.golden_path, bundle.manifest)
+def test_the_golden_test_covers_both_capacities(made, bundle):
+    """It runs each with all rows in use: a fault in any row of the larger one is found."""
+    calls = Counter(prompt.prompt.rpartition(", ")[2] for _, prompt in made.agreement.prompts)
+    assert calls == {"in calls of 1": 2 * 7, "in calls of 8": 2 * 16}
+    expected = golden.Golden.load(bundle.golden_path, bundle.manifest)
     for size, row in ((1, 0), (8, 0), (8, 7)):
-        agreement = golden.check(answers, _Faulty(load_backend(bundle), size, row), bundle.manifest)
+        agreement = golden.check(expected, _Faulty(load_backend(bundle), size, row), bundle.manifest)
         assert agreement.missed(bounds_for("tflite", "fp32"))
         assert f"in calls of {size}" in agreement.worst[1].prompt
 
 
-def test_verification_asks_both_capacities(bundle, torch_nano):
+def test_verification_covers_both_capacities(bundle, torch_nano):
     photo = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
     sound = load_backend(bundle)
     for engine, faulty in ((sound, set()), (_Faulty(sound, 1, 0), {"1"}), (_Faulty(sound, 8, 3), {"8"})):
@@ -150,24 +150,24 @@ def test_info_names_the_signatures(bundle, capsys):
 
 
 class _Faulty:
-    """Answers another way in one row of calls of one size."""
+    """Inverts the masks in one row of calls of one size."""
 
     engine = "faulty"
 
     def __init__(self, backend: Backend, size: int, row: int) -> None:
-        self.encode, self._backend, self._place = backend.encode, backend, (size, row)
+        self.encode, self._backend, self._fault = backend.encode, backend, (size, row)
 
     def decode(self, image_embeddings, point_coords, *others):
         masks, scores = self._backend.decode(image_embeddings, point_coords, *others)
-        size, row = self._place
+        size, row = self._fault
         if len(point_coords) == size:
             masks[row] *= -1
         return masks, scores
 
 
 @pytest.mark.parametrize(("count", "calls"), [(1, [1]), (3, [1, 1, 1]), (4, [8]), (11, [8, 1, 1, 1]), (20, [8, 8, 8])])
-def test_a_call_has_the_capacity_that_suits_the_prompts(bundle, torch_nano, count, calls):
-    embeddings, coords, slots, masks, _ = _question(count)
+def test_calls_have_the_capacities_that_suit_the_prompts(bundle, torch_nano, count, calls):
+    embeddings, coords, slots, masks, _ = _decoder_inputs(count)
     prompts = Prompts(coords, slots, masks, SIDE)
     backend = _Counting(load_backend(bundle))
     found = decode_prompts(backend, bundle.manifest, embeddings, prompts)
@@ -178,7 +178,7 @@ def test_a_call_has_the_capacity_that_suits_the_prompts(bundle, torch_nano, coun
 
 
 class _Counting:
-    """Keeps how many prompts each call had room for."""
+    """Records the number of prompts of each call."""
 
     def __init__(self, backend: Backend) -> None:
         self.engine, self.encode, self._backend = backend.engine, backend.encode, backend
@@ -189,17 +189,17 @@ class _Counting:
         return self._backend.decode(image_embeddings, point_coords, *others)
 
 
-def test_a_predictor_answers_more_prompts_than_a_call_takes(bundle, torch_nano):
+def test_a_predictor_takes_more_prompts_than_a_call_does(bundle, torch_nano):
     photo = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
     boxes = np.array([[10, 10, 60, 50], [40, 20, 150, 110], [0, 0, 159, 119]], np.float64)
     predictor = SamPredictor(bundle)
     unlimited = Bundle(bundle.root, bundle.manifest.of_any_capacity())
     reference = SamPredictor(unlimited, backend=torch_nano)
-    answers = []
+    outputs = []
     for each in (predictor, reference):
         each.set_image(photo)
-        answers.append(each.predict_batch(boxes=boxes, return_logits=True))
-    for ours, theirs in zip(*answers, strict=True):
+        outputs.append(each.predict_batch(boxes=boxes, return_logits=True))
+    for ours, theirs in zip(*outputs, strict=True):
         assert len(ours) == 3
         assert error(ours, theirs) <= BOUND
 
@@ -216,14 +216,14 @@ def halved(bundle, tmp_path_factory) -> Bundle:
     return Bundle(folder, bundle.manifest)
 
 
-def test_the_quantizer_says_nothing(bundle, tmp_path, capfd):
+def test_the_quantizer_prints_nothing(bundle, tmp_path, capfd):
     halve_weights(bundle.decoder_path, tmp_path / "decoder.tflite")
     assert capfd.readouterr() == ("", "")
 
 
 def test_weights_in_float16_take_half_the_bytes(bundle, halved):
     assert halved.encoder_path.stat().st_size < 0.56 * bundle.encoder_path.stat().st_size
-    # What operations take is there once for each capacity and stays as it is.
+    # Each capacity has its own operations, which stay as they are.
     saved = bundle.decoder_path.stat().st_size - halved.decoder_path.stat().st_size
     assert saved > 0.4 * DECODER_BYTES
     for path in (halved.encoder_path, halved.decoder_path):
@@ -234,9 +234,9 @@ def test_weights_in_float16_take_half_the_bytes(bundle, halved):
         assert found["not_in_gpu"] == []
 
 
-def test_weights_in_float16_answer_as_torch_does(bundle, halved, torch_nano):
-    answers = golden.Golden.load(bundle.golden_path, bundle.manifest)
-    agreement = golden.check(answers, load_backend(halved), halved.manifest)
+def test_weights_in_float16_compute_nearly_the_same_as_torch(bundle, halved, torch_nano):
+    expected = golden.Golden.load(bundle.golden_path, bundle.manifest)
+    agreement = golden.check(expected, load_backend(halved), halved.manifest)
     assert agreement.mask_miou > 0.99
     assert agreement.embedding_snr_db > 50
     assert agreement.logit_snr_db > 45
@@ -260,15 +260,15 @@ def test_a_graph_is_exported_with_weights_in_float16(tmp_path, capfd):
     assert 1e-5 < error(found, graph(x)) < 1e-3
 
 
-def test_a_precision_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ExportError, match="no precision 'bf16' here: choose one of fp32, fp16"):
+def test_an_unknown_precision_is_refused(tmp_path):
+    with pytest.raises(ExportError, match="no precision 'bf16': choose one of fp32, fp16"):
         tflite.export(OneLayer(), CONTRACT, tmp_path / "graph.tflite", "bf16")
 
 
-# What accelerators make of it -----------------------------------------------------------------------------------------
+# Delegates ------------------------------------------------------------------------------------------------------------
 
 
-def test_accelerators_have_its_operations(bundle):
+def test_delegates_have_the_bundles_operations(bundle):
     encoder, decoder = tflite.inspect(bundle.encoder_path), tflite.inspect(bundle.decoder_path)
     assert encoder["highest_rank"] <= 4
     assert decoder["highest_rank"] <= 4
@@ -283,8 +283,8 @@ def test_accelerators_have_its_operations(bundle):
 
 
 @pytest.mark.slow
-def test_a_vit_is_that_of_torch(tmp_path, monkeypatch):
-    """Two blocks, one with windows and one global, queries in five: no operation is left that TFLite lacks."""
+def test_a_vit_computes_the_same_as_torch(tmp_path, monkeypatch):
+    """Two blocks, one with windows and one global, with queries in blocks: TFLite has all operations."""
     monkeypatch.setattr(image_encoder, "QUERY_BLOCK", 60)
     sam = Sam(ImageEncoderViT(NARROW)).eval()
     seed(sam)
@@ -298,26 +298,26 @@ def test_a_vit_is_that_of_torch(tmp_path, monkeypatch):
     assert found["highest_rank"] <= 4
     assert found["not_in_xnnpack"] == {}
     assert found["not_in_gpu"] == []
-    # Two for the biases and two for each block of queries, of 196 in a window and 256: litert-torch would join the
-    # scores, and multiply all of them at once.
+    # Two for the biases and two for each block of queries, 196 in a window and 256 globally: litert-torch would
+    # otherwise join the blocks into one product.
     assert found["operations"]["BATCH_MATMUL"] == (2 + 2 * 4) + (2 + 2 * 5)
 
 
-def test_a_gpu_computes_gelu_otherwise():
-    """As the note says: the tanh form lies up to 5e-4 away from the exact one."""
+def test_the_gpu_delegate_computes_gelu_differently():
+    """As the note says, the tanh form is up to 5e-4 away from the exact one."""
     x = torch.linspace(-6, 6, 100_001, dtype=torch.float64)
     difference = (F.gelu(x, approximate="tanh") - F.gelu(x)).abs().max()
     assert 4e-4 < float(difference) < 5e-4
     assert any("GELU: the GPU delegate computes the tanh form, up to 5e-4" in line for line in notes(["GELU"], []))
 
 
-def test_the_tables_say_what_is_missing():
+def test_missing_operations_are_read_off_the_tables():
     assert missing_from("gpu", ["ADD", "FILL", "BROADCAST_TO", "FILL"]) == ["BROADCAST_TO", "FILL"]
     assert missing_from("nnapi", ["ADD", "COS"]) == ["COS"]
     assert all("CONV_2D" in names for names in DELEGATES.values())
 
 
-# What goes wrong ------------------------------------------------------------------------------------------------------
+# Errors ---------------------------------------------------------------------------------------------------------------
 
 
 def test_a_free_axis_is_refused(tmp_path):
@@ -326,7 +326,7 @@ def test_a_free_axis_is_refused(tmp_path):
         tflite.export(OneLayer(), free, tmp_path / "graph.tflite")
 
 
-def test_more_than_two_gigabytes_are_refused_beforehand(tmp_path):
+def test_more_than_two_gigabytes_are_refused_before_conversion(tmp_path):
     with torch.device("meta"):
         graph, twice = nn.Linear(30_000, 20_000), nn.Linear(60_000, 20_000)
     with pytest.raises(ExportError, match=r"2\.4 GB of weights in fp32: choose --precision fp16 \(1\.2 GB\), a"):
@@ -357,13 +357,13 @@ def test_several_capacities_are_for_tflite(tmp_path, target):
 def test_a_decoder_that_lacks_a_capacity_is_refused(bundle):
     other = replace(bundle.manifest, batches=(1, 4, 8))
     with pytest.raises((BundleError, BackendError), match=r"decoder\.tflite.*prompts_4.*export it again"):
-        load_backend(Bundle(bundle.root, other)).decode(*_question(1))
+        load_backend(Bundle(bundle.root, other)).decode(*_decoder_inputs(1))
 
 
 def test_a_number_of_prompts_without_a_signature_is_refused(bundle):
     with pytest.raises(BackendError, match=r"point_coords of shape \(1, 10, 2\) or \(8, 10, 2\), not \(3, 10, 2\)"):
-        load_backend(bundle).decode(*_question(3))
-    one, eight = _question(1), _question(8)
+        load_backend(bundle).decode(*_decoder_inputs(3))
+    one, eight = _decoder_inputs(1), _decoder_inputs(8)
     with pytest.raises(BackendError, match="no signature for inputs of shapes"):
         load_backend(bundle).decode(*one[:3], *eight[3:])
 
@@ -386,11 +386,11 @@ def test_a_converter_that_fails_leaves_one_line_and_no_file(tmp_path):
 
 
 def test_an_output_of_another_shape_is_refused(tmp_path):
-    with pytest.raises(ExportError, match=r"has \{'y': \(2, 31\)\}, the contract says \{'y': \(2, 32\)\}"):
+    with pytest.raises(ExportError, match=r"has \{'y': \(2, 31\)\}, the contract has \{'y': \(2, 32\)\}"):
         tflite.export(OneLayer(31).eval(), CONTRACT, tmp_path / "graph.tflite")
 
 
-def test_the_converter_says_nothing(tmp_path, capfd):
+def test_the_converter_prints_nothing(tmp_path, capfd):
     exporter_for("tflite").export(OneLayer().eval(), CONTRACT, tmp_path / "graph.tflite", Conversion())
     assert capfd.readouterr() == ("", "")
 

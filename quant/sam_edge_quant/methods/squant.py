@@ -2,10 +2,10 @@
 
 Guo et al., arXiv 2202.07471, algorithms 1 and 2. Rounding every weight to the nearest integer leaves a channel's sum of
 errors to chance. A layer's inputs mostly have one sign (after ReLU) or are alike in neighbouring places (under a
-depthwise kernel). Then that sum is the error of its output. So the weights that were nearest to being rounded the other
-way are rounded that way, until the sum of errors is below a half.
+depthwise kernel). Then that sum is the error of its output. So the weights that were nearest to being rounded in the
+other direction are, until the sum of errors is below a half.
 
-This is the paper's step by channels, which needs no data. Its step by kernels gained nothing here.
+This is the paper's channel-wise stage, which needs no data. Its kernel-wise stage gained nothing here.
 """
 
 from __future__ import annotations

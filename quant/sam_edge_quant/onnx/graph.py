@@ -1,7 +1,7 @@
 """The layers of an ONNX graph, and the INT8 region around those with the scheme `w8a8`.
 
-A convolution alone in INT8 gains nothing between float neighbours: each value is quantized on the way in and
-dequantized on the way out. So operations without weights join the region as pass-through operations, where all of this
+A convolution alone in INT8 gains nothing between float neighbours: each value is quantized before it and
+dequantized after it. So operations without weights join the region as pass-through operations, where all of this
 holds:
 
 1. ONNX Runtime's CPU provider computes them on integers (`PASS_THROUGH`).

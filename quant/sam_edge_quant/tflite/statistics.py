@@ -1,6 +1,6 @@
 """Ranges in the form of AI Edge Quantizer's own calibration result: minima and maxima by tensor name.
 
-Two corrections are made on the way. Signatures that share a weight get one range for its input and one for its output.
+Two corrections are made. Signatures that share a weight get one range for its input and one for its output.
 And a weight gets wider bounds than its own where its scale has to be larger: for its bias, or to stay the scale to
 which the weight was rounded.
 """

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sam_edge.quantization.fake_quant import round_layers
-from sam_edge_exporters import About, Conversion
+from sam_edge_exporters import Conversion, Metadata
 from sam_edge_exporters import coreml as exporter
 from sam_edge_quant import Plan, Range, Recipe, fingerprint, recipe_named
 from sam_edge_quant.coreml import graph, passes
@@ -29,7 +29,7 @@ from sam_edge_runtime.mil.package import Operation
 from tests.model.builders import photo, seed
 
 SIDE = 16
-ABOUT = About("a small net", "Apache-2.0", "9.9", (("sam-edge.graph", "net"),))
+METADATA = Metadata("a small net", "Apache-2.0", "9.9", (("sam-edge.graph", "net"),))
 NAMES = ("stem", "side", "body", "tail", "head", "up", "point")
 
 
@@ -75,7 +75,7 @@ def net() -> Net:
 @pytest.fixture(scope="module")
 def source(net, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("coreml") / "net.mlpackage"
-    exporter.export(net, CONTRACT, path, Conversion(about=ABOUT))
+    exporter.export(net, CONTRACT, path, Conversion(metadata=METADATA))
     return path
 
 
@@ -129,7 +129,7 @@ def test_position_embeddings_may_be_added_to_transposed_patches(tmp_path, scheme
     patches = Patches().eval()
     contract = GraphContract(CONTRACT.inputs, (TensorSpec("scores", (1, 4, 4, 12), "twelve for each position"),))
     source, path = tmp_path / "net.mlpackage", tmp_path / "small.mlpackage"
-    exporter.export(patches, contract, source, Conversion(about=ABOUT))
+    exporter.export(patches, contract, source, Conversion(metadata=METADATA))
     plan = plan_of(patches, scheme)
     report = coreml.quantize(source, path, plan, measured(source, plan))
     assert report["layers"] == {"proj": scheme, "head": scheme}
@@ -189,7 +189,7 @@ def test_a_weight_with_qat_scales_is_not_rounded_again(tmp_path):
     net = Net().eval()
     round_layers(net)
     source, path = tmp_path / "net.mlpackage", tmp_path / "w8.mlpackage"
-    exporter.export(net, CONTRACT, source, Conversion(about=ABOUT))
+    exporter.export(net, CONTRACT, source, Conversion(metadata=METADATA))
     coreml.quantize(source, path, plan_of(net, "w8"), {})
     outputs = layer_outputs(source, net)
     for name, weight in weights_after(path, outputs).items():
@@ -382,7 +382,7 @@ def described(path: Path) -> Any:
 def test_descriptions_survive(source, w8a8):
     assert described(w8a8[0]) == described(source)
     metadata = described(w8a8[0]).metadata
-    assert (metadata.shortDescription, metadata.license) == (ABOUT.title, ABOUT.licence)
+    assert (metadata.shortDescription, metadata.license) == (METADATA.title, METADATA.licence)
     assert metadata.userDefined["sam-edge.graph"] == "net"
     assert {each.name for each in w8a8[0].iterdir()} == {"Manifest.json", "Data"}
     assert read_package(w8a8[0]).inputs == read_package(source).inputs
@@ -394,7 +394,7 @@ def zero_points(path: Path) -> set[int]:
 
 def test_fp16_with_pictures_is_taken_too(net, tmp_path):
     path, smaller = tmp_path / "fp16.mlpackage", tmp_path / "w8a8.mlpackage"
-    exporter.export(net, CONTRACT, path, Conversion("fp16", about=ABOUT, picture_input=True))
+    exporter.export(net, CONTRACT, path, Conversion("fp16", metadata=METADATA, picture_input=True))
     plan = Plan(recipe_named("w8a8"), names_of(net, np.float16))
     report = coreml.quantize(path, smaller, plan, measured(path, plan))
     assert report["layers"] == {**dict.fromkeys(NAMES, "w8a8"), "up": "w8", "point": "fp32"}

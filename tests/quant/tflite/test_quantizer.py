@@ -160,7 +160,7 @@ def test_a_weight_with_an_exact_scale_is_not_rounded_again(tmp_path, kind, schem
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_ranges_found_in_each_call_answer_nearly_as_float_does(tmp_path, kind):
+def test_dynamic_layers_compute_nearly_the_same_as_float(tmp_path, kind):
     path = layer(kind, *example(kind)).write(tmp_path / "net.tflite")
     out, report, ranges = quantized(path, "dynamic")
     assert not ranges
