@@ -29,11 +29,11 @@ class Exporter:
 
     Attributes:
         export: writes a graph to a path.
-        export_signatures: writes a graph in several fixed shapes, each a named signature, to one file; None where the
-            format has no such thing.
-        refusal: why a graph (module, its name, precision) cannot become an artifact, known before anything is
-            converted, or None; None where there is nothing to know beforehand.
-        inspect: what a written artifact is made of, for the report; None where there is nothing to say.
+        export_signatures: writes a graph in several fixed shapes, each a named signature, to one file; None if the
+            format has no signatures.
+        refusal: returns the reason why a graph (module, its name, precision) cannot become an artifact, or None, before
+            anything is converted; None if the target refuses no graph.
+        inspect: returns statistics of an artifact for the report; None if the target has none.
     """
 
     export: Callable[[nn.Module, GraphContract, Path, Conversion], None]
@@ -84,7 +84,7 @@ def exporter_for(target: str) -> Exporter:
         return load()
     except ImportError as error:
         if (error.name or "").startswith("sam_edge"):
-            raise  # a mistake of ours, and no missing package
+            raise  # our own bug, not a missing package
         raise ExportError(f"target {target} needs {error.name}: pip install 'sam-edge[export]'") from error
 
 

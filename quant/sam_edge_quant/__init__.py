@@ -1,8 +1,8 @@
-"""Quantization: a recipe and calibration samples turn an artifact in fp32 into a smaller one.
+"""Quantizers: an fp32 artifact, a recipe and calibration samples in; a smaller artifact out.
 
-Each target has a module that works through its vendor's own quantizer: `onnx` (ONNX Runtime), `tflite` (AI Edge
-Quantizer), `coreml` (coremltools). They know nothing of SAM or of torch: layers are told apart by their weights'
-numbers (`layers`), and which are kept in what is the recipe's business.
+A package for each target wraps its vendor's quantizer: `onnx` (ONNX Runtime), `tflite` (AI Edge Quantizer), `coreml`
+(coremltools). None imports torch or knows SAM: a layer is identified by a fingerprint of its weight (`layers`), and the
+recipe assigns it a scheme.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Quantizer:
     """The functions that quantize one target's artifacts.
 
     Attributes:
-        tensors: names of the activations of an artifact whose ranges a plan needs.
-        observer: a function that runs the fp32 artifact on a sample and tells the values of the named activations.
-        quantize: from an fp32 artifact, a new one at another path, by a plan and ranges of activations; returns what
-            is to be said of it in the report: `layers`, the name of each layer with the way it was given, and
-            `unknown`, operations with weights that belong to no layer.
+        tensors: names the activations of an artifact whose ranges a plan needs.
+        observer: makes a function that runs the fp32 artifact on a sample and passes the named activations on.
+        quantize: writes an fp32 artifact, quantized by a plan and ranges of activations, to another path; returns a
+            report with at least `layers`, the scheme of each layer by name, and `unknown`, operations with a weight
+            that is no layer's.
     """
 
     tensors: Callable[[Path, Plan], Sequence[str]]
@@ -51,7 +51,7 @@ def quantizer_for(target: str) -> Quantizer:
         module = import_module(f"{__name__}.{package}.quantizer")
     except ImportError as error:
         if (error.name or "").startswith("sam_edge"):
-            raise  # a mistake of ours, and no missing package
+            raise  # our own bug, not a missing package
         raise ExportError(f"target {target} needs {error.name}: pip install 'sam-edge[export]'") from error
     return Quantizer(module.tensors, module.observer, module.quantize)
 
