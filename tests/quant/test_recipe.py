@@ -1,4 +1,4 @@
-"""Recipes: names that decode, and a refusal that lists them."""
+"""Recipes: schemes by name, exceptions, files, and errors that list the choices."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def test_every_scheme_has_a_recipe():
 def test_every_recipe_is_found_by_its_own_name_and_names_real_dtypes(name):
     recipe = recipe_named(name)
     assert recipe.name == name
-    assert recipe.weights == "int4" or np.dtype(recipe.weights).itemsize >= 1  # numpy has none of four bits
+    assert recipe.weights == "int4" or np.dtype(recipe.weights).itemsize >= 1  # numpy has no int4
     assert np.dtype(recipe.activations).itemsize >= 1
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_json_form_says_everything(name):
+def test_the_json_form_gives_the_recipe_back(name):
     stored = json.loads(json.dumps(recipe_named(name).to_json()))
     assert Recipe(**stored) == recipe_named(name)
 
@@ -71,7 +71,7 @@ def test_the_longest_name_that_fits_decides():
     assert recipe.schemes == {"w8a8", "w8", "fp32", "dynamic"}
 
 
-def test_an_exception_about_nothing_is_named():
+def test_an_exception_for_an_unknown_layer_is_named():
     recipe = dataclasses.replace(recipe_named("w8"), layers={"encoder.blocks.7": "fp32"})
     recipe.check_layers(["encoder.blocks.7.a"])
     with pytest.raises(UsageError, match=r"encoder\.blocks\.7.*it has encoder\.blocks\.6"):
@@ -87,7 +87,7 @@ def test_a_recipe_file_gives_the_recipe_back(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"name": "w9"}, "no precision called 'w9': choose one of fp32, fp16"),
         ({"weights": "int3"}, "no dtype called 'int3': choose one of float32, float16, int16, int8, int4"),
@@ -100,14 +100,14 @@ def test_a_recipe_file_gives_the_recipe_back(tmp_path):
         ({"layers": {5: "w8"}}, "layers is {5: 'w8'}: an object is expected"),
     ],
 )
-def test_a_recipe_checks_itself_when_it_is_made(change, said):
-    with pytest.raises(UsageError, match=said) as caught:
+def test_a_recipe_checks_itself_when_it_is_made(change, message):
+    with pytest.raises(UsageError, match=message) as caught:
         dataclasses.replace(recipe_named("w8"), **change)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"format": "else"}, "no recipe"),
         ({"version": 2}, "no recipe"),
@@ -119,10 +119,10 @@ def test_a_recipe_checks_itself_when_it_is_made(change, said):
         ({"speed": 1}, "'speed'"),
     ],
 )
-def test_what_is_wrong_in_a_recipe_file_is_named(tmp_path, change, said):
+def test_a_fault_in_a_recipe_file_is_named(tmp_path, change, message):
     path = tmp_path / "recipe.json"
     path.write_text(json.dumps({**json.loads(write_recipe(recipe_named("w8"))), **change}))
-    with pytest.raises(UsageError, match=said) as caught:
+    with pytest.raises(UsageError, match=message) as caught:
         read_recipe(path)
     assert "\n" not in str(caught.value)
 
@@ -133,7 +133,7 @@ def test_a_recipe_file_without_exceptions_or_estimator_is_the_scheme_itself(tmp_
     assert read_recipe(path) == recipe_named("w8a8")
 
 
-def test_a_file_that_is_no_json_is_refused(tmp_path):
+def test_a_file_that_is_not_json_is_refused(tmp_path):
     path = tmp_path / "recipe.json"
     path.write_text("w8")
     for wrong in (path, tmp_path / "missing.json"):
