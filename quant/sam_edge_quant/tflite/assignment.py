@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sam_edge_quant.plan import Plan
 from sam_edge_quant.recipe import CALIBRATED, FLOAT
 
-from .graph import KEEP_RANGE, Graph, Operation, TfliteFile, between, origin
+from .graph import KEEP_RANGE, Graph, Operation, TfliteFile, origin, pass_through_schemes
 
 # Schemes that the quantizer lacks, or that LiteRT computes outside XNNPACK although a better one is inside: its kernel
 # for depthwise convolutions with dynamic ranges is slow.
@@ -39,7 +39,7 @@ class Assignment:
     def static(self) -> list[tuple[Operation, str]]:
         """Operations with weights and calibrated activations, with their schemes."""
         return [
-            (self.graph.operations[place], scheme) for place, scheme in self.weighted.items() if scheme in CALIBRATED
+            (self.graph.operations[index], scheme) for index, scheme in self.weighted.items() if scheme in CALIBRATED
         ]
 
     def source(self, operation: Operation) -> str:
@@ -50,7 +50,7 @@ class Assignment:
     def ranged(self) -> list[str]:
         """Names of the tensors that need a range."""
         made = [operation for operation, _ in self.static]
-        made += [self.graph.operations[place] for place in self.pass_through]
+        made += [self.graph.operations[index] for index in self.pass_through]
         names = [self.source(operation) for operation, _ in self.static]
         names += [name for operation in made if operation.kind not in KEEP_RANGE for name in operation.outputs]
         return list(dict.fromkeys(names))
@@ -62,17 +62,17 @@ def assign(file: TfliteFile, plan: Plan) -> list[Assignment]:
     assignments = []
     for graph in file.graphs:
         layers: dict[int, str | None] = {}
-        for place, operation in enumerate(graph.operations):
+        for index, operation in enumerate(graph.operations):
             if operation.weight is not None and operation.inputs:
                 buffer = file.buffer(operation.weight)
                 if buffer not in known:
                     known[buffer] = plan.layer(file.constant(operation.weight))
-                layers[place] = known[buffer]
+                layers[index] = known[buffer]
         schemes = {
-            place: _INSTEAD.get((graph.operations[place].kind, scheme), scheme)
-            for place, layer in layers.items()
+            index: _INSTEAD.get((graph.operations[index].kind, scheme), scheme)
+            for index, layer in layers.items()
             if layer is not None and (scheme := plan.recipe.scheme_of(layer)) != FLOAT
         }
-        static = {place: scheme for place, scheme in schemes.items() if scheme in CALIBRATED}
-        assignments.append(Assignment(graph, layers, schemes, between(graph, static)))
+        static = {index: scheme for index, scheme in schemes.items() if scheme in CALIBRATED}
+        assignments.append(Assignment(graph, layers, schemes, pass_through_schemes(graph, static)))
     return assignments

@@ -77,19 +77,19 @@ class Graph:
     @cached_property
     def makers(self) -> dict[str, int]:
         """The index of the operation that makes each tensor."""
-        return {name: place for place, operation in enumerate(self.operations) for name in operation.outputs}
+        return {name: index for index, operation in enumerate(self.operations) for name in operation.outputs}
 
     @cached_property
     def readers(self) -> dict[str, list[int]]:
         """The indices of the operations that read each tensor."""
         found: dict[str, list[int]] = {}
-        for place, operation in enumerate(self.operations):
+        for index, operation in enumerate(self.operations):
             for name in operation.inputs:
-                found.setdefault(name, []).append(place)
+                found.setdefault(name, []).append(index)
         return found
 
 
-def between(graph: Graph, static: Mapping[int, str]) -> dict[int, str]:
+def pass_through_schemes(graph: Graph, static: Mapping[int, str]) -> dict[int, str]:
     """The pass-through operations that are quantized because they lie between quantized operations.
 
     All inputs of such an operation come from quantized operations of one scheme, and its output goes to operations of
@@ -107,33 +107,33 @@ def between(graph: Graph, static: Mapping[int, str]) -> dict[int, str]:
         The schemes of these pass-through operations, by index.
     """
     schemes = dict(static)
-    for place, operation in enumerate(graph.operations):
-        coming = {schemes.get(graph.makers.get(name, _ABSENT)) for name in operation.inputs}
-        if operation.kind in PASS_THROUGH and len(coming) == 1 and (scheme := coming.pop()) is not None:
-            schemes[place] = scheme
-    while dropped := [place for place in schemes if place not in static and not _lies_between(graph, place, schemes)]:
-        for place in dropped:
-            del schemes[place]
-    return {place: scheme for place, scheme in schemes.items() if place not in static}
+    for index, operation in enumerate(graph.operations):
+        incoming = {schemes.get(graph.makers.get(name, _ABSENT)) for name in operation.inputs}
+        if operation.kind in PASS_THROUGH and len(incoming) == 1 and (scheme := incoming.pop()) is not None:
+            schemes[index] = scheme
+    while dropped := [index for index in schemes if index not in static and not _lies_between(graph, index, schemes)]:
+        for index in dropped:
+            del schemes[index]
+    return {index: scheme for index, scheme in schemes.items() if index not in static}
 
 
-def _lies_between(graph: Graph, place: int, schemes: Mapping[int, str]) -> bool:
+def _lies_between(graph: Graph, index: int, schemes: Mapping[int, str]) -> bool:
     """Whether the operations around a pass-through operation have its scheme."""
-    operation, scheme = graph.operations[place], schemes[place]
+    operation, scheme = graph.operations[index], schemes[index]
     if not all(schemes.get(graph.makers.get(name, _ABSENT)) == scheme for name in operation.inputs):
         return False
-    going = [schemes.get(reader) == scheme for name in operation.outputs for reader in graph.readers.get(name, [])]
+    outgoing = [schemes.get(reader) == scheme for name in operation.outputs for reader in graph.readers.get(name, [])]
     if operation.kind in MOVES:
-        return any(going)
-    return all(going) and bool(going) and graph.results.isdisjoint(operation.outputs)
+        return any(outgoing)
+    return all(outgoing) and bool(outgoing) and graph.results.isdisjoint(operation.outputs)
 
 
 def origin(graph: Graph, pass_through: Mapping[int, str], name: str) -> str:
     """The tensor whose range a tensor has: itself, or the input of the quantized operations that keep its range."""
-    place = graph.makers.get(name, _ABSENT)
-    while place in pass_through and graph.operations[place].kind in KEEP_RANGE:
-        name = graph.operations[place].inputs[0]
-        place = graph.makers.get(name, _ABSENT)
+    index = graph.makers.get(name, _ABSENT)
+    while index in pass_through and graph.operations[index].kind in KEEP_RANGE:
+        name = graph.operations[index].inputs[0]
+        index = graph.makers.get(name, _ABSENT)
     return name
 
 
@@ -167,13 +167,13 @@ class TfliteFile:
         }
         self.graphs = [self._graph(self.model.subgraphs[each.subgraphIndex]) for each in self.signatures]
 
-    def inputs(self, place: int) -> dict[str, str]:
+    def inputs(self, index: int) -> dict[str, str]:
         """A signature's inputs: tensor names by the signature's own names."""
-        return self._named(place, self.signatures[place].inputs)
+        return self._named(index, self.signatures[index].inputs)
 
-    def outputs(self, place: int) -> dict[str, str]:
+    def outputs(self, index: int) -> dict[str, str]:
         """A signature's outputs: tensor names by the signature's own names."""
-        return self._named(place, self.signatures[place].outputs)
+        return self._named(index, self.signatures[index].outputs)
 
     def constant(self, name: str) -> Float32:
         """The values of a constant."""
@@ -192,8 +192,8 @@ class TfliteFile:
         """A tensor's type, one of `qtyping.TensorType`."""
         return int(self._tensors[name].type)
 
-    def _named(self, place: int, entries: Any) -> dict[str, str]:
-        tensors = self.model.subgraphs[self.signatures[place].subgraphIndex].tensors
+    def _named(self, index: int, entries: Any) -> dict[str, str]:
+        tensors = self.model.subgraphs[self.signatures[index].subgraphIndex].tensors
         return {each.name.decode(): flatbuffer.get_tensor_name(tensors[each.tensorIndex]) for each in entries}
 
     def _graph(self, subgraph: Any) -> Graph:
@@ -203,20 +203,20 @@ class TfliteFile:
 
     def _operation(self, operation: Any, subgraph: Any, names: list[str]) -> Operation:
         kind = _KINDS[self.model.operatorCodes[operation.opcodeIndex].builtinCode]
-        given = [int(index) for index in operation.inputs]
-        floats = [subgraph.tensors[index].type == qtyping.TensorType.FLOAT32 for index in given]
-        fixed = [self.model.buffers[subgraph.tensors[index].buffer].data is not None for index in given]
+        listed = [int(index) for index in operation.inputs]
+        floats = [subgraph.tensors[index].type == qtyping.TensorType.FLOAT32 for index in listed]
+        fixed = [self.model.buffers[subgraph.tensors[index].buffer].data is not None for index in listed]
         activations = [
             names[index]
-            for index, is_float, is_fixed in zip(given, floats, fixed, strict=True)
+            for index, is_float, is_fixed in zip(listed, floats, fixed, strict=True)
             if index != _ABSENT and is_float and not is_fixed
         ]
 
-        def constant(place: int) -> str | None:
-            there = place < len(given) and given[place] != _ABSENT and floats[place] and fixed[place]
-            return names[given[place]] if there else None
+        def constant(index: int) -> str | None:
+            there = index < len(listed) and listed[index] != _ABSENT and floats[index] and fixed[index]
+            return names[listed[index]] if there else None
 
-        _, weight, bias = _WEIGHTED.get(kind, (0, len(given), len(given)))
+        _, weight, bias = _WEIGHTED.get(kind, (0, len(listed), len(listed)))
         outputs = tuple(names[index] for index in operation.outputs)
         scope = flatbuffer.get_op_scope(operation, subgraph.tensors)
         return Operation(kind, tuple(activations), outputs, scope, constant(weight), constant(bias))
@@ -225,7 +225,7 @@ class TfliteFile:
 def _make_unique(tensors: list[Any]) -> None:
     """Number the tensors with duplicate names: AI Edge Quantizer identifies tensors by name."""
     seen: set[bytes] = set()
-    for place, tensor in enumerate(tensors):
+    for index, tensor in enumerate(tensors):
         if tensor.name is None or tensor.name in seen:
-            tensor.name = (tensor.name or b"") + b"#%d" % place
+            tensor.name = (tensor.name or b"") + b"#%d" % index
         seen.add(tensor.name)

@@ -31,9 +31,9 @@ def halve_tables(file: TfliteFile) -> int:
     own = {file.buffer(name) for each in operations for name in (each.weight, each.bias) if name is not None}
     halved: set[int] = set()  # buffers, which signatures share
     for graph in model.subgraphs:
-        given = {int(index) for index in graph.outputs}
+        outputs = {int(index) for index in graph.outputs}
         for index, tensor in enumerate(list(graph.tensors)):
-            if tensor.type != qtyping.TensorType.FLOAT32 or tensor.buffer in own or index in given:
+            if tensor.type != qtyping.TensorType.FLOAT32 or tensor.buffer in own or index in outputs:
                 continue
             if tensor.buffer not in halved:
                 if model.buffers[tensor.buffer].data is None:

@@ -62,10 +62,14 @@ class TfliteObserver:
         self._file = TfliteFile(path)
         self._folder = Path(mkdtemp(prefix="sam-edge-"))
         finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        self._inputs = [self._file.inputs(place) for place in range(len(self._file.graphs))]
-        self._given = [{name: tensor for name, tensor in inputs.items() if tensor in names} for inputs in self._inputs]
-        self._parts = [part for place in range(len(self._file.graphs)) for part in self._split(place, set(names))]
-        known = {name for part in self._parts for name in part.names}.union(*(given.values() for given in self._given))
+        self._inputs = [self._file.inputs(index) for index in range(len(self._file.graphs))]
+        self._wanted_inputs = [
+            {name: tensor for name, tensor in inputs.items() if tensor in names} for inputs in self._inputs
+        ]
+        self._parts = [part for index in range(len(self._file.graphs)) for part in self._split(index, set(names))]
+        known = {name for part in self._parts for name in part.names}.union(
+            *(wanted.values() for wanted in self._wanted_inputs)
+        )
         if missing := sorted(set(names) - known):
             raise ExportError(f"{path.name} computes no tensor called {missing[0]!r}; name it as the file does")
         self._running: tuple[_Part, Interpreter] | None = None
@@ -82,29 +86,29 @@ class TfliteObserver:
             ExportError: LiteRT fails.
         """
         calls = [list(self._calls(sample, inputs)) for inputs in self._inputs]
-        for given, some in zip(self._given, calls, strict=True):
+        for wanted, some in zip(self._wanted_inputs, calls, strict=True):
             for call in some:
-                for name, tensor in given.items():
+                for name, tensor in wanted.items():
                     receive(tensor, call[name])
         for part in self._parts:
             for call in calls[part.signature]:
                 self._run(part, call, receive)
 
-    def _split(self, place: int, names: set[str]) -> Iterator[_Part]:
+    def _split(self, index: int, names: set[str]) -> Iterator[_Part]:
         """The wanted tensors of a signature, in parts of a bounded size."""
         some: list[str] = []
         size = 0
-        for name in [name for operation in self._file.graphs[place].operations for name in operation.outputs]:
+        for name in [name for operation in self._file.graphs[index].operations for name in operation.outputs]:
             if name not in names:
                 continue
             more = math.prod(self._file.shape(name)) * np.dtype(np.float32).itemsize
             if some and size + more > _BYTES_AT_ONCE:
-                yield _Part(place, tuple(some))
+                yield _Part(index, tuple(some))
                 some, size = [], 0
             some.append(name)
             size += more
         if some:
-            yield _Part(place, tuple(some))
+            yield _Part(index, tuple(some))
 
     def _calls(self, sample: Call, inputs: dict[str, str]) -> Iterator[Call]:
         """The calls of a signature that cover all prompts of a sample."""
@@ -154,14 +158,14 @@ def _write_part(source: Path, part: _Part, path: Path) -> None:
     file = TfliteFile(source)
     model, signature = file.model, file.signatures[part.signature]
     subgraph: Any = model.subgraphs[signature.subgraphIndex]
-    places = {flatbuffer.get_tensor_name(tensor): place for place, tensor in enumerate(subgraph.tensors)}
+    indices = {flatbuffer.get_tensor_name(tensor): index for index, tensor in enumerate(subgraph.tensors)}
     subgraph.inputs = [each.tensorIndex for each in signature.inputs]
-    subgraph.outputs = [places[name] for name in part.names]
+    subgraph.outputs = [indices[name] for name in part.names]
     last = file.graphs[part.signature].makers[part.names[-1]]
     subgraph.operators = subgraph.operators[: last + 1]
     model.subgraphs, model.signatureDefs = [subgraph], []
     needed = {subgraph.tensors[index].buffer for operation in subgraph.operators for index in operation.inputs}
-    for place, buffer in enumerate(model.buffers):
-        if place not in needed:
+    for index, buffer in enumerate(model.buffers):
+        if index not in needed:
             buffer.data = None
     flatbuffer.write_model(model, str(path))

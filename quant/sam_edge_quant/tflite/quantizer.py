@@ -1,10 +1,10 @@
 """TFLite files, quantized through AI Edge Quantizer: integers for chosen operations, float for the rest.
 
-An operation with a weight gets the scheme of its layer, identified by the weight; pass-through operations between
-statically quantized ones are quantized too (`graph.between`). Inputs and outputs stay float32. As LiteRT's kernels need
-(https://ai.google.dev/edge/litert/models/quantization_spec), weights are symmetric with a scale for each output
-channel; 8-bit activations are asymmetric, 16-bit ones symmetric, with one scale for a tensor. Large constants that are
-no layer's weight become float16 (`lookup_tables`).
+An operation with a weight gets the scheme of its layer, identified by the weight. Pass-through operations between
+statically quantized ones are quantized too (`graph.pass_through_schemes`). Inputs and outputs stay float32. Scales are
+those of LiteRT's kernels (https://ai.google.dev/edge/litert/models/quantization_spec): symmetric for weights, one for
+each output channel; asymmetric for 8-bit activations and symmetric for 16-bit ones, one for a tensor. Large constants
+that are no layer's weight become float16 (`lookup_tables`).
 
 Ranges of activations come from outside. The quantizer's own calibration, and a check of its result in
 `Quantizer.quantize`, keep every tensor of the file in memory, which for a ViT-B at 1024 is more than there is. So the
@@ -89,13 +89,13 @@ def _report(assignments: Sequence[Assignment]) -> dict[str, Any]:
     layers: dict[str, str] = {}
     unknown: list[str] = []
     for each in assignments:
-        kinds = {place: each.graph.operations[place].kind for place in (*each.weighted, *each.pass_through)}
+        kinds = {index: each.graph.operations[index].kind for index in (*each.weighted, *each.pass_through)}
         operations.update(kinds.values())
-        for place, layer in each.layers.items():
+        for index, layer in each.layers.items():
             if layer is None:
-                unknown.append(each.graph.operations[place].outputs[0])
+                unknown.append(each.graph.operations[index].outputs[0])
             else:
-                layers[layer] = each.weighted.get(place, FLOAT)
+                layers[layer] = each.weighted.get(index, FLOAT)
     return {"layers": layers, "unknown": unknown, "operations": dict(sorted(operations.items()))}
 
 
@@ -103,8 +103,8 @@ def _scopes(assignments: Sequence[Assignment]) -> dict[tuple[str, str], list[str
     """The names by which the quantizer selects operations, for each kind and scheme."""
     scopes: dict[tuple[str, str], list[str]] = {}
     for each in assignments:
-        for place, scheme in (*each.weighted.items(), *each.pass_through.items()):
-            operation = each.graph.operations[place]
+        for index, scheme in (*each.weighted.items(), *each.pass_through.items()):
+            operation = each.graph.operations[index]
             scopes.setdefault((operation.kind, scheme), []).append(operation.scope)
     return scopes
 
@@ -135,7 +135,7 @@ def _check_results(assignments: Sequence[Assignment]) -> None:
     """
     for each in assignments:
         graph = each.graph
-        quantized = {place for place, scheme in each.weighted.items() if scheme in CALIBRATED} | set(each.pass_through)
+        quantized = {index for index, scheme in each.weighted.items() if scheme in CALIBRATED} | set(each.pass_through)
         for name in sorted(graph.results):
             readers = graph.readers.get(name, [])
             if readers and not quantized.isdisjoint({*readers, graph.makers.get(name, -1)}):

@@ -93,8 +93,8 @@ def _weight_bounds(
     least: dict[int, Float32] = {}  # by buffer: operations that share a weight share its bounds
     names: dict[str, tuple[int, Float32]] = {}
     for each in assignments:
-        for place, scheme in each.weighted.items():
-            operation = each.graph.operations[place]
+        for index, scheme in each.weighted.items():
+            operation = each.graph.operations[index]
             if operation.weight is None or operation.kind not in _CHANNEL_AXIS or scheme == "w4":
                 continue
             axis, weight = _CHANNEL_AXIS[operation.kind], file.constant(operation.weight)

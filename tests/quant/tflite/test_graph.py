@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sam_edge_quant.tflite.graph import Graph, Operation, TfliteFile, between, origin
+from sam_edge_quant.tflite.graph import Graph, Operation, TfliteFile, origin, pass_through_schemes
 from sam_edge_runtime.errors import ExportError
 from tests.quant.tflite.network import Net
 
@@ -25,13 +25,13 @@ def graph(*lines, results=()):
 def quantized(net, scheme="w8a8", **schemes):
     """Outputs of the quantized pass-through operations, where all operations with weights are quantized."""
     static = {
-        place: schemes.get(operation.outputs[0], scheme)
-        for place, operation in enumerate(net.operations)
+        index: schemes.get(operation.outputs[0], scheme)
+        for index, operation in enumerate(net.operations)
         if operation.kind in {CONV, DENSE}
     }
-    passing = between(net, static)
+    passing = pass_through_schemes(net, static)
     assert not passing.keys() & static.keys()
-    return {net.operations[place].outputs[0] for place in passing}
+    return {net.operations[index].outputs[0] for index in passing}
 
 
 @pytest.mark.parametrize("kind", ["RESHAPE", "TRANSPOSE", "PAD", "SLICE", "RESIZE_NEAREST_NEIGHBOR", "RESIZE_BILINEAR"])
