@@ -1,9 +1,8 @@
-"""A stand-in for the two graphs whose answer is a simple, known function of everything that arrives.
+"""Two small graphs for tests: their outputs are a simple, known function of every input.
 
-The same function exists in numpy (`NumpyBackend`, which also keeps what it was fed) and as two tiny ONNX graphs
-(`write_onnx_bundle`). Empty slots have no influence, as the contract demands; each other slot adds
-(label + 2) * (x + 2 y) to its prompt's sum s. IoU prediction k is s * (k + 1) / 1000; mask k is that plus the mask
-prompt plus the mean embedding.
+The function exists in numpy (`NumpyBackend`, which also records its inputs) and as two ONNX graphs
+(`write_onnx_bundle`). Each slot adds (label + 2) * (x + 2 y) to its prompt's sum s; empty slots add nothing, as the
+contract requires. IoU prediction k is s * (k + 1) / 1000. Mask k is that plus the mask prompt plus the mean embedding.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ def decode(embeddings, coords, labels, masks, has_mask) -> tuple[np.ndarray, np.
 
 
 class NumpyBackend:
-    """The function in numpy, and the prompt inputs of every call."""
+    """The function in numpy; records the inputs of every call."""
 
     def __init__(self) -> None:
         self.images: list[np.ndarray] = []
@@ -122,12 +121,12 @@ def decoder_model(contract: GraphContract) -> onnx.ModelProto:
     ]
     nodes = [
         node("Mul", [coords, "xy"], ["weighted"]),
-        node("ReduceSum", ["weighted", "last"], ["places"], keepdims=0),
+        node("ReduceSum", ["weighted", "last"], ["positions"], keepdims=0),
         node("Greater", [labels, "empty"], ["used"]),
         node("Cast", ["used"], ["used_f"], to=TensorProto.FLOAT),
         node("Add", [labels, "two"], ["label2"]),
         node("Mul", ["label2", "used_f"], ["weights"]),
-        node("Mul", ["weights", "places"], ["terms"]),
+        node("Mul", ["weights", "positions"], ["terms"]),
         node("ReduceSum", ["terms", "first"], ["sums"], keepdims=1),
         node("Mul", ["sums", "factors"], [scores]),
         node("Unsqueeze", [scores, "planes"], ["scores4"]),
@@ -141,7 +140,7 @@ def decoder_model(contract: GraphContract) -> onnx.ModelProto:
 
 
 def write_onnx_bundle(folder: Path, prompts: int | None = None, points: int | None = None, **models) -> Bundle:
-    """A whole bundle in `folder`; `models` replace `encoder` or `decoder`."""
+    """A complete bundle in `folder`; `models` replace `encoder` or `decoder`."""
     folder.mkdir(parents=True, exist_ok=True)
     contract = decoder_contract(SIDE, CHANNELS, prompts, points)
     onnx.save(models.get("encoder") or encoder_model(), folder / "encoder.onnx")

@@ -1,4 +1,4 @@
-"""What importing the runtime loads, and what it must not."""
+"""Modules that importing the runtime loads, and its public names."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def test_importing_the_runtime_loads_no_engine_and_no_converter():
     assert done.stdout.strip() == "[]"
 
 
-def test_everything_announced_is_there():
+def test_every_public_name_exists():
     for name in sam_edge_runtime.__all__:
         assert getattr(sam_edge_runtime, name) is not None
 
 
-def test_the_version_is_the_distributions():
+def test_the_version_equals_that_of_the_distribution():
     declared = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert declared is not None
     assert sam_edge_runtime.__version__ == sam_edge.__version__ == declared[1]

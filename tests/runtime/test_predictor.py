@@ -1,4 +1,4 @@
-"""The predictor: what reaches the decoder, what comes back, what is refused, and parity with the reference's."""
+"""`SamPredictor`: inputs of the decoder, results, invalid prompts, and parity with segment_anything."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def mask_prompts(count: int) -> np.ndarray:
     return np.random.default_rng(2).standard_normal((count, 1, CELLS, CELLS)).astype(np.float32)
 
 
-# What reaches the decoder -------------------------------------------------------------------------------------------
+# Inputs of the decoder ----------------------------------------------------------------------------------------------
 
 
 CLICKS, LABELS, BOX = [[30, 60], [90.5, 12]], [1, 0], [10, 20, 100, 80]
@@ -52,7 +52,7 @@ FRAME_BOX = [[10 * SCALE, 20 * SCALE], [100 * SCALE, 80 * SCALE]]
     ],
 )
 @pytest.mark.parametrize(("capacity", "slots"), [(None, None), (1, 4), (3, 9)])
-def test_slots_are_laid_out_as_the_reference_does(prompt, coords, labels, capacity, slots):
+def test_slots_are_arranged_as_in_segment_anything(prompt, coords, labels, capacity, slots):
     made = predictor(capacity, slots)
     made.predict(**prompt)
     (call,) = made.backend.calls
@@ -81,7 +81,7 @@ def test_the_encoder_gets_the_frame_in_rgb():
 
 @pytest.mark.parametrize("count", [1, 5, 16, 17, 64, 65, 130])
 @pytest.mark.parametrize("capacity", [None, 1, 4, 64])
-def test_batches_are_answered_in_chunks_and_in_order(count, capacity):
+def test_batches_are_decoded_in_chunks_and_in_order(count, capacity):
     made = predictor(capacity, None if capacity is None else 3)
     rng = np.random.default_rng(0)
     coords = rng.uniform(0, 1, (count, 1, 2)) * [192, 96]
@@ -128,7 +128,7 @@ def test_prompts_of_different_lengths_share_an_array():
     np.testing.assert_array_equal(scores[1], made.predict([[6, 6]], [1])[1])
 
 
-def test_the_references_own_padding_may_come_in_a_batch():
+def test_a_batch_may_contain_sams_own_padding():
     made = predictor()
     made.predict_batch([[[9, 9], [500, 500]]], [[1, -1]])
     (call,) = made.backend.calls
@@ -141,11 +141,11 @@ def test_no_prompts_give_no_masks():
     assert (masks.shape, scores.shape, low_res.shape) == ((0, 3, *SIZE), (0, 3), (0, 3, CELLS, CELLS))
 
 
-# What comes back ----------------------------------------------------------------------------------------------------
+# Results ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("multimask", "outputs"), [(True, slice(1, 4)), (False, slice(0, 1))])
-def test_the_chosen_outputs_come_back(multimask, outputs):
+def test_the_chosen_masks_are_returned(multimask, outputs):
     made = predictor()
     expected_low_res, expected_scores = decode(
         encode(made.backend.images[0]),
@@ -180,19 +180,19 @@ def test_the_state_follows_the_photo():
     assert not made.is_image_set
 
 
-@pytest.mark.parametrize("ask", ["predict", "predict_batch", "get_image_embedding", "original_size", "input_size"])
-def test_asking_before_set_image_is_refused(ask):
+@pytest.mark.parametrize("name", ["predict", "predict_batch", "get_image_embedding", "original_size", "input_size"])
+def test_a_call_before_set_image_is_refused(name):
     made = SamPredictor(bundle_without_files(), backend=NumpyBackend())
-    with pytest.raises(StateError, match=rf"call set_image\(photo\) before {ask}"):
-        _ask(made, ask)
+    with pytest.raises(StateError, match=rf"call set_image\(photo\) before {name}"):
+        _use(made, name)
 
 
-def _ask(made: SamPredictor, name: str) -> None:
+def _use(made: SamPredictor, name: str) -> None:
     value = getattr(made, name)
     value()
 
 
-# What is refused ----------------------------------------------------------------------------------------------------
+# Invalid prompts and images -----------------------------------------------------------------------------------------
 
 NAN, INF = float("nan"), float("inf")
 
@@ -235,10 +235,10 @@ BAD_PROMPTS = {
 
 
 @pytest.mark.parametrize("name", BAD_PROMPTS)
-def test_bad_prompts_are_refused_in_one_line(name):
-    prompt, says = BAD_PROMPTS[name]
+def test_invalid_prompts_are_refused_in_one_line(name):
+    prompt, message = BAD_PROMPTS[name]
     made = predictor()
-    with pytest.raises(PromptError, match=says) as error:
+    with pytest.raises(PromptError, match=message) as error:
         made.predict(**prompt)
     assert "\n" not in str(error.value)
     assert not made.backend.calls
@@ -257,9 +257,9 @@ BAD_BATCHES = {
 
 
 @pytest.mark.parametrize("name", BAD_BATCHES)
-def test_bad_batches_are_refused(name):
-    prompt, says = BAD_BATCHES[name]
-    with pytest.raises(PromptError, match=says):
+def test_invalid_batches_are_refused(name):
+    prompt, message = BAD_BATCHES[name]
+    with pytest.raises(PromptError, match=message):
         predictor().predict_batch(**prompt)
 
 
@@ -275,7 +275,7 @@ def test_more_points_than_slots_are_refused_with_the_remedy(prompt, needed):
         predictor(1, 3).predict(**prompt)
 
 
-def test_points_on_the_edges_and_boxes_beyond_them_are_fine():
+def test_points_on_the_edges_and_boxes_beyond_them_are_valid():
     made = predictor()
     made.predict([[0, 0], [192, 96]], [1, 1])
     made.predict(box=[-20, -20, 400, 300])
@@ -296,11 +296,11 @@ BAD_IMAGES = {
 
 
 @pytest.mark.parametrize("name", BAD_IMAGES)
-def test_bad_images_are_refused_and_the_earlier_one_stays(name):
-    image, kind, says = BAD_IMAGES[name]
+def test_invalid_images_are_refused_and_the_previous_one_stays(name):
+    image, kind, message = BAD_IMAGES[name]
     made = predictor()
     before = made.get_image_embedding()
-    with pytest.raises(kind, match=says):
+    with pytest.raises(kind, match=message):
         made.set_image(image)
     assert made.original_size == SIZE
     np.testing.assert_array_equal(made.get_image_embedding(), before)
@@ -311,7 +311,7 @@ def test_an_unknown_channel_order_is_refused():
         predictor().set_image(photo(), "HSV")
 
 
-def test_an_engine_that_fails_leaves_the_earlier_image():
+def test_the_previous_image_stays_when_the_engine_fails():
     made = predictor()
 
     def fail(image):
@@ -324,16 +324,16 @@ def test_an_engine_that_fails_leaves_the_earlier_image():
 
 
 @pytest.mark.parametrize("options", [{"threads": 2}, {"provider": "cpu"}])
-def test_options_beside_a_backend_are_refused(options):
+def test_options_together_with_a_backend_are_refused(options):
     with pytest.raises(UsageError, match="no effect"):
         SamPredictor(bundle_without_files(), backend=NumpyBackend(), **options)
 
 
-# Parity with the reference ------------------------------------------------------------------------------------------
+# Parity with segment_anything ---------------------------------------------------------------------------------------
 
 
 class TorchBackend:
-    """The reference's own modules behind the contract, for prompts without empty slots."""
+    """The modules of segment_anything as a backend; it drops empty slots."""
 
     def __init__(self, sam) -> None:
         self.sam = sam
@@ -396,7 +396,7 @@ def small_sam():
         {},
     ],
 )
-def test_answers_equal_the_reference_predictors(small_sam, prompt, multimask, size):
+def test_results_equal_those_of_segment_anything(small_sam, prompt, multimask, size):
     ours = SamPredictor(bundle_without_files(), backend=TorchBackend(small_sam))
     reference = import_segment_anything().SamPredictor(small_sam)
     for one in (ours, reference):

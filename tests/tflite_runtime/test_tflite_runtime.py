@@ -1,7 +1,7 @@
-"""Bundles on tflite-runtime 2.14, LiteRT's predecessor, which still sits in apps and on boards.
+"""Bundles on tflite-runtime 2.14, LiteRT's predecessor, which apps and boards still use.
 
-It needs numpy 1 and stops at Python 3.11, so it gets an environment of its own, kept in `.venv-tflite-runtime`; with no
-torch in it, that is also a trial of the runtime on a small machine.
+It requires numpy 1 and Python 3.11 or older, so it has an environment of its own, `.venv-tflite-runtime`. Torch is not
+installed there, so this also tests the runtime as on a small machine.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ ROOMS = (ROOT, ROOT / "runtime")
 
 @pytest.fixture(scope="module")
 def old_python() -> Path:
-    """The interpreter of an environment with tflite-runtime, made when there is none yet."""
+    """The interpreter of an environment with tflite-runtime, created when there is none."""
     python, done = HOME / "bin" / "python", HOME / "installed"
     if done.exists() and done.read_text() == "\n".join(PACKAGES):
         return python
     base = sys.executable if sys.version_info[:2] == (3, 11) else shutil.which("python3.11")
     if base is None:
-        pytest.skip("tflite-runtime 2.14 stops at Python 3.11, and there is no python3.11 here")
+        pytest.skip("tflite-runtime 2.14 requires Python 3.11 or older, and there is no python3.11 here")
     shutil.rmtree(HOME, ignore_errors=True)
     for command in ((base, "-m", "venv", str(HOME)), (str(python), "-m", "pip", "install", "--quiet", *PACKAGES)):
         made = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -52,32 +52,32 @@ def old_python() -> Path:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> Bundle:
-    """nano for one prompt or eight a call."""
+    """nano for calls of one or eight prompts."""
     out = tmp_path_factory.mktemp("old") / "nano"
     return export_bundle(ExportJob("nano", out, target="tflite", input_side=256, prompts=(1, 8))).bundle
 
 
 def changed(bundle: Bundle, root: Path) -> Bundle:
-    """A copy whose manifest fits the files that are in it now."""
+    """The bundle in `root` with a manifest that fits its changed files."""
     manifest = replace(bundle.manifest, files=record_files(root))
     (root / FILE_NAME).write_text(manifest.to_json())
     return Bundle(root, manifest)
 
 
-def ask(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_python(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, ROOMS))}
     command = [str(python), "-s", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 def figures(python: Path, root: Path) -> dict:
-    done = ask(python, str(Path(__file__).with_name("answer_golden.py")), str(root))
+    done = run_python(python, str(Path(__file__).with_name("run_golden.py")), str(root))
     assert done.returncode == 0, done.stderr
     print(done.stdout)
     return json.loads(done.stdout)
 
 
-def test_both_signatures_keep_the_bounds(old_python, bundle):
+def test_both_signatures_reach_the_bounds(old_python, bundle):
     found, bounds = figures(old_python, bundle.root), bounds_for("tflite", "fp32")
     assert found["engine"] == "tflite-runtime 2.14.0"
     assert found["prompts"] == 2 * (7 + 16)
@@ -99,15 +99,15 @@ def test_weights_in_float16_are_read(old_python, bundle, tmp_path):
 
 
 @pytest.mark.parametrize("lost", [64, 100_000])
-def test_a_file_that_lost_its_end_is_one_line_and_no_crash(old_python, bundle, tmp_path, lost):
+def test_a_truncated_file_is_refused_in_one_line(old_python, bundle, tmp_path, lost):
     root = Path(shutil.copytree(bundle.root, tmp_path / "cut"))
     (root / "decoder.tflite").write_bytes(bundle.decoder_path.read_bytes()[:-lost])
     found = figures(old_python, changed(bundle, root).root)
     assert "decoder.tflite' is truncated" in found["error"]
 
 
-def test_the_command_line_verifies_there(old_python, bundle, tmp_path):
+def test_the_command_line_verifies_a_bundle(old_python, bundle, tmp_path):
     root = Path(shutil.copytree(bundle.root, tmp_path / "nano"))
-    done = ask(old_python, "-m", "sam_edge", "verify", str(root), "--out", str(tmp_path / "report"))
+    done = run_python(old_python, "-m", "sam_edge", "verify", str(root), "--out", str(tmp_path / "report"))
     assert done.returncode == 0, done.stderr
     assert "tflite-runtime 2.14.0" in " ".join(done.stdout.split())

@@ -1,4 +1,4 @@
-"""Figures and bounds from records made by hand."""
+"""Figures and bounds of handmade records."""
 
 from __future__ import annotations
 
@@ -50,21 +50,21 @@ def two_photos() -> Agreement:
     )
 
 
-def test_figures_are_means_of_masks_and_the_worst_of_the_rest(two_photos):
+def test_figures_are_the_mean_over_masks_and_the_worst_of_everything_else(two_photos):
     assert two_photos.mask_miou == pytest.approx((3.4 + 3.4 + 3.6) / 12)
     assert two_photos.boundary_miou == pytest.approx((2 + 4 + 0) / 12)
     assert two_photos.iou_prediction_error == 3e-3
     assert two_photos.embedding_snr_db == 50.0
-    assert [(photo.photo, asked.prompt) for photo, asked in two_photos.prompts] == [
+    assert [(photo.photo, prompt.prompt) for photo, prompt in two_photos.prompts] == [
         ("cat", "point"),
         ("cat", "box"),
         ("dog", "mask"),
     ]
-    photo, asked = two_photos.worst
-    assert (photo.photo, asked.prompt) == ("cat", "box")
+    photo, worst = two_photos.worst
+    assert (photo.photo, worst.prompt) == ("cat", "box")
 
 
-def test_the_summary_is_json_and_says_the_same(two_photos):
+def test_the_summary_is_json_with_the_same_figures(two_photos):
     assert json.loads(json.dumps(two_photos.summary(), allow_nan=False)) == {
         "photos": 2,
         "prompts": 3,
@@ -80,12 +80,12 @@ def test_the_summary_is_json_and_says_the_same(two_photos):
 # Bounds -------------------------------------------------------------------------------------------------------------
 
 
-def test_bounds_hold_up_to_and_with_their_own_value():
+def test_a_figure_equal_to_its_bound_reaches_it():
     assert one(ious=(0.9,) * 4, error=1e-2, snr=40.0, logits=40.0).missed(GOOD) == ()
 
 
 @pytest.mark.parametrize(
-    ("figures", "said"),
+    ("figures", "message"),
     [
         ({"ious": (1.0, 1.0, 0.8, 0.7)}, "mask mIoU is 0.875000, the bound is >= 0.9 (worst: point on cat)"),
         ({"error": 0.0123}, "largest difference of an IoU prediction is 1.2e-02, the bound is <= 1e-02"),
@@ -98,35 +98,35 @@ def test_bounds_hold_up_to_and_with_their_own_value():
         ({"error": float("inf")}, "largest difference of an IoU prediction is inf, the bound is <= 1e-02"),
     ],
 )
-def test_each_missed_bound_is_one_line(figures, said):
-    assert one(**figures).missed(GOOD) == (said,)
+def test_each_missed_bound_is_one_line(figures, message):
+    assert one(**figures).missed(GOOD) == (message,)
 
 
-def test_all_four_are_said_at_once():
+def test_every_missed_bound_is_reported():
     lines = one(ious=(0.0,) * 4, error=1.0, snr=0.0, logits=0.0).missed(GOOD)
     assert len(lines) == 4
     assert not any("\n" in line for line in lines)
 
 
-@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("index", [0, 1, 2])
 @pytest.mark.parametrize(
     ("figure", "word"),
     [("ious", "mask mIoU"), ("error", "IoU prediction"), ("snr", "embedding SNR"), ("logits", "logit SNR")],
 )
-def test_one_nan_among_good_photos_never_passes(place, figure, word):
+def test_one_nan_among_good_photos_misses_its_bound(index, figure, word):
     photos = [one().photos[0]] * 3
-    photos[place] = one(**{figure: (1.0, 1.0, 1.0, NAN) if figure == "ious" else NAN}).photos[0]
+    photos[index] = one(**{figure: (1.0, 1.0, 1.0, NAN) if figure == "ious" else NAN}).photos[0]
     (line,) = Agreement(tuple(photos)).missed(GOOD)
     assert word in line
 
 
 @pytest.mark.parametrize("photos", [(), (PhotoAgreement("cat", 200.0, 1.0, ()),)], ids=["no photo", "no prompt"])
-def test_nothing_to_compare_is_refused_rather_than_passed(photos):
+def test_an_agreement_without_prompts_is_refused(photos):
     with pytest.raises(UsageError, match=r"^nothing to compare: no photo, or no prompt that fits the decoder$"):
         Agreement(photos)
 
 
-def test_fp32_onnx_has_the_bounds_that_were_promised():
+def test_the_bounds_of_fp32_onnx_are_those_documented():
     assert bounds_for("onnx", "fp32") == Bounds(
         mask_miou=0.999, iou_prediction_error=1e-3, embedding_snr_db=60.0, logit_snr_db=60.0
     )
@@ -151,7 +151,7 @@ def test_bounds_of_an_unknown_target_are_refused_with_the_targets():
 # One prompt ---------------------------------------------------------------------------------------------------------
 
 
-def test_compare_prompt_measures_each_output_where_it_is_asked_to():
+def test_compare_prompt_measures_each_figure_on_its_own_arrays():
     full, low = np.zeros((2, 4, 20, 30), bool), np.zeros((2, 4, 8, 8), bool)
     full[0, :, :10, :10] = True
     for output in range(4):
@@ -169,7 +169,7 @@ def test_compare_prompt_measures_each_output_where_it_is_asked_to():
     assert type(result.iou_prediction_error) is float
 
 
-def test_compare_prompt_passes_nan_on():
+def test_compare_prompt_returns_nan_for_nan():
     masks = np.ones((4, 8, 8), bool)
     predictions = (np.zeros(4), np.array([0, NAN, 0, 0]))
     result = compare_prompt("box", (masks, masks), (masks, masks), predictions, (np.zeros(1), np.zeros(1)))

@@ -1,4 +1,4 @@
-"""The golden test: a sound engine passes it, every planted fault fails it, and a broken file is refused."""
+"""The acceptance test of bundles: a correct engine passes, every planted fault fails, and broken files are refused."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SLOTS = {
 
 
 class Model(NumpyBackend):
-    """The stand-in with masks that have edges: the embedding's texture in place of its mean, which is about 130."""
+    """`NumpyBackend` with masks that have edges: from the embedding's texture instead of its mean, about 130."""
 
     def decode(self, image_embeddings, point_coords, point_labels, mask_input, has_mask_input):
         masks, iou = super().decode(image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
@@ -45,7 +45,7 @@ class Model(NumpyBackend):
 
 
 class Fixed(Model):
-    """As an engine of fixed shape: it takes nothing else."""
+    """A model that takes one number of prompts and slots only."""
 
     def __init__(self, prompts: int, points: int) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ def assert_perfect(agreement: Agreement) -> None:
 # Recording ----------------------------------------------------------------------------------------------------------
 
 
-def test_it_asks_prompts_of_every_kind_on_a_wide_and_a_tall_picture(recorded):
+def test_it_has_prompts_of_every_kind_on_a_wide_and_a_tall_picture(recorded):
     assert [(case.picture, case.name) for case in recorded.cases] == [(p, name) for p in (0, 1) for name in SLOTS]
     assert [case.prompts.coords.shape[1] for case in recorded.cases] == list(SLOTS.values()) * 2
     (h0, w0, _), (h1, w1, _) = (picture.shape for picture in recorded.pictures)
@@ -103,7 +103,7 @@ def test_it_asks_prompts_of_every_kind_on_a_wide_and_a_tall_picture(recorded):
         assert (case.prompts.masks is not None) == case.name.startswith("mask")
 
 
-def test_pictures_and_answers_are_worth_comparing(recorded):
+def test_pictures_and_outputs_can_reveal_faults(recorded):
     for picture in recorded.pictures:
         assert picture.dtype == np.uint8
         assert picture.std() > 20
@@ -112,11 +112,11 @@ def test_pictures_and_answers_are_worth_comparing(recorded):
     assert mask_prompt.shape == (1, 1, CELLS, CELLS)
     assert 0.1 < (mask_prompt > 0).mean() < 0.9
     np.testing.assert_array_equal(mask_prompt * 8, np.round(mask_prompt * 8))  # stored as int8 without loss
-    # The stand-in itself must give masks with edges, or the faults below would pass by its simplicity.
+    # The model must return masks with edges, or the faults below would go undetected.
     assert np.mean([0.02 < case.expected.inside.mean() < 0.98 for case in recorded.cases]) > 0.7
 
 
-def test_answers_are_the_reference_s_own(recorded):
+def test_expected_outputs_are_those_of_the_reference(recorded):
     backend = Model()
     for case in recorded.cases:
         picture = recorded.pictures[case.picture]
@@ -144,7 +144,7 @@ def test_the_same_model_gives_the_same_arrays(stored, tmp_path):
         np.testing.assert_array_equal(array, second[name], err_msg=name)
 
 
-def test_the_file_holds_plain_numbers_and_little_of_them(stored):
+def test_the_file_is_small_and_contains_plain_arrays(stored):
     arrays = arrays_of(stored)
     assert not [name for name, array in arrays.items() if array.dtype.hasobject]
     assert {array.dtype.kind for array in arrays.values()} <= set("Uuif")
@@ -156,7 +156,7 @@ def test_the_file_holds_plain_numbers_and_little_of_them(stored):
 # Round trip and capacities ------------------------------------------------------------------------------------------
 
 
-def test_a_sound_engine_agrees_to_the_last_bit(stored, recorded, tmp_path):
+def test_a_correct_engine_agrees_bit_for_bit(stored, recorded, tmp_path):
     (tmp_path / "golden.npz").write_bytes(stored)
     loaded = Golden.load(tmp_path / "golden.npz", manifest())
     assert_perfect(check(recorded, Model(), manifest()))
@@ -173,7 +173,7 @@ def test_a_sound_engine_agrees_to_the_last_bit(stored, recorded, tmp_path):
 
 
 @pytest.mark.parametrize(("prompts", "points"), [(1, 5), (3, 8), (1, 2), (2, 1)])
-def test_a_fixed_decoder_is_asked_what_fits_it(tmp_path, prompts, points):
+def test_a_decoder_of_fixed_shape_gets_the_prompts_that_fit(tmp_path, prompts, points):
     made_for = manifest(prompts, points)
     record(Model(), made_for).save(tmp_path / "golden.npz")
     loaded = Golden.load(tmp_path / "golden.npz", made_for)
@@ -209,7 +209,7 @@ def test_a_logit_of_zero_is_outside():
 
 
 @pytest.mark.parametrize(("prompts", "points"), [(None, None), (2, 3), (5, 2), (8, 4), (1, 2)])
-def test_a_batch_in_several_calls_is_answered_in_order(prompts, points):
+def test_a_batch_in_several_calls_is_decoded_in_order(prompts, points):
     rng = np.random.default_rng(0)
     coords = rng.uniform(0, SIDE, (5, 2, 2)).astype(np.float32)
     labels = rng.integers(0, 2, (5, 2)).astype(np.float32)
@@ -230,7 +230,7 @@ def test_a_batch_in_several_calls_is_answered_in_order(prompts, points):
 
 
 def _decoding(change: Callable) -> type[Model]:
-    """A model whose decoder's inputs go through `change` first."""
+    """A model whose decoder inputs are changed."""
 
     class Faulty(Model):
         def decode(self, *inputs):
@@ -239,8 +239,8 @@ def _decoding(change: Callable) -> type[Model]:
     return Faulty
 
 
-def _answering(change: Callable) -> type[Model]:
-    """A model whose answers go through `change`."""
+def _outputting(change: Callable) -> type[Model]:
+    """A model whose decoder outputs are changed."""
 
     class Faulty(Model):
         def decode(self, *inputs):
@@ -250,7 +250,7 @@ def _answering(change: Callable) -> type[Model]:
 
 
 def _encoding(change: Callable) -> type[Model]:
-    """A model whose embedding goes through `change`, which has its image too."""
+    """A model whose embedding is changed by a function of embedding and image."""
 
     class Faulty(Model):
         def encode(self, image):
@@ -274,15 +274,15 @@ FAULTS = {
     "mask input dropped": (_decoding(lambda e, c, n, m, h: (e, c, n, m, h * 0)), {MASKS}),
     "mask input transposed": (_decoding(lambda e, c, n, m, h: (e, c, n, m.swapaxes(2, 3), h)), {MASKS}),
     "mask input always on and inverted": (_decoding(lambda e, c, n, m, h: (e, c, n, -m, h)), {MASKS}),
-    "two outputs exchanged": (_answering(lambda m, i: (_exchanged(m), _exchanged(i))), {IOU, MASKS}),
-    "two masks exchanged": (_answering(lambda m, i: (_exchanged(m), i)), {MASKS}),
-    "two predictions exchanged": (_answering(lambda m, i: (m, _exchanged(i))), {IOU}),
-    "masks mirrored": (_answering(lambda m, i: (m[..., ::-1], i)), {MASKS}),
-    "masks inverted": (_answering(lambda m, i: (-m, i)), {MASKS}),
-    "masks of NaN": (_answering(lambda m, i: (m * np.nan, i)), {MASKS, LOGITS}),
-    "logits of half the size": (_answering(lambda m, i: (m / 2, i)), {LOGITS}),
-    "predictions of NaN": (_answering(lambda m, i: (m, i * np.nan)), {IOU}),
-    "prediction off by 2e-3": (_answering(lambda m, i: (m, i + np.float32(2e-3))), {IOU}),
+    "two outputs exchanged": (_outputting(lambda m, i: (_exchanged(m), _exchanged(i))), {IOU, MASKS}),
+    "two masks exchanged": (_outputting(lambda m, i: (_exchanged(m), i)), {MASKS}),
+    "two predictions exchanged": (_outputting(lambda m, i: (m, _exchanged(i))), {IOU}),
+    "masks mirrored": (_outputting(lambda m, i: (m[..., ::-1], i)), {MASKS}),
+    "masks inverted": (_outputting(lambda m, i: (-m, i)), {MASKS}),
+    "masks of NaN": (_outputting(lambda m, i: (m * np.nan, i)), {MASKS, LOGITS}),
+    "logits halved": (_outputting(lambda m, i: (m / 2, i)), {LOGITS}),
+    "predictions of NaN": (_outputting(lambda m, i: (m, i * np.nan)), {IOU}),
+    "prediction off by 2e-3": (_outputting(lambda m, i: (m, i + np.float32(2e-3))), {IOU}),
     "embedding scaled by 1 %": (_encoding(lambda e, _: e * 1.01), {SNR}),
     "embedding transposed": (_encoding(lambda e, _: e.swapaxes(2, 3)), {SNR, MASKS}),
     "embedding's channels reversed": (_encoding(lambda e, _: e[:, ::-1]), {SNR, MASKS}),
@@ -302,17 +302,17 @@ def test_a_planted_fault_misses_its_bounds(recorded, fault):
 
 
 def test_the_worst_prompt_is_named(recorded):
-    class DeafToBoxes(Model):
+    class InvertedForBoxes(Model):
         def decode(self, image_embeddings, point_coords, point_labels, mask_input, has_mask_input):
             masks, iou = super().decode(image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
             return (-masks if point_labels[0].tolist() == [2, 3] and not has_mask_input[0] else masks), iou
 
-    agreement = check(recorded, DeafToBoxes(), manifest())
+    agreement = check(recorded, InvertedForBoxes(), manifest())
     assert agreement.worst[1].prompt == "box"
     assert any("worst: box on golden picture" in line for line in agreement.missed(FP32))
 
 
-def test_a_golden_test_of_no_prompt_is_refused_rather_than_passed(recorded):
+def test_a_golden_test_without_prompts_is_refused(recorded):
     with pytest.raises(UsageError, match="nothing to compare"):
         check(Golden(recorded.pictures, recorded.embeddings, ()), Model(), manifest())
 
@@ -321,7 +321,7 @@ def test_a_golden_test_of_no_prompt_is_refused_rather_than_passed(recorded):
 
 
 def _repacked(**changes) -> Callable[[bytes], bytes]:
-    """The file with arrays replaced, or taken out for None, or made from the old one by a function."""
+    """The file with arrays replaced, removed (None), or computed from the old one (a function)."""
 
     def change(content: bytes) -> bytes:
         arrays = arrays_of(content)
@@ -336,15 +336,15 @@ def _repacked(**changes) -> Callable[[bytes], bytes]:
     return change
 
 
-def _flipped(share: float) -> Callable[[bytes], bytes]:
-    """One byte is another, that far into an array's compressed data."""
+def _flipped(fraction: float) -> Callable[[bytes], bytes]:
+    """The file with one byte flipped, at a fraction of an array's compressed data."""
 
     def change(content: bytes) -> bytes:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entry = archive.getinfo("picture_0.npy")
         start = entry.header_offset
         names = sum(int.from_bytes(content[start + at : start + at + 2], "little") for at in (26, 28))
-        at = start + 30 + names + int(share * entry.compress_size)
+        at = start + 30 + names + int(fraction * entry.compress_size)
         return content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :]
 
     return change
@@ -363,7 +363,7 @@ def _npy(_: bytes) -> bytes:
 
 
 def _header_of_petabytes(content: bytes) -> bytes:
-    """A few bytes that claim an array which no memory holds."""
+    """A few bytes that claim an array larger than any memory."""
     header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000,), }"
     header += b" " * (117 - len(header)) + b"\n"
     entry = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
@@ -375,7 +375,7 @@ def _header_of_petabytes(content: bytes) -> bytes:
 
 
 def _encrypted(content: bytes) -> bytes:
-    """Every entry says that it needs a password."""
+    """Every entry is marked as encrypted."""
     changed = bytearray(content)
     for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         at = content.find(signature)
@@ -438,7 +438,7 @@ def test_a_broken_file_is_refused_in_one_line(stored, tmp_path, kind):
     assert line.endswith("export the bundle again")
 
 
-def test_a_pickle_inside_is_not_run(stored, tmp_path):
+def test_a_pickle_inside_is_not_executed(stored, tmp_path):
     class Trap:
         def __reduce__(self):
             return Path.touch, (tmp_path / "ran",)
@@ -461,7 +461,7 @@ def test_a_golden_test_of_another_input_side_is_refused(stored, tmp_path):
         Golden.load(tmp_path / "golden.npz", manifest(input_side=512))
 
 
-def test_a_file_repacked_unchanged_is_still_taken(stored, tmp_path):
-    """So that the refusals above are for what was changed."""
+def test_a_file_repacked_without_changes_is_read(stored, tmp_path):
+    """Shows that the files above are refused for their changes."""
     (tmp_path / "golden.npz").write_bytes(_repacked()(stored))
     assert_perfect(check(Golden.load(tmp_path / "golden.npz", manifest()), Model(), manifest()))

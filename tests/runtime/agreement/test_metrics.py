@@ -1,4 +1,4 @@
-"""Masks' and embeddings' likeness: known values, and the rim against an erosion done step by step."""
+"""Metrics of masks and embeddings: known values, and the inner rim against repeated erosion."""
 
 from __future__ import annotations
 
@@ -65,23 +65,23 @@ def test_mask_iou_of_known_squares(a, b, expected):
     assert type(mask_iou(a, b)) is float
 
 
-def eroded_step_by_step(mask: np.ndarray, steps: int) -> np.ndarray:
-    """`steps` erosions by 3 x 3 with Pillow; a border keeps its edge handling away from the picture."""
-    picture = Image.fromarray(np.pad(mask, steps + 2).astype(np.uint8) * 255)
-    for _ in range(steps):
+def eroded_repeatedly(mask: np.ndarray, times: int) -> np.ndarray:
+    """`times` erosions by 3 x 3 with Pillow. A border keeps Pillow's edge handling away from the picture."""
+    picture = Image.fromarray(np.pad(mask, times + 2).astype(np.uint8) * 255)
+    for _ in range(times):
         picture = picture.filter(ImageFilter.MinFilter(3))
-    inside = slice(steps + 2, -steps - 2)
+    inside = slice(times + 2, -times - 2)
     return np.asarray(picture)[inside, inside] > 0
 
 
 @pytest.mark.parametrize("name", masks())
-def test_the_inner_rim_is_what_2_percent_of_the_diagonal_in_erosions_takes_away(name):
+def test_the_inner_rim_is_removed_by_erosions_over_2_percent_of_the_diagonal(name):
     mask = masks()[name]
-    steps = max(1, round(0.02 * (mask.shape[0] ** 2 + mask.shape[1] ** 2) ** 0.5))
-    np.testing.assert_array_equal(inner_rim(mask), mask & ~eroded_step_by_step(mask, steps))
+    width = max(1, round(0.02 * (mask.shape[0] ** 2 + mask.shape[1] ** 2) ** 0.5))
+    np.testing.assert_array_equal(inner_rim(mask), mask & ~eroded_repeatedly(mask, width))
 
 
-def test_a_rim_is_at_least_one_pixel_wide_and_counts_the_picture_s_edge():
+def test_a_rim_is_at_least_one_pixel_wide_and_includes_the_edge_of_the_picture():
     assert inner_rim(np.ones((10, 10), bool)).sum() == 100 - 64
     assert inner_rim(np.ones((100, 100), bool)).sum() == 10_000 - (100 - 2 * 3) ** 2  # 2 % of 141.4 is 2.8
 
@@ -96,7 +96,7 @@ def test_boundary_iou_of_known_squares():
     assert boundary_iou(np.zeros_like(a), np.zeros_like(a)) == 1.0
 
 
-def test_boundary_iou_sees_a_shift_that_mask_iou_hardly_sees():
+def test_boundary_iou_detects_a_shift_that_mask_iou_hardly_detects():
     a, b = disc(400, 400, 200, 200, 150), disc(400, 400, 204, 200, 150)
     assert mask_iou(a, b) > 0.96
     assert boundary_iou(a, b) < 0.75

@@ -1,4 +1,4 @@
-"""ONNX Runtime behind the protocol, with tiny graphs of a known answer."""
+"""The ONNX Runtime backend, with small graphs of known outputs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def prompts(count: int = 3, slots: int = 4):
 
 @pytest.mark.parametrize("options", [BackendOptions(), BackendOptions(threads=1, provider="cpu")])
 @pytest.mark.parametrize(("capacity", "slots"), [(None, None), (3, 4)])
-def test_arrays_pass_through_the_graphs(tmp_path, options, capacity, slots):
+def test_outputs_are_those_of_the_graphs(tmp_path, options, capacity, slots):
     backend = load_backend(write_onnx_bundle(tmp_path, capacity, slots), options)
     image = np.random.default_rng(1).uniform(0, 255, (1, 3, SIDE, SIDE)).astype(np.float32)
     embeddings = backend.encode(image)
@@ -60,7 +60,7 @@ def test_arrays_pass_through_the_graphs(tmp_path, options, capacity, slots):
 
 
 @pytest.mark.parametrize(("capacity", "slots"), [(None, None), (1, 5), (4, 8)])
-def test_the_predictor_answers_alike_on_any_capacity(tmp_path, capacity, slots):
+def test_the_predictor_returns_the_same_for_every_capacity(tmp_path, capacity, slots):
     bundle = write_onnx_bundle(tmp_path, capacity, slots)
     made = SamPredictor(tmp_path, threads=1, provider="CPUExecutionProvider")
     plain = SamPredictor(dataclasses.replace(bundle, manifest=manifest()), backend=NumpyBackend())
@@ -75,7 +75,7 @@ def test_the_predictor_answers_alike_on_any_capacity(tmp_path, capacity, slots):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
 
 
-def test_each_graph_is_loaded_when_it_is_needed(tmp_path, monkeypatch):
+def test_each_graph_is_loaded_on_first_use(tmp_path, monkeypatch):
     bundle = write_onnx_bundle(tmp_path)
     loaded, real = [], onnxruntime.InferenceSession
 
@@ -111,18 +111,18 @@ def test_impossible_provider_names_are_refused(provider):
 
 
 @pytest.mark.parametrize("provider", ["cpu", "CPU", " cpu ", "CPUExecutionProvider", "cpuexecutionprovider"])
-def test_a_provider_goes_by_either_name(tmp_path, provider):
+def test_a_provider_has_a_short_and_a_full_name(tmp_path, provider):
     assert OnnxBackend(write_onnx_bundle(tmp_path), BackendOptions(provider=provider))._providers == [PROVIDERS["cpu"]]
 
 
-def test_the_cpu_stands_behind_another_provider(tmp_path, monkeypatch):
+def test_the_cpu_follows_another_provider(tmp_path, monkeypatch):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [PROVIDERS["cuda"], PROVIDERS["cpu"]])
     backend = OnnxBackend(write_onnx_bundle(tmp_path), BackendOptions(provider="cuda"))
     assert backend._providers == [PROVIDERS["cuda"], PROVIDERS["cpu"]]
 
 
 @pytest.mark.parametrize("provider", ["coreml", "abacus"])
-def test_a_provider_that_is_not_there_is_refused(tmp_path, monkeypatch, provider):
+def test_a_provider_that_is_not_available_is_refused(tmp_path, monkeypatch, provider):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [PROVIDERS["cuda"], PROVIDERS["cpu"]])
     with pytest.raises(BackendError, match=rf"'{provider}' is not in this onnxruntime, which has: cuda, cpu"):
         OnnxBackend(write_onnx_bundle(tmp_path), BackendOptions(provider=provider))
@@ -158,7 +158,7 @@ def test_an_unknown_target_names_the_known_ones(tmp_path):
         load_backend(Bundle(tmp_path, manifest(target="abacus")))
 
 
-def test_a_file_that_is_no_model_is_one_line(tmp_path):
+def test_a_file_that_is_no_model_is_refused_in_one_line(tmp_path):
     bundle = write_onnx_bundle(tmp_path)
     bundle.encoder_path.write_bytes(b"no model at all")
     with pytest.raises(BackendError, match=r"cannot load '.*encoder\.onnx'") as error:
@@ -166,7 +166,7 @@ def test_a_file_that_is_no_model_is_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_a_failure_while_running_is_one_line(tmp_path):
+def test_a_failure_in_a_run_is_reported_in_one_line(tmp_path):
     with pytest.raises(BackendError, match=r"failed in '.*encoder\.onnx'") as error:
         load_backend(write_onnx_bundle(tmp_path)).encode(np.zeros((1, 3, 8, 8), np.float32))
     assert "\n" not in str(error.value)
@@ -197,7 +197,7 @@ def run_decoder(backend):
 
 
 @pytest.mark.parametrize(
-    ("contract", "says"),
+    ("contract", "message"),
     [
         (with_input(ENCODER, 0, name="picture"), "no input 'image'; its inputs are picture"),
         (with_input(ENCODER, 0, shape=(1, 3, 320, 320)), r"input 'image' .*\(1, 3, 320, 320\).*\(1, 3, 256, 256\)"),
@@ -205,14 +205,14 @@ def run_decoder(backend):
         (with_output(ENCODER, 0, name="features"), "no output 'image_embeddings'"),
     ],
 )
-def test_an_encoder_off_the_contract_is_refused(tmp_path, contract, says):
+def test_an_encoder_that_breaks_the_contract_is_refused(tmp_path, contract, message):
     bundle = write_onnx_bundle(tmp_path, encoder=encoder_model(contract))
-    with pytest.raises(BundleError, match=says):
+    with pytest.raises(BundleError, match=message):
         run_encoder(load_backend(bundle))
 
 
 @pytest.mark.parametrize(
-    ("capacity", "slots", "contract", "says"),
+    ("capacity", "slots", "contract", "message"),
     [
         (None, None, FIXED, r"input 'point_coords' .*\(1, 4, 2\).*\(B, N, 2\)"),
         (1, 4, FREE, r"input 'point_coords' .*\(B, N, 2\).*\(1, 4, 2\)"),
@@ -221,9 +221,9 @@ def test_an_encoder_off_the_contract_is_refused(tmp_path, contract, says):
         (1, 4, with_output(FIXED, 1, name="scores"), "no output 'iou_predictions'"),
     ],
 )
-def test_a_decoder_off_the_contract_is_refused(tmp_path, capacity, slots, contract, says):
+def test_a_decoder_that_breaks_the_contract_is_refused(tmp_path, capacity, slots, contract, message):
     bundle = write_onnx_bundle(tmp_path, capacity, slots, decoder=decoder_model(contract))
-    with pytest.raises(BundleError, match=says):
+    with pytest.raises(BundleError, match=message):
         run_decoder(load_backend(bundle))
 
 
@@ -242,7 +242,7 @@ def test_an_extra_input_is_refused(tmp_path):
         run_encoder(load_backend(write_onnx_bundle(tmp_path, encoder=model)))
 
 
-def test_an_output_whose_size_was_not_inferred_is_taken(tmp_path):
+def test_an_output_whose_size_was_not_inferred_is_accepted(tmp_path):
     loose = with_output(FREE, 0, shape=("B", "K", "h", "w"))
     backend = load_backend(write_onnx_bundle(tmp_path, decoder=decoder_model(loose)))
     assert backend.decode(np.zeros((1, CHANNELS, 16, 16), np.float32), *prompts())[0].shape == (3, 4, CELLS, CELLS)
@@ -250,14 +250,14 @@ def test_an_output_whose_size_was_not_inferred_is_taken(tmp_path):
 
 def test_large_graphs_save_memory_and_small_ones_time(tmp_path, monkeypatch):
     bundle = write_onnx_bundle(tmp_path)
-    seen, real = [], onnxruntime.InferenceSession
+    patterns, real = [], onnxruntime.InferenceSession
 
     def session(path, **options):
-        seen.append(options["sess_options"].enable_mem_pattern)
+        patterns.append(options["sess_options"].enable_mem_pattern)
         return real(path, **options)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     OnnxBackend(bundle, BackendOptions()).load()
     monkeypatch.setattr(onnx_backend, "PATTERN_BELOW", bundle.encoder_path.stat().st_size)
     OnnxBackend(bundle, BackendOptions()).encode(np.zeros((1, 3, SIDE, SIDE), np.float32))
-    assert seen == [True, True, False]
+    assert patterns == [True, True, False]

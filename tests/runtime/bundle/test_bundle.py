@@ -1,4 +1,4 @@
-"""Opening a bundle trusts nothing: paths, sizes, hashes and the manifest itself."""
+"""Opening a bundle checks paths, sizes, hashes and the manifest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GRAPHS = {"encoder.onnx": b"the encoder", "decoder.onnx": b"the decoder"}
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """A bundle of two files that no engine would load: opening one doesn't look into its graphs."""
+    """A bundle whose graphs no engine could load: opening a bundle does not read its graphs."""
     root = tmp_path / "bundle"
     (root / "weights").mkdir(parents=True)
     for name, content in GRAPHS.items():
@@ -32,7 +32,7 @@ def folder(tmp_path) -> Path:
 
 
 def seal(root: Path, **files: FileRecord) -> None:
-    """Write a manifest that fits the folder, with `files` on top."""
+    """Write a manifest for the files of the folder and for `files`."""
     save(root, manifest(files={**record_files(root), **files}))
 
 
@@ -41,12 +41,12 @@ def save(root: Path, content: Manifest) -> None:
 
 
 def record_as(root: Path, name: str, record: FileRecord | None = None) -> None:
-    """Add `name` to the manifest, with the encoder's hash and size unless told."""
+    """Add `name` to the manifest, by default with the encoder's hash and size."""
     seal(root, **{name: record or record_files(root)["encoder.onnx"]})
 
 
 def refused(root: Path | str, *, check_hashes: bool = True) -> str:
-    """The one line with which the bundle at `root` is refused."""
+    """The message that refuses the bundle at `root`; it is one line."""
     with pytest.raises(BundleError) as caught:
         Bundle.open(root, check_hashes=check_hashes)
     line = str(caught.value)
@@ -55,12 +55,12 @@ def refused(root: Path | str, *, check_hashes: bool = True) -> str:
     return line
 
 
-# Whole --------------------------------------------------------------------------------------------------------------
+# Sound bundles ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [str, Path])
 @pytest.mark.parametrize("check_hashes", [True, False])
-def test_a_whole_bundle_opens(folder, kind, check_hashes):
+def test_a_sound_bundle_opens(folder, kind, check_hashes):
     bundle = Bundle.open(kind(folder), check_hashes=check_hashes)
     assert bundle.root == folder
     assert bundle.encoder_path.read_bytes() == GRAPHS["encoder.onnx"]
@@ -69,7 +69,7 @@ def test_a_whole_bundle_opens(folder, kind, check_hashes):
     assert bundle.golden_path is None
 
 
-def test_the_golden_test_is_known_when_the_manifest_names_it(folder):
+def test_the_golden_test_counts_when_the_manifest_names_it(folder):
     (folder / "golden.npz").write_bytes(b"x")
     assert Bundle.open(folder).golden_path is None  # a stray file is not part of the bundle
     seal(folder)
@@ -78,7 +78,7 @@ def test_the_golden_test_is_known_when_the_manifest_names_it(folder):
 
 def test_record_files_lists_everything_but_the_manifest(folder):
     (folder / "weights" / "empty").touch()
-    (folder / "weights" / "manifest.json").write_bytes(b"{}")  # a package of another kind may hold one
+    (folder / "weights" / "manifest.json").write_bytes(b"{}")  # a package inside may contain one
     records = record_files(folder)
     assert {name: record.bytes for name, record in records.items()} == {
         "decoder.onnx": 11,
@@ -94,7 +94,7 @@ def test_record_files_lists_everything_but_the_manifest(folder):
     assert Bundle.open(folder).manifest.files == records
 
 
-def test_a_bundle_moves_and_may_hold_links_that_stay_inside(folder, tmp_path):
+def test_a_bundle_can_be_moved_and_contain_links_that_stay_inside(folder, tmp_path):
     (folder / "decoder.onnx").rename(folder / "weights" / "real.onnx")
     (folder / "decoder.onnx").symlink_to(Path("weights") / "real.onnx")
     seal(folder)
@@ -103,7 +103,7 @@ def test_a_bundle_moves_and_may_hold_links_that_stay_inside(folder, tmp_path):
         assert Bundle.open(place).decoder_path.read_bytes() == GRAPHS["decoder.onnx"]
 
 
-# Paths that are none ------------------------------------------------------------------------------------------------
+# Paths that leave the bundle ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -132,8 +132,8 @@ def test_a_bundle_moves_and_may_hold_links_that_stay_inside(folder, tmp_path):
     ],
 )
 @pytest.mark.parametrize("check_hashes", [True, False])
-def test_a_name_that_is_no_path_inside_the_bundle(folder, name, check_hashes):
-    (folder.parent / "x").write_bytes(GRAPHS["encoder.onnx"])  # what the name would reach has the right hash
+def test_a_name_that_is_no_path_inside_the_bundle_is_refused(folder, name, check_hashes):
+    (folder.parent / "x").write_bytes(GRAPHS["encoder.onnx"])  # the file that the name leads to has the recorded hash
     (folder.parent / "outside").write_bytes(GRAPHS["encoder.onnx"])
     record_as(folder, name)
     line = refused(folder, check_hashes=check_hashes)
@@ -164,7 +164,7 @@ def _link_to_a_folder_whose_name_begins_alike(folder: Path) -> str:
 
 @pytest.mark.parametrize("kind", [_link_to_outside, _below_a_linked_folder, _link_to_a_folder_whose_name_begins_alike])
 @pytest.mark.parametrize("check_hashes", [True, False])
-def test_a_link_that_leaves_the_bundle(folder, kind, check_hashes):
+def test_a_link_that_leaves_the_bundle_is_refused(folder, kind, check_hashes):
     name = kind(folder)
     record_as(folder, name)
     line = refused(folder, check_hashes=check_hashes)
@@ -172,7 +172,7 @@ def test_a_link_that_leaves_the_bundle(folder, kind, check_hashes):
     assert "export again" in line
 
 
-# Files that are not as recorded -------------------------------------------------------------------------------------
+# Files that differ from the manifest --------------------------------------------------------------------------------
 
 
 def _gone(folder: Path) -> None:
@@ -201,27 +201,27 @@ def _pipe(folder: Path) -> None:
 
 @pytest.mark.parametrize("kind", [_gone, _a_folder_instead, _dangling, _loop, _pipe])
 @pytest.mark.parametrize("check_hashes", [True, False])
-def test_a_file_that_is_missing(folder, kind, check_hashes):
+def test_a_missing_file_is_refused(folder, kind, check_hashes):
     kind(folder)
     assert refused(folder, check_hashes=check_hashes) == (f"{folder}: decoder.onnx is missing: export the bundle again")
 
 
 @pytest.mark.parametrize("name", [".", "./", "weights", "weights/"])
-def test_a_recorded_folder_is_no_file(folder, name):
+def test_a_folder_in_place_of_a_file_is_refused(folder, name):
     record_as(folder, name)
     assert f"{name} is missing" in refused(folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"the decode", b"the decoders"])
 @pytest.mark.parametrize("check_hashes", [True, False])
-def test_a_file_of_another_size(folder, content, check_hashes):
+def test_a_file_of_another_size_is_refused(folder, content, check_hashes):
     (folder / "decoder.onnx").write_bytes(content)
     assert f"{folder}: decoder.onnx has {len(content)} bytes, 11 expected: copy or export" in refused(
         folder, check_hashes=check_hashes
     )
 
 
-def test_a_file_of_the_same_size_and_another_hash(folder):
+def test_a_file_of_the_same_size_and_another_hash_is_refused(folder):
     (folder / "decoder.onnx").write_bytes(b"THE decoder")
     line = refused(folder)
     found, expected = (hashlib.sha256(content).hexdigest() for content in (b"THE decoder", b"the decoder"))
@@ -229,25 +229,25 @@ def test_a_file_of_the_same_size_and_another_hash(folder):
     assert "copy or export it again" in line
 
 
-def test_check_hashes_false_skips_the_hash_and_nothing_else(folder):
+def test_check_hashes_false_skips_only_the_hash(folder):
     (folder / "decoder.onnx").write_bytes(b"THE decoder")
     assert Bundle.open(folder, check_hashes=False).decoder_path.read_bytes() == b"THE decoder"
 
 
-def test_a_recorded_hash_cannot_break_the_line(folder):
+def test_a_recorded_hash_cannot_break_the_message_into_lines(folder):
     record_as(folder, "encoder.onnx", FileRecord("a\nb", 11))
     assert "'a\\nb'" in refused(folder)
 
 
 @pytest.mark.parametrize("role", ["encoder", "decoder"])
 @pytest.mark.parametrize("name", ["other.onnx", "../encoder.onnx", "manifest.json", "/etc/passwd"])
-def test_a_graph_that_is_not_among_the_files(folder, role, name):
+def test_a_graph_that_is_not_among_the_files_is_refused(folder, role, name):
     save(folder, replace(manifest(files=record_files(folder)), **{role: name}))
     line = refused(folder)
     assert f"{folder}: manifest.json names the graph {name!r} but not its hash: export again" in line
 
 
-# No bundle at all ---------------------------------------------------------------------------------------------------
+# Folders that are no bundle -----------------------------------------------------------------------------------------
 
 
 def _nothing(folder: Path) -> Path:
@@ -277,7 +277,7 @@ def _manifest_is_a_pipe(folder: Path) -> Path:
 
 def _giant(folder: Path) -> Path:
     with (folder / "manifest.json").open("r+b") as stream:
-        stream.truncate((4 << 20) + 1)  # sparse: costs nothing, and would cost memory to read
+        stream.truncate((4 << 20) + 1)  # sparse: takes no disk space
     return folder
 
 
@@ -318,7 +318,7 @@ def _name_too_long(folder: Path) -> Path:
         (_name_too_long, "cannot be read (File name too long)", "check the folder's name"),
     ],
 )
-def test_what_is_no_bundle(folder, kind: Callable[[Path], Path], reason, remedy):
+def test_a_folder_that_is_no_bundle_is_refused_with_the_remedy(folder, kind: Callable[[Path], Path], reason, remedy):
     path = kind(folder)
     line = refused(path)
     assert reason in line
@@ -326,13 +326,13 @@ def test_what_is_no_bundle(folder, kind: Callable[[Path], Path], reason, remedy)
     assert str(path) in line or line.startswith("manifest.json")
 
 
-def test_a_recorded_name_too_long_for_any_disk(folder):
+def test_a_recorded_name_too_long_for_the_file_system_is_refused(folder):
     record_as(folder, "a" * 300)
     assert "cannot be read (File name too long)" in refused(folder)
 
 
-def test_a_file_that_cannot_be_read(folder, monkeypatch):
-    """As root nothing is unreadable, so the disk is made to fail."""
+def test_a_file_that_cannot_be_read_is_refused(folder, monkeypatch):
+    """Root can read every file, so the test makes reading fail."""
 
     def broken(path):
         raise OSError(5, "Input/output error", str(path))
@@ -353,5 +353,5 @@ def test_a_file_that_cannot_be_read(folder, monkeypatch):
         (_nothing, False),
     ],
 )
-def test_is_bundle_asks_only_for_a_manifest(folder, kind, expected):
+def test_is_bundle_requires_only_a_manifest(folder, kind, expected):
     assert is_bundle(kind(folder)) is expected

@@ -1,4 +1,4 @@
-"""The manifest: a round trip, and a refusal that names its path for every way a field can be wrong."""
+"""The manifest: round trips, and an error that names the field for every kind of invalid value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.runtime.standin import manifest
 MISSING = object()
 
 
-def whole(**changes) -> Manifest:
+def complete(**changes) -> Manifest:
     """A manifest with every optional field filled."""
     fields = {
         "prompts": 2,
@@ -32,33 +32,33 @@ def whole(**changes) -> Manifest:
 
 
 def document(**changes) -> dict:
-    return json.loads(whole(**changes).to_json())
+    return json.loads(complete(**changes).to_json())
 
 
 def sealed(content: dict) -> str:
-    """The text of a document whose digest is right, computed as a port to another language would."""
+    """The text of a document with its digest, computed as in a port to another language."""
     body = {key: value for key, value in content.items() if key != "digest"}
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return json.dumps({**body, "digest": hashlib.sha256(canonical.encode("ascii")).hexdigest()})
 
 
 def changed(path: str, value: object, content: dict | None = None) -> dict:
-    """A document with the field at `path` set, or taken out for `MISSING`."""
+    """A document with the field at `path` set, or removed for `MISSING`."""
     content = content or document()
     *parents, last = path.split("/")
-    place = content
+    parent = content
     for key in parents:
-        place = place[int(key) if isinstance(place, list) else key]
-    last = int(last) if isinstance(place, list) else last
+        parent = parent[int(key) if isinstance(parent, list) else key]
+    last = int(last) if isinstance(parent, list) else last
     if value is MISSING:
-        del place[last]
+        del parent[last]
     else:
-        place[last] = value
+        parent[last] = value
     return content
 
 
 def refused(text: str) -> str:
-    """The one line with which `text` is refused."""
+    """The message that refuses `text`; it is one line."""
     with pytest.raises(BundleError) as caught:
         Manifest.from_json(text)
     line = str(caught.value)
@@ -85,29 +85,33 @@ def refused(text: str) -> str:
         {"licence": "Lizenz für Ümläute \u2028 日本"},
     ],
 )
-def test_what_is_written_is_read(changes):
-    original = whole(**changes)
+def test_a_written_manifest_is_read_back(changes):
+    original = complete(**changes)
     assert Manifest.from_json(original.to_json()) == original
     assert Manifest.from_json(original.to_json()).to_json() == original.to_json()
     assert json.loads(sealed(json.loads(original.to_json()))) == json.loads(original.to_json())
 
 
-def test_one_capacity_is_written_as_before():
+def test_batches_are_written_only_where_there_are_several():
     assert document()["capacity"] == {"prompts": 2, "points": 8}
     assert document(batches=(1, 2))["capacity"] == {"prompts": 2, "points": 8, "batches": [1, 2]}
 
 
-def test_several_capacities_are_several_signatures():
-    several = whole(prompts=8, batches=(1, 8))
+def test_each_of_several_call_sizes_has_a_signature():
+    several = complete(prompts=8, batches=(1, 8))
     assert [each.prompts for each in several.each_capacity()] == [1, 8]
     assert several.call_sizes == (1, 8)
     shapes = {name: contract.inputs[1].shape for name, contract in several.decoder_signatures.items()}
     assert shapes == {"prompts_1": (1, 8, 2), "prompts_8": (8, 8, 2)}
     assert several.of_any_capacity().call_sizes == ()
-    assert (whole().call_sizes, whole().each_capacity(), whole().decoder_signatures) == ((2,), (whole(),), {})
+    assert (complete().call_sizes, complete().each_capacity(), complete().decoder_signatures) == (
+        (2,),
+        (complete(),),
+        {},
+    )
 
 
-def test_the_text_stands_for_itself():
+def test_the_text_contains_the_whole_contract():
     content = document()
     assert (content["format"], content["format_version"]) == ("sam-edge-bundle", 1)
     assert content["encoder"]["inputs"][0] == {
@@ -130,36 +134,36 @@ def test_the_text_stands_for_itself():
     assert variable["decoder"]["inputs"][1]["shape"] == ["B", "N", 2]
 
 
-def test_random_weights_say_so():
+def test_random_weights_are_noted():
     content = document(checkpoint=Checkpoint("random:0", None, True))
     assert content["note"] == RANDOM_WEIGHTS_NOTE
     assert "random weights" in content["note"]
 
 
-# Fields that are missing or of the wrong kind -----------------------------------------------------------------------
+# Fields that are missing or of the wrong type -----------------------------------------------------------------------
 
 BAD = {
-    "text": [MISSING, None, 5, True, [], {}],
+    "string": [MISSING, None, 5, True, [], {}],
     "integer": [MISSING, None, "7", 7.0, True, [], -1, 0],
     "size": [MISSING, None, "7", 7.0, True, -1],
     "flag": [MISSING, None, 0, 1, "true"],
     "object": [MISSING, None, [], "x", 3],
-    "optional text": [5, False, []],
+    "optional string": [5, False, []],
     "optional integer": ["7", 7.0, True, -1, 0],
-    # The largest capacity of `whole` is 2.
+    # The largest capacity of `complete` is 2.
     "ascending": [5, "1,2", {}, [], [2], [1], [1, 3], [2, 1], [2, 2], [1, 1, 2], [0, 2], [-1, 2], [1.0, 2], [True, 2]],
 }
 FIELDS = {
     "model": "object",
-    "model/variant": "text",
+    "model/variant": "string",
     "model/parameters": "integer",
-    "model/licence": "text",
+    "model/licence": "string",
     "model/checkpoint": "object",
-    "model/checkpoint/source": "text",
-    "model/checkpoint/sha256": "optional text",
+    "model/checkpoint/source": "string",
+    "model/checkpoint/sha256": "optional string",
     "model/checkpoint/random": "flag",
-    "target": "text",
-    "precision": "text",
+    "target": "string",
+    "precision": "string",
     "recipe": "object",
     "input_side": "integer",
     "embedding_channels": "integer",
@@ -168,17 +172,17 @@ FIELDS = {
     "capacity/points": "optional integer",
     "capacity/batches": "ascending",
     "encoder": "object",
-    "encoder/file": "text",
+    "encoder/file": "string",
     "decoder": "object",
-    "decoder/file": "text",
+    "decoder/file": "string",
     "files": "object",
     "files/encoder.onnx": "object",
-    "files/encoder.onnx/sha256": "text",
+    "files/encoder.onnx/sha256": "string",
     "files/encoder.onnx/bytes": "size",
     "tools": "object",
-    "tools/onnx": "text",
+    "tools/onnx": "string",
 }
-NAMES_NO_LONGER_THERE = {"files/encoder.onnx", "tools/onnx"}  # taken out, nothing says that they ever were
+FREE_NAMES = {"files/encoder.onnx", "tools/onnx"}  # the manifest is valid without them
 
 
 @pytest.mark.parametrize(
@@ -187,11 +191,11 @@ NAMES_NO_LONGER_THERE = {"files/encoder.onnx", "tools/onnx"}  # taken out, nothi
         (path, value)
         for path, kind in FIELDS.items()
         for value in BAD[kind]
-        if not (value is MISSING and path in NAMES_NO_LONGER_THERE)
+        if not (value is MISSING and path in FREE_NAMES)
     ],
     ids=lambda part: "missing" if part is MISSING else str(part),
 )
-def test_a_field_that_is_missing_or_of_the_wrong_kind_is_named(path, value):
+def test_a_field_that_is_missing_or_of_the_wrong_type_is_named(path, value):
     line = refused(sealed(changed(path, value)))
     shown = None if value is MISSING else value
     assert f": {path.replace('/', '.')} is {shown!r}, " in line
@@ -205,23 +209,23 @@ def test_an_unknown_target_is_refused_with_the_choices():
     )
 
 
-def test_a_long_value_is_cut():
+def test_a_long_value_is_truncated_in_the_message():
     assert refused(sealed(changed("target", ["x" * 10_000])))
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\x1b[2Jb", "a\u2028b", "\ud800"])
-def test_a_name_cannot_break_the_line(name):
+def test_a_name_cannot_break_the_message_into_lines(name):
     for place in ("files", "tools"):
         assert refused(sealed(changed(f"{place}/{name}", 5))).startswith(f"manifest.json: {place}.")
 
 
 @pytest.mark.parametrize("side", [64, 192, 257, 300, 1088, 10**30])
-def test_a_side_that_no_model_takes(side):
+def test_an_input_side_that_no_model_supports_is_refused(side):
     line = refused(sealed(changed("input_side", side)))
     assert f"input_side {side} is not a multiple of 64 from 256 to 1024" in line
 
 
-# Not a manifest at all ----------------------------------------------------------------------------------------------
+# Texts that are no manifest -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -231,8 +235,8 @@ def test_a_side_that_no_model_takes(side):
         ("{", "is not JSON"),
         ("\x00" * 50, "is not JSON"),
         ("\ufeff{}", "is not JSON"),
-        (whole().to_json()[:-20], "is not JSON"),
-        (whole().to_json() * 2, "is not JSON"),
+        (complete().to_json()[:-20], "is not JSON"),
+        (complete().to_json() * 2, "is not JSON"),
         ('{"format": ' + "1" * 5000 + "}", "is not JSON"),
         ("[" * 100_000, "nested too deeply"),
         ('{"a":' * 100_000, "nested too deeply"),
@@ -244,32 +248,32 @@ def test_a_side_that_no_model_takes(side):
         ('{"format": ["sam-edge-bundle"]}', "no sam-edge bundle"),
     ],
 )
-def test_what_is_no_manifest_is_said_to_be_none(text, reason):
+def test_a_text_that_is_no_manifest_is_refused(text, reason):
     assert reason in refused(text)
 
 
-@pytest.mark.parametrize("place", ["recipe", "precision"])
-def test_no_depth_of_nesting_gets_through_or_ends_in_a_traceback(place):
-    """Whatever step meets the recursion limit first: reading, showing the value, or the digest."""
-    text = json.dumps(changed(place, "HERE"))
+@pytest.mark.parametrize("field", ["recipe", "precision"])
+def test_every_depth_of_nesting_is_refused_without_a_traceback(field):
+    """Whichever step reaches the recursion limit first: reading, formatting the value, or the digest."""
+    text = json.dumps(changed(field, "HERE"))
     for depth in range(800, 1100):
         nested = "[" * depth + "]" * depth
-        assert refused(text.replace('"HERE"', f'{{"a":{nested}}}' if place == "recipe" else nested))
+        assert refused(text.replace('"HERE"', f'{{"a":{nested}}}' if field == "recipe" else nested))
 
 
 @pytest.mark.parametrize("version", [2, 3, 10**20])
-def test_a_newer_format_asks_for_an_upgrade(version):
+def test_a_newer_format_is_refused_with_the_advice_to_upgrade(version):
     line = refused(json.dumps({"format": "sam-edge-bundle", "format_version": version, "surprise": []}))
     assert f"format_version {version}, and this sam-edge reads up to 1: upgrade sam-edge" in line
 
 
 @pytest.mark.parametrize("version", [MISSING, None, 0, -1, "1", 1.0, True, [1]])
-def test_a_format_version_is_a_whole_number(version):
+def test_a_format_version_that_is_no_positive_integer_is_refused(version):
     line = refused(sealed(changed("format_version", version)))
     assert f"format_version {None if version is MISSING else version!r}: an integer is expected" in line
 
 
-# Edited -------------------------------------------------------------------------------------------------------------
+# Edited manifests ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -289,7 +293,7 @@ def test_a_format_version_is_a_whole_number(version):
         ("decoder/outputs/1/name", "scores"),
     ],
 )
-def test_an_edited_tensor_breaks_the_contract_even_under_a_new_digest(path, value):
+def test_an_edited_tensor_breaks_the_contract_even_with_a_new_digest(path, value):
     section, role = path.split("/")[:2]
     line = refused(sealed(changed(path, value)))
     assert f"{section}.{role} breaks the contract at " in line
@@ -299,7 +303,7 @@ def test_an_edited_tensor_breaks_the_contract_even_under_a_new_digest(path, valu
 
 
 @pytest.mark.parametrize("value", [MISSING, None, "image", {"name": "image"}, ["image"], [None]])
-def test_tensors_that_are_no_list_of_objects(value):
+def test_tensors_that_are_no_list_of_objects_are_refused(value):
     assert "decoder.outputs is not a list of tensors" in refused(sealed(changed("decoder/outputs", value)))
 
 
@@ -312,7 +316,7 @@ def test_tensors_that_are_no_list_of_objects(value):
         ("capacity/prompts", None, "decoder.inputs"),
     ],
 )
-def test_a_size_that_the_tensors_do_not_have_breaks_the_contract(path, value, section):
+def test_a_size_that_differs_from_the_tensors_breaks_the_contract(path, value, section):
     assert f"{section} breaks the contract" in refused(sealed(changed(path, value)))
 
 
@@ -340,15 +344,15 @@ def test_a_size_that_the_tensors_do_not_have_breaks_the_contract(path, value, se
         ("digest", MISSING),
     ],
 )
-def test_any_other_edit_is_caught_by_the_digest(path, value):
+def test_the_digest_detects_any_other_edit(path, value):
     assert refused(json.dumps(changed(path, value))) == (
         "manifest.json does not match its digest: it was edited; export the bundle again"
     )
 
 
-def test_layout_and_order_of_the_text_do_not_matter():
+def test_indentation_and_order_of_the_text_do_not_matter():
     content = document()
-    assert Manifest.from_json(json.dumps(dict(reversed(content.items())), indent=7)) == whole()
+    assert Manifest.from_json(json.dumps(dict(reversed(content.items())), indent=7)) == complete()
 
 
 @pytest.mark.parametrize(
@@ -362,16 +366,16 @@ def test_layout_and_order_of_the_text_do_not_matter():
         ("a_field_of_later_releases", {"x": 1}),
     ],
 )
-def test_another_release_may_word_meanings_otherwise(path, value):
-    assert Manifest.from_json(sealed(changed(path, value))) == whole()
+def test_another_release_may_have_other_prose(path, value):
+    assert Manifest.from_json(sealed(changed(path, value))) == complete()
 
 
 def test_an_edit_before_writing_changes_the_digest():
     assert document(licence="MIT")["digest"] != document()["digest"] == document()["digest"]
 
 
-def test_forms_of_the_graphs_are_read_and_older_bundles_are_plain():
-    made = whole(graph="ane", picture_input=True)
+def test_the_graphs_form_is_read_and_older_bundles_are_plain():
+    made = complete(graph="ane", picture_input=True)
     assert Manifest.from_json(made.to_json()) == made
     older = document()
     del older["graph"], older["picture_input"]
@@ -380,6 +384,6 @@ def test_forms_of_the_graphs_are_read_and_older_bundles_are_plain():
 
 
 @pytest.mark.parametrize(("field", "value"), [("graph", "tpu"), ("graph", 3), ("picture_input", "yes")])
-def test_an_unknown_form_is_refused(field, value):
+def test_an_unknown_form_of_the_graphs_is_refused(field, value):
     with pytest.raises(BundleError, match=field):
         Manifest.from_json(sealed({**document(), field: value}))

@@ -1,4 +1,4 @@
-"""The table of targets: complete, and the same as what else has to know a target by its name."""
+"""The table of targets: it is complete, and agrees with the registries of functions and files that cannot read it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_every_target_has_an_exporter_a_backend_a_reader_of_intermediates_and_bo
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
-def test_names_in_the_table_are_those_that_others_know(target):
+def test_precisions_schemes_and_lean_parts_of_the_table_exist(target):
     assert set(target.precisions) | set(target.schemes) <= set(RECIPES)
     assert FLOAT in target.precisions
     assert FLOAT in target.schemes
@@ -34,12 +34,12 @@ def test_names_in_the_table_are_those_that_others_know(target):
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
-def test_a_host_needs_the_engines_of_the_table(target):
-    """`ssh_requirements` runs on the host before the runtime is there, so it has its own list."""
+def test_a_remote_host_must_have_an_engine_of_the_table(target):
+    """`ssh_requirements` runs on the host before the runtime is copied there, so it has a list of its own."""
     assert ENGINES[target.name] == {target.engines[0].distribution: tuple(each.module for each in target.engines)}
 
 
-def test_a_target_runs_where_its_engine_exists(monkeypatch):
+def test_core_ml_runs_on_macs_only(monkeypatch):
     for platform, running in (("darwin", {"onnx", "coreml", "tflite"}), ("linux", {"onnx", "tflite"})):
         monkeypatch.setattr(sys, "platform", platform)
         assert {name for name, target in TARGETS.items() if target.runs_here} == running

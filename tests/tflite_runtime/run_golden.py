@@ -1,6 +1,6 @@
-"""Run by tflite-runtime's own environment: bundles named in the arguments answer their golden tests.
+"""Runs the acceptance tests of bundles, given as arguments, in the environment of tflite-runtime.
 
-Writes a line of JSON for each: what computed, and the figures; or the error, which must be one of ours.
+Prints a line of JSON for each: engine and figures, or a `SamEdgeError`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ for root in sys.argv[1:]:
     bundle = Bundle.open(root, check_hashes=False)
     try:
         backend = load_backend(bundle)
-        answers = golden.Golden.load(bundle.golden_path, bundle.manifest)
-        agreement = golden.check(answers, backend, bundle.manifest)
+        test = golden.Golden.load(bundle.golden_path, bundle.manifest)
+        agreement = golden.check(test, backend, bundle.manifest)
         print(json.dumps({"engine": backend.engine, **agreement.summary()}), flush=True)
     except SamEdgeError as error:
         print(json.dumps({"error": str(error)}), flush=True)
