@@ -49,12 +49,12 @@ def fp16_unsafe_operations(package: Package, samples: Iterable[Call]) -> dict[st
         if name in found or not all(dtype.startswith("float") for dtype in operation.dtypes):
             return
         reason = _out_of_range(operation, inputs, outputs)
-        if not reason and operation.kind not in MOVES:
+        if not reason and operation.op_type not in MOVES:
             reason = _loss(operation, inputs, outputs)
             if reason:
                 imprecise.append(operation)
         if reason:
-            found[name] = f"{operation.kind}: {reason}"
+            found[name] = f"{operation.op_type}: {reason}"
 
     program = Program(package)
     for sample in samples:
@@ -62,7 +62,7 @@ def fp16_unsafe_operations(package: Package, samples: Iterable[Call]) -> dict[st
     makers = {output: operation for operation in package.operations for output in operation.outputs}
     for operation in imprecise:
         for maker in _makers_of(operation, makers):
-            found.setdefault(maker.outputs[0], f"{maker.kind}: {operation.outputs[0]} needs it in full precision")
+            found.setdefault(maker.outputs[0], f"{maker.op_type}: {operation.outputs[0]} needs it in full precision")
     return found
 
 
@@ -73,7 +73,7 @@ def _makers_of(operation: Operation, makers: dict[str, Operation]) -> list[Opera
         if name in makers:
             maker = makers[name]
             found.append(maker)
-            if maker.kind in MOVES | _SCALING:
+            if maker.op_type in MOVES | _SCALING:
                 found += _makers_of(maker, makers)
     return found
 
@@ -83,8 +83,8 @@ def _out_of_range(operation: Operation, inputs: dict[str, Any], outputs: tuple[A
     largest = max((float(np.abs(array).max(initial=0.0)) for array in outputs), default=0.0)
     if largest > LARGEST:
         return f"its output reaches {largest:.2g}, float16 ends at {LARGEST:.0f}"
-    if operation.kind in _SQUARING:
-        off = float(np.abs(_squared(operation.kind, inputs)).max(initial=0.0))
+    if operation.op_type in _SQUARING:
+        off = float(np.abs(_squared(operation.op_type, inputs)).max(initial=0.0))
         if off * off > LARGEST:
             return f"it squares {off:.2g}, float16 ends at {LARGEST:.0f}"
     return ""
@@ -102,7 +102,7 @@ def _squared(kind: str, inputs: dict[str, Any]) -> Array:
 def _loss(operation: Operation, inputs: dict[str, Any], outputs: tuple[Array, ...]) -> str:
     """The loss of an operation in float16; empty if it is small."""
     with np.errstate(all="ignore"):
-        again = OPERATIONS[operation.kind](**{name: _half(value) for name, value in inputs.items()})
+        again = OPERATIONS[operation.op_type](**{name: _half(value) for name, value in inputs.items()})
         again = again if isinstance(again, tuple) else (again,)
         kept = min(_snr_db(one, other) for one, other in zip(outputs, again, strict=True))
     if kept >= LOCAL_SNR_DB:

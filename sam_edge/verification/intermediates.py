@@ -122,7 +122,7 @@ def coreml_intermediates(path: Path, inputs: dict[str, Array], tell: Tell) -> No
     def watch(operation: Operation, given: dict[str, Any], made: tuple[Array, ...]) -> None:
         for name, value in zip(operation.outputs, made, strict=True):
             output = name if name in package.outputs else ""
-            tell(Intermediate(name, operation.kind, tuple(references(operation)), value, output))
+            tell(Intermediate(name, operation.op_type, tuple(references(operation)), value, output))
 
     Program(package).run(inputs, watch)
 

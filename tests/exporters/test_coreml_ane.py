@@ -33,7 +33,7 @@ def written(graph: EncoderGraph | DecoderGraph, contract: GraphContract, folder:
 
 
 def operations(package: Path) -> Counter[str]:
-    return Counter(each.kind for each in read_package(package).operations)
+    return Counter(each.op_type for each in read_package(package).operations)
 
 
 def modules(graph: nn.Module, *kinds: type[nn.Module]) -> int:
@@ -48,7 +48,7 @@ def ranks(package: Path) -> set[int]:
 
 
 def assert_norms_are_over_channels(package: Path, graph: nn.Module) -> None:
-    norms = [each for each in read_package(package).operations if each.kind == "layer_norm"]
+    norms = [each for each in read_package(package).operations if each.op_type == "layer_norm"]
     assert len(norms) == modules(graph, nn.LayerNorm, LayerNorm2d)
     for each in norms:
         assert each.inputs["axes"].tolist() == [1]

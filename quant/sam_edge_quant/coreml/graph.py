@@ -78,15 +78,15 @@ def layers_of(package: Package, plan: Plan) -> list[MilLayer]:
     compressed = {
         output
         for operation in package.operations
-        if operation.kind.startswith(CONSTEXPR)
+        if operation.op_type.startswith(CONSTEXPR)
         for output in operation.outputs
     }
     found = []
     for operation in package.operations:
-        values = [operation.inputs.get(name) for name in WEIGHTED.get(operation.kind, ())]
+        values = [operation.inputs.get(name) for name in WEIGHTED.get(operation.op_type, ())]
         if any(isinstance(value, Reference) and value.name in compressed for value in values):
             raise ExportError(
-                f"the weight of {operation.kind} '{operation.outputs[0]}' is compressed already: "
+                f"the weight of {operation.op_type} '{operation.outputs[0]}' is compressed already: "
                 "quantize the artifact that was exported in fp32"
             )
         weights = [value for value in values if isinstance(value, np.ndarray) and value.ndim > 1]
@@ -100,7 +100,7 @@ def layers_of(package: Package, plan: Plan) -> list[MilLayer]:
 def _supported_scheme(requested: str, operation: Operation, weight: Array) -> str:
     if weight.size < SMALLEST:
         return FLOAT
-    if requested == "w8a8" and not (operation.kind in CORES and isinstance(operation.inputs["x"], Reference)):
+    if requested == "w8a8" and not (operation.op_type in CORES and isinstance(operation.inputs["x"], Reference)):
         return "w8"
     return requested
 
@@ -118,7 +118,7 @@ def int8_operations(package: Package, layers: Iterable[MilLayer]) -> list[Operat
     for operation in reversed(package.operations):
         output = operation.outputs[0]
         between = output in made and output in needed
-        if output in layered or (between and operation.kind in PASS_THROUGH):
+        if output in layered or (between and operation.op_type in PASS_THROUGH):
             found.append(operation)
         if output in layered or between:
             needed.update(references(operation))
@@ -127,9 +127,9 @@ def int8_operations(package: Package, layers: Iterable[MilLayer]) -> list[Operat
 
 def _passes_through(operation: Operation) -> bool:
     """Whether an operation may lie between INT8 operations; the addition of a constant may not."""
-    if operation.kind == "add":
+    if operation.op_type == "add":
         return len(references(operation)) == 2
-    return operation.kind in PASS_THROUGH | ACTIVATIONS | MOVES
+    return operation.op_type in PASS_THROUGH | ACTIVATIONS | MOVES
 
 
 def activations_of(package: Package, operations: Sequence[Operation]) -> list[str]:
@@ -140,7 +140,7 @@ def activations_of(package: Package, operations: Sequence[Operation]) -> list[st
     made = {operation.outputs[0] for operation in operations}
     found = [name for operation in operations for name in (*references(operation), operation.outputs[0])]
     for operation in package.operations:
-        if operation.kind in ACTIVATIONS and made.intersection(references(operation)):
+        if operation.op_type in ACTIVATIONS and made.intersection(references(operation)):
             found.append(operation.outputs[0])
     return list(dict.fromkeys(found))
 
@@ -154,7 +154,7 @@ def shared_ranges(package: Package, names: Iterable[str], ranges: Ranges) -> dic
     known = {name: _checked(name, ranges) for name in names}
     groups: dict[str, set[str]] = {}
     for operation in package.operations:
-        if operation.kind in MOVES:
+        if operation.op_type in MOVES:
             touched = (*references(operation), *operation.outputs)
             together = set().union(*(groups.get(name, {name}) for name in touched))
             groups.update(dict.fromkeys(together, together))

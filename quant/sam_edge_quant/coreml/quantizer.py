@@ -128,7 +128,7 @@ def quantize(source: Path, path: Path, plan: Plan, ranges: Ranges) -> dict[str, 
     return {
         "layers": {layer.name: layer.scheme for layer in layers if layer.name is not None},
         "unknown": [_title(layer.operation) for layer in layers if layer.name is None],
-        "operations": dict(sorted(Counter(operation.kind for operation in made.operations).items())),
+        "operations": dict(sorted(Counter(operation.op_type for operation in made.operations).items())),
         "not_int8_on_neural_engine": _in_float(made, layers),
     }
 
@@ -173,7 +173,7 @@ def _has_scheme(scheme: str, makers: Mapping[str, Operation], output: str) -> bo
     if output not in makers:
         return False
     kinds = {
-        name: makers[value.name].kind
+        name: makers[value.name].op_type
         for name, value in makers[output].inputs.items()
         if isinstance(value, Reference) and value.name in makers
     }
@@ -184,20 +184,20 @@ def _has_scheme(scheme: str, makers: Mapping[str, Operation], output: str) -> bo
 def _in_float(made: Package, layers: Sequence[MilLayer]) -> list[str]:
     """Operations in float that a recipe or their neighbours suggest for INT8."""
     found = [_title(layer.operation) for layer in layers if layer.requested == "w8a8" and layer.scheme != "w8a8"]
-    dequantized = {each.outputs[0] for each in made.operations if each.kind == "dequantize"}
-    quantized = {name for each in made.operations if each.kind == "quantize" for name in references(each)}
+    dequantized = {each.outputs[0] for each in made.operations if each.op_type == "dequantize"}
+    quantized = {name for each in made.operations if each.op_type == "quantize" for name in references(each)}
     for operation in made.operations:
-        if operation.kind in MOVES and dequantized.issuperset(references(operation)):
+        if operation.op_type in MOVES and dequantized.issuperset(references(operation)):
             dequantized.update(operation.outputs)
     for operation in reversed(made.operations):
-        if operation.kind in MOVES and quantized.intersection(operation.outputs):
+        if operation.op_type in MOVES and quantized.intersection(operation.outputs):
             quantized.update(references(operation))
     for operation in made.operations:
         between = dequantized.intersection(references(operation)) and quantized.intersection(operation.outputs)
-        if between and operation.kind not in INT8_ON_NEURAL_ENGINE:
+        if between and operation.op_type not in INT8_ON_NEURAL_ENGINE:
             found.append(_title(operation))
     return found
 
 
 def _title(operation: Operation) -> str:
-    return f"{operation.kind} '{operation.outputs[0]}'"
+    return f"{operation.op_type} '{operation.outputs[0]}'"

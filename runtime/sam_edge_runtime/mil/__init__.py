@@ -1,11 +1,11 @@
-"""An evaluator of Core ML's ML Programs: a `.mlpackage`'s numbers on machines that are not a Mac.
+"""An evaluator of Core ML's ML Programs: runs a `.mlpackage` in numpy, on machines that are not a Mac.
 
-Apple's framework runs on Apple's systems only. What a package computes is written down in it, though, as a list of MIL
-operations (https://apple.github.io/coremltools/source/coremltools.converters.mil.mil.ops.defs.html). `package` reads
-it, `operations` lists how each kind is computed in numpy, `program` runs the list. It knows more operations than this
-project's packages use, compressed weights among them, and names any other. It says nothing of speed, and of the Neural
-Engine's rounding only what the package itself says: tensors declared float16 are rounded to float16 after each
-operation, and what happens inside of one is computed in float32.
+Apple's framework runs on Apple's systems only, but a package lists the MIL operations that it computes
+(https://apple.github.io/coremltools/source/coremltools.converters.mil.mil.ops.defs.html). `package` reads that list,
+`operations` maps each operation type to a numpy function, and `program` runs the list. The evaluator supports more
+operations than this project's packages use, compressed weights among them; an unsupported one is an error that names
+it. Its speed is not Core ML's. It rounds as the package declares: float16 tensors are rounded to float16 after each
+operation. Inside an operation it computes in float32, unlike the Neural Engine.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Quantized, palettized and sparse weights to the numbers that they stand for, and quantized activations.
+"""Operations of compression: quantized, palettized and sparse weights to dense ones, and quantized activations.
 
-The `constexpr_...` operations of iOS 16, whose packed bits are bytes of a flat tensor with the shape beside it, and of
-iOS 18, which has types of less than a byte, tables and scales by block, and sparse forms of both.
+Weights use the `constexpr_...` operations. Those of iOS 16 pack sub-byte values into a flat tensor of bytes, with the
+shape as a parameter. Those of iOS 18 have sub-byte types, lookup tables and scales per block, and sparse forms of both.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def dequantize(
     zero_point: Array | None = None,
     axis: Any = None,
 ) -> Array:
-    """Scale * (input - zero_point), by channel of `axis` where they are vectors."""
+    """Scale * (input - zero_point); scales and zero points that are vectors belong to the channels of `axis`."""
     out = input.astype(np.float32)
     if zero_point is not None:
         out -= _along(zero_point, input.ndim, axis).astype(np.float32)
@@ -46,7 +46,7 @@ def dequantize(
 
 
 def _along(values: Array, rank: int, axis: Any) -> Array:
-    """A vector laid along an axis, a number as it is."""
+    """A vector reshaped to broadcast along an axis; a scalar as it is."""
     values = np.asarray(values)
     if values.ndim == 0:
         return values
@@ -61,7 +61,7 @@ def constexpr_affine_dequantize(quantized_data: Array, zero_point: Array, scale:
 
 
 def constexpr_blockwise_shift_scale(data: Array, scale: Array, offset: Array | None = None) -> Array:
-    """Scale * (data - offset), where each scale serves a block of data."""
+    """Scale * (data - offset), with one scale per block of data."""
     sizes: list[int] = []
     for size, blocks in zip(data.shape, scale.shape, strict=True):
         sizes += [blocks, size // blocks]
@@ -74,42 +74,42 @@ def constexpr_blockwise_shift_scale(data: Array, scale: Array, offset: Array | N
 
 
 def constexpr_cast(source_val: Array, output_dtype: str) -> Array:
-    """Numbers as they are: the program rounds them to the type."""
+    """The values unchanged: the program rounds them to the declared type."""
     return source_val
 
 
 def constexpr_lut_to_dense(
     indices: Array, lut: Array, shape: Sequence[int] | Array | None = None, vector_axis: Any = None
 ) -> Array:
-    """Numbers, or vectors along `vector_axis`, looked up in a table.
+    """Values, or vectors along `vector_axis`, from a lookup table.
 
     Args:
-        indices: with `shape` (iOS 16) bytes of packed indices into the one table `lut (N,)`; without (iOS 18) as many
-            indices as there are numbers or vectors.
-        lut: iOS 18: tables by block of indices, (blocks of each axis..., N, numbers in a vector).
-        shape: of the result.
-        vector_axis: the axis that a table's vectors lie along.
+        indices: in iOS 16 packed indices as bytes; in iOS 18 one index for each value or vector.
+        lut: in iOS 16 one table (N,); in iOS 18 one table per block of indices: (blocks of each axis..., N, values of a
+            vector).
+        shape: of the result, in iOS 16.
+        vector_axis: axis of the result along which vectors lie.
     """
     if shape is not None:
         bits = len(lut).bit_length() - 1
         sizes = [int(size) for size in shape]
         return np.asarray(lut[unpacked(indices.view(np.uint8), bits, int(np.prod(sizes)))].reshape(sizes))
-    number, width = lut.shape[-2:]
+    entries, width = lut.shape[-2:]
     block = np.zeros(indices.shape, np.intp)
     for axis, (size, blocks) in enumerate(zip(indices.shape, lut.shape[:-2], strict=True)):
-        along = np.arange(size) // (size // blocks)
-        block = block * blocks + along.reshape(-1, *[1] * (indices.ndim - 1 - axis))
-    found = lut.reshape(-1, width)[block * number + indices]  # (*indices.shape, width)
+        block_of_index = np.arange(size) // (size // blocks)
+        block = block * blocks + block_of_index.reshape(-1, *[1] * (indices.ndim - 1 - axis))
+    vectors = lut.reshape(-1, width)[block * entries + indices]  # (*indices.shape, width)
     if width == 1:
-        return np.asarray(found[..., 0])
+        return np.asarray(vectors[..., 0])
     axis = int(vector_axis) % indices.ndim
     sizes = list(indices.shape)
     sizes[axis] *= width
-    return np.asarray(np.moveaxis(found, -1, axis + 1).reshape(sizes))
+    return np.asarray(np.moveaxis(vectors, -1, axis + 1).reshape(sizes))
 
 
 def constexpr_sparse_to_dense(nonzero_data: Array, mask: Array, shape: Sequence[int] | Array | None = None) -> Array:
-    """Numbers at the places that a mask has ones at, zeros elsewhere; with `shape` (iOS 16) the mask is packed."""
+    """Values where a mask is 1, zeros elsewhere; in iOS 16, with `shape`, the mask is packed."""
     if shape is not None:
         sizes = [int(size) for size in shape]
         mask = unpacked(mask.view(np.uint8), 1, int(np.prod(sizes))).reshape(sizes)
@@ -121,7 +121,7 @@ def constexpr_sparse_to_dense(nonzero_data: Array, mask: Array, shape: Sequence[
 def constexpr_lut_to_sparse(
     indices_mask: Array, indices_nonzero_data: Array, lut: Array, vector_axis: Any = None
 ) -> tuple[Array, Array]:
-    """Mask and numbers of a sparse tensor whose numbers lie in a table."""
+    """Mask and values of a sparse tensor whose values come from a lookup table."""
     indices = constexpr_sparse_to_dense(indices_nonzero_data, indices_mask)
     dense = constexpr_lut_to_dense(indices, lut, vector_axis=vector_axis)
     mask = indices_mask if lut.shape[-1] == 1 else np.repeat(indices_mask, lut.shape[-1], int(vector_axis))
@@ -131,7 +131,7 @@ def constexpr_lut_to_sparse(
 def constexpr_sparse_blockwise_shift_scale(
     data_mask: Array, nonzero_data: Array, scale: Array, offset: Array | None = None
 ) -> tuple[Array, Array]:
-    """Mask and numbers of a sparse tensor whose numbers are quantized."""
+    """Mask and values of a sparse tensor whose values are quantized."""
     dense = constexpr_blockwise_shift_scale(constexpr_sparse_to_dense(nonzero_data, data_mask), scale, offset)
     return data_mask, dense[data_mask != 0]
 

@@ -1,8 +1,8 @@
-"""The constants of a package: texts and arrays written in the program itself, or in a file of weights beside it.
+"""Reads the constants of a package: strings and arrays, immediate in the program or in a blob file beside it.
 
-Weights lie in Core ML's blob format: at the offset that a constant names there is a record of 64 bytes, which says
-where the numbers are and how many bytes they take. Numbers of less than a byte are packed without gaps, the first one
-in the lowest bits, a last byte filled up with zeros.
+A blob file is Core ML's storage of weights. At a constant's offset there is a metadata record of 64 bytes with the
+offset and the size of the values. Sub-byte values are packed without gaps, the first in the lowest bits, and the last
+byte is padded with zeros.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from sam_edge_runtime.arrays import Array
 from sam_edge_runtime.errors import BundleError
 
 _SENTINEL = 0xDEADBEEF
-_RECORD = struct.Struct("<IIQQ")  # sentinel, kind, bytes, offset of the numbers
-_WEIGHTS = "@model_path/"
-# MIL.proto's DataType: numpy's name.
+_RECORD = struct.Struct("<IIQQ")  # sentinel, data type, bytes, offset of the values
+_MODEL_PATH = "@model_path/"  # how names of blob files begin
+# MIL.proto's DataType to numpy's name.
 _DTYPES = {
     1: "bool",
     10: "float16",
@@ -34,46 +34,46 @@ _DTYPES = {
     32: "uint16",
     33: "uint32",
 }
-# DataTypes of less than a byte: bits, and numpy's name for the unpacked.
-_PACKED = {25: (4, "int8"), 35: (4, "uint8"), 36: (2, "uint8"), 37: (1, "uint8"), 38: (6, "uint8"), 39: (3, "uint8")}
-_TEXT = 2  # DataType of strings
+# Sub-byte DataTypes to their bits and numpy's name of the unpacked values.
+_SUB_BYTE = {25: (4, "int8"), 35: (4, "uint8"), 36: (2, "uint8"), 37: (1, "uint8"), 38: (6, "uint8"), 39: (3, "uint8")}
+_STRING = 2  # DataType
 
 
 class Constants:
-    """Values of one package; each weights file is mapped once.
+    """Reads values of one package; each blob file is memory-mapped once.
 
     Attributes:
-        folder: where the weights' paths start.
+        folder: to which names of blob files are relative.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._files: dict[str, npt.NDArray[np.uint8]] = {}
 
-    def value(self, value: Any) -> Any:
-        """A constant: a text, or an array of the shape that its type says.
+    def read(self, value: Any) -> Any:
+        """A MIL `Value`: a string, or an array of its declared shape.
 
         Raises:
-            BundleError: the weights are missing, damaged, elsewhere, or of a type that is not known.
+            BundleError: the blob file is missing, damaged or outside the package, or the data type is not supported.
         """
-        kind = value.type.tensorType
-        shape = tuple(int(axis.constant.size) for axis in kind.dimensions)
+        declared = value.type.tensorType
+        shape = tuple(int(axis.constant.size) for axis in declared.dimensions)
         if value.WhichOneof("value") == "blobFileValue":
-            return self._blob(value.blobFileValue, kind.dataType, shape)
+            return self._blob(value.blobFileValue, declared.dataType, shape)
         tensor = value.immediateValue.tensor
         filled = tensor.WhichOneof("value")
-        if kind.dataType == _TEXT:
+        if declared.dataType == _STRING:
             return tensor.strings.values[0] if len(tensor.strings.values) else ""
         if filled is None:
-            return np.zeros(shape, _numpy(kind.dataType))
-        numbers = getattr(tensor, filled).values
+            return np.zeros(shape, _numpy(declared.dataType))
+        values = getattr(tensor, filled).values
         if filled == "bytes":
-            return _from_bytes(np.frombuffer(numbers, np.uint8), kind.dataType, shape)
-        return np.array(numbers, _numpy(kind.dataType)).reshape(shape)
+            return _from_bytes(np.frombuffer(values, np.uint8), declared.dataType, shape)
+        return np.array(values, _numpy(declared.dataType)).reshape(shape)
 
     def _blob(self, blob: Any, data_type: int, shape: tuple[int, ...]) -> Array:
         name = blob.fileName
-        stored = self._file(name)
+        stored = self._blob_file(name)
         start = int(blob.offset)
         size = _size(data_type, shape)
         record = stored[start : start + _RECORD.size].tobytes()
@@ -81,13 +81,13 @@ class Constants:
             sentinel, _, held, offset = _RECORD.unpack(record)
             if sentinel == _SENTINEL and held >= size and offset + size <= len(stored):
                 return _from_bytes(stored[offset : offset + size], data_type, shape)
-        raise BundleError(f"'{self.folder / name.removeprefix(_WEIGHTS)}' is damaged or cut short; export it again")
+        raise BundleError(f"'{self.folder / name.removeprefix(_MODEL_PATH)}' is damaged or cut short; export it again")
 
-    def _file(self, name: str) -> npt.NDArray[np.uint8]:
+    def _blob_file(self, name: str) -> npt.NDArray[np.uint8]:
         if name not in self._files:
-            path = (self.folder / name.removeprefix(_WEIGHTS)).resolve()
-            if not name.startswith(_WEIGHTS) or not path.is_relative_to(self.folder.resolve()):
-                raise BundleError(f"weights {name!r:.100} lie outside the package; export it again")
+            path = (self.folder / name.removeprefix(_MODEL_PATH)).resolve()
+            if not name.startswith(_MODEL_PATH) or not path.is_relative_to(self.folder.resolve()):
+                raise BundleError(f"blob file {name!r:.100} lies outside the package; export it again")
             try:
                 self._files[name] = np.memmap(path, np.uint8, "r").view(np.ndarray)
             except (OSError, ValueError) as error:
@@ -96,48 +96,50 @@ class Constants:
 
 
 def unpacked(packed: npt.NDArray[np.uint8], bits: int, count: int) -> npt.NDArray[np.uint8]:
-    """The first `count` numbers of `bits` bits each, which lie in `packed` from the lowest bit up."""
+    """The first `count` values of `bits` bits each, packed from the lowest bit up."""
     if bits == 8:
         return packed[:count]
-    width = 1 if 8 % bits == 0 else 3  # bytes after which numbers begin at a byte's edge again
+    width = 1 if 8 % bits == 0 else 3  # bytes in which a whole number of values fits
     groups = -(-count * bits // (8 * width))
     padded = np.zeros(groups * width, np.uint8)
     padded[: min(len(packed), len(padded))] = packed[: len(padded)]
-    whole = np.zeros(groups, np.uint32)
+    words = np.zeros(groups, np.uint32)
     for place in range(width):
-        whole |= padded[place::width].astype(np.uint32) << np.uint32(8 * place)
-    numbers = np.empty((groups, 8 * width // bits), np.uint8)
-    for place in range(numbers.shape[1]):
-        numbers[:, place] = (whole >> np.uint32(bits * place)) & np.uint32((1 << bits) - 1)
-    return numbers.reshape(-1)[:count]
+        words |= padded[place::width].astype(np.uint32) << np.uint32(8 * place)
+    values = np.empty((groups, 8 * width // bits), np.uint8)
+    for place in range(values.shape[1]):
+        values[:, place] = (words >> np.uint32(bits * place)) & np.uint32((1 << bits) - 1)
+    return values.reshape(-1)[:count]
 
 
 def dtype_name(value_type: Any) -> str:
-    """Numpy's name of a type in the program, `str` for texts; numbers of less than a byte take a whole one."""
+    """Numpy's name of a MIL type, `str` for strings; a sub-byte type takes a whole byte."""
     data_type = value_type.tensorType.dataType
-    return "str" if data_type == _TEXT else _numpy(data_type).name
+    return "str" if data_type == _STRING else _numpy(data_type).name
 
 
 def _size(data_type: int, shape: tuple[int, ...]) -> int:
-    """Bytes that numbers take in a file."""
+    """Bytes that values take in a blob file."""
     count = int(np.prod(shape))
-    return -(-count * _PACKED[data_type][0] // 8) if data_type in _PACKED else count * _numpy(data_type).itemsize
+    return -(-count * _SUB_BYTE[data_type][0] // 8) if data_type in _SUB_BYTE else count * _numpy(data_type).itemsize
 
 
 def _from_bytes(stored: npt.NDArray[np.uint8], data_type: int, shape: tuple[int, ...]) -> Array:
-    if data_type not in _PACKED:
+    if data_type not in _SUB_BYTE:
         return stored.view(_numpy(data_type)).reshape(shape)
-    bits, name = _PACKED[data_type]
-    numbers = unpacked(stored, bits, int(np.prod(shape))).reshape(shape)
+    bits, name = _SUB_BYTE[data_type]
+    values = unpacked(stored, bits, int(np.prod(shape))).reshape(shape)
     if name == "uint8":
-        return numbers
+        return values
     sign = np.uint8(1 << (bits - 1))
-    return ((numbers ^ sign) - sign).view(np.int8)  # two's complement widened
+    return ((values ^ sign) - sign).view(np.int8)  # two's complement, widened to 8 bits
 
 
 def _numpy(data_type: int) -> np.dtype[Any]:
-    if data_type in _PACKED:
-        return np.dtype(_PACKED[data_type][1])
+    if data_type in _SUB_BYTE:
+        return np.dtype(_SUB_BYTE[data_type][1])
     if data_type not in _DTYPES:
-        raise BundleError(f"the package has numbers of MIL's data type {data_type}, which this evaluator does not know")
+        raise BundleError(
+            f"the package has values of MIL's data type {data_type}, which this evaluator does not support"
+        )
     return np.dtype(_DTYPES[data_type])

@@ -1,4 +1,4 @@
-"""MIL's convolutions over two axes as matrix products, because numpy's fastest code is its BLAS."""
+"""MIL's two-dimensional convolutions as matrix products, which numpy computes fastest, by BLAS."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from sam_edge_runtime.arrays import Array
 
-_LARGEST_PATCHES = 1 << 25  # numbers that a convolution may unfold at once, 128 MB
+_LARGEST_UNFOLDED = 1 << 25  # values of the unfolded input of a convolution, 128 MB
 
 
 def conv(
@@ -23,72 +23,72 @@ def conv(
     dilations: Array | None = None,
     groups: Any = 1,
 ) -> Array:
-    """`x (N, C, H, W)` by `weight (O, C/groups, kH, kW)`."""
+    """Convolution of `x (N, C, H, W)` with `weight (O, C/groups, kH, kW)`."""
     if x.ndim != 4:
-        raise ValueError(f"conv over {x.ndim - 2} axes")
-    step = [1, 1] if strides is None else [int(size) for size in strides]
+        raise ValueError(f"conv with {x.ndim - 2} spatial axes")
+    stride = [1, 1] if strides is None else [int(size) for size in strides]
     if dilations is not None and any(int(size) != 1 for size in dilations):
-        raise ValueError("dilated conv")
-    x = np.pad(x, [(0, 0), (0, 0), *_padding(x.shape[2:], weight.shape[2:], step, pad_type, pad)])
-    count, (outputs, each, *kernel) = int(groups), weight.shape
-    size = [(x.shape[2 + axis] - kernel[axis]) // step[axis] + 1 for axis in range(2)]
+        raise ValueError("dilations of conv")
+    x = np.pad(x, [(0, 0), (0, 0), *_padding(x.shape[2:], weight.shape[2:], stride, pad_type, pad)])
+    group_count, (outputs, channels, *kernel) = int(groups), weight.shape
+    size = [(x.shape[2 + axis] - kernel[axis]) // stride[axis] + 1 for axis in range(2)]
     out = np.empty((x.shape[0], outputs, *size), np.float32)
-    if each == 1 and outputs == count:
-        _depthwise(x, weight, step, size, out)
+    if channels == 1 and outputs == group_count:
+        _depthwise(x, weight, stride, size, out)
     else:
-        share = outputs // count
-        for group in range(count):
+        share = outputs // group_count
+        for group in range(group_count):
             to = slice(group * share, (group + 1) * share)
-            _dense(x[:, group * each : (group + 1) * each], weight[to], step, size, out[:, to])
+            _dense(x[:, group * channels : (group + 1) * channels], weight[to], stride, size, out[:, to])
     if bias is not None:
         out += bias.reshape(-1, 1, 1)
     return out
 
 
 def _padding(
-    size: Sequence[int], kernel: Sequence[int], step: Sequence[int], pad_type: str, pad: Array | None
+    size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], pad_type: str, pad: Array | None
 ) -> list[tuple[int, int]]:
     if pad_type == "valid":
         return [(0, 0), (0, 0)]
     if pad_type == "custom" and pad is not None:
         return [(int(low), int(high)) for low, high in np.asarray(pad).reshape(2, 2)]
     if pad_type in {"same", "same_lower"}:
-        more = [
-            max((-(-side // stride) - 1) * stride + width - side, 0)
-            for side, width, stride in zip(size, kernel, step, strict=True)
+        total = [
+            max((-(-side // pace) - 1) * pace + width - side, 0)
+            for side, width, pace in zip(size, kernel, stride, strict=True)
         ]
-        smaller = [(extra // 2, extra - extra // 2) for extra in more]
-        return smaller if pad_type == "same" else [(high, low) for low, high in smaller]
+        halves = [(both // 2, both - both // 2) for both in total]
+        return halves if pad_type == "same" else [(high, low) for low, high in halves]
     raise ValueError(f"pad_type {pad_type}")
 
 
-def _taps(x: Array, kernel: Sequence[int], step: Sequence[int], size: Sequence[int]) -> Any:
-    """For each place of the kernel, the part of `x` that it meets."""
+def _taps(x: Array, kernel: Sequence[int], stride: Sequence[int], size: Sequence[int]) -> Any:
+    """For each position i, j of the kernel, the part of `x` that it is multiplied with."""
     for i, j in product(range(kernel[0]), range(kernel[1])):
-        rows = slice(i, i + (size[0] - 1) * step[0] + 1, step[0])
-        columns = slice(j, j + (size[1] - 1) * step[1] + 1, step[1])
+        rows = slice(i, i + (size[0] - 1) * stride[0] + 1, stride[0])
+        columns = slice(j, j + (size[1] - 1) * stride[1] + 1, stride[1])
         yield i, j, x[:, :, rows, columns]
 
 
-def _depthwise(x: Array, weight: Array, step: Sequence[int], size: Sequence[int], out: Array) -> None:
+def _depthwise(x: Array, weight: Array, stride: Sequence[int], size: Sequence[int], out: Array) -> None:
     out[:] = 0
-    for i, j, part in _taps(x, weight.shape[2:], step, size):
+    for i, j, part in _taps(x, weight.shape[2:], stride, size):
         out += part * weight[:, 0, i, j].reshape(-1, 1, 1)
 
 
-def _dense(x: Array, weight: Array, step: Sequence[int], size: Sequence[int], out: Array) -> None:
-    outputs, each, *kernel = weight.shape
+def _dense(x: Array, weight: Array, stride: Sequence[int], size: Sequence[int], out: Array) -> None:
+    outputs, channels, *kernel = weight.shape
     cells = size[0] * size[1]
     for row in range(len(x)):
         one = x[row : row + 1]
-        if each * kernel[0] * kernel[1] * cells <= _LARGEST_PATCHES:
-            parts = [part.reshape(each, cells) for _, _, part in _taps(one, kernel, step, size)]
+        if channels * kernel[0] * kernel[1] * cells <= _LARGEST_UNFOLDED:
+            parts = [part.reshape(channels, cells) for _, _, part in _taps(one, kernel, stride, size)]
             unfolded = np.concatenate(parts)  # (kH kW C, cells)
             out[row] = (weight.transpose(0, 2, 3, 1).reshape(outputs, -1) @ unfolded).reshape(outputs, *size)
         else:
             total = np.zeros((outputs, cells), np.float32)
-            for i, j, part in _taps(one, kernel, step, size):
-                total += weight[:, :, i, j] @ part.reshape(each, cells)
+            for i, j, part in _taps(one, kernel, stride, size):
+                total += weight[:, :, i, j] @ part.reshape(channels, cells)
             out[row] = total.reshape(outputs, *size)
 
 
@@ -103,17 +103,17 @@ def conv_transpose(
     groups: Any = 1,
     output_shape: Array | None = None,
 ) -> Array:
-    """`x (N, C, H, W)` spread by `weight (C, O, kH, kW)`."""
+    """Transposed convolution of `x (N, C, H, W)` with `weight (C, O, kH, kW)`."""
     if x.ndim != 4 or int(groups) != 1 or (dilations is not None and any(int(size) != 1 for size in dilations)):
-        raise ValueError("conv_transpose with groups, dilations, or not over two axes")
-    step = [1, 1] if strides is None else [int(size) for size in strides]
+        raise ValueError("conv_transpose with groups, dilations, or other than two spatial axes")
+    stride = [1, 1] if strides is None else [int(size) for size in strides]
     count, channels, *size = x.shape
     outputs, kernel = weight.shape[1], weight.shape[2:]
-    whole = [(size[axis] - 1) * step[axis] + kernel[axis] for axis in range(2)]
+    whole = [(size[axis] - 1) * stride[axis] + kernel[axis] for axis in range(2)]
     out = np.zeros((count, outputs, *whole), np.float32)
     flat = x.reshape(count, channels, -1)
-    for i, j, met in _taps(out, kernel, step, size):
-        met[:] += (weight[:, :, i, j].T @ flat).reshape(count, outputs, *size)
+    for i, j, part in _taps(out, kernel, stride, size):
+        part[:] += (weight[:, :, i, j].T @ flat).reshape(count, outputs, *size)
     if pad_type == "custom" and pad is not None:
         (top, bottom), (left, right) = np.asarray(pad, int).reshape(2, 2)
         out = out[:, :, top : whole[0] - bottom, left : whole[1] - right]

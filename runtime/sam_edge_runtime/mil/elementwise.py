@@ -1,4 +1,4 @@
-"""Operations that treat every number alone: arithmetic, comparisons, activations."""
+"""Elementwise operations: arithmetic, comparisons, activations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from sam_edge_runtime.arrays import Array
 
-from .blocks import in_blocks
+from .chunks import in_chunks
 
 _Function = Callable[[Array], Array]
 
@@ -45,22 +45,22 @@ def rsqrt(x: Array, epsilon: Any = 1e-12) -> Array:
 
 
 def clip(x: Array, alpha: Any, beta: Any) -> Array:
-    """Values below alpha and above beta are set to these."""
+    """Values limited to alpha to beta."""
     return np.clip(x, np.float32(alpha), np.float32(beta))
 
 
 def leaky_relu(x: Array, alpha: Any) -> Array:
-    """Negative numbers times alpha."""
+    """Negative values times alpha."""
     return np.asarray(np.where(x < 0, x * np.float32(alpha), x))
 
 
 def elu(x: Array, alpha: Any) -> Array:
-    """Negative numbers as alpha * (exp(x) - 1)."""
+    """Negative values as alpha * (exp(x) - 1)."""
     return np.asarray(np.where(x < 0, np.float32(alpha) * np.expm1(np.minimum(x, 0)), x))
 
 
 def prelu(x: Array, alpha: Array) -> Array:
-    """Negative numbers of `x (N, C, ...)` times alpha (C,)."""
+    """Negative values of `x (N, C, ...)` times alpha (C,)."""
     return np.asarray(np.where(x < 0, x * np.reshape(alpha, (-1, *[1] * (x.ndim - 2))), x))
 
 
@@ -68,7 +68,7 @@ def gelu(x: Array, mode: str = "EXACT") -> Array:
     """Gaussian error linear unit in one of MIL's three modes."""
     if mode not in _GELU:
         raise ValueError(f"mode {mode} of gelu")
-    return in_blocks(_GELU[mode], x)
+    return in_chunks(_GELU[mode], x)
 
 
 def _gelu_exact(x: Array) -> Array:
@@ -90,9 +90,9 @@ _GELU: dict[str, _Function] = {
     "SIGMOID_APPROXIMATION": _gelu_sigmoid,
 }
 
-# Eigen's rational approximation of erf, an odd function on [-4, 4] (Eigen/src/Core/MathFunctionsImpl.h, 3.4); 6.5e-8
-# from the truth everywhere when computed in float64.
-_ERF_ABOVE = (
+# Eigen's rational approximation of erf, an odd function on [-4, 4] (Eigen/src/Core/MathFunctionsImpl.h, 3.4). In
+# float64 its error is at most 6.5e-8 everywhere.
+_ERF_NUMERATOR = (
     -2.72614225801306e-10,
     2.77068142495902e-08,
     -2.10102402082508e-06,
@@ -101,7 +101,7 @@ _ERF_ABOVE = (
     -2.95459980854025e-03,
     -1.60960333262415e-02,
 )
-_ERF_BELOW = (
+_ERF_DENOMINATOR = (
     -1.45660718464996e-05,
     -2.13374055278905e-04,
     -1.68282697438203e-03,
@@ -111,34 +111,34 @@ _ERF_BELOW = (
 
 
 def _erf(x: Array) -> Array:
-    """The error function, which numpy does not have, in float64 within 6.5e-8."""
-    near = np.clip(np.asarray(x, np.float64), -4.0, 4.0)
-    square = near * near
+    """The error function, which numpy lacks, in float64 with an error of at most 6.5e-8."""
+    clipped = np.clip(np.asarray(x, np.float64), -4.0, 4.0)
+    square = clipped * clipped
     parts = []
-    for factors in (_ERF_ABOVE, _ERF_BELOW):
-        total = np.full_like(square, factors[0])
-        for factor in factors[1:]:
+    for coefficients in (_ERF_NUMERATOR, _ERF_DENOMINATOR):
+        total = np.full_like(square, coefficients[0])
+        for coefficient in coefficients[1:]:
             total *= square
-            total += factor
+            total += coefficient
         parts.append(total)
-    near *= parts[0]
-    near /= parts[1]
-    return near
+    clipped *= parts[0]
+    clipped /= parts[1]
+    return clipped
 
 
 def cast(x: Array, dtype: str) -> Array:
-    """Numbers as another type; the program rounds floats."""
+    """Values as another type; the program rounds floats to the declared one."""
     names = {"fp16": "float32", "fp32": "float32", "bool": "bool"}
     return np.asarray(x).astype(names.get(dtype, dtype))
 
 
 def select(cond: Array, a: Array, b: Array) -> Array:
-    """A where the condition holds, b elsewhere."""
+    """Values of a where the condition is true, of b elsewhere."""
     return np.where(cond, a, b)
 
 
-# Of one array; those that take long go in blocks.
-_ONE: dict[str, _Function] = {
+# Functions of one array; slow ones are computed in chunks.
+_UNARY: dict[str, _Function] = {
     "abs": np.abs,
     "ceil": np.ceil,
     "floor": np.floor,
@@ -151,7 +151,7 @@ _ONE: dict[str, _Function] = {
     "sqrt": np.sqrt,
     "square": np.square,
 }
-_ONE_SLOW: dict[str, _Function] = {
+_UNARY_SLOW: dict[str, _Function] = {
     "cos": np.cos,
     "erf": _erf,
     "exp": np.exp,
@@ -162,7 +162,7 @@ _ONE_SLOW: dict[str, _Function] = {
     "softplus": softplus,
     "tanh": np.tanh,
 }
-_TWO: dict[str, Callable[[Array, Array], Array]] = {
+_BINARY: dict[str, Callable[[Array, Array], Array]] = {
     "add": np.add,
     "equal": np.equal,
     "floor_div": np.floor_divide,
@@ -175,7 +175,7 @@ _TWO: dict[str, Callable[[Array, Array], Array]] = {
     "logical_xor": np.logical_xor,
     "maximum": np.maximum,
     "minimum": np.minimum,
-    "mod": np.mod,  # of the divisor's sign
+    "mod": np.mod,  # with the divisor's sign
     "mul": np.multiply,
     "not_equal": np.not_equal,
     "pow": np.power,
@@ -184,23 +184,23 @@ _TWO: dict[str, Callable[[Array, Array], Array]] = {
 }
 
 
-def _of_x(function: _Function) -> Callable[..., Array]:
-    """A function that takes MIL's parameter name; numpy's take places only."""
+def _unary(function: _Function) -> Callable[..., Array]:
+    """A function with MIL's parameter name; numpy's take positional arguments only."""
     return lambda x: np.asarray(function(x))
 
 
-def _of_blocks(function: _Function) -> Callable[..., Array]:
-    return lambda x: in_blocks(function, np.asarray(x))
+def _unary_in_chunks(function: _Function) -> Callable[..., Array]:
+    return lambda x: in_chunks(function, np.asarray(x))
 
 
-def _of_x_and_y(function: Callable[[Array, Array], Array]) -> Callable[..., Array]:
+def _binary(function: Callable[[Array, Array], Array]) -> Callable[..., Array]:
     return lambda x, y: np.asarray(function(x, y))
 
 
 ELEMENTWISE: dict[str, Callable[..., Any]] = {
-    **{kind: _of_x(function) for kind, function in _ONE.items()},
-    **{kind: _of_blocks(function) for kind, function in _ONE_SLOW.items()},
-    **{kind: _of_x_and_y(function) for kind, function in _TWO.items()},
+    **{op_type: _unary(function) for op_type, function in _UNARY.items()},
+    **{op_type: _unary_in_chunks(function) for op_type, function in _UNARY_SLOW.items()},
+    **{op_type: _binary(function) for op_type, function in _BINARY.items()},
     "cast": cast,
     "clip": clip,
     "elu": elu,

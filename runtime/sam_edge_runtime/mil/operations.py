@@ -1,7 +1,7 @@
-"""Each kind of MIL operation in numpy, with MIL's parameter names.
+"""Every MIL operation type as a numpy function with MIL's parameter names.
 
-Semantics are those of coremltools' operation definitions for iOS 15 to 18. Floats come in and go out as float32;
-integers and texts as they are.
+The semantics are those of coremltools' operation definitions for iOS 15 to 18. Floats are float32 on both sides;
+integers and strings are passed as they are.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from .compression import COMPRESSION
 from .elementwise import ELEMENTWISE
-from .images import IMAGES
+from .image_resizing import IMAGE_RESIZING
 from .products import PRODUCTS
 from .reductions import REDUCTIONS
 from .shapes import SHAPES
@@ -19,11 +19,11 @@ from .shapes import SHAPES
 OPERATIONS: dict[str, Callable[..., Any]] = {
     **COMPRESSION,
     **ELEMENTWISE,
-    **IMAGES,
+    **IMAGE_RESIZING,
     **PRODUCTS,
     **REDUCTIONS,
     **SHAPES,
 }
 
-# Kinds that only move numbers, or repeat them: what they make needs no rounding that its parts did not have.
+# Types whose outputs hold values of their inputs alone, moved or repeated: they need no rounding again.
 MOVES = frozenset(SHAPES) - {"fill", "fill_like", "one_hot", "pad", "range_1d"} | {"identity"}

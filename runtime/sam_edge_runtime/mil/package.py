@@ -1,7 +1,7 @@
-"""A `.mlpackage` on disk to a list of operations with their constants.
+"""Reads a `.mlpackage`: the operations of its ML Program, with their constants.
 
-The program is a protocol buffer (coremltools' `Model.proto` and `MIL.proto`); `constants` reads the weights, which lie
-in a file beside it.
+The program is a protocol buffer (coremltools' `Model.proto` and `MIL.proto`). Weights lie in a blob file, which
+`constants` reads.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from sam_edge_runtime.errors import BundleError
 from .constants import Constants, dtype_name
 from .protocol import empty_model
 
-Shape = tuple[int | None, ...]  # None where any size will do
+Shape = tuple[int | None, ...]  # None is a flexible axis
 
-CONSTEXPR = "constexpr_"  # how operations that make constants are named
-_LISTS = frozenset({"values"})  # parameters (of concat, stack, einsum) that take several tensors, or a list of one
+CONSTEXPR = "constexpr_"  # prefix of the operations that compute weights
+_LISTS = frozenset({"values"})  # parameters of concat, stack and einsum: always a list, even of one tensor
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The output of an earlier operation, or an input of the program."""
+    """The name of an earlier operation's output, or of an input of the program."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One step.
+    """An operation of a block.
 
     Attributes:
-        kind: MIL's name of it, such as `conv`.
-        inputs: by parameter name, constants and references; a list of them where the parameter takes several.
-        outputs: names of what it makes.
-        dtypes: numpy's names of their types.
+        op_type: its MIL type, such as `conv`.
+        inputs: constants and references by parameter name; a list of them where the parameter takes several.
+        outputs: names of its outputs.
+        dtypes: numpy's names of their data types.
     """
 
-    kind: str
+    op_type: str
     inputs: dict[str, Any]
     outputs: tuple[str, ...]
     dtypes: tuple[str, ...]
@@ -48,12 +48,12 @@ class Operation:
 
 @dataclass(frozen=True)
 class Package:
-    """What was read.
+    """The function `main` of a package's ML Program.
 
     Attributes:
-        inputs: name, shape and dtype of the program's inputs; None is an axis of any size.
+        inputs: shape and dtype of its inputs, by name; None is a flexible axis.
         outputs: names of its outputs.
-        operations: in the order of their execution; those named `constexpr_...` make constants.
+        operations: of its block, in the order of execution, without `const`; `constexpr_...` compute weights.
     """
 
     inputs: dict[str, tuple[Shape, str]]
@@ -66,7 +66,7 @@ def read_package(path: Path) -> Package:
 
     Raises:
         BackendError: coremltools, which knows the protocol buffers, is not installed.
-        BundleError: the package is incomplete or damaged, or holds no ML Program of one function.
+        BundleError: the package is incomplete or damaged, or is no ML Program with `main` as its only function.
     """
     model, folder = _model_file(path)
     spec = empty_model()
@@ -75,15 +75,15 @@ def read_package(path: Path) -> Package:
     except Exception as error:  # protobuf's DecodeError, whose module depends on its implementation
         raise BundleError(f"'{model}' is damaged ({error}); export it again") from error
     if spec.WhichOneof("Type") != "mlProgram" or list(spec.mlProgram.functions) != ["main"]:
-        raise BundleError(f"'{path}' holds no ML Program with one function 'main'; export it again")
+        raise BundleError(f"'{path}' is no ML Program with 'main' as its only function; export it again")
     try:
-        return _read(spec.mlProgram.functions["main"], Constants(folder), path)
-    except (ValueError, IndexError) as error:  # numbers that do not fill their shape, a parameter without a value
+        return _read_function(spec.mlProgram.functions["main"], Constants(folder), path)
+    except (ValueError, IndexError) as error:  # values that do not fill their shape, a parameter without a value
         raise BundleError(f"'{model}' is damaged ({error}); export it again") from error
 
 
 def _model_file(path: Path) -> tuple[Path, Path]:
-    """The model's file of a package, and the folder that its weights are relative to."""
+    """A package's model file, and the folder to which names of blob files are relative."""
     data = path / "Data"
     try:
         manifest = json.loads((path / "Manifest.json").read_text("utf-8"))
@@ -100,33 +100,33 @@ def _model_file(path: Path) -> tuple[Path, Path]:
     return file, file.parent
 
 
-def _read(function: Any, values: Constants, path: Path) -> Package:
+def _read_function(function: Any, constants: Constants, path: Path) -> Package:
     block = function.block_specializations[function.opset]
-    constants: dict[str, Any] = {}
+    const: dict[str, Any] = {}
     operations = []
     for operation in block.operations:
         if operation.type == "const":
-            constants[operation.outputs[0].name] = values.value(operation.attributes["val"])
+            const[operation.outputs[0].name] = constants.read(operation.attributes["val"])
             continue
         inputs = {}
-        if operation.type.startswith(CONSTEXPR):  # iOS 16 writes what they are made from as attributes
-            inputs = {name: values.value(value) for name, value in operation.attributes.items() if name != "name"}
+        if operation.type.startswith(CONSTEXPR):  # iOS 16 stores their parameters as attributes
+            inputs = {name: constants.read(value) for name, value in operation.attributes.items() if name != "name"}
         for name, argument in operation.inputs.items():
-            found = [_bound(binding, constants, values) for binding in argument.arguments]
-            inputs[name] = found if name in _LISTS else found[0]
+            bound = [_resolve_binding(binding, const, constants) for binding in argument.arguments]
+            inputs[name] = bound if name in _LISTS else bound[0]
         outputs = tuple(output.name for output in operation.outputs)
         dtypes = tuple(dtype_name(output.type) for output in operation.outputs)
         operations.append(Operation(operation.type, inputs, outputs, dtypes))
     if not operations:
-        raise BundleError(f"'{path}' holds an empty program; export it again")
-    given = {each.name: (_shape(each.type), dtype_name(each.type)) for each in function.inputs}
-    return Package(given, tuple(block.outputs), tuple(operations))
+        raise BundleError(f"'{path}' has an empty program; export it again")
+    inputs_of_main = {each.name: (_shape(each.type), dtype_name(each.type)) for each in function.inputs}
+    return Package(inputs_of_main, tuple(block.outputs), tuple(operations))
 
 
-def _bound(binding: Any, constants: dict[str, Any], values: Constants) -> Any:
+def _resolve_binding(binding: Any, const: dict[str, Any], constants: Constants) -> Any:
     if binding.WhichOneof("binding") == "name":
-        return constants.get(binding.name, Reference(binding.name))
-    return values.value(binding.value)
+        return const.get(binding.name, Reference(binding.name))
+    return constants.read(binding.value)
 
 
 def _shape(value_type: Any) -> Shape:

@@ -1,4 +1,4 @@
-"""Operations that are matrix products, attention among them."""
+"""Matrix products, convolutions and attention."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .reductions import softmax
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
-    """`x (..., C)` by `weight (D, C)`."""
-    out = x.reshape(-1, x.shape[-1]) @ weight.T  # one large product, where (..., H, C) would be many small ones
+    """`x (..., C)` times `weight (D, C)`, transposed, plus bias (D,)."""
+    out = x.reshape(-1, x.shape[-1]) @ weight.T  # one large product, not many small ones over (..., H, C)
     if bias is not None:
         out += bias
     return np.asarray(out.reshape(*x.shape[:-1], len(weight)))
@@ -28,11 +28,11 @@ def matmul(x: Array, y: Array, transpose_x: Any = False, transpose_y: Any = Fals
 
 
 def einsum(values: list[Array], equation: str) -> Array:
-    """`nchw,nwhu->nchu` or `chw,whr->chr`, in any letters; axes of size 1 in the batch are spread."""
+    """`nchw,nwhu->nchu` or `chw,whr->chr`, in any letters; batch axes of size 1 are broadcast."""
     letters: dict[str, str] = {}
     plain = "".join(
-        letters.setdefault(each, "abcdefgh"[len(letters)]) if each.isalpha() else each
-        for each in equation.replace(" ", "")
+        letters.setdefault(sign, "abcdefgh"[len(letters)]) if sign.isalpha() else sign
+        for sign in equation.replace(" ", "")
     )
     if plain not in {"abcd,adce->abce", "abc,cbd->abd"}:
         raise ValueError(f"equation {equation} of einsum")
@@ -41,11 +41,11 @@ def einsum(values: list[Array], equation: str) -> Array:
 
 
 def scaled_dot_product_attention(query: Array, key: Array, value: Array, attn_mask: Array | None = None) -> Array:
-    """Softmax(QK' / sqrt(E) + mask) V; a mask of truths says which keys take part."""
+    """Softmax(QK' / sqrt(E) + mask) V; a bool mask is true for the keys that take part."""
     scores = (query * np.float32(query.shape[-1] ** -0.5)) @ key.swapaxes(-1, -2)
     if attn_mask is not None:
-        away = np.where(attn_mask, np.float32(0), np.float32(-np.inf)) if attn_mask.dtype == bool else attn_mask
-        scores += away
+        bias = np.where(attn_mask, np.float32(0), np.float32(-np.inf)) if attn_mask.dtype == bool else attn_mask
+        scores += bias
     return np.asarray(softmax(scores, out=scores) @ value)
 
 

@@ -1,8 +1,8 @@
-"""Core ML's protocol buffers, out of coremltools without coremltools.
+"""Core ML's protocol buffers, loaded from coremltools without importing coremltools.
 
-Importing that package imports torch where there is one, and takes seconds; the generated modules in its `proto` folder
-need protobuf only. They are loaded under a name of their own. protobuf knows a message by its descriptor, so these are
-the same classes that coremltools has if it is imported as well.
+That import takes seconds and imports torch where it is installed. The generated modules in coremltools' `proto` folder
+need protobuf alone, and are loaded here under a package name of their own. protobuf identifies a message by its
+descriptor, so the classes equal coremltools' own if that is imported as well.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ _NAME = "_sam_edge_coreml_proto"
 
 
 def empty_model() -> Any:
-    """A `Model` message to read a package's file into.
+    """An empty `Model` message, to parse a package's model file into.
 
     Raises:
         BackendError: coremltools is not installed.
     """
     try:
         if _NAME not in sys.modules:
-            found = find_spec("coremltools")  # of a package at the top, this runs nothing
-            if found is None or not found.submodule_search_locations:
+            installed = find_spec("coremltools")  # imports nothing, as the name has no dot
+            if installed is None or not installed.submodule_search_locations:
                 raise ImportError("No module named 'coremltools'")
-            folder = Path(found.submodule_search_locations[0]) / "proto"
+            folder = Path(installed.submodule_search_locations[0]) / "proto"
             spec = spec_from_file_location(_NAME, folder / "__init__.py", submodule_search_locations=[str(folder)])
             if spec is None or spec.loader is None:
                 raise ImportError(f"{folder} is no package")

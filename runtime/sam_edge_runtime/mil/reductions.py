@@ -1,4 +1,4 @@
-"""Operations that look along axes: sums and their like, softmax, normalizations."""
+"""Operations along axes: reductions, softmax, normalizations."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 from sam_edge_runtime.arrays import Array
 
-from .blocks import in_blocks
+from .chunks import in_chunks
 
 
-def _reduced(function: Callable[..., Array]) -> Callable[..., Array]:
+def _reduction(function: Callable[..., Array]) -> Callable[..., Array]:
     def reduce(x: Array, axes: Array | None = None, keep_dims: Any = False) -> Array:
         along = None if axes is None else tuple(int(axis) for axis in axes)
         return np.asarray(function(x, axis=along, keepdims=bool(keep_dims)))
@@ -30,7 +30,7 @@ def _log_sum_exp(x: Array, axis: Any, keepdims: bool) -> Array:
     return np.asarray(total if keepdims else np.squeeze(total, axis))
 
 
-def _placed(function: Callable[..., Array]) -> Callable[..., Array]:
+def _arg_reduction(function: Callable[..., Array]) -> Callable[..., Array]:
     def reduce(x: Array, axis: Any = -1, keep_dims: Any = False, output_dtype: str = "int32") -> Array:
         return np.asarray(function(x, axis=int(axis), keepdims=bool(keep_dims))).astype(output_dtype)
 
@@ -38,24 +38,23 @@ def _placed(function: Callable[..., Array]) -> Callable[..., Array]:
 
 
 def softmax(x: Array, axis: Any = -1, out: Array | None = None) -> Array:
-    """Shares of exp(x) along an axis.
+    """exp(x) divided by its sum along an axis.
 
     Args:
         x: floats.
-        axis: any.
-        out: where to write if the axis is the last one; `x` itself saves a copy. Not a parameter of MIL's.
+        axis: of x.
+        out: array for the result if the axis is the last one; `x` itself saves a copy. MIL has no such parameter.
     """
     if int(axis) in {-1, x.ndim - 1}:
-        return in_blocks(_shares, x, kept=1, out=out)
+        return in_chunks(_softmax_of_last_axis, x, kept=1, out=out)
     return np.ascontiguousarray(np.moveaxis(softmax(np.moveaxis(x, int(axis), -1)), -1, int(axis)))
 
 
-def _shares(x: Array) -> Array:
-    """Along the last axis."""
-    bells = x - x.max(axis=-1, keepdims=True)
-    np.exp(bells, out=bells)
-    bells /= bells.sum(axis=-1, keepdims=True)
-    return np.asarray(bells)
+def _softmax_of_last_axis(x: Array) -> Array:
+    powers = x - x.max(axis=-1, keepdims=True)  # without overflow
+    np.exp(powers, out=powers)
+    powers /= powers.sum(axis=-1, keepdims=True)
+    return np.asarray(powers)
 
 
 def layer_norm(
@@ -64,53 +63,53 @@ def layer_norm(
     """Mean 0 and variance 1 over `axes`, then scale and shift by arrays over these axes."""
     along = tuple(sorted(int(axis) % x.ndim for axis in axes))
     sizes = [x.shape[axis] if axis in along else 1 for axis in range(along[0], x.ndim)]
-    factor, shift = (None if each is None else each.reshape(sizes) for each in (gamma, beta))
+    scale, shift = (None if each is None else each.reshape(sizes) for each in (gamma, beta))
 
-    def normal(part: Array) -> Array:
+    def normalize(part: Array) -> Array:
         within = tuple(axis - x.ndim for axis in along)
-        away = _standardized(part, within, epsilon)
-        if factor is not None:
-            away *= factor
+        normalized = _standardized(part, within, epsilon)
+        if scale is not None:
+            normalized *= scale
         if shift is not None:
-            away += shift
-        return away
+            normalized += shift
+        return normalized
 
     trailing = along == tuple(range(x.ndim - len(along), x.ndim))
-    return in_blocks(normal, x, kept=len(along)) if trailing else normal(x)
+    return in_chunks(normalize, x, kept=len(along)) if trailing else normalize(x)
 
 
 def instance_norm(x: Array, gamma: Array | None = None, beta: Array | None = None, epsilon: Any = 1e-5) -> Array:
     """Mean 0 and variance 1 of each channel of `x (N, C, ...)`, then scale and shift by channel."""
-    away = _standardized(x, tuple(range(2, x.ndim)), epsilon)
+    normalized = _standardized(x, tuple(range(2, x.ndim)), epsilon)
     channels = (-1, *[1] * (x.ndim - 2))
     if gamma is not None:
-        away *= np.reshape(gamma, channels)
+        normalized *= np.reshape(gamma, channels)
     if beta is not None:
-        away += np.reshape(beta, channels)
-    return away
+        normalized += np.reshape(beta, channels)
+    return normalized
 
 
 def batch_norm(
     x: Array, mean: Array, variance: Array, gamma: Array | None = None, beta: Array | None = None, epsilon: Any = 1e-5
 ) -> Array:
-    """Each channel of `x (N, C, ...)` less a known mean, over the root of a known variance, then scale and shift."""
-    factor = 1.0 / np.sqrt(variance + np.float32(epsilon))
+    """Each channel of `x (N, C, ...)` minus a given mean, over the root of a given variance, then scale and shift."""
+    scale = 1.0 / np.sqrt(variance + np.float32(epsilon))
     if gamma is not None:
-        factor = factor * gamma
-    shift = -mean * factor if beta is None else beta - mean * factor
+        scale = scale * gamma
+    shift = -mean * scale if beta is None else beta - mean * scale
     channels = (-1, *[1] * (x.ndim - 2))
-    return np.asarray(x * factor.reshape(channels) + shift.reshape(channels))
+    return np.asarray(x * scale.reshape(channels) + shift.reshape(channels))
 
 
 def l2_norm(x: Array, epsilon: Any = 1e-6) -> Array:
-    """The last three axes over the root of their squares' sum."""
+    """X divided by the root of the sum of squares over the last three axes."""
     return np.asarray(x / np.sqrt(np.square(x).sum(axis=(-3, -2, -1), keepdims=True) + np.float32(epsilon)))
 
 
 def _standardized(x: Array, axes: tuple[int, ...], epsilon: Any) -> Array:
-    away = x - x.mean(axis=axes, keepdims=True)
-    away /= np.sqrt(np.square(away).mean(axis=axes, keepdims=True) + np.float32(epsilon))
-    return np.asarray(away)
+    deviation = x - x.mean(axis=axes, keepdims=True)
+    deviation /= np.sqrt(np.square(deviation).mean(axis=axes, keepdims=True) + np.float32(epsilon))
+    return np.asarray(deviation)
 
 
 REDUCTIONS: dict[str, Callable[..., Any]] = {
@@ -118,16 +117,16 @@ REDUCTIONS: dict[str, Callable[..., Any]] = {
     "instance_norm": instance_norm,
     "l2_norm": l2_norm,
     "layer_norm": layer_norm,
-    "reduce_argmax": _placed(np.argmax),
-    "reduce_argmin": _placed(np.argmin),
-    "reduce_l1_norm": _reduced(lambda x, axis, keepdims: np.abs(x).sum(axis=axis, keepdims=keepdims)),
-    "reduce_l2_norm": _reduced(_l2_norm),
-    "reduce_log_sum_exp": _reduced(_log_sum_exp),
-    "reduce_max": _reduced(np.max),
-    "reduce_mean": _reduced(np.mean),
-    "reduce_min": _reduced(np.min),
-    "reduce_prod": _reduced(np.prod),
-    "reduce_sum": _reduced(np.sum),
-    "reduce_sum_square": _reduced(lambda x, axis, keepdims: np.square(x).sum(axis=axis, keepdims=keepdims)),
+    "reduce_argmax": _arg_reduction(np.argmax),
+    "reduce_argmin": _arg_reduction(np.argmin),
+    "reduce_l1_norm": _reduction(lambda x, axis, keepdims: np.abs(x).sum(axis=axis, keepdims=keepdims)),
+    "reduce_l2_norm": _reduction(_l2_norm),
+    "reduce_log_sum_exp": _reduction(_log_sum_exp),
+    "reduce_max": _reduction(np.max),
+    "reduce_mean": _reduction(np.mean),
+    "reduce_min": _reduction(np.min),
+    "reduce_prod": _reduction(np.prod),
+    "reduce_sum": _reduction(np.sum),
+    "reduce_sum_square": _reduction(lambda x, axis, keepdims: np.square(x).sum(axis=axis, keepdims=keepdims)),
     "softmax": softmax,
 }

@@ -1,9 +1,9 @@
-"""float32 numbers rounded to those that float16 has, several times faster than numpy's own way there and back.
+"""Rounds float32 values to float16's precision, several times faster than numpy's conversion to float16 and back.
 
-Adding and taking away 1.5 * 2^(e+13), where 2^e is the number's own power of two, leaves ten bits behind the first: the
-sum's last place is worth 2^(e-10), which is float16's, and the processor rounds halves to even. Float16's subnormals
-have the last place of its smallest normal number, so e is at least -14. Numbers that round to 2^16 or more are brought
-to infinity by a factor of 2^112, with which float32 ends where float16 does.
+Let 2^e be a value's power of two. Adding and subtracting 1.5 * 2^(e+13) leaves ten bits after the first: the last place
+of the sum is 2^(e-10), as in float16, and the processor rounds halves to even. Subnormal float16 values have the last
+place of the smallest normal one, so e is at least -14. Values that round to 2^16 or more must become infinite: times
+2^112 they exceed float32's range just as they exceed float16's.
 """
 
 from __future__ import annotations
@@ -12,28 +12,28 @@ import numpy as np
 
 from sam_edge_runtime.arrays import Array
 
-from .blocks import BLOCK, in_blocks
+from .chunks import CHUNK, in_chunks
 
 _EXPONENT, _SIGN = np.int32(0x7F800000), np.int32(-0x80000000)  # bits of float32
-# Powers of two as float32's bits. The first is an array because numpy's maximum of two arrays is three times faster.
-_SMALLEST = np.full(BLOCK, (127 - 14) << 23, np.int32)
+# Powers of two as bits of float32. The first is an array: numpy's maximum of two arrays is three times faster.
+_SMALLEST = np.full(CHUNK, (127 - 14) << 23, np.int32)
 _LARGE, _LARGEST = np.int32((127 + 15) << 23), np.int32((127 + 16) << 23)
 _SHIFT = np.int32((13 << 23) | (1 << 22))  # times 1.5 * 2^13
 _UP, _DOWN = np.float32(2.0**112), np.float32(2.0**-112)
 
 
-def to_half(array: Array, out: Array | None = None) -> Array:
-    """The nearest of float16's numbers, as float32; halves to even, infinity beyond 65504.
+def round_to_float16(array: Array, out: Array | None = None) -> Array:
+    """The nearest float16 values, as float32; halves round to even, values from 65520 on become infinite.
 
     Args:
         array: float32.
-        out: where to write; `array` itself saves a copy.
+        out: array for the result; `array` itself saves a copy.
     """
-    return in_blocks(_half, np.asarray(array, np.float32), out=out)
+    return in_chunks(_round_chunk, np.asarray(array, np.float32), out=out)
 
 
-def _half(x: Array) -> Array:
-    """`x (n,)` with n at most `BLOCK`."""
+def _round_chunk(x: Array) -> Array:
+    """`x (n,)` with n at most `CHUNK`."""
     bits = x.view(np.int32)
     shift = bits & _EXPONENT
     large = shift.size > 0 and shift.max() >= _LARGE
@@ -46,7 +46,7 @@ def _half(x: Array) -> Array:
     if large:
         kept *= _UP
         kept *= _DOWN
-    np.bitwise_and(bits, _SIGN, out=shift)  # a negative number that rounds to zero is -0
+    np.bitwise_and(bits, _SIGN, out=shift)  # a negative value that rounds to zero is -0
     signed = kept.view(np.int32)
     signed |= shift
     return kept

@@ -282,17 +282,17 @@ def test_w8a8_computes_the_same_as_integers(net, source, tmp_path):
 
 def test_pass_through_operations_are_int8_only_between_int8_layers(net, source, w8a8):
     path, report, _ = w8a8
-    kinds = {name: maker(path, name).kind for name in read_package(path).outputs}
+    kinds = {name: maker(path, name).op_type for name in read_package(path).outputs}
     assert kinds == {"scores": "linear", "masks": "conv"}
     package = read_package(path)
     makers = {output: each for each in package.operations for output in each.outputs}
 
     def fed_by(operation: Operation) -> set[str]:
-        return {makers[name].kind for name in graph.references(operation) if name in makers}
+        return {makers[name].op_type for name in graph.references(operation) if name in makers}
 
     by_kind: dict[str, list[Operation]] = {}
     for operation in package.operations:
-        by_kind.setdefault(operation.kind, []).append(operation)
+        by_kind.setdefault(operation.op_type, []).append(operation)
     assert [fed_by(each) for each in by_kind["add"]] == [{"dequantize"}]
     assert [fed_by(each) for each in by_kind["concat"]] == [{"dequantize"}]
     assert [fed_by(each) for each in by_kind["conv_transpose"]] == [{"constexpr_affine_dequantize", "gelu"}]
@@ -306,10 +306,10 @@ def test_pass_through_operations_are_int8_only_between_int8_layers(net, source, 
 def test_pass_through_operations_between_float_stay_in_float(net, source):
     plan = plan_of(net, "w8a8", tail="fp32")  # no INT8 operation reads the sum
     package = read_package(source)
-    kinds = [each.kind for each in graph.int8_operations(package, graph.layers_of(package, plan))]
+    kinds = [each.op_type for each in graph.int8_operations(package, graph.layers_of(package, plan))]
     assert kinds == ["conv", "conv", "conv", "linear"]
     plan = plan_of(net, "w8a8", side="fp32")  # one of the addition's inputs is float
-    kinds = [each.kind for each in graph.int8_operations(package, graph.layers_of(package, plan))]
+    kinds = [each.op_type for each in graph.int8_operations(package, graph.layers_of(package, plan))]
     assert "add" not in kinds
 
 
@@ -328,11 +328,11 @@ def test_tensors_before_and_after_a_concatenation_share_one_range(source, w8a8):
     path, _, ranges = w8a8
     package = read_package(path)
     makers = {output: each for each in package.operations for output in each.outputs}
-    (joined,) = [each for each in package.operations if each.kind == "concat"]
+    (joined,) = [each for each in package.operations if each.op_type == "concat"]
     before = [makers[each.name] for each in joined.inputs["values"]]
     (after,) = [each for each in package.operations if joined.outputs[0] in graph.references(each)]
-    assert after.kind == "quantize"
-    (joined,) = [each for each in read_package(source).operations if each.kind == "concat"]
+    assert after.op_type == "quantize"
+    (joined,) = [each for each in read_package(source).operations if each.op_type == "concat"]
     together = [ranges[name] for name in (*graph.references(joined), joined.outputs[0])]
     assert len({each.high for each in together}) > 1  # they differ before they are shared
     width = max(each.high for each in together) - min(each.low for each in together)
@@ -389,7 +389,7 @@ def test_descriptions_survive(source, w8a8):
 
 
 def zero_points(path: Path) -> set[int]:
-    return {int(each.inputs["zero_point"]) for each in read_package(path).operations if each.kind == "quantize"}
+    return {int(each.inputs["zero_point"]) for each in read_package(path).operations if each.op_type == "quantize"}
 
 
 def test_fp16_with_pictures_is_taken_too(net, tmp_path):

@@ -1,4 +1,4 @@
-"""The evaluator's operations against coremltools' own inference of constants, on random numbers."""
+"""The evaluator's operations equal coremltools' inference of constants, on random arrays."""
 
 from __future__ import annotations
 
@@ -29,36 +29,36 @@ def integers(low: int, high: int, *shape: int, dtype: Any = np.int32) -> np.ndar
     return DRAW.integers(low, high, shape).astype(dtype)
 
 
-def inferred(kind: str, target: Any, given: dict[str, Any]) -> list[np.ndarray]:
+def inferred(op_type: str, target: Any, inputs: dict[str, Any]) -> list[np.ndarray]:
     """What coremltools computes when it folds an operation on constants."""
-    made: list[Any] = []
+    outputs: list[Any] = []
 
     def body(x):
-        out = getattr(Builder, kind)(**given)
-        made.extend(out if isinstance(out, (tuple, list)) else [out])
+        out = getattr(Builder, op_type)(**inputs)
+        outputs.extend(out if isinstance(out, (tuple, list)) else [out])
         return Builder.identity(x=x)
 
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         Builder.program(input_specs=[Builder.TensorSpec(shape=(1,))], opset_version=target)(body)
-        values = [each.val for each in made]
-        if any(value is None for value in values):  # weights are computed when asked for only
-            found = made[0].op.materialized_val_inference()
-            values = list(found) if isinstance(found, tuple) else [found]
+        values = [each.val for each in outputs]
+        if any(value is None for value in values):  # coremltools computes weights on demand only
+            weights = outputs[0].op.materialized_val_inference()
+            values = list(weights) if isinstance(weights, tuple) else [weights]
     return [np.asarray(value) for value in values]
 
 
-def check(kind: str, target: Any, given: dict[str, Any], exact: bool = True) -> None:
+def check(op_type: str, target: Any, inputs: dict[str, Any], exact: bool = True) -> None:
     ours = {
         name: np.asarray(value)
         if isinstance(value, (int, float, np.generic)) and not isinstance(value, bool)
         else value
-        for name, value in given.items()
+        for name, value in inputs.items()
     }
-    found = OPERATIONS[kind](**ours)
-    expected = inferred(kind, target, given)
-    found = list(found) if isinstance(found, tuple) else [found]
-    for mine, theirs in zip(found, expected, strict=True):
+    outputs = OPERATIONS[op_type](**ours)
+    expected = inferred(op_type, target, inputs)
+    outputs = list(outputs) if isinstance(outputs, tuple) else [outputs]
+    for mine, theirs in zip(outputs, expected, strict=True):
         assert np.shape(mine) == theirs.shape
         if exact:
             np.testing.assert_array_equal(mine, theirs)
@@ -69,11 +69,11 @@ def check(kind: str, target: Any, given: dict[str, Any], exact: bool = True) -> 
 X, Y = numbers(2, 3, 4), numbers(2, 3, 4)
 INTS = integers(-20, 20, 2, 3, 4)
 DIVISORS = np.array([-3, 2, 5, 7], np.int32)
-TRUTHS, OTHERS = X > 0, Y > 0
+TRUE_X, TRUE_Y = X > 0, Y > 0
 
 
 @pytest.mark.parametrize(
-    ("kind", "given"),
+    ("op_type", "inputs"),
     [
         ("floor", {"x": X * 3}),
         ("ceil", {"x": X * 3}),
@@ -91,12 +91,12 @@ TRUTHS, OTHERS = X > 0, Y > 0
         ("greater_equal", {"x": INTS, "y": INTS[:, :1]}),
         ("less", {"x": X, "y": Y}),
         ("less_equal", {"x": INTS, "y": INTS[:, :1]}),
-        ("logical_and", {"x": TRUTHS, "y": OTHERS}),
-        ("logical_or", {"x": TRUTHS, "y": OTHERS}),
-        ("logical_xor", {"x": TRUTHS, "y": OTHERS}),
-        ("logical_not", {"x": TRUTHS}),
-        ("select", {"cond": TRUTHS, "a": X, "b": Y}),
-        ("select", {"cond": TRUTHS, "a": INTS, "b": INTS * 2}),
+        ("logical_and", {"x": TRUE_X, "y": TRUE_Y}),
+        ("logical_or", {"x": TRUE_X, "y": TRUE_Y}),
+        ("logical_xor", {"x": TRUE_X, "y": TRUE_Y}),
+        ("logical_not", {"x": TRUE_X}),
+        ("select", {"cond": TRUE_X, "a": X, "b": Y}),
+        ("select", {"cond": TRUE_X, "a": INTS, "b": INTS * 2}),
         ("leaky_relu", {"x": X, "alpha": np.float32(0.1)}),
         ("elu", {"x": X * 3, "alpha": np.float32(0.7)}),
         ("softplus", {"x": X * 9}),
@@ -128,19 +128,19 @@ TRUTHS, OTHERS = X > 0, Y > 0
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-def test_an_operation_is_that_of_coremltools(kind, given):
-    check(kind, ct.target.iOS17, given, exact=False)
+def test_an_operation_equals_coremltools(op_type, inputs):
+    check(op_type, ct.target.iOS17, inputs, exact=False)
 
 
 @pytest.mark.parametrize("mask", [None, "float", "bool"])
-def test_attention_is_that_of_coremltools(mask):
-    given = {"query": numbers(2, 3, 5, 8), "key": numbers(2, 3, 7, 8), "value": numbers(2, 3, 7, 4)}
+def test_attention_equals_coremltools(mask):
+    inputs = {"query": numbers(2, 3, 5, 8), "key": numbers(2, 3, 7, 8), "value": numbers(2, 3, 7, 4)}
     if mask == "float":
-        given["attn_mask"] = numbers(2, 1, 5, 7)
+        inputs["attn_mask"] = numbers(2, 1, 5, 7)
     if mask == "bool":
-        given["attn_mask"] = numbers(5, 7) > -0.5
-        given["attn_mask"][:, 0] = True
-    check("scaled_dot_product_attention", ct.target.iOS18, given, exact=False)
+        inputs["attn_mask"] = numbers(5, 7) > -0.5
+        inputs["attn_mask"][:, 0] = True
+    check("scaled_dot_product_attention", ct.target.iOS18, inputs, exact=False)
 
 
 SCALES = np.abs(numbers(3)) + 0.05
@@ -148,7 +148,7 @@ WIDE = np.concatenate([X * 40, np.array([[[0.5, 1.5, 2.5, -2.5], [1e9, -1e9, 0, 
 
 
 @pytest.mark.parametrize(
-    "given",
+    "inputs",
     [
         {"scale": np.float32(1.0), "output_dtype": "int8"},
         {"scale": np.float32(0.3), "zero_point": np.int8(-7), "output_dtype": "int8"},
@@ -157,15 +157,15 @@ WIDE = np.concatenate([X * 40, np.array([[[0.5, 1.5, 2.5, -2.5], [1e9, -1e9, 0, 
         {"scale": SCALES, "axis": -2, "output_dtype": "int8"},
     ],
 )
-def test_activations_are_quantized_as_by_coremltools(given):
-    check("quantize", ct.target.iOS17, {"input": WIDE.astype(np.float32), **given})
-    back = {name: value for name, value in given.items() if name != "output_dtype"}
-    whole = integers(-128, 128, 2, 3, 4, dtype=np.int8).view(given["output_dtype"])
-    check("dequantize", ct.target.iOS17, {"input": whole, **back})
+def test_quantized_activations_equal_coremltools(inputs):
+    check("quantize", ct.target.iOS17, {"input": WIDE.astype(np.float32), **inputs})
+    back = {name: value for name, value in inputs.items() if name != "output_dtype"}
+    quantized = integers(-128, 128, 2, 3, 4, dtype=np.int8).view(inputs["output_dtype"])
+    check("dequantize", ct.target.iOS17, {"input": quantized, **back})
 
 
 @pytest.mark.parametrize(
-    ("kind", "given"),
+    ("op_type", "inputs"),
     [
         ("constexpr_affine_dequantize", {"quantized_data": integers(-128, 128, 4, 6, dtype=np.int8), "axis": 0,
                                          "zero_point": np.int8(3), "scale": np.float32(0.1)}),
@@ -181,8 +181,8 @@ def test_activations_are_quantized_as_by_coremltools(given):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-def test_weights_of_ios16_are_those_of_coremltools(kind, given):
-    check(kind, ct.target.iOS16, given)
+def test_weights_of_ios16_equal_coremltools(op_type, inputs):
+    check(op_type, ct.target.iOS16, inputs)
 
 
 MASK = (integers(0, 2, 4, 6) * 1).astype(UINT1)
@@ -190,7 +190,7 @@ FILLED = int(np.count_nonzero(MASK))
 
 
 @pytest.mark.parametrize(
-    ("kind", "given"),
+    ("op_type", "inputs"),
     [
         ("constexpr_blockwise_shift_scale", {"data": integers(-8, 8, 4, 6, dtype=INT4), "scale": numbers(2, 3),
                                              "offset": integers(-8, 8, 2, 3, dtype=INT4)}),
@@ -215,5 +215,5 @@ FILLED = int(np.count_nonzero(MASK))
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-def test_weights_of_ios18_are_those_of_coremltools(kind, given):
-    check(kind, ct.target.iOS18, given, exact=False)
+def test_weights_of_ios18_equal_coremltools(op_type, inputs):
+    check(op_type, ct.target.iOS18, inputs, exact=False)

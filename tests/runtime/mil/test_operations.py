@@ -1,4 +1,4 @@
-"""The evaluator's operations against torch's, on random numbers, and what it refuses."""
+"""The evaluator's operations equal torch's on random arrays; unsupported parameters are errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ V = torch.from_numpy(SQUARES)
 
 
 @pytest.mark.parametrize(
-    ("kind", "given", "expected"),
+    ("op_type", "inputs", "expected"),
     [
         ("abs", {"x": X}, T.abs()),
         ("add", {"x": X, "y": Y}, T + U),
@@ -116,20 +116,20 @@ V = torch.from_numpy(SQUARES)
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-def test_an_operation_is_that_of_torch(kind, given, expected):
-    found = OPERATIONS[kind](**given)
-    assert found.shape == tuple(expected.shape)
-    np.testing.assert_allclose(found, expected.numpy(), rtol=2e-6, atol=2e-6)
+def test_an_operation_equals_torch(op_type, inputs, expected):
+    output = OPERATIONS[op_type](**inputs)
+    assert output.shape == tuple(expected.shape)
+    np.testing.assert_allclose(output, expected.numpy(), rtol=2e-6, atol=2e-6)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 6])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (2, 4)])
 @pytest.mark.parametrize("unfolded", [True, False])
-def test_convolutions_are_those_of_torch(groups, stride, kernel, unfolded, monkeypatch):
+def test_convolutions_equal_torch(groups, stride, kernel, unfolded, monkeypatch):
     from sam_edge_runtime.mil import convolution
 
-    monkeypatch.setattr(convolution, "_LARGEST_PATCHES", 1 << 25 if unfolded else 0)
+    monkeypatch.setattr(convolution, "_LARGEST_UNFOLDED", 1 << 25 if unfolded else 0)
     weight, bias = numbers(12 if groups < 6 else 6, 6 // groups, *kernel), numbers(12 if groups < 6 else 6)
     expected = F.conv2d(
         F.pad(T, (2, 0, 1, 1)), torch.from_numpy(weight), torch.from_numpy(bias), stride=stride, groups=groups
@@ -140,7 +140,7 @@ def test_convolutions_are_those_of_torch(groups, stride, kernel, unfolded, monke
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5, atol=1e-5)
 
 
-def test_same_padding_puts_the_odd_row_where_mil_says():
+def test_same_padding_puts_the_odd_row_where_mil_defines_it():
     weight = numbers(4, 6, 3, 3)
     x = X[:, :, :8, :6]  # even sides at stride 2: one row and one column more
     for pad_type, padding in (("same", (0, 1, 0, 1)), ("same_lower", (1, 0, 1, 0))):
@@ -150,7 +150,7 @@ def test_same_padding_puts_the_odd_row_where_mil_says():
 
 
 @pytest.mark.parametrize(("kernel", "stride", "pad"), [(2, 2, 0), (4, 4, 0), (3, 2, 1), (3, 1, 0)])
-def test_transposed_convolutions_are_those_of_torch(kernel, stride, pad):
+def test_transposed_convolutions_equal_torch(kernel, stride, pad):
     weight, bias = numbers(6, 5, kernel, kernel), numbers(5)
     expected = F.conv_transpose2d(T, torch.from_numpy(weight), torch.from_numpy(bias), stride=stride, padding=pad)
     found = OPERATIONS["conv_transpose"](
@@ -159,8 +159,8 @@ def test_transposed_convolutions_are_those_of_torch(kernel, stride, pad):
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5, atol=1e-5)
 
 
-def test_bilinear_points_are_those_of_the_definition():
-    """The example of coremltools' resize_bilinear: two cells, 0 and 1, stretched to five and to six."""
+def test_bilinear_sampling_modes_equal_their_definition():
+    """The example of coremltools' resize_bilinear: two pixels, 0 and 1, resized to five and to six."""
     expected = {
         ("DEFAULT", 5): [0, 0.4, 0.8, 1, 1],
         ("OFFSET_CORNERS", 5): [0.1, 0.3, 0.5, 0.7, 0.9],
@@ -169,12 +169,12 @@ def test_bilinear_points_are_those_of_the_definition():
         ("ALIGN_CORNERS", 1): [0.5],
         ("STRICT_ALIGN_CORNERS", 1): [0],
     }
-    for (mode, wide), points in expected.items():
-        found = OPERATIONS["resize_bilinear"](np.array([[0, 1]], np.float32), 1, wide, mode)
-        np.testing.assert_allclose(found, [points], atol=1e-6)
+    for (mode, width), values in expected.items():
+        found = OPERATIONS["resize_bilinear"](np.array([[0, 1]], np.float32), 1, width, mode)
+        np.testing.assert_allclose(found, [values], atol=1e-6)
 
 
-def test_erf_and_gelu_are_torchs_to_the_last_digits():
+def test_erf_and_gelu_equal_torch_to_the_last_digits():
     x = np.concatenate([np.linspace(-7, 7, 300_001), [0.0, -0.0, 1e-30, np.inf, -np.inf, np.nan]]).astype(np.float32)
     exact = torch.from_numpy(x).double()
     np.testing.assert_allclose(OPERATIONS["erf"](x=x), torch.erf(exact).numpy(), rtol=0, atol=2e-7)
@@ -183,7 +183,7 @@ def test_erf_and_gelu_are_torchs_to_the_last_digits():
     np.testing.assert_allclose(found, F.gelu(exact).numpy()[finite], rtol=2e-7, atol=2e-7)
 
 
-def test_splits_cut_evenly_or_to_size():
+def test_split_is_even_or_by_sizes():
     for found, expected in zip(OPERATIONS["split"](X, axis=1, num_splits=3), T.chunk(3, 1), strict=True):
         np.testing.assert_array_equal(found, expected.numpy())
     sizes = np.array([1, 5, 3])
@@ -192,12 +192,12 @@ def test_splits_cut_evenly_or_to_size():
 
 
 @pytest.mark.parametrize(
-    ("kind", "given", "what"),
+    ("op_type", "inputs", "message"),
     [
         ("gelu", {"x": X, "mode": "QUICK"}, "mode QUICK"),
         ("concat", {"values": [X, Y], "axis": 1, "interleave": True}, "interleaved"),
-        ("conv", {"x": X, "weight": numbers(6, 6, 3, 3), "dilations": np.array([2, 2])}, "dilated"),
-        ("conv", {"x": X[0], "weight": numbers(6, 6, 3)}, "conv over 1 axes"),
+        ("conv", {"x": X, "weight": numbers(6, 6, 3, 3), "dilations": np.array([2, 2])}, "dilations of conv"),
+        ("conv", {"x": X[0], "weight": numbers(6, 6, 3)}, "conv with 1 spatial axes"),
         ("conv", {"x": X, "weight": numbers(6, 6, 3, 3), "pad_type": "odd"}, "pad_type odd"),
         ("upsample_nearest_neighbor", {"x": X, "scale_factor_height": 1.5}, "1.5"),
         ("resize_bilinear", {"x": X, "sampling_mode": "ODD"}, "sampling_mode ODD"),
@@ -207,9 +207,9 @@ def test_splits_cut_evenly_or_to_size():
         ("gather_nd", {"x": X, "indices": np.zeros((2, 1), np.int32), "batch_dims": 1}, "batch_dims"),
     ],
 )  # fmt: skip
-def test_what_is_not_known_is_an_error_and_no_number(kind, given, what):
-    with pytest.raises(ValueError, match=what):
-        OPERATIONS[kind](**given)
+def test_an_unsupported_parameter_is_an_error(op_type, inputs, message):
+    with pytest.raises(ValueError, match=message):
+        OPERATIONS[op_type](**inputs)
 
 
 # Programs -------------------------------------------------------------------------------------------------------------
@@ -219,25 +219,32 @@ def program(*operations: Operation, dtype: str = "float32", outputs: tuple[str, 
     return Program(Package({"x": ((3,), dtype)}, outputs, operations))
 
 
-def step(kind: str, dtype: str = "float32", out: str = "out", **inputs) -> Operation:
-    return Operation(kind, inputs, (out,), (dtype,))
+def operation(op_type: str, dtype: str = "float32", out: str = "out", **inputs) -> Operation:
+    return Operation(op_type, inputs, (out,), (dtype,))
 
 
-def test_tensors_are_let_go_after_their_last_use():
+def test_tensors_are_freed_after_their_last_use():
     x = Reference("x")
-    steps = [step("add", out="a", x=x, y=x), step("mul", out="b", x=Reference("a"), y=x), step("abs", x=Reference("b"))]
-    made = program(*steps)
-    assert [set(names) for names in made._dropped] == [set(), {"a", "x"}, {"b"}]
-    np.testing.assert_array_equal(made.run({"x": np.array([1, -2, 3], np.float32)})["out"], [2, 8, 18])
+    operations = [
+        operation("add", out="a", x=x, y=x),
+        operation("mul", out="b", x=Reference("a"), y=x),
+        operation("abs", x=Reference("b")),
+    ]
+    small = program(*operations)
+    assert [set(names) for names in small._freed] == [set(), {"a", "x"}, {"b"}]
+    np.testing.assert_array_equal(small.run({"x": np.array([1, -2, 3], np.float32)})["out"], [2, 8, 18])
 
 
-def test_a_watcher_sees_what_each_operation_was_given_and_made():
+def test_a_watcher_gets_inputs_and_outputs_of_each_operation():
     x = Reference("x")
-    seen = []
-    steps = [step("add", out="a", x=x, y=np.float16(1)), step("concat", values=[Reference("a"), x], axis=np.int32(0))]
-    program(*steps).run({"x": np.array([1, -2, 3], np.float32)}, lambda *told: seen.append(told))
-    assert [operation for operation, _, _ in seen] == steps
-    (_, added, (total,)), (_, joined, (both,)) = seen
+    calls = []
+    operations = [
+        operation("add", out="a", x=x, y=np.float16(1)),
+        operation("concat", values=[Reference("a"), x], axis=np.int32(0)),
+    ]
+    program(*operations).run({"x": np.array([1, -2, 3], np.float32)}, lambda *call: calls.append(call))
+    assert [each for each, _, _ in calls] == operations
+    (_, added, (total,)), (_, joined, (both,)) = calls
     assert added["x"].tolist() == [1, -2, 3]
     assert added["y"] == 1
     assert [each.tolist() for each in joined["values"]] == [[2, -1, 4], [1, -2, 3]]
@@ -247,59 +254,59 @@ def test_a_watcher_sees_what_each_operation_was_given_and_made():
 
 def test_float16_rounds_after_each_operation_and_overflows():
     x = np.array([1.0, 300.0, 1e-8], np.float32)
-    sixteen = program(step("mul", "float16", x=Reference("x"), y=Reference("x")), dtype="float16")
-    np.testing.assert_array_equal(sixteen.run({"x": x})["out"], [1.0, np.inf, 0.0])
-    small = program(step("add", "float16", x=Reference("x"), y=np.float16(2048.0)), dtype="float16")
-    assert small.run({"x": x})["out"].tolist() == [2048.0, 2348.0, 2048.0]  # 2049 does not exist in float16
+    square = program(operation("mul", "float16", x=Reference("x"), y=Reference("x")), dtype="float16")
+    np.testing.assert_array_equal(square.run({"x": x})["out"], [1.0, np.inf, 0.0])
+    add = program(operation("add", "float16", x=Reference("x"), y=np.float16(2048.0)), dtype="float16")
+    assert add.run({"x": x})["out"].tolist() == [2048.0, 2348.0, 2048.0]  # 2049 does not exist in float16
     assert rounded(np.array([2049.0]), "float32").tolist() == [2049.0]
 
 
-def test_what_an_operation_was_given_is_not_rounded_with_what_it_made():
+def test_rounding_an_output_leaves_the_input_unrounded():
     x = np.array([1.0001, 2.0, 3.0], np.float32)
     cast = Operation("cast", {"x": Reference("kept"), "dtype": "fp16"}, ("out",), ("float16",))
-    lost = step("sub", out="lost", x=Reference("kept"), y=Reference("out"))
-    steps = [step("identity", out="kept", x=Reference("x")), cast, lost]
-    answers = program(*steps, outputs=("kept", "out", "lost")).run({"x": x})
-    np.testing.assert_array_equal(answers["kept"], x)
-    np.testing.assert_array_equal(answers["lost"], [x[0] - 1, 0, 0])
+    difference = operation("sub", out="difference", x=Reference("kept"), y=Reference("out"))
+    operations = [operation("identity", out="kept", x=Reference("x")), cast, difference]
+    outputs = program(*operations, outputs=("kept", "out", "difference")).run({"x": x})
+    np.testing.assert_array_equal(outputs["kept"], x)
+    np.testing.assert_array_equal(outputs["difference"], [x[0] - 1, 0, 0])
     assert x[0] == np.float32(1.0001)
 
 
-def test_free_axes_take_any_size():
-    free = Program(Package({"x": ((2, None), "float32")}, ("out",), (step("abs", x=Reference("x")),)))
-    for wide in (1, 5):
-        assert free.run({"x": np.zeros((2, wide), np.float32)})["out"].shape == (2, wide)
+def test_flexible_axes_take_any_size():
+    flexible = Program(Package({"x": ((2, None), "float32")}, ("out",), (operation("abs", x=Reference("x")),)))
+    for width in (1, 5):
+        assert flexible.run({"x": np.zeros((2, width), np.float32)})["out"].shape == (2, width)
     with pytest.raises(BackendError, match=r"takes x of shape \(2, \?\), not \(3, 5\)"):
-        free.run({"x": np.zeros((3, 5), np.float32)})
+        flexible.run({"x": np.zeros((3, 5), np.float32)})
 
 
-def test_weights_are_computed_once_and_only_what_is_needed_is_kept():
+def test_weights_are_decompressed_once_and_only_needed_ones_are_kept():
     mask = np.array([1, 0, 1], np.uint8)
-    twelve = Operation("constexpr_sparse_blockwise_shift_scale", {"data_mask": mask, "scale": np.float16([0.5]),
+    sparse = Operation("constexpr_sparse_blockwise_shift_scale", {"data_mask": mask, "scale": np.float16([0.5]),
                        "nonzero_data": np.int8([4, 8])}, ("m", "n"), ("uint8", "float16"))  # fmt: skip
     dense = Operation("constexpr_sparse_to_dense", {"mask": Reference("m"), "nonzero_data": Reference("n")}, ("w",),
                       ("float16",))  # fmt: skip
-    made = program(twelve, dense, step("mul", "float16", x=Reference("x"), y=Reference("w")), dtype="float16")
+    small = program(sparse, dense, operation("mul", "float16", x=Reference("x"), y=Reference("w")), dtype="float16")
     x = np.array([1, 2, 3], np.float32)
-    seen = []
+    weights = []
     for _ in range(2):
-        answers = made.run({"x": x}, lambda operation, given, _: seen.append((operation.kind, given["y"])))
-        assert answers["out"].tolist() == [2, 0, 12]
-    assert list(made._weights) == ["w"]
-    assert [kind for kind, _ in seen] == ["mul", "mul"]
-    assert seen[0][1] is seen[1][1]
+        outputs = small.run({"x": x}, lambda each, inputs, _: weights.append((each.op_type, inputs["y"])))
+        assert outputs["out"].tolist() == [2, 0, 12]
+    assert list(small._weights) == ["w"]
+    assert [op_type for op_type, _ in weights] == ["mul", "mul"]
+    assert weights[0][1] is weights[1][1]
 
 
-def test_an_unknown_operation_is_named():
-    with pytest.raises(BackendError, match="does not know: lstm, nothing"):
-        program(step("nothing", x=Reference("x")), step("lstm", x=Reference("x")))
+def test_unsupported_operations_are_named():
+    with pytest.raises(BackendError, match="does not support: lstm, nothing"):
+        program(operation("nothing", x=Reference("x")), operation("lstm", x=Reference("x")))
 
 
 def test_inputs_of_another_shape_and_failures_are_named():
-    adds = program(step("add", x=Reference("x"), y=np.zeros(2, np.float32)))
+    adds = program(operation("add", x=Reference("x"), y=np.zeros(2, np.float32)))
     with pytest.raises(BackendError, match=r"takes x of shape \(3,\), not \(4,\)"):
         adds.run({"x": np.zeros(4, np.float32)})
     with pytest.raises(BackendError, match=r"takes x of shape \(3,\), not nothing"):
         adds.run({})
-    with pytest.raises(BackendError, match="failed on add 'out'"):
+    with pytest.raises(BackendError, match="failed in add 'out'"):
         adds.run({"x": np.zeros(3, np.float32)})

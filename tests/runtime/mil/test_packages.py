@@ -1,7 +1,7 @@
-"""Small packages that coremltools writes: compressed weights, float16, free axes, quantized activations.
+"""Small packages written by coremltools: compressed weights, float16, flexible axes, quantized activations.
 
-Each is computed by the evaluator and compared with torch on the weights that coremltools decompresses, and on a Mac by
-Apple's framework too.
+The evaluator's outputs equal torch's with the weights that coremltools decompresses, and on a Mac those of Apple's
+framework.
 """
 
 from __future__ import annotations
@@ -53,21 +53,21 @@ def small() -> Small:
 
 @pytest.fixture(autouse=True)
 def quiet():
-    """coremltools logs to the root, warns of its own old functions, and draws bars."""
+    """Silences coremltools, which logs to the root logger, warns about itself and draws progress bars."""
     with no_logging(), warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         yield
 
 
-def converted(target: str, sixteen: bool = False, free: bool = False) -> Model:
-    axes = ({2: torch.export.Dim("height", min=2, max=64)},) if free else None
+def converted(target: str, fp16: bool = False, flexible: bool = False) -> Model:
+    axes = ({2: torch.export.Dim("height", min=2, max=64)},) if flexible else None
     program = torch.export.export(small(), (torch.zeros(SHAPE),), dynamic_shapes=axes)
     return ct.convert(
         program.run_decompositions({}),
         convert_to="mlprogram",
         minimum_deployment_target=getattr(ct.target, target),
-        compute_precision=ct.precision.FLOAT16 if sixteen else ct.precision.FLOAT32,
-        inputs=None if free else [ct.TensorType(name="x", shape=SHAPE)],
+        compute_precision=ct.precision.FLOAT16 if fp16 else ct.precision.FLOAT32,
+        inputs=None if flexible else [ct.TensorType(name="x", shape=SHAPE)],
         outputs=[ct.TensorType(name="y")],
         skip_model_load=True,
     )
@@ -109,7 +109,7 @@ SCHEMES: dict[str, Callable[[Model], Model]] = {
     "palette of 8 bits": palette(nbits=8),
     "sparse": pruned,
 }
-WAYS_OF_IOS18: dict[str, Callable[[Model], Model]] = {
+IOS18_SCHEMES: dict[str, Callable[[Model], Model]] = {
     "int4 by block": linear(mode="linear_symmetric", dtype="int4", granularity="per_block", block_size=8),
     "uint4 by block": linear(mode="linear", dtype="uint4", granularity="per_block", block_size=4),
     "palette of 3 bits by group": palette(nbits=3, granularity="per_grouped_channel", group_size=4),
@@ -117,9 +117,9 @@ WAYS_OF_IOS18: dict[str, Callable[[Model], Model]] = {
     "sparse int8": pruned_linear,
 }
 CASES = [
-    *((target, way, False) for target in ("iOS16", "iOS18") for way in SCHEMES),
-    *(("iOS17", way, False) for way in ("int8 by channel", "palette of 6 bits", "sparse")),
-    *(("iOS18", way, False) for way in WAYS_OF_IOS18),
+    *((target, scheme, False) for target in ("iOS16", "iOS18") for scheme in SCHEMES),
+    *(("iOS17", scheme, False) for scheme in ("int8 by channel", "palette of 6 bits", "sparse")),
+    *(("iOS18", scheme, False) for scheme in IOS18_SCHEMES),
     *((target, "int8 by channel", True) for target in ("iOS16", "iOS17", "iOS18")),
     ("iOS17", "palette of 4 bits", True),
     ("iOS18", "int4 by block", True),
@@ -128,10 +128,10 @@ CASES = [
 _MODELS: dict[tuple[str, bool], Model] = {}
 
 
-def compressed(target: str, way: str, sixteen: bool) -> Model:
-    if (target, sixteen) not in _MODELS:
-        _MODELS[target, sixteen] = converted(target, sixteen)
-    return (SCHEMES | WAYS_OF_IOS18)[way](_MODELS[target, sixteen])
+def compressed(target: str, scheme: str, fp16: bool) -> Model:
+    if (target, fp16) not in _MODELS:
+        _MODELS[target, fp16] = converted(target, fp16)
+    return (SCHEMES | IOS18_SCHEMES)[scheme](_MODELS[target, fp16])
 
 
 def image(*shape: int) -> np.ndarray:
@@ -145,22 +145,22 @@ def saved(model: Model, folder: Path, name: str = "small") -> Path:
 
 
 def computed(path: Path, x: np.ndarray) -> np.ndarray:
-    """The evaluator's answer, which on a Mac must be the framework's."""
-    (answer,) = Program(read_package(path)).run({"x": x}).values()
-    return answer
+    """The evaluator's output."""
+    (output,) = Program(read_package(path)).run({"x": x}).values()
+    return output
 
 
 def by_apple(path: Path, x: np.ndarray) -> np.ndarray:
     model = ct.models.MLModel(str(path), compute_units=ct.ComputeUnit.CPU_ONLY)
-    (answer,) = model.predict({"x": x}).values()
-    return np.asarray(answer, np.float32)
+    (output,) = model.predict({"x": x}).values()
+    return np.asarray(output, np.float32)
 
 
-def as_torch_would(model: Model, folder: Path, x: np.ndarray) -> np.ndarray:
-    """Torch on the weights that coremltools decompresses."""
+def torch_output(model: Model, folder: Path, x: np.ndarray) -> np.ndarray:
+    """Torch's output with the weights that coremltools decompresses."""
     dense = read_package(saved(cto.decompress_weights(model), folder, "dense"))
-    assert not any(operation.kind.startswith("constexpr_") for operation in dense.operations)
-    weights = {each.kind: each.inputs for each in dense.operations if each.kind in {"conv", "linear"}}
+    assert not any(operation.op_type.startswith("constexpr_") for operation in dense.operations)
+    weights = {each.op_type: each.inputs for each in dense.operations if each.op_type in {"conv", "linear"}}
     conv = {name: torch.tensor(np.asarray(weights["conv"][name], np.float32)) for name in ("weight", "bias")}
     full = {name: torch.tensor(np.asarray(weights["linear"][name], np.float32)) for name in ("weight", "bias")}
     hidden = F.conv2d(torch.from_numpy(x), conv["weight"], conv["bias"], padding=1).relu()
@@ -170,23 +170,23 @@ def as_torch_would(model: Model, folder: Path, x: np.ndarray) -> np.ndarray:
 ON_A_MAC = pytest.mark.skipif(sys.platform != "darwin", reason="Core ML runs on a Mac only")
 
 
-@pytest.mark.parametrize(("target", "way", "sixteen"), CASES)
-def test_compressed_weights_compute_what_coremltools_decompresses(target, way, sixteen, tmp_path):
-    model, x = compressed(target, way, sixteen), image(*SHAPE)
+@pytest.mark.parametrize(("target", "scheme", "fp16"), CASES)
+def test_compressed_weights_equal_those_that_coremltools_decompresses(target, scheme, fp16, tmp_path):
+    model, x = compressed(target, scheme, fp16), image(*SHAPE)
     path = saved(model, tmp_path)
-    kinds = [operation.kind for operation in read_package(path).operations]
-    assert sum(kind.startswith("constexpr_") for kind in kinds) >= 2
-    bound = 4e-3 if sixteen else 1e-5
-    np.testing.assert_allclose(computed(path, x), as_torch_would(model, tmp_path, x), rtol=bound, atol=bound)
+    types_of = [operation.op_type for operation in read_package(path).operations]
+    assert sum(op_type.startswith("constexpr_") for op_type in types_of) >= 2
+    bound = 4e-3 if fp16 else 1e-5
+    np.testing.assert_allclose(computed(path, x), torch_output(model, tmp_path, x), rtol=bound, atol=bound)
 
 
 def activations() -> Model:
-    """Quantized and dequantized again, by tensor and by channel."""
+    """Activations that are quantized and dequantized, per tensor and per channel."""
 
     def body(x):
         scales = np.linspace(0.01, 0.05, 32).astype(np.float32)
-        whole = Builder.quantize(input=x, scale=np.float32(0.02), zero_point=np.uint8(100), output_dtype="uint8")
-        back = Builder.dequantize(input=whole, scale=np.float32(0.02), zero_point=np.uint8(100))
+        quantized = Builder.quantize(input=x, scale=np.float32(0.02), zero_point=np.uint8(100), output_dtype="uint8")
+        back = Builder.dequantize(input=quantized, scale=np.float32(0.02), zero_point=np.uint8(100))
         by_channel = Builder.quantize(input=back, scale=scales, axis=1, output_dtype="int8")
         return Builder.dequantize(input=by_channel, scale=scales, axis=1, name="y")
 
@@ -218,13 +218,13 @@ def one_in_a_list() -> Model:
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 6, 8])
 @pytest.mark.parametrize("count", [1, 7, 24, 101])
-def test_packed_numbers_are_unpacked_as_coremltools_packs_them(bits, count):
+def test_values_that_coremltools_packs_are_unpacked(bits, count):
     numbers = np.random.default_rng(bits).integers(0, 1 << bits, count).astype(np.uint8)
     np.testing.assert_array_equal(unpacked(pack_elements_into_bits(numbers, bits), bits, count), numbers)
 
 
-def few_numbers(bits: int) -> Model:
-    """So few weights that they are written in the program itself, int4 or a palette's indices."""
+def few_weights(bits: int) -> Model:
+    """So few weights, int4 or indices of a palette, that they are immediate values of the program."""
 
     def body(x):
         drawn = np.random.default_rng(0)
@@ -255,8 +255,8 @@ def few_numbers(bits: int) -> Model:
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 6])
-def test_few_packed_numbers_lie_in_the_program(bits, tmp_path):
-    model, x = few_numbers(bits), image(*SHAPE)
+def test_few_packed_weights_are_immediate_values(bits, tmp_path):
+    model, x = few_weights(bits), image(*SHAPE)
     path = saved(model, tmp_path)
     text = str(model.get_spec().mlProgram)
     assert ("INT4" if bits == 4 else f"UINT{bits}") in text
@@ -264,8 +264,8 @@ def test_few_packed_numbers_lie_in_the_program(bits, tmp_path):
     np.testing.assert_allclose(computed(path, x), x @ model.wanted, rtol=1e-6, atol=1e-6)
 
 
-def test_numbers_that_do_not_fill_their_shape_are_damage(tmp_path):
-    path = saved(few_numbers(2), tmp_path)
+def test_values_that_do_not_fill_their_shape_are_damage(tmp_path):
+    path = saved(few_weights(2), tmp_path)
     file = path / "Data" / "com.apple.CoreML" / "model.mlmodel"
     spec = ct.proto.Model_pb2.Model()
     spec.ParseFromString(file.read_bytes())
@@ -277,26 +277,26 @@ def test_numbers_that_do_not_fill_their_shape_are_damage(tmp_path):
         read_package(path)
 
 
-def test_quantized_activations_compute_what_the_scales_say(tmp_path):
+def test_quantized_activations_equal_numpy(tmp_path):
     x = image(*SHAPE)
     scales = np.linspace(0.01, 0.05, 32).astype(np.float32).reshape(-1, 1, 1)
     first = (np.clip(np.rint(x / np.float32(0.02)) + 100, 0, 255) - 100) * np.float32(0.02)
     second = np.clip(np.rint(first / scales), -128, 127) * scales
     path = saved(activations(), tmp_path)
-    assert [each.kind for each in read_package(path).operations] == ["quantize", "dequantize"] * 2
+    assert [each.op_type for each in read_package(path).operations] == ["quantize", "dequantize"] * 2
     np.testing.assert_allclose(computed(path, x), second, rtol=1e-6, atol=1e-6)
 
 
 def test_a_list_of_one_tensor_stays_a_list(tmp_path):
     x = image(*SHAPE)
     path = saved(one_in_a_list(), tmp_path)
-    assert [each.kind for each in read_package(path).operations] == ["stack", "concat"]
+    assert [each.op_type for each in read_package(path).operations] == ["stack", "concat"]
     np.testing.assert_array_equal(computed(path, x), x[None])
 
 
 @pytest.mark.parametrize("height", [2, 4, 9])
-def test_a_free_axis_takes_any_size(height, tmp_path):
-    path = saved(converted("iOS17", free=True), tmp_path)
+def test_a_flexible_axis_takes_any_size(height, tmp_path):
+    path = saved(converted("iOS17", flexible=True), tmp_path)
     package = read_package(path)
     assert package.inputs == {"x": ((1, 32, None, 4), "float32")}
     x = image(1, 32, height, 4)
@@ -304,9 +304,9 @@ def test_a_free_axis_takes_any_size(height, tmp_path):
         np.testing.assert_allclose(computed(path, x), small()(torch.from_numpy(x)).numpy(), rtol=1e-5, atol=1e-5)
 
 
-def test_float16_keeps_to_the_precision_of_float16(tmp_path):
+def test_float16_has_the_precision_of_float16(tmp_path):
     x = image(*SHAPE)
-    path = saved(converted("iOS17", sixteen=True), tmp_path)
+    path = saved(converted("iOS17", fp16=True), tmp_path)
     found = computed(path, x)
     with torch.no_grad():
         expected = small()(torch.from_numpy(x)).numpy()
@@ -317,11 +317,11 @@ def test_float16_keeps_to_the_precision_of_float16(tmp_path):
 
 
 @ON_A_MAC
-@pytest.mark.parametrize(("target", "way", "sixteen"), CASES)
-def test_apple_computes_compressed_weights_alike(target, way, sixteen, tmp_path):
+@pytest.mark.parametrize(("target", "scheme", "fp16"), CASES)
+def test_apple_s_framework_computes_compressed_weights_alike(target, scheme, fp16, tmp_path):
     x = image(*SHAPE)
-    path = saved(compressed(target, way, sixteen), tmp_path)
-    bound = 8e-3 if sixteen else 1e-4
+    path = saved(compressed(target, scheme, fp16), tmp_path)
+    bound = 8e-3 if fp16 else 1e-4
     np.testing.assert_allclose(by_apple(path, x), computed(path, x), rtol=bound, atol=bound)
 
 
@@ -331,15 +331,23 @@ def test_apple_computes_compressed_weights_alike(target, way, sixteen, tmp_path)
     [
         (activations, 4),
         (one_in_a_list, 4),
-        (lambda: converted("iOS17", free=True), 4),
-        (lambda: converted("iOS17", free=True), 9),
-        (lambda: converted("iOS17", sixteen=True), 4),
-        (lambda: few_numbers(3), 4),
-        (lambda: few_numbers(4), 4),
+        (lambda: converted("iOS17", flexible=True), 4),
+        (lambda: converted("iOS17", flexible=True), 9),
+        (lambda: converted("iOS17", fp16=True), 4),
+        (lambda: few_weights(3), 4),
+        (lambda: few_weights(4), 4),
     ],
-    ids=["activations", "list of one", "free axis at 4", "free axis at 9", "float16", "few of 3 bits", "few of 4"],
+    ids=[
+        "activations",
+        "list of one",
+        "flexible axis at 4",
+        "flexible axis at 9",
+        "float16",
+        "few of 3 bits",
+        "few of 4",
+    ],
 )
-def test_apple_computes_the_others_alike(make, height, tmp_path):
+def test_apple_s_framework_computes_the_other_packages_alike(make, height, tmp_path):
     x = image(1, 32, height, 4)
     path = saved(make(), tmp_path)
     np.testing.assert_allclose(by_apple(path, x), computed(path, x), rtol=8e-3, atol=8e-3)
