@@ -83,6 +83,7 @@ PACKAGES: dict[str, Package] = {
     "coremltools": Package("coremltools", large=not _MAC, offered=_MAC or _LINUX_X86),  # on a Mac it is an engine
     "pooch": Package("pooch"),
     "requests": Package("requests"),
+    "pyelftools": Package("elftools.elf.elffile"),
     "jinja2": Package("jinja2"),
     "torch": Package("torch", large=True),
     "onnx": Package("onnx"),
@@ -104,6 +105,7 @@ EXTRAS: dict[str, Extra] = {
     "tflite": Extra("run TFLite bundles", ("ai-edge-litert",)),
     "coreml": Extra("run Core ML bundles on a Mac", ("coremltools",)),
     "download": Extra("fetch official weights", ("pooch", "requests")),
+    "android": Extra("check benchmark tools for Android devices", ("pyelftools",)),
     "report": Extra("write report.html after a verification", ("jinja2",)),
     "export": Extra(
         "make and quantize bundles, verify against torch",
