@@ -157,7 +157,7 @@ def _exported(point: Point, path: Path) -> tuple[Path, int]:
     from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415
 
     from sam_edge.model import DecoderGraph, EncoderGraph  # noqa: PLC0415
-    from sam_edge.model.lean import lean  # noqa: PLC0415
+    from sam_edge.model.lean import lean_rewrite  # noqa: PLC0415
     from sam_edge.weights.load import find_source, load_sam  # noqa: PLC0415
     from sam_edge_exporters.onnx import export  # noqa: PLC0415
     from sam_edge_runtime.bundle.contract import decoder_contract, encoder_contract  # noqa: PLC0415
@@ -167,7 +167,7 @@ def _exported(point: Point, path: Path) -> tuple[Path, int]:
         graph: torch.nn.Module = EncoderGraph(sam).eval()
         contract = encoder_contract(point.side, sam.channels)
     else:
-        graph = lean(DecoderGraph(sam).eval())
+        graph = lean_rewrite(DecoderGraph(sam).eval())
         contract = decoder_contract(point.side, sam.channels, None, None)
     export(graph, contract, path)
     inputs = [torch.from_numpy(array) for array in _inputs(point, sam.channels, prompts=1)]

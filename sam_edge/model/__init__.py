@@ -1,6 +1,22 @@
-"""SAM in torch: one noun a file, official parameter names, and the two graphs that are exported.
+"""SAM in torch: the model's parts, under the official parameter names, and the two graphs that are exported.
 
-`ane_rewrite` makes of such a graph one for Apple's Neural Engine, with the same parameters and answers.
+| file | what |
+|---|---|
+| `sam` | the model: image encoder, prompt encoder, mask decoder |
+| `image_encoder` | SAM's ViT-B, ViT-L and ViT-H |
+| `tiny_vit` | MobileSAM's TinyViT-5M |
+| `nano` | nano's image encoder, a MobileNetV2 |
+| `prompt_encoder`, `mask_decoder`, `transformer` | SAM's prompt encoder and mask decoder |
+| `nano_decoder` | nano's prompt encoder and mask decoder |
+| `layers` | layers that several parts share |
+| `variants` | every model by its name |
+| `graphs` | the encoder graph and the decoder graph under the tensor contract |
+| `forms` | which form of the two graphs a bundle gets |
+| `lean/` | the decoder rewritten for CPU runtimes |
+| `ane/` | both graphs rewritten for Apple's Neural Engine |
+| `norms` | normalization rewritten so that converters leave the weights alone |
+| `replacement` | a copy of a module with some submodules replaced; what the rewrites are made with |
+| `torch_backend` | the fp32 torch model as a backend of the runtime |
 """
 
 from __future__ import annotations

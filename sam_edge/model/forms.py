@@ -1,12 +1,15 @@
-"""The two graphs in the form that a bundle has them in: its layout, plain or rewritten.
+"""The two graphs in the form that a bundle's target computes fastest.
 
-The plain form may have its decoder's lean twin, in float and in fewer bits, as far as that was measured to be faster on
-the target's own runtime (docs/performance.md): all of it for ONNX Runtime. For LiteRT only SAM's masks: products of two
-activations, of which the lean attention is made, become fully connected layers with computed weights there, and XNNPACK
-leaves those to slower kernels. For Core ML nothing, as long as nobody measured it on a device.
+Each target gets the rewrites that were measured to be faster on its own runtime (docs/performance.md), at every
+precision:
 
-LiteRT's graphs have normalizations that its converter does not multiply into weights (`norms`). ONNX Runtime's decoder
-makes its positions from tables, which that runtime multiplies out when it loads a file.
+- ONNX Runtime: the whole lean decoder. Its dense positions come from small lookup tables, which that runtime expands
+  once, when it loads the file.
+- LiteRT: of the lean decoder only SAM's cellwise masks. LiteRT's converter turns the lean attention's products of two
+  activations into fully connected layers with computed weights, for which XNNPACK has no kernel. Normalizations are
+  rewritten so that the converter does not multiply their scales into weights (`norms`).
+- Core ML: the plain graphs, or the rewrites of `ane` where the manifest says so. No device was at hand to measure the
+  lean decoder.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from sam_edge_runtime.bundle.targets import target_named
 
 from .ane import ane_rewrite
 from .graphs import DecoderGraph, EncoderGraph
-from .lean import ATTENTION, lean, pays
+from .lean import ATTENTION, attention_is_cheaper, lean_rewrite
 from .norms import scale_first
 from .prompt_encoder import SeparablePositions
 from .sam import Sam
@@ -32,13 +35,15 @@ class Graphs(NamedTuple):
 
 
 def graphs_of(sam: Sam, manifest: Manifest) -> Graphs:
-    """Image encoder and mask decoder as `manifest` says, in evaluation mode; they share the parameters of `sam`."""
+    """The encoder and decoder graph that `manifest` names, in evaluation mode; they share the parameters of `sam`."""
     encoder, decoder = EncoderGraph(sam, manifest.layout).eval(), DecoderGraph(sam, manifest.layout).eval()
     if manifest.graph == NEURAL_ENGINE:
         return Graphs(ane_rewrite(encoder), ane_rewrite(decoder))
     target = target_named(manifest.target)
-    parts = [part for part in target.lean if part != ATTENTION or pays(decoder, manifest.points)]
-    decoder = lean(decoder, parts) if parts else decoder
+    parts = target.lean
+    if ATTENTION in parts and not attention_is_cheaper(decoder, manifest.points):
+        parts = tuple(part for part in parts if part != ATTENTION)
+    decoder = lean_rewrite(decoder, parts) if parts else decoder
     if target.scale_first:  # in fp32 too, where it costs no time (docs/performance.md)
         return Graphs(scale_first(encoder), scale_first(decoder))
     if target.separable_positions:

@@ -1,8 +1,8 @@
 """The two graphs that are exported and run: SAM under the tensor contract of `sam_edge_runtime.bundle.contract`.
 
-Each holds only the weights that it uses, takes and returns tensors in the contract's order, and has no control flow
-that depends on data. What the contract fixes is folded in here: normalization, and the positions of the embedding
-cells.
+Each graph holds only the weights that it uses, takes and returns tensors in the contract's order, and has no control
+flow that depends on data. It also computes what the contract fixes: the encoder normalizes the image, and the decoder
+adds the position embeddings of the image's cells.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .sam import Sam
 
 
 class EncoderGraph(nn.Module):
-    """`image (1, 3, S, S)`, RGB in 0..255, to `image_embeddings (1, C, S/16, S/16)`."""
+    """`image (1, 3, S, S)`, RGB in 0..255, to `image_embeddings (1, C, S/16, S/16)`; with NHWC, channels come last."""
 
     mean: Tensor
     std: Tensor
@@ -31,7 +31,7 @@ class EncoderGraph(nn.Module):
         self.register_buffer("std", torch.tensor(PIXEL_STD).reshape(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Normalize and encode. Subtracting first keeps the padding, which is the mean, at exactly zero."""
+        """Normalize and encode. Subtracting the mean first keeps padding, which has the mean colour, exactly zero."""
         if self.layout is Layout.NHWC:
             image = image.permute(0, 3, 1, 2)
         out: Tensor = self.image_encoder((image - self.mean) / self.std)
@@ -39,7 +39,12 @@ class EncoderGraph(nn.Module):
 
 
 class DecoderGraph(nn.Module):
-    """An embedding and B prompts of N slots to `low_res_masks (B, 4, S/4, S/4)` and `iou_predictions (B, 4)`."""
+    """An embedding and B prompts of N slots to `low_res_masks (B, 4, S/4, S/4)` and `iou_predictions (B, 4)`.
+
+    Attributes:
+        positions: `(1, C, S/16, S/16)` position embeddings of the image's cells.
+        tables: computes the same positions from small lookup tables; None to store `positions` in the graph.
+    """
 
     positions: Tensor
 
@@ -49,7 +54,7 @@ class DecoderGraph(nn.Module):
         self.prompt_encoder = sam.prompt_encoder
         self.mask_decoder = sam.mask_decoder
         self.register_buffer("positions", sam.prompt_encoder.dense_positions().detach(), persistent=False)
-        self.tables: SeparablePositions | None = None  # what to make the positions of instead
+        self.tables: SeparablePositions | None = None
 
     def forward(
         self,
@@ -59,7 +64,19 @@ class DecoderGraph(nn.Module):
         mask_input: Tensor,
         has_mask_input: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Answer every prompt; see `decoder_contract` for the tensors."""
+        """Decode every prompt.
+
+        Args:
+            image_embeddings: `(1, C, S/16, S/16)` from the encoder graph; with NHWC `(1, S/16, S/16, C)`.
+            point_coords: `(B, N, 2)` x, y in pixels of the S frame.
+            point_labels: `(B, N)` values of `Label`.
+            mask_input: `(B, 1, S/4, S/4)` logits.
+            has_mask_input: `(B)` 1 where `mask_input` counts, else 0.
+
+        Returns:
+            Mask logits `(B, 4, S/4, S/4)` and IoU predictions `(B, 4)`; output 0 is the single mask, 1..3 are whole,
+            part and subpart.
+        """
         if self.layout is Layout.NHWC:
             image_embeddings = image_embeddings.permute(0, 3, 1, 2)
         sparse, dense = self.prompt_encoder(point_coords, point_labels, mask_input, has_mask_input)

@@ -1,10 +1,12 @@
 """SAM's image encoder: a plain ViT with windowed and a few global attention layers, and a convolutional neck.
 
-Follows "Segment Anything" (arXiv 2304.02643, appendix A) and ViTDet (arXiv 2203.16527); parameter names and shapes are
-those of the official checkpoints. Attention adds a bias decomposed into height and width (MViTv2, arXiv 2112.01526).
+Source: "Segment Anything" (https://arxiv.org/abs/2304.02643, appendix A, "Image encoder") and ViTDet
+(https://arxiv.org/abs/2203.16527, section 3). Attention adds relative position biases decomposed into height and width
+(MViTv2, https://arxiv.org/abs/2112.01526, section 4.1). Parameter names and shapes are those of the official
+checkpoints.
 
-Global attention takes its queries in blocks, so that the scores of 512 exist at a time and not of all 4096. The biases
-are added to a block while it is at hand; folded into a wider product of queries and keys,
+Global attention computes its queries in blocks of 512 to bound memory: the scores of one block exist at a time, not
+those of all 4096 queries. The biases are added to each block. Folded into a wider product of queries and keys,
 `[q, rel_h, rel_w] . [k, onehot(y), onehot(x)]`, they took longer (docs/performance.md).
 """
 
@@ -23,7 +25,7 @@ from .layers import FeedForward, LayerNorm2d, join_windows, split_windows
 NATIVE_SIDE = LARGEST_SIDE  # the frame side that the official positions were trained for
 WINDOW = 14
 LAYER_NORM_EPS = 1e-6
-QUERY_BLOCK = 512  # queries of a global attention whose scores exist at a time
+QUERY_BLOCK = 512  # queries of one block: their scores exist at a time
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class ViTConfig:
 
 
 class RelativeAttention(nn.Module):
-    """Multi-head self-attention over a map, with decomposed relative positions for a `grid x grid` map."""
+    """Multi-head self-attention over a `grid x grid` map, with decomposed relative position biases."""
 
     def __init__(self, dim: int, heads: int, grid: int) -> None:
         super().__init__()
@@ -49,7 +51,7 @@ class RelativeAttention(nn.Module):
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * grid - 1, self.head_dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend over all H*W positions of `(B, H, W, C)`."""
+        """Attend over all H*W positions of `(B, H, W, C)`; returns the same shape."""
         b, h, w, c = x.shape
         q, k, v = (part.reshape(b, h * w, self.heads, self.head_dim) for part in self.qkv(x).chunk(3, dim=-1))
         by_row, by_column = self._biases(q, h, w)
@@ -59,27 +61,33 @@ class RelativeAttention(nn.Module):
             some = slice(first, first + QUERY_BLOCK)
             scores = (queries[:, some] * self.head_dim**-0.5) @ keys
             scores = scores.reshape(-1, h, w) + by_row[:, some].reshape(-1, h, 1) + by_column[:, some].reshape(-1, 1, w)
-            return self._side_by_side(scores.reshape(b * self.heads, -1, h * w).softmax(dim=-1) @ values)
+            return self._merge_heads(scores.reshape(b * self.heads, -1, h * w).softmax(dim=-1) @ values)
 
-        # Scores of a block are (B*heads, QUERY_BLOCK, H*W); each query has its own softmax, so the answer is the same.
-        # Heads are side by side again before blocks are joined, not after: litert-torch joins the scores otherwise, all
-        # of them, to multiply them with the values at once.
+        # The scores of a block are (B*heads, QUERY_BLOCK, H*W). Each query has a softmax of its own, so blocks change
+        # no output. Heads are merged before the blocks are joined: otherwise litert-torch joins the scores of all
+        # blocks first and multiplies them with the values at once.
         attended = torch.cat([attend(first) for first in range(0, h * w, QUERY_BLOCK)], dim=1)
         projected: Tensor = self.proj(attended.reshape(b, h, w, c))
         return projected
 
     def _biases(self, q: Tensor, h: int, w: int) -> tuple[Tensor, Tensor]:
-        """What each of the queries `(B, H*W, heads, D)` adds to its scores: `(B*heads, H*W, H)` and `(., ., W)`."""
+        """Biases of each query's scores by the key's row `(B*heads, H*W, H)` and by its column `(B*heads, H*W, W)`.
+
+        Args:
+            q: queries `(B, H*W, heads, D)`.
+            h: rows of the map.
+            w: columns of the map.
+        """
         b = q.shape[0]
         maps = q.reshape(b, h, w, -1)
-        # All that lie in one row, or column, share a table: as many products as there are rows, not as there are maps.
+        # Queries in one row (or column) share a lookup table: one product for each row, not for each head and photo.
         of_rows = maps.transpose(0, 1).reshape(h, -1, self.head_dim) @ relative_table(self.rel_pos_h, h).mT
         of_columns = maps.permute(2, 0, 1, 3).reshape(w, -1, self.head_dim) @ relative_table(self.rel_pos_w, w).mT
         by_row = of_rows.reshape(h, b, w, -1).transpose(0, 1).reshape(b, h * w, self.heads, h)
         by_column = of_columns.reshape(w, b, h, -1).permute(1, 2, 0, 3).reshape(b, h * w, self.heads, w)
         return by_head(by_row), by_head(by_column)
 
-    def _side_by_side(self, x: Tensor) -> Tensor:
+    def _merge_heads(self, x: Tensor) -> Tensor:
         """`(B*heads, N, D)` to `(B, N, heads*D)`."""
         n = x.shape[1]
         return x.reshape(-1, self.heads, n, self.head_dim).transpose(1, 2).reshape(-1, n, self.heads * self.head_dim)
@@ -91,13 +99,13 @@ def by_head(x: Tensor) -> Tensor:
 
 
 def relative_table(rel_pos: Tensor, size: int) -> Tensor:
-    """Rows of `rel_pos (2*size-1, D)` for every pair: `(size, size, D)`, query first, then key."""
-    steps = torch.arange(size, device=rel_pos.device)
-    return rel_pos[steps[:, None] - steps[None, :] + (size - 1)]
+    """The rows of `rel_pos (2*size-1, D)` for every pair of places: `(size, size, D)`, query first, then key."""
+    places = torch.arange(size, device=rel_pos.device)
+    return rel_pos[places[:, None] - places[None, :] + (size - 1)]
 
 
 class Block(nn.Module):
-    """A transformer block with attention in windows (`window > 0`) or over the whole map (`window == 0`)."""
+    """A transformer block: attention in windows of `window x window` cells, or over the whole map where it is 0."""
 
     def __init__(self, config: ViTConfig, window: int, grid: int) -> None:
         super().__init__()
@@ -135,7 +143,11 @@ class PatchEmbed(nn.Module):
 
 
 class ImageEncoderViT(nn.Module):
-    """Normalized photo `(B, 3, S, S)` to embedding `(B, out_channels, S/16, S/16)`."""
+    """Normalized photo `(B, 3, S, S)` to embedding `(B, out_channels, S/16, S/16)`.
+
+    Attributes:
+        any_side: false: positions are learned for one side, so `set_input_side` works once.
+    """
 
     any_side = False
 
@@ -150,7 +162,7 @@ class ImageEncoderViT(nn.Module):
         self.neck = make_neck(config.dim, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode `x`; its side must be the one set by `set_input_side` (1024 unless it was called)."""
+        """Encode `x`; its side S must be the one given to `set_input_side`, 1024 by default."""
         x = self.patch_embed(x) + self.pos_embed
         for block in self.blocks:
             x = block(x)
@@ -159,10 +171,11 @@ class ImageEncoderViT(nn.Module):
 
     @torch.no_grad()
     def set_input_side(self, side: int) -> None:
-        """Resize the positions to frames of `side` pixels, in place, once, after the official weights were loaded.
+        """Resize the position embeddings to frames of `side` pixels, in place.
 
-        Absolute positions bicubically as ViTDet does, relative ones linearly as SAM's own `get_rel_pos` does; the
-        windows keep theirs. Afterwards the state dict no longer has the official shapes.
+        Call it once, after the official weights are loaded: afterwards the state dict no longer has the official
+        shapes. Absolute positions are resized bicubically, as in ViTDet; the relative positions of global attention
+        linearly, as in SAM's own `get_rel_pos`. Windows keep their relative positions.
         """
         grid = side // EMBEDDING_STRIDE
         if grid == self.pos_embed.shape[1]:
@@ -183,7 +196,7 @@ def _resized_rows(rel_pos: Tensor, rows: int) -> nn.Parameter:
 
 
 def make_neck(dim: int, out_channels: int) -> nn.Sequential:
-    """The two convolutions, each with a channel norm, that take `dim` features to the embedding."""
+    """Two convolutions, each with a channel norm: `(B, dim, H, W)` to the embedding `(B, out_channels, H, W)`."""
     return nn.Sequential(
         nn.Conv2d(dim, out_channels, kernel_size=1, bias=False),
         LayerNorm2d(out_channels),

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 class LayerNorm2d(nn.Module):
     """Layer normalization over the channels of a `(B, C, H, W)` map.
 
-    Computed as `F.layer_norm` on the channels-last view, so that converters see one LayerNormalization instead of
-    seven elementwise operations.
+    Computed as `F.layer_norm` on the channels-last view: converters then see one LayerNormalization instead of seven
+    elementwise operations.
     """
 
     def __init__(self, channels: int, eps: float = 1e-6) -> None:
@@ -21,14 +21,14 @@ class LayerNorm2d(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalize `x` of shape `(B, C, H, W)` at every position."""
+        """Normalize `x (B, C, H, W)` at every position; returns the same shape."""
         channels_last = x.permute(0, 2, 3, 1)
         normed = F.layer_norm(channels_last, self.weight.shape, self.weight, self.bias, self.eps)
         return normed.permute(0, 3, 1, 2)
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with an activation between: the MLP of SAM's ViT encoders and of its decoder's transformer."""
+    """Two linear layers with an activation between them: the MLP of SAM's ViT and of its decoder's transformer."""
 
     def __init__(self, dim: int, hidden: int, activation: nn.Module) -> None:
         super().__init__()
@@ -43,14 +43,17 @@ class FeedForward(nn.Module):
 
 
 def is_label(labels: Tensor, label: Tensor | float) -> Tensor:
-    """1 where whole numbers are equal, else 0, in the dtype of `labels`: phones' delegates have no comparisons."""
+    """1 where `labels` equal `label`, else 0, in the dtype of `labels`; both hold integers.
+
+    Arithmetic instead of `==`, because phones' delegates have no comparisons.
+    """
     return (1.0 - (labels - label).abs()).relu()
 
 
 def split_windows(x: Tensor, window: int) -> tuple[Tensor, tuple[int, int]]:
     """Cut a `(B, H, W, C)` map into square windows, zero-padded at the bottom and right where they do not fit.
 
-    Only four axes are used at a time: phones' delegates take no more.
+    No tensor has more than four axes, the most that phones' delegates take.
 
     Returns:
         Windows `(B * rows * columns, window, window, C)` and the padded size `(H', W')`.

@@ -1,7 +1,8 @@
-"""SAM's mask decoder: four mask tokens and one IoU token read the image, and each mask token becomes a filter.
+"""SAM's mask decoder: four mask tokens and one IoU token attend to the image, and each mask token becomes a filter.
 
-"Segment Anything" (arXiv 2304.02643), appendix A. All four masks are always returned: token 0 for an unambiguous
-prompt, 1..3 for whole, part and subpart. Which to show is the host's choice, so no branch is traced.
+Source: "Segment Anything" (https://arxiv.org/abs/2304.02643, appendix A, "Lightweight mask decoder"). It always returns
+all four masks: token 0 for an unambiguous prompt, 1..3 for whole, part and subpart. The caller chooses which to show,
+so the traced graph has no branch.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .transformer import EMPTY_SLOT_BIAS, TwoWayTransformer
 
 
 class MLP(nn.Module):
-    """Linear layers with ReLU between."""
+    """`depth` linear layers with ReLU between them."""
 
     def __init__(self, dim: int, hidden: int, out: int, depth: int = 3) -> None:
         super().__init__()
@@ -56,7 +57,7 @@ class MaskDecoder(nn.Module):
     def forward(
         self, embeddings: Tensor, positions: Tensor, sparse: Tensor, dense: Tensor, empty: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Decode B prompts on one photo.
+        """Decode B prompts on one photo; G is the embedding's side, S/16.
 
         Args:
             embeddings: `(1, C, G, G)` from the image encoder.
@@ -80,10 +81,19 @@ class MaskDecoder(nn.Module):
         filters = torch.stack(
             [mlp(tokens[:, 1 + index]) for index, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )  # (B, 4, C/8)
-        return self.draw(image, filters, grid), self.iou_prediction_head(tokens[:, 0])
+        return self.apply_filters(image, filters, grid), self.iou_prediction_head(tokens[:, 0])
 
-    def draw(self, image: Tensor, filters: Tensor, grid: int) -> Tensor:
-        """Masks of cells `(B, G * G, C)` through filters `(B, 4, C/8)`: logits `(B, 4, 4G, 4G)`."""
+    def apply_filters(self, image: Tensor, filters: Tensor, grid: int) -> Tensor:
+        """Upscale the image by four and multiply each pixel's features with each mask's filter.
+
+        Args:
+            image: `(B, G * G, C)` cells, row by row.
+            filters: `(B, 4, C/8)`, one a mask.
+            grid: G.
+
+        Returns:
+            Mask logits `(B, 4, 4G, 4G)`.
+        """
         b = image.shape[0]
         features = self.output_upscaling(image.transpose(1, 2).reshape(b, -1, grid, grid))  # (B, C/8, 4G, 4G)
         masks: Tensor = (filters @ features.flatten(2)).reshape(b, MASK_OUTPUTS, 4 * grid, 4 * grid)

@@ -1,15 +1,15 @@
 """`nano`: SAM's contract in 3 million parameters, made of operations that phones run fast and that quantize well.
 
-The image encoder is MobileNetV2 1.0 (arXiv 1801.04381) as TensorFlow publishes it, batch norms folded into the
-convolutions, so that its ImageNet weights are a start. What follows it:
+The image encoder is MobileNetV2 1.0 (https://arxiv.org/abs/1801.04381, table 2) as TensorFlow publishes it, with batch
+norms folded into the convolutions, so training can start from its ImageNet weights. The embedding has two halves:
 
-- two convolutions mix stride 16 with stride 32 into 128 channels of meaning;
-- 128 more channels carry what happens within each 16 x 16 cell: features of stride 4 and 8, packed by strided
-  convolutions. The decoder unpacks them again, so that outlines are sharp although the contract has a single embedding
-  of stride 16.
+- 128 semantic channels: two convolutions mix the features of stride 16 and stride 32.
+- 128 detail channels: strided convolutions pack the features of stride 4 and 8, which show what is inside each 16 x 16
+  cell. The decoder unpacks them, so outlines are sharp although the contract has a single embedding of stride 16.
 
-Only convolutions, ReLU6, ReLU, additions and one nearest-neighbour enlargement: no normalization to compute, no
-erf, no attention in the encoder. The decoder (`nano_decoder`) is SAM's, narrower, with prompts also drawn as maps.
+The encoder consists of convolutions, ReLU6, ReLU, additions and one nearest-neighbour upsampling: no normalization, no
+erf, no attention. The decoder (`nano_decoder`) is SAM's, narrower, with prompts rasterized to maps as well. Why each
+part differs from SAM: docs/decisions/0005-nano.md.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from .nano_decoder import NanoMaskDecoder, NanoPromptEncoder
 from .sam import Sam
 
 NANO_SIDE = 512  # the frame side that nano is trained for
-MEANING = 128  # embedding channels that the decoder's attention sees
-DETAIL = 128  # embedding channels that hold packed detail
+SEMANTIC_CHANNELS = 128  # embedding channels that the decoder's attention reads
+DETAIL_CHANNELS = 128  # embedding channels that hold the packed detail
 STEM = 32
-# MobileNetV2, table 2: expansion, channels, repeats, stride of the first.
+# MobileNetV2, table 2: expansion, channels, repeats, stride of the first block.
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-# Blocks after which a stride ends: what is read at strides 4, 8, 16 and 32.
+# Index of the last block at each stride, whose output is read.
 LAST_OF_STRIDE = {4: 2, 8: 5, 16: 12, 32: 16}
 
 
 class SameConv(nn.Conv2d):
-    """A 3 x 3 convolution padded as TensorFlow's SAME: at stride 2 the extra row and column are bottom and right."""
+    """A 3 x 3 convolution with TensorFlow's SAME padding: at stride 2 it pads one row below and one column right."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int, groups: int = 1) -> None:
         super().__init__(channels_in, channels_out, 3, stride, padding=2 - stride, groups=groups)
@@ -42,12 +42,15 @@ class SameConv(nn.Conv2d):
         return super().forward(self.padded(input))
 
     def padded(self, x: Tensor) -> Tensor:
-        """What `padding` does not add."""
+        """`x` with the padding of stride 2, which is not symmetric; at stride 1 `nn.Conv2d` pads."""
         return F.pad(x, (0, 1, 0, 1)) if self.stride[0] == 2 else x
 
 
 class InvertedResidual(nn.Module):
-    """MobileNetV2's block: widen, depthwise 3 x 3, narrow without an activation, add where shapes agree."""
+    """MobileNetV2's block (arXiv 1801.04381, section 3.3): expand, depthwise 3 x 3, project without an activation.
+
+    The input is added where its shape is that of the output.
+    """
 
     def __init__(self, channels_in: int, channels_out: int, expansion: int, stride: int) -> None:
         super().__init__()
@@ -65,7 +68,11 @@ class InvertedResidual(nn.Module):
 
 
 class NanoImageEncoder(nn.Module):
-    """Normalized photo `(B, 3, S, S)` to embedding `(B, 256, S/16, S/16)`: 128 of meaning, 128 of packed detail."""
+    """Normalized photo `(B, 3, S, S)` to embedding `(B, 256, S/16, S/16)`: 128 semantic, then 128 detail channels.
+
+    Attributes:
+        any_side: true: nothing depends on the frame's side.
+    """
 
     any_side = True
 
@@ -79,37 +86,38 @@ class NanoImageEncoder(nn.Module):
                 blocks.append(InvertedResidual(channels, width, expansion, first_stride if index == 0 else 1))
                 channels = width
         self.blocks = nn.ModuleList(blocks)
-        self.from_32 = nn.Conv2d(320, MEANING, 1)
-        self.from_16 = nn.Conv2d(96, MEANING, 1)
-        self.mix = nn.Conv2d(MEANING, MEANING, 3, padding=1)
-        self.meaning = nn.Conv2d(MEANING, MEANING, 3, padding=1)
-        self.pack_8 = nn.Conv2d(32, DETAIL, 2, stride=2)
-        self.pack_4 = nn.Conv2d(24, DETAIL, 4, stride=4)
+        self.from_32 = nn.Conv2d(320, SEMANTIC_CHANNELS, 1)
+        self.from_16 = nn.Conv2d(96, SEMANTIC_CHANNELS, 1)
+        self.mix = nn.Conv2d(SEMANTIC_CHANNELS, SEMANTIC_CHANNELS, 3, padding=1)
+        # The checkpoints' name for the convolution that gives the semantic channels.
+        self.meaning = nn.Conv2d(SEMANTIC_CHANNELS, SEMANTIC_CHANNELS, 3, padding=1)
+        self.pack_8 = nn.Conv2d(32, DETAIL_CHANNELS, 2, stride=2)
+        self.pack_4 = nn.Conv2d(24, DETAIL_CHANNELS, 4, stride=4)
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode photos of any side that is a multiple of 32."""
         x = F.relu6(self.stem(x))
-        seen: dict[int, Tensor] = {}
+        outputs: dict[int, Tensor] = {}
         for index, block in enumerate(self.blocks):
             x = block(x)
-            seen[index] = x
-        at_4, at_8, at_16, at_32 = (seen[LAST_OF_STRIDE[stride]] for stride in (4, 8, 16, 32))
-        wide_view = F.interpolate(self.from_32(at_32), scale_factor=2.0, mode="nearest")
-        mixed = F.relu(self.from_16(at_16) + wide_view)
+            outputs[index] = x
+        at_4, at_8, at_16, at_32 = (outputs[LAST_OF_STRIDE[stride]] for stride in (4, 8, 16, 32))
+        upsampled = F.interpolate(self.from_32(at_32), scale_factor=2.0, mode="nearest")
+        mixed = F.relu(self.from_16(at_16) + upsampled)
         mixed = mixed + F.relu(self.mix(mixed))
         detail = F.relu(self.pack_4(at_4) + self.pack_8(at_8))
         return torch.cat([self.meaning(mixed), detail], dim=1)
 
     def set_input_side(self, side: int) -> None:
-        """Nothing to prepare: no part of this encoder depends on the frame side."""
+        """Do nothing: no part of this encoder depends on the frame's side."""
 
 
 def build_nano() -> Sam:
     """An untrained nano for frames of 512 pixels."""
     return Sam(
         NanoImageEncoder(),
-        channels=MEANING + DETAIL,
+        channels=SEMANTIC_CHANNELS + DETAIL_CHANNELS,
         native_side=NANO_SIDE,
-        prompt_encoder=NanoPromptEncoder(MEANING, NANO_SIDE),
-        mask_decoder=NanoMaskDecoder(MEANING, DETAIL),
+        prompt_encoder=NanoPromptEncoder(SEMANTIC_CHANNELS, NANO_SIDE),
+        mask_decoder=NanoMaskDecoder(SEMANTIC_CHANNELS, DETAIL_CHANNELS),
     )

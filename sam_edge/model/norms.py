@@ -1,9 +1,9 @@
-"""Normalizations in forms that leave the weights beside them to themselves.
+"""Normalization in forms that keep converters from changing the weights of neighbouring layers.
 
-Converters multiply a constant factor of each channel into the weight before or behind it. In fp32 that is as good as
-anything; a quantizer then meets weights that it does not know, with grids that were meant for others. So batch
-normalizations are multiplied into their convolutions before anything is rounded, and layer normalizations are written
-in an order of steps in which LiteRT's converter finds no such factor.
+Converters fold a constant factor of each channel into the weight before or after it. In fp32 that is harmless. A
+quantizer, however, finds layers by their weights and would not recognize the changed ones, and scales chosen for the
+old weights would not fit. So batch normalization is folded into its convolution before quantization, and layer
+normalization is computed in an order in which LiteRT's converter finds no constant factor.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .layers import LayerNorm2d
+from .replacement import Module, replace_modules
 from .tiny_vit import ConvNorm
-from .twin import Module, twin_of
 
 
 def fold_batch_norms(module: nn.Module) -> None:
-    """Make of each `ConvNorm` inside its convolution alone, with a bias; in place, in evaluation mode."""
+    """Replace each `ConvNorm` inside `module` by one convolution with a bias, in place; needs evaluation mode."""
     for part in module.modules():
         if isinstance(part, ConvNorm) and isinstance(part.bn, nn.BatchNorm2d):
             part.c = fuse_conv_bn_eval(part.c, part.bn)
@@ -26,12 +26,15 @@ def fold_batch_norms(module: nn.Module) -> None:
 
 
 def scale_first(module: Module) -> Module:
-    """The twin of a graph whose layer normalizations are scaled before they are divided by their deviation."""
-    return twin_of(module, {nn.LayerNorm: ScaleFirstNorm, LayerNorm2d: ScaleFirstNorm2d})
+    """A copy of a graph whose layer normalizations multiply by the scale before they divide by the deviation.
+
+    Outputs are equal up to rounding; parameters are shared.
+    """
+    return replace_modules(module, {nn.LayerNorm: ScaleFirstNorm, LayerNorm2d: ScaleFirstNorm2d})
 
 
 class ScaleFirstNorm(nn.Module):
-    """`nn.LayerNorm` over the last axis as `(x - mean) * scale / deviation + shift`."""
+    """`nn.LayerNorm` over the last axis, computed as `((x - mean) * scale) / deviation + shift`."""
 
     def __init__(self, plain: nn.LayerNorm) -> None:
         super().__init__()
@@ -43,7 +46,7 @@ class ScaleFirstNorm(nn.Module):
 
 
 class ScaleFirstNorm2d(LayerNorm2d):
-    """`LayerNorm2d` likewise."""
+    """`LayerNorm2d`, computed as in `ScaleFirstNorm`."""
 
     def __init__(self, plain: LayerNorm2d) -> None:
         nn.Module.__init__(self)
@@ -55,6 +58,6 @@ class ScaleFirstNorm2d(LayerNorm2d):
 
 
 def _scale_first(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
-    away = x - x.mean(dim=-1, keepdim=True)
-    variance = (away * away).mean(dim=-1, keepdim=True)
-    return (away * scale) * torch.rsqrt(variance + eps) + shift
+    centred = x - x.mean(dim=-1, keepdim=True)
+    variance = (centred * centred).mean(dim=-1, keepdim=True)
+    return (centred * scale) * torch.rsqrt(variance + eps) + shift

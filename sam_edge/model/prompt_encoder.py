@@ -1,7 +1,8 @@
-"""SAM's prompt encoder: points, boxes and masks become tokens and a dense map ("Segment Anything", appendix A).
+"""SAM's prompt encoder: points, boxes and masks become tokens and a dense map.
 
-A point is its Fourier features (arXiv 2006.10739) plus a learned vector for its kind; a box is two such points. Kinds
-are chosen by a product with a one-hot matrix, so that the traced graph has neither branches nor scatters and the same
+Source: "Segment Anything" (https://arxiv.org/abs/2304.02643, appendix A, "Prompt encoder"). A point becomes its Fourier
+features (https://arxiv.org/abs/2006.10739) plus a learned embedding of its label; a box is two such points. A product
+with a one-hot matrix selects the label's embedding. So the traced graph has neither branches nor scatters, and one
 graph serves every label of the contract.
 """
 
@@ -18,12 +19,12 @@ from .image_encoder import NATIVE_SIDE
 from .layers import LayerNorm2d, is_label
 
 MASK_CHANNELS = 16
-# The kinds that have a vector, in the order of their labels: -1, 0, 1, 2, 3.
-KINDS = (Label.PADDING, Label.BACKGROUND, Label.FOREGROUND, Label.BOX_TOP_LEFT, Label.BOX_BOTTOM_RIGHT)
+# The labels that have an embedding: -1, 0, 1, 2, 3.
+EMBEDDED_LABELS = (Label.PADDING, Label.BACKGROUND, Label.FOREGROUND, Label.BOX_TOP_LEFT, Label.BOX_BOTTOM_RIGHT)
 
 
 class FourierFeatures(nn.Module):
-    """Random spatial frequencies, fixed at training time and part of the checkpoint."""
+    """Position embeddings by random spatial frequencies, which are fixed before training and part of the checkpoint."""
 
     positional_encoding_gaussian_matrix: Tensor
 
@@ -38,9 +39,11 @@ class FourierFeatures(nn.Module):
 
 
 class SeparablePositions(nn.Module):
-    """`PromptEncoder.dense_positions` from sines and cosines of rows and columns, by the sum formulas of angles.
+    """Computes `PromptEncoder.dense_positions` from lookup tables of rows and columns.
 
-    Four tables of `(C/2, S/16)` instead of a map of `(C, S/16, S/16)`: 4 MB less of a file of SAM's decoder.
+    The angle of a cell is a sum of one for its column and one for its row, so sine and cosine follow from the angle
+    addition formulas. Four tables of `(C/2, S/16)` replace a map of `(C, S/16, S/16)`: a file of SAM's decoder is 4 MB
+    smaller.
     """
 
     sin_x: Tensor
@@ -50,15 +53,15 @@ class SeparablePositions(nn.Module):
 
     def __init__(self, encoder: PromptEncoder) -> None:
         super().__init__()
-        middle = _centres(encoder.side) * 2.0 - 1.0
+        centres = _cell_centres(encoder.side) * 2.0 - 1.0
         frequencies = encoder.pe_layer.positional_encoding_gaussian_matrix.double() * (2.0 * math.pi)
-        phases = frequencies[:, None, :, None] * middle  # (2, 1, C/2, S/16)
+        phases = frequencies[:, None, :, None] * centres  # (2, 1, C/2, S/16)
         x, y = phases[0].unsqueeze(-2), phases[1].unsqueeze(-1)
         for name, table in (("sin_x", x.sin()), ("cos_x", x.cos()), ("sin_y", y.sin()), ("cos_y", y.cos())):
             self.register_buffer(name, table.float(), persistent=False)
 
     def forward(self) -> Tensor:
-        """The map, `(1, C, S/16, S/16)`."""
+        """Position embeddings of all cells, `(1, C, S/16, S/16)`."""
         sine = self.sin_x * self.cos_y + self.cos_x * self.sin_y
         cosine = self.cos_x * self.cos_y - self.sin_x * self.sin_y
         return torch.cat([sine, cosine], dim=1)
@@ -71,7 +74,7 @@ class PromptEncoder(nn.Module):
         super().__init__()
         self.side = NATIVE_SIDE
         self.pe_layer = FourierFeatures(channels)
-        self.point_embeddings = nn.ModuleList(nn.Embedding(1, channels) for _ in KINDS[1:])
+        self.point_embeddings = nn.ModuleList(nn.Embedding(1, channels) for _ in EMBEDDED_LABELS[1:])
         self.not_a_point_embed = nn.Embedding(1, channels)
         self.mask_downscaling = nn.Sequential(
             nn.Conv2d(1, MASK_CHANNELS // 4, kernel_size=2, stride=2),
@@ -85,11 +88,11 @@ class PromptEncoder(nn.Module):
         self.no_mask_embed = nn.Embedding(1, channels)
 
     def set_input_side(self, side: int) -> None:
-        """Take coordinates in frames of `side` pixels."""
+        """From now on, coordinates are those of frames of `side` pixels."""
         self.side = side
 
     def embed_points(self, coords: Tensor, labels: Tensor) -> Tensor:
-        """Tokens for prompt slots.
+        """Tokens of prompt slots.
 
         Args:
             coords: `(B, N, 2)` x, y in pixels of the frame; pixel centres lie at +0.5, which is added here.
@@ -100,15 +103,20 @@ class PromptEncoder(nn.Module):
         """
         position = self.pe_layer((coords + 0.5) / self.side)
         has_position = 1.0 - (1.0 - (labels + 1.0).relu()).relu()  # 0 for labels -2 and -1, 1 for the others
-        kinds = torch.tensor([float(kind) for kind in KINDS], device=labels.device, dtype=labels.dtype)
-        one_hot = is_label(labels.unsqueeze(-1), kinds)  # (B, N, 5)
-        kinds_of_point = [embedding.get_parameter("weight") for embedding in self.point_embeddings]
-        vectors = torch.cat([self.not_a_point_embed.weight, *kinds_of_point])  # (5, C)
+        known = torch.tensor([float(label) for label in EMBEDDED_LABELS], device=labels.device, dtype=labels.dtype)
+        one_hot = is_label(labels.unsqueeze(-1), known)  # (B, N, 5)
+        of_points = [embedding.get_parameter("weight") for embedding in self.point_embeddings]
+        vectors = torch.cat([self.not_a_point_embed.weight, *of_points])  # (5, C)
         out: Tensor = position * has_position.unsqueeze(-1) + one_hot @ vectors
         return out
 
     def embed_masks(self, mask_input: Tensor, has_mask_input: Tensor) -> Tensor:
-        """Dense map `(B, C, S/16, S/16)` from mask logits `(B, 1, S/4, S/4)`, where `has_mask_input (B)` is 1."""
+        """Dense map `(B, C, S/16, S/16)` of the mask prompts; a learned vector in every cell where there is none.
+
+        Args:
+            mask_input: `(B, 1, S/4, S/4)` logits.
+            has_mask_input: `(B)` 1 where `mask_input` counts, else 0.
+        """
         has = has_mask_input.reshape(-1, 1, 1, 1)
         without = self.no_mask_embed.weight.reshape(1, -1, 1, 1)
         out: Tensor = has * self.mask_downscaling(mask_input) + (1.0 - has) * without
@@ -122,13 +130,13 @@ class PromptEncoder(nn.Module):
 
     def dense_positions(self) -> Tensor:
         """Fourier features of every embedding cell's centre, `(1, C, S/16, S/16)`."""
-        centres = _centres(self.side).to(self.not_a_point_embed.weight.device)
+        centres = _cell_centres(self.side).to(self.not_a_point_embed.weight.device)
         y, x = torch.meshgrid(centres, centres, indexing="ij")
         features: Tensor = self.pe_layer(torch.stack([x, y], dim=-1))
         return features.permute(2, 0, 1).unsqueeze(0)
 
 
-def _centres(side: int) -> Tensor:
-    """Of the embedding's cells along one side of a frame of `side` pixels, as shares of it."""
+def _cell_centres(side: int) -> Tensor:
+    """Centres `(side/16)` of the embedding's cells along one side of a frame of `side` pixels, in 0..1 of the side."""
     grid = side // EMBEDDING_STRIDE
     return (torch.arange(grid) + 0.5) / grid

@@ -1,4 +1,4 @@
-"""SAM: an image encoder, a prompt encoder and a mask decoder, and the sizes they agree on."""
+"""SAM: an image encoder, a prompt encoder and a mask decoder ("Segment Anything", https://arxiv.org/abs/2304.02643)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .prompt_encoder import PromptEncoder
 
 
 class ImageEncoder(Protocol):
-    """What SAM needs of an encoder: an embedding of stride 16, and frames of another side on request.
+    """An image encoder that SAM can use: its embedding has stride 16, and its frame side can be changed.
 
     Attributes:
-        any_side: whether nothing in it depends on the frame side, so that the side may change again and again.
+        any_side: whether nothing in it depends on the frame's side; if not, the side can change only once.
     """
 
     any_side: bool
@@ -33,9 +33,12 @@ class ImageEncoder(Protocol):
 
 
 class Sam(nn.Module):
-    """The three parts under the official names, for frames of `side` pixels (`native_side` as built).
+    """The three parts under the official names. It holds the weights; `EncoderGraph` and `DecoderGraph` are run.
 
-    The graphs that are run and exported are `EncoderGraph` and `DecoderGraph`; this class holds the weights.
+    Attributes:
+        channels: C, channels of the image embedding.
+        native_side: frame side in pixels that the weights are trained for.
+        side: frame side S in pixels that the parts are set to.
     """
 
     def __init__(
@@ -56,10 +59,10 @@ class Sam(nn.Module):
         self.mask_decoder = mask_decoder if mask_decoder is not None else MaskDecoder(channels)
 
     def set_input_side(self, side: int) -> None:
-        """Switch to frames of `side` pixels, after the weights were loaded; with a ViT only once.
+        """Switch to frames of `side` pixels. Load the weights first; a ViT can be switched only once.
 
         Raises:
-            UsageError: `side` is no multiple of 64 from 256 to 1024, or a ViT's side was changed before.
+            UsageError: `side` is not a multiple of 64 from 256 to 1024, or a ViT's side was changed before.
         """
         check_side(side)
         if side == self.side:
@@ -73,10 +76,10 @@ class Sam(nn.Module):
 
 
 def check_side(side: int) -> None:
-    """Refuse a frame side that the models do not take.
+    """Refuse a frame side that no model takes.
 
     Raises:
-        UsageError: it is no multiple of 64 from 256 to 1024.
+        UsageError: it is not a multiple of 64 from 256 to 1024.
     """
     if not side_is_supported(side):
         raise UsageError(

@@ -1,8 +1,9 @@
-"""TinyViT-5M as MobileSAM uses it: convolutions first, then windowed attention, at a stride of 16.
+"""TinyViT-5M as MobileSAM uses it: one stage of convolutions, then three of windowed attention, at a stride of 16.
 
-TinyViT (arXiv 2207.10666) has a stride of 32; MobileSAM (arXiv 2306.14289) keeps 16 by merging the last stage without a
-stride. Parameter names and shapes are those of `mobile_sam.pt`, which also carries the unused ImageNet head.
-Nothing here depends on the input side: windows have a fixed size, and there are no absolute positions.
+Source: TinyViT (https://arxiv.org/abs/2207.10666, section 3.2), which has a stride of 32. MobileSAM
+(https://arxiv.org/abs/2306.14289) keeps 16 by merging into the last stage without a stride. Parameter names and shapes
+are those of `mobile_sam.pt`, which also holds the unused ImageNet head. Nothing depends on the frame's side: windows
+have a fixed size, and there are no absolute positions.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class ConvNorm(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
         self.c = nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, groups=groups, bias=False)
-        self.bn: nn.Module = nn.BatchNorm2d(channels_out)  # or nothing: `norms.fold_batch_norms`
+        self.bn: nn.Module = nn.BatchNorm2d(channels_out)  # the identity after `norms.fold_batch_norms`
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, channels_in, H, W)` to `(B, channels_out, H/stride, W/stride)`."""
@@ -51,7 +52,7 @@ class PatchEmbed(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """MobileNetV2's block with GELU: widen, depthwise 3 x 3, narrow, add."""
+    """MobileNetV2's block with GELU: expand, depthwise 3 x 3, project, add."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -66,7 +67,7 @@ class InvertedResidual(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Between stages: change the width, and halve the resolution where `stride` is 2."""
+    """Between two stages: change the number of channels, and halve the resolution where `stride` is 2."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__()
@@ -98,7 +99,7 @@ class WindowAttention(nn.Module):
         self.register_buffer("index", distance, persistent=False)  # (window^2, window^2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend over the positions of `(windows, window^2, dim)`."""
+        """Attend over the positions of `(windows, window^2, dim)`; returns the same shape."""
         n, length, dim = x.shape
         # Each head's query, key and value lie side by side: (windows, length, heads, 3 * head_dim).
         qkv = self.qkv(self.norm(x)).reshape(n, length, self.heads, 3 * self.head_dim).transpose(1, 2)
@@ -110,7 +111,7 @@ class WindowAttention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Normalization, then two linear layers with GELU between."""
+    """Layer normalization, then two linear layers with GELU between them."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -138,7 +139,7 @@ class TinyViTBlock(nn.Module):
         """Map `(B, C, H, W)` to the same shape."""
         x = x.permute(0, 2, 3, 1)
         _, h, w, c = x.shape
-        # Padding comes before the norm inside the attention, so padded positions are not zero keys. As trained.
+        # As in training, padding precedes the norm inside the attention: padded positions are not zero as keys.
         windows, padded = split_windows(x, self.window)
         attended = self.attn(windows.reshape(-1, self.window**2, c))
         x = x + join_windows(attended, self.window, padded, (h, w))
@@ -148,7 +149,7 @@ class TinyViTBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks of one width, then the merging into the next one (`downsample`; none after the last stage)."""
+    """Blocks of one width, then `downsample` to the width of the next stage; the last stage has none."""
 
     def __init__(self, blocks: list[nn.Module], downsample: nn.Module | None) -> None:
         super().__init__()
@@ -173,7 +174,11 @@ def _make_stage(index: int) -> Stage:
 
 
 class TinyViT(nn.Module):
-    """Normalized photo `(B, 3, S, S)` to embedding `(B, out_channels, S/16, S/16)`."""
+    """Normalized photo `(B, 3, S, S)` to embedding `(B, out_channels, S/16, S/16)`.
+
+    Attributes:
+        any_side: true: nothing depends on the frame's side.
+    """
 
     any_side = True
 
@@ -181,12 +186,12 @@ class TinyViT(nn.Module):
         super().__init__()
         self.patch_embed = PatchEmbed(WIDTHS[0])
         self.layers = nn.ModuleList(_make_stage(index) for index in range(len(WIDTHS)))
-        self.norm_head = nn.LayerNorm(WIDTHS[-1])  # these two are in the checkpoint and never used
+        self.norm_head = nn.LayerNorm(WIDTHS[-1])  # norm_head and head are in the checkpoint, and unused
         self.head = nn.Linear(WIDTHS[-1], IMAGENET_CLASSES)
         self.neck = make_neck(WIDTHS[-1], out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode `x`; any side that is a multiple of 16 is taken."""
+        """Encode `x`; its side is any multiple of 16."""
         x = self.patch_embed(x)
         for stage in self.layers:
             x = stage(x)
@@ -194,4 +199,4 @@ class TinyViT(nn.Module):
         return out
 
     def set_input_side(self, side: int) -> None:
-        """Nothing to do: no parameter depends on the input side."""
+        """Do nothing: no part of this encoder depends on the frame's side."""

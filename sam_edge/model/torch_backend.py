@@ -1,4 +1,4 @@
-"""The fp32 torch model behind the runtime's backend protocol: the reference that everything is compared with."""
+"""The fp32 torch model as a backend of the runtime: the reference that every bundle is compared with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from . import DecoderGraph, EncoderGraph, Sam
 
 
 class TorchBackend:
-    """Runs the very modules that are exported, in fp32 on the CPU, with any number of prompts and slots."""
+    """Runs the plain graphs in fp32 on the CPU, with any number of prompts and slots."""
 
     engine = "torch"
 
@@ -25,8 +25,18 @@ class TorchBackend:
 
     @torch.inference_mode()
     def encode(self, image: Float32) -> Float32:
-        """Embeddings `(1, C, S/16, S/16)` of an image `(1, 3, S, S)`. Raises BackendError where torch fails."""
-        with _reported("encode"):
+        """Encode an image.
+
+        Args:
+            image: `(1, 3, S, S)` float32 RGB in 0..255.
+
+        Returns:
+            Embeddings `(1, C, S/16, S/16)`.
+
+        Raises:
+            BackendError: torch fails, for example for lack of memory.
+        """
+        with _as_backend_errors("encode"):
             embeddings: Float32 = self._encoder(torch.from_numpy(image)).numpy()
         return embeddings
 
@@ -39,17 +49,21 @@ class TorchBackend:
         mask_input: Float32,
         has_mask_input: Float32,
     ) -> tuple[Float32, Float32]:
-        """Logits `(B, 4, S/4, S/4)` and IoU predictions `(B, 4)`; see `sam_edge_runtime.backends.Backend`."""
+        """Mask logits `(B, 4, S/4, S/4)` and IoU predictions `(B, 4)`; see `sam_edge_runtime.backends.Backend`.
+
+        Raises:
+            BackendError: torch fails, for example for lack of memory.
+        """
         inputs = (image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
-        with _reported("decode"):
+        with _as_backend_errors("decode"):
             masks, iou = self._decoder(*(torch.from_numpy(array) for array in inputs))
         return masks.numpy(), iou.numpy()
 
 
 @contextmanager
-def _reported(what: str) -> Iterator[None]:
-    """What torch raises, out of memory above all, as a BackendError of one line."""
+def _as_backend_errors(action: str) -> Iterator[None]:
+    """Turn torch's errors into a BackendError of one line."""
     try:
         yield
     except RuntimeError as error:
-        raise BackendError(f"torch failed to {what} ({first_line(error)})") from error
+        raise BackendError(f"torch failed to {action} ({first_line(error)})") from error

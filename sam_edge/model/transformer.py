@@ -1,8 +1,8 @@
-"""The two-way transformer of SAM's mask decoder: tokens attend to the image and the image to the tokens.
+"""The two-way transformer of SAM's mask decoder: tokens attend to the image, and the image attends to the tokens.
 
-"Segment Anything" (arXiv 2304.02643), appendix A and figure 14. One thing is added to the official module:
-`key_bias`, which hides empty prompt slots from every attention in which tokens are keys. With it, a decoder of fixed
-shape gives the answer of one whose shape fits the prompt.
+Source: "Segment Anything" (https://arxiv.org/abs/2304.02643, appendix A, "Lightweight mask decoder", figure 14). The
+official module has no `key_bias`. It hides empty prompt slots from every attention in which tokens are keys. So a
+decoder with a fixed number of slots has the outputs of one with as many slots as the prompt needs.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from .layers import FeedForward
 
-# Added to the scores of an empty slot. exp(-3e4) is exactly 0 in float32, and the value itself still exists in
-# float16 (largest 65504), where minus infinity would turn a row of only empty slots into NaN.
+# Added to the scores of an empty slot. exp(-3e4) is exactly 0 in float32. Unlike minus infinity, it does not turn a row
+# of only empty slots into NaN, and it is below the largest number of float16, 65504.
 EMPTY_SLOT_BIAS = -3e4
 
 
 class Attention(nn.Module):
-    """Multi-head attention whose inner width is the embedding's divided by `downsample`."""
+    """Multi-head attention; its inner width is the width of the embedding divided by `downsample`."""
 
     def __init__(self, dim: int, heads: int, downsample: int = 1) -> None:
         super().__init__()
@@ -31,7 +31,11 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(inner, dim)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None = None) -> Tensor:
-        """Attend from `q (B, L, C)` to `k, v (B, K, C)`; `key_bias (B, 1, 1, K)` is added to the scores."""
+        """Attend from `q (B, L, C)` to `k, v (B, K, C)`; `key_bias (B, 1, 1, K)` is added to the scores.
+
+        Returns:
+            `(B, L, C)`.
+        """
         q, k, v = (self._heads(proj(x)) for proj, x in ((self.q_proj, q), (self.k_proj, k), (self.v_proj, v)))
         scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, heads, L, K)
         if key_bias is not None:
@@ -46,7 +50,7 @@ class Attention(nn.Module):
 
 
 class TwoWayBlock(nn.Module):
-    """Self-attention of the tokens, tokens to image, MLP on the tokens, image to tokens."""
+    """Self-attention of the tokens, attention to the image, MLP on the tokens, attention of the image to the tokens."""
 
     def __init__(self, dim: int, heads: int, hidden: int, downsample: int, *, first: bool) -> None:
         super().__init__()
@@ -63,8 +67,8 @@ class TwoWayBlock(nn.Module):
     def forward(
         self, tokens: Tensor, image: Tensor, token_pe: Tensor, image_pe: Tensor, key_bias: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Update `tokens (B, T, C)` and `image (B, HW, C)`."""
-        if self.first:  # the tokens still are their own positions: no positions added, no residual
+        """Update `tokens (B, T, C)` and `image (B, HW, C)`; see `TwoWayTransformer.forward` for the others."""
+        if self.first:  # here the tokens equal their positions: none are added, and there is no residual
             tokens = self.self_attn(tokens, tokens, tokens, key_bias)
         else:
             q = tokens + token_pe
@@ -79,7 +83,7 @@ class TwoWayBlock(nn.Module):
 
 
 class TwoWayTransformer(nn.Module):
-    """Two two-way blocks and a last look of the tokens at the image."""
+    """`depth` two-way blocks, and a last attention from the tokens to the image."""
 
     def __init__(self, dim: int, heads: int = 8, hidden: int = 2048, depth: int = 2, downsample: int = 2) -> None:
         super().__init__()
@@ -90,16 +94,16 @@ class TwoWayTransformer(nn.Module):
         self.norm_final_attn = nn.LayerNorm(dim)
 
     def forward(self, image: Tensor, image_pe: Tensor, tokens: Tensor, key_bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Let prompts and image look at each other.
+        """Update tokens and image by attention in both directions.
 
         Args:
             image: `(B, HW, C)` embedding with the dense prompt added.
-            image_pe: `(1, HW, C)` positions of the cells.
-            tokens: `(B, T, C)` output tokens, then prompt tokens; they serve as their own positions.
-            key_bias: `(B, 1, 1, T)` 0 for a token that counts, `EMPTY_SLOT_BIAS` for one that does not.
+            image_pe: `(1, HW, C)` position embeddings of the cells.
+            tokens: `(B, T, C)` output tokens, then prompt tokens; they are also the tokens' position embeddings.
+            key_bias: `(B, 1, 1, T)` 0 for a token that counts, `EMPTY_SLOT_BIAS` for an empty slot.
 
         Returns:
-            Tokens `(B, T, C)` and image `(B, HW, C)` after both have looked.
+            Tokens `(B, T, C)` and image `(B, HW, C)`.
         """
         token_pe = tokens
         for layer in self.layers:

@@ -1,4 +1,4 @@
-"""The variants of SAM that can be built, each one line."""
+"""The variants of SAM that can be built, by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .nano import build_nano
 from .sam import Sam
 from .tiny_vit import TinyViT
 
-# "Segment Anything", appendix A: equally spaced global attention blocks, windows of 14 elsewhere.
+# "Segment Anything" (arXiv 2304.02643), appendix A: four equally spaced blocks of global attention, windows elsewhere.
 VIT_B = ViTConfig(dim=768, depth=12, heads=12, global_blocks=(2, 5, 8, 11))
 VIT_L = ViTConfig(dim=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23))
 VIT_H = ViTConfig(dim=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31))
@@ -26,20 +26,20 @@ VARIANTS: dict[str, Callable[[], Sam]] = {
 
 
 def build_sam(variant: str) -> Sam:
-    """An untrained SAM in evaluation mode, for frames of its native side: 1024 pixels, nano 512.
+    """Build an untrained SAM in evaluation mode, for frames of its native side: 512 pixels for nano, 1024 for others.
 
     Raises:
-        UsageError: no variant of that name.
+        UsageError: no variant has that name.
     """
     check_variant(variant)
     return VARIANTS[variant]().eval()
 
 
 def check_variant(variant: str) -> None:
-    """Refuse a name that is no variant's.
+    """Refuse a name that no variant has.
 
     Raises:
-        UsageError: it is none.
+        UsageError: no variant has that name.
     """
     if variant not in VARIANTS:
         raise UsageError(f"no model called {variant!r}: choose one of {', '.join(VARIANTS)}")

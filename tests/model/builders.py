@@ -1,6 +1,6 @@
-"""The reference's modules and ours with the same seeded weights, and how far two answers lie apart.
+"""The reference's modules and ours with the same seeded weights, and the difference of two outputs.
 
-Every size of the reference stands here as `segment_anything/build_sam.py` has it, taken from nothing of ours.
+Every size of the reference is written out here as in `segment_anything/build_sam.py`, independent of our code.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from sam_edge.weights.seeded import seed_module, seeded_array
 from sam_edge_runtime.bundle.contract import Label
 from tests.reference import import_segment_anything
 
-BOUND = 1e-4  # of the tensor's scale: parity in fp32
+BOUND = 1e-4  # parity in fp32, relative to the tensor's largest value
 
-# True widths, and one block of each kind.
+# The widths of the real models, and one block of each kind.
 SHALLOW_B = ViTConfig(dim=768, depth=2, heads=12, global_blocks=(1,))
 SHALLOW_L = ViTConfig(dim=1024, depth=2, heads=16, global_blocks=(1,))
 SHALLOW_H = ViTConfig(dim=1280, depth=2, heads=16, global_blocks=(1,))
-# The least that has a window, a global layer and two heads.
+# The smallest with a window, a global layer and two heads.
 NARROW = ViTConfig(dim=64, depth=2, heads=2, global_blocks=(1,))
 
-# What `seed_module` draws too small to be noticed when it goes wrong, and by how much to raise it: absolute positions
-# to about 0.5 a number, the frequencies of the position encoding to 1, as they are in a trained SAM.
+# `seed_module` draws these too small for an error in them to show. The factors raise absolute positions to a deviation
+# of 0.5 and the frequencies of the position encoding to 1, as in a trained SAM.
 RAISED = {
     "pos_embed": 0.5 * (64 * 64 * 768) ** 0.5,
     "pe_layer.positional_encoding_gaussian_matrix": 128**0.5,
@@ -35,7 +35,7 @@ RAISED = {
 
 
 def seed(module: nn.Module, number: int = 0) -> None:
-    """Seeded weights, large enough everywhere that each of them can be seen in the answer."""
+    """Seeded weights, each large enough that an error in it changes the output."""
     seed_module(module, number)
     with torch.no_grad():
         for name, tensor in module.state_dict().items():
@@ -56,7 +56,7 @@ def photo(side: int) -> Tensor:
 
 
 def every_prompt(sam: Sam) -> tuple[Tensor, ...]:
-    """What a decoder is given, in the contract's order: clicks, and a box with a mask, in six slots, some empty."""
+    """A decoder's inputs in the contract's order: clicks, and a box with a mask, in six slots, some empty."""
     slots, grid = 6, sam.side // 16
     labels = torch.full((2, slots), float(Label.EMPTY))
     labels[0, :3] = torch.tensor([Label.FOREGROUND, Label.BACKGROUND, Label.PADDING])
@@ -71,7 +71,7 @@ def every_prompt(sam: Sam) -> tuple[Tensor, ...]:
 
 
 def gap(ours: Tensor | np.ndarray, theirs: Tensor | np.ndarray) -> float:
-    """Largest absolute difference: what the decoder's bounds on logits speak of."""
+    """Largest absolute difference, in units of the tensors."""
     a, b = (np.asarray(x.detach() if isinstance(x, Tensor) else x, np.float64) for x in (ours, theirs))
     assert a.shape == b.shape
     return float(np.abs(a - b).max())
@@ -102,7 +102,7 @@ def reference_encoder(config: ViTConfig, side: int = 1024) -> nn.Module:
 
 
 def encoder_pair(config: ViTConfig) -> tuple[ImageEncoderViT, nn.Module]:
-    """Our encoder and the reference's at 1024; the strict copy proves that names and shapes are the same."""
+    """Our encoder and the reference's at 1024; loading strictly proves that names and shapes are the same."""
     ours, theirs = ImageEncoderViT(config).eval(), reference_encoder(config)
     seed(ours)
     theirs.load_state_dict(ours.state_dict(), strict=True)

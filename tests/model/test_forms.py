@@ -1,4 +1,4 @@
-"""The graphs of a bundle in the form that its manifest names."""
+"""The form of a bundle's graphs: plain or rewritten, as its manifest and target need."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_graphs_are_named_in_every_form(nano, target, graph):
     assert isinstance(graphs.decoder, DecoderGraph)
 
 
-def test_layout_and_form_are_those_of_the_manifest(nano):
+def test_graphs_have_the_manifest_s_layout_and_form(nano):
     plain = replace(manifest(), layout=Layout.NHWC)
     encoder, decoder = graphs_of(nano, plain)
     assert (encoder.layout, decoder.layout) == (Layout.NHWC, Layout.NHWC)
@@ -48,20 +48,20 @@ def test_layout_and_form_are_those_of_the_manifest(nano):
     [
         ("onnx", "fp32", None, True, True),
         ("onnx", "fp16", 8, True, True),
-        ("onnx", "fp32", 16, False, True),  # many slots are cheaper to project
+        ("onnx", "fp32", 16, False, True),  # with many slots, projecting the image is cheaper
         ("onnx", "w8a8", 8, True, True),
-        ("tflite", "fp32", 8, False, False),  # nano's
+        ("tflite", "fp32", 8, False, False),  # nano's decoder gains nothing there
         ("coreml", "fp32", 8, False, False),
     ],
 )
-def test_a_decoder_is_lean_where_that_is_faster(nano, target, precision, points, attention, cells):
+def test_a_decoder_is_lean_for_targets_where_that_is_faster(nano, target, precision, points, attention, cells):
     _, decoder = graphs_of(nano, replace(manifest(1, points), target=target, precision=precision))
     kinds = {type(module) for module in decoder.modules()}
     assert (TokensReadImage in kinds, CellwiseNanoMaskDecoder in kinds) == (attention, cells)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "w8a8"])
-def test_sam_s_masks_are_lean_in_tflite(precision):
+def test_tflite_has_sam_s_cellwise_masks_and_the_plain_attention(precision):
     torch.manual_seed(0)
     sam = build_sam("tiny_vit")
     _, decoder = graphs_of(sam, replace(manifest(1, 8), target="tflite", precision=precision))
@@ -71,7 +71,7 @@ def test_sam_s_masks_are_lean_in_tflite(precision):
 
 
 @pytest.mark.parametrize("variant", ["nano", "tiny_vit"])
-def test_positions_from_tables_are_those_of_the_map(variant):
+def test_positions_from_lookup_tables_equal_the_dense_positions(variant):
     torch.manual_seed(0)
     encoder = build_sam(variant).prompt_encoder
     tables = SeparablePositions(encoder)
@@ -79,19 +79,19 @@ def test_positions_from_tables_are_those_of_the_map(variant):
     assert sum(each.numel() for each in tables.buffers()) <= encoder.dense_positions().numel() / 16
 
 
-def test_positions_are_made_from_tables_in_onnx_alone(nano):
-    """Its runtime multiplies them out when it loads; others would in each call, or their converters do."""
+def test_only_onnx_has_lookup_tables_of_positions(nano):
+    """ONNX Runtime expands them once, when it loads a file. Other runtimes or converters would not."""
     for target in ("onnx", "tflite", "coreml"):
         _, decoder = graphs_of(nano, replace(manifest(), target=target))
         assert (decoder.tables is not None) == (target == "onnx")
 
 
-def test_both_forms_answer_alike(nano):
-    answers = []
+def test_plain_and_ane_graphs_have_equal_outputs(nano):
+    outputs = []
     for graph in ("plain", "ane"):
         encoder, decoder = graphs_of(nano, replace(manifest(), graph=graph))
         assert not encoder.training
         embeddings = encoder(photo(SIDE))
-        answers.append((embeddings, *decoder(*every_prompt(nano))))
-    for plain, rewritten in zip(*answers, strict=True):
+        outputs.append((embeddings, *decoder(*every_prompt(nano))))
+    for plain, rewritten in zip(*outputs, strict=True):
         assert error(rewritten, plain) <= BOUND

@@ -41,7 +41,7 @@ def test_state_dict_has_the_official_names_and_shapes(variant):
     assert shapes(ours) == shapes(theirs)
 
 
-def test_shallow_stand_ins_have_the_true_widths():
+def test_shallow_encoders_have_the_widths_of_the_full_ones():
     for shallow, full in ((SHALLOW_B, VIT_B), (SHALLOW_L, VIT_L), (SHALLOW_H, VIT_H)):
         assert (shallow.dim, shallow.heads) == (full.dim, full.heads)
 
@@ -75,8 +75,8 @@ def test_whole_vit_b_at_1024_equals_the_reference():
 def resized_pair(config: ViTConfig, side: int) -> tuple[ImageEncoderViT, nn.Module]:
     """Our encoder after `set_input_side`, and the reference built for that side.
 
-    The reference gets the absolute positions resized by torch, and the relative ones as they were at 1024: it resizes
-    those itself at every call (`get_rel_pos`).
+    The reference gets absolute positions that torch resized, and relative ones as they were at 1024: it resizes those
+    itself at every call (`get_rel_pos`).
     """
     ours, theirs = ImageEncoderViT(config).eval(), reference_encoder(config, side)
     seed(ours)
@@ -113,20 +113,20 @@ def test_embedding_at_other_sides_equals_the_reference(config, side, photos):
 
 
 @torch.inference_mode()
-def test_positions_are_visible_in_the_answer():
-    """What the test above would miss if positions were too small to matter."""
+def test_the_positions_are_large_enough_to_change_the_output():
+    """Otherwise the test above would not notice wrong positions."""
     ours, theirs = resized_pair(NARROW, 256)
     image = seeded_tensor("image", 1, 3, 256, 256)
-    answer = theirs(image)
+    expected = theirs(image)
     attention = ours.blocks[1].attn
     for parameter in (ours.pos_embed, attention.rel_pos_h, attention.rel_pos_w):
         kept = parameter.clone()
         parameter.mul_(1.01)
-        assert error(ours(image), answer) > 5 * BOUND
+        assert error(ours(image), expected) > 5 * BOUND
         parameter.copy_(kept)
 
 
-def test_the_windows_keep_their_positions():
+def test_windows_keep_their_positions():
     encoder = ImageEncoderViT(NARROW)
     before = encoder.blocks[0].attn.rel_pos_h
     encoder.set_input_side(512)
@@ -134,16 +134,16 @@ def test_the_windows_keep_their_positions():
     assert before.shape == (27, 32)
 
 
-def test_the_official_side_changes_nothing():
+def test_setting_the_native_side_changes_nothing():
     sam = Sam(ImageEncoderViT(NARROW))
     before = shapes(sam)
     sam.set_input_side(1024)
     assert (sam.side, shapes(sam)) == (1024, before)
-    sam.set_input_side(512)  # and leaves the one change free
+    sam.set_input_side(512)  # the one change is still possible
     assert (sam.side, sam.prompt_encoder.side, sam.image_encoder.pos_embed.shape[1]) == (512, 512, 32)
 
 
-def test_the_side_is_changed_once():
+def test_a_vit_s_side_can_be_changed_once():
     sam = Sam(ImageEncoderViT(NARROW))
     sam.set_input_side(512)
     sam.set_input_side(512)  # no change
@@ -154,14 +154,14 @@ def test_the_side_is_changed_once():
 
 
 @pytest.mark.parametrize("side", [0, -64, 192, 300, 511, 1000, 1025, 1088])
-def test_other_sides_are_refused(side):
+def test_impossible_sides_are_refused(side):
     sam = Sam(ImageEncoderViT(NARROW))
     with pytest.raises(UsageError, match=f"input size {side} is not possible: choose a multiple of 64 from 256"):
         sam.set_input_side(side)
     assert (sam.side, sam.image_encoder.pos_embed.shape[1]) == (1024, 64)
 
 
-def test_windows_are_joined_as_they_were_split():
+def test_joining_windows_undoes_splitting():
     image = seeded_tensor("map", 2, 10, 9, 3)
     windows, padded = split_windows(image, 7)
     assert (tuple(windows.shape), padded) == ((2 * 4, 7, 7, 3), (14, 14))
@@ -172,7 +172,7 @@ def test_windows_are_joined_as_they_were_split():
 
 
 @pytest.mark.parametrize("block", [1, 60, 64, 255])
-def test_queries_in_blocks_get_the_answers_of_all_at_once(block, monkeypatch):
+def test_queries_in_blocks_equal_all_queries_at_once(block, monkeypatch):
     encoder = ImageEncoderViT(NARROW)
     seed(encoder)
     encoder.set_input_side(256)  # 16 x 16 cells

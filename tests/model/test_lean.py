@@ -1,4 +1,4 @@
-"""The lean decoder gives the plain one's answers, from the same parameters."""
+"""The lean decoder has the plain one's outputs, from the same parameters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sam_edge.model import DecoderGraph, build_sam
-from sam_edge.model.lean import lean, pays
+from sam_edge.model.lean import attention_is_cheaper, lean_rewrite
 from sam_edge.model.lean.attention import ImageReadsTokens, TokensReadImage
 from tests.model.builders import BOUND, error, every_prompt, seed
 
@@ -21,21 +21,21 @@ def sam(request):
     return sam.requires_grad_(requires_grad=False)
 
 
-def test_answers_are_those_of_the_plain_decoder(sam):
+def test_outputs_equal_those_of_the_plain_decoder(sam):
     plain = DecoderGraph(sam).eval()
     prompts = every_prompt(sam)
-    for found, expected in zip(lean(plain)(*prompts), plain(*prompts), strict=True):
+    for found, expected in zip(lean_rewrite(plain)(*prompts), plain(*prompts), strict=True):
         assert expected.abs().max() > 0.01
         assert error(found, expected) <= BOUND
 
 
 def test_every_attention_to_the_image_is_replaced_and_parameters_are_shared(sam):
     plain = DecoderGraph(sam).eval()
-    twin = lean(plain)
-    kinds = [type(module) for module in twin.modules()]
+    lean = lean_rewrite(plain)
+    kinds = [type(module) for module in lean.modules()]
     assert (kinds.count(TokensReadImage), kinds.count(ImageReadsTokens)) == (3, 2)
     assert not any(isinstance(module, TokensReadImage) for module in plain.modules())
-    kept = {id(each) for each in twin.parameters()}
+    kept = {id(each) for each in lean.parameters()}
     other = {name: each for name, each in plain.named_parameters() if id(each) not in kept}
     assert kept == {id(each) for each in plain.parameters()} - {id(each) for each in other.values()}
     assert {tuple(name.split(".")[-3:]) for name in other} == {
@@ -43,23 +43,23 @@ def test_every_attention_to_the_image_is_replaced_and_parameters_are_shared(sam)
         *((f"{a}_attn_token_to_image", f"{kv}_proj", "weight") for a in ("cross", "final") for kv in "kv"),
         *(("cross_attn_image_to_token", f"{each}_proj", "weight") for each in ("q", "out")),
     }
-    held = {each.untyped_storage().data_ptr() for each in twin.buffers()}  # taken apart by heads, and not copied
+    held = {each.untyped_storage().data_ptr() for each in lean.buffers()}  # split by heads, not copied
     assert all(each.untyped_storage().data_ptr() in held for name, each in other.items() if name.endswith("weight"))
 
 
 def test_an_empty_slot_stays_hidden(sam):
     embeddings, coords, labels, *mask = every_prompt(sam)
-    twin = lean(DecoderGraph(sam).eval())
+    lean = lean_rewrite(DecoderGraph(sam).eval())
     moved = torch.where((labels == -2).unsqueeze(-1), coords + 50, coords)
     assert not torch.equal(moved, coords)
     for found, expected in zip(
-        twin(embeddings, moved, labels, *mask), twin(embeddings, coords, labels, *mask), strict=True
+        lean(embeddings, moved, labels, *mask), lean(embeddings, coords, labels, *mask), strict=True
     ):
         assert torch.equal(found, expected)
 
 
-def test_many_slots_are_projected(sam):
+def test_the_lean_attention_is_cheaper_for_few_slots_only(sam):
     plain = DecoderGraph(sam).eval()
-    assert pays(plain, None)
-    assert pays(plain, 8)
-    assert not pays(plain, 16)
+    assert attention_is_cheaper(plain, None)
+    assert attention_is_cheaper(plain, 8)
+    assert not attention_is_cheaper(plain, 16)

@@ -41,7 +41,7 @@ def no_mask(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.zeros(count, 1, LOW, LOW), torch.zeros(count)
 
 
-def test_it_is_as_small_as_promised():
+def test_nano_has_at_most_3_5_million_parameters_and_3_gmacs():
     nano = build_sam("nano").eval()
     assert nano.side == 512
     assert sum(parameter.numel() for parameter in nano.parameters()) <= 3_500_000
@@ -65,22 +65,22 @@ def test_strided_convolutions_pad_at_the_bottom_and_right_as_tensorflow_does():
     np.testing.assert_allclose(found, expected)
 
 
-def test_drawn_maps_equal_the_formula(sam):
+def test_rasterized_prompts_equal_the_formula_in_numpy(sam):
     coords = torch.tensor([[[40.0, 60.0], [100.5, 20.0], [30.0, 50.0], [200.0, 120.0], [9.0, 9.0]]])
     labels = torch.tensor([[1.0, 0.0, 2.0, 3.0, -2.0]])
     logits = seeded_tensor("logits", 1, 1, LOW, LOW)
-    found = sam.prompt_encoder.draw(coords, labels, logits, torch.ones(1))[0].numpy()
+    found = sam.prompt_encoder.rasterize(coords, labels, logits, torch.ones(1))[0].numpy()
 
     centres = (np.arange(LOW) + 0.5) * 4
     x, y = np.meshgrid(centres, centres)
 
-    def bell(place, width):
+    def gaussian(place, width):
         return np.exp(-((x - place[0] - 0.5) ** 2 + (y - place[1] - 0.5) ** 2) / (2 * width**2))
 
     def sigmoid(values):
         return 1 / (1 + np.exp(-values))
 
-    expected = [bell((40, 60), width) for width in CLICK_WIDTHS] + [bell((100.5, 20), width) for width in CLICK_WIDTHS]
+    expected = [gaussian(place, width) for place in ((40, 60), (100.5, 20)) for width in CLICK_WIDTHS]
     x0, y0, x1, y1 = 30.5, 50.5, 200.5, 120.5
     edges = [(x - x0), (x1 - x), (y - y0), (y1 - y)]
     expected.append(np.prod([sigmoid(edge / BOX_SOFTNESS) for edge in edges], axis=0))
@@ -91,9 +91,9 @@ def test_drawn_maps_equal_the_formula(sam):
     np.testing.assert_allclose(found, np.stack(expected), atol=2e-5)
 
 
-def test_nothing_is_drawn_for_nothing(sam):
+def test_empty_and_padding_slots_leave_the_maps_zero(sam):
     labels = torch.tensor([[-1.0, -2.0]])
-    assert not sam.prompt_encoder.draw(torch.full((1, 2, 2), 50.0), labels, *no_mask(1)).any()
+    assert not sam.prompt_encoder.rasterize(torch.full((1, 2, 2), 50.0), labels, *no_mask(1)).any()
 
 
 @pytest.mark.parametrize("label", [1.0, 0.0, -1.0])
@@ -108,7 +108,7 @@ def test_empty_slots_and_the_order_of_slots_change_nothing(label, decoder, embed
         assert gap(other_iou, iou) <= 1e-4
 
 
-def test_prompts_of_a_batch_do_not_see_each_other(decoder, embeddings):
+def test_prompts_of_a_batch_do_not_influence_each_other(decoder, embeddings):
     coords, labels = seeded_tensor("places", 3, 2, 2).mul(40).add(128), torch.tensor([[1.0, 0], [2, 3], [1, -1]])
     together, _ = decoder(embeddings, coords, labels, *no_mask(3))
     for index in range(3):
@@ -117,14 +117,14 @@ def test_prompts_of_a_batch_do_not_see_each_other(decoder, embeddings):
         assert gap(alone, together[row]) <= 1e-4 * float(together.abs().max())
 
 
-def test_a_row_of_embeddings_a_prompt_gives_the_same(decoder, embeddings):
+def test_one_embedding_for_each_prompt_equals_a_shared_one(decoder, embeddings):
     coords, labels = seeded_tensor("places", 2, 2, 2).mul(40).add(128), torch.tensor([[1.0, 0], [2, 3]])
     shared, _ = decoder(embeddings, coords, labels, *no_mask(2))
     own, _ = decoder(embeddings.expand(2, -1, -1, -1), coords, labels, *no_mask(2))
     assert gap(own, shared) <= 1e-4 * float(shared.abs().max())
 
 
-def test_its_side_may_change_again_and_again_a_vit_s_only_once():
+def test_nano_s_side_can_be_changed_repeatedly_a_vit_s_once():
     nano, vit = build_sam("nano"), build_sam("vit_b")
     for side in (256, 384, 512, 256):
         nano.set_input_side(side)

@@ -1,4 +1,4 @@
-"""Normalizations in other forms: the same answers, and weights that converters leave alone."""
+"""Rewritten normalizations: equal outputs, and weights that converters do not change."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHAPE = (1, 32, 14, 14)
 
 @pytest.fixture
 def block() -> TinyViTBlock:
-    """Attention, a convolution and an MLP, with norms that change every channel in its own way."""
+    """Attention, a convolution and an MLP, with norms of another scale in each channel."""
     torch.manual_seed(0)
     block = TinyViTBlock(32, 2, 7).eval().requires_grad_(requires_grad=False)
     for name, tensor in block.state_dict().items():
@@ -35,7 +35,7 @@ def block() -> TinyViTBlock:
     return block
 
 
-def test_a_folded_batch_norm_changes_no_answer_and_no_name(block):
+def test_folding_batch_norms_changes_no_output_and_no_layer_name(block):
     folded = copy.deepcopy(block)
     fold_batch_norms(folded)
     x = seeded_tensor("x", *SHAPE)
@@ -43,39 +43,39 @@ def test_a_folded_batch_norm_changes_no_answer_and_no_name(block):
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     names = [[name for name, module in net.named_modules() if isinstance(module, LAYERS)] for net in (block, folded)]
     assert names[0] == names[1]
-    fold_batch_norms(folded)  # once more is nothing
+    fold_batch_norms(folded)  # a second call changes nothing
 
 
 @pytest.mark.parametrize("norm", [nn.LayerNorm(32), LayerNorm2d(32)])
-def test_a_norm_that_scales_first_answers_as_the_plain_one(norm):
+def test_a_norm_that_scales_first_equals_the_plain_one(norm):
     plain = nn.Sequential(norm).eval().requires_grad_(requires_grad=False)
     norm.weight.copy_(torch.linspace(-2.0, 3.0, 32))
     norm.bias.copy_(torch.linspace(1.0, -1.0, 32))
     x = seeded_tensor("x", 2, 32, 32, 32) * 20 + 50
-    twin = scale_first(plain)
-    assert error(twin(x), plain(x)) <= BOUND
-    assert isinstance(twin[0], ScaleFirstNorm | ScaleFirstNorm2d)
+    rewritten = scale_first(plain)
+    assert error(rewritten(x), plain(x)) <= BOUND
+    assert isinstance(rewritten[0], ScaleFirstNorm | ScaleFirstNorm2d)
     assert plain[0] is norm
-    assert twin[0].weight is norm.weight
+    assert rewritten[0].weight is norm.weight
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_every_layer_keeps_its_name_in_every_artifact(block, target, tmp_path):
-    """Norms beside layers are what converters multiply into weights; then a quantizer would not know them."""
+def test_every_layer_is_found_by_its_weights_in_every_artifact(block, target, tmp_path):
+    """Converters fold neighbouring norms into weights; a quantizer would not recognize the changed weights."""
     fold_batch_norms(block)
-    report = in_eight_bits(scale_first(block) if TARGETS[target].scale_first else block, target, tmp_path)
+    report = quantized_report(scale_first(block) if TARGETS[target].scale_first else block, target, tmp_path)
     assert report["layers"] == dict.fromkeys(layer_names(block).values(), "w8")
     assert report["unknown"] == []
 
 
-def test_litert_s_converter_would_change_a_weight(block, tmp_path):
-    """The reason why norms are rewritten for it; when this fails, they need not be any more."""
+def test_litert_s_converter_changes_a_weight_beside_a_plain_norm(block, tmp_path):
+    """The reason for the rewrite. When this test fails, the rewrite is no longer needed."""
     fold_batch_norms(block)
-    assert "attn.qkv" not in in_eight_bits(block, "tflite", tmp_path)["layers"]
+    assert "attn.qkv" not in quantized_report(block, "tflite", tmp_path)["layers"]
 
 
-def in_eight_bits(block: nn.Module, target: str, folder: Path) -> dict[str, Any]:
-    """What the quantizer says of a block's weights in eight bits."""
+def quantized_report(block: nn.Module, target: str, folder: Path) -> dict[str, Any]:
+    """The quantizer's report on a block with INT8 weights."""
     exporter, suffix = exporter_for(target), TARGETS[target].suffix
     source = folder / f"block{suffix}"
     contract = GraphContract((TensorSpec("x", SHAPE, ""),), (TensorSpec("y", SHAPE, ""),))

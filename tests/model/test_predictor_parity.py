@@ -1,7 +1,7 @@
 """Photo in, masks out: the runtime's predictor on the torch model against segment_anything's own predictor.
 
-A ViT of the smallest width stands for the encoder where only the path around it is in question; the encoders have
-tests of their own. One photo of each shape, every kind of prompt.
+The encoder is a ViT of the smallest width, because only the code around it is tested here. One photo of each shape,
+every kind of prompt.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.reference import import_segment_anything
 from tests.runtime.standin import manifest
 
 SIZES = {"square": (112, 112), "wide": (96, 150), "tall": (131, 80)}  # (H, W)
-TOUCHED = 1e-4  # of the logits' scale: so close to the threshold a pixel may fall on either side
+UNDECIDED = 1e-4  # relative to the largest logit: so close to the threshold, rounding decides on which side a pixel is
 
 
 def photo(height: int, width: int) -> np.ndarray:
@@ -59,7 +59,7 @@ def narrow_pair():
 
 
 @pytest.fixture(scope="module", params=SIZES)
-def answering(request, narrow_pair):
+def predictors_with_photo(request, narrow_pair):
     """Both predictors with the same photo set, and its size."""
     ours, theirs = narrow_pair
     size = SIZES[request.param]
@@ -68,16 +68,16 @@ def answering(request, narrow_pair):
     return ours, theirs, size
 
 
-def test_embedding_equals_the_reference(answering):
-    ours, theirs, _ = answering
+def test_embedding_equals_the_reference(predictors_with_photo):
+    ours, theirs, _ = predictors_with_photo
     assert error(ours.get_image_embedding(), theirs.get_image_embedding()) <= BOUND
 
 
 @pytest.mark.parametrize(
     ("name", "multimask"), [(name, True) for name in prompts(1, 1)] + [("point", False), ("box and points", False)]
 )
-def test_masks_equal_the_reference(answering, name, multimask):
-    ours, theirs, size = answering
+def test_masks_equal_the_reference(predictors_with_photo, name, multimask):
+    ours, theirs, size = predictors_with_photo
     prompt = {**prompts(*size)[name], "multimask_output": multimask}
     logits, iou, low_res = ours.predict(**prompt, return_logits=True)
     their_logits, their_iou, their_low_res = theirs.predict(**prompt, return_logits=True)
@@ -87,20 +87,20 @@ def test_masks_equal_the_reference(answering, name, multimask):
     assert error(iou, their_iou) <= BOUND
 
 
-def test_thresholded_masks_equal_the_reference(answering):
-    ours, theirs, size = answering
+def test_thresholded_masks_equal_the_reference(predictors_with_photo):
+    ours, theirs, size = predictors_with_photo
     prompt = prompts(*size)["three points"]
     masks, their_masks = ours.predict(**prompt)[0], theirs.predict(**prompt)[0]
     logits = theirs.predict(**prompt, return_logits=True)[0]
     assert masks.dtype == np.bool_
     assert their_masks.any()
     assert not their_masks.all()
-    assert (np.abs(logits[masks != their_masks]) <= TOUCHED * np.abs(logits).max()).all()
+    assert (np.abs(logits[masks != their_masks]) <= UNDECIDED * np.abs(logits).max()).all()
 
 
-def test_several_boxes_in_one_call_equal_the_reference(answering):
+def test_several_boxes_in_one_call_equal_the_reference(predictors_with_photo):
     """`predict_batch` in photo coordinates is the reference's `predict_torch` in frame coordinates."""
-    ours, theirs, (height, width) = answering
+    ours, theirs, (height, width) = predictors_with_photo
     size = np.array([width, height, width, height])
     boxes = size * np.array([[0.1, 0.1, 0.5, 0.6], [0.3, 0.2, 0.9, 0.8], [0.0, 0.5, 0.4, 1.0]])
     logits, iou, low_res = ours.predict_batch(boxes=boxes, return_logits=True)
@@ -111,17 +111,17 @@ def test_several_boxes_in_one_call_equal_the_reference(answering):
     assert error(low_res, their_low_res) <= BOUND
 
 
-def test_a_mask_goes_back_in_as_the_next_prompt():
-    """Two rounds, each predictor fed with its own answer, on a ViT of true width."""
+def test_a_mask_fed_back_as_prompt_equals_the_reference():
+    """Two rounds, each predictor with its own first mask as prompt, on a ViT of ViT-B's width."""
     ours, theirs = predictors(SHALLOW_B)
     size = SIZES["wide"]
-    answers = []
+    second_round = []
     for predictor in (ours, theirs):
         predictor.set_image(photo(*size))
         point = prompts(*size)["point"]
         _, iou, low_res = predictor.predict(**point)
         best = low_res[[int(np.argmax(iou))]]
-        answers.append(predictor.predict(**point, mask_input=best, multimask_output=False, return_logits=True))
+        second_round.append(predictor.predict(**point, mask_input=best, multimask_output=False, return_logits=True))
     assert error(ours.get_image_embedding(), theirs.get_image_embedding()) <= BOUND
-    for mine, their in zip(*answers, strict=True):
+    for mine, their in zip(*second_round, strict=True):
         assert error(mine, their) <= BOUND

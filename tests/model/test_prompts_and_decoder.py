@@ -1,4 +1,4 @@
-"""Prompt encoder and mask decoder as one graph against segment_anything's, and slots that hold nothing."""
+"""Prompt encoder and mask decoder as one graph against segment_anything's, and empty prompt slots."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sam_edge.model import DecoderGraph, Sam
 from sam_edge_runtime.bundle.contract import Label
 from tests.model.builders import BOUND, NARROW, error, gap, sam_pair, seeded_tensor
 
-Answer = tuple[Tensor, Tensor]
+Outputs = tuple[Tensor, Tensor]  # mask logits and IoU predictions
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Prompt:
     labels: tuple[int, ...] = field(default=(1, 0, 1, 1, 0))
 
     def tensors(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-        """Coordinates, labels, boxes and masks as the reference takes them, None where there are none."""
+        """Coordinates, labels, boxes and masks as the reference takes them; None for a kind that is not given."""
         b, n = self.prompts, self.points
         coords = seeded_tensor("coords", b, n, 2).mul(200).add(512).clamp(0, 1024) if n else None
         labels = torch.tensor(self.labels[:n], dtype=torch.float32).repeat(b, 1) if n else None
@@ -52,7 +52,7 @@ PROMPTS = {
 }
 
 
-def reference_answer(sam: nn.Module, embeddings: Tensor, prompt: Prompt, multimask: bool | None = None) -> Answer:
+def reference_outputs(sam: nn.Module, embeddings: Tensor, prompt: Prompt, multimask: bool | None = None) -> Outputs:
     """Masks and IoU predictions: all four, or those that the reference chooses for `multimask`."""
     coords, labels, boxes, masks = prompt.tensors()
     points = None if coords is None else (coords, labels)
@@ -62,7 +62,7 @@ def reference_answer(sam: nn.Module, embeddings: Tensor, prompt: Prompt, multima
 
 
 def slots(prompt: Prompt) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The same prompts as the contract lays them out: clicks, box corners, -1 behind clicks without a box."""
+    """The same prompts in the contract's slots: clicks, then box corners, or a -1 slot after clicks without a box."""
     coords, labels, boxes, masks = prompt.tensors()
     b = prompt.prompts
     coords = torch.zeros(b, 0, 2) if coords is None else coords
@@ -77,7 +77,7 @@ def slots(prompt: Prompt) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def padded(coords: Tensor, labels: Tensor, count: int, label: Label, place: float = 0.0) -> tuple[Tensor, Tensor]:
-    """`count` more slots of that label behind those in use."""
+    """`count` more slots with that label after those in use."""
     b = len(coords)
     return (
         torch.cat([coords, torch.full((b, count, 2), place)], dim=1),
@@ -103,7 +103,7 @@ def embeddings() -> Tensor:
 # Parity -------------------------------------------------------------------------------------------------------------
 
 
-def test_dense_positions_are_the_reference_s(pair):
+def test_dense_positions_equal_the_reference(pair):
     ours, theirs = pair
     assert error(ours.prompt_encoder.dense_positions(), theirs.prompt_encoder.get_dense_pe()) <= BOUND
 
@@ -113,7 +113,7 @@ def test_dense_positions_are_the_reference_s(pair):
 def test_masks_and_scores_equal_the_reference(pair, decoder, embeddings, name):
     prompt = PROMPTS[name]
     masks, iou = decoder(embeddings, *slots(prompt))
-    their_masks, their_iou = reference_answer(pair[1], embeddings, prompt)
+    their_masks, their_iou = reference_outputs(pair[1], embeddings, prompt)
     assert masks.shape == (prompt.prompts, 4, 256, 256)
     assert error(masks, their_masks) <= BOUND
     assert error(iou, their_iou) <= BOUND
@@ -124,14 +124,14 @@ def test_masks_and_scores_equal_the_reference(pair, decoder, embeddings, name):
 @pytest.mark.parametrize("name", ["one point", "everything, two prompts"])
 def test_multimask_on_and_off_are_slices_of_the_four(pair, decoder, embeddings, name, multimask, chosen):
     masks, iou = decoder(embeddings, *slots(PROMPTS[name]))
-    their_masks, their_iou = reference_answer(pair[1], embeddings, PROMPTS[name], multimask)
+    their_masks, their_iou = reference_outputs(pair[1], embeddings, PROMPTS[name], multimask)
     assert error(masks[:, chosen], their_masks) <= BOUND
     assert error(iou[:, chosen], their_iou) <= BOUND
 
 
 @torch.inference_mode()
-def test_prompts_in_a_batch_may_or_may_not_have_a_mask(decoder, embeddings):
-    """The reference has one answer for the whole batch; here each prompt says for itself."""
+def test_in_one_batch_some_prompts_have_a_mask_and_others_none(decoder, embeddings):
+    """In the reference all prompts of a batch have a mask or none has."""
     coords, labels, masks, _ = slots(Prompt(prompts=2, points=1, mask=True))
     together = decoder(embeddings, coords, labels, masks, torch.tensor([1.0, 0.0]))[0]
     with_mask = decoder(embeddings, coords[:1], labels[:1], masks[:1], torch.ones(1))[0]
@@ -170,15 +170,14 @@ def test_other_sides_equal_the_reference(side):
 def test_empty_slots_change_nothing(decoder, embeddings, name, count):
     coords, labels, mask, has_mask = slots(PROMPTS[name])
     masks, iou = decoder(embeddings, coords, labels, mask, has_mask)
-    # Whatever stands in an empty slot's coordinates.
-    filled = padded(coords, labels, count, Label.EMPTY, place=321.0)
+    filled = padded(coords, labels, count, Label.EMPTY, place=321.0)  # the coordinates of an empty slot do not count
     more_masks, more_iou = decoder(embeddings, *filled, mask, has_mask)
     assert gap(more_masks, masks) <= BOUND
     assert gap(more_iou, iou) <= BOUND
 
 
 @torch.inference_mode()
-def test_empty_slots_may_stand_anywhere(decoder, embeddings):
+def test_empty_slots_can_be_anywhere(decoder, embeddings):
     coords, labels, mask, has_mask = slots(PROMPTS["two points"])
     masks, _ = decoder(embeddings, coords, labels, mask, has_mask)
     spread_coords, spread_labels = torch.full((1, 7, 2), 99.0), torch.full((1, 7), float(Label.EMPTY))
@@ -189,7 +188,7 @@ def test_empty_slots_may_stand_anywhere(decoder, embeddings):
 
 @torch.inference_mode()
 def test_prompts_of_different_lengths_share_a_batch(decoder, embeddings):
-    """Each as if it had been asked alone."""
+    """Each has the output that it has alone."""
     coords, labels, mask, has_mask = slots(Prompt(prompts=2, points=4))
     labels[1, 2:] = float(Label.EMPTY)
     together, _ = decoder(embeddings, coords, labels, mask, has_mask)
@@ -200,8 +199,8 @@ def test_prompts_of_different_lengths_share_a_batch(decoder, embeddings):
 
 @torch.inference_mode()
 @pytest.mark.parametrize("count", [1, 5])
-def test_the_reference_s_own_padding_would_change_masks(decoder, embeddings, count):
-    """Filling a fixed decoder with -1 is what others do: "not a point" is a token like any other, and it is seen."""
+def test_filling_slots_with_the_reference_s_padding_changes_masks(decoder, embeddings, count):
+    """Other exporters fill fixed slots with -1. "Not a point" is a token like any other, so attention sees it."""
     coords, labels, mask, has_mask = slots(PROMPTS["one point"])
     masks, _ = decoder(embeddings, coords, labels, mask, has_mask)
     more_masks, _ = decoder(embeddings, *padded(coords, labels, count, Label.PADDING), mask, has_mask)

@@ -1,8 +1,8 @@
-"""TinyViT-5M against MobileSAM: its checkpoint's names and shapes, its own answer, and its rule for position biases.
+"""TinyViT-5M against MobileSAM: names and shapes of its checkpoint, its own output, and its rule for position biases.
 
 `data/mobile_sam_state_dict.json` lists the tensors of `mobile_sam.pt`. `data/tiny_vit_embedding.npz` holds every
-eighth channel of what MobileSAM's image encoder answered, in fp32 on a CPU, to standard normal numbers under weights
-seeded by name. They stand for MobileSAM's package, which the tests do not install.
+eighth channel of the output of MobileSAM's image encoder, in fp32 on a CPU, for standard normal numbers and weights
+seeded by name. The tests compare with these files because they do not install MobileSAM's package.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ def test_parameter_counts():
     assert sum(parameter.numel() for parameter in sam.mask_decoder.parameters()) == 4_058_340
 
 
-# The stored answer --------------------------------------------------------------------------------------------------
+# The stored output --------------------------------------------------------------------------------------------------
 
 
 def seeded_encoder() -> nn.Module:
-    """The encoder under the weights of the stored answer, whose names begin with `image_encoder.`."""
+    """The encoder with the weights of the stored output, whose names begin with `image_encoder.`."""
     sam = build_sam("tiny_vit")
     seed_module(sam, 0)
     return sam.image_encoder
@@ -55,31 +55,31 @@ def seeded_encoder() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def photo() -> Tensor:
-    """The input of the stored answer."""
+    """The input of the stored output."""
     return torch.from_numpy(np.random.default_rng(0).standard_normal((1, 3, 1024, 1024)).astype(np.float32))
 
 
 @torch.inference_mode()
-def test_embedding_is_the_one_mobile_sam_stored(photo):
-    """The stored answer was given with position biases of zero, whatever the seeded weights say of them.
+def test_embedding_equals_the_stored_output_of_mobile_sam(photo):
+    """The stored output was computed with position biases of zero, not with the seeded ones.
 
-    MobileSAM looks its biases up into a buffer, `ab`, when `eval()` is called, and not when weights are loaded. The
-    answer came from a model that was in evaluation mode before it got the weights, so `ab` still held the zeros that
-    the biases start with. In use `eval()` follows the loading and the biases count: they are tested on their own below.
+    MobileSAM copies its biases to a buffer, `ab`, when `eval()` is called, not when weights are loaded. The model of
+    the stored output was in evaluation mode before the weights were loaded, so `ab` held the initial zeros. In normal
+    use `eval()` comes after loading, and the biases count: the tests below are about them.
     """
     encoder = seeded_encoder()
     for name, parameter in encoder.named_parameters():
         if name.endswith("attention_biases"):
             parameter.zero_()
-    answer = encoder(photo)
+    embedding = encoder(photo)
     with np.load(DATA / "tiny_vit_embedding.npz") as stored:
-        assert error(answer[:, ::8], stored["embedding_every_8th_channel"]) <= BOUND
-        assert float(answer.mean()) == pytest.approx(float(stored["mean"]), abs=1e-5)
-        assert float(answer.std(correction=0)) == pytest.approx(float(stored["std"]), abs=1e-5)
+        assert error(embedding[:, ::8], stored["embedding_every_8th_channel"]) <= BOUND
+        assert float(embedding.mean()) == pytest.approx(float(stored["mean"]), abs=1e-5)
+        assert float(embedding.std(correction=0)) == pytest.approx(float(stored["std"]), abs=1e-5)
 
 
-def test_seeded_weights_are_those_of_the_stored_answer():
-    """The rule in words, once more: `seed_module` must not drift away from what the answer was computed with."""
+def test_seeded_weights_are_those_of_the_stored_output():
+    """`seed_module` must keep giving the weights that the stored output was computed with."""
     weights = seeded_encoder().state_dict()
     name, shape = "layers.1.blocks.0.attn.qkv.weight", (384, 128)
     assert np.array_equal(weights[name], seeded_array(f"image_encoder.{name}", shape, 0))
@@ -89,7 +89,7 @@ def test_seeded_weights_are_those_of_the_stored_answer():
 
 
 def official_index(window: int) -> tuple[Tensor, int]:
-    """Which bias belongs to each pair of points: MobileSAM numbers the distances in the order in which they appear."""
+    """The index of each pair's bias: MobileSAM numbers the distances in the order in which they appear."""
     points = list(itertools.product(range(window), range(window)))
     numbers: dict[tuple[int, int], int] = {}
     index = [
@@ -110,7 +110,7 @@ def attend_by_hand(attention: WindowAttention, x: Tensor, window: int) -> Tensor
     """One window, one head and one query at a time."""
     index, _ = official_index(window)
     heads, width = attention.heads, x.shape[-1] // attention.heads
-    answer = torch.empty_like(x)
+    attended = torch.empty_like(x)
     for number, tokens in enumerate(attention.norm(x)):
         # MobileSAM lays each head's query, key and value side by side.
         qkv = (tokens @ attention.qkv.weight.T + attention.qkv.bias).reshape(-1, heads, 3, width)
@@ -120,8 +120,8 @@ def attend_by_hand(attention: WindowAttention, x: Tensor, window: int) -> Tensor
             for place in range(len(tokens)):
                 scores = key @ query[place] / math.sqrt(width) + attention.attention_biases[head, index[place]]
                 out[place, head] = scores.softmax(0) @ value
-        answer[number] = out.flatten(1) @ attention.proj.weight.T + attention.proj.bias
-    return answer
+        attended[number] = out.flatten(1) @ attention.proj.weight.T + attention.proj.bias
+    return attended
 
 
 @torch.inference_mode()
@@ -160,12 +160,12 @@ def test_block_pads_before_the_norm_and_drops_the_padding():
 
 @torch.inference_mode()
 @pytest.mark.parametrize("side", [256, 448])
-def test_other_sides_need_no_preparation(side):
+def test_the_encoder_takes_other_sides_as_it_is(side):
     encoder = TinyViT().eval()
     seed(encoder)
     photos = seeded_tensor("photos", 2, 3, side, side)
-    answer = encoder(photos)
-    assert answer.shape == (2, 256, side // 16, side // 16)
-    assert torch.isfinite(answer).all()
+    embeddings = encoder(photos)
+    assert embeddings.shape == (2, 256, side // 16, side // 16)
+    assert torch.isfinite(embeddings).all()
     encoder.set_input_side(side)
-    assert error(encoder(photos[1:]), answer[1:]) <= BOUND  # and photos in a batch do not see each other
+    assert error(encoder(photos[1:]), embeddings[1:]) <= BOUND  # photos of a batch do not influence each other

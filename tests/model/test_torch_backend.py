@@ -1,4 +1,4 @@
-"""The torch backend's failures are of the runtime's error tree, in one line."""
+"""The torch backend reports failures as the runtime's errors, in one line."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def backend() -> TorchBackend:
     return TorchBackend(Sam(ImageEncoderViT(NARROW)))
 
 
-def ask(backend: TorchBackend, what: str) -> None:
-    """One call with an input that the model cannot take: a picture of five channels, embeddings of seven."""
-    if what == "encode":
+def call(backend: TorchBackend, action: str) -> None:
+    """One call with an input that the model cannot take: an image of five channels, embeddings of seven."""
+    if action == "encode":
         backend.encode(np.zeros((1, 5, 1024, 1024), np.float32))
         return
     backend.decode(
@@ -32,29 +32,29 @@ def ask(backend: TorchBackend, what: str) -> None:
     )
 
 
-@pytest.mark.parametrize("what", ["encode", "decode"])
-def test_what_torch_refuses_is_a_backend_error(backend, what):
-    with pytest.raises(BackendError, match=f"^torch failed to {what} \\(.+\\)$") as caught:
-        ask(backend, what)
+@pytest.mark.parametrize("action", ["encode", "decode"])
+def test_an_error_of_torch_becomes_a_backend_error(backend, action):
+    with pytest.raises(BackendError, match=f"^torch failed to {action} \\(.+\\)$") as caught:
+        call(backend, action)
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
-@pytest.mark.parametrize("what", ["encode", "decode"])
+@pytest.mark.parametrize("action", ["encode", "decode"])
 @pytest.mark.parametrize("error", [RuntimeError, torch.OutOfMemoryError])
-def test_only_the_first_line_of_torchs_message_is_passed_on(backend, what, error, monkeypatch):
+def test_only_the_first_line_of_torch_s_message_is_passed_on(backend, action, error, monkeypatch):
     def full(self, *inputs):
         raise error("can't allocate memory: you tried to allocate 9 bytes\nC++ CapturedTraceback:\n#4 ...")
 
     monkeypatch.setattr("torch.nn.Module.__call__", full)
     with pytest.raises(BackendError) as caught:
-        ask(backend, what)
-    assert str(caught.value) == f"torch failed to {what} (can't allocate memory: you tried to allocate 9 bytes)"
+        call(backend, action)
+    assert str(caught.value) == f"torch failed to {action} (can't allocate memory: you tried to allocate 9 bytes)"
 
 
-def test_a_message_that_is_empty_names_the_error(backend, monkeypatch):
+def test_an_error_without_a_message_is_named_by_its_class(backend, monkeypatch):
     def fail(self, *inputs):
         raise RuntimeError
 
     monkeypatch.setattr("torch.nn.Module.__call__", fail)
     with pytest.raises(BackendError, match=r"\(RuntimeError\)"):
-        ask(backend, "encode")
+        call(backend, "encode")

@@ -49,9 +49,9 @@ class Target:
         picture_input: whether the encoder can take a picture of 8-bit RGB instead of a tensor.
         neural_engine: whether graphs can be rewritten for Apple's Neural Engine.
         lean: parts of the decoder whose lean form the engine computes faster (`sam_edge.model.lean`).
-        scale_first: whether normalizations scale before they shift, so that the converter leaves weights as they are
-            (`sam_edge.model.norms`).
-        separable_positions: whether the decoder computes position embeddings from one table for each axis.
+        scale_first: whether normalizations scale before they divide by the deviation, so that the converter leaves
+            weights as they are (`sam_edge.model.norms`).
+        separable_positions: whether the decoder computes position embeddings from lookup tables of rows and columns.
         saturates: whether the engine may add two products of 8-bit integers in 16 bits, which overflows with weights
             of full range (`sam_edge_quant.methods.weight_scales`).
         platforms: values of `sys.platform` that the engine exists for; empty: any.

@@ -1,13 +1,16 @@
-"""The model as the Neural Engine likes it: the same parameters, inputs and answers, another way to compute them.
+"""Graphs rewritten for Apple's Neural Engine: same parameters, inputs and outputs, other operations.
 
-`ane_rewrite` takes a graph and returns its twin, in which some modules stand for plain ones: what the plain module
-holds, they hold, and their outputs are equal up to rounding (`tests/model/test_ane.py` has a test for each). The rules
-are those of Apple's "Deploying Transformers on the Apple Neural Engine" (2022,
-https://machinelearning.apple.com/research/neural-engine-transformers). Nothing is retrained, no checkpoint changes, and
-the plain model remains the one that is trained, compared with the reference and exported to every other target.
+`ane_rewrite` copies an encoder or decoder graph and replaces its linear layers, normalizations and attentions with
+modules that follow Apple's "Deploying Transformers on the Apple Neural Engine" (2022,
+https://machinelearning.apple.com/research/neural-engine-transformers). That article reports that a transformer written
+for this engine's memory layout and for small tensors runs faster and takes less memory there.
 
-The price: up to four times as many operations (ViT-B at 1024 pixels), each smaller. Whether that is faster on a Neural
-Engine only a device can say, and none was at hand (docs/decisions/0006).
+Outputs equal those of the plain graph up to rounding; `tests/model/test_ane.py` has a test for each replacement. The
+replacements share the plain modules' parameters, so nothing is retrained and no checkpoint changes. The plain model
+is the one that is trained, compared with the reference and exported to every other target.
+
+The cost: up to four times as many operations (ViT-B at 1024 pixels), each smaller. Whether that is faster was not
+measured, because no device with a Neural Engine was at hand (docs/decisions/0006-neural-engine.md).
 """
 
 from __future__ import annotations

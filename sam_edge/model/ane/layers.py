@@ -1,8 +1,9 @@
 """Linear layers, normalization and windows on tensors whose channels are the second axis.
 
-BC1S is the layout `(B, C, 1, S)`: channels second, the positions of a sequence or of a flattened map last. The Neural
-Engine stores the last axis contiguously and padded to 64 bytes, and works on the second in parallel. So the long axis
-belongs last (14 columns of a window, alone there, would be padded to 32), and nothing must move between the layers.
+BC1S is the layout `(B, C, 1, S)`: channels second, and last the positions of a sequence or of a flattened map. The
+Neural Engine stores the last axis contiguously, padded to 64 bytes, and computes along the second in parallel (Apple's
+article, principle 1). So the long axis belongs last: the 14 columns of a window, alone there, would be padded to 32.
+And no layer may need a transposition.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from torch import Tensor, nn
 from sam_edge.model.layers import LayerNorm2d
 from sam_edge.model.mask_decoder import MLP
 
-# The least that a scale counts as when a shift is divided by it; a smaller one cannot be told from zero.
+# Shifts are divided by scales. A scale closer to zero counts as this; the output then differs by no more than rounding.
 SMALLEST_SCALE = 1e-20
 
 
 class Pointwise(nn.Module):
-    """`nn.Linear` as a 1 x 1 convolution: the engine computes convolutions, and turns other products into them."""
+    """`nn.Linear` as a 1 x 1 convolution, the operation that the engine computes natively."""
 
     def __init__(self, plain: nn.Linear) -> None:
         super().__init__()
@@ -31,16 +32,17 @@ class Pointwise(nn.Module):
 
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A linear layer's `weight (D, C)` and `bias (D)` at every position of `x (B, C, H, W)`."""
+    """Apply a linear layer's `weight (D, C)` and `bias (D)` at every position of `x (B, C, H, W)`."""
     return F.conv2d(x, weight[:, :, None, None], bias)
 
 
 class ChannelNorm(nn.Module):
-    """Layer normalization over the second axis, without moving it.
+    """Layer normalization over the second axis, without a transposition.
 
-    Written as ml-ane-transformers writes it, shift before scale: in this form coremltools sees one `layer_norm` of axis
-    1 (its pass `fuse_layernorm_or_instancenorm`, fifth pattern) and multiplies the shift by the scale again. So the
-    squares, which overflow float16 first, are inside one operation of the engine and never a tensor of the package.
+    The shift is added before the scale is applied, as in ml-ane-transformers: coremltools then fuses everything into
+    one `layer_norm` of axis 1 (its pass `fuse_layernorm_or_instancenorm`, fifth pattern) and multiplies the shift by
+    the scale again. So the squares, which overflow float16 first, are inside one operation of the engine and never a
+    tensor of the package.
     """
 
     def __init__(self, plain: nn.LayerNorm | LayerNorm2d) -> None:
@@ -55,13 +57,13 @@ class ChannelNorm(nn.Module):
         size = scale.abs().clamp(min=SMALLEST_SCALE)
         scale = size.where(scale >= 0, -size)
         shift = self.bias.reshape(1, -1, 1, 1) / scale
-        away = x - x.mean(dim=1, keepdim=True)
-        normed = away * ((away * away).mean(dim=1, keepdim=True) + self.eps).rsqrt()
+        centred = x - x.mean(dim=1, keepdim=True)
+        normed = centred * ((centred * centred).mean(dim=1, keepdim=True) + self.eps).rsqrt()
         return (normed + shift) * scale
 
 
 class PointwiseMLP(nn.Module):
-    """The mask decoder's `MLP`, whose layers have become convolutions, for vectors `(B, C)` as before."""
+    """The mask decoder's `MLP` with `Pointwise` layers; it still takes vectors `(B, C)`."""
 
     def __init__(self, plain: MLP) -> None:
         super().__init__()
@@ -74,7 +76,7 @@ class PointwiseMLP(nn.Module):
 
 
 def split_windows(x: Tensor, window: int) -> tuple[Tensor, tuple[int, int]]:
-    """Cut a map `(B, C, H, W)` into windows, zero-padded at the bottom and right, in four axes at a time.
+    """Cut a map `(B, C, H, W)` into windows, zero-padded at the bottom and right; no tensor has more than four axes.
 
     Returns:
         Windows `(B * rows * columns, C, 1, window^2)` and the padded size `(H', W')`.

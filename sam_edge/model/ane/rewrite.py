@@ -1,7 +1,7 @@
 """Which plain module is replaced by which, and by what rule.
 
-Children come first, so a replacement finds convolutions where the plain module has linear layers. One that a
-replacement moved to BC1S takes and returns that layout.
+Children are replaced first, so a replacement finds convolutions where the plain module has linear layers, and its
+replaced children take and return BC1S.
 
 The rules, with the numbers of the principles in Apple's article:
 
@@ -23,9 +23,9 @@ from sam_edge.model.graphs import DecoderGraph, EncoderGraph
 from sam_edge.model.image_encoder import Block, ImageEncoderViT, RelativeAttention
 from sam_edge.model.layers import LayerNorm2d
 from sam_edge.model.mask_decoder import MLP
+from sam_edge.model.replacement import Replacements, replace_modules
 from sam_edge.model.tiny_vit import TinyViTBlock, WindowAttention
 from sam_edge.model.transformer import Attention, TwoWayTransformer
-from sam_edge.model.twin import Replacements, twin_of
 
 from .image_encoder import BC1SBlock, BC1SImageEncoder, HeadwiseRelativeAttention
 from .layers import ChannelNorm, Pointwise, PointwiseMLP
@@ -50,9 +50,10 @@ REPLACEMENTS: Replacements = {
 
 
 def ane_rewrite(graph: Graph) -> Graph:
-    """The twin of `graph` by the rules above: same class, tensors, answers up to rounding, and parameters.
+    """A copy of `graph` rewritten by the rules above.
 
-    Parameters are shared, so nothing is held twice and a change of one is seen by both; `graph` itself stays as it is.
-    nano's image encoder, all convolutions, has nothing to rewrite.
+    It has the same class, inputs and parameters, and its outputs are equal up to rounding. Parameters are shared: they
+    are held in memory once, and a change is seen by both. `graph` itself stays as it is. nano's image encoder consists
+    of convolutions, so nothing in it is replaced.
     """
-    return twin_of(graph, REPLACEMENTS)
+    return replace_modules(graph, REPLACEMENTS)

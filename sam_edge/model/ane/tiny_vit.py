@@ -1,4 +1,4 @@
-"""TinyViT's attention blocks on BC1S; its other stages are convolutions already."""
+"""TinyViT's attention blocks on BC1S tensors; its other parts are convolutions already."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .layers import join_windows, pointwise, split_windows
 
 
 class HeadwiseWindowAttention(nn.Module):
-    """`WindowAttention` head by head."""
+    """`WindowAttention` one head at a time."""
 
     index: Tensor
 
@@ -26,21 +26,21 @@ class HeadwiseWindowAttention(nn.Module):
         self.register_buffer("index", plain.index, persistent=False)  # (window^2, window^2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend over the positions of `(windows, C, 1, window^2)`."""
+        """Attend over the positions of `(windows, C, 1, window^2)`; returns the same shape."""
         # The plain layer's outputs are q, k, v of the first head, then of the second. Sorted into all q, all k, all v,
-        # there is one tensor of keys to move instead of one a head.
+        # one tensor of keys is transposed instead of one a head.
         weight = self.qkv.weight.reshape(self.heads, 3, self.head_dim, -1).transpose(0, 1).flatten(0, 2)
         bias = self.qkv.bias.reshape(self.heads, 3, self.head_dim).transpose(0, 1).flatten()
         q, k, v = pointwise(self.norm(x), weight, bias).chunk(3, dim=1)
         queries = split_queries(q * self.head_dim**-0.5, self.heads)
-        # Distances are symmetric, so a table of (query, key) is one of (key, query).
+        # Distances are symmetric, so the table for (query, key) is also that for (key, query).
         biases = [self.attention_biases[head][self.index][None, :, None, :] for head in range(self.heads)]
         out: Tensor = self.proj(attend(queries, split_keys(k, self.heads), split_queries(v, self.heads), biases))
         return out
 
 
 class BC1SWindowBlock(nn.Module):
-    """`TinyViTBlock` on maps that keep their channels second."""
+    """`TinyViTBlock` on maps whose channels stay the second axis."""
 
     def __init__(self, plain: TinyViTBlock) -> None:
         super().__init__()

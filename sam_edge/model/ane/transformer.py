@@ -1,4 +1,4 @@
-"""The mask decoder's two-way transformer on BC1S, SAM's and nano's."""
+"""The two-way transformer of SAM's and nano's mask decoders on BC1S tensors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .attention import attend, split_keys, split_queries
 
 
 class HeadwiseAttention(nn.Module):
-    """`Attention` head by head."""
+    """`Attention` one head at a time."""
 
     def __init__(self, plain: Attention) -> None:
         super().__init__()
@@ -21,7 +21,11 @@ class HeadwiseAttention(nn.Module):
         self.out_proj = plain.out_proj
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None = None) -> Tensor:
-        """Attend from `q (B, C, 1, L)` to `k, v (B, C, 1, K)`; `key_bias (B, K, 1, 1)` is added to the scores."""
+        """Attend from `q (B, C, 1, L)` to `k, v (B, C, 1, K)`; `key_bias (B, K, 1, 1)` is added to the scores.
+
+        Returns:
+            `(B, C, 1, L)`.
+        """
         q, k, v = self.q_proj(q), self.k_proj(k), self.v_proj(v)
         queries = split_queries(q * (q.shape[1] // self.heads) ** -0.5, self.heads)
         biases = None if key_bias is None else [key_bias] * self.heads
@@ -32,9 +36,9 @@ class HeadwiseAttention(nn.Module):
 class BC1STransformer(nn.Module):
     """`TwoWayTransformer` whose layers are on BC1S, with the plain one's inputs and outputs.
 
-    The plain transformer's code does not ask for an order of axes, so only its borders change. The mask decoder around
-    it has the image with channels second and moves them last for the plain transformer; moved back at once, converters
-    leave both out.
+    The plain transformer's code does not depend on the order of axes, so only its inputs and outputs are transposed.
+    The mask decoder has already moved the image's channels last for it. Converters remove that transposition together
+    with the one back.
     """
 
     def __init__(self, plain: TwoWayTransformer) -> None:

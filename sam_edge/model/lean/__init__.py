@@ -1,14 +1,19 @@
-"""The decoder in the form that engines compute fastest: same parameters, inputs and outputs, fewer operations.
+"""The decoder graph rewritten for CPU runtimes: same parameters, inputs and outputs, fewer and larger products.
 
-`lean` takes a decoder graph and returns its twin, as `ane_rewrite` does for the Neural Engine. Attention to and from
-the image does not project the image (`attention`), and SAM's masks are computed cell by cell and put together at the
-end (`upscaling`). docs/performance.md says what each rewrite gains; tests compare the outputs of both decoders.
+`lean_rewrite` copies a decoder graph and replaces parts of it:
 
-Quantized decoders have this form too, on the same targets as fp32 ones (`sam_edge.model.forms`). A quantizer
-recognizes a transposed or split weight, because it identifies a layer by its weight's numbers in any order
-(`sam_edge_quant.layers`).
+- Attention between tokens and image projects the few tokens instead of the 4,096 image cells (`attention`).
+- The upscaling computes each image cell by itself, as matrix products with channels last, and arranges the finished
+  masks as maps at the end (`upscaling`). CPU runtimes compute these products faster than transposed convolutions.
+
+ONNX Runtime computes both parts faster; LiteRT gains from the upscaling of SAM's decoder alone (figures in
+docs/performance.md). The table of targets in the runtime names the parts of each target. Outputs equal those of the
+plain graph up to rounding; `tests/model/test_lean.py` compares them for both decoders.
+
+INT8 decoders have the same parts as float ones. A quantizer recognizes a transposed or split weight, because it
+identifies a layer by its weight's numbers in any order (`sam_edge_quant.layers`).
 """
 
-from .rewrite import ATTENTION, MASKS, PARTS, lean, pays
+from .rewrite import ATTENTION, MASKS, PARTS, attention_is_cheaper, lean_rewrite
 
-__all__ = ["ATTENTION", "MASKS", "PARTS", "lean", "pays"]
+__all__ = ["ATTENTION", "MASKS", "PARTS", "attention_is_cheaper", "lean_rewrite"]

@@ -1,4 +1,4 @@
-"""Which module of a decoder is replaced by which."""
+"""Which modules of a decoder graph are replaced, and when the lean attention has less to multiply."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Collection
 from sam_edge.model.graphs import DecoderGraph
 from sam_edge.model.mask_decoder import MaskDecoder
 from sam_edge.model.nano_decoder import NanoMaskDecoder
+from sam_edge.model.replacement import replace_modules
 from sam_edge.model.transformer import Attention, TwoWayTransformer
-from sam_edge.model.twin import twin_of
 from sam_edge_runtime.bundle.contract import MASK_OUTPUTS
 
 from .attention import ImageReadsTokens, TokensReadImage
 from .upscaling import CellwiseMaskDecoder, CellwiseNanoMaskDecoder
 
-# Attention without projections of the image; SAM's masks cell by cell; nano's features at stride 4 cell by cell.
+# Attention without projections of the image; SAM's masks computed by cells; nano's features at stride 4 likewise.
 PARTS = ATTENTION, MASKS, FEATURES = ("attention", "masks", "features")
-OUTPUT_TOKENS = MASK_OUTPUTS + 1  # one a mask, and that of the IoU prediction
+OUTPUT_TOKENS = MASK_OUTPUTS + 1  # one for each mask, and one for the IoU predictions
 
 _ATTENTIONS: dict[str, type[ImageReadsTokens] | type[TokensReadImage]] = {
     "cross_attn_token_to_image": TokensReadImage,
@@ -25,29 +25,42 @@ _ATTENTIONS: dict[str, type[ImageReadsTokens] | type[TokensReadImage]] = {
 }
 
 
-def lean(graph: DecoderGraph, parts: Collection[str] = PARTS) -> DecoderGraph:
-    """The twin of `graph`; parameters are shared as far as it has them, and `graph` stays as it is.
+def lean_rewrite(graph: DecoderGraph, parts: Collection[str] = PARTS) -> DecoderGraph:
+    """A copy of `graph` with some parts replaced; its outputs are equal up to rounding.
+
+    The parameters that both have are shared. `graph` itself stays as it is.
 
     Args:
-        graph: the plain one.
-        parts: what is to be other, of `PARTS`.
+        graph: a plain decoder graph.
+        parts: the parts to replace, of `PARTS`; those that the decoder does not have are ignored.
+
+    Raises:
+        TypeError: the decoder's transformer is not a `TwoWayTransformer`.
     """
-    twin = twin_of(graph, {})
-    transformer = _transformer(twin)
+    copied = replace_modules(graph, {})
+    transformer = _transformer(copied)
     for module in (transformer, *transformer.layers) if ATTENTION in parts else ():
         for name, child in list(module.named_children()):
             if name in _ATTENTIONS and isinstance(child, Attention):
                 setattr(module, name, _ATTENTIONS[name](child))
-    decoder = twin.mask_decoder
+    decoder = copied.mask_decoder
     if isinstance(decoder, MaskDecoder) and MASKS in parts:
-        twin.mask_decoder = CellwiseMaskDecoder(decoder)
+        copied.mask_decoder = CellwiseMaskDecoder(decoder)
     elif isinstance(decoder, NanoMaskDecoder) and FEATURES in parts:
-        twin.mask_decoder = CellwiseNanoMaskDecoder(decoder)
-    return twin.train(graph.training)
+        copied.mask_decoder = CellwiseNanoMaskDecoder(decoder)
+    return copied.train(graph.training)
 
 
-def pays(graph: DecoderGraph, points: int | None) -> bool:
-    """Whether a decoder of `points` slots has less to multiply this way; of any number of slots, one of few has."""
+def attention_is_cheaper(graph: DecoderGraph, points: int | None) -> bool:
+    """Whether the lean attention has less to multiply than the plain one.
+
+    Args:
+        graph: a plain decoder graph.
+        points: its prompt slots; None for a free number, which is taken to be small.
+
+    Raises:
+        TypeError: the decoder's transformer is not a `TwoWayTransformer`.
+    """
     if points is None:
         return True
     attention = _transformer(graph).final_attn_token_to_image
@@ -55,7 +68,7 @@ def pays(graph: DecoderGraph, points: int | None) -> bool:
 
 
 def _transformer(graph: DecoderGraph) -> TwoWayTransformer:
-    found = graph.mask_decoder.transformer
-    if not isinstance(found, TwoWayTransformer):
-        raise TypeError(f"{type(found).__name__} is not the transformer that this is about")
-    return found
+    transformer = graph.mask_decoder.transformer
+    if not isinstance(transformer, TwoWayTransformer):
+        raise TypeError(f"a lean decoder needs a TwoWayTransformer, not a {type(transformer).__name__}")
+    return transformer
