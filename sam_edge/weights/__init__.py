@@ -1,18 +1,19 @@
-"""Weights: which ones there are, where they are kept, how they arrive, and how they enter a model.
+"""Weights: the official releases, their download and cache, and how a weights file is read and loaded into a model.
 
 | file | what |
 |---|---|
-| `catalogue` | the official releases: address, size, sha256, licence, parameters |
-| `cache` | the folder where downloaded weights are kept |
-| `transfer` | one file over HTTP, going on where the last attempt ended |
+| `catalogue` | the official releases (URL, size, sha256, licence, parameters) and the weights inside the package |
+| `cache` | the folder of downloaded weights |
+| `transfer` | one resumable download over HTTP |
 | `download` | a release, checked against its sha256 and moved into the cache |
-| `source` | what `--checkpoint` says: a file, or `random:SEED` |
-| `seeded` | numbers for a tensor from its name, shape and a seed |
-| `state_file` | a weights file -> named tensors, without running anything the file asks for |
-| `fit` | whether those tensors are the model's |
-| `mobilenet` | ImageNet weights for nano's encoder, out of a TFLite file |
-| `wording` | names from such a file, made fit for one line |
-| `checkpoint` | a source -> a loaded model and a record of what was loaded |
+| `source` | the argument of `--checkpoint`: a file, or `random:SEED` |
+| `seeded` | random weights that depend on name, shape and seed alone |
+| `state_file` | a weights file as named tensors, read without running its code |
+| `packed` | INT8 weights with scales in a file |
+| `fit` | checks that named tensors fit a model |
+| `mobilenet` | ImageNet weights of nano's encoder from a TFLite file |
+| `checkpoint` | loads a source into a model and records what was loaded |
+| `load` | builds a model, loads its weights and sets its frame side |
 
-Nothing is imported here: `seeded`, `state_file`, `fit` and `checkpoint` bring torch, and listing the releases must not.
+This module imports nothing: most of these import torch, and listing the releases must not.
 """

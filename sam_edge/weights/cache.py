@@ -1,8 +1,8 @@
-"""Where downloaded weights are kept.
+"""The cache of downloaded weights.
 
-`SAM_EDGE_CACHE` names the folder; without it, it is the operating system's cache folder for `sam-edge`, as pooch finds
-it. A file counts as cached when it has its official size: its hash was checked when it arrived, and is checked again
-each time `download` is asked for it. Hashing 2.5 GB merely to print a list would cost seconds.
+`SAM_EDGE_CACHE` names its folder. The default is the operating system's cache folder for `sam-edge`, as pooch gives it.
+A file of the official size counts as cached: `download` checked its hash when it arrived, and checks it again in each
+call. Listing the models does not hash 2.5 GB, which would take seconds.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ CACHE_VARIABLE = "SAM_EDGE_CACHE"
 
 
 def cache_folder() -> Path:
-    """The absolute path of the folder of weights; it need not exist yet.
+    """The absolute path of the cache folder, which may not exist yet.
 
     Raises:
-        UsageError: the folder is not named, and pooch, which knows the default, is not installed.
+        UsageError: `SAM_EDGE_CACHE` is not set, and pooch, which knows the default, is not installed.
     """
     named = os.environ.get(CACHE_VARIABLE, "").strip()
     if named:
         return Path(named).expanduser().absolute()
     try:
-        # Only here, so that a base install with SAM_EDGE_CACHE set can list its weights.
+        # Imported here, so that a base install with SAM_EDGE_CACHE set can list its weights.
         import pooch  # noqa: PLC0415
     except ImportError as error:
         raise UsageError(
@@ -38,9 +38,9 @@ def cache_folder() -> Path:
 
 
 def cached(release: Release) -> Path | None:
-    """The path of `release` in the cache, or None where it is missing or not of its official size.
+    """The path of `release` in the cache, or None if it is missing or has another size than the official file.
 
-    Where pooch is not installed and no folder is named, nothing can have been downloaded: that is None too.
+    None also where the cache folder is unknown: pooch is not installed, and `SAM_EDGE_CACHE` is not set.
     """
     try:
         path = cache_folder() / release.file
@@ -50,7 +50,7 @@ def cached(release: Release) -> Path | None:
 
 
 def find_by_sha256(sha256: str) -> Path | None:
-    """The path of the shipped or cached official weights whose sha256 is `sha256` (either case), or None."""
+    """The path of the shipped or cached weights with this sha256 (upper or lower case), or None."""
     for shipped in SHIPPED.values():
         if shipped.path.is_file() and sha256_of(shipped.path) == sha256.lower():
             return shipped.path

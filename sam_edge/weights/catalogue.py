@@ -1,7 +1,7 @@
-"""The weights that sam-edge loads as they are: the official ones, and those that come inside the package.
+"""The weights that sam-edge knows: the official releases to download, and those inside the package.
 
-The hash is what makes a download trustworthy, not the server: any mirror that gives these bytes is as good. Sizes and
-hashes are those of the files published by the authors; a release that changed would get a row of its own.
+Trust rests on the hash, not on the server: any mirror with these bytes is as good. Sizes and hashes are those of the
+files that the authors published. A changed release would get a row of its own.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ class Release:
     Attributes:
         variant: name of the architecture, as `--model` takes it.
         url: where the authors serve the file; http or https.
-        file: name of the file in the cache, the one its authors gave it.
+        file: name of the file in the cache, the same as its authors'.
         size: bytes.
         sha256: 64 lowercase hexadecimal digits.
         licence: SPDX identifier of the weights' licence.
-        parameters: trainable numbers in the file (buffers such as running statistics not counted).
-        input_side: pixels of the square frame the weights were trained for.
-        source: where the weights are described.
-        note: what a user should know in one line.
+        parameters: trainable numbers in the file; buffers such as running statistics are not counted.
+        input_side: side of the square frame that the weights were trained for, in pixels.
+        source: the paper that describes the weights.
+        note: a description for users, in one line.
 
     Raises:
         UsageError: a field is malformed.
@@ -46,22 +46,24 @@ class Release:
     note: str
 
     def __post_init__(self) -> None:
-        """Refuse what a download could not be built on."""
+        """Check the fields that a download depends on."""
         address = urlsplit(self.url)
         if address.scheme not in ("http", "https") or not address.hostname:
-            raise UsageError(f"{self.variant}: weights are fetched over http or https, not from {self.url!r}")
+            raise UsageError(
+                f"{self.variant}: {self.url!r} is no http or https URL; weights are fetched over these only"
+            )
         if self.file in ("", ".", "..") or PurePosixPath(self.file).name != self.file or "\\" in self.file:
-            raise UsageError(f"{self.variant}: {self.file!r} is not a plain file name")
+            raise UsageError(f"{self.variant}: {self.file!r} is not a plain file name; leave out folders")
         if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
-            raise UsageError(f"{self.variant}: {self.sha256!r} is not a sha256 in lowercase hexadecimal digits")
+            raise UsageError(f"{self.variant}: {self.sha256!r} is not a sha256; write 64 lowercase hexadecimal digits")
         if min(self.size, self.parameters, self.input_side) <= 0:
-            raise UsageError(f"{self.variant}: size, parameters and input_side are above zero")
+            raise UsageError(f"{self.variant}: size, parameters and input_side must be above zero")
 
 
-# The parameter counts are derived, none is quoted: the ViTs by adding up `parameters()` of the reference package's
-# models, TinyViT by adding up the float entries of mobile_sam.pt without the running statistics. All four leave out the
-# 256 numbers of `prompt_encoder.pe_layer.positional_encoding_gaussian_matrix`, a buffer. The prompt encoder (6,220) and
-# the mask decoder (4,058,340) are the same everywhere; the rest is the image encoder:
+# The parameter counts are computed, not quoted: for the ViTs, the sum over `parameters()` of the reference package's
+# models; for TinyViT, the sum over the float entries of mobile_sam.pt without the running statistics. All four leave
+# out the 256 numbers of `prompt_encoder.pe_layer.positional_encoding_gaussian_matrix`, a buffer. The prompt encoder
+# (6,220) and the mask decoder (4,058,340) are the same in all; the rest is the image encoder:
 #   vit_b 89,670,912, vit_l 308,278,272, vit_h 637,026,048
 #   tiny_vit 6,065,532, of which 321,640 are a classification head (norm_head, head) that no mask depends on.
 RELEASES: dict[str, Release] = {
@@ -118,16 +120,16 @@ RELEASES: dict[str, Release] = {
 
 @dataclass(frozen=True)
 class Shipped:
-    """Weights that come inside the package; the model card beside them says how they were made.
+    """Weights inside the package; their model card says how they were made.
 
     Attributes:
         variant: name of the architecture, as `--model` takes it.
-        path: the file, fp16 safetensors.
+        path: the file: safetensors with INT8 kernels (`packed`) and the rest in fp16.
         card: its model card.
-        licence: SPDX identifier.
+        licence: SPDX identifier of the weights' licence.
         parameters: trainable numbers.
-        input_side: pixels of the square frame the weights were trained for.
-        note: what a user should know in one line.
+        input_side: side of the square frame that the weights were trained for, in pixels.
+        note: a description for users, in one line.
     """
 
     variant: str
@@ -157,7 +159,7 @@ def release_of(variant: str) -> Release:
     """The official release of `variant`.
 
     Raises:
-        UsageError: no weights are published under that name.
+        UsageError: there is no official release of that name.
     """
     if variant not in RELEASES:
         raise UsageError(f"there are no official weights of {variant!r}; choose one of {', '.join(RELEASES)}")

@@ -1,7 +1,7 @@
-"""A checkpoint source -> a model with those weights, and a record for manifests and reports.
+"""Load a checkpoint source into a model, and record what was loaded for manifests and reports.
 
-Everything is read and checked before the first number is copied, so a checkpoint that is refused leaves the model as it
-was. The price is the file and the model in memory together; torch's zip format is mapped from the disk to soften it.
+The whole file is read and checked before the first number is copied, so a refused checkpoint leaves the model
+unchanged. The cost: file and model are in memory at the same time. Files in torch's zip format are memory-mapped.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ __all__ = ["CheckpointRecord", "CheckpointSource", "load_into", "parse_source"]
 
 @dataclass(frozen=True)
 class CheckpointRecord:
-    """What a model was loaded with.
+    """The weights that a model was loaded with.
 
     Attributes:
         label: `random:SEED`, or the file's name without its folders.
         sha256: of the file; None for seeded weights.
-        is_random: whether reports must say "random weights".
+        is_random: whether the weights are seeded, not trained; reports then say so.
     """
 
     label: str
@@ -37,17 +37,17 @@ class CheckpointRecord:
 
 
 def load_into(model: torch.nn.Module, source: CheckpointSource) -> CheckpointRecord:
-    """Give `model` the weights of `source`, strictly: every name and shape must agree.
+    """Load the weights of `source` into `model`, strictly: every name and shape must agree.
 
     A file in another floating point precision is converted to the model's.
 
     Raises:
-        CheckpointError: the file cannot be read, wants to run code, or is not for this model; `model` is unchanged.
+        CheckpointError: the file cannot be read, would run code, or is not for this model; `model` is unchanged.
     """
     if source.seed is not None:
         seed_module(model, source.seed)
         return CheckpointRecord(source.label, None, is_random=True)
-    if source.path is None:  # CheckpointSource has made sure of one of the two
+    if source.path is None:  # CheckpointSource refuses this already; for the type checker
         raise CheckpointError("a checkpoint is either a file or a seed")
     state = read_state(source.path)
     check_fit(state, model, source.label)

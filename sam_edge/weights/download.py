@@ -1,8 +1,8 @@
-"""An official release, fetched into the cache.
+"""Download an official release into the cache.
 
-pooch decides whether there is anything to fetch, checks the sha256 and moves the file into place; `transfer` brings the
+pooch decides whether a download is needed, checks the sha256 and moves the file into place. `transfer` fetches the
 bytes, because pooch's own downloader starts over after a broken connection. So the final name only ever holds the right
-file, and `<file>.part` holds what has arrived so far.
+file, and `<file>.part` holds the bytes that have arrived so far.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from .transfer import TransferError, fetch
 
 
 def download(release: Release, *, progress: bool = True) -> Path:
-    """The path of `release` in the cache, fetched if it is not there or not right.
+    """The path of `release` in the cache; it is downloaded if it is missing or has another sha256.
 
     Args:
         release: a row of the catalogue.
-        progress: whether to draw a bar on stderr.
+        progress: whether to draw a progress bar on stderr.
 
     Raises:
-        CheckpointError: the network failed (what has arrived is kept, and the next call goes on from there), or the
-            file that came has another sha256 (it is removed).
-        OutputError: the cache cannot be written, or there is no room in it.
+        CheckpointError: the network failed (the bytes so far are kept, and the next call resumes), or the downloaded
+            file has another sha256 (it is removed).
+        OutputError: the cache cannot be written, or its disk is full.
     """
     folder = cache_folder()
     target, part = folder / release.file, folder / f"{release.file}.part"
 
-    def bring(_url: str, output: str | Path, _pooch: object) -> None:
+    def downloader(_url: str, output: str | Path, _pooch: object) -> None:
         fetch(release, part, progress=progress)
         _hand_over(part, Path(output))
 
@@ -50,19 +50,19 @@ def download(release: Release, *, progress: bool = True) -> Path:
                 known_hash=f"sha256:{release.sha256}",
                 fname=release.file,
                 path=folder,
-                downloader=bring,
+                downloader=downloader,
             )
         part.unlink(missing_ok=True)
     except TransferError as error:
         raise CheckpointError(
-            f"{release.variant} was not downloaded: {error}; {_way_out(release, target, part)}"
+            f"{release.variant} was not downloaded: {error}; {_remedy(release, target, part)}"
         ) from error
-    except ValueError as error:  # pooch's word for a hash that differs
+    except ValueError as error:  # what pooch raises where the hash differs
         part.unlink(missing_ok=True)
         got = re.findall(r"[0-9a-f]{64}", str(error))[-1:] or ["another"]
         raise CheckpointError(
             f"{release.file} from {release.url} is not the official file and was removed: "
-            f"expected sha256 {release.sha256}, got {got[0]}; try again, or fetch it elsewhere and save it as {target}"
+            f"expected sha256 {release.sha256}, got {got[0]}; try again, or get it elsewhere and save it as {target}"
         ) from error
     except OSError as error:
         raise OutputError(_unwritable(error, folder)) from error
@@ -70,9 +70,9 @@ def download(release: Release, *, progress: bool = True) -> Path:
 
 
 def _hand_over(part: Path, output: Path) -> None:
-    """Give pooch the file under its own temporary name, which it deletes whenever it does not finish."""
+    """Give pooch the file under its own temporary name, which pooch deletes if it does not finish."""
     try:
-        # A second name for the same bytes: pressing Ctrl-C during the hash of 2.5 GB must not throw them away.
+        # A hard link keeps `part` too: Ctrl-C while 2.5 GB are hashed must not lose the download.
         output.unlink(missing_ok=True)
         output.hardlink_to(part)
     except OSError:
@@ -81,7 +81,7 @@ def _hand_over(part: Path, output: Path) -> None:
 
 @contextmanager
 def _quiet_pooch() -> Iterator[None]:
-    """Silence pooch's own account of what it does, and give its logger back as it was."""
+    """Silence pooch's messages, and restore its logger's level afterwards."""
     logger = pooch.get_logger()
     before = logger.level
     logger.setLevel(logging.WARNING)
@@ -91,16 +91,16 @@ def _quiet_pooch() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _way_out(release: Release, target: Path, part: Path) -> str:
+def _remedy(release: Release, target: Path, part: Path) -> str:
     arrived = part.stat().st_size if part.exists() else 0
-    again = f"run it again to go on after {arrived:,} bytes" if arrived else "try again"
-    return f"{again}, or fetch {release.url} by hand and save it as {target} (sha256 {release.sha256})"
+    again = f"run it again to resume after {arrived:,} bytes" if arrived else "try again"
+    return f"{again}, or download {release.url} by hand and save it as {target} (sha256 {release.sha256})"
 
 
 def _unwritable(error: OSError, folder: Path) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
-            f"the disk of {folder} is full: make room and run it again (what has arrived is kept), "
+            f"the disk of {folder} is full: free some space and run it again (the bytes so far are kept), "
             f"or name a folder on another disk in {CACHE_VARIABLE}"
         )
     return f"cannot write to {folder} ({error.strerror or error}): name another folder in {CACHE_VARIABLE}"

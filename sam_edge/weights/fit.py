@@ -1,8 +1,8 @@
-"""Whether a state dict is the model's: the same names, the same shapes, finite numbers.
+"""Check that a state dict fits a model: the same names, the same shapes, finite numbers.
 
-torch's strict loading says so too, but in hundreds of lines, and after it has copied the tensors that do fit. Here all
-is checked before anything is copied, and where the names and shapes are those of another official variant, that one is
-named.
+torch's strict loading checks this too, but it reports in hundreds of lines, after it has copied the tensors that fit.
+Here everything is checked before anything is copied. If the names and shapes are those of another official variant, the
+error names it.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ import torch
 from sam_edge.reporting.wording import in_one_line
 from sam_edge_runtime.errors import CheckpointError
 
-SHOWN = 3  # names listed of each kind
+SHOWN = 3  # names that the error lists of each kind
 
-# What tells the official variants apart: the width of the position table, or TinyViT's first convolution.
-POSITION_TABLE = "image_encoder.pos_embed"  # (1, H, W, C)
+# The width of the position embeddings identifies a ViT, and the name of its first convolution TinyViT.
+POSITION_EMBEDDING = "image_encoder.pos_embed"  # (1, H, W, C)
 VARIANT_OF_WIDTH = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 TINY_VIT_STEM = "image_encoder.patch_embed.seq.0.c.weight"
 
 
 def guess_variant(state: Mapping[str, torch.Tensor]) -> str | None:
-    """The official variant whose names and widths `state` has, or None."""
+    """The official variant that `state` belongs to, by its names and widths, or None."""
     if TINY_VIT_STEM in state:
         return "tiny_vit"
-    if POSITION_TABLE in state and state[POSITION_TABLE].ndim == 4:
-        return VARIANT_OF_WIDTH.get(state[POSITION_TABLE].shape[-1])
+    if POSITION_EMBEDDING in state and state[POSITION_EMBEDDING].ndim == 4:
+        return VARIANT_OF_WIDTH.get(state[POSITION_EMBEDDING].shape[-1])
     return None
 
 
 def check_fit(state: Mapping[str, torch.Tensor], model: torch.nn.Module, label: str) -> None:
-    """Return if `state` can be loaded into `model` strictly; neither is changed.
+    """Check that `state` can be loaded into `model` strictly; neither is changed.
 
     Args:
-        state: name -> tensor.
-        model: the model that is to take it.
-        label: what the error calls the checkpoint.
+        state: tensors by name.
+        model: the model.
+        label: the checkpoint's name in error messages.
 
     Raises:
-        CheckpointError: names are missing or left over, shapes differ, a tensor is of a kind that cannot be copied, or
-            a number is NaN or infinite in the model's own precision.
+        CheckpointError: names are missing or unexpected, shapes differ, a tensor has a type or layout that cannot be
+            copied, or a number is NaN or infinite in the model's precision.
     """
     wanted: dict[str, torch.Tensor] = model.state_dict()
     missing = [name for name in wanted if name not in state]
@@ -74,8 +74,10 @@ def _check_numbers(name: str, tensor: torch.Tensor, dtype: torch.dtype, label: s
     if not dense or tensor.is_floating_point() != dtype.is_floating_point or tensor.is_complex():
         raise CheckpointError(
             f"{label}: {name} is a {tensor.dtype} {tensor.layout} tensor on {tensor.device.type}, "
-            f"which cannot become the model's {dtype}: save the plain weights"
+            f"which cannot become the model's {dtype}: save dense float weights on the CPU"
         )
-    # In the model's precision: 1e300 is finite in a float64 file and infinite once loaded.
+    # In the model's precision: 1e300 is finite in a float64 file and infinite in float32.
     if dtype.is_floating_point and not bool(torch.isfinite(tensor.to(dtype)).all()):
-        raise CheckpointError(f"{label}: {name} holds NaN or infinite numbers: the training or the copy went wrong")
+        raise CheckpointError(
+            f"{label}: {name} holds NaN or infinite numbers: copy the file again, or use an earlier checkpoint"
+        )

@@ -1,4 +1,4 @@
-"""A model with weights, ready for a frame size: the one door through which commands get one."""
+"""Build a model, load its weights and set its frame side: what every command calls to get a model."""
 
 from __future__ import annotations
 
@@ -14,12 +14,19 @@ from .catalogue import RELEASES, SHIPPED
 from .checkpoint import CheckpointRecord, load_into
 from .source import CheckpointSource, parse_source
 
-NO_LICENCE_STATED = "NOASSERTION"  # SPDX for: nobody has said
+NO_LICENCE_STATED = "NOASSERTION"  # SPDX's term for an unknown licence
 
 
 @dataclass(frozen=True)
 class LoadedSam:
-    """A model and where its weights came from."""
+    """A model and the origin of its weights.
+
+    Attributes:
+        variant: name of the architecture.
+        sam: the model, in evaluation mode, without gradients.
+        checkpoint: what was loaded.
+        licence: SPDX identifier of the weights' licence; `NOASSERTION` unless they are official or shipped.
+    """
 
     variant: str
     sam: Sam
@@ -28,16 +35,20 @@ class LoadedSam:
 
     @property
     def parameters(self) -> int:
-        """Trained numbers in the model."""
+        """Number of parameters of the model; buffers are not counted."""
         return sum(parameter.numel() for parameter in self.sam.parameters())
 
 
 def find_source(variant: str, checkpoint: str | None) -> CheckpointSource:
-    """What `--checkpoint` names, or without it the weights that come with sam-edge or were downloaded.
+    """The source that `--checkpoint` names; by default the weights inside the package or in the cache.
+
+    Args:
+        variant: name of the architecture.
+        checkpoint: a file or `random:SEED`; None for the default.
 
     Raises:
         UsageError: no such variant, or a malformed seed.
-        CheckpointError: nothing was named and nothing is downloaded.
+        CheckpointError: `checkpoint` is None, and there are no weights in the package or the cache.
     """
     check_variant(variant)
     if checkpoint is not None:
@@ -52,11 +63,16 @@ def find_source(variant: str, checkpoint: str | None) -> CheckpointSource:
 
 
 def load_sam(variant: str, source: CheckpointSource, input_side: int | None = None) -> LoadedSam:
-    """Build `variant`, load its weights strictly, and set the frame side: by default the one it was trained for.
+    """Build `variant`, load its weights strictly, and set its frame side.
+
+    Args:
+        variant: name of the architecture.
+        source: its weights.
+        input_side: frame side S in pixels, a multiple of 64 from 256 to 1024; None for the side it was trained for.
 
     Raises:
-        UsageError: no such variant, or a side that is not possible.
-        CheckpointError: the weights cannot be used.
+        UsageError: no such variant, or an impossible side.
+        CheckpointError: the weights cannot be read or do not fit.
     """
     if input_side is not None:
         check_side(input_side)

@@ -1,9 +1,9 @@
-"""ImageNet weights for nano's encoder, out of an INT8 MobileNetV2 in TensorFlow Lite's format.
+"""ImageNet weights for nano's encoder, read from an INT8 MobileNetV2 in TensorFlow Lite's format.
 
-TensorFlow publishes MobileNetV2 quantized after training: kernels as int8 with a scale per output channel, biases as
-int32, batch norms already folded. Dequantized (`scale * (q - zero_point)`, https://arxiv.org/abs/1712.05877, section 2)
-they are within half a quantization step of the float weights. Only constants of the flatbuffer are read, through the
-schema that comes with ai-edge-litert; nothing is run.
+TensorFlow publishes MobileNetV2 quantized after training: kernels as int8 with a scale for each output channel, biases
+as int32, batch norms already folded. Dequantized (`scale * (q - zero_point)`, https://arxiv.org/abs/1712.05877, section
+2), each weight is within half a scale of the float weight. Only constants of the flatbuffer are read, through the
+schema that comes with ai-edge-litert; the network is not run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sam_edge_runtime.errors import CheckpointError
 
 MAGIC = b"TFL3"  # the file identifier, at byte 4 of the flatbuffer
 HALF_RANGE = 127.5  # MobileNetV2 takes pixels as x / 127.5 - 1
-WIDTHS = (16, *(24,) * 2, *(32,) * 3, *(64,) * 4, *(96,) * 3, *(160,) * 3, 320)  # channels out of each block
+WIDTHS = (16, *(24,) * 2, *(32,) * 3, *(64,) * 4, *(96,) * 3, *(160,) * 3, 320)  # output channels of each block
 
 
 def _shapes() -> dict[str, tuple[int, ...]]:
@@ -39,11 +39,11 @@ def _shapes() -> dict[str, tuple[int, ...]]:
 
 
 SHAPES = _shapes()
-PARTS = tuple(SHAPES)  # the head and the classifier behind them are left out
+PARTS = tuple(SHAPES)  # without the head and the classifier, which follow them
 
 
 def read_mobilenet_v2(path: Path) -> dict[str, torch.Tensor]:
-    """Kernels and biases of MobileNetV2 1.0 under the names of `NanoImageEncoder`.
+    """Read the kernels and biases of MobileNetV2 1.0, under the names of `NanoImageEncoder`.
 
     Args:
         path: a `.tflite` file with per-channel int8 kernels and folded batch norms.
@@ -53,12 +53,13 @@ def read_mobilenet_v2(path: Path) -> dict[str, torch.Tensor]:
         to -1..1.
 
     Raises:
-        CheckpointError: the file is missing, no TFLite model, of another architecture, or ai-edge-litert is missing.
+        CheckpointError: the file is missing, no TFLite model, or of another architecture, or ai-edge-litert is not
+            installed.
     """
     try:
         from ai_edge_litert import schema_py_generated as schema  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise CheckpointError(f"{path.name} is read with ai-edge-litert: pip install 'sam-edge[tflite]'") from error
+        raise CheckpointError(f"reading {path.name} needs ai-edge-litert: pip install 'sam-edge[tflite]'") from error
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -73,7 +74,7 @@ def read_mobilenet_v2(path: Path) -> dict[str, torch.Tensor]:
             if kernel.shape != shape or bias.shape != shape[:1]:
                 raise ValueError(f"{name} is {kernel.shape}, not {shape}")
             state[f"{name}.weight"], state[f"{name}.bias"] = torch.from_numpy(kernel), torch.from_numpy(bias)
-    except Exception as error:  # a damaged flatbuffer, or another network, fails in whatever way its bytes lead to
+    except Exception as error:  # a damaged flatbuffer or another network can raise anything
         raise CheckpointError(
             f"{path} is damaged or no MobileNetV2 1.0 with int8 kernels ({type(error).__name__}): copy it again"
         ) from error
@@ -81,10 +82,10 @@ def read_mobilenet_v2(path: Path) -> dict[str, torch.Tensor]:
 
 
 def with_sam_normalization(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The same network for pixels normalized as SAM's encoders get them, `(x - mean) / std`.
+    """Adapt the weights to pixels normalized as for SAM's encoders, `(x - mean) / std`.
 
-    The change from one scale to the other is affine per colour, so the stem takes it in; it is exact but at the border,
-    where the padding now is the mean colour instead of grey.
+    The change of normalization is affine in each colour channel, so it is folded into the stem. It is exact except at
+    the border, where the padding now is the mean colour instead of grey.
     """
     kernel = state["stem.weight"]
     mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
@@ -93,7 +94,7 @@ def with_sam_normalization(state: dict[str, torch.Tensor]) -> dict[str, torch.Te
 
 
 def dequantized(numbers: npt.NDArray[Any], scales: Any, zero_points: Any, axis: int) -> Float32:
-    """`scale * (q - zero_point)` with a scale a slice along `axis`, or one for all."""
+    """`scale * (q - zero_point)` as float32, with one scale for each slice along `axis` or one for all."""
     shape = [1] * numbers.ndim
     shape[axis] = -1
     scale = np.asarray(scales, np.float32).reshape(shape)
@@ -104,21 +105,21 @@ def dequantized(numbers: npt.NDArray[Any], scales: Any, zero_points: Any, axis: 
 def _convolutions(model: Any, schema: Any) -> list[tuple[Float32, Float32]]:
     """Kernel `(out, in / groups, h, w)` and bias of each convolution, in the order of the graph."""
     graph, operators = model.subgraphs[0], schema.BuiltinOperator
-    found = []
+    convolutions = []
     for operator in graph.operators:
         code = model.operatorCodes[operator.opcodeIndex]
         kind = max(code.builtinCode, code.deprecatedBuiltinCode)
         if kind not in (operators.CONV_2D, operators.DEPTHWISE_CONV_2D):
             continue
         pair = [graph.tensors[index] for index in operator.inputs[1:3]]
-        # Older files have uint8 kernels, whose bytes would pass for int8.
+        # Older files have uint8 kernels, whose bytes could be read as int8 unnoticed.
         if [tensor.type for tensor in pair] != [schema.TensorType.INT8, schema.TensorType.INT32]:
             raise ValueError("kernels are not int8 with int32 biases")
         kernel, bias = (_constant(model, tensor) for tensor in pair)
         # TFLite's layouts: (out, h, w, in), and (1, h, w, channels) of a depthwise convolution.
         order = (0, 3, 1, 2) if kind == operators.CONV_2D else (3, 0, 1, 2)
-        found.append((np.ascontiguousarray(kernel.transpose(order)), bias))
-    return found
+        convolutions.append((np.ascontiguousarray(kernel.transpose(order)), bias))
+    return convolutions
 
 
 def _constant(model: Any, tensor: Any) -> Float32:

@@ -1,7 +1,7 @@
-"""Weights in eight bits in a file, and whole again: for models that were trained in eight bits.
+"""INT8 weights in a file, for models from quantization-aware training.
 
-Such a layer's weight lies on one grid for each output channel. The file has its whole numbers under the weight's own
-name, as int8, and the grids' steps beside it under `NAME_scale`, as float32 that multiplies them. Nothing is lost.
+Each output channel of such a weight lies on a quantization grid, so it is stored without loss: int8 integers under the
+weight's name, and under `NAME_scale` the float32 scales that multiply them.
 """
 
 from __future__ import annotations
@@ -19,55 +19,58 @@ State = dict[str, torch.Tensor]
 
 
 def packed(state: State) -> State:
-    """A state with int8 in place of every float weight that lies on the grids of training in eight bits.
+    """The state with int8 integers and scales in place of every weight that lies on the grid of quantized training.
 
     Args:
-        state: by parameter name; weights have their output channels first, or second for transposed convolutions.
+        state: tensors by name; weights have output channels first, or second for transposed convolutions.
     """
-    found: State = {}
+    result: State = {}
     for name, tensor in state.items():
-        axis = _axis(tensor) if name.endswith("weight") else None
+        axis = _channel_axis(tensor) if name.endswith("weight") else None
         if axis is None:
-            found[name] = tensor
+            result[name] = tensor
             continue
-        steps = symmetric_scales(tensor.movedim(axis, 0).numpy()).astype(np.float32)
-        scale = torch.from_numpy(steps).reshape([-1 if each == axis else 1 for each in range(tensor.ndim)])
-        found[name], found[name + SCALE] = (tensor / scale).round().to(torch.int8), scale
-    return found
+        scales = symmetric_scales(tensor.movedim(axis, 0).numpy()).astype(np.float32)
+        scale = torch.from_numpy(scales).reshape([-1 if each == axis else 1 for each in range(tensor.ndim)])
+        result[name], result[name + SCALE] = (tensor / scale).round().to(torch.int8), scale
+    return result
 
 
 def unpacked(state: State, name: str) -> State:
-    """The state with float32 weights.
+    """The state with float32 weights in place of int8 integers and their scales.
 
     Args:
-        state: as `packed` makes it, or any other.
-        name: of the file, for the error.
+        state: from `packed`, or any other; without int8 tensors it is returned as it is.
+        name: the file's name in error messages.
 
     Raises:
-        CheckpointError: whole numbers without their steps, or with steps that do not fit.
+        CheckpointError: int8 integers have no scales, or scales that do not fit.
     """
-    found: State = {}
+    result: State = {}
     used = set()
     for key, tensor in state.items():
         if tensor.dtype is not torch.int8:
-            found[key] = tensor
+            result[key] = tensor
             continue
         scale = state.get(key + SCALE)
         if scale is None or scale.ndim != tensor.ndim or not scale.dtype.is_floating_point:
             raise CheckpointError(
-                f"{name} holds {in_one_line(key)} in whole numbers without their steps as {in_one_line(key + SCALE)}: "
-                "it is no file of weights that sam-edge packed"
+                f"{name} holds {in_one_line(key)} in INT8 without float scales as {in_one_line(key + SCALE)}: "
+                "use float weights, or a file that sam-edge packed"
             )
         try:
-            found[key] = tensor.float() * scale.float()
+            result[key] = tensor.float() * scale.float()
         except RuntimeError as error:
-            raise CheckpointError(f"{name}: the steps of {in_one_line(key)} do not fit it") from error
+            raise CheckpointError(
+                f"{name}: the scales {tuple(scale.shape)} do not fit {in_one_line(key)} {tuple(tensor.shape)}: "
+                "use float weights, or a file that sam-edge packed"
+            ) from error
         used.add(key + SCALE)
-    return {key: tensor for key, tensor in found.items() if key not in used}
+    return {key: tensor for key, tensor in result.items() if key not in used}
 
 
-def _axis(tensor: torch.Tensor) -> int | None:
-    """The axis that counts output channels of a weight on its grids; None for any other tensor."""
+def _channel_axis(tensor: torch.Tensor) -> int | None:
+    """The axis of output channels of a weight that lies on the grid of quantized training; None for other tensors."""
     if tensor.ndim < 2 or not tensor.dtype.is_floating_point:
         return None
     for axis in (0, 1):

@@ -1,9 +1,9 @@
-"""Weights from a seed: a tensor's numbers depend on its name, its shape and the seed, and on nothing else.
+"""Random weights from a seed: a tensor's numbers depend on its name, its shape and the seed, and on nothing else.
 
-So two implementations of one architecture get the same weights without sharing a file, and neither the order of
-construction nor the version of torch matters. Scales keep activations in range through many layers: kernels divide by
-the square root of their fan-in, scales lie around 1, all else is small. The masks mean nothing; the cost of computing
-them is the real one.
+So two implementations of one architecture get the same weights without sharing a file, whatever the order of
+construction and the version of torch. Magnitudes keep activations in range through many layers: kernels are divided by
+the square root of their fan-in, normalization scales are near 1, and all others are small. The masks mean nothing, but
+computing them costs as much as with trained weights.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def seeded_array(name: str, shape: tuple[int, ...], seed: int) -> npt.NDArray[np
 
     Args:
         name: the key in the state dict, for example `mask_decoder.iou_token.weight`.
-        shape: any; two or more axes mean a kernel, whose first axis is the output.
-        seed: a whole number from 0 up.
+        shape: any; two or more axes mean a kernel, whose first axis counts outputs.
+        seed: an integer from 0 up.
 
     Returns:
         float32 of `shape`: a running variance is uniform in 0.5..1.5, a kernel normal around 0 with deviation
@@ -42,9 +42,9 @@ def seeded_array(name: str, shape: tuple[int, ...], seed: int) -> npt.NDArray[np
 
 
 def seed_module(model: torch.nn.Module, seed: int) -> None:
-    """Fill every floating point entry of the model's state dict in place; integer buffers stay as they were built.
+    """Fill every floating point entry of the model's state dict in place; integer buffers are unchanged.
 
-    One tensor at a time, so the peak memory is the model and its largest tensor.
+    Tensors are filled one at a time, so peak memory is the model and its largest tensor.
     """
     with torch.no_grad():
         for name, tensor in model.state_dict().items():

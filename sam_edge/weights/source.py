@@ -1,8 +1,8 @@
-"""What `--checkpoint` says: a file of weights, or `random:SEED`.
+"""The argument of `--checkpoint`: a file of weights, or `random:SEED`.
 
-Seeded weights stand in wherever only structure and latency matter, and every report then says so. The prefix always
-means a seed: a file of such a name is reached as `./random:0`. No torch here, so that a command line can refuse a wrong
-argument before it spends seconds on imports.
+Seeded weights are enough where only structure and latency matter; every report then says so. The prefix always means a
+seed; a file of such a name is written `./random:0`. This module does not import torch, so that the command line refuses
+a wrong argument before it spends seconds on imports.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ PREFIX = "random:"
 
 @dataclass(frozen=True)
 class CheckpointSource:
-    """Where a model's weights come from: either `seed` or `path` is set, never both.
+    """The origin of a model's weights: either `seed` or `path` is set, never both.
 
     Raises:
-        UsageError: both or none is set, or the seed is negative.
+        UsageError: both or neither is set, or the seed is negative.
     """
 
     seed: int | None = None
     path: Path | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what is neither one nor the other."""
+        """Check that exactly one of the two is set."""
         if (self.seed is None) == (self.path is None):
-            raise UsageError("a checkpoint is either a file or a seed")
+            raise UsageError("a checkpoint is either a file or a seed: give one of them")
         if self.seed is not None and self.seed < 0:
-            raise UsageError(f"the seed of random weights is a whole number from 0 up, not {self.seed}")
+            raise UsageError(f"the seed {self.seed} of random weights is negative: choose a whole number from 0 up")
 
     @property
     def is_random(self) -> bool:
@@ -48,10 +48,10 @@ class CheckpointSource:
 
 
 def parse_source(text: str | Path) -> CheckpointSource:
-    """The source that a command line argument names. The file is not looked at yet.
+    """The source that a command line argument names. The file is not opened yet.
 
     Raises:
-        UsageError: the argument is empty, or what follows `random:` is no whole number from 0 up.
+        UsageError: the argument is empty, or the seed after `random:` is no whole number from 0 up.
     """
     if isinstance(text, Path):
         return CheckpointSource(path=text)
@@ -66,9 +66,9 @@ def parse_source(text: str | Path) -> CheckpointSource:
 
 
 def recorded_source(checkpoint: Checkpoint) -> CheckpointSource | None:
-    """The very weights that a manifest names, or None where they are not at hand.
+    """The weights that a manifest names, or None if this machine does not have them.
 
-    Seeded ones can always be made again; a file is looked for in the download cache, by its sha256.
+    Seeded weights can always be made again. A file is searched by its sha256 in the package and the download cache.
     """
     if checkpoint.random:
         return parse_source(checkpoint.source)

@@ -1,9 +1,9 @@
-"""A file of weights -> named tensors, without running anything that the file asks for.
+"""Read a file of weights as named tensors, without running code from the file.
 
-`.safetensors` holds nothing but tensors. What torch.save writes is a pickle, a small program, so it is only ever read
-with `weights_only=True`, which knows how to build tensors and plain containers and refuses the rest. When torch
-refuses, the pickle's instructions are listed here, never followed, to tell a broken file from one that wants to run
-code: the first calls for a new download, the second for distrust.
+`.safetensors` holds only tensors. torch.save writes a pickle, which is a small program. It is only read with
+`weights_only=True`: torch then builds tensors and plain containers and refuses everything else. When torch refuses,
+this module lists the pickle's instructions, without executing them, to distinguish a broken file from one that would
+run code. A broken file should be downloaded again; the other should not be trusted.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from sam_edge_runtime.errors import CheckpointError
 
 from .packed import unpacked
 
-NESTED_UNDER = ("model", "state_dict")  # where training scripts keep the weights in a larger dict
+NESTED_UNDER = ("model", "state_dict")  # keys under which training scripts store the weights in a larger dict
 ZIP_MAGIC = b"PK\x03\x04"
 # torch.save before 1.6 wrote five pickles in a row (magic, version, system, object, keys), then raw bytes.
 LEGACY_PICKLES = 5
-REMEDY = "load it where you trust it and save its state_dict() with torch.save or as .safetensors"
+REMEDY = "if you trust it, load it yourself and save its state_dict() with torch.save or as .safetensors"
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of the file at `path` by name, on the CPU, mapped from the file where its format allows.
+    """The tensors of the file at `path` by name, on the CPU, memory-mapped where the format allows it.
 
     Args:
-        path: what torch.save made of a state dict, or of a dict that holds one as `model` or `state_dict`; or a
-            `.safetensors` file.
+        path: a `.safetensors` file, or a file that torch.save wrote: a state dict, or a dict that holds one under
+            `model` or `state_dict`.
 
     Raises:
-        CheckpointError: the file is missing, a folder, unreadable, empty, truncated or corrupt, wants to run code, or
-            holds something other than named tensors.
+        CheckpointError: the file is missing, a folder, unreadable, empty, truncated or corrupt, would run code, or
+            holds anything but named tensors.
     """
     try:
         with path.open("rb") as file:
             start = file.read(len(ZIP_MAGIC))
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"no checkpoint at {path}: `sam-edge download vit_b` fetches one, and random:0 does without"
+            f"no checkpoint at {path}: check the path, download one with `sam-edge download vit_b`, or use random:0"
         ) from error
     except IsADirectoryError as error:
         raise CheckpointError(f"{path} is a folder: name the file of weights in it") from error
@@ -62,11 +62,11 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse the zip files that torch would describe at length."""
+    """Refuse zip files for which torch's own message is long."""
     try:
         whole = zipfile.is_zipfile(path)
         program = whole and _holds(path, "/constants.pkl")
-    except Exception as error:  # a broken table of contents fails in whatever way its bytes lead to
+    except Exception as error:  # a broken table of contents can raise anything
         raise _corrupt(path, error) from error
     if not whole:
         raise CheckpointError(f"{path} is truncated (its table of contents is missing): copy or download it again")
@@ -81,33 +81,33 @@ def _holds(path: Path, ending: str) -> bool:
 
 def _read_safetensors(path: Path) -> object:
     try:
-        import safetensors.torch  # noqa: PLC0415  # torch's own files are read without it
+        import safetensors.torch  # noqa: PLC0415  # torch's own files do not need it
     except ImportError as error:
         raise CheckpointError(f"{path.name} needs safetensors: pip install safetensors") from error
     try:
         return safetensors.torch.load_file(path, device="cpu")
-    except Exception as error:  # a broken header fails in whatever way its bytes lead to
+    except Exception as error:  # a broken header can raise anything
         raise _corrupt(path, error) from error
 
 
 def _read_torch(path: Path, *, mapped: bool) -> object:
     try:
         with warnings.catch_warnings():
-            # Said before torch refuses most such files; the error below is the one line to read.
+            # torch warns before it refuses most such files; the error below says it in one line.
             warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:  # a broken pickle fails in whatever way its bytes lead to
-        asked_for = _foreign_names(path)
-        if asked_for:
+    except Exception as error:  # a broken pickle can raise anything
+        names = _foreign_names(path)
+        if names:
             raise CheckpointError(
-                f"{path} wants to run code when it is loaded (it names {in_one_line(asked_for[0])}); "
+                f"{path} would run code when it is loaded (it names {in_one_line(names[0])}); "
                 f"it was refused and nothing was run: {REMEDY}"
             ) from error
         raise _corrupt(path, error) from error
 
 
 def _corrupt(path: Path, error: Exception) -> CheckpointError:
-    # torch's text on a refused pickle advises weights_only=False: the last thing to do with a file one did not write.
+    # torch's message on a refused pickle advises weights_only=False, which is unsafe with a file from somebody else.
     refused = isinstance(error, pickle.UnpicklingError)
     reason = "no pickle that torch.save writes" if refused else str(error).strip().split("\n", 1)[0].split(". ", 1)[0]
     reason = in_one_line(reason) if " " in reason else type(error).__name__
@@ -115,9 +115,9 @@ def _corrupt(path: Path, error: Exception) -> CheckpointError:
 
 
 def _foreign_names(path: Path) -> list[str]:
-    """What the pickles in the file would have Python look up, beyond torch's own and OrderedDict.
+    """The names that the file's pickles would import, except torch's own and OrderedDict.
 
-    Empty as well when the instructions end early or make no sense: then the file is broken, whatever else it wants.
+    Empty also if the instructions end early or are invalid: then the file is broken.
     """
     names: list[str] = []
     try:
@@ -126,20 +126,20 @@ def _foreign_names(path: Path) -> list[str]:
                 for entry in archive.namelist():
                     if entry.endswith("/data.pkl"):
                         with archive.open(entry) as file:
-                            names += _looked_up(file)
+                            names += _imports(file)
         else:
             with path.open("rb") as file:
                 for _ in range(LEGACY_PICKLES):
                     if not file.peek(1):
                         break
-                    names += _looked_up(file)
-    except Exception:  # noqa: BLE001  as above: the bytes may be anything
+                    names += _imports(file)
+    except Exception:  # noqa: BLE001  as above: broken bytes can raise anything
         return []
     return [name for name in names if not name.startswith(("torch.", "collections.OrderedDict"))]
 
 
-def _looked_up(stream: IO[bytes]) -> Iterator[str]:
-    """The `module.name` of each lookup in one pickle. Only reads; a name that was memoized may come out incomplete."""
+def _imports(stream: IO[bytes]) -> Iterator[str]:
+    """The `module.name` of each import in one pickle, which is read, not run; memoized names may be incomplete."""
     strings: list[str] = []
     for instruction, argument, _ in pickletools.genops(stream):
         if instruction.name in ("GLOBAL", "INST"):
@@ -151,7 +151,7 @@ def _looked_up(stream: IO[bytes]) -> Iterator[str]:
 
 
 def _tensors(path: Path, loaded: object) -> dict[str, torch.Tensor]:
-    """The state dict in what was loaded, itself or under one of the names in NESTED_UNDER."""
+    """The state dict in a loaded file: the whole content, or the part under a key of NESTED_UNDER."""
     if isinstance(loaded, dict):
         inner = [key for key in NESTED_UNDER if isinstance(loaded.get(key), dict)]
         if len(inner) > 1:

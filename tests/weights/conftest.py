@@ -1,4 +1,4 @@
-"""A loopback server with the habits of real ones, and an empty cache."""
+"""A loopback server that behaves as real ones do, and an empty cache."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ PAYLOAD = np.random.default_rng(0).bytes(1_500_000)
 
 @dataclass
 class Server:
-    """What the server shall do with the next requests, and what it saw and sent."""
+    """How the server responds to the next requests, and what it received and sent."""
 
     port: int = 0
     body: bytes = PAYLOAD
     ranges: bool = True  # honours Range
     announces_length: bool = True
-    drop_after: int | None = None  # hang up after so many bytes of a body
-    status: int | None = None  # answer with this and nothing else
-    shift: int = 0  # answer a range request with one that starts so many bytes later
-    asked: list[str | None] = field(default_factory=list)  # the Range header of each request
+    drop_after: int | None = None  # close the connection after so many bytes of a body
+    status: int | None = None  # respond with this status and no body
+    shift: int = 0  # respond to a range request with one that starts so many bytes later
+    requested: list[str | None] = field(default_factory=list)  # the Range header of each request
     sent: int = 0
 
     @property
@@ -42,7 +42,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         state = self.state
         wanted = self.headers.get("Range")
-        state.asked.append(wanted)
+        state.requested.append(wanted)
         start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and state.ranges else 0
         if state.status is not None or start >= len(state.body):
             self.send_response(state.status or 416)
@@ -58,10 +58,10 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         rest = state.body[start:]
         rest = rest if state.drop_after is None else rest[: state.drop_after]
-        state.sent += len(rest)  # counted first: the client may have it all before this thread runs again
+        state.sent += len(rest)  # counted first: the client may have all bytes before this thread runs again
         try:
             self.wfile.write(rest)
-        except OSError:  # a client that has seen enough
+        except OSError:  # the client closed the connection
             return
 
     def log_message(self, *_: object) -> None:

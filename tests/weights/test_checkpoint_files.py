@@ -1,4 +1,4 @@
-"""Checkpoints: the forms that load, and a table of those that are refused in one line without touching the model."""
+"""Checkpoints: the formats that load, and those that are refused in one line without changing the model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sam_edge_runtime.errors import CheckpointError, SamEdgeError, UsageError
 
 
 class Encoder(torch.nn.Module):
-    """As much of an image encoder as the checks look at."""
+    """The parts of an image encoder that the checks look at."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ def state_of(width: int = 768) -> State:
 
 
 class Evil:
-    """Pickles to a call that creates the file `marker`."""
+    """Pickles to a call that creates the folder `marker`."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -78,7 +78,7 @@ def assert_equal(model: torch.nn.Module, state: State) -> None:
         torch.testing.assert_close(tensor, state[name].to(tensor.dtype), rtol=0, atol=0)
 
 
-# ---- what loads -----------------------------------------------------------------------------------------------------
+# ---- files that load ------------------------------------------------------------------------------------------------
 
 
 def save_plain(state: State, path: Path) -> None:
@@ -108,7 +108,7 @@ def save_parameters(state: State, path: Path) -> None:
 @pytest.mark.parametrize(
     "save", [save_plain, save_nested_model, save_nested_state_dict, save_legacy, save_half, save_parameters]
 )
-def test_what_torch_saved(tmp_path, save):
+def test_files_of_torch_save_load(tmp_path, save):
     path = tmp_path / "weights.pth"
     state = state_of()
     save(state, path)
@@ -118,7 +118,7 @@ def test_what_torch_saved(tmp_path, save):
     assert_equal(model, {k: v.half() if save is save_half and v.is_floating_point() else v for k, v in state.items()})
 
 
-def test_safetensors(tmp_path):
+def test_safetensors_load(tmp_path):
     path = tmp_path / "weights.safetensors"
     state = state_of()
     safetensors.torch.save_file(state, path)
@@ -127,7 +127,7 @@ def test_safetensors(tmp_path):
     assert_equal(model, state)
 
 
-def test_the_model_does_not_hang_on_the_file(tmp_path):
+def test_the_model_no_longer_depends_on_the_file(tmp_path):
     path = tmp_path / "weights.pth"
     state = state_of()
     torch.save(state, path)
@@ -137,7 +137,7 @@ def test_the_model_does_not_hang_on_the_file(tmp_path):
     assert_equal(model, state)
 
 
-def test_random():
+def test_random_weights_load_by_their_seed():
     model = Model()
     assert load_into(model, parse_source("random:7")) == CheckpointRecord("random:7", None, is_random=True)
     np.testing.assert_array_equal(
@@ -145,11 +145,11 @@ def test_random():
     )
 
 
-# ---- what does not --------------------------------------------------------------------------------------------------
+# ---- files that are refused -----------------------------------------------------------------------------------------
 
 
 def missing(path: Path) -> None:
-    """Leave nothing there."""
+    """Write nothing."""
 
 
 def folder(path: Path) -> None:
@@ -265,7 +265,7 @@ def too_large_for_fp32(path: Path) -> None:
     changed(path, lambda state: state.update({NECK: torch.full((3, 768), 1e300, dtype=torch.float64)}))
 
 
-def whole_numbers(path: Path) -> None:
+def integers(path: Path) -> None:
     changed(path, lambda state: state.update({NECK: torch.ones(3, 768, dtype=torch.int8)}))
 
 
@@ -307,7 +307,7 @@ REFUSED: list[tuple[Callable[[Path], None], str]] = [
     (tiny_vit, r"missing .*unexpected .*use --model tiny_vit$"),
     (not_a_number, r"image_encoder.neck.weight holds NaN or infinite numbers"),
     (too_large_for_fp32, r"image_encoder.neck.weight holds NaN or infinite numbers"),
-    (whole_numbers, r"image_encoder.neck.weight is a torch.int8 .* cannot become the model's torch.float32"),
+    (integers, r"image_encoder.neck.weight is a torch.int8 .* cannot become the model's torch.float32"),
     (complex_numbers, r"torch.complex64"),
     (sparse, r"torch.sparse_coo"),
     (on_no_device, r"on meta"),
@@ -315,7 +315,7 @@ REFUSED: list[tuple[Callable[[Path], None], str]] = [
 
 
 @pytest.mark.parametrize(("make", "words"), REFUSED, ids=[make.__name__ for make, _ in REFUSED])
-def test_refused_in_one_line_with_the_model_as_it_was(tmp_path, make, words):
+def test_bad_files_are_refused_in_one_line_and_the_model_is_unchanged(tmp_path, make, words):
     path = tmp_path / ("weights.safetensors" if make is truncated_safetensors else "weights.pth")
     make(path)
     model = Model()
@@ -333,18 +333,18 @@ def test_refused_in_one_line_with_the_model_as_it_was(tmp_path, make, words):
 def test_code_in_a_pickle_is_named_and_never_run(tmp_path, make):
     path, marker = tmp_path / "weights.pth", tmp_path / "was_run"
     make(path, marker)
-    with pytest.raises(CheckpointError, match=r"wants to run code .*mkdir.*nothing was run") as error:
+    with pytest.raises(CheckpointError, match=r"would run code .*mkdir.*nothing was run") as error:
         load_into(Model(), parse_source(str(path)))
     assert "\n" not in str(error.value)
     assert ".safetensors" in str(error.value)
     assert not marker.exists()
-    if make in (evil_plain_2, evil_plain_5):  # the trap is a real one
+    if make in (evil_plain_2, evil_plain_5):  # unpickling does run the code
         pickle.loads(path.read_bytes())
         assert marker.exists()
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
-def test_a_file_cut_anywhere_or_with_a_flipped_byte(tmp_path, legacy):
+def test_truncated_files_and_flipped_bytes_raise_nothing_but_checkpoint_errors(tmp_path, legacy):
     whole, path = tmp_path / "whole.pth", tmp_path / "weights.pth"
     torch.save({f"a{i}.weight": torch.zeros(3, 4) for i in range(4)}, whole, _use_new_zipfile_serialization=not legacy)
     content = whole.read_bytes()
@@ -357,7 +357,7 @@ def test_a_file_cut_anywhere_or_with_a_flipped_byte(tmp_path, legacy):
         flipped = bytearray(content)
         flipped[place] ^= int(rng.integers(1, 256))
         path.write_bytes(flipped)
-        with contextlib.suppress(CheckpointError):  # many bytes are padding, or a number as good as another
+        with contextlib.suppress(CheckpointError):  # many bytes are padding, or part of a number
             read_state(path)
 
 
@@ -370,7 +370,7 @@ def test_hostile_names_stay_in_one_line(tmp_path):
     assert len(str(error.value)) < 400
 
 
-def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+def test_a_file_without_read_permission_is_refused(tmp_path, monkeypatch):
     def denied(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
@@ -379,18 +379,18 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
         load_into(Model(), parse_source(str(tmp_path / "weights.pth")))
 
 
-# ---- what --checkpoint may say --------------------------------------------------------------------------------------
+# ---- arguments of --checkpoint --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "text", ["random:abc", "random:-1", "random:", "random:1.5", "random:٣", "random: 1", "", "  "]
 )
-def test_arguments_that_mean_nothing(text):
+def test_malformed_arguments_are_refused(text):
     with pytest.raises(UsageError, match=r"random:0"):
         parse_source(text)
 
 
-def test_arguments_that_mean_something(monkeypatch):
+def test_arguments_become_sources(monkeypatch):
     monkeypatch.setenv("HOME", "/home/someone")
     monkeypatch.setenv("USERPROFILE", "/home/someone")
     assert parse_source("random:12") == CheckpointSource(seed=12)
@@ -403,12 +403,12 @@ def test_arguments_that_mean_something(monkeypatch):
 
 
 @pytest.mark.parametrize("fields", [{}, {"seed": 1, "path": Path("a")}, {"seed": -1}])
-def test_a_source_is_one_or_the_other(fields):
+def test_a_source_is_either_a_file_or_a_seed(fields):
     with pytest.raises(SamEdgeError):
         CheckpointSource(**fields)
 
 
-def test_variants_are_told_apart():
+def test_variants_are_recognized_by_their_weights():
     for width, variant in ((768, "vit_b"), (1024, "vit_l"), (1280, "vit_h"), (640, None)):
         assert guess_variant({"image_encoder.pos_embed": torch.empty(1, 64, 64, width)}) == variant
     assert guess_variant({"image_encoder.patch_embed.seq.0.c.weight": torch.empty(32, 3, 3, 3)}) == "tiny_vit"

@@ -1,4 +1,4 @@
-"""Downloads from a loopback server: whole, resumed, refused, and never half-made under the final name."""
+"""Downloads from a loopback server: complete, resumed, refused, and never incomplete under the final name."""
 
 from __future__ import annotations
 
@@ -30,69 +30,69 @@ def one_line(error: pytest.ExceptionInfo[Exception]) -> str:
     return message
 
 
-def test_arrives_whole_and_only_once(server, cache, release):
+def test_a_release_is_downloaded_completely_and_only_once(server, cache, release):
     path = download(release, progress=False)
     assert path == cache / "weights.pth"
     assert path.read_bytes() == server.body
     assert [entry.name for entry in cache.iterdir()] == ["weights.pth"]
     assert download(release, progress=False) == path
-    assert server.asked == [None]
+    assert server.requested == [None]
 
 
-def test_goes_on_after_a_drop_without_fetching_twice(server, cache, release):
+def test_a_broken_download_is_resumed_without_fetching_bytes_twice(server, cache, release):
     server.drop_after = 900_000
     with pytest.raises(CheckpointError, match="broke after") as error:
         download(release, progress=False)
     kept = (cache / PART).stat().st_size
     assert 0 < kept <= 900_000
-    assert f"go on after {kept:,} bytes" in one_line(error)
+    assert f"resume after {kept:,} bytes" in one_line(error)
     assert not (cache / "weights.pth").exists()
 
     server.drop_after, server.sent = None, 0
     assert download(release, progress=False).read_bytes() == server.body
-    assert server.asked == [None, f"bytes={kept}-"]
+    assert server.requested == [None, f"bytes={kept}-"]
     assert server.sent == len(server.body) - kept
     assert not (cache / PART).exists()
 
 
-def test_a_server_that_just_hangs_up_is_a_drop_too(server, cache, release):
+def test_a_server_that_closes_early_without_a_length_is_noticed(server, cache, release):
     server.announces_length, server.drop_after = False, 700_000
     with pytest.raises(CheckpointError, match="ended after 700,000 of 1,500,000 bytes"):
         download(release, progress=False)
     assert (cache / PART).read_bytes() == server.body[:700_000]
 
 
-def test_starts_over_where_ranges_are_ignored(server, cache, release):
+def test_a_download_starts_over_if_the_server_ignores_ranges(server, cache, release):
     cache.mkdir()
     (cache / PART).write_bytes(b"x" * 1000)
     server.ranges = False
     assert download(release, progress=False).read_bytes() == server.body
-    assert server.asked == ["bytes=1000-"]
+    assert server.requested == ["bytes=1000-"]
 
 
-def test_asks_again_without_range_when_the_answer_is_another_range(server, cache, release):
+def test_a_wrong_range_is_followed_by_a_request_for_the_whole_file(server, cache, release):
     cache.mkdir()
     (cache / PART).write_bytes(server.body[:1000])
     server.shift = 7
     assert download(release, progress=False).read_bytes() == server.body
-    assert server.asked == ["bytes=1000-", None]
+    assert server.requested == ["bytes=1000-", None]
 
 
-def test_a_part_that_is_too_long_is_dropped(server, cache, release):
+def test_a_part_that_is_too_long_is_discarded(server, cache, release):
     cache.mkdir()
     (cache / PART).write_bytes(b"x" * (len(server.body) + 1))
     assert download(release, progress=False).read_bytes() == server.body
-    assert server.asked == [None]
+    assert server.requested == [None]
 
 
 def test_a_complete_part_needs_no_network(server, cache, release):
     cache.mkdir()
     (cache / PART).write_bytes(server.body)
     assert download(release, progress=False).read_bytes() == server.body
-    assert server.asked == []
+    assert server.requested == []
 
 
-def test_a_spoiled_file_in_the_cache_is_replaced(server, cache, release):
+def test_a_corrupt_file_in_the_cache_is_replaced(server, cache, release):
     cache.mkdir()
     (cache / "weights.pth").write_bytes(b"not these")
     assert download(release, progress=False).read_bytes() == server.body
@@ -114,14 +114,14 @@ def refuse_links(*_: object) -> None:
     raise OSError(95, "Operation not supported")
 
 
-def test_works_on_a_file_system_without_links(server, cache, release, monkeypatch):
+def test_downloads_work_on_a_file_system_without_links(server, cache, release, monkeypatch):
     monkeypatch.setattr(Path, "hardlink_to", refuse_links)
     assert download(release, progress=False).read_bytes() == server.body
     assert [entry.name for entry in cache.iterdir()] == ["weights.pth"]
 
 
-def test_offline_says_where_the_file_goes_by_hand(cache, release):
-    with socket.socket() as taken:  # bound, not listening: nobody answers there
+def test_the_offline_error_says_how_to_download_by_hand(cache, release):
+    with socket.socket() as taken:  # bound, but not listening
         taken.bind(("127.0.0.1", 0))
         away = replace(release, url=f"http://127.0.0.1:{taken.getsockname()[1]}/weights.pth")
         with pytest.raises(CheckpointError) as error:
@@ -135,12 +135,12 @@ def test_offline_says_where_the_file_goes_by_hand(cache, release):
 
 def test_an_error_status_is_named(server, cache, release):
     server.status = 404
-    with pytest.raises(CheckpointError, match="answered 404 Not Found") as error:
+    with pytest.raises(CheckpointError, match="responded 404 Not Found") as error:
         download(release, progress=False)
     assert str(cache / "weights.pth") in one_line(error)
 
 
-def test_another_file_is_refused_before_it_costs_what_is_here(server, cache, release):
+def test_another_file_is_refused_before_it_replaces_the_part(server, cache, release):
     cache.mkdir()
     (cache / PART).write_bytes(server.body[:1000])
     server.body, server.ranges = b"<html>please log in</html>", False
@@ -149,24 +149,24 @@ def test_another_file_is_refused_before_it_costs_what_is_here(server, cache, rel
     assert (cache / PART).stat().st_size == 1000
 
 
-def test_a_server_that_never_stops_is_stopped(server, cache, release):
+def test_a_server_that_sends_too_much_is_cut_off(server, cache, release):
     server.announces_length, server.body = False, server.body * 2
     with pytest.raises(CheckpointError, match="more than the 1,500,000 bytes"):
         download(release, progress=False)
     assert (cache / PART).stat().st_size <= release.size
 
 
-def test_no_room_is_noticed_before_the_first_byte(server, cache, release, monkeypatch):
+def test_too_little_space_is_noticed_before_the_first_byte(server, cache, release, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 9, 1_499_999))
-    with pytest.raises(OutputError, match="1,500,000 bytes to come, 1,499,999 free") as error:
+    with pytest.raises(OutputError, match="1,500,000 bytes are missing, 1,499,999 are free") as error:
         download(release, progress=False)
     assert "SAM_EDGE_CACHE" in one_line(error)
-    assert server.asked == []
+    assert server.requested == []
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux' /dev/full to run out of room")
-def test_a_disk_that_fills_up_underway(server, cache, release):
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux' /dev/full to run out of space")
+def test_a_disk_that_fills_up_during_the_download_is_named(server, cache, release):
     cache.mkdir()
     (cache / PART).symlink_to("/dev/full")
     with pytest.raises(OutputError, match="is full") as error:
@@ -175,14 +175,14 @@ def test_a_disk_that_fills_up_underway(server, cache, release):
     assert not (cache / "weights.pth").exists()
 
 
-def test_a_cache_that_is_no_folder(cache, release):
+def test_a_cache_that_is_no_folder_is_refused(cache, release):
     cache.write_text("a file")
     with pytest.raises(OutputError, match="cannot write to") as error:
         download(release, progress=False)
     assert "SAM_EDGE_CACHE" in one_line(error)
 
 
-def test_ctrl_c_keeps_what_has_arrived(server, cache, release, monkeypatch):
+def test_ctrl_c_keeps_the_bytes_that_have_arrived(server, cache, release, monkeypatch):
     calls = []
 
     def press_at_the_third(*_: object, **__: object) -> None:
@@ -199,7 +199,7 @@ def test_ctrl_c_keeps_what_has_arrived(server, cache, release, monkeypatch):
     assert kept == server.body[: len(kept)]
     assert [entry.name for entry in cache.iterdir()] == [PART]
     assert download(release, progress=False).read_bytes() == server.body
-    assert server.asked[1] == f"bytes={len(kept)}-"
+    assert server.requested[1] == f"bytes={len(kept)}-"
 
 
 def test_ctrl_c_during_the_hash_keeps_the_file(server, cache, release, monkeypatch):
@@ -212,10 +212,10 @@ def test_ctrl_c_during_the_hash_keeps_the_file(server, cache, release, monkeypat
             download(release, progress=False)
     assert (cache / PART).read_bytes() == server.body
     download(release, progress=False)
-    assert server.asked == [None]
+    assert server.requested == [None]
 
 
-def test_the_bar_is_on_stderr_or_off(server, cache, release, capsys):
+def test_the_progress_bar_is_on_stderr_or_off(server, cache, release, capsys):
     download(release, progress=False)
     assert capsys.readouterr() == ("", "")
     (cache / "weights.pth").unlink()
@@ -226,13 +226,13 @@ def test_the_bar_is_on_stderr_or_off(server, cache, release, capsys):
     assert "1.5/1.5 MB" in err
 
 
-def test_pooch_gets_its_logger_back(cache, release):
+def test_the_level_of_pooch_s_logger_is_restored(cache, release):
     before = pooch.get_logger().level
     download(release, progress=False)
     assert pooch.get_logger().level == before
 
 
-def test_cached_goes_by_size(server, cache, release, monkeypatch):
+def test_a_file_of_the_official_size_counts_as_cached(server, cache, release, monkeypatch):
     monkeypatch.setitem(RELEASES, "vit_x", release)
     assert cached(release) is None
     cache.mkdir()
@@ -244,14 +244,14 @@ def test_cached_goes_by_size(server, cache, release, monkeypatch):
     assert find_by_sha256("0" * 64) is None
 
 
-def test_the_default_folder_is_the_systems(monkeypatch):
+def test_the_default_cache_folder_is_the_operating_system_s(monkeypatch):
     monkeypatch.setenv("SAM_EDGE_CACHE", " ")
     assert cache_folder() == Path(pooch.os_cache("sam-edge"))
     monkeypatch.setenv("SAM_EDGE_CACHE", "~/weights")
     assert cache_folder() == Path.home() / "weights"
 
 
-def test_without_pooch_and_without_a_folder(monkeypatch, release):
+def test_nothing_is_cached_without_pooch_and_without_a_folder(monkeypatch, release):
     monkeypatch.delenv("SAM_EDGE_CACHE", raising=False)
     monkeypatch.setitem(sys.modules, "pooch", None)
     with pytest.raises(UsageError, match="pooch is not installed"):
@@ -270,6 +270,6 @@ def test_without_pooch_and_without_a_folder(monkeypatch, release):
         ({"size": 0}, "above zero"),
     ],
 )
-def test_a_malformed_release_is_refused_at_birth(release: Release, change, words):
+def test_a_malformed_release_is_refused_when_it_is_made(release: Release, change, words):
     with pytest.raises(UsageError, match=words):
         replace(release, **change)

@@ -1,4 +1,4 @@
-"""MobileNetV2 out of a TFLite file: the arithmetic, the layouts, and what is refused."""
+"""MobileNetV2 from a TFLite file: dequantization, layouts, and files that are refused."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ REAL = Path(os.environ.get("SAM_EDGE_TEST_WEIGHTS", "nowhere")) / NAME
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 
 
-def test_a_scale_and_a_zero_point_for_each_channel():
+def test_each_channel_is_dequantized_with_its_scale_and_zero_point():
     numbers = np.array([[-128, 0], [5, 127]], np.int8)
     found = dequantized(numbers, [0.5, 2.0], [0, 5], axis=0)
     np.testing.assert_array_equal(found, [[-64.0, 0.0], [0.0, 244.0]])
     np.testing.assert_array_equal(dequantized(numbers, [0.5, 2.0], [0, 5], axis=1), [[-64, -10], [2.5, 244]])
 
 
-def test_the_parts_are_those_of_nano_s_encoder():
+def test_parts_are_the_stem_and_blocks_of_nano_s_encoder():
     own = {name.rsplit(".", 1)[0] for name in NanoImageEncoder().state_dict()}
     assert set(PARTS) == {name for name in own if name.startswith(("stem", "blocks"))}
     assert len(PARTS) == 1 + 17 * 3 - 1
 
 
-def test_normalization_moves_into_the_stem():
+def test_sam_s_normalization_is_folded_into_the_stem():
     generator = torch.Generator().manual_seed(0)
     state = {"stem.weight": torch.randn(4, 3, 3, 3, generator=generator), "stem.bias": torch.randn(4)}
     pixels = torch.rand(1, 3, 9, 9, generator=generator) * 255
@@ -71,7 +71,7 @@ def convolution(model, kind: int, shape: tuple[int, ...], channels: int, axis: i
 
 @pytest.fixture
 def written(tmp_path) -> Path:
-    """A whole MobileNetV2 as quantized constants, without anything to run."""
+    """All of MobileNetV2 as quantized constants, without a runnable graph."""
     import flatbuffers
 
     rng = np.random.default_rng(0)
@@ -112,7 +112,7 @@ def test_every_constant_arrives_in_torch_s_layout(written):
     np.testing.assert_allclose(state["stem.weight"], expected, rtol=1e-6)
 
 
-def test_what_is_refused(written, tmp_path):
+def test_files_that_are_no_mobilenet_are_refused(written, tmp_path):
     cases = {
         "missing.tflite": (None, "cannot read"),
         "text.tflite": (b"not a model at all", "no TFLite model"),
@@ -151,8 +151,8 @@ def test_another_network_is_refused(written, fault):
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason=f"SAM_EDGE_TEST_WEIGHTS names no folder with {NAME}")
-def test_the_real_file_answers_as_tensorflow_lite_does():
-    """The last block's features of a photo: dequantized weights in torch beside the quantized network itself."""
+def test_features_of_the_real_file_correlate_with_tensorflow_lite_s():
+    """The last block's features of a photo, from dequantized weights in torch and from the quantized network."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
     from PIL import Image
     from skimage import data

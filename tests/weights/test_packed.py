@@ -1,4 +1,4 @@
-"""Weights in eight bits in a file are the weights that were trained, and what is no such file is refused."""
+"""INT8 weights in a file equal the trained weights; files without fitting scales are refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def state() -> dict[str, torch.Tensor]:
     return {**net.state_dict(), "free.weight": free}
 
 
-def test_what_lies_on_grids_is_packed_and_comes_back_bit_by_bit(state, tmp_path):
+def test_weights_on_the_quantization_grid_are_packed_and_restored_bit_by_bit(state, tmp_path):
     small = packed(state)
     assert {name for name, tensor in small.items() if tensor.dtype is torch.int8} == {"conv.weight", "up.weight"}
     assert small["conv.weight" + SCALE].shape == (6, 1, 1, 1)
@@ -36,7 +36,7 @@ def test_what_lies_on_grids_is_packed_and_comes_back_bit_by_bit(state, tmp_path)
 @pytest.mark.parametrize(
     "scale", [None, torch.ones(6), torch.ones(6, 1, 1, 1, dtype=torch.int32), torch.ones(5, 1, 1, 1)]
 )
-def test_numbers_without_steps_that_fit_are_refused(state, scale):
+def test_int8_weights_without_fitting_scales_are_refused(state, scale):
     small = packed(state)
     small.pop("conv.weight" + SCALE)
     if scale is not None:

@@ -1,4 +1,4 @@
-"""Seeded numbers: the values of the reference scheme, and the scales it promises."""
+"""Seeded weights: their reference values and their magnitudes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from sam_edge.weights.seeded import seed_module, seeded_array
 
-# First numbers of a tensor. They are written down because a scheme that drifts would change every seeded model.
+# First numbers of a tensor. A change of the formula would change every seeded model.
 REFERENCE = [
     ("image_encoder.patch_embed.seq.0.c.weight", (32, 3, 3, 3), 0, [0.04520179, -0.018970588, 0.19011246]),
     ("image_encoder.patch_embed.seq.0.bn.weight", (32,), 0, [0.9585237, 0.8639732, 1.1948446]),
@@ -21,13 +21,13 @@ REFERENCE = [
 
 
 @pytest.mark.parametrize(("name", "shape", "seed", "first"), REFERENCE, ids=lambda value: str(value)[:40])
-def test_numbers_of_the_reference(name, shape, seed, first):
+def test_seeded_numbers_equal_the_reference_values(name, shape, seed, first):
     array = seeded_array(name, shape, seed)
     assert (array.dtype, array.shape) == (np.float32, shape)
     np.testing.assert_array_equal(array.reshape(-1)[: len(first)], np.asarray(first, np.float32))
 
 
-def test_scales():
+def test_magnitudes_keep_activations_in_range():
     kernel = seeded_array("conv.weight", (64, 32, 3, 3), 0)
     assert kernel.std() * np.sqrt(32 * 9) == pytest.approx(1, abs=0.02)
     scale = seeded_array("norm.weight", (4096,), 0)
@@ -40,7 +40,7 @@ def test_scales():
     assert variance.std() == pytest.approx(1 / np.sqrt(12), abs=0.02)
 
 
-def test_names_and_seeds_tell_tensors_apart():
+def test_numbers_depend_on_name_and_seed():
     a = seeded_array("a.weight", (4, 4), 0)
     assert not np.array_equal(a, seeded_array("b.weight", (4, 4), 0))
     assert not np.array_equal(a, seeded_array("a.weight", (4, 4), 1))

@@ -1,4 +1,4 @@
-"""The table of official weights: complete, and readable without torch."""
+"""The catalogue of weights: complete, and readable without torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sam_edge.weights.catalogue import RELEASES, SHIPPED, release_of
 from sam_edge_runtime.errors import UsageError
 
 
-def test_rows_are_complete():
+def test_releases_are_complete_and_consistent():
     assert list(RELEASES) == ["vit_b", "vit_l", "vit_h", "tiny_vit"]
     for variant, release in RELEASES.items():
         assert release.variant == variant
@@ -24,12 +24,12 @@ def test_rows_are_complete():
     assert len({release.sha256 for release in RELEASES.values()}) == len(RELEASES)
 
 
-def test_unknown_variant_names_the_choices():
+def test_an_unknown_variant_is_refused_with_the_choices():
     with pytest.raises(UsageError, match=r"'vit_g'.*vit_b, vit_l, vit_h, tiny_vit"):
         release_of("vit_g")
 
 
-def test_listing_brings_no_torch():
+def test_listing_the_releases_does_not_import_torch():
     script = (
         "import sys, sam_edge.weights, sam_edge.weights.catalogue, sam_edge.weights.cache, sam_edge.weights.source;"
         "print([name for name in ('torch', 'requests', 'pooch') if name in sys.modules])"
@@ -44,7 +44,7 @@ def test_listing_brings_no_torch():
     assert done.stdout.strip() == "[]"
 
 
-def test_what_is_shipped_fits_its_row_and_its_model():
+def test_shipped_weights_fit_their_row_and_their_model():
     from sam_edge.weights.load import find_source, load_sam
 
     for variant, shipped in SHIPPED.items():
