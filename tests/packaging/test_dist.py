@@ -152,7 +152,7 @@ class TestTheInstalledWheel:
         said(python, tmp_path, "predict", str(nano), str(photo), "--point", "60,40", "--out", "out")
         predictor = SamPredictor(nano)
         predictor.set_image(read_photo(photo))
-        masks, _, _ = predictor.predict(np.array([[60, 40]]), np.array([1]))
+        masks, _, _ = predictor.predict(np.array([[60, 40]]), np.array([1]), multimask_output=False)
         with Image.open(tmp_path / "out" / "photo_mask.png") as picture:
             np.testing.assert_array_equal(np.asarray(picture) > 0, masks[0])
         y, x = np.mgrid[:80, :120]
