@@ -167,7 +167,7 @@ class SamPredictor:
             point_coords: `(N, 2)`, x, y in pixels of the photo, x in 0..W and y in 0..H.
             point_labels: `(N,)`, 1 inside the object, 0 outside it.
             box: `(4,)`, x0, y0, x1, y1 in pixels of the photo, with x0 < x1 and y0 < y1. It overlaps the photo.
-            mask_input: `(1, S/4, S/4)` logits: one of the third result of an earlier call.
+            mask_input: `(1, S/4, S/4)` logits: one mask of the third result of an earlier call.
             multimask_output: whether to return three masks (whole, part, subpart), for an ambiguous prompt such as one
                 point; else one.
             return_logits: whether masks are float32 logits instead of bool.

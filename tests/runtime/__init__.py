@@ -1,1 +1,1 @@
-"""Tests of the runtime room."""
+"""Tests of the runtime."""

@@ -32,14 +32,14 @@ def inner_rim(mask: Mask) -> Mask:
     return mask & ~eroded(mask, width)
 
 
-def snr_db(reference: Float32, found: Float32) -> float:
+def snr_db(reference: Float32, output: Float32) -> float:
     """Signal-to-noise ratio in dB, -200..200: power of the reference over power of the difference.
 
     200 where both are equal; -200 where the difference is not finite or the reference is zero.
     """
     signal = float(np.square(reference, dtype=np.float64).sum())
     with np.errstate(invalid="ignore"):  # inf - inf
-        noise = float(np.square(reference.astype(np.float64) - found).sum())
+        noise = float(np.square(reference.astype(np.float64) - output).sum())
     if noise == 0.0:
         return LARGEST_SNR
     if not np.isfinite(noise) or signal == 0.0:
@@ -47,8 +47,8 @@ def snr_db(reference: Float32, found: Float32) -> float:
     return min(LARGEST_SNR, 10.0 * float(np.log10(signal / noise)))
 
 
-def cosine(reference: Float32, found: Float32) -> float:
+def cosine(reference: Float32, output: Float32) -> float:
     """Cosine similarity of two flattened arrays, -1..1; 0 where one is zero or not finite."""
-    a, b = reference.astype(np.float64).ravel(), found.astype(np.float64).ravel()
+    a, b = reference.astype(np.float64).ravel(), output.astype(np.float64).ravel()
     norms = float(np.linalg.norm(a)) * float(np.linalg.norm(b))
     return float(a @ b) / norms if norms > 0 and np.isfinite(norms) else 0.0

@@ -169,13 +169,13 @@ def _provider_chain(wanted: str | None, available: list[str]) -> list[str]:
     return [name] if name == _CPU else [name, _CPU]
 
 
-def _check_tensors(path: Path, role: str, found: list[Any], expected: tuple[TensorSpec, ...]) -> None:
+def _check_tensors(path: Path, role: str, arguments: list[Any], expected: tuple[TensorSpec, ...]) -> None:
     """Compare a session's inputs or outputs with the contract.
 
     A letter in the contract requires a free axis, a number that size. An output's axis may also be free where the
     contract has a number: converters do not always infer it, and the exporter has checked the outputs.
     """
-    tensors = {tensor.name: tensor for tensor in found}
+    tensors = {tensor.name: tensor for tensor in arguments}
     for spec in expected:
         if spec.name not in tensors:
             raise BundleError(

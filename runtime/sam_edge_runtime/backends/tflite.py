@@ -1,7 +1,7 @@
 """The backend for TFLite: LiteRT (`ai-edge-litert`), or its predecessor `tflite-runtime`.
 
 Each signature is checked against the contract before its first run. TFLite's kernels take photos and embeddings in
-NHWC, the `Backend` protocol in NCHW, so arrays are transposed on the way in and out.
+NHWC, the `Backend` protocol in NCHW, so arrays are transposed before and after.
 """
 
 from __future__ import annotations
@@ -148,12 +148,12 @@ def _find_engine() -> tuple[Any, str, str]:
     raise BackendError(f"a TFLite bundle needs ai-edge-litert ({missing}); install it with: {TARGET.install}")
 
 
-def _check_tensors(path: Path, role: str, found: dict[str, Any], expected: tuple[TensorSpec, ...]) -> None:
+def _check_tensors(path: Path, role: str, details: dict[str, Any], expected: tuple[TensorSpec, ...]) -> None:
     """Compare a signature's inputs or outputs with the contract."""
     want = {spec.name: (tuple(spec.shape), spec.dtype) for spec in expected}
     have = {
         name: (tuple(int(size) for size in detail["shape"]), np.dtype(detail["dtype"]).name)
-        for name, detail in found.items()
+        for name, detail in details.items()
     }
     for name in sorted({*want, *have}):
         if want.get(name) != have.get(name):

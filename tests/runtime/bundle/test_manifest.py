@@ -254,7 +254,7 @@ def test_a_text_that_is_no_manifest_is_refused(text, reason):
 
 @pytest.mark.parametrize("field", ["recipe", "precision"])
 def test_every_depth_of_nesting_is_refused_without_a_traceback(field):
-    """Whichever step reaches the recursion limit first: reading, formatting the value, or the digest."""
+    """Whatever reaches the recursion limit first: reading, formatting the value, or the digest."""
     text = json.dumps(changed(field, "HERE"))
     for depth in range(800, 1100):
         nested = "[" * depth + "]" * depth
