@@ -165,7 +165,7 @@ def test_weights_outside_the_package_are_not_read(package, where):
         if operation.type == "const" and value.WhichOneof("value") == "blobFileValue":
             value.blobFileValue.fileName = where
     file.write_bytes(spec.SerializeToString())
-    with pytest.raises(BundleError, match="lie outside the package"):
+    with pytest.raises(BundleError, match="lies outside the package"):
         read_package(package)
 
 
