@@ -4,10 +4,6 @@
 torch model: every fourth cell of each embedding and, for each prompt, the IoU predictions, every fourth low-resolution
 logit, and the low-resolution masks. Any machine with the runtime, and any port of it to another language, can check
 itself without torch, weights or photos.
-
-The pictures are drawn, so they need no licence; they have enough edges and texture for faults to change the outputs.
-Every prompt refers to the ellipse that is drawn last. A prompt on nothing would get masks of a few pixels, which the
-smallest rounding changes.
 """
 
 from __future__ import annotations
@@ -24,7 +20,7 @@ import numpy.typing as npt
 
 from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.backends import Backend
-from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE, MASK_OUTPUTS, MASK_STRIDE, MASK_THRESHOLD, Label
+from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE, MASK_OUTPUTS, MASK_STRIDE, MASK_THRESHOLD
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.decoding import decode_prompts
 from sam_edge_runtime.errors import BundleError
@@ -32,14 +28,11 @@ from sam_edge_runtime.photo.frame import Frame
 from sam_edge_runtime.prompts import Prompts
 
 from .agreement import Agreement, PhotoAgreement, PromptAgreement, compare_prompt
+from .golden_inputs import MASK_PROMPT_SCALE, PICTURE_SIZES, draw_picture, prompts_for
 from .metrics import cosine, snr_db
 
-PICTURE_SIZES = ((192, 256), (224, 144))  # (H, W): a wide and a tall picture
-BACKGROUND_ELLIPSES = 5
-TARGET_COLOUR = (225.0, 60.0, 45.0)  # of the ellipse that prompts refer to
 EMBEDDING_SAMPLING = 4  # every fourth cell of an embedding is stored, along both axes
 LOGIT_SAMPLING = 4  # and every fourth logit of a mask
-MASK_PROMPT_SCALE = 8.0  # mask prompts are stored as int8 eighths, which are exact in float32
 
 
 @dataclass(frozen=True)
@@ -206,13 +199,13 @@ def record(reference: Backend, manifest: Manifest) -> Golden:
     Raises:
         BackendError: the model failed.
     """
-    drawn = [_draw(size, seed) for seed, size in enumerate(PICTURE_SIZES)]
+    drawn = [draw_picture(size, seed) for seed, size in enumerate(PICTURE_SIZES)]
     pictures = tuple(picture for picture, _ in drawn)
     frames = [Frame(manifest.input_side, (picture.shape[0], picture.shape[1])) for picture in pictures]
     full = [reference.encode(frame.image(picture)) for frame, picture in zip(frames, pictures, strict=True)]
     cases = []
     for index, frame in enumerate(frames):
-        for name, prompts in _prompts(frame, drawn[index][1]).items():
+        for name, prompts in prompts_for(frame, drawn[index][1]).items():
             slots = prompts.coords.shape[1]
             if manifest.points is None or slots <= manifest.points:
                 (low_res,), (iou,) = decode_prompts(reference, manifest.of_any_capacity(), full[index], prompts)
@@ -279,84 +272,3 @@ def _compare(
 
 def _sample(embedding: Float32) -> Float32:
     return embedding[:, :, ::EMBEDDING_SAMPLING, ::EMBEDDING_SAMPLING].copy()
-
-
-@dataclass(frozen=True)
-class _Ellipse:
-    """Centre and half axes, as fractions of the picture's width and height."""
-
-    x: float
-    y: float
-    across: float
-    down: float
-
-    def at(self, frame: Frame, across: float, down: float) -> tuple[float, float]:
-        """x, y in the frame of a position in half axes from the centre: (1, 0) is the rightmost point."""
-        h, w = frame.resized_size
-        return (self.x + across * self.across) * w, (self.y + down * self.down) * h
-
-
-def _prompts(frame: Frame, ellipse: _Ellipse) -> dict[str, Prompts]:
-    """Prompts of every kind for an ellipse, by name."""
-    pad, back, fore = float(Label.PADDING), float(Label.BACKGROUND), float(Label.FOREGROUND)
-    corners = (float(Label.BOX_TOP_LEFT), float(Label.BOX_BOTTOM_RIGHT))
-    box = (ellipse.at(frame, -1.05, -1.05), ellipse.at(frame, 1.05, 1.05))
-    disc = _disc(frame, ellipse)
-
-    def prompt(*slots: tuple[tuple[float, float], float], mask: Float32 | None = None) -> Prompts:
-        coords = np.array([[point for point, _ in slots]], np.float32)
-        labels = np.array([[label for _, label in slots]], np.float32)
-        return Prompts(coords, labels, mask, frame.side)
-
-    centre, padding = (ellipse.at(frame, 0.0, 0.0), fore), ((0.0, 0.0), pad)
-    in_box = ((box[0], corners[0]), (box[1], corners[1]))
-    points = (
-        (ellipse.at(frame, -0.5, 0.2), fore),
-        (ellipse.at(frame, 0.4, -0.3), fore),
-        (ellipse.at(frame, 1.2, 0.9), back),
-    )
-    nothing = ((0.0, 0.0), float(Label.EMPTY))
-    return {
-        "one point": prompt(centre, padding),
-        "three points": prompt(*points, padding),
-        "box": prompt(*in_box),
-        "box and points": prompt(*points, *in_box),
-        "mask": prompt(nothing, mask=disc),
-        "mask and point": prompt(centre, padding, mask=disc),
-        "mask and box": prompt(*in_box, mask=disc),
-    }
-
-
-def _disc(frame: Frame, ellipse: _Ellipse) -> Float32:
-    """A mask prompt `(1, 1, S/4, S/4)`: logits in eighths that fall from the ellipse's centre to 0 at its edge."""
-    cells = frame.side // MASK_STRIDE
-    h, w = frame.resized_size
-    y, x = np.mgrid[:cells, :cells] * MASK_STRIDE
-    centre = ellipse.at(frame, 0.0, 0.0)
-    distance = np.hypot((x - centre[0]) / (ellipse.across * w), (y - centre[1]) / (ellipse.down * h))
-    logits = 8.0 * (1.0 - distance)
-    rounded: Float32 = np.clip(np.round(logits * MASK_PROMPT_SCALE) / MASK_PROMPT_SCALE, -8.0, 8.0).astype(np.float32)
-    return rounded[None, None]
-
-
-def _draw(size: tuple[int, int], seed: int) -> tuple[npt.NDArray[np.uint8], _Ellipse]:
-    """A picture `(H, W, 3)` uint8, and the ellipse that is drawn last.
-
-    A diagonal gradient, ellipses of uniform colours, a red one near the middle on top of them, and noise.
-    """
-    rng = np.random.default_rng(seed)
-    h, w = size
-    y, x = np.mgrid[:h, :w]
-    picture = np.stack([80 + 100 * x / w, 90 + 80 * y / h, 160 - 60 * (x + y) / (w + h)], axis=-1)
-    ellipses = [
-        _Ellipse(*rng.uniform(0.1, 0.9, 2).tolist(), *rng.uniform(0.08, 0.25, 2).tolist())
-        for _ in range(BACKGROUND_ELLIPSES)
-    ]
-    colours = rng.uniform(20, 235, (len(ellipses), 3))
-    last = _Ellipse(*rng.uniform(0.4, 0.6, 2).tolist(), *rng.uniform(0.18, 0.28, 2).tolist())
-    for ellipse, colour in zip((*ellipses, last), (*colours, TARGET_COLOUR), strict=True):
-        inside = ((x / w - ellipse.x) / ellipse.across) ** 2 + ((y / h - ellipse.y) / ellipse.down) ** 2 < 1
-        picture[inside] = colour
-    picture += rng.normal(0, 4, picture.shape)
-    pixels: npt.NDArray[np.uint8] = np.clip(picture, 0, 255).astype(np.uint8)
-    return pixels, last

@@ -25,6 +25,7 @@ from .contract import (
     encoder_contract,
     side_is_supported,
 )
+from .fields import Fields
 from .targets import target_named
 
 FORMAT = "sam-edge-bundle"
@@ -203,7 +204,7 @@ class Manifest:
 
     @classmethod
     def _checked(cls, document: dict[str, Any]) -> Manifest:
-        manifest = cls._parse(_Fields(document, ""))
+        manifest = cls._parse(Fields(document, FILE_NAME))
         for section, contract in (("encoder", manifest.encoder_contract), ("decoder", manifest.decoder_contract)):
             _check_tensors(section, document[section], contract)
         body = {key: value for key, value in document.items() if key != "digest"}
@@ -212,7 +213,7 @@ class Manifest:
         return manifest
 
     @classmethod
-    def _parse(cls, top: _Fields) -> Manifest:
+    def _parse(cls, top: Fields) -> Manifest:
         model, capacity, files = top.section("model"), top.section("capacity"), top.section("files")
         checkpoint = model.section("checkpoint")
         side = top.integer("input_side")
@@ -249,14 +250,14 @@ class Manifest:
         )
 
 
-def _target(top: _Fields) -> str:
+def _target(top: Fields) -> str:
     try:
         return target_named(top.text("target")).name
     except UsageError as error:
         raise BundleError(f"{FILE_NAME}: {error}: export the bundle again") from error
 
 
-def _layout(top: _Fields) -> Layout:
+def _layout(top: Fields) -> Layout:
     """The layout; bundles of the first release do not name it and are NCHW."""
     name = top.optional_text("layout") or Layout.NCHW.value
     if name not in {layout.value for layout in Layout}:
@@ -264,7 +265,7 @@ def _layout(top: _Fields) -> Layout:
     return Layout(name)
 
 
-def _graph(top: _Fields) -> str:
+def _graph(top: Fields) -> str:
     """The form of the graphs; older bundles do not name it and are plain."""
     name = top.optional_text("graph") or PLAIN
     if name not in GRAPHS:
@@ -329,55 +330,3 @@ def _check_tensors(section: str, declared: dict[str, Any], contract: GraphContra
             raise BundleError(
                 f"{FILE_NAME}: {section}.{role} breaks the contract at {different!s:.200}: export the bundle again"
             )
-
-
-class _Fields:
-    """Typed access to a JSON object; errors name the path of the field that is missing or of the wrong type."""
-
-    def __init__(self, mapping: dict[str, Any], path: str) -> None:
-        self.mapping = mapping
-        self._path = path
-
-    def _get(self, key: str, kind: type, what: str) -> Any:
-        value = self.mapping.get(key)
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise self._error(key, f"{what} is expected")
-        return value
-
-    def _error(self, key: str, expected: str) -> BundleError:
-        where = repr(self._path + key)[1:-1]  # file names come from the document and may contain line breaks
-        value = repr(self.mapping.get(key))
-        return BundleError(f"{FILE_NAME}: {where:.200} is {value:.60}, {expected}: export the bundle again")
-
-    def section(self, key: str) -> _Fields:
-        return _Fields(self._get(key, dict, "an object"), f"{self._path}{key}.")
-
-    def text(self, key: str) -> str:
-        value: str = self._get(key, str, "a string")
-        return value
-
-    def flag(self, key: str) -> bool:
-        value: bool = self._get(key, bool, "true or false")
-        return value
-
-    def integer(self, key: str, least: int = 1) -> int:
-        value: int = self._get(key, int, "an integer")
-        if value < least:
-            raise self._error(key, f"at least {least} is expected")
-        return value
-
-    def optional_text(self, key: str) -> str | None:
-        return None if self.mapping.get(key) is None else self.text(key)
-
-    def optional_integer(self, key: str) -> int | None:
-        return None if self.mapping.get(key) is None else self.integer(key)
-
-    def ascending(self, key: str, last: int | None) -> tuple[int, ...]:
-        """Two or more ascending positive integers that end with `last`; empty where there is no such field."""
-        numbers = self.mapping.get(key)
-        if numbers is None:
-            return ()
-        integers = isinstance(numbers, list) and len(numbers) > 1 and all(type(number) is int for number in numbers)
-        if not integers or sorted({1, *numbers})[-len(numbers) :] != numbers or numbers[-1] != last:
-            raise self._error(key, "ascending integers that end with the largest capacity are expected")
-        return tuple(numbers)

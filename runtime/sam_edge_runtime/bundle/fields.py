@@ -1,0 +1,72 @@
+"""Typed access to a JSON document that is checked field by field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sam_edge_runtime.errors import BundleError
+
+
+class Fields:
+    """Typed access to a JSON object.
+
+    Attributes:
+        mapping: the object itself.
+
+    Every method raises `BundleError`, which names the path of the field that is missing or of the wrong type.
+    """
+
+    def __init__(self, mapping: dict[str, Any], file: str, path: str = "") -> None:
+        """Wrap `mapping`, which is the object at `path` in the document `file`; an inner path ends with a dot."""
+        self.mapping = mapping
+        self._file, self._path = file, path
+
+    def _get(self, key: str, kind: type, what: str) -> Any:
+        value = self.mapping.get(key)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise self._error(key, f"{what} is expected")
+        return value
+
+    def _error(self, key: str, expected: str) -> BundleError:
+        where = repr(self._path + key)[1:-1]  # file names come from the document and may contain line breaks
+        value = repr(self.mapping.get(key))
+        return BundleError(f"{self._file}: {where:.200} is {value:.60}, {expected}: export the bundle again")
+
+    def section(self, key: str) -> Fields:
+        """The object at `key`."""
+        return Fields(self._get(key, dict, "an object"), self._file, f"{self._path}{key}.")
+
+    def text(self, key: str) -> str:
+        """The string at `key`."""
+        value: str = self._get(key, str, "a string")
+        return value
+
+    def flag(self, key: str) -> bool:
+        """The boolean at `key`."""
+        value: bool = self._get(key, bool, "true or false")
+        return value
+
+    def integer(self, key: str, least: int = 1) -> int:
+        """The integer at `key`, `least` or more."""
+        value: int = self._get(key, int, "an integer")
+        if value < least:
+            raise self._error(key, f"at least {least} is expected")
+        return value
+
+    def optional_text(self, key: str) -> str | None:
+        """The string at `key`; None where it is null or missing."""
+        return None if self.mapping.get(key) is None else self.text(key)
+
+    def optional_integer(self, key: str) -> int | None:
+        """The positive integer at `key`; None where it is null or missing."""
+        return None if self.mapping.get(key) is None else self.integer(key)
+
+    def ascending(self, key: str, last: int | None) -> tuple[int, ...]:
+        """Two or more ascending positive integers that end with `last`; empty where there is no such field."""
+        numbers = self.mapping.get(key)
+        if numbers is None:
+            return ()
+        integers = isinstance(numbers, list) and len(numbers) > 1 and all(type(number) is int for number in numbers)
+        if not integers or numbers != sorted(set(numbers)) or numbers[0] < 1 or numbers[-1] != last:
+            raise self._error(key, "ascending integers that end with the largest capacity are expected")
+        return tuple(numbers)
