@@ -19,13 +19,14 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+from sam_edge_runtime.bundle.targets import TARGETS
+
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 Row = dict[str, Any]
 
 REFERENCE = "segment_anything"  # of automatic masks
 VARIANTS = ("nano", "tiny_vit", "vit_b", "vit_l", "vit_h")
-TARGETS = ("onnx", "coreml", "tflite")
 PLAIN = {"sam-edge onnx": "plain onnx", "sam-edge tflite": "plain tflite"}
 MASK_BOUND = 0.98  # of `--precision auto`
 # Aims of `--precision auto`, as shares of fp32: the encoder's time, the bundle's size.
@@ -107,7 +108,7 @@ def coverage_table(exports: list[Row], quantized: list[Row]) -> str:
     found |= {(row["variant"], row["target"], row["recipe"]): row for row in quantized}
 
     def cell(variant: str, target: str, precision: str) -> str:
-        if precision == "mixed" and target != "coreml":
+        if precision not in (*TARGETS[target].precisions, *TARGETS[target].schemes, "auto"):
             return "–"
         row = found.get((variant, target, precision))
         if row is None:
