@@ -336,7 +336,7 @@ def _exports() -> list[Row]:
         key=lambda row: (
             VARIANTS.index(row["variant"]),
             precisions.index(row["precision"]),
-            TARGETS.index(row["target"]),
+            tuple(TARGETS).index(row["target"]),
         ),
     )
 
