@@ -32,7 +32,7 @@ from sam_edge.model.transformer import Attention
 from sam_edge.prediction.calls import Call
 from sam_edge.prompting.grid import prompt_groups
 from sam_edge.quantization.equalization.equalize import METHODS, equalize
-from sam_edge.quantization.equalization.observe import ChannelStatistics, run
+from sam_edge.quantization.equalization.observe import ChannelStatistics, observe_layers
 from sam_edge.quantization.gptq import round_weights
 from sam_edge.quantization.layers import LAYERS, rows_of, set_rows
 from sam_edge.reporting.versions import commit, tool_versions
@@ -180,7 +180,7 @@ def observed(
         for layer in (module.q_proj, module.k_proj)
     }
     watches = [{layer: partial(tell, each) for layer, each in group.items()} for group in (reads, keys)]
-    run(sam, images, prompts, *watches)
+    observe_layers(sam, images, prompts, *watches)
     return {"reads": {layer: each for layer, each in reads.items() if each.positions}, "keys": keys}
 
 

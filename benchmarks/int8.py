@@ -185,9 +185,9 @@ def _export(
     report = json.loads((out / "report.json").read_text("utf-8"))
     search = report.get("quantization", {}).get("search")
     if search:
-        ways = [block["way"] for block in search["blocks"].values()]
+        schemes = [block["scheme"] for block in search["blocks"].values()]
         row["search"] = {"tried": len(search["tried"]), "complete": search["complete"]}
-        row["search"] |= {way: ways.count(way) for way in sorted(set(ways))}
+        row["search"] |= {scheme: schemes.count(scheme) for scheme in sorted(set(schemes))}
     return Bundle.open(out), {**row, **report["figures"], "missed": report["missed"]}
 
 

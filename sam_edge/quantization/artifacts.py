@@ -1,7 +1,7 @@
-"""From a bundle's two graphs in fp32 to the same in fewer bits.
+"""From a bundle's two fp32 graphs to quantized ones.
 
-The fp32 artifacts are made once and lie in a folder aside; every recipe that is tried starts from them. So do the
-ranges of activations: each is looked for on the calibration's calls once, when the first recipe needs it.
+The fp32 artifacts are made once and lie in a temporary folder; every recipe that is tried starts from them. Ranges of
+activations are also measured once: on the calibration's calls, when the first recipe needs them.
 """
 
 from __future__ import annotations
@@ -31,17 +31,18 @@ from .layers import LAYERS, Layer, is_depthwise
 
 Progress = Callable[[str], None]
 
-# Sums over channels are known from fewer photos and prompts than the ends of ranges.
-PREPARED_BY = 8
-PROMPTS_AT_ONCE = 6
+# Equalization and GPTQ need sums over channels, for which fewer photos and prompts suffice than for ranges.
+PREPARATION_PHOTOS = 8
+PROMPTS_PER_CALL = 6
 # Cross-layer equalization is left out: it took 2 dB from nano's decoder (benchmarks/equalization.py).
-EQUALIZED_BY = ("smooth", "bimodal")
+EQUALIZATION_METHODS = ("smooth", "bimodal")
 RGB = 3  # channels of a photo
-HOSTS = ("x86", "arm")  # processors that quantized graphs differ for
+HOSTS = ("x86", "arm")  # processors for which quantized graphs differ
+INT4_MAX = 7
 
 
 def layer_names(sam: Sam) -> dict[str, str]:
-    """Every layer with a weight, such as `image_encoder.stem`, by the weight's fingerprint."""
+    """Names of all layers with a weight, such as `image_encoder.stem`, by the weight's fingerprint."""
     return {fingerprint(layer.weight.detach().numpy()): name for name, layer in _layers(sam)}
 
 
@@ -49,64 +50,66 @@ def _layers(sam: Sam) -> Iterator[tuple[str, Layer]]:
     return ((name, module) for name, module in sam.named_modules() if isinstance(module, LAYERS))
 
 
-def sparing_the_first(recipe: Recipe, sam: Sam) -> Recipe:
-    """`w8a8` as it is meant where nothing is said of layers: what reads the photo keeps its activations in float.
+def keep_first_layer_in_float(recipe: Recipe, sam: Sam) -> Recipe:
+    """`w8a8` with `w8` for the layer that reads the photo; every other recipe unchanged.
 
-    Its three channels fill no kernel for whole numbers (nano's stem takes 0.9 ms in ONNX Runtime, in float 0.4), and in
-    a ViT its answer is what the residual stream begins with: in eight bits, ViT-B's embedding had 14 dB, else 28.
+    The photo's three channels fill no INT8 kernel (nano's stem takes 0.9 ms in ONNX Runtime, 0.4 ms in float). In a ViT
+    the residual stream starts with this layer's output: in INT8, ViT-B's embedding had an SNR of 14 dB, with it 28 dB.
     """
     first = [name for name, layer in _layers(sam) if isinstance(layer, nn.Conv2d) and layer.in_channels == RGB]
     return replace(recipe, layers=dict.fromkeys(first, "w8")) if recipe.name == "w8a8" else recipe
 
 
-def this_host() -> str:
-    """The one of `HOSTS` that this machine is."""
+def host_processor() -> str:
+    """This machine's processor, one of `HOSTS`."""
     return "arm" if platform.machine().lower() in {"arm64", "aarch64"} else "x86"
 
 
 def prepare(
     sam: Sam, calls: CalibrationCalls, recipe: Recipe, manifest: Manifest, progress: Progress
 ) -> dict[str, Any]:
-    """Make a model ready for a quantizer, in place: fold its batch norms, equalize its channels, round its weights.
+    """Prepare a model for a quantizer, in place: fold its batch norms, equalize its channels, round its weights.
 
     Args:
-        sam: a copy of the model; afterwards its weights lie on the grids that the quantizer will find.
+        sam: a copy of the model; afterwards its weights are multiples of the scales that the quantizer will choose.
         calls: of the calibration.
-        recipe: what each layer is kept in.
-        manifest: of the bundle that is to be made.
-        progress: told what is being done.
+        recipe: scheme of each layer.
+        manifest: of the bundle that is being made.
+        progress: called with the name of each stage.
 
     Returns:
         What was done, for the report: `equalized` and `rounded`.
     """
-    calls = calls.of_fewer(PREPARED_BY)
-    capacity = replace(manifest, prompts=PROMPTS_AT_ONCE, points=MOST_SLOTS, batches=())
+    calls = calls.subset(PREPARATION_PHOTOS)
+    capacity = replace(manifest, prompts=PROMPTS_PER_CALL, points=MOST_SLOTS, batches=())
     fold_batch_norms(sam)
-    progress(f"equalizing channels, by {len(calls.photos)} photos")
-    equalized = equalize(sam, calls.encoder(), calls.decoder(capacity), EQUALIZED_BY)
+    progress(f"equalizing channels on {len(calls.photos)} photos")
+    equalized = equalize(sam, calls.encoder(), calls.decoder(capacity), EQUALIZATION_METHODS)
     progress("rounding weights")
     levels = {
-        name: _levels(layer, way, manifest.target)
+        name: _levels(layer, scheme, manifest.target)
         for name, layer in _layers(sam)
-        if (way := recipe.scheme_of(name)) in QUANTIZED
+        if (scheme := recipe.scheme_of(name)) in QUANTIZED
     }
     rounded = round_weights(sam, calls.encoder(), calls.decoder(capacity), levels)
     return {"equalized": equalized, "rounded": {name: asdict(each) for name, each in rounded.items()}}
 
 
-def _levels(layer: Layer, way: str, target: str) -> int:
-    """Whole numbers to either side of zero that a weight is rounded to."""
-    if way == "w4":
-        return 7
-    # ONNX Runtime adds two products in sixteen bits, where it multiplies them so: `sam_edge_quant.onnx.weights`.
-    paired = target_named(target).saturates and way in {"w8a8", "dynamic"}
-    return QAT_MAX if paired and not is_depthwise(layer) else INT8_MAX
+def _levels(layer: Layer, scheme: str, target: str) -> int:
+    """The largest integer that a weight is rounded to."""
+    if scheme == "w4":
+        return INT4_MAX
+    avoid_saturation = target_named(target).saturates and scheme in {"w8a8", "dynamic"}
+    return QAT_MAX if avoid_saturation and not is_depthwise(layer) else INT8_MAX
 
 
-class Quantization:
-    """The fp32 artifacts of a bundle, and what it takes to make smaller ones of them.
+class ArtifactQuantizer:
+    """Makes quantized artifacts from a bundle's fp32 artifacts, by any number of recipes.
 
     Attributes:
+        sam: the model that the fp32 artifacts were made from.
+        manifest: of the bundle that is being made.
+        source: folder of the fp32 artifacts.
         names: of the layers, in the model's order.
     """
 
@@ -115,69 +118,69 @@ class Quantization:
 
         Args:
             sam: the model that the artifacts were made from.
-            manifest: of the bundle that is to be made.
+            manifest: of the bundle that is being made.
             calls: of the calibration.
-            source: folder with both fp32 artifacts, named as the manifest has them.
+            source: folder with both fp32 artifacts, under the manifest's names.
             host: one of `HOSTS`.
 
         Raises:
             UsageError: no such host.
         """
         if host not in HOSTS:
-            raise UsageError(f"--host {host} is not known: choose one of {', '.join(HOSTS)}")
+            raise UsageError(f"no host called {host!r}: choose one of {', '.join(HOSTS)}")
+        self.sam, self.manifest, self.source = sam, manifest, source
         self._quantizer: Quantizer = quantizer_for(manifest.target)
-        self._manifest, self._calls, self._source, self._host = manifest, calls, source, host
+        self._calls, self._host = calls, host
         self._fingerprints = layer_names(sam)
         self.names = tuple(self._fingerprints.values())
-        # By file and estimator: every range that was needed so far.
+        # By file and estimator: the ranges that were measured so far.
         self._ranges: dict[tuple[str, str], dict[str, Range]] = {}
 
     def write(self, recipe: Recipe, folder: Path, progress: Progress = lambda stage: None) -> dict[str, Any]:
-        """Both graphs by a recipe, into a folder under the names of the manifest.
+        """Write both graphs by a recipe, under the manifest's names.
 
         Args:
-            recipe: what each layer is kept in.
+            recipe: scheme of each layer.
             folder: where to.
-            progress: told what is being done.
+            progress: called with the name of each stage.
 
         Returns:
-            What the quantizer says of each graph, by its file's name: `layers`, `unknown`, `operations`.
+            The quantizer's report of each graph, by file name: `layers`, `unknown`, `operations`.
 
         Raises:
-            UsageError: the recipe names a layer that is not there.
+            UsageError: the recipe names a layer that does not exist.
             ExportError: an activation is not finite, or the quantizer fails.
         """
         plan = self.plan(recipe)
         return {
             file: self.write_graph(file, plan, folder / file, progress)
-            for file in (self._manifest.decoder, self._manifest.encoder)
+            for file in (self.manifest.decoder, self.manifest.encoder)
         }
 
     def plan(self, recipe: Recipe) -> Plan:
-        """A recipe for these artifacts.
+        """A recipe with the names of these artifacts' layers.
 
         Raises:
-            UsageError: it names a layer that is not there.
+            UsageError: it names a layer that does not exist.
         """
         recipe.check_layers(self.names)
         return Plan(recipe, self._fingerprints, arm=self._host == "arm")
 
     def write_graph(self, file: str, plan: Plan, path: Path, progress: Progress) -> dict[str, Any]:
-        """One graph by a plan; see `write`."""
-        source = self._source / file
-        found = self._ranges.setdefault((file, plan.recipe.estimator), {})
-        wanted = self._quantizer.tensors(source, plan)
-        missing = [name for name in wanted if name not in found]
+        """Write one graph by a plan; see `write`. ONNX weights above 2 GiB go beside it, into `path` + `.data`."""
+        source = self.source / file
+        ranges = self._ranges.setdefault((file, plan.recipe.estimator), {})
+        needed = self._quantizer.tensors(source, plan)
+        missing = [name for name in needed if name not in ranges]
         if missing:
-            count = len(self._calls.photos)
-            progress(f"calibrating {file} on {count} photos")
-            found |= calibrate(
+            progress(f"calibrating {file} on {len(self._calls.photos)} photos")
+            ranges |= calibrate(
                 self._quantizer.observer(source, missing), missing, self._samples(file), plan.recipe.estimator
             )
         progress(f"quantizing {file}")
-        return self._quantizer.quantize(source, path, plan, {name: found[name] for name in wanted})
+        return self._quantizer.quantize(source, path, plan, {name: ranges[name] for name in needed})
 
     def _samples(self, file: str) -> Iterator[Call]:
-        manifest = self._manifest
+        manifest = self.manifest
         calls = self._calls.encoder() if file == manifest.encoder else self._calls.decoder(manifest)
         return (artifact_sample(call, manifest) for call in calls)

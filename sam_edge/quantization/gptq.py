@@ -1,8 +1,8 @@
-"""Rounding of a model's weights so that the quantized model answers as the fp32 one did.
+"""GPTQ on a PyTorch model: weights rounded so that each layer's outputs stay close to those in fp32.
 
-Not exact in fp32: what comes out is a model whose weights already lie on the grids of a symmetric quantizer, with
-biases that make up for the shift of means. A target's own quantizer finds the same grids and keeps every weight, so
-the same model serves all of them. The methods are `sam_edge_quant.methods.gptq` and `bias`.
+The result is not exact in fp32: all weights are multiples of the scales of a symmetric quantizer, and biases are
+corrected for the shift of the outputs' means. A target's own quantizer chooses the same scales and keeps every weight,
+so one model serves all targets. The methods are `sam_edge_quant.methods.gptq` and `bias_correction`.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from sam_edge_quant.methods import bias_correction, gptq
 from sam_edge_quant.methods.weight_scales import QAT_MAX, symmetric_scales
 from sam_edge_runtime.arrays import Float64
 
-from .equalization.observe import InputMoments, run
-from .layers import LAYERS, Layer, array, assign, input_patches, is_rounded, rows_of, set_rows
+from .equalization.observe import InputMoments, observe_layers
+from .layers import LAYERS, Layer, array, assign, input_patches, is_qat_trained, rows_of, set_rows
 
 
 @dataclass(frozen=True)
-class Rounded:
-    """How well one layer was rounded: signal over noise in dB of what it computes, with its inputs as in fp32.
+class RoundingQuality:
+    """SNR in dB of one layer's outputs after rounding, for inputs as in fp32.
 
     Attributes:
-        nearest_db: every weight to the nearest, bias as it was.
-        snr_db: as it is now.
+        nearest_db: with every weight rounded to nearest and the bias unchanged.
+        snr_db: with GPTQ and bias correction.
     """
 
     nearest_db: float
@@ -39,32 +39,33 @@ class Rounded:
 
 def round_weights(
     sam: Sam, encoder_calls: Iterable[Call], decoder_calls: Iterable[Call], levels: Mapping[str, int]
-) -> dict[str, Rounded]:
+) -> dict[str, RoundingQuality]:
     """Round weights in place.
 
-    The second moments of every layer's inputs are held at once: 0.5 GB for ViT-B, 4 GB for ViT-H.
+    The second moments of every layer's inputs are in memory at once: 0.5 GB for ViT-B, 4 GB for ViT-H.
 
     Args:
         sam: the model.
-        encoder_calls: inputs of the image encoder by name, NCHW, from calibration; gone through once.
+        encoder_calls: inputs of the image encoder by name, NCHW, from calibration; iterated once.
         decoder_calls: inputs of the mask decoder by name, NCHW.
-        levels: by name of a layer, the levels of either sign that its quantizer has: 127 for int8, 64 for ONNX
-            Runtime's `reduce_range`, 7 for int4. A layer that is not named, that no call reaches, or that training in
-            eight bits has rounded already stays as it is.
+        levels: by layer name, the largest integer of its quantizer: 127 for int8, 64 for ONNX Runtime's
+            `reduce_range`, 7 for int4. Layers that are not named, that no call reaches, or that quantization-aware
+            training has rounded stay unchanged.
 
     Raises:
         UsageError: one of the graphs gets no calls.
-        ExportError: a layer meets NaN or infinity.
+        ExportError: a layer's input has NaN or infinity.
     """
     layers = {
         name: module
         for name, module in sam.named_modules()
-        if isinstance(module, LAYERS) and name in levels and not (levels[name] >= QAT_MAX and is_rounded(module))
+        if isinstance(module, LAYERS) and name in levels and not (levels[name] >= QAT_MAX and is_qat_trained(module))
     }
     if not layers:
         return {}
     moments = {layer: InputMoments() for layer in layers.values()}
-    run(sam, encoder_calls, decoder_calls, {layer: partial(_add, layer, each) for layer, each in moments.items()})
+    reads = {layer: partial(_add, layer, each) for layer, each in moments.items()}
+    observe_layers(sam, encoder_calls, decoder_calls, reads)
     return {
         name: _round(layer, moments[layer], levels[name]) for name, layer in layers.items() if moments[layer].patches
     }
@@ -74,28 +75,30 @@ def _add(layer: Layer, moments: InputMoments, values: Tensor) -> None:
     moments.add(input_patches(layer, values))
 
 
-def _round(layer: Layer, moments: InputMoments, levels: int) -> Rounded:
+def _round(layer: Layer, moments: InputMoments, levels: int) -> RoundingQuality:
     rows = rows_of(layer)  # (groups, rows, inputs)
     outputs = layer.out_channels if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) else layer.out_features
-    steps = symmetric_scales(rows.reshape(outputs, -1), levels)
-    steps = steps.repeat(rows[..., 0].size // outputs).reshape(rows.shape[:2])
-    second = moments.covariance + moments.mean[:, :, None] * moments.mean[:, None, :]
-    matter = second if layer.bias is None else moments.covariance  # a bias takes care of the mean
-    rounded = gptq.round_compensating(rows, matter, steps, levels)
-    nearest = gptq.round_to_nearest(rows, steps)
+    scales = symmetric_scales(rows.reshape(outputs, -1), levels)
+    scales = scales.repeat(rows[..., 0].size // outputs).reshape(rows.shape[:2])
+    second_moment = moments.covariance + moments.mean[:, :, None] * moments.mean[:, None, :]
+    hessian = second_moment if layer.bias is None else moments.covariance  # a bias corrects the mean
+    rounded = gptq.round_compensating(rows, hessian, scales, levels)
+    nearest = gptq.round_to_nearest(rows, scales)
     set_rows(layer, rounded)
     if layer.bias is not None:
         shift = bias_correction.correction(rows, rounded, moments.mean).reshape(outputs, -1).mean(axis=1)
         assign(layer.bias, array(layer.bias) + shift)
-    return Rounded(_snr(rows, nearest, second, second), _snr(rows, rounded, second, matter))
+    return RoundingQuality(
+        _snr_db(rows, nearest, second_moment, second_moment), _snr_db(rows, rounded, second_moment, hessian)
+    )
 
 
-def _snr(rows: Float64, rounded: Float64, signal: Float64, noise: Float64) -> float:
-    """Power of what `rows` compute over that of the difference, in dB, for second moments of the inputs."""
+def _snr_db(rows: Float64, rounded: Float64, signal: Float64, noise: Float64) -> float:
+    """Power of the outputs of `rows` over that of the difference, in dB; `signal` and `noise` are input moments."""
     power = _power(rows, signal)
     return 10.0 * float(np.log10(max(power, 1e-30) / max(_power(rows - rounded, noise), 1e-30)))
 
 
 def _power(rows: Float64, moments: Float64) -> float:
-    """Mean square of what `rows (groups, rows, inputs)` compute, summed over them."""
+    """Mean square of the outputs of `rows (groups, rows, inputs)`, summed over rows."""
     return float(((rows @ moments) * rows).sum())

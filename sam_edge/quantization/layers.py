@@ -1,4 +1,4 @@
-"""Weights of torch's layers as the arrays that `sam_edge_quant.methods` works on, and what flows into them."""
+"""Weights of PyTorch's layers as the arrays that `sam_edge_quant.methods` takes, and the inputs that they multiply."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 
 def array(tensor: Tensor) -> Float64:
-    """The numbers of a tensor, in double precision."""
+    """The values of a tensor, in double precision."""
     return tensor.detach().cpu().double().numpy()
 
 
@@ -29,7 +29,7 @@ def assign(parameter: Tensor, values: Float64) -> None:
 
 
 def weight_of(layer: Layer) -> Float64:
-    """Weight `(outputs, channels, taps)`; a depthwise convolution's is zero but where output and channel agree."""
+    """Weight `(outputs, channels, taps)`; a depthwise one is zero except where output and channel are the same."""
     weight = array(layer.weight)
     weight = weight.reshape(*weight.shape[:2], -1)
     if isinstance(layer, nn.ConvTranspose2d):
@@ -40,7 +40,7 @@ def weight_of(layer: Layer) -> Float64:
 
 
 def set_weight(layer: Layer, weight: Float64) -> None:
-    """Undo `weight_of`."""
+    """Write a weight in the form of `weight_of`."""
     if isinstance(layer, nn.ConvTranspose2d):
         weight = weight.transpose(1, 0, 2)
     elif is_depthwise(layer):
@@ -49,32 +49,33 @@ def set_weight(layer: Layer, weight: Float64) -> None:
 
 
 def is_depthwise(layer: Layer) -> bool:
-    """Whether each output reads the channel of the same number alone."""
+    """Whether each output reads only the channel of the same number."""
     return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels == layer.out_channels > 1
 
 
-def is_rounded(layer: Layer) -> bool:
-    """Whether training in eight bits put all of a layer's weight on its grids."""
+def is_qat_trained(layer: Layer) -> bool:
+    """Whether quantization-aware training has rounded all of a layer's weight."""
     return bool(has_qat_scales(weight_of(layer)).all())
 
 
 def channels_last(layer: nn.Module, tensor: Tensor) -> Tensor:
-    """`(positions, channels)` of what a layer reads or writes."""
+    """A layer's input or output as `(positions, channels)`."""
     if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
         tensor = tensor.movedim(1, -1)
     return tensor.reshape(-1, tensor.shape[-1])
 
 
 def input_patches(layer: Layer, tensor: Tensor) -> Tensor:
-    """`(groups, patches, inputs)`: the numbers that each output of a layer is a weighted sum of, zero padding included.
+    """The values that each output of a layer is a weighted sum of, as `(groups, patches, inputs)`.
 
-    For a transposed convolution, whose kernel is its stride in all of SAM, each position is one patch of its channels.
+    Zero padding is included. For a transposed convolution, whose kernel equals its stride in all of SAM, a patch is the
+    channels of one position.
     """
     if not isinstance(layer, nn.Conv2d) or (layer.kernel_size, layer.stride, layer.groups) == ((1, 1), (1, 1), 1):
         return channels_last(layer, tensor)[None]
     if isinstance(layer, SameConv):
         tensor = layer.padded(tensor)
-    padding = cast("tuple[int, ...]", layer.padding)  # never a word in these models
+    padding = cast("tuple[int, ...]", layer.padding)  # never a string in these models
     # (B, channels * taps, positions)
     columns = F.unfold(tensor, layer.kernel_size, padding=padding, stride=layer.stride)
     columns = columns.reshape(len(columns), layer.groups, -1, columns.shape[-1])
@@ -82,9 +83,9 @@ def input_patches(layer: Layer, tensor: Tensor) -> Tensor:
 
 
 def rows_of(layer: Layer) -> Float64:
-    """Weight `(groups, rows, inputs)` in the order of `input_patches`; every output has one row, or one for each tap.
+    """Weight `(groups, rows, inputs)` in the order of `input_patches`; every output has one row, or one per tap.
 
-    The rows of one output lie side by side.
+    The rows of one output are adjacent.
     """
     weight = array(layer.weight)
     if isinstance(layer, nn.ConvTranspose2d):
@@ -94,7 +95,7 @@ def rows_of(layer: Layer) -> Float64:
 
 
 def set_rows(layer: Layer, rows: Float64) -> None:
-    """Undo `rows_of`."""
+    """Write a weight in the form of `rows_of`."""
     shape = layer.weight.shape
     if isinstance(layer, nn.ConvTranspose2d):
         rows = np.moveaxis(rows.reshape(*shape[1:], shape[0]), -1, 0)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sam_edge.export import pipeline
+from sam_edge.export import context, pipeline
 from sam_edge.export.job import ExportJob
 from sam_edge.export.pipeline import ExportResult, export_bundle
 from sam_edge.model import DecoderGraph, EncoderGraph, Graphs, Sam, graphs_of
@@ -122,7 +122,7 @@ def overflowing(monkeypatch) -> Sam:
         scaled(loaded.sam)
         return loaded
 
-    monkeypatch.setattr(pipeline, "load_sam", load)
+    monkeypatch.setattr(context, "load_sam", load)
     return scaled(load_sam("nano", SOURCE, SMALL_SIDE).sam)
 
 

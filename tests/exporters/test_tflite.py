@@ -15,8 +15,9 @@ from ai_edge_litert.interpreter import Interpreter
 from torch import nn
 
 from sam_edge.cli.app import run
+from sam_edge.export.context import FIXED_POINTS
 from sam_edge.export.job import ExportJob
-from sam_edge.export.pipeline import FIXED_POINTS, ExportResult, export_bundle
+from sam_edge.export.pipeline import ExportResult, export_bundle
 from sam_edge.model import EncoderGraph, Sam, image_encoder
 from sam_edge.model.image_encoder import ImageEncoderViT
 from sam_edge.verification.compare import compare_photo
@@ -350,7 +351,7 @@ def test_the_engine_is_named_with_its_version(made, bundle):
 
 @pytest.mark.parametrize("target", ["onnx", "coreml"])
 def test_several_capacities_are_for_tflite(tmp_path, target):
-    with pytest.raises(UsageError, match=f"--prompts 1,8 makes a signature.*give one number for --target {target}"):
+    with pytest.raises(UsageError, match=f"--prompts 1,8 needs a signature.*use one number for --target {target}"):
         ExportJob("nano", tmp_path, target=target, prompts=(1, 8))
 
 

@@ -1,4 +1,4 @@
-"""Quantized bundles: layers by name, what is refused beforehand, and whole exports of small networks."""
+"""Quantized bundles: layer names, refused precisions, and whole exports of small networks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sam_edge.cli.app import run
 from sam_edge.data.sample_photos import sample_paths
 from sam_edge.export.job import ExportJob, precisions_of
 from sam_edge.model import build_sam, graphs_of
-from sam_edge.quantization.artifacts import layer_names, sparing_the_first
+from sam_edge.quantization.artifacts import keep_first_layer_in_float, layer_names
 from sam_edge.quantization.layers import LAYERS, set_weight, weight_of
 from sam_edge_exporters import Conversion, exporter_for
 from sam_edge_quant import Plan, quantizer_for, recipe_named, write_recipe
@@ -40,15 +40,15 @@ def test_every_layer_of_a_model_has_a_name_of_its_own():
     ("variant", "first"),
     [("nano", "stem"), ("tiny_vit", "patch_embed.seq.0.c"), ("vit_b", "patch_embed.proj")],
 )
-def test_what_reads_the_photo_keeps_its_activations_in_float(variant, first):
+def test_the_layer_that_reads_the_photo_keeps_its_activations_in_float(variant, first):
     with torch.device("meta"):
         sam = build_sam(variant)
-    assert sparing_the_first(recipe_named("w8a8"), sam).layers == {f"image_encoder.{first}": "w8"}
-    assert sparing_the_first(recipe_named("w8"), sam).layers == {}
+    assert keep_first_layer_in_float(recipe_named("w8a8"), sam).layers == {f"image_encoder.{first}": "w8"}
+    assert keep_first_layer_in_float(recipe_named("w8"), sam).layers == {}
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_what_a_target_has_is_taken_and_the_rest_refused(target, tmp_path):
+def test_a_target_takes_its_precisions_and_refuses_others(target, tmp_path):
     for precision in TARGETS[target].schemes:
         ExportJob("nano", tmp_path / "out", target=target, precision=precision)
     for precision in {"w8a16", "dynamic"} - set(precisions_of(target)):
@@ -58,7 +58,7 @@ def test_what_a_target_has_is_taken_and_the_rest_refused(target, tmp_path):
 
 @pytest.fixture
 def photos(tmp_path) -> Path:
-    """Two real photos and a broken one: ranges of noise are not those of photos, and cost trained weights 11 dB."""
+    """Two real photos and a broken one; ranges measured on noise would cost trained weights 11 dB."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for index, path in enumerate(path for path in sample_paths() if path.stem in {"astronaut", "camera"}):
@@ -67,7 +67,7 @@ def photos(tmp_path) -> Path:
     return folder
 
 
-def test_no_photo_and_a_wrong_recipe_are_one_line(tmp_path, capsys):
+def test_missing_photos_and_a_wrong_recipe_are_refused_in_one_line(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     out = ["--out", str(tmp_path / "out")]
     assert run(["export", "--precision", "w8a8", "--calibration", str(tmp_path / "empty"), *out]) == 2
@@ -75,9 +75,9 @@ def test_no_photo_and_a_wrong_recipe_are_one_line(tmp_path, capsys):
     assert run(["export", "--recipe", str(tmp_path / "recipe.json"), *out]) == 2
     (tmp_path / "recipe.json").write_text(write_recipe(recipe_named("w8a16")))
     assert run(["export", "--recipe", str(tmp_path / "recipe.json"), *out]) == 2
-    said = capsys.readouterr().err.strip().splitlines()
-    assert len(said) == 3
-    assert "w8a16, which is not possible for target onnx" in said[2]
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 3
+    assert "w8a16, which is not possible for target onnx" in lines[2]
     assert not (tmp_path / "out").exists()
 
 
@@ -85,15 +85,15 @@ def test_no_photo_and_a_wrong_recipe_are_one_line(tmp_path, capsys):
     ("variant", "target"),
     [("nano", "onnx"), ("tiny_vit", "onnx"), pytest.param("tiny_vit", "tflite", marks=pytest.mark.slow)],
 )
-def test_decoders_with_weights_on_grids_of_eight_bits_answer_as_in_fp32(variant, target, tmp_path):
-    """Though their lean form has the weights turned, taken apart by heads, or in rows for each of several cells."""
+def test_decoders_with_int8_weights_keep_their_outputs(variant, target, tmp_path):
+    """Although their lean form has transposed weights, split by heads, or in rows for each of several cells."""
     torch.manual_seed(0)
     sam = build_sam(variant).eval().requires_grad_(requires_grad=False)
     sam.set_input_side(256)
     for layer in (each for each in sam.modules() if isinstance(each, LAYERS)):
         channels = weight_of(layer)
-        steps = np.abs(channels).max(axis=(1, 2), keepdims=True) / 127
-        set_weight(layer, np.rint(channels / steps) * steps)
+        scales = np.abs(channels).max(axis=(1, 2), keepdims=True) / 127
+        set_weight(layer, np.rint(channels / scales) * scales)
     exporter, name = exporter_for(target), f"decoder.{target}"
     about = replace(manifest(2, 6), target=target, precision="w8", layout=TARGETS[target].layout)
     contract = decoder_contract(256, sam.channels, 2, 6, about.layout)
@@ -108,14 +108,14 @@ def test_decoders_with_weights_on_grids_of_eight_bits_answer_as_in_fp32(variant,
     assert (tmp_path / "w8" / name).stat().st_size < 0.5 * (tmp_path / name).stat().st_size
     embeddings, *prompts = every_prompt(sam)
     given = (embeddings.permute(0, 2, 3, 1) if about.layout is Layout.NHWC else embeddings, *prompts)
-    found = answers(
+    found = outputs(
         tmp_path / "w8" / name, {spec.name: x.numpy() for spec, x in zip(contract.inputs, given, strict=True)}
     )
     for spec, expected in zip(contract.outputs, decoder(*given), strict=True):
         assert snr_db(expected.numpy(), found[spec.name]) > 100
 
 
-def answers(path: Path, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def outputs(path: Path, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     if path.suffix == ".tflite":
         return Interpreter(str(path)).get_signature_runner()(**given)
     session = InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -124,13 +124,13 @@ def answers(path: Path, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_recipe_file_makes_a_smaller_bundle_that_says_what_it_is(target, photos, tmp_path):
+def test_a_recipe_file_makes_a_smaller_bundle_with_its_schemes_in_the_report(target, photos, tmp_path):
     recipe = replace(recipe_named("w8a8"), layers={"mask_decoder": "w8", "image_encoder.stem": "fp32"})
     (tmp_path / "recipe.json").write_text(write_recipe(recipe))
     arguments = ["--input-size", "256", "--target", target, "--calibration", str(photos)]
     assert run(["export", *arguments, "--out", str(tmp_path / "fp32")]) == 0
     quantized = ["--recipe", str(tmp_path / "recipe.json"), "--out", str(tmp_path / "out")]
-    assert run(["export", *arguments, *quantized]) in {0, 1}  # masks of noise may miss the bound
+    assert run(["export", *arguments, *quantized]) in {0, 1}  # the bound may be missed at this side
     bundle, whole = Bundle.open(tmp_path / "out"), Bundle.open(tmp_path / "fp32")
     assert bundle.size < 0.6 * whole.size
     assert bundle.manifest.precision == "custom"

@@ -1,10 +1,11 @@
-"""Calibration: the calls that show a quantizer which values activations take.
+"""Calibration: calls on photos that show a quantizer the range of each activation.
 
-| file | what |
+| file | content |
 |---|---|
-| `photos` | which photos of a folder or of shards are asked, and what a manifest says of them |
+| `photos` | the choice of photos from a folder or from shards, and its record in a manifest |
 | `prompts` | prompts of every kind on a photo |
-| `calls` | the calls of both graphs on these photos, one after another |
+| `proposals` | masks that the fp32 model proposes on a photo without annotations |
+| `calls` | the calls of both graphs on these photos |
 
-Nothing is imported here: `calls` brings torch's side of the project, and a usage message needs none of it.
+Nothing is imported here: `calls` imports PyTorch's side of the project, which a usage error does not need.
 """

@@ -1,9 +1,9 @@
-"""Which photos a quantizer sees.
+"""The photos of a calibration.
 
-The choice is the same on every machine. Each shard gives the same number of photos, as far as it has them, and they
-lie evenly spaced in it; where there are more shards than photos wanted, so do the shards. A photo that cannot be read
-is named and gives way to one that has not been chosen. Photos are looked at once, to know that they can be read and to
-hash them, and after that read again whenever they are asked for: what is kept of each is a name and a hash.
+The choice is the same on every machine. Each shard contributes the same number of photos, or all that it has, evenly
+spaced; of more shards than photos, evenly spaced ones are used. A photo that cannot be read is recorded and replaced by
+another one. Each photo is read once to check and hash it, and again whenever its pixels are needed: only its name and
+hash are kept.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sam_edge.data.sample import Sample as AnnotatedPhoto
 from sam_edge.data.sample_photos import sample_paths
@@ -23,23 +22,22 @@ from sam_edge.data.shards import FileShard, LooseFiles
 from sam_edge.data.skips import BrokenRecordError, Skip
 from sam_edge.data.sources import SHARD_ENDING, Source, open_source
 from sam_edge.data.stream import read_sample
+from sam_edge_runtime.arrays import Int64
 from sam_edge_runtime.errors import UsageError
 
 COUNT = 32
 SAMPLES, SHARDS, PHOTOS = "sample photos", "shards", "photos"
 
-Places = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True, eq=False)
 class CalibrationPhoto:
-    """A photo that was chosen.
+    """A chosen photo.
 
     Attributes:
         shard: name of its tar or folder, without the path.
         key: its own name there, without the ending.
         sha256: of its file.
-        source: where it is read from, under `number`.
+        source: that it is read from, under `number`.
     """
 
     shard: str
@@ -50,31 +48,31 @@ class CalibrationPhoto:
 
     @property
     def seed(self) -> int:
-        """A number that is the same wherever this photo is found."""
+        """A number that depends only on the photo's file."""
         return int(self.sha256[:8], 16)
 
     def read(self) -> AnnotatedPhoto:
-        """The photo, with its masks where it has any.
+        """The photo, with its masks if it has any.
 
         Raises:
-            DataError: it was there before and cannot be read any more.
+            DataError: it can no longer be read.
         """
         return _read(self.source, self.number)[1]
 
 
 @dataclass(frozen=True, eq=False)
 class CalibrationSet:
-    """The photos of a calibration, in the order of the choice.
+    """The photos of a calibration, in the order in which they were chosen.
 
     Attributes:
         kind: `sample photos`, `shards` or `photos`.
-        asked: how many were wanted; there may be fewer.
+        requested: how many were wanted; there may be fewer.
         photos: the chosen ones.
         skipped: those that could not be read, and why.
     """
 
     kind: str
-    asked: int
+    requested: int
     photos: tuple[CalibrationPhoto, ...]
     skipped: tuple[Skip, ...]
 
@@ -82,10 +80,10 @@ class CalibrationSet:
         return len(self.photos)
 
     def to_json(self) -> dict[str, Any]:
-        """What a manifest says of it: names and hashes, and no paths."""
+        """The manifest's record: names and hashes, no paths."""
         return {
             "source": self.kind,
-            "asked": self.asked,
+            "requested": self.requested,
             "used": len(self.photos),
             "photos": [{"shard": each.shard, "key": each.key, "sha256": each.sha256} for each in self.photos],
             "skipped": [
@@ -98,37 +96,37 @@ def calibration_photos(source: Path | str | None, count: int = COUNT) -> Calibra
     """Choose photos.
 
     Args:
-        source: a folder of photos, with or without their JSON; a tar as SA-1B's shards are, a folder of them, or a
-            pattern for several such as `sa_{000000,000400}.tar` (see `sam_edge.data.sources`); None for the sample
-            photos that come with scikit-image, which are few and small.
-        count: how many; fewer where there are not so many.
+        source: a folder of photos, with or without JSON files of masks; a tar like SA-1B's shards, a folder of them, or
+            a pattern for several such as `sa_{000000,000400}.tar` (see `sam_edge.data.sources`); None for the sample
+            photos of scikit-image, which are few and small.
+        count: how many; the result has fewer if the source does.
 
     Raises:
-        UsageError: fewer than one is wanted, none can be read, or there is no scikit-image to give sample photos.
-        DataError: the source is missing, empty or no such thing.
+        UsageError: `count` is below 1, no photo can be read, or scikit-image is not installed.
+        DataError: the source is missing, empty or of another kind.
     """
     if count < 1:
-        raise UsageError(f"{count} photos to calibrate with are too few: at least 1, {COUNT} are usual")
-    found = _samples() if source is None else _open(source, count)
+        raise UsageError(f"{count} calibration photos are too few: use 1 or more; {COUNT} is usual")
+    opened = _samples() if source is None else _open(source, count)
     photos: list[CalibrationPhoto] = []
     skipped: list[Skip] = []
-    starts = np.cumsum([0, *found.sizes[:-1]])
-    untried = [start + np.arange(size) for start, size in zip(starts, found.sizes, strict=True)]
+    starts = np.cumsum([0, *opened.sizes[:-1]])
+    untried = [start + np.arange(size) for start, size in zip(starts, opened.sizes, strict=True)]
     while len(photos) < count and any(len(numbers) for numbers in untried):
         shares = _shares([len(numbers) for numbers in untried], count - len(photos))
         for shard, share in enumerate(shares):
             places = _evenly(len(untried[shard]), share)
             for number in untried[shard][places].tolist():
                 try:
-                    photos.append(_photo(found, number))
+                    photos.append(_photo(opened, number))
                 except BrokenRecordError as error:
-                    skipped.append(Skip(*found.record_name(number), str(error)))
+                    skipped.append(Skip(*opened.record_name(number), str(error)))
             untried[shard] = np.delete(untried[shard], places)
     if not photos:
         raise UsageError(
-            f"none of the {len(skipped)} photos in {found.name} can be read to calibrate with; the first: {skipped[0]}"
+            f"none of the {len(skipped)} photos in {opened.name} can be read for calibration; the first: {skipped[0]}"
         )
-    return CalibrationSet(_kind(source, found), count, tuple(photos), tuple(skipped))
+    return CalibrationSet(_kind(source, opened), count, tuple(photos), tuple(skipped))
 
 
 def _samples() -> Source:
@@ -137,7 +135,7 @@ def _samples() -> Source:
 
 
 def _open(what: Path | str, count: int) -> Source:
-    """The source; of a folder with more shards than are needed only some are opened: each takes a second or two."""
+    """The source; of a folder with more shards than photos only `count` are opened: each takes a second or two."""
     folder = Path(what)
     if folder.is_dir():
         tars = sorted(path for path in folder.iterdir() if path.suffix.lower() == SHARD_ENDING)
@@ -148,10 +146,10 @@ def _open(what: Path | str, count: int) -> Source:
     return open_source(what)
 
 
-def _kind(source: Path | str | None, found: Source) -> str:
+def _kind(source: Path | str | None, opened: Source) -> str:
     if source is None:
         return SAMPLES
-    return PHOTOS if all(isinstance(shard, FileShard) for shard in found.shards) else SHARDS
+    return PHOTOS if all(isinstance(shard, FileShard) for shard in opened.shards) else SHARDS
 
 
 def _photo(source: Source, number: int) -> CalibrationPhoto:
@@ -160,27 +158,27 @@ def _photo(source: Source, number: int) -> CalibrationPhoto:
 
 
 def _read(source: Source, number: int) -> tuple[str, AnnotatedPhoto]:
-    """A photo's hash and the photo. One without JSON is taken without masks, even where others have some."""
+    """A photo's hash, and the photo. One without JSON has no masks, even if others of the source have some."""
     raw = source.read(number)
     photo = read_sample(raw, annotated=raw.record is not None)
     return hashlib.sha256(raw.photo or b"").hexdigest(), photo
 
 
 def _shares(sizes: Sequence[int], count: int) -> list[int]:
-    """How many of `count` each shard gives: the same, as far as it has them; some give one more, evenly spaced."""
-    room = np.array(sizes, np.int64)
-    shares = np.zeros_like(room)
-    left = min(count, int(room.sum()))
+    """How many of `count` photos each shard contributes: as equal as `sizes` allow, a rest from evenly spaced ones."""
+    available = np.array(sizes, np.int64)
+    shares = np.zeros_like(available)
+    left = min(count, int(available.sum()))
     while left:
-        giving = np.flatnonzero(shares < room)
+        giving = np.flatnonzero(shares < available)
         if left < len(giving):
             giving = giving[_evenly(len(giving), left)]
-        given = np.minimum(room[giving] - shares[giving], left // len(giving))
+        given = np.minimum(available[giving] - shares[giving], left // len(giving))
         shares[giving] += given
         left -= int(given.sum())
     return [int(share) for share in shares]
 
 
-def _evenly(size: int, count: int) -> Places:
+def _evenly(size: int, count: int) -> Int64:
     """`count` different places out of `size`, each in the middle of its part."""
     return np.asarray((2 * np.arange(count, dtype=np.int64) + 1) * size // max(2 * count, 1), np.int64)

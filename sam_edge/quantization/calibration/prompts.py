@@ -1,8 +1,8 @@
-"""Prompts of every kind on a photo, so that a quantizer sees all that a decoder is asked.
+"""Prompts of every kind on a photo, so that a quantizer sees all that a decoder may get.
 
-Where there are masks, a large and a small one are asked for as an attentive user would: a first click on the
-innermost point, the mask's own box, more clicks inside and outside it. Elsewhere boxes of either size are put anywhere
-and clicked at likewise. What is put where depends on the photo and its masks alone.
+On a photo with masks, the prompts are those of a careful user on a large and a small mask: a first click on the
+innermost point, the mask's bounding box, more clicks inside and outside it. On a photo without masks, boxes of both
+sizes lie anywhere and are clicked in the same manner. The prompts depend only on the photo and its masks.
 """
 
 from __future__ import annotations
@@ -10,26 +10,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from sam_edge.data.sample import Sample as AnnotatedPhoto
 from sam_edge.evaluation.measure import box_prompts, tight_box
 from sam_edge.prompting.clicks import first_click
-from sam_edge_runtime.arrays import Float32, Float64
+from sam_edge_runtime.arrays import Float32, Float64, Mask
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.bundle.contract import Label
 from sam_edge_runtime.photo.frame import Frame
 from sam_edge_runtime.prompts import Prompts, build_prompts
 
 _IN, _OUT = float(Label.FOREGROUND), float(Label.BACKGROUND)
-LABELS = (_IN, _IN, _OUT, _IN, _OUT, _IN, _IN, _OUT, _IN)  # of the clicks on a thing, in order
-SIDES = ((0.3, 0.8), (0.05, 0.3))  # sides of boxes without a mask, as shares of the photo's, from and to
-THINGS = len(SIDES)  # asked for in each photo
+LABELS = (_IN, _IN, _OUT, _IN, _OUT, _IN, _IN, _OUT, _IN)  # of an object's clicks, in order
+SIDES = ((0.3, 0.8), (0.05, 0.3))  # range of the sides of boxes without a mask, relative to the photo's
+OBJECTS = len(SIDES)  # per photo
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What a prompt is made of: so many clicks, and a box and a mask or not."""
+class PromptKind:
+    """What a prompt consists of.
+
+    Attributes:
+        clicks: how many.
+        box: whether it has a box.
+        mask: whether it has a mask prompt.
+    """
 
     clicks: int = 0
     box: bool = False
@@ -37,43 +42,43 @@ class Kind:
 
     @property
     def slots(self) -> int:
-        """Slots that it takes; clicks without a box bring one more with them, and a mask alone an empty one."""
+        """Slots that it takes; without a box, SAM adds one for padding."""
         return self.clicks + 2 if self.box else self.clicks + 1
 
 
-KINDS: dict[str, Kind] = {
-    "one click": Kind(1),
-    "three clicks": Kind(3),
-    "nine clicks": Kind(9),
-    "box": Kind(box=True),
-    "box and a click": Kind(1, box=True),
-    "box and three clicks": Kind(3, box=True),
-    "mask": Kind(mask=True),
-    "mask and a click": Kind(1, mask=True),
-    "mask and box": Kind(box=True, mask=True),
+KINDS: dict[str, PromptKind] = {
+    "one click": PromptKind(1),
+    "three clicks": PromptKind(3),
+    "nine clicks": PromptKind(9),
+    "box": PromptKind(box=True),
+    "box and a click": PromptKind(1, box=True),
+    "box and three clicks": PromptKind(3, box=True),
+    "mask": PromptKind(mask=True),
+    "mask and a click": PromptKind(1, mask=True),
+    "mask and box": PromptKind(box=True, mask=True),
 }
 MOST_SLOTS = max(kind.slots for kind in KINDS.values())
 
 
 @dataclass(frozen=True, eq=False)
-class Things:
-    """What is asked for in a photo, in its pixels.
+class ObjectPrompts:
+    """Clicks and boxes on a photo's objects, in the photo's pixels.
 
     Attributes:
-        clicks: `(THINGS, 9, 2)` x, y, labelled `LABELS`.
-        boxes: `(THINGS, 4)` x0, y0, x1, y1.
+        clicks: `(OBJECTS, 9, 2)` x, y, labelled `LABELS`.
+        boxes: `(OBJECTS, 4)` x0, y0, x1, y1.
     """
 
     clicks: Float64
     boxes: Float64
 
-    def prompts(self, frame: Frame, kind: Kind, masks: Float32 | None = None) -> Prompts:
-        """Prompts of one kind for all things.
+    def prompts(self, frame: Frame, kind: PromptKind, masks: Float32 | None = None) -> Prompts:
+        """Prompts of one kind, one for each object.
 
         Args:
             frame: the photo's.
-            kind: what they are made of.
-            masks: `(THINGS, 1, S/4, S/4)` mask prompts, for the kinds that have some.
+            kind: what they consist of.
+            masks: `(OBJECTS, 1, S/4, S/4)` mask prompts, for kinds that have one.
         """
         labels = np.tile(LABELS[: kind.clicks], (len(self.boxes), 1))
         return build_prompts(
@@ -85,27 +90,27 @@ class Things:
         )
 
 
-def things_in(photo: AnnotatedPhoto, seed: int) -> Things:
-    """What to ask for in a photo.
+def draw_prompts(photo: AnnotatedPhoto, seed: int) -> ObjectPrompts:
+    """Clicks and boxes on two objects of a photo.
 
     Args:
         photo: with masks or without.
-        seed: decides what the masks leave open.
+        seed: of the random generator that places clicks, and boxes where there is no mask.
     """
     rng = np.random.default_rng(seed)
-    found = [_masked(mask, rng) for mask in _chosen_masks(photo)]
-    found += [_anywhere(photo.size, sides, rng) for sides in SIDES[len(found) :]]
-    return Things(np.stack([clicks for clicks, _ in found]), np.stack([box for _, box in found]))
+    drawn = [_on_mask(mask, rng) for mask in _chosen_masks(photo)]
+    drawn += [_anywhere(photo.size, sides, rng) for sides in SIDES[len(drawn) :]]
+    return ObjectPrompts(np.stack([clicks for clicks, _ in drawn]), np.stack([box for _, box in drawn]))
 
 
-def _chosen_masks(photo: AnnotatedPhoto) -> list[npt.NDArray[np.bool_]]:
+def _chosen_masks(photo: AnnotatedPhoto) -> list[Mask]:
     """A large and a small mask: from the middle of either half, ordered by area."""
     by_area = sorted((mask for mask in photo.rles if rle.area(mask)), key=rle.area, reverse=True)
-    count = min(THINGS, len(by_area))
+    count = min(OBJECTS, len(by_area))
     return [rle.decode(by_area[(2 * which + 1) * len(by_area) // (2 * count)]) for which in range(count)]
 
 
-def _masked(mask: npt.NDArray[np.bool_], rng: np.random.Generator) -> tuple[Float64, Float64]:
+def _on_mask(mask: Mask, rng: np.random.Generator) -> tuple[Float64, Float64]:
     """Clicks `(9, 2)` and box `(4)` for a mask `(H, W)` that is not empty."""
     inside, outside = np.flatnonzero(mask), np.flatnonzero(~mask)
     first = first_click(mask)

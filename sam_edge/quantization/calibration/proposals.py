@@ -1,8 +1,8 @@
-"""Things in a photo that nobody has drawn masks on: what the fp32 model itself finds when it is clicked at all over.
+"""Masks that the fp32 model proposes on a photo that nobody annotated, from prompts on a point grid.
 
-Boxes put anywhere mean nothing, a model answers them with scraps, and how a scrap changes in eight bits tells little of
-how masks do. So, as SAM's data engine does in its automatic stage (arXiv 2304.02643, section 4), a grid of clicks is
-asked, and of the answers those are taken that the model is surest of and that stay the same under another threshold.
+Boxes placed at random outline no object: the model returns masks of a few pixels for them, and how those change in INT8
+says little about real masks. So, as in the automatic stage of SAM's data engine (arXiv 2304.02643, section 4), the
+model gets a point grid, and the masks with the highest predicted IoU and stability score are kept.
 """
 
 from __future__ import annotations
@@ -23,38 +23,38 @@ from sam_edge_runtime.photo.frame import Frame
 from sam_edge_runtime.photo.masks import upscale_binary
 from sam_edge_runtime.prompts import build_prompts
 
-CLICKS_A_SIDE = 8
-MOST = 8  # things
-SHARES = (0.002, 0.6)  # of the photo that a thing may cover
-OFFSET = 1.0  # of the threshold, either way, that a mask should not mind: SAM's `stability_score_offset`
-SAME = 0.7  # masks with more IoU than this are one thing
+POINTS_PER_SIDE = 8
+MOST_MASKS = 8
+AREAS = (0.002, 0.6)  # of a mask, as a share of the photo
+STABILITY_OFFSET = 1.0  # SAM's `stability_score_offset`
+SAME_OBJECT_IOU = 0.7  # masks with a higher IoU are one object
 
 
-def found_masks(reference: Backend, manifest: Manifest, embeddings: Float32, frame: Frame) -> tuple[Rle, ...]:
-    """Masks of the photo, in COCO's run lengths, at most `MOST`; none where the model finds nothing.
+def propose_masks(reference: Backend, manifest: Manifest, embeddings: Float32, frame: Frame) -> tuple[Rle, ...]:
+    """Masks of the photo as COCO run lengths, best first, at most `MOST_MASKS`; empty if the model finds no object.
 
     Args:
         reference: the fp32 model.
-        manifest: of the bundle that is to be made; its capacity does not matter.
+        manifest: of the bundle that is being made; its capacity does not matter.
         embeddings: `(1, C, S/16, S/16)` of the photo.
         frame: the photo's.
     """
     height, width = frame.original_size
-    clicks = (point_grid(CLICKS_A_SIDE) * (width, height))[:, None]
+    clicks = (point_grid(POINTS_PER_SIDE) * (width, height))[:, None]
     prompts = build_prompts(frame, clicks, np.full((len(clicks), 1), float(Label.FOREGROUND)), None, None)
     low_res, iou = decode_prompts(reference, manifest.of_any_capacity(), embeddings, prompts)
     best = low_res[np.arange(len(low_res)), 1 + iou[:, 1:].argmax(axis=1)]  # (clicks, S/4, S/4)
-    seen = tuple(-(-size // MASK_STRIDE) for size in frame.resized_size)
-    logits = best[:, : seen[0], : seen[1]]
-    shares = (logits > MASK_THRESHOLD).mean(axis=(1, 2))
-    worth = stability_score(logits, MASK_THRESHOLD, OFFSET) * iou[:, 1:].max(axis=1)
-    taken: list[int] = []
-    for index in np.argsort(-worth, kind="stable").tolist():
+    h, w = (-(-size // MASK_STRIDE) for size in frame.resized_size)
+    logits = best[:, :h, :w]  # without the frame's padding
+    areas = (logits > MASK_THRESHOLD).mean(axis=(1, 2))
+    quality = stability_score(logits, MASK_THRESHOLD, STABILITY_OFFSET) * iou[:, 1:].max(axis=1)
+    chosen: list[int] = []
+    for index in np.argsort(-quality, kind="stable").tolist():
         mask = logits[index] > MASK_THRESHOLD
-        if len(taken) == MOST:
+        if len(chosen) == MOST_MASKS:
             break
-        if not SHARES[0] <= shares[index] <= SHARES[1]:
+        if not AREAS[0] <= areas[index] <= AREAS[1]:
             continue
-        if all(mask_iou(mask, logits[other] > MASK_THRESHOLD) < SAME for other in taken):
-            taken.append(index)
-    return tuple(rle.encode(upscale_binary(best[index][None], frame)[0]) for index in taken)
+        if all(mask_iou(mask, logits[other] > MASK_THRESHOLD) < SAME_OBJECT_IOU for other in chosen):
+            chosen.append(index)
+    return tuple(rle.encode(upscale_binary(best[index][None], frame)[0]) for index in chosen)

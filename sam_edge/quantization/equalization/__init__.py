@@ -1,1 +1,1 @@
-"""The torch side of `sam_edge_quant.methods`: where in a model its methods apply, and what they need to know."""
+"""PyTorch's side of equalization: where in a model the methods of `sam_edge_quant.methods` apply, and their inputs."""

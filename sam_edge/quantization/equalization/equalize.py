@@ -1,8 +1,8 @@
-"""Equalization of a model before it is quantized: exact in fp32, so that every target and every recipe profits.
+"""Equalization of a model before it is quantized: exact in fp32, so every target and every recipe profits.
 
-Where a layer's channels have very different ranges, one grid for all of them leaves most of them few steps. Scales move
-between what writes the channels and what reads them; what the model computes stays the same up to rounding. The methods
-are in `sam_edge_quant.methods`, the places where they apply in `equalization.groups`.
+If a tensor's channels have very different ranges, one scale for all of them leaves most channels few levels. So scales
+are moved between the layers that write the channels and those that read them; the model's outputs stay the same up to
+rounding. The methods are in `sam_edge_quant.methods`, the places where they apply in `equalization.groups`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from sam_edge.model import Sam
 from sam_edge.prediction.calls import Call
-from sam_edge.quantization.layers import Layer, array, assign, channels_last, is_rounded, set_weight, weight_of
+from sam_edge.quantization.layers import Layer, array, assign, channels_last, is_qat_trained, set_weight, weight_of
 from sam_edge_quant.methods import Choice, Reader, bimodal, choose_scales, cross_layer, smoothquant
 from sam_edge_runtime.arrays import Float64
 from sam_edge_runtime.errors import UsageError
 
 from .groups import Chain, Group, Keys, Normed, Writer, groups_of
-from .observe import ChannelStatistics, Watch, run
+from .observe import ChannelStatistics, TensorCallback, observe_layers
 
 METHODS = ("smooth", "cross_layer", "bimodal")
 _METHOD_OF: dict[type[Group], str] = {Normed: "smooth", Chain: "cross_layer", Keys: "bimodal"}
@@ -33,29 +33,29 @@ Entry = dict[str, Any]
 def equalize(
     sam: Sam, encoder_calls: Iterable[Call], decoder_calls: Iterable[Call], methods: Collection[str] = METHODS
 ) -> dict[str, list[Entry]]:
-    """Equalize a model in place; its answers in fp32 stay as they were, up to rounding.
+    """Equalize a model in place; its outputs in fp32 stay the same, up to rounding.
 
     Args:
         sam: the model.
-        encoder_calls: inputs of the image encoder by name, NCHW, from calibration; gone through once.
+        encoder_calls: inputs of the image encoder by name, NCHW, from calibration; iterated once.
         decoder_calls: inputs of the mask decoder by name, NCHW.
         methods: which of `METHODS` to apply.
 
     Returns:
-        By method, an entry for each place with the names of the layers, `writers` and `readers`. For `smooth` and
-        `cross_layer`, `strength`, None where nothing was changed, and before and after: `spread`, the widest channel
-        over the median one, and `noise_db`, the noise to expect of eight bits relative to the signal. For `bimodal`,
-        `flipped`, the number of channels, and `span`, the width of the keys' range before and after. A place whose
-        layers were trained in eight bits has none and is left alone.
+        By method, an entry for each group with the names of its layers, `writers` and `readers`. For `smooth` and
+        `cross_layer`: `strength`, None if nothing was changed, and as pairs before and after, `spread`, the range of
+        the widest channel over that of the median one, and `noise_db`, the expected INT8 noise relative to the signal.
+        For `bimodal`: `flipped`, a number of channels, and `span`, the width of the keys' range before and after. A
+        group that quantization-aware training has rounded stays unchanged and has no entry.
 
     Raises:
         UsageError: no such method, or one of the graphs gets no calls.
-        ExportError: a layer meets NaN or infinity.
+        ExportError: a tensor has NaN or infinity.
     """
     for method in methods:
         if method not in METHODS:
-            raise UsageError(f"no equalization called {method!r}: choose of {', '.join(METHODS)}")
-    groups = [group for group in groups_of(sam) if _METHOD_OF[type(group)] in methods and not _stays(group)]
+            raise UsageError(f"no equalization called {method!r}: choose from {', '.join(METHODS)}")
+    groups = [group for group in groups_of(sam) if _METHOD_OF[type(group)] in methods and not _is_qat_trained(group)]
     if not groups:
         return {method: [] for method in methods}
     read: dict[Layer, ChannelStatistics] = {}
@@ -65,7 +65,7 @@ def equalize(
             written[group.key] = ChannelStatistics()
         else:
             read.update({layer: ChannelStatistics() for layer in group.readers})
-    run(sam, encoder_calls, decoder_calls, _watches(read), _watches(written))
+    observe_layers(sam, encoder_calls, decoder_calls, _callbacks(read), _callbacks(written))
     names = {module: name for name, module in sam.named_modules()}
     report: dict[str, list[Entry]] = {method: [] for method in methods}
     for group in groups:
@@ -80,12 +80,12 @@ def equalize(
     return report
 
 
-def _stays(group: Group) -> bool:
-    """Whether scales would only take weights off the grids that training in eight bits put them on; signs do not."""
-    return not isinstance(group, Keys) and all(map(is_rounded, group.readers))
+def _is_qat_trained(group: Group) -> bool:
+    """Whether scaling would undo the rounding of quantization-aware training; a change of signs does not."""
+    return not isinstance(group, Keys) and all(map(is_qat_trained, group.readers))
 
 
-def _watches(statistics: Mapping[Layer, ChannelStatistics]) -> dict[Layer, Watch]:
+def _callbacks(statistics: Mapping[Layer, ChannelStatistics]) -> dict[Layer, TensorCallback]:
     return {layer: partial(_add, layer, each) for layer, each in statistics.items()}
 
 
@@ -121,7 +121,7 @@ def _balance(group: Chain, read: Mapping[Layer, ChannelStatistics], names: Mappi
 
 
 def _divide_outputs(writer: Writer, scales: Float64) -> None:
-    """Also where the layer writes other channels beside these."""
+    """Divide a layer's outputs; if the layer also writes other channels, only those in `writer.rows`."""
     layer = writer.layer
     weight = weight_of(layer)
     every = np.ones(len(weight))
@@ -163,7 +163,7 @@ def _entry(
 
 
 def _spread(peaks: Float64) -> float:
-    """The widest channel over the median of those that are used."""
+    """The widest channel over the median of those that are not zero."""
     used = peaks[peaks > 0]
     return float(used.max() / np.median(used)) if len(used) else 1.0
 

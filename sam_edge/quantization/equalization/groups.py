@@ -1,7 +1,7 @@
-"""Where the methods apply: which layers write channels and which read them, by the structure of each module.
+"""Where the methods apply: which layers write channels and which layers read them, by class of module.
 
-One function a class of module, so that each rule stands beside the reason why it is exact. A class without a function
-has nothing to equalize: what lies between its layers is GELU, ReLU6, or an addition of something that has other scales.
+There is one function for each class, whose docstring says why its rule is exact. A class without a function has nothing
+to equalize: between its layers lies a GELU, a ReLU6, or an addition of a tensor with other scales.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sam_edge.quantization.layers import Layer
 
 @dataclass(frozen=True)
 class Writer:
-    """A layer that writes the channels, with all of its outputs or with those in `rows`, in the channels' order."""
+    """A layer that writes the channels: with all of its outputs, or with those in `rows`, in the channels' order."""
 
     layer: Layer
     rows: npt.NDArray[np.int64] | None = None
@@ -36,7 +36,7 @@ class Writer:
 
 @dataclass(frozen=True)
 class Normed:
-    """A normalization that is read by these layers and nothing else: for `smooth`."""
+    """A normalization whose output only these layers read: for `smooth`."""
 
     norm: nn.LayerNorm | LayerNorm2d
     readers: tuple[Layer, ...]
@@ -44,12 +44,12 @@ class Normed:
 
 @dataclass(frozen=True)
 class Chain:
-    """Channels with only positively homogeneous operations between those that write and read them: for `cross_layer`.
+    """Channels with only positively homogeneous operations between writers and readers: for `cross_layer`.
 
     Attributes:
-        writers: all that write the channels.
+        writers: all layers that write the channels.
         readers: all layers that read them.
-        partners: layers whose outputs are multiplied with the channels, one by one.
+        partners: layers whose outputs are multiplied with the channels, elementwise.
     """
 
     writers: tuple[Writer, ...]
@@ -59,7 +59,7 @@ class Chain:
 
 @dataclass(frozen=True)
 class Keys:
-    """Projections whose outputs meet in a dot product: for `bimodal`."""
+    """Projections whose outputs are multiplied in a dot product: for `bimodal`."""
 
     query: nn.Linear
     key: nn.Linear
@@ -69,36 +69,36 @@ Group = Normed | Chain | Keys
 
 
 def groups_of(sam: Sam) -> Iterator[Group]:
-    """All groups of a model; no two of them scale the same channels."""
+    """All groups of a model; no two scale the same channels."""
     for module in sam.modules():
-        find = FINDERS.get(type(module))
-        if find is not None:
-            yield from find(module)
+        groups = GROUPS_OF_MODULE.get(type(module))
+        if groups is not None:
+            yield from groups(module)
 
 
 def pair(writer: Layer, reader: Layer) -> Chain:
-    """Two layers with nothing but a ReLU between them."""
+    """Two layers with only a ReLU between them."""
     return Chain((Writer(writer),), (reader,))
 
 
-def in_nano_encoder(encoder: NanoImageEncoder) -> Iterator[Group]:
-    """Residual streams: a narrow end has no activation, so what adds to a stream and what reads it share scales."""
+def nano_encoder_groups(encoder: NanoImageEncoder) -> Iterator[Group]:
+    """Residual streams: a block's narrow end has no activation, so all writers and readers of a stream share scales."""
     blocks = cast("list[InvertedResidual]", list(encoder.blocks))
     packs = {4: encoder.pack_4, 8: encoder.pack_8, 16: encoder.from_16, 32: encoder.from_32}
-    also = {LAST_OF_STRIDE[stride]: layer for stride, layer in packs.items()}
+    side_readers = {LAST_OF_STRIDE[stride]: layer for stride, layer in packs.items()}
     starts = [index for index, block in enumerate(blocks) if not block.residual]
     for start, stop in zip(starts, [*starts[1:], len(blocks)], strict=True):
         writers = [Writer(block.project) for block in blocks[start:stop]]
         readers = [block.expand for block in blocks[start + 1 : stop + 1] if block.expand is not None]
-        readers += [also[index] for index in range(start, stop) if index in also]
+        readers += [side_readers[index] for index in range(start, stop) if index in side_readers]
         yield Chain(tuple(writers), tuple(readers))
     # relu(from_16 + from_32), then mixed + relu(mix(mixed)).
     writing = (encoder.from_16, encoder.from_32, encoder.mix)
     yield Chain(tuple(Writer(layer) for layer in writing), (encoder.mix, encoder.meaning))
 
 
-def in_nano_decoder(decoder: NanoMaskDecoder) -> Iterator[Group]:
-    """ReLU everywhere; the masks are a product of filters and features, so filters take the features' scales."""
+def nano_decoder_groups(decoder: NanoMaskDecoder) -> Iterator[Group]:
+    """All activations are ReLU; a mask is the product of filter and features, so filters take the inverse scales."""
     yield pair(decoder.maps_to_8, decoder.maps_to_16)
     yield pair(decoder.up_8, decoder.up_4)
     refines = cast("list[Refine]", list(decoder.refine))
@@ -106,81 +106,81 @@ def in_nano_decoder(decoder: NanoMaskDecoder) -> Iterator[Group]:
     writing: list[Layer] = [decoder.up_4, decoder.unpack, decoder.maps_to_4, *(refine.pointwise for refine in refines)]
     reading = tuple(refine.depthwise for refine in refines)
     yield Chain(tuple(Writer(layer) for layer in writing), reading, tuple(filters))
-    yield from in_mask_decoder(decoder)
+    yield from mask_decoder_groups(decoder)
 
 
-def in_mask_decoder(decoder: MaskDecoder | NanoMaskDecoder) -> Iterator[Group]:
-    """The tokens' last normalization is read by the heads alone; inside the transformer a residual reads each."""
+def mask_decoder_groups(decoder: MaskDecoder | NanoMaskDecoder) -> Iterator[Group]:
+    """Only the heads read the tokens' last normalization; a residual also reads those inside the transformer."""
     heads = [*cast("list[MLP]", decoder.output_hypernetworks_mlps), decoder.iou_prediction_head]
     readers = [cast("nn.Linear", head.layers[0]) for head in heads]
     yield Normed(decoder.transformer.norm_final_attn, tuple(readers))
 
 
-def in_refine(refine: Refine) -> Iterator[Group]:
-    """A ReLU between its two convolutions."""
+def refine_groups(refine: Refine) -> Iterator[Group]:
+    """There is a ReLU between its two convolutions."""
     yield pair(refine.depthwise, refine.pointwise)
 
 
-def in_mlp(mlp: MLP) -> Iterator[Group]:
-    """ReLU between the layers."""
+def mlp_groups(mlp: MLP) -> Iterator[Group]:
+    """There is a ReLU between the layers."""
     for writer, reader in pairwise(cast("list[nn.Linear]", list(mlp.layers))):
         yield pair(writer, reader)
 
 
-def in_feed_forward(mlp: FeedForward) -> Iterator[Group]:
-    """The decoder's has a ReLU; the encoders' has GELU, which is not homogeneous."""
+def feed_forward_groups(mlp: FeedForward) -> Iterator[Group]:
+    """The decoder's has a ReLU; the encoders' have a GELU, which is not homogeneous."""
     if isinstance(mlp.act, nn.ReLU):
         yield pair(mlp.lin1, mlp.lin2)
 
 
-def in_attention(attention: Attention) -> Iterator[Group]:
-    """Values reach the output as weighted sums, channel by channel."""
+def attention_groups(attention: Attention) -> Iterator[Group]:
+    """The output is a weighted sum of values in each channel, and scores are dot products of queries and keys."""
     yield Keys(attention.q_proj, attention.k_proj)
     yield pair(attention.v_proj, attention.out_proj)
 
 
-def in_relative_attention(attention: RelativeAttention) -> Iterator[Group]:
+def relative_attention_groups(attention: RelativeAttention) -> Iterator[Group]:
     """Values are the last third of the one projection."""
     width = attention.proj.in_features
     yield Chain((Writer(attention.qkv, np.arange(2 * width, 3 * width)),), (attention.proj,))
 
 
-def in_window_attention(attention: WindowAttention) -> Iterator[Group]:
+def window_attention_groups(attention: WindowAttention) -> Iterator[Group]:
     """Values are the last third of each head's rows."""
     values = np.arange(3 * attention.heads * attention.head_dim).reshape(attention.heads, 3, attention.head_dim)
     yield Chain((Writer(attention.qkv, values[:, 2].flatten()),), (attention.proj,))
     yield Normed(attention.norm, (attention.qkv,))
 
 
-def in_mlp_of_tiny_vit(mlp: Mlp) -> Iterator[Group]:
-    """Its own normalization is read by its first layer alone."""
+def tiny_vit_mlp_groups(mlp: Mlp) -> Iterator[Group]:
+    """Only its first layer reads its normalization."""
     yield Normed(mlp.norm, (mlp.fc1,))
 
 
-def in_block(block: Block) -> Iterator[Group]:
-    """Before attention and MLP; windows are padded with zeros after the normalization, and zero has no scale."""
+def block_groups(block: Block) -> Iterator[Group]:
+    """One reader each, before attention and MLP; windows are padded after the normalization, with zeros."""
     yield Normed(block.norm1, (block.attn.qkv,))
     yield Normed(block.norm2, (block.mlp.lin1,))
 
 
-def in_encoder_with_neck(encoder: ImageEncoderViT | TinyViT) -> Iterator[Group]:
-    """The neck's first normalization is read by its second convolution; its second one is the embedding."""
+def neck_groups(encoder: ImageEncoderViT | TinyViT) -> Iterator[Group]:
+    """Only the second convolution reads the neck's first normalization; the second one's output is the embedding."""
     _, norm, convolution, _ = encoder.neck
     yield Normed(cast("LayerNorm2d", norm), (cast("nn.Conv2d", convolution),))
 
 
-FINDERS: dict[type[nn.Module], Callable[[Any], Iterator[Group]]] = {
-    NanoImageEncoder: in_nano_encoder,
-    NanoMaskDecoder: in_nano_decoder,
-    MaskDecoder: in_mask_decoder,
-    Refine: in_refine,
-    MLP: in_mlp,
-    FeedForward: in_feed_forward,
-    Attention: in_attention,
-    RelativeAttention: in_relative_attention,
-    WindowAttention: in_window_attention,
-    Mlp: in_mlp_of_tiny_vit,
-    Block: in_block,
-    ImageEncoderViT: in_encoder_with_neck,
-    TinyViT: in_encoder_with_neck,
+GROUPS_OF_MODULE: dict[type[nn.Module], Callable[[Any], Iterator[Group]]] = {
+    NanoImageEncoder: nano_encoder_groups,
+    NanoMaskDecoder: nano_decoder_groups,
+    MaskDecoder: mask_decoder_groups,
+    Refine: refine_groups,
+    MLP: mlp_groups,
+    FeedForward: feed_forward_groups,
+    Attention: attention_groups,
+    RelativeAttention: relative_attention_groups,
+    WindowAttention: window_attention_groups,
+    Mlp: tiny_vit_mlp_groups,
+    Block: block_groups,
+    ImageEncoderViT: neck_groups,
+    TinyViT: neck_groups,
 }

@@ -1,4 +1,4 @@
-"""What calibration sees of a model: statistics of the tensors that layers read or write, added up call by call."""
+"""Statistics of the tensors that layers read or write during calibration, accumulated call by call."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sam_edge.quantization.layers import Layer, array
 from sam_edge_runtime.arrays import Float64
 from sam_edge_runtime.errors import ExportError, UsageError
 
-ENOUGH = 4096  # patches of one call for their products: neighbours tell little more; means are of all
-Watch = Callable[[Tensor], None]
+MOST_PATCHES = 4096  # of one call that `InputMoments` multiplies out: neighbouring patches add little information
+TensorCallback = Callable[[Tensor], None]
 
 
 @dataclass
@@ -26,7 +26,7 @@ class ChannelStatistics:
     """Of the channels of one tensor, over all positions and calls.
 
     Attributes:
-        positions: how many were seen.
+        positions: how many were added.
         low: `(channels)` smallest values.
         high: `(channels)` largest values.
         total: `(channels)` sums.
@@ -40,7 +40,7 @@ class ChannelStatistics:
     squares: Float64 = field(default_factory=lambda: np.array(0.0))
 
     def add(self, values: Tensor) -> None:
-        """Take in `(positions, channels)`."""
+        """Add values `(positions, channels)`."""
         self.positions += len(values)
         self.low = np.minimum(self.low, array(values.amin(0)))
         self.high = np.maximum(self.high, array(values.amax(0)))
@@ -60,15 +60,15 @@ class ChannelStatistics:
 
 @dataclass
 class InputMoments:
-    """Of the patches of inputs that a layer multiplies with its weights, `inputs` of them in each of its groups.
+    """Mean and covariance of the input patches of one layer; see `input_patches` for `groups` and `inputs`.
 
     Attributes:
-        patches: how many were seen.
-        origin: `(groups, 1, inputs)` the first call's means; sums are taken around it, or differences would drown.
+        patches: how many were added.
+        origin: `(groups, 1, inputs)` means of the first call. Sums are taken relative to it, to keep precision.
         total: `(groups, inputs)` sums.
-        chosen: how many of the patches `products` has: an even choice where a call has many.
-        chosen_total: `(groups, inputs)` sums of these: around another mean, a covariance would not be one.
-        products: `(groups, inputs, inputs)` sums of products; the memory that this needs grows with no call.
+        chosen: how many of the patches are in `products`: evenly spaced ones if a call has many.
+        chosen_total: `(groups, inputs)` sums of these; a covariance needs the mean of the same patches.
+        products: `(groups, inputs, inputs)` sums of products; its size does not depend on the number of calls.
     """
 
     patches: int = 0
@@ -79,16 +79,16 @@ class InputMoments:
     products: Tensor = field(default_factory=lambda: torch.zeros(()))
 
     def add(self, patches: Tensor) -> None:
-        """Take in `(groups, patches, inputs)`."""
+        """Add patches `(groups, patches, inputs)`."""
         if not self.patches:
             self.origin = patches.mean(dim=1, keepdim=True)
         self.patches += patches.shape[1]
-        moved = patches - self.origin
-        self.total = self.total + moved.sum(dim=1)
-        some = moved[:, :: max(1, patches.shape[1] // ENOUGH)]
-        self.chosen += some.shape[1]
-        self.chosen_total = self.chosen_total + some.sum(dim=1)
-        self.products = self.products + some.transpose(1, 2) @ some
+        centred = patches - self.origin
+        self.total = self.total + centred.sum(dim=1)
+        chosen = centred[:, :: max(1, patches.shape[1] // MOST_PATCHES)]
+        self.chosen += chosen.shape[1]
+        self.chosen_total = self.chosen_total + chosen.sum(dim=1)
+        self.products = self.products + chosen.transpose(1, 2) @ chosen
 
     @property
     def mean(self) -> Float64:
@@ -98,37 +98,37 @@ class InputMoments:
     @property
     def covariance(self) -> Float64:
         """`(groups, inputs, inputs)`."""
-        moved = array(self.chosen_total) / self.chosen
-        return array(self.products) / self.chosen - moved[:, :, None] * moved[:, None, :]
+        mean = array(self.chosen_total) / self.chosen
+        return array(self.products) / self.chosen - mean[:, :, None] * mean[:, None, :]
 
 
 @torch.inference_mode()
-def run(
+def observe_layers(
     sam: Sam,
     encoder_calls: Iterable[Call],
     decoder_calls: Iterable[Call],
-    reads: Mapping[Layer, Watch],
-    writes: Mapping[Layer, Watch] = MappingProxyType({}),
+    inputs: Mapping[Layer, TensorCallback],
+    outputs: Mapping[Layer, TensorCallback] = MappingProxyType({}),
 ) -> None:
-    """Show the watches what their layers read or write while the model answers calls.
+    """Run the model on calls and pass layers' inputs and outputs to callbacks.
 
     Args:
-        sam: the model; it stays as it is.
+        sam: the model; it is not changed.
         encoder_calls: inputs of the image encoder by name, NCHW.
         decoder_calls: inputs of the mask decoder by name, NCHW.
-        reads: watches of layers' inputs, as the layer gets them.
-        writes: watches of layers' outputs.
+        inputs: callbacks for layers' inputs.
+        outputs: callbacks for layers' outputs.
 
     Raises:
         UsageError: one of the graphs gets no calls.
-        ExportError: a layer meets NaN or infinity.
+        ExportError: a tensor has NaN or infinity.
     """
     names = {module: name for name, module in sam.named_modules()}
     hooks = []
-    for layer, watch in reads.items():
-        hooks.append(layer.register_forward_pre_hook(_reading(names[layer], watch)))
-    for layer, watch in writes.items():
-        hooks.append(layer.register_forward_hook(_writing(names[layer], watch)))
+    for layer, callback in inputs.items():
+        hooks.append(layer.register_forward_pre_hook(_input_hook(names[layer], callback)))
+    for layer, callback in outputs.items():
+        hooks.append(layer.register_forward_hook(_output_hook(names[layer], callback)))
     try:
         for graph, calls in ((EncoderGraph(sam).eval(), encoder_calls), (DecoderGraph(sam).eval(), decoder_calls)):
             count = 0
@@ -142,21 +142,21 @@ def run(
             hook.remove()
 
 
-def _reading(name: str, watch: Watch) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+def _input_hook(name: str, callback: TensorCallback) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
     def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        watch(_finite(f"{name} reads", inputs[0]))
+        callback(_finite(f"{name} reads", inputs[0]))
 
     return hook
 
 
-def _writing(name: str, watch: Watch) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+def _output_hook(name: str, callback: TensorCallback) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
     def hook(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
-        watch(_finite(f"{name} writes", output))
+        callback(_finite(f"{name} writes", output))
 
     return hook
 
 
 def _finite(what: str, values: Tensor) -> Tensor:
-    if not bool(values.sum().isfinite()):  # one that is not makes the sum so; asking each takes ten times as long
-        raise ExportError(f"{what} NaN or infinity in calibration: look at the weights, and at the photos")
+    if not bool(values.sum().isfinite()):  # ten times as fast as a test of each value
+        raise ExportError(f"{what} NaN or infinity in calibration: check the weights and the photos")
     return values

@@ -1,12 +1,13 @@
-"""The search behind `--precision auto`: the fastest mixture of bit widths whose masks stay within a bound.
+"""The search behind `--precision auto`: the fastest mixed-precision configuration whose masks stay within a bound.
 
-`blocks` says which parts of a network are decided together, `sensitivity` what each of them costs in masks, `trials`
-makes and measures candidates on the target's own runtime, `mixture` decides which to try, and `search` puts them
-together. What comes out is a recipe like any other, with the evidence for it beside it.
+A configuration gives each block of the network a scheme. `blocks` groups layers into blocks, `sensitivity` simulates
+what each block costs in masks, `trials` makes configurations and measures them on the target's own runtime,
+`configuration` decides which one to try next, and `search` puts them together. The result is a recipe like any other,
+with its evidence.
 """
 
-from .configuration import Found
+from .configuration import SearchResult
 from .search import Search
 from .trials import Evaluator, TrialCache
 
-__all__ = ["Evaluator", "Found", "Search", "TrialCache"]
+__all__ = ["Evaluator", "Search", "SearchResult", "TrialCache"]

@@ -1,4 +1,4 @@
-"""Which layers are decided together: a network's blocks, as people speak of them."""
+"""Blocks of a network: layers that get their scheme together."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterable
 
 
 def blocks_of(layers: Iterable[str]) -> tuple[str, ...]:
-    """Names of the blocks of a network, in the order of its layers.
+    """Names of a network's blocks, in the order of its layers.
 
-    A block is the first numbered part of a name (`image_encoder.blocks.3`), with its own numbered blocks where it has
-    some (TinyViT's `image_encoder.layers.1.blocks.0`); what has no number is a block by itself, at the second level
-    (`image_encoder.stem`, `mask_decoder.iou_prediction_head`).
+    A block ends with the first number in a layer's name (`image_encoder.blocks.3`), or with the number of a `blocks`
+    list directly behind it (TinyViT's `image_encoder.layers.1.blocks.0`). A layer without a number belongs to the block
+    of its first two parts (`image_encoder.stem`, `mask_decoder.iou_prediction_head`).
 
     Args:
-        layers: names as torch has them.
+        layers: names as PyTorch has them.
     """
     return tuple(dict.fromkeys(map(block_of, layers)))
 

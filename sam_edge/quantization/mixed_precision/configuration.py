@@ -1,40 +1,40 @@
-"""Which mixture to try next.
+"""Which mixed-precision configuration to try next.
 
-1. Everything in eight bits, `w8a8`; where time can be measured and a graph became slower than in fp32, all of it in
-   `w8`. If masks are within the bound, that is where the search begins.
-2. If not, blocks are ordered by what they cost in masks for the time that they save, and the fewest of them, worst
-   first, are given back their activations in float (`w8`; the file stays small). What a block saves is taken to be its
-   share of the multiplications of its graph, whose time was measured; where no time can be, masks alone count. A
-   simulation guesses how many that are; from there on it is tried: upwards, at least doubling, until it is enough,
-   then down by bisection. If `w8` everywhere is not enough, the same with `fp32`.
-3. Where time can be measured, block after block is given `w8` wherever that makes a click faster.
+1. All blocks in `w8a8`. Where time can be measured and a graph became slower than in fp32, all of that graph in `w8`.
+   If the masks are within the bound, the search continues with step 3.
+2. Otherwise blocks are ordered by the masks they lose relative to the time they save. As few of them as possible, worst
+   first, get activations in float (`w8`; the file stays small). A block's saved time is its graph's, in proportion to
+   the block's operations; where no time can be measured, only masks count. A simulation estimates how many blocks to
+   relax. From there configurations are measured: upwards, at least doubling the number, until one holds the bound, then
+   down by bisection. If `w8` everywhere is not enough, the same with `fp32`.
+3. Where time can be measured, block after block gets `w8` if that makes a click faster.
 
-Bisection takes it that more float is never worse. That holds for sums of errors and now and then not for one; what is
-returned was measured itself, so the bound does not rest on it.
+Bisection assumes that more blocks in float are never worse. That holds for sums of errors, though not always for one
+mask. The result was measured itself, so the bound does not depend on the assumption.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-Schemes = Mapping[str, str]  # the way of each block
+Schemes = Mapping[str, str]  # a configuration: scheme by block
 
-EIGHT, WEIGHTS, FLOAT = "w8a8", "w8", "fp32"
-FIRST_RELAXED = 2
-LEAST_GAIN = 0.01  # of a click's time; less is not told from the machine's own unrest
+W8A8, W8, FP32 = "w8a8", "w8", "fp32"
+FIRST_RELAXED = 2  # blocks
+LEAST_GAIN = 0.01  # share of a click's time; a smaller difference is within the machine's noise
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one mixture came to.
+class Measurement:
+    """Accuracy and time of one configuration.
 
     Attributes:
-        mask_miou: agreement of its masks with fp32 torch's.
-        encoder: time of the image encoder as a share of the fp32 artifact's in the same run; None: not measured.
-        decoder: the same of the mask decoder.
-        click: of both together.
+        mask_miou: mean IoU of its masks with fp32 torch's.
+        encoder: time of the image encoder relative to the fp32 artifact's in the same run; None: not measured.
+        decoder: the same for the mask decoder.
+        click: the same for both together.
     """
 
     mask_miou: float
@@ -43,125 +43,135 @@ class Measured:
     click: float | None = None
 
     @property
-    def shares(self) -> dict[str, float]:
-        """Times of both graphs by name, where they were measured."""
+    def graph_times(self) -> dict[str, float]:
+        """Relative times by graph, where they were measured."""
         named = {"encoder": self.encoder, "decoder": self.decoder}
-        return {graph: share for graph, share in named.items() if share is not None}
+        return {graph: time for graph, time in named.items() if time is not None}
 
 
 @dataclass(frozen=True)
-class Found:
-    """The outcome.
+class SearchResult:
+    """The best configuration that was measured.
 
     Attributes:
-        schemes: of each block.
-        measured: what that comes to.
+        schemes: its scheme of each block.
+        measurement: its accuracy and time.
         reached: whether the bound holds.
-        complete: whether the search came to its end before its time was up.
-        evidence: for each block its scheme, its cost in masks and what it gains, where these were measured; and every
-            mixture that was tried.
+        complete: whether the search ended before its time was up.
+        evidence: for each block its scheme, the masks it loses and the time it saves, where these were measured; and
+            every configuration that was tried.
     """
 
     schemes: Schemes
-    measured: Measured
+    measurement: Measurement
     reached: bool
     complete: bool
     evidence: dict[str, Any] = field(default_factory=dict)
 
 
+class Trials(Protocol):
+    """Makes configurations and measures them."""
+
+    def measure(self, schemes: Schemes) -> Measurement:
+        """Accuracy and time of a configuration."""
+
+    def out_of_time(self) -> bool:
+        """Whether no further configuration may be started; the first one always is measured."""
+
+
+class Simulator(Protocol):
+    """Estimates what INT8 costs, without making an artifact; its methods are called only when needed."""
+
+    def masks_lost(self) -> Mapping[str, float]:
+        """Share of masks that each block loses when it alone is in INT8, 0 to 1."""
+
+    def operations(self) -> Mapping[str, float]:
+        """Multiplications and additions of each block for a click on a new photo."""
+
+    def mask_miou(self, schemes: Schemes) -> float:
+        """An estimate of a configuration's mask mIoU."""
+
+
 class _OutOfTimeError(Exception):
-    """The search has to end with what it has."""
+    """The search has to end with what it has measured."""
 
 
-def find_mixture(
-    blocks: Sequence[str],
-    measure: Callable[[Schemes], Measured],
-    cost: Callable[[], Mapping[str, float]],
-    work: Callable[[], Mapping[str, float]],
-    simulate: Callable[[Schemes], float],
-    bound: float,
-    out_of_time: Callable[[], bool],
-) -> Found:
-    """Search.
+def find_configuration(blocks: Sequence[str], trials: Trials, simulator: Simulator, bound: float) -> SearchResult:
+    """Search for the fastest configuration within a bound.
 
     Args:
-        blocks: what is decided about.
-        measure: makes a mixture and measures it.
-        cost: share of its masks that each block loses in eight bits by itself, 0 to 1; asked for when needed.
-        work: multiplications of each block for a click on a new photo; asked for when needed.
-        simulate: guesses a mixture's mask mIoU much faster than `measure` finds it.
+        blocks: names of the blocks that get a scheme.
+        trials: measures configurations.
+        simulator: estimates them.
         bound: smallest mask mIoU.
-        out_of_time: whether nothing new may be begun; the first mixture is always measured.
     """
-    search = _Search(tuple(blocks), measure, cost, work, simulate, bound, out_of_time)
+    state = _SearchState(tuple(blocks), trials, simulator, bound)
     try:
-        search.meet_the_bound()
-        search.take_what_is_faster()
+        state.meet_bound()
+        state.relax_slow_blocks()
         complete = True
     except _OutOfTimeError:
         complete = False
-    return search.outcome(complete=complete)
+    return state.result(complete=complete)
 
 
 @dataclass
-class _Search:
-    """The arguments of `find_mixture`, and what was tried so far."""
+class _SearchState:
+    """The arguments of `find_configuration`, and what was measured so far."""
 
     blocks: tuple[str, ...]
-    measure: Callable[[Schemes], Measured]
-    cost: Callable[[], Mapping[str, float]]
-    work: Callable[[], Mapping[str, float]]
-    simulate: Callable[[Schemes], float]
+    trials: Trials
+    simulator: Simulator
     bound: float
-    out_of_time: Callable[[], bool]
-    tried: list[tuple[Schemes, Measured]] = field(default_factory=list)
-    costs: Mapping[str, float] = field(default_factory=dict)
+    tried: list[tuple[Schemes, Measurement]] = field(default_factory=list)
+    masks_lost: Mapping[str, float] = field(default_factory=dict)
     gains: dict[str, float] = field(default_factory=dict)
 
-    def meet_the_bound(self) -> None:
-        every: Schemes = dict.fromkeys(self.blocks, EIGHT)
-        first = self._try(every)
-        slower = [block for graph, share in first.shares.items() if share > 1.0 for block in self._of(graph)]
+    def meet_bound(self) -> None:
+        """Steps 1 and 2."""
+        schemes: Schemes = dict.fromkeys(self.blocks, W8A8)
+        first = self._try(schemes)
+        slower = [block for graph, time in first.graph_times.items() if time > 1.0 for block in self._blocks_in(graph)]
         if slower:
-            every = {**every, **dict.fromkeys(slower, WEIGHTS)}
-            first = self._try(every)
+            schemes = {**schemes, **dict.fromkeys(slower, W8)}
+            first = self._try(schemes)
         if self._holds(first):
             return
-        self.costs = self.cost()
-        saved = self._saved(first)
-        for relaxed in (WEIGHTS, FLOAT):
-            other = [block for block in self.blocks if every[block] != relaxed]
-            worst_first = sorted(other, key=lambda block: -self.costs.get(block, 0.0) / saved.get(block, 1.0))
-            if worst_first and self._fewest(every, worst_first, relaxed):
+        self.masks_lost = self.simulator.masks_lost()
+        saved = self._saved_time(first)
+        for relaxed in (W8, FP32):
+            candidates = [block for block in self.blocks if schemes[block] != relaxed]
+            worst_first = sorted(candidates, key=lambda block: -self.masks_lost.get(block, 0.0) / saved.get(block, 1.0))
+            if worst_first and self._relax_fewest(schemes, worst_first, relaxed):
                 return
-            every = dict.fromkeys(self.blocks, relaxed)
+            schemes = dict.fromkeys(self.blocks, relaxed)
 
-    def _saved(self, measured: Measured) -> Mapping[str, float]:
-        """What each block saves, in shares of no matter what; empty where no time was measured."""
-        work = self.work() if measured.shares else {}
+    def _saved_time(self, measurement: Measurement) -> Mapping[str, float]:
+        """Time that each block saves, relative to the others'; empty where no time was measured."""
+        operations = self.simulator.operations() if measurement.graph_times else {}
         return {
-            block: max(1.0 - share, LEAST_GAIN) * max(work.get(block, 0.0), 1.0)
-            for graph, share in measured.shares.items()
-            for block in self._of(graph)
+            block: max(1.0 - time, LEAST_GAIN) * max(operations.get(block, 0.0), 1.0)
+            for graph, time in measurement.graph_times.items()
+            for block in self._blocks_in(graph)
         }
 
-    def _fewest(self, every: Schemes, order: Sequence[str], relaxed: str) -> bool:
-        """Find how many blocks of an order have to be relaxed at least; False: all are not enough."""
-        most = len(order) if relaxed == WEIGHTS else len(order) - 1  # nothing but float is no mixture
+    def _relax_fewest(self, base: Schemes, order: Sequence[str], relaxed: str) -> bool:
+        """Find the smallest number of blocks, in `order`, to relax; False: all of them are not enough."""
+        most = len(order) if relaxed == W8 else len(order) - 1  # fp32 everywhere is no mixed-precision configuration
 
         def schemes(count: int) -> Schemes:
-            return {**every, **dict.fromkeys(order[:count], relaxed)}
+            return {**base, **dict.fromkeys(order[:count], relaxed)}
 
-        too_few, enough = 0, self._guess(schemes, most, self.bound)
+        too_few, enough = 0, self._estimate_count(schemes, most, self.bound)
         while True:
-            found = self._try(schemes(enough))
-            if self._holds(found):
+            measurement = self._try(schemes(enough))
+            if self._holds(measurement):
                 break
             if enough == most:
                 return False
-            # The simulation is as wrong about its neighbours, so it is asked for so much more.
-            aim = self.bound + max(0.0, self.simulate(schemes(enough)) - found.mask_miou)
-            too_few, enough = enough, max(min(2 * enough, most), self._guess(schemes, most, aim))
+            # The simulation is as optimistic about similar configurations, so the aim rises by its error.
+            aim = self.bound + max(0.0, self.simulator.mask_miou(schemes(enough)) - measurement.mask_miou)
+            too_few, enough = enough, max(min(2 * enough, most), self._estimate_count(schemes, most, aim))
         while enough - too_few > 1:
             middle = (enough + too_few) // 2
             if self._holds(self._try(schemes(middle))):
@@ -170,44 +180,45 @@ class _Search:
                 too_few = middle
         return True
 
-    def _guess(self, schemes: Callable[[int], Schemes], most: int, aim: float) -> int:
-        """How many blocks the simulation would relax for a mask mIoU of `aim`, from 1 to `most`."""
+    def _estimate_count(self, schemes: Callable[[int], Schemes], most: int, aim: float) -> int:
+        """How many blocks to relax for a simulated mask mIoU of `aim`, from 1 to `most`."""
         count = min(FIRST_RELAXED, most)
-        while count < most and self.simulate(schemes(count)) < aim:
+        while count < most and self.simulator.mask_miou(schemes(count)) < aim:
             count = min(max(count + 1, round(1.5 * count)), most)
         return count
 
-    def take_what_is_faster(self) -> None:
-        schemes, best = self._best()
+    def relax_slow_blocks(self) -> None:
+        """Step 3."""
+        _, best = self._best()
         if not self._holds(best) or best.click is None:
             return
         for block in self.blocks:
             schemes, best = self._best()
-            if schemes[block] == EIGHT and best.click is not None:
-                other = self._try({**schemes, block: WEIGHTS})
+            if schemes[block] == W8A8 and best.click is not None:
+                other = self._try({**schemes, block: W8})
                 if other.click is not None:
                     self.gains[block] = other.click - best.click
 
-    def _of(self, graph: str) -> list[str]:
+    def _blocks_in(self, graph: str) -> list[str]:
         return [block for block in self.blocks if block.startswith("image_encoder.") == (graph == "encoder")]
 
-    def _holds(self, measured: Measured) -> bool:
-        return measured.mask_miou >= self.bound
+    def _holds(self, measurement: Measurement) -> bool:
+        return measurement.mask_miou >= self.bound
 
-    def _try(self, schemes: Schemes) -> Measured:
-        for known, measured in self.tried:
-            if known == schemes:
-                return measured
-        if self.tried and self.out_of_time():
+    def _try(self, schemes: Schemes) -> Measurement:
+        for earlier, measurement in self.tried:
+            if earlier == schemes:
+                return measurement
+        if self.tried and self.trials.out_of_time():
             raise _OutOfTimeError
-        measured = self.measure(schemes)
-        self.tried.append((dict(schemes), measured))
-        return measured
+        measurement = self.trials.measure(schemes)
+        self.tried.append((dict(schemes), measurement))
+        return measurement
 
-    def _best(self) -> tuple[Schemes, Measured]:
-        """Within the bound the fastest, or where no time was measured the one with most in eight bits; else the truest.
+    def _best(self) -> tuple[Schemes, Measurement]:
+        """The fastest within the bound, or without times the one with most blocks in INT8; else the most accurate.
 
-        What gains less than `LEAST_GAIN` on a mixture that was tried before does not take its place.
+        A configuration that gains less than `LEAST_GAIN` does not replace an earlier one.
         """
         within = [each for each in self.tried if self._holds(each[1])]
         if not within:
@@ -217,42 +228,43 @@ class _Search:
             if each[1].click is not None and best[1].click is not None:
                 better = each[1].click < best[1].click - LEAST_GAIN
             else:
-                better = _kept(each[0]) > _kept(best[0])
+                better = _int8_rank(each[0]) > _int8_rank(best[0])
             best = each if better else best
         return best
 
-    def outcome(self, *, complete: bool) -> Found:
-        schemes, measured = self._best()
+    def result(self, *, complete: bool) -> SearchResult:
+        """The best configuration so far, with the evidence for it."""
+        schemes, measurement = self._best()
         evidence = {
             "bound": self.bound,
             "blocks": {
                 block: {
                     "scheme": schemes[block],
-                    **({"masks_lost_alone": round(self.costs[block], 5)} if block in self.costs else {}),
+                    **({"masks_lost_alone": round(self.masks_lost[block], 5)} if block in self.masks_lost else {}),
                     **({"click_saved": round(self.gains[block], 4)} if block in self.gains else {}),
                 }
                 for block in self.blocks
             },
-            "tried": [{"changed": _changed(each), **_figures(found)} for each, found in self.tried],
+            "tried": [{"changed": _changed(each), **_figures(figures)} for each, figures in self.tried],
         }
-        return Found(schemes, measured, self._holds(measured), complete, evidence)
+        return SearchResult(schemes, measurement, self._holds(measurement), complete, evidence)
 
 
-def _kept(schemes: Schemes) -> tuple[int, int]:
-    """How many blocks are in eight bits, and how many in float weights are not."""
+def _int8_rank(schemes: Schemes) -> tuple[int, int]:
+    """Sorts configurations: more blocks in `w8a8` first, then fewer in fp32."""
     values = list(schemes.values())
-    return values.count(EIGHT), -values.count(FLOAT)
+    return values.count(W8A8), -values.count(FP32)
 
 
 def _changed(schemes: Schemes) -> dict[str, str]:
-    return {block: scheme for block, scheme in schemes.items() if scheme != EIGHT}
+    return {block: scheme for block, scheme in schemes.items() if scheme != W8A8}
 
 
-def _figures(measured: Measured) -> dict[str, float]:
+def _figures(measurement: Measurement) -> dict[str, float]:
     named = {
-        "mask_miou": measured.mask_miou,
-        "encoder_time": measured.encoder,
-        "decoder_time": measured.decoder,
-        "click_time": measured.click,
+        "mask_miou": measurement.mask_miou,
+        "encoder_time": measurement.encoder,
+        "decoder_time": measurement.decoder,
+        "click_time": measurement.click,
     }
     return {name: round(value, 5) for name, value in named.items() if value is not None}

@@ -1,4 +1,4 @@
-"""The search for one bundle: blocks, candidates and their order of trial, put together."""
+"""The search for one bundle: blocks, trials, the simulation and their order, put together."""
 
 from __future__ import annotations
 
@@ -6,21 +6,18 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from time import monotonic
 
-from sam_edge.model import Sam
-from sam_edge.quantization.artifacts import Quantization
+from sam_edge.quantization.artifacts import ArtifactQuantizer
 from sam_edge_quant import Recipe
-from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.bundle.targets import target_named
 
 from .blocks import blocks_of
-from .configuration import EIGHT, Found, find_mixture
+from .configuration import W8A8, Schemes, SearchResult, find_configuration
 from .sensitivity import Simulation
-from .trials import Bench, Evaluator, TrialCache
+from .trials import Evaluator, TrialCache, TrialRunner
 
-SIMULATED_WITH = 2  # photos, with those prompts that have no mask: an order of blocks is wanted, no figure
+SIMULATED_PHOTOS = 2  # with the prompts that have no mask: the simulation orders blocks, it gives no figure
 
 
 @dataclass(frozen=True)
@@ -28,72 +25,68 @@ class Search:
     """What a search works with.
 
     Attributes:
-        quantization: of the fp32 artifacts.
-        sam: the model that they were made from.
-        manifest: of the bundle that is to be made.
-        judge: of a candidate's masks.
-        folder: of the fp32 artifacts; candidates are put into one within it.
-        ledger: of earlier results.
-        costs: what blocks cost, by what that was measured with; the same for all targets, so it is kept between them.
-        progress: told of each step.
+        quantizer: makes artifacts by recipes.
+        evaluator: measures the masks of a bundle.
+        cache: of measurements of an interrupted search.
+        masks_lost: share of masks that each block loses, by what it was measured with; it is the same for all targets,
+            so a command keeps it between exports.
+        progress: called with the name of each stage.
     """
 
-    quantization: Quantization
-    sam: Sam
-    manifest: Manifest
-    judge: Evaluator
-    folder: Path
-    ledger: TrialCache
-    costs: dict[str, Mapping[str, float]]
+    quantizer: ArtifactQuantizer
+    evaluator: Evaluator
+    cache: TrialCache
+    masks_lost: dict[str, Mapping[str, float]]
     progress: Callable[[str], None]
 
-    def run(self, recipe: Recipe, bound: float, budget: float) -> tuple[Found, Recipe]:
-        """Look for the fastest mixture within a bound; returns what was found, and its recipe.
+    def run(self, recipe: Recipe, bound: float, budget: float) -> tuple[SearchResult, Recipe]:
+        """Look for the fastest mixed-precision configuration within a bound.
 
         Args:
-            recipe: what mixtures add exceptions to; layers that it excepts itself stay as it has them.
+            recipe: configurations add exceptions to it; layers that it excepts itself keep their scheme.
             bound: smallest mask mIoU.
-            budget: seconds after which nothing new is begun.
+            budget: seconds after which no further configuration is started.
+
+        Returns:
+            The result, and its recipe.
         """
-        candidates = self.folder / "candidates"
-        candidates.mkdir()
-        timed = target_named(self.manifest.target).runs_here  # elsewhere Core ML is evaluated, not run
-        image = self.judge.questions[0].image if timed else None
-        bench = Bench(
-            self.quantization,
-            recipe,
-            self.manifest,
-            self.folder,
-            candidates,
-            self.judge,
-            image,
-            self.ledger,
-            self.progress,
+        blocks = blocks_of(name for name in self.quantizer.names if recipe.scheme_of(name) == W8A8)
+        timed = target_named(self.quantizer.manifest.target).runs_here
+        runner = TrialRunner(
+            self.quantizer, recipe, self.evaluator, self.cache, monotonic() + budget, self.progress, timed=timed
         )
-        blocks = blocks_of(name for name in self.quantization.names if recipe.scheme_of(name) == EIGHT)
-        deadline = monotonic() + budget
-        found = find_mixture(
-            blocks,
-            bench.measure,
-            lambda: self._costs(blocks),
-            lambda: self._simulation.work,
-            lambda schemes: self._simulation.mask_miou(block for block, scheme in schemes.items() if scheme == EIGHT),
-            bound,
-            lambda: monotonic() > deadline,
-        )
-        return found, bench.recipe(found.schemes)
+        simulator = _SearchSimulator(self, blocks)
+        result = find_configuration(blocks, runner, simulator, bound)
+        return result, runner.recipe(result.schemes)
+
+
+@dataclass(frozen=True)
+class _SearchSimulator:
+    """The simulation of one search; it is made when first needed, and `masks_lost` is stored for other targets."""
+
+    search: Search
+    blocks: tuple[str, ...]
+
+    def masks_lost(self) -> Mapping[str, float]:
+        """See `Simulator`."""
+        manifest = self.search.quantizer.manifest
+        settings = [manifest.variant, asdict(manifest.checkpoint), manifest.input_side, manifest.calibration]
+        key = json.dumps([*settings, self.blocks])
+        stored = self.search.masks_lost
+        if key not in stored:
+            self.search.progress(f"simulating INT8 in each of {len(self.blocks)} blocks")
+            stored[key] = self._simulation.masks_lost(self.blocks)
+        return stored[key]
+
+    def operations(self) -> Mapping[str, float]:
+        """See `Simulator`."""
+        return self._simulation.operations
+
+    def mask_miou(self, schemes: Schemes) -> float:
+        """See `Simulator`."""
+        return self._simulation.mask_miou(block for block, scheme in schemes.items() if scheme == W8A8)
 
     @cached_property
     def _simulation(self) -> Simulation:
-        asked = [replace(each, prompts=each.prompts[:1]) for each in self.judge.questions[:SIMULATED_WITH]]
-        return Simulation(self.sam, asked, self.manifest)
-
-    def _costs(self, blocks: tuple[str, ...]) -> Mapping[str, float]:
-        manifest = self.manifest
-        key = json.dumps(
-            [manifest.variant, asdict(manifest.checkpoint), manifest.input_side, manifest.calibration, blocks]
-        )
-        if key not in self.costs:
-            self.progress(f"what each of {len(blocks)} blocks costs in masks")
-            self.costs[key] = self._simulation.masks_lost(blocks)
-        return self.costs[key]
+        photos = [replace(each, prompts=each.prompts[:1]) for each in self.search.evaluator.photos[:SIMULATED_PHOTOS]]
+        return Simulation(self.search.quantizer.sam, photos, self.search.quantizer.manifest)

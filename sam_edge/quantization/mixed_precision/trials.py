@@ -1,8 +1,8 @@
-"""Candidates made, judged and timed.
+"""Trials: configurations made, evaluated and timed.
 
-Time is measured on the target's own runtime, the candidate and the fp32 artifact by turns, so that a machine that is
-busy for a while is so for both; what is kept are medians, as shares of fp32's. Core ML packages run nowhere but on a
-Mac, so their time is not measured elsewhere.
+Time is measured on the target's own runtime, in rounds that interleave the candidate and the fp32 artifact, so that a
+busy machine affects both alike. The figures are medians relative to fp32's. Core ML packages run on a Mac only, so
+elsewhere their time is not measured.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
+from time import monotonic
 from typing import Any
 
-import numpy as np
-
 from sam_edge.prediction.reference_cache import ReferenceCache
-from sam_edge.quantization.artifacts import Quantization
-from sam_edge.quantization.calibration.calls import Question
+from sam_edge.quantization.artifacts import ArtifactQuantizer
+from sam_edge.quantization.calibration.calls import PromptedPhoto
 from sam_edge.verification.compare import compare_photo
 from sam_edge_quant import Recipe
 from sam_edge_runtime.agreement import golden
@@ -30,40 +29,46 @@ from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.system.files import write_file
 
-from .configuration import EIGHT, Measured, Schemes
-from .sensitivity import answers_of, shown_iou
+from .configuration import W8A8, Measurement, Schemes
+from .sensitivity import predict_masks, selected_mask_iou
 from .timing import DECODER, ENCODER, time_graphs
 
-# Changes with what `Evaluator` measures and how artifacts are made. Figures of another version are not used again.
+# Changes with what `Evaluator` measures and how artifacts are made; measurements of another version are discarded.
 EVALUATOR_VERSION = 3
 ROUNDS = Rounds(repetitions=15, warm_up=1, budget=2.5, least=5)
 GOLDEN = "golden picture"
 
 
 class Evaluator:
-    """Mask mIoU of a bundle with fp32 torch: the least of three figures.
+    """Mask mIoU of a bundle with fp32 torch: the smallest of three figures.
 
-    Two are of the golden pictures, where all four outputs count: the bundle's own test, and what `sam-edge verify`
-    asks, so that what the search accepts holds there as well. On photos it is the mask that is shown: of the
-    others some are scraps of a few pixels there, which nobody sees and which change with the least rounding.
+    Two use the golden pictures and count all four outputs: the bundle's golden test and the comparison of
+    `sam-edge verify`, so that a configuration that the search accepts passes there as well. The third uses calibration
+    photos and counts only the selected mask: some of the other outputs are a few pixels large there, are never shown,
+    and change with the least rounding.
+
+    Attributes:
+        photos: calibration photos and their prompts.
     """
 
     def __init__(
-        self, answers: golden.Golden, questions: Sequence[Question], reference: Backend, manifest: Manifest
+        self, answers: golden.Golden, photos: Sequence[PromptedPhoto], reference: Backend, manifest: Manifest
     ) -> None:
-        self.questions = tuple(questions)
+        self.photos = tuple(photos)
         self._answers, self._reference, self._manifest = answers, reference, manifest
-        self._wanted = answers_of(reference, questions, manifest.of_any_capacity())
+        self._expected = predict_masks(reference, photos, manifest.of_any_capacity())
 
     def __call__(self, backend: Backend) -> float:
-        """The figure of one engine."""
-        backend = ReferenceCache().wrap(backend, self._manifest)  # the golden pictures are encoded once for both
-        figures = [golden.check(self._answers, backend, self._manifest).mask_miou, self._verified(backend)]
-        found = answers_of(backend, self.questions, self._manifest)
-        return min([*figures, shown_iou(self._wanted, found)] if found else figures)
+        """The figure of one engine, 0 to 1."""
+        backend = ReferenceCache().wrap(backend, self._manifest)  # encodes the golden pictures once for both tests
+        figures = [golden.check(self._answers, backend, self._manifest).mask_miou, self._verify(backend)]
+        if self.photos:
+            predicted = predict_masks(backend, self.photos, self._manifest)
+            figures.append(selected_mask_iou(self._expected, predicted))
+        return min(figures)
 
-    def _verified(self, backend: Backend) -> float:
-        """What `sam-edge verify` comes to on the golden pictures."""
+    def _verify(self, backend: Backend) -> float:
+        """The figure of `sam-edge verify` on the golden pictures."""
         compared = [
             compare_photo(GOLDEN, picture, self._reference, backend, self._manifest).agreement
             for picture in self._answers.pictures
@@ -72,33 +77,33 @@ class Evaluator:
 
 
 class TrialCache:
-    """What was measured so far, in a file beside the bundle, so that an interrupted search goes on where it was."""
+    """Measurements in a file beside the bundle, with which an interrupted search continues."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
-        """Read what there is, if it was measured with the same settings."""
+        """Read the file, if it was written with the same settings."""
         settings = {**settings, "evaluator": EVALUATOR_VERSION}
         self._path, self._settings = path, json.loads(json.dumps(settings))
-        self._known: dict[str, dict[str, float | None]] = {}
+        self._trials: dict[str, Measurement] = {}
         try:
             stored = json.loads(path.read_text("utf-8"))
             if stored["settings"] == self._settings:
-                self._known = stored["trials"]
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # none yet, or none of ours: it is written anew
+                self._trials = {key: Measurement(**figures) for key, figures in stored["trials"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            pass  # no file, or not one of ours: the next measurement replaces it
 
-    def get(self, schemes: Schemes) -> Measured | None:
-        """What a mixture came to earlier."""
-        found = self._known.get(_key(schemes))
-        return None if found is None else Measured(**found)  # type: ignore[arg-type]
+    def get(self, schemes: Schemes) -> Measurement | None:
+        """The stored measurement of a configuration."""
+        return self._trials.get(_key(schemes))
 
-    def add(self, schemes: Schemes, measured: Measured) -> None:
-        """Keep a result."""
-        self._known[_key(schemes)] = asdict(measured)
-        text = json.dumps({"settings": self._settings, "trials": self._known}, indent=1)
+    def add(self, schemes: Schemes, measurement: Measurement) -> None:
+        """Store a measurement."""
+        self._trials[_key(schemes)] = measurement
+        trials = {key: asdict(each) for key, each in self._trials.items()}
+        text = json.dumps({"settings": self._settings, "trials": trials}, indent=1)
         write_file(self._path, f"{text}\n".encode(), overwrite=True)
 
     def discard(self) -> None:
-        """The search is over."""
+        """Delete the file: the search is over."""
         self._path.unlink(missing_ok=True)
 
 
@@ -106,90 +111,93 @@ def _key(schemes: Schemes) -> str:
     return json.dumps(dict(sorted(schemes.items())))
 
 
-class Bench:
-    """Makes candidates from one pair of fp32 artifacts, and measures them."""
+class TrialRunner:
+    """Makes configurations from one pair of fp32 artifacts, and measures them."""
 
     def __init__(
         self,
-        quantization: Quantization,
+        quantizer: ArtifactQuantizer,
         recipe: Recipe,
-        manifest: Manifest,
-        source: Path,
-        folder: Path,
-        judge: Evaluator,
-        image: np.ndarray | None,
-        ledger: TrialCache,
+        evaluator: Evaluator,
+        cache: TrialCache,
+        deadline: float,
         progress: Callable[[str], None],
+        *,
+        timed: bool,
     ) -> None:
         """Nothing is made yet.
 
         Args:
-            quantization: of the fp32 artifacts.
-            recipe: what candidates add exceptions to.
-            manifest: of the bundle that is to be made.
-            source: folder of the fp32 artifacts.
-            folder: where candidates may be put.
-            judge: of their masks.
-            image: `(1, 3, S, S)` to time with; None: time is not measured.
-            ledger: of earlier results.
-            progress: told of each candidate.
+            quantizer: of the fp32 artifacts; candidates are written to a folder beside them.
+            recipe: configurations add exceptions to it.
+            evaluator: of candidates' masks.
+            cache: of earlier measurements.
+            deadline: `time.monotonic` at which no further configuration is started.
+            progress: called with each configuration.
+            timed: whether to measure time.
         """
-        self._quantization, self._recipe, self._manifest = quantization, recipe, manifest
-        self._folder, self._judge, self._ledger, self._progress = folder, judge, ledger, progress
-        self._made: dict[tuple[str, str], Path] = {}
-        self._image = image
-        self._fp32 = None if image is None else load_backend(Bundle(source, manifest))
+        self._quantizer, self._recipe, self._manifest = quantizer, recipe, quantizer.manifest
+        self._evaluator, self._cache, self._deadline, self._progress = evaluator, cache, deadline, progress
+        self._folder = quantizer.source / "candidates"
+        self._folder.mkdir()
+        self._graphs: dict[tuple[str, str], Path] = {}  # folder of each graph that was written
+        self._fp32 = load_backend(Bundle(quantizer.source, quantizer.manifest)) if timed else None
         self._count = 0
 
+    def out_of_time(self) -> bool:
+        """Whether the deadline has passed."""
+        return monotonic() > self._deadline
+
     def recipe(self, schemes: Schemes) -> Recipe:
-        """The recipe of a mixture: what is not in eight bits is an exception."""
-        relaxed = {block: scheme for block, scheme in schemes.items() if scheme != EIGHT}
+        """The recipe of a configuration: every block that is not in `w8a8` is an exception."""
+        relaxed = {block: scheme for block, scheme in schemes.items() if scheme != W8A8}
         return replace(self._recipe, layers={**self._recipe.layers, **relaxed})
 
-    def measure(self, schemes: Schemes) -> Measured:
-        """Make a mixture and measure it, unless that was done before."""
+    def measure(self, schemes: Schemes) -> Measurement:
+        """Make a configuration and measure it, or return its stored measurement."""
         self._count += 1
-        known = self._ledger.get(schemes)
-        if known is not None:
-            return known
-        relaxed = sum(scheme != EIGHT for scheme in schemes.values())
-        what = f"{relaxed} of {len(schemes)} blocks in more" if relaxed else "everything in eight bits"
-        self._progress(f"mixture {self._count}: {what}")
+        stored = self._cache.get(schemes)
+        if stored is not None:
+            return stored
+        relaxed = sum(scheme != W8A8 for scheme in schemes.values())
+        what = f"{relaxed} of {len(schemes)} blocks not in w8a8" if relaxed else "all blocks in w8a8"
+        self._progress(f"trial {self._count}: {what}")
         folder = self.write(schemes, self._folder / "candidate")
         backend = load_backend(Bundle(folder, self._manifest))
-        measured = self._timed(backend, self._judge(backend))
-        self._ledger.add(schemes, measured)
-        return measured
+        measurement = self._timed(backend, self._evaluator(backend))
+        self._cache.add(schemes, measurement)
+        return measurement
 
     def write(self, schemes: Schemes, folder: Path) -> Path:
-        """Both graphs of a mixture into a folder; a graph that was made for an earlier one is taken again."""
+        """Write both graphs of a configuration to a folder; a graph that an earlier one had is copied."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        plan = self._quantization.plan(self.recipe(schemes))
-        for file, own in self._by_graph(schemes).items():
-            key = (file, _key(own))
-            if key not in self._made:
-                aside = self._folder / f"graph-{len(self._made)}"
-                aside.mkdir()
-                self._quantization.write_graph(file, plan, aside / file, lambda stage: None)
-                self._made[key] = aside / file
-            made = self._made[key]
+        plan = self._quantizer.plan(self.recipe(schemes))
+        for file, part in self._by_graph(schemes).items():
+            key = (file, _key(part))
+            if key not in self._graphs:
+                written = self._folder / f"graph-{len(self._graphs)}"
+                written.mkdir()
+                self._quantizer.write_graph(file, plan, written / file, lambda stage: None)
+                self._graphs[key] = written
+            made = self._graphs[key] / file
             (shutil.copytree if made.is_dir() else shutil.copy)(made, folder / file)
         return folder
 
     def _by_graph(self, schemes: Schemes) -> dict[str, Schemes]:
         encoder = {block: scheme for block, scheme in schemes.items() if block.startswith("image_encoder.")}
-        rest = {block: scheme for block, scheme in schemes.items() if block not in encoder}
-        return {self._manifest.encoder: encoder, self._manifest.decoder: rest}
+        decoder = {block: scheme for block, scheme in schemes.items() if block not in encoder}
+        return {self._manifest.encoder: encoder, self._manifest.decoder: decoder}
 
-    def _timed(self, backend: Backend, mask_miou: float) -> Measured:
-        if self._fp32 is None or self._image is None:
-            return Measured(mask_miou)
+    def _timed(self, backend: Backend, mask_miou: float) -> Measurement:
+        if self._fp32 is None:
+            return Measurement(mask_miou)
         backends = {"fp32": self._fp32, "candidate": backend}
-        taken = time_graphs(backends, self._image, self._manifest, ROUNDS)
-        encode, decode, was_encode, was_decode = (
-            median(taken[name, graph]) for name in ("candidate", "fp32") for graph in (ENCODER, DECODER)
+        image = self._evaluator.photos[0].image
+        seconds = time_graphs(backends, image, self._manifest, ROUNDS)
+        encode, decode, fp32_encode, fp32_decode = (
+            median(seconds[name, graph]) for name in ("candidate", "fp32") for graph in (ENCODER, DECODER)
         )
-        return Measured(
-            mask_miou, encode / was_encode, decode / was_decode, (encode + decode) / (was_encode + was_decode)
+        return Measurement(
+            mask_miou, encode / fp32_encode, decode / fp32_decode, (encode + decode) / (fp32_encode + fp32_decode)
         )

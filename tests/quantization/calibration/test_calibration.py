@@ -1,4 +1,4 @@
-"""Calibration: which photos are chosen, what is said of them, and the calls that are made of them."""
+"""Calibration: the choice of photos, its record, and the calls on them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sam_edge.data.sample_photos import PHOTOS
 from sam_edge.prediction.calls import Call
 from sam_edge.quantization.calibration.calls import calibration_calls
 from sam_edge.quantization.calibration.photos import CalibrationSet, calibration_photos
-from sam_edge.quantization.calibration.prompts import KINDS, LABELS, THINGS, things_in
+from sam_edge.quantization.calibration.prompts import KINDS, LABELS, OBJECTS, draw_prompts
 from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.bundle.contract import Label
@@ -49,7 +49,7 @@ def manifest(prompts: int | None = None, points: int | None = None, batches: tup
 
 
 class StandIn:
-    """A model that counts, and whose answers tell what was asked: output 2 is its favourite, a map of one number."""
+    """A model that counts; its masks are constants computed from the prompt, and output 2 has the highest IoU."""
 
     engine = "stand-in"
 
@@ -82,14 +82,14 @@ def test_photos_are_spread_over_shards_and_within_each(tmp_path):
     assert {photo.shard for photo in found.photos} == {"a.tar", "b.tar"}
 
 
-def test_a_shard_that_has_too_few_is_made_up_for_by_the_others(tmp_path):
+def test_other_shards_compensate_for_a_short_one(tmp_path):
     found = calibration_photos(f"{two_tars(tmp_path)}/{{a,b}}.tar", 12)
     assert sum(photo.shard == "b.tar" for photo in found.photos) == 4
     assert sum(photo.shard == "a.tar" for photo in found.photos) == 8
     assert len(set(keys(found))) == 12
 
 
-def test_of_more_shards_than_photos_some_are_opened_evenly_spaced(tmp_path):
+def test_of_more_shards_than_photos_evenly_spaced_ones_are_opened(tmp_path):
     for number in range(9):
         builders.write_tar(tmp_path / f"{number}.tar", builders.pairs(3, start=3 * number))
     (tmp_path / "0.tar").write_bytes(b"never opened")
@@ -97,7 +97,7 @@ def test_of_more_shards_than_photos_some_are_opened_evenly_spaced(tmp_path):
     assert [photo.shard for photo in found.photos] == ["1.tar", "4.tar", "7.tar"]
 
 
-def test_the_choice_and_what_is_said_of_it_depend_on_the_files_alone(tmp_path):
+def test_the_choice_and_its_record_depend_only_on_the_files(tmp_path):
     there = two_tars(tmp_path / "there")
     elsewhere = Path(shutil.copytree(there, tmp_path / "elsewhere" / "deeper"))
     first, second = calibration_photos(there, 7), calibration_photos(elsewhere, 7)
@@ -112,13 +112,13 @@ def test_the_record_names_hashes_and_counts(tmp_path):
     (tmp_path / "two.png").write_bytes(b"no picture")
     record = calibration_photos(tmp_path, 5).to_json()
     (photo,), (skipped,) = record["photos"], record["skipped"]
-    assert (record["source"], record["asked"], record["used"]) == ("photos", 5, 1)
+    assert (record["source"], record["requested"], record["used"]) == ("photos", 5, 1)
     assert photo == {"shard": tmp_path.name, "key": "one", "sha256": hashlib.sha256(content).hexdigest()}
     assert (skipped["shard"], skipped["key"]) == (tmp_path.name, "two")
     assert "no picture" in skipped["reason"]
 
 
-def test_a_broken_photo_is_skipped_and_gives_way_to_another(tmp_path):
+def test_a_broken_photo_is_skipped_and_replaced(tmp_path):
     files = builders.pairs(10)
     files[4] = (files[4][0], files[4][1][:300])  # the photo of sa_2
     builders.write_tar(tmp_path / "a.tar", files)
@@ -133,29 +133,29 @@ def test_a_broken_photo_is_skipped_and_gives_way_to_another(tmp_path):
     assert found.to_json()["source"] == "shards"
 
 
-def test_nothing_that_can_be_read_is_one_line(tmp_path):
+def test_only_unreadable_photos_are_refused_in_one_line(tmp_path):
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).write_bytes(b"no picture")
     with pytest.raises(UsageError, match="none of the 2 photos in ") as caught:
         calibration_photos(tmp_path)
     line = str(caught.value)
     assert "\n" not in line
-    assert "can be read to calibrate with; the first: a in " in line
+    assert "can be read for calibration; the first: a in " in line
 
 
 @pytest.mark.parametrize("what", ["missing", "empty"])
-def test_no_photos_at_all_are_named(what, tmp_path):
+def test_a_missing_or_empty_folder_is_named(what, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=what):
         calibration_photos(tmp_path / what)
 
 
 def test_fewer_than_one_photo_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="0 photos to calibrate with are too few"):
+    with pytest.raises(UsageError, match="0 calibration photos are too few"):
         calibration_photos(tmp_path, 0)
 
 
-def test_photos_are_read_when_they_are_asked_for(tmp_path):
+def test_photos_are_read_when_their_pixels_are_needed(tmp_path):
     found = calibration_photos(two_tars(tmp_path), 4)
     assert found.photos[0].read().photo.shape == (*builders.SIZE, 3)
     (tmp_path / "a.tar").unlink()
@@ -164,7 +164,7 @@ def test_photos_are_read_when_they_are_asked_for(tmp_path):
     assert found.photos[3].read().rles
 
 
-def test_without_a_source_the_sample_photos_are_taken():
+def test_without_a_source_the_sample_photos_are_used():
     pytest.importorskip("skimage")
     found = calibration_photos(None)
     assert keys(found) == [Path(name).stem for name in PHOTOS]
@@ -174,27 +174,27 @@ def test_without_a_source_the_sample_photos_are_taken():
 
 def test_clicks_and_boxes_are_those_of_a_large_and_a_small_mask():
     masks = builders.rectangles(0, 5)
-    things = things_in(builders.sample(builders.picture(0), masks), seed=0)
+    drawn = draw_prompts(builders.sample(builders.picture(0), masks), seed=0)
     for which, mask in enumerate((masks[1], masks[3])):  # of five, ordered by area
-        y, x = things.clicks[which].astype(int).T[::-1]
+        y, x = drawn.clicks[which].astype(int).T[::-1]
         np.testing.assert_array_equal(mask[y, x], np.array(LABELS) == Label.FOREGROUND)
         rows, columns = np.nonzero(mask)
         wide = columns.max() > columns.min()
-        assert things.boxes[which, 0] == columns.min()
-        assert things.boxes[which, 2] == pytest.approx(columns.max() if wide else columns.min(), abs=1e-2)
-        assert things.boxes[which, 1] == rows.min()
+        assert drawn.boxes[which, 0] == columns.min()
+        assert drawn.boxes[which, 2] == pytest.approx(columns.max() if wide else columns.min(), abs=1e-2)
+        assert drawn.boxes[which, 1] == rows.min()
 
 
-def test_without_masks_boxes_lie_anywhere_and_are_clicked_into():
+def test_without_masks_boxes_lie_anywhere_and_clicks_inside_them():
     boxes = []
     for seed in range(20):
-        things = things_in(builders.sample(builders.picture(0), np.zeros((0, *builders.SIZE), bool)), seed)
-        corner, far = things.boxes[:, None, :2], things.boxes[:, None, 2:]
-        inside = things.clicks[:, np.array(LABELS) == Label.FOREGROUND]
+        drawn = draw_prompts(builders.sample(builders.picture(0), np.zeros((0, *builders.SIZE), bool)), seed)
+        corner, far = drawn.boxes[:, None, :2], drawn.boxes[:, None, 2:]
+        inside = drawn.clicks[:, np.array(LABELS) == Label.FOREGROUND]
         assert ((corner <= inside) & (inside <= far)).all()
-        assert (things.boxes >= 0).all()
-        assert (things.boxes[:, 2:] <= [builders.SIZE[1], builders.SIZE[0]]).all()
-        boxes.append(things.boxes)
+        assert (drawn.boxes >= 0).all()
+        assert (drawn.boxes[:, 2:] <= [builders.SIZE[1], builders.SIZE[0]]).all()
+        boxes.append(drawn.boxes)
     areas = np.prod(np.stack(boxes)[:, :, 2:] - np.stack(boxes)[:, :, :2], axis=-1)
     assert areas[:, 0].min() > areas[:, 1].max()
 
@@ -251,19 +251,19 @@ def test_free_axes_get_mixed_sizes(tmp_path):
 def test_a_decoder_of_few_slots_gets_the_kinds_that_fit(tmp_path):
     calls = decoder_calls(tmp_path, manifest(1, 2), count=1)
     fitting = [kind for kind in KINDS.values() if kind.slots <= 2]
-    assert len(calls) == THINGS * len(fitting)
+    assert len(calls) == OBJECTS * len(fitting)
     assert {float(call["has_mask_input"][0]) for call in calls} == {0.0, 1.0}
 
 
 def test_the_slots_of_a_kind_are_those_of_its_prompts():
     photo = builders.sample(builders.picture(0), builders.rectangles(0))
-    masks = np.zeros((THINGS, 1, LOW_RES, LOW_RES), np.float32)
+    masks = np.zeros((OBJECTS, 1, LOW_RES, LOW_RES), np.float32)
     for kind in KINDS.values():
-        prompts = things_in(photo, 0).prompts(Frame(SIDE, builders.SIZE), kind, masks)
-        assert prompts.coords.shape == (THINGS, kind.slots, 2)
+        prompts = draw_prompts(photo, 0).prompts(Frame(SIDE, builders.SIZE), kind, masks)
+        assert prompts.coords.shape == (OBJECTS, kind.slots, 2)
 
 
-def test_mask_prompts_are_the_favoured_answers_to_the_boxes(tmp_path):
+def test_mask_prompts_are_the_best_masks_of_the_boxes(tmp_path):
     calls = decoder_calls(tmp_path, manifest(1, 10), count=1)
     only_box = [
         call["point_coords"]
@@ -285,7 +285,7 @@ def test_photos_are_encoded_once_for_any_number_of_passes(tmp_path):
         assert folder.is_dir()
     assert model.encoded == 3
     assert not folder.exists()
-    assert len(first) == len(again) == 3 * THINGS * len(KINDS)
+    assert len(first) == len(again) == 3 * OBJECTS * len(KINDS)
     for one, other in zip(first, again, strict=True):
         for name in one:
             np.testing.assert_array_equal(one[name], other[name])
@@ -309,7 +309,7 @@ def test_the_same_calls_are_made_on_every_run(tmp_path):
 
 def test_masks_that_cover_everything_or_nothing_make_prompts_too():
     everything = np.ones((1, *builders.SIZE), bool)
-    things = things_in(builders.sample(builders.picture(0), everything), 0)
-    assert np.isfinite(things.clicks).all()
+    drawn = draw_prompts(builders.sample(builders.picture(0), everything), 0)
+    assert np.isfinite(drawn.clicks).all()
     nothing = replace(builders.sample(builders.picture(0), everything), rles=(rle.encode(~everything[0]),))
-    assert things_in(nothing, 0).boxes.shape == (THINGS, 4)
+    assert draw_prompts(nothing, 0).boxes.shape == (OBJECTS, 4)

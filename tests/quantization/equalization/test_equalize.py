@@ -1,4 +1,4 @@
-"""Equalization and rounding of whole models: which layers belong together, and that fp32 answers stay."""
+"""Equalization and GPTQ of whole models: which layers belong together, and that fp32 outputs stay the same."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sam_edge.model.sam import Sam
 from sam_edge.model.tiny_vit import ConvNorm
 from sam_edge.quantization.equalization.equalize import METHODS, equalize
 from sam_edge.quantization.equalization.groups import Chain, Keys, Normed, groups_of
-from sam_edge.quantization.equalization.observe import ENOUGH, InputMoments
+from sam_edge.quantization.equalization.observe import MOST_PATCHES, InputMoments
 from sam_edge.quantization.gptq import round_weights
 from sam_edge.quantization.layers import LAYERS, array, assign, input_patches, rows_of, set_rows, set_weight, weight_of
 from sam_edge_runtime.errors import ExportError, UsageError
@@ -47,12 +47,12 @@ def calls(sam):
 
 
 @torch.inference_mode()
-def answers(sam):
+def outputs(sam):
     return EncoderGraph(sam)(photo(SIDE)), *DecoderGraph(sam)(*every_prompt(sam))
 
 
 def plant(sam, factor):
-    """Make every eighth channel of every group wider by `factor`, and keys lie around values of either sign."""
+    """Multiply every eighth channel of every group by `factor`, and shift keys to centres of either sign."""
     for group in groups_of(sam):
         if isinstance(group, Keys):
             group.key.bias += 40.0 * torch.where(torch.arange(len(group.key.bias)) % 3 == 0, -1.0, 1.0)
@@ -82,17 +82,17 @@ def _written(group):
 
 
 @pytest.mark.parametrize("variant", GROUPS)
-def test_planted_outliers_are_taken_back_and_no_answer_changes(variant):
+def test_planted_outliers_are_removed_and_outputs_stay_the_same(variant):
     sam = model(variant)
-    wanted = answers(sam)
+    wanted = outputs(sam)
     plant(sam, 20.0)
-    for found, want in zip(answers(sam), wanted, strict=True):
-        assert error(found, want) < BOUND  # so the groups are what they say
+    for found, want in zip(outputs(sam), wanted, strict=True):
+        assert error(found, want) < BOUND  # so the groups are exact
     before = {name: tensor.clone() for name, tensor in sam.state_dict().items()}
     report = equalize(sam, *calls(sam))
     assert tuple(len(report[method]) for method in METHODS) == GROUPS[variant]
     assert any(not torch.equal(before[name], tensor) for name, tensor in sam.state_dict().items())
-    for found, want in zip(answers(sam), wanted, strict=True):
+    for found, want in zip(outputs(sam), wanted, strict=True):
         assert error(found, want) < BOUND
     for entry in report["smooth"] + report["cross_layer"]:
         assert entry["strength"] is not None
@@ -103,7 +103,7 @@ def test_planted_outliers_are_taken_back_and_no_answer_changes(variant):
         assert entry["span"][1] < 0.7 * entry["span"][0]
 
 
-def test_only_the_methods_asked_for_are_applied():
+def test_only_the_named_methods_are_applied():
     sam = model("nano")
     plant(sam, 20.0)
     before = {name: tensor.clone() for name, tensor in sam.state_dict().items()}
@@ -114,7 +114,7 @@ def test_only_the_methods_asked_for_are_applied():
     assert all(".q_proj." in name or ".k_proj." in name for name in changed)
 
 
-def test_what_is_wrong_is_said_in_a_line():
+def test_errors_are_one_line():
     sam = model("nano")
     images, prompts = calls(sam)
     with pytest.raises(UsageError, match=r"'smoothe'.*smooth, cross_layer, bimodal"):
@@ -125,10 +125,10 @@ def test_what_is_wrong_is_said_in_a_line():
     with pytest.raises(ExportError, match=r"image_encoder\.\S+ reads NaN"):
         equalize(sam, images, prompts)
     images[0]["image"][0, 0, 0, 0] = 0.0
-    assert not any(module._forward_pre_hooks for module in sam.modules())  # nothing stays behind
+    assert not any(module._forward_pre_hooks for module in sam.modules())  # all hooks are removed
 
 
-# Rounding ------------------------------------------------------------------------------------------------------------
+# GPTQ ----------------------------------------------------------------------------------------------------------------
 
 SHAPES = [
     (nn.Linear(6, 8), (2, 5, 6)),
@@ -141,7 +141,7 @@ SHAPES = [
 
 
 @pytest.mark.parametrize(("layer", "shape"), SHAPES)
-def test_rows_times_patches_is_what_the_layer_computes(layer, shape):
+def test_rows_times_patches_are_the_layer_s_outputs(layer, shape):
     torch.manual_seed(0)
     x = torch.randn(shape)
     computed = torch.from_numpy(rows_of(layer)).float() @ input_patches(layer, x).transpose(1, 2)
@@ -154,17 +154,19 @@ def test_rows_times_patches_is_what_the_layer_computes(layer, shape):
     assert torch.equal(again.weight, layer.weight)
 
 
-def test_rounded_weights_lie_on_grids_and_answers_are_nearer_than_to_the_nearest():
+def test_gptq_rounds_all_weights_and_beats_rounding_to_nearest():
     sam = model("nano")
-    wanted = answers(sam)
+    wanted = outputs(sam)
     layers = {name: module for name, module in sam.named_modules() if isinstance(module, LAYERS)}
     levels = dict.fromkeys(layers, 7)
     nearest, rounded = copy.deepcopy(sam), copy.deepcopy(sam)
     for module in nearest.modules():
         if isinstance(module, LAYERS):
             axis = int(isinstance(module, nn.ConvTranspose2d))
-            steps = module.weight.abs().amax([each for each in range(module.weight.ndim) if each != axis], keepdim=True)
-            module.weight.copy_((module.weight * 7 / steps).round() * steps / 7)
+            scales = module.weight.abs().amax(
+                [each for each in range(module.weight.ndim) if each != axis], keepdim=True
+            )
+            module.weight.copy_((module.weight * 7 / scales).round() * scales / 7)
     report = round_weights(rounded, *calls(sam), levels)
     assert set(report) == set(layers)
     for name, layer in rounded.named_modules():
@@ -173,11 +175,11 @@ def test_rounded_weights_lie_on_grids_and_answers_are_nearer_than_to_the_nearest
             codes = codes / np.abs(codes).max(axis=1, keepdims=True) * 7
             np.testing.assert_allclose(codes, np.rint(codes), atol=1e-4)
             assert report[name].snr_db > report[name].nearest_db
-    for found, worse, want in zip(answers(rounded), answers(nearest), wanted, strict=True):
+    for found, worse, want in zip(outputs(rounded), outputs(nearest), wanted, strict=True):
         assert (found - want).square().mean() < 0.3 * (worse - want).square().mean()
 
 
-def test_a_layer_that_is_not_named_stays():
+def test_a_layer_that_is_not_named_stays_the_same():
     sam = model("nano")
     before = {name: tensor.clone() for name, tensor in sam.state_dict().items()}
     report = round_weights(sam, *calls(sam), {"image_encoder.stem": 127})
@@ -200,9 +202,12 @@ def test_a_folded_batch_norm_takes_the_shift_of_its_convolution():
 
 
 def test_moments_of_many_patches_are_a_covariance_around_its_own_mean():
-    """Every so-manieth patch is multiplied out; means are of all of them."""
+    """Only evenly spaced patches are multiplied out; means are of all of them."""
     rng = np.random.default_rng(0)
-    rows = rng.normal(size=(3 * ENOUGH, 4)) * [1.0, 1e-3, 10.0, 0.0] + np.linspace(-50, 50, 3 * ENOUGH)[:, None]
+    rows = (
+        rng.normal(size=(3 * MOST_PATCHES, 4)) * [1.0, 1e-3, 10.0, 0.0]
+        + np.linspace(-50, 50, 3 * MOST_PATCHES)[:, None]
+    )
     moments = InputMoments()
     moments.add(torch.from_numpy(rows[None].astype(np.float32)))
     np.testing.assert_allclose(moments.mean[0], rows.mean(axis=0), atol=1e-3)

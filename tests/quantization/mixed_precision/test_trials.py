@@ -1,4 +1,4 @@
-"""What is remembered of a search, and which blocks it takes to cost most."""
+"""Trials of a search: candidates on the disk, their evaluation, stored measurements, and the simulation."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sam_edge.model import build_sam
-from sam_edge.quantization.calibration.calls import Question
-from sam_edge.quantization.mixed_precision.configuration import Measured
+from sam_edge.quantization.calibration.calls import PromptedPhoto
+from sam_edge.quantization.mixed_precision.configuration import Measurement
 from sam_edge.quantization.mixed_precision.sensitivity import Simulation
 from sam_edge.quantization.mixed_precision.trials import GOLDEN, Evaluator, TrialCache
 from sam_edge.verification.compare import compare_photo
@@ -21,54 +21,63 @@ from tests.runtime.automatic import discs
 from tests.runtime.standin import manifest
 
 SCHEMES = {"image_encoder.stem": "w8a8", "mask_decoder.up": "w8"}
-MEASURED = Measured(0.97, 0.6, None, 0.7)
+MEASUREMENT = Measurement(0.97, 0.6, None, 0.7)
 
 
-def test_a_ledger_gives_back_what_was_measured_with_the_same_settings(tmp_path):
+def test_a_trial_cache_returns_what_was_measured_with_the_same_settings(tmp_path):
     path = tmp_path / "out.trials.json"
-    TrialCache(path, {"target": "onnx", "bounds": (1, 2)}).add(SCHEMES, MEASURED)
+    TrialCache(path, {"target": "onnx", "bounds": (1, 2)}).add(SCHEMES, MEASUREMENT)
     again = TrialCache(path, {"target": "onnx", "bounds": (1, 2)})
-    assert again.get(dict(reversed(SCHEMES.items()))) == MEASURED
+    assert again.get(dict(reversed(SCHEMES.items()))) == MEASUREMENT
     assert again.get({**SCHEMES, "mask_decoder.up": "w8a8"}) is None
     assert TrialCache(path, {"target": "tflite", "bounds": (1, 2)}).get(SCHEMES) is None
     again.discard()
     assert not path.exists()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"settings": {}}'])
-def test_a_ledger_that_is_none_is_begun_anew(text, tmp_path):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"settings": {}}',
+        '{"settings": {"target": "onnx", "evaluator": 3}, "trials": {"{}": {"share": 1}}}',
+    ],
+)
+def test_a_file_that_is_no_trial_cache_is_replaced(text, tmp_path):
     path = tmp_path / "out.trials.json"
     path.write_text(text)
-    ledger = TrialCache(path, {"target": "onnx"})
-    assert ledger.get(SCHEMES) is None
-    ledger.add(SCHEMES, MEASURED)
-    assert TrialCache(path, {"target": "onnx"}).get(SCHEMES) == MEASURED
+    cache = TrialCache(path, {"target": "onnx"})
+    assert cache.get(SCHEMES) is None
+    cache.add(SCHEMES, MEASUREMENT)
+    assert TrialCache(path, {"target": "onnx"}).get(SCHEMES) == MEASUREMENT
 
 
-class HalfWrong(discs.DiscBackend):
-    """Discs that lie beside the click, in the right half of the frame."""
+class OffsetInRightHalf(discs.DiscBackend):
+    """Discs beside the click, in the right half of the frame."""
 
     def decode(self, image_embeddings, point_coords, *others):
         beside = np.where(point_coords[..., :1] > 128, point_coords + 3, point_coords)
         return super().decode(image_embeddings, beside, *others)
 
 
-def test_a_judge_is_as_strict_as_a_bundle_s_own_test_and_as_verify():
+def test_an_evaluator_is_as_strict_as_the_golden_test_and_as_verify():
     of_discs = manifest(input_side=discs.SIDE, embedding_channels=4)
-    reference, other = discs.DiscBackend(), HalfWrong()
+    reference, other = discs.DiscBackend(), OffsetInRightHalf()
     answers = golden.record(reference, of_discs)
-    judge = Evaluator(answers, (), reference, of_discs)
-    own = golden.check(answers, other, of_discs).mask_miou
+    evaluator = Evaluator(answers, (), reference, of_discs)
+    golden_miou = golden.check(answers, other, of_discs).mask_miou
     compared = [compare_photo(GOLDEN, each, reference, other, of_discs).agreement for each in answers.pictures]
-    verified = Agreement(tuple(compared)).mask_miou
-    assert judge(reference) == 1.0
-    assert own == 1.0  # whose prompts all lie in the left half
-    assert 0.5 < verified < 0.98
-    assert judge(other) == pytest.approx(verified)
+    verify_miou = Agreement(tuple(compared)).mask_miou
+    assert evaluator(reference) == 1.0
+    assert golden_miou == 1.0  # its prompts all lie in the left half
+    assert 0.5 < verify_miou < 0.98
+    assert evaluator(other) == pytest.approx(verify_miou)
 
 
 class AnyCapacity:
-    """As much of a manifest as decoding asks for."""
+    """The attributes of a manifest that decoding uses."""
 
     input_side, call_sizes, points = 256, (), None
 
@@ -76,29 +85,29 @@ class AnyCapacity:
         return self
 
 
-def clicks(count: int) -> Question:
+def clicks(count: int) -> PromptedPhoto:
     rng = np.random.default_rng(0)
     image = rng.uniform(0, 255, (1, 3, 8, 8)).astype(np.float32).repeat(32, axis=2).repeat(32, axis=3)
     labels = np.array([[Label.FOREGROUND, Label.PADDING]] * count, np.float32)
     coords = np.concatenate([rng.uniform(0, 256, (count, 1, 2)), np.zeros((count, 1, 2))], axis=1).astype(np.float32)
-    return Question(image, (Prompts(coords, labels, None, 256),))
+    return PromptedPhoto(image, (Prompts(coords, labels, None, 256),))
 
 
-def test_work_is_that_of_a_photo_and_a_click():
+def test_operations_are_those_of_one_photo_and_one_click():
     sam = build_sam("nano")
     sam.set_input_side(256)
-    work = Simulation(sam, [clicks(4)], AnyCapacity()).work
+    operations = Simulation(sam, [clicks(4)], AnyCapacity()).operations
     stem, up = sam.image_encoder.stem.weight, sam.mask_decoder.up_8.weight
-    assert work["image_encoder.stem"] == 2 * stem.numel() * 128 * 128
-    assert work["mask_decoder.up_8"] == 2 * up.numel() * 16 * 16  # a transposed convolution, of each cell
+    assert operations["image_encoder.stem"] == 2 * stem.numel() * 128 * 128
+    assert operations["mask_decoder.up_8"] == 2 * up.numel() * 16 * 16  # a transposed convolution, of each cell
 
 
-def test_the_block_that_reads_a_wide_range_costs_most():
+def test_the_block_that_reads_a_wide_range_loses_most_masks():
     sam = build_sam("nano")
     seed_module(sam, 3)
     sam.set_input_side(256)
     spread = torch.ones(24)
-    spread[0] = 3e3  # one channel takes the range, the others are left a step or two
+    spread[0] = 3e3  # one channel takes up the range and leaves the others a level or two
     with torch.no_grad():
         block = sam.image_encoder.blocks[3]
         sam.image_encoder.blocks[2].project.weight.mul_(spread[:, None, None, None])

@@ -1,0 +1,178 @@
+"""The checks before an export, and the context that its stages share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from sam_edge.model import DecoderGraph, EncoderGraph, Sam, build_sam
+from sam_edge.model.torch_backend import TorchBackend
+from sam_edge.prediction.reference_cache import ReferenceCache
+from sam_edge.quantization.artifacts import keep_first_layer_in_float
+from sam_edge.quantization.calibration.photos import CalibrationSet, calibration_photos
+from sam_edge.quantization.mixed_precision.configuration import W8A8
+from sam_edge.reporting.versions import tool_versions
+from sam_edge.weights.load import LoadedSam, find_source, load_sam
+from sam_edge.weights.source import CheckpointSource
+from sam_edge_exporters import Exporter, exporter_for
+from sam_edge_quant import AUTO, FLOAT, Recipe, read_recipe, recipe_named
+from sam_edge_runtime.backends import Backend
+from sam_edge_runtime.bundle.bundle import is_bundle
+from sam_edge_runtime.bundle.manifest import Checkpoint, Manifest
+from sam_edge_runtime.bundle.targets import target_named
+from sam_edge_runtime.errors import ExportError, UsageError
+from sam_edge_runtime.system.files import check_destination, require_space
+
+from .job import ExportJob, precisions_of
+
+# Capacity of a decoder of fixed shape by default: one prompt of nine clicks, or of a box and eight clicks.
+FIXED_PROMPTS, FIXED_POINTS = 1, 10
+CUSTOM = "custom"  # precision of a bundle whose recipe has exceptions
+_BYTES_PER_WEIGHT = 6  # an fp16 artifact may be made from an fp32 one, and both exist for a moment
+_BYTES_BESIDE_WEIGHTS = 64 << 20
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class CheckedJob:
+    """A job that passed all checks that need no weights.
+
+    Attributes:
+        job: what to export; where the target has fixed shapes, the decoder's capacity is filled in.
+        recipe: scheme of each layer; for a search, the one that it starts from.
+        source: of the weights.
+        exporter: of the target.
+        photos: for calibration; None if nothing is quantized.
+    """
+
+    job: ExportJob
+    recipe: Recipe
+    source: CheckpointSource
+    exporter: Exporter
+    photos: CalibrationSet | None
+
+
+@dataclass(frozen=True, eq=False)
+class ExportContext:
+    """What the stages of one export share.
+
+    Attributes:
+        job: what to export.
+        recipe: scheme of each layer; for a search, the one that it starts from.
+        model: the fp32 model.
+        manifest: of the bundle, without its files.
+        reference: fp32 torch, behind the command's reference cache.
+        exporter: of the target.
+        photos: for calibration; None if nothing is quantized.
+        cache: the command's reference cache.
+        progress: called with the name of each stage as it starts.
+    """
+
+    job: ExportJob
+    recipe: Recipe
+    model: Sam
+    manifest: Manifest
+    reference: Backend
+    exporter: Exporter
+    photos: CalibrationSet | None
+    cache: ReferenceCache
+    progress: Progress
+
+
+def check_job(job: ExportJob) -> CheckedJob:
+    """Check everything that is known before weights are read.
+
+    Raises:
+        UsageError: a recipe, a target or photos that cannot be used.
+        CheckpointError: there are no such weights.
+        ExportError: the converter is not installed, or cannot convert this variant.
+        OutputError: `job.out` cannot be written.
+    """
+    recipe = _recipe(job)
+    source = find_source(job.variant, job.checkpoint)
+    check_destination(job.out, overwrite=job.overwrite, replaceable=is_bundle)
+    exporter = exporter_for(job.target)
+    refused = sorted(recipe.schemes - set(precisions_of(job.target)))
+    if refused:
+        raise UsageError(
+            f"the recipe asks for {refused[0]}, which is not possible for target {job.target}: choose from "
+            f"{', '.join(precisions_of(job.target))}"
+        )
+    photos = calibration_photos(job.calibration, job.photos) if recipe.is_quantized else None
+    _check_convertible(job, recipe, exporter)
+    if target_named(job.target).fixed_shapes and not job.flexible:
+        job = replace(job, prompts=job.prompts or FIXED_PROMPTS, points=job.points or FIXED_POINTS)
+    return CheckedJob(job, recipe, source, exporter, photos)
+
+
+def load_context(checked: CheckedJob, cache: ReferenceCache, progress: Progress) -> ExportContext:
+    """Load the weights.
+
+    Args:
+        checked: the job.
+        cache: of the reference's outputs.
+        progress: called with the name of each stage as it starts.
+
+    Raises:
+        CheckpointError: the weights cannot be used.
+        OutputError: there is not enough disk space for the bundle.
+    """
+    job = checked.job
+    progress(f"loading {job.variant}, {checked.source.label}")
+    loaded = load_sam(job.variant, checked.source, job.input_side)
+    recipe = checked.recipe if job.recipe else keep_first_layer_in_float(checked.recipe, loaded.sam)
+    require_space(job.out, loaded.parameters * _BYTES_PER_WEIGHT + _BYTES_BESIDE_WEIGHTS)
+    manifest = _manifest(checked, recipe, loaded)
+    reference = cache.wrap(TorchBackend(loaded.sam), manifest)
+    return ExportContext(
+        job, recipe, loaded.sam, manifest, reference, checked.exporter, checked.photos, cache, progress
+    )
+
+
+def _recipe(job: ExportJob) -> Recipe:
+    """The recipe of the job, or the one that a search starts from."""
+    if job.recipe is not None:
+        return read_recipe(job.recipe)
+    return recipe_named(W8A8 if job.searched else job.precision)
+
+
+def _check_convertible(job: ExportJob, recipe: Recipe, exporter: Exporter) -> None:
+    """Raise the exporter's refusal of either graph; a model without weights is enough for that."""
+    if exporter.refusal is None:
+        return
+    with torch.device("meta"):
+        sam = build_sam(job.variant)
+        graphs = {"decoder": DecoderGraph(sam), "encoder": EncoderGraph(sam)}
+    precision = FLOAT if recipe.is_quantized else recipe.name  # quantized artifacts are made from fp32 ones
+    for name, graph in graphs.items():
+        if refusal := exporter.refusal(graph, name, precision):
+            raise ExportError(refusal)
+
+
+def _manifest(checked: CheckedJob, recipe: Recipe, loaded: LoadedSam) -> Manifest:
+    job, checkpoint, target = checked.job, loaded.checkpoint, target_named(checked.job.target)
+    return Manifest(
+        variant=job.variant,
+        parameters=loaded.parameters,
+        licence=loaded.licence,
+        checkpoint=Checkpoint(checkpoint.label, checkpoint.sha256, checkpoint.is_random),
+        target=job.target,
+        precision=AUTO if job.searched else CUSTOM if job.recipe and recipe.layers else recipe.name,
+        recipe=recipe.to_json(),
+        calibration={} if checked.photos is None else checked.photos.to_json(),
+        input_side=loaded.sam.side,
+        embedding_channels=loaded.sam.channels,
+        prompts=job.call_sizes[-1] if job.call_sizes else None,
+        points=job.points,
+        encoder=f"encoder{target.suffix}",
+        decoder=f"decoder{target.suffix}",
+        files={},
+        tools=tool_versions(target.tools),
+        layout=target.layout,
+        graph=job.graph,
+        picture_input=job.picture_input,
+        batches=job.call_sizes if len(job.call_sizes) > 1 else (),
+    )
