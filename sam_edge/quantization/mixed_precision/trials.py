@@ -180,8 +180,8 @@ class TrialRunner:
                 written.mkdir()
                 self._quantizer.write_graph(file, plan, written / file, lambda stage: None)
                 self._graphs[key] = written
-            made = self._graphs[key] / file
-            (shutil.copytree if made.is_dir() else shutil.copy)(made, folder / file)
+            # All of the graph's files: an ONNX graph above 2 GiB has its weights in a second one.
+            shutil.copytree(self._graphs[key], folder, dirs_exist_ok=True)
         return folder
 
     def _by_graph(self, schemes: Schemes) -> dict[str, Schemes]:

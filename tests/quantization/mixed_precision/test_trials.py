@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime import InferenceSession
+from torch import nn
 
 from sam_edge.model import build_sam
+from sam_edge.quantization.artifacts import ArtifactQuantizer
 from sam_edge.quantization.calibration.calls import PromptedPhoto
 from sam_edge.quantization.mixed_precision.configuration import Measurement
 from sam_edge.quantization.mixed_precision.sensitivity import Simulation
-from sam_edge.quantization.mixed_precision.trials import GOLDEN, Evaluator, TrialCache
+from sam_edge.quantization.mixed_precision.trials import GOLDEN, Evaluator, TrialCache, TrialRunner
 from sam_edge.verification.compare import compare_photo
 from sam_edge.weights.seeded import seed_module
+from sam_edge_quant import recipe_named
+from sam_edge_quant.onnx import quantizer as onnx_quantizer
 from sam_edge_runtime.agreement import golden
 from sam_edge_runtime.agreement.agreement import Agreement
+from sam_edge_runtime.agreement.metrics import snr_db
 from sam_edge_runtime.bundle.contract import Label
 from sam_edge_runtime.prompts import Prompts
 from tests.runtime.automatic import discs
-from tests.runtime.standin import manifest
+from tests.runtime.standin import IR_VERSION, OPSET, manifest
 
 SCHEMES = {"image_encoder.stem": "w8a8", "mask_decoder.up": "w8"}
 MEASUREMENT = Measurement(0.97, 0.6, None, 0.7)
@@ -74,6 +84,56 @@ def test_an_evaluator_is_as_strict_as_the_golden_test_and_as_verify():
     assert golden_miou == 1.0  # its prompts all lie in the left half
     assert 0.5 < verify_miou < 0.98
     assert evaluator(other) == pytest.approx(verify_miou)
+
+
+class TwoLayers(nn.Module):
+    """A convolution in the encoder's place and one in the decoder's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image_encoder = nn.ModuleDict({"stem": nn.Conv2d(3, 64, 3, bias=False)})
+        self.mask_decoder = nn.ModuleDict({"up": nn.Conv2d(64, 64, 3, bias=False)})
+
+
+def write_convolution(weight: torch.Tensor, path: Path) -> None:
+    stored = numpy_helper.from_array(weight.detach().numpy(), "weight")
+    shape = [1, weight.shape[1], 8, 8]
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "weight"], ["y"])],
+        path.stem,
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, len(weight), 6, 6])],
+        [stored],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    onnx.save_model(model, path, save_as_external_data=True, location=f"{path.name}.data", size_threshold=0)
+
+
+def output(path: Path, inputs: np.ndarray) -> np.ndarray:
+    (found,) = InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"x": inputs})
+    return found
+
+
+def test_a_candidate_whose_weights_lie_beside_its_graphs_can_be_loaded(tmp_path, monkeypatch):
+    """As the weights of a graph above 2 GiB do."""
+    monkeypatch.setattr(onnx_quantizer, "EXTERNAL_DATA_ABOVE", 0)
+    torch.manual_seed(0)
+    network = TwoLayers()
+    layers = {"encoder.onnx": network.image_encoder["stem"], "decoder.onnx": network.mask_decoder["up"]}
+    for name, layer in layers.items():
+        write_convolution(layer.weight, tmp_path / name)
+    quantizer = ArtifactQuantizer(network, manifest(), None, tmp_path, "x86")  # w8 needs no calibration
+    runner = TrialRunner(quantizer, recipe_named("w8"), None, None, 0.0, lambda stage: None, timed=False)
+    schemes = {"image_encoder.stem": "w8", "mask_decoder.up": "w8"}
+    runner.write(schemes, tmp_path / "first")
+    folder = runner.write({**schemes, "mask_decoder.up": "fp32"}, tmp_path / "second")  # takes the first one's encoder
+    assert (folder / "encoder.onnx.data").is_file()
+    rng = np.random.default_rng(0)
+    for name, layer in layers.items():
+        inputs = rng.normal(size=(1, layer.in_channels, 8, 8)).astype(np.float32)
+        with torch.inference_mode():
+            expected = layer(torch.from_numpy(inputs)).numpy()
+        assert snr_db(expected, output(folder / name, inputs)) > 35
 
 
 class AnyCapacity:
