@@ -106,7 +106,7 @@ class ExportJob:
         sizes = self.call_sizes
         if self.prompts is not None and (not sizes or sizes[0] < 1):
             shown = sizes[0] if sizes else "()"
-            raise UsageError(f"--prompts {shown} is out of range: use 1 or more, or omit it")
+            raise UsageError(f"--prompts {shown} is out of range: use at least 1, or omit it")
         if len(sizes) > 1 and not target.several_signatures:
             raise UsageError(
                 f"--prompts {','.join(map(str, sizes))} needs a signature for each number, which only TFLite files "

@@ -77,15 +77,15 @@ def export_bundle(
     context = load_context(check_job(job), ReferenceCache() if cache is None else cache, progress)
     with staged_folder(job.out, overwrite=job.overwrite, replaceable=is_bundle) as folder:
         progress("recording the outputs of fp32 torch")
-        answers = golden.record(context.reference, context.manifest)
-        answers.save(folder / GOLDEN_FILE)
-        manifest, details = _write_graphs(context, answers, folder)
+        golden_test = golden.record(context.reference, context.manifest)
+        golden_test.save(folder / GOLDEN_FILE)
+        manifest, details = _write_graphs(context, golden_test, folder)
         inspect = context.exporter.inspect
         del context  # frees the fp32 model: a large one and its artifact need not be in memory together
 
         progress("verifying the bundle against fp32 torch")
         backend = load_backend(Bundle(folder, manifest))
-        agreement = golden.check(answers, backend, manifest)
+        agreement = golden.check(golden_test, backend, manifest)
         missed = agreement.missed(bounds_of(manifest))
         report = _report(manifest, agreement, missed, backend.engine) | details
         if inspect is not None:
@@ -97,14 +97,14 @@ def export_bundle(
     return ExportResult(Bundle.open(job.out, check_hashes=False), agreement, missed, backend.engine)
 
 
-def _write_graphs(context: ExportContext, answers: golden.Golden, folder: Path) -> tuple[Manifest, dict[str, Any]]:
+def _write_graphs(context: ExportContext, golden_test: golden.Golden, folder: Path) -> tuple[Manifest, dict[str, Any]]:
     """Write both graphs; returns the manifest with the recipe that was used, and the report's section on it."""
     if context.photos is None:
         needs_calls = context.recipe.unsafe is not None
-        calls = golden_calls(answers, context.reference, context.manifest) if needs_calls else RecordedCalls()
+        calls = golden_calls(golden_test, context.reference, context.manifest) if needs_calls else RecordedCalls()
         _convert(context, context.model, folder, calls)
         return context.manifest, {}
-    recipe, details = _quantize(context, context.photos, answers, folder)
+    recipe, details = _quantize(context, context.photos, golden_test, folder)
     bound = {"bound": context.job.bound} if context.job.searched else {}
     return replace(context.manifest, recipe={**recipe.to_json(), **bound}), {"quantization": details}
 
@@ -133,7 +133,7 @@ def _convert(context: ExportContext, model: Sam, folder: Path, calls: RecordedCa
 
 
 def _quantize(
-    context: ExportContext, photos: CalibrationSet, answers: golden.Golden, folder: Path
+    context: ExportContext, photos: CalibrationSet, golden_test: golden.Golden, folder: Path
 ) -> tuple[Recipe, dict[str, Any]]:
     """Write both quantized graphs to a folder; returns the recipe that was used, and its section of the report."""
     job, manifest, progress = context.job, context.manifest, context.progress
@@ -148,7 +148,7 @@ def _quantize(
         quantizer = ArtifactQuantizer(prepared, manifest, calls, Path(temporary), host)
         recipe, search = context.recipe, {}
         if job.searched:
-            recipe, evidence = _search(context, quantizer, calls.subset(EVALUATION_PHOTOS), answers)
+            recipe, evidence = _search(context, quantizer, calls.subset(EVALUATION_PHOTOS), golden_test)
             (folder / RECIPE_FILE).write_text(write_recipe(recipe, evidence), encoding="utf-8")
             search = {"search": evidence}
         graphs = quantizer.write(recipe, folder, progress)
@@ -156,7 +156,7 @@ def _quantize(
 
 
 def _search(
-    context: ExportContext, quantizer: ArtifactQuantizer, calls: CalibrationCalls, answers: golden.Golden
+    context: ExportContext, quantizer: ArtifactQuantizer, calls: CalibrationCalls, golden_test: golden.Golden
 ) -> tuple[Recipe, dict[str, Any]]:
     """Search for the fastest mixed-precision configuration; returns its recipe and the evidence for it.
 
@@ -164,7 +164,7 @@ def _search(
         BoundError: no configuration that was tried holds the bound, and the job does not keep the best one.
     """
     job, manifest = context.job, context.manifest
-    evaluator = Evaluator(answers, list(calls.prompted_photos(manifest)), context.reference, manifest)
+    evaluator = Evaluator(golden_test, list(calls.prompted_photos(manifest)), context.reference, manifest)
     trials = _trial_cache(job, manifest)
     search = Search(quantizer, evaluator, trials, context.cache.masks_lost, context.progress)
     result, recipe = search.run(context.recipe, job.bound, job.budget)

@@ -87,14 +87,14 @@ class CallRecorder:
         return outputs
 
 
-def golden_calls(answers: golden.Golden, backend: Backend, manifest: Manifest) -> RecordedCalls:
+def golden_calls(golden_test: golden.Golden, backend: Backend, manifest: Manifest) -> RecordedCalls:
     """The calls of a bundle's golden test, in the decoder's capacity.
 
     Args:
-        answers: the golden test.
+        golden_test: of the bundle.
         backend: computes the outputs.
         manifest: of the bundle.
     """
     recorder = CallRecorder(backend, manifest)
-    golden.check(answers, recorder, manifest)
+    golden.check(golden_test, recorder, manifest)
     return recorder.calls

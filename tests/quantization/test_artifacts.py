@@ -108,11 +108,11 @@ def test_decoders_with_int8_weights_keep_their_outputs(variant, target, tmp_path
     assert (tmp_path / "w8" / name).stat().st_size < 0.5 * (tmp_path / name).stat().st_size
     embeddings, *prompts = every_prompt(sam)
     given = (embeddings.permute(0, 2, 3, 1) if about.layout is Layout.NHWC else embeddings, *prompts)
-    found = outputs(
+    actual = outputs(
         tmp_path / "w8" / name, {spec.name: x.numpy() for spec, x in zip(contract.inputs, given, strict=True)}
     )
     for spec, expected in zip(contract.outputs, decoder(*given), strict=True):
-        assert snr_db(expected.numpy(), found[spec.name]) > 100
+        assert snr_db(expected.numpy(), actual[spec.name]) > 100
 
 
 def outputs(path: Path, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -66,7 +66,7 @@ class CalibrationSet:
 
     Attributes:
         kind: `sample photos`, `shards` or `photos`.
-        requested: how many were wanted; there may be fewer.
+        requested: how many were requested; there may be fewer.
         photos: the chosen ones.
         skipped: those that could not be read, and why.
     """
@@ -134,16 +134,16 @@ def _samples() -> Source:
     return Source("scikit-image", (FileShard(files),), annotated=False)
 
 
-def _open(what: Path | str, count: int) -> Source:
+def _open(location: Path | str, count: int) -> Source:
     """The source; of a folder with more shards than photos only `count` are opened: each takes a second or two."""
-    folder = Path(what)
+    folder = Path(location)
     if folder.is_dir():
         tars = sorted(path for path in folder.iterdir() if path.suffix.lower() == SHARD_ENDING)
         if len(tars) > count:
             opened = [open_source(tars[place]) for place in _evenly(len(tars), count)]
             shards = tuple(shard for each in opened for shard in each.shards)
-            return Source(str(what), shards, any(each.annotated for each in opened))
-    return open_source(what)
+            return Source(str(location), shards, any(each.annotated for each in opened))
+    return open_source(location)
 
 
 def _kind(source: Path | str | None, opened: Source) -> str:

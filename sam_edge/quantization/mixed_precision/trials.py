@@ -52,16 +52,16 @@ class Evaluator:
     """
 
     def __init__(
-        self, answers: golden.Golden, photos: Sequence[PromptedPhoto], reference: Backend, manifest: Manifest
+        self, golden_test: golden.Golden, photos: Sequence[PromptedPhoto], reference: Backend, manifest: Manifest
     ) -> None:
         self.photos = tuple(photos)
-        self._answers, self._reference, self._manifest = answers, reference, manifest
+        self._golden_test, self._reference, self._manifest = golden_test, reference, manifest
         self._expected = predict_masks(reference, photos, manifest.of_any_capacity())
 
     def __call__(self, backend: Backend) -> float:
         """The figure of one engine, 0 to 1."""
         backend = ReferenceCache().wrap(backend, self._manifest)  # encodes the golden pictures once for both tests
-        figures = [golden.check(self._answers, backend, self._manifest).mask_miou, self._verify(backend)]
+        figures = [golden.check(self._golden_test, backend, self._manifest).mask_miou, self._verify(backend)]
         if self.photos:
             predicted = predict_masks(backend, self.photos, self._manifest)
             figures.append(selected_mask_iou(self._expected, predicted))
@@ -71,7 +71,7 @@ class Evaluator:
         """The figure of `sam-edge verify` on the golden pictures."""
         compared = [
             compare_photo(GOLDEN, picture, self._reference, backend, self._manifest).agreement
-            for picture in self._answers.pictures
+            for picture in self._golden_test.pictures
         ]
         return Agreement(tuple(compared)).mask_miou
 

@@ -77,24 +77,24 @@ def two_tars(folder: Path) -> Path:
 
 
 def test_photos_are_spread_over_shards_and_within_each(tmp_path):
-    found = calibration_photos(two_tars(tmp_path), 8)
-    assert keys(found) == ["a2", "a7", "a12", "a17", "b20", "b21", "b22", "b23"]
-    assert {photo.shard for photo in found.photos} == {"a.tar", "b.tar"}
+    chosen = calibration_photos(two_tars(tmp_path), 8)
+    assert keys(chosen) == ["a2", "a7", "a12", "a17", "b20", "b21", "b22", "b23"]
+    assert {photo.shard for photo in chosen.photos} == {"a.tar", "b.tar"}
 
 
 def test_other_shards_compensate_for_a_short_one(tmp_path):
-    found = calibration_photos(f"{two_tars(tmp_path)}/{{a,b}}.tar", 12)
-    assert sum(photo.shard == "b.tar" for photo in found.photos) == 4
-    assert sum(photo.shard == "a.tar" for photo in found.photos) == 8
-    assert len(set(keys(found))) == 12
+    chosen = calibration_photos(f"{two_tars(tmp_path)}/{{a,b}}.tar", 12)
+    assert sum(photo.shard == "b.tar" for photo in chosen.photos) == 4
+    assert sum(photo.shard == "a.tar" for photo in chosen.photos) == 8
+    assert len(set(keys(chosen))) == 12
 
 
 def test_of_more_shards_than_photos_evenly_spaced_ones_are_opened(tmp_path):
     for number in range(9):
         builders.write_tar(tmp_path / f"{number}.tar", builders.pairs(3, start=3 * number))
     (tmp_path / "0.tar").write_bytes(b"never opened")
-    found = calibration_photos(tmp_path, 3)
-    assert [photo.shard for photo in found.photos] == ["1.tar", "4.tar", "7.tar"]
+    chosen = calibration_photos(tmp_path, 3)
+    assert [photo.shard for photo in chosen.photos] == ["1.tar", "4.tar", "7.tar"]
 
 
 def test_the_choice_and_its_record_depend_only_on_the_files(tmp_path):
@@ -122,15 +122,15 @@ def test_a_broken_photo_is_skipped_and_replaced(tmp_path):
     files = builders.pairs(10)
     files[4] = (files[4][0], files[4][1][:300])  # the photo of sa_2
     builders.write_tar(tmp_path / "a.tar", files)
-    found = calibration_photos(tmp_path / "a.tar", 2)
+    chosen = calibration_photos(tmp_path / "a.tar", 2)
     assert keys(calibration_photos(builders.write_tar(tmp_path / "whole.tar", builders.pairs(10)), 2)) == [
         "sa_2",
         "sa_7",
     ]
-    assert [skip.key for skip in found.skipped] == ["sa_2"]
-    assert len(found) == 2
-    assert "sa_2" not in keys(found)
-    assert found.to_json()["source"] == "shards"
+    assert [skip.key for skip in chosen.skipped] == ["sa_2"]
+    assert len(chosen) == 2
+    assert "sa_2" not in keys(chosen)
+    assert chosen.to_json()["source"] == "shards"
 
 
 def test_only_unreadable_photos_are_refused_in_one_line(tmp_path):
@@ -156,20 +156,20 @@ def test_fewer_than_one_photo_is_refused(tmp_path):
 
 
 def test_photos_are_read_when_their_pixels_are_needed(tmp_path):
-    found = calibration_photos(two_tars(tmp_path), 4)
-    assert found.photos[0].read().photo.shape == (*builders.SIZE, 3)
+    chosen = calibration_photos(two_tars(tmp_path), 4)
+    assert chosen.photos[0].read().photo.shape == (*builders.SIZE, 3)
     (tmp_path / "a.tar").unlink()
     with pytest.raises(DataError):
-        found.photos[0].read()
-    assert found.photos[3].read().rles
+        chosen.photos[0].read()
+    assert chosen.photos[3].read().rles
 
 
 def test_without_a_source_the_sample_photos_are_used():
     pytest.importorskip("skimage")
-    found = calibration_photos(None)
-    assert keys(found) == [Path(name).stem for name in PHOTOS]
-    assert found.to_json()["source"] == "sample photos"
-    assert not found.skipped
+    chosen = calibration_photos(None)
+    assert keys(chosen) == [Path(name).stem for name in PHOTOS]
+    assert chosen.to_json()["source"] == "sample photos"
+    assert not chosen.skipped
 
 
 def test_clicks_and_boxes_are_those_of_a_large_and_a_small_mask():
@@ -271,8 +271,8 @@ def test_mask_prompts_are_the_best_masks_of_the_boxes(tmp_path):
         if set(call["point_labels"].ravel()) == {-2.0, 2.0, 3.0} and not call["has_mask_input"][0]
     ]
     expected = sorted(float(coords.sum()) + 2 for coords in only_box)
-    found = sorted({float(call["mask_input"][0, 0, 0, 0]) for call in calls if call["has_mask_input"][0]})
-    assert found == pytest.approx(expected)
+    actual = sorted({float(call["mask_input"][0, 0, 0, 0]) for call in calls if call["has_mask_input"][0]})
+    assert actual == pytest.approx(expected)
 
 
 def test_photos_are_encoded_once_for_any_number_of_passes(tmp_path):
@@ -294,8 +294,8 @@ def test_photos_are_encoded_once_for_any_number_of_passes(tmp_path):
 def test_encoder_calls_are_the_photos_in_their_frames(tmp_path):
     photos = calibration_photos(two_tars(tmp_path), 2)
     with calibration_calls(photos, StandIn(), manifest()) as calls:
-        found = list(calls.encoder())
-    for call, photo in zip(found, photos.photos, strict=True):
+        made = list(calls.encoder())
+    for call, photo in zip(made, photos.photos, strict=True):
         np.testing.assert_array_equal(call["image"], Frame(SIDE, builders.SIZE).image(photo.read().photo))
 
 

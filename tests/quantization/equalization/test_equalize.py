@@ -84,16 +84,16 @@ def _written(group):
 @pytest.mark.parametrize("variant", GROUPS)
 def test_planted_outliers_are_removed_and_outputs_stay_the_same(variant):
     sam = model(variant)
-    wanted = outputs(sam)
+    expected = outputs(sam)
     plant(sam, 20.0)
-    for found, want in zip(outputs(sam), wanted, strict=True):
-        assert error(found, want) < BOUND  # so the groups are exact
+    for actual, expect in zip(outputs(sam), expected, strict=True):
+        assert error(actual, expect) < BOUND  # so the groups are exact
     before = {name: tensor.clone() for name, tensor in sam.state_dict().items()}
     report = equalize(sam, *calls(sam))
     assert tuple(len(report[method]) for method in METHODS) == GROUPS[variant]
     assert any(not torch.equal(before[name], tensor) for name, tensor in sam.state_dict().items())
-    for found, want in zip(outputs(sam), wanted, strict=True):
-        assert error(found, want) < BOUND
+    for actual, expect in zip(outputs(sam), expected, strict=True):
+        assert error(actual, expect) < BOUND
     for entry in report["smooth"] + report["cross_layer"]:
         assert entry["strength"] is not None
         assert entry["spread"][1] < 0.5 * entry["spread"][0], entry
@@ -145,9 +145,9 @@ def test_rows_times_patches_are_the_layer_s_outputs(layer, shape):
     torch.manual_seed(0)
     x = torch.randn(shape)
     computed = torch.from_numpy(rows_of(layer)).float() @ input_patches(layer, x).transpose(1, 2)
-    wanted = layer(x) - layer.bias.reshape(-1, *[1] * (2 if x.ndim == 4 else 0))
-    assert computed.numel() == wanted.numel()
-    np.testing.assert_allclose(np.sort(computed.detach().flatten()), np.sort(wanted.detach().flatten()), atol=1e-5)
+    expected = layer(x) - layer.bias.reshape(-1, *[1] * (2 if x.ndim == 4 else 0))
+    assert computed.numel() == expected.numel()
+    np.testing.assert_allclose(np.sort(computed.detach().flatten()), np.sort(expected.detach().flatten()), atol=1e-5)
     again = copy.deepcopy(layer)
     set_rows(again, rows_of(layer))
     set_weight(again, weight_of(again))
@@ -156,7 +156,7 @@ def test_rows_times_patches_are_the_layer_s_outputs(layer, shape):
 
 def test_gptq_rounds_all_weights_and_beats_rounding_to_nearest():
     sam = model("nano")
-    wanted = outputs(sam)
+    expected = outputs(sam)
     layers = {name: module for name, module in sam.named_modules() if isinstance(module, LAYERS)}
     levels = dict.fromkeys(layers, 7)
     nearest, rounded = copy.deepcopy(sam), copy.deepcopy(sam)
@@ -175,8 +175,8 @@ def test_gptq_rounds_all_weights_and_beats_rounding_to_nearest():
             codes = codes / np.abs(codes).max(axis=1, keepdims=True) * 7
             np.testing.assert_allclose(codes, np.rint(codes), atol=1e-4)
             assert report[name].snr_db > report[name].nearest_db
-    for found, worse, want in zip(outputs(rounded), outputs(nearest), wanted, strict=True):
-        assert (found - want).square().mean() < 0.3 * (worse - want).square().mean()
+    for actual, worse, expect in zip(outputs(rounded), outputs(nearest), expected, strict=True):
+        assert (actual - expect).square().mean() < 0.3 * (worse - expect).square().mean()
 
 
 def test_a_layer_that_is_not_named_stays_the_same():
@@ -195,10 +195,10 @@ def test_a_folded_batch_norm_takes_the_shift_of_its_convolution():
     name = next(name for name, module in sam.named_modules() if module is block)
     x = (photo(SIDE) - 120) / 60 + 3.0
     with torch.inference_mode():
-        wanted = block(x).mean(dim=(0, 2, 3))
+        expected = block(x).mean(dim=(0, 2, 3))
         images = [{"image": (x * EncoderGraph(sam).std + EncoderGraph(sam).mean).numpy()}]
         round_weights(sam, images, calls(sam)[1], {f"{name}.c": 7})
-        torch.testing.assert_close(block(x).mean(dim=(0, 2, 3)), wanted, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(block(x).mean(dim=(0, 2, 3)), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_moments_of_many_patches_are_a_covariance_around_its_own_mean():

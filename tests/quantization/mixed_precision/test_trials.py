@@ -75,10 +75,10 @@ class OffsetInRightHalf(discs.DiscBackend):
 def test_an_evaluator_is_as_strict_as_the_golden_test_and_as_verify():
     of_discs = manifest(input_side=discs.SIDE, embedding_channels=4)
     reference, other = discs.DiscBackend(), OffsetInRightHalf()
-    answers = golden.record(reference, of_discs)
-    evaluator = Evaluator(answers, (), reference, of_discs)
-    golden_miou = golden.check(answers, other, of_discs).mask_miou
-    compared = [compare_photo(GOLDEN, each, reference, other, of_discs).agreement for each in answers.pictures]
+    golden_test = golden.record(reference, of_discs)
+    evaluator = Evaluator(golden_test, (), reference, of_discs)
+    golden_miou = golden.check(golden_test, other, of_discs).mask_miou
+    compared = [compare_photo(GOLDEN, each, reference, other, of_discs).agreement for each in golden_test.pictures]
     verify_miou = Agreement(tuple(compared)).mask_miou
     assert evaluator(reference) == 1.0
     assert golden_miou == 1.0  # its prompts all lie in the left half
@@ -110,8 +110,8 @@ def write_convolution(weight: torch.Tensor, path: Path) -> None:
 
 
 def output(path: Path, inputs: np.ndarray) -> np.ndarray:
-    (found,) = InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"x": inputs})
-    return found
+    (result,) = InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"x": inputs})
+    return result
 
 
 def test_a_candidate_whose_weights_lie_beside_its_graphs_can_be_loaded(tmp_path, monkeypatch):
