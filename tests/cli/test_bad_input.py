@@ -140,7 +140,7 @@ class TestDestination:
     def test_too_little_room_is_said_before_the_work(self, capsys, tmp_path, monkeypatch):
         usage = shutil.disk_usage(tmp_path)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
-        refused(capsys, *EXPORT, "--checkpoint", "random:0", "--out", "new", says=("no room", "MB"))
+        refused(capsys, *EXPORT, "--checkpoint", "random:0", "--out", "new", says=("no space", "MB"))
         assert not (tmp_path / "new").exists()
 
     def test_a_disk_that_fills_up_midway_leaves_nothing(self, tmp_path):
@@ -155,7 +155,7 @@ class TestDestination:
         )
         assert done.returncode == 2, done.stderr
         assert "Traceback" not in done.stderr
-        assert "no room" in done.stderr
+        assert "no space" in done.stderr
         assert not (tmp_path / "new").exists()
         assert leftovers(tmp_path) == []
 
