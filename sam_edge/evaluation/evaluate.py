@@ -17,7 +17,7 @@ from sam_edge.data.skips import SkipLog
 from sam_edge.data.sources import Source, open_source
 from sam_edge.data.stream import walk
 from sam_edge.prediction.promptable import Promptable, open_bundle, open_model
-from sam_edge.reporting.folders import EVALUATION, is_evaluation
+from sam_edge.reporting.folders import CURVE, EVALUATION, EXAMPLES, FOUND, RECALL, foreign_in_evaluation
 from sam_edge.reporting.versions import tool_versions
 from sam_edge_runtime.automatic.generator import AutomaticMaskGenerator
 from sam_edge_runtime.automatic.rle import Rle
@@ -25,7 +25,7 @@ from sam_edge_runtime.automatic.settings import AutomaticSettings
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.decoding import Capacity
 from sam_edge_runtime.errors import DataError, PromptError, UsageError
-from sam_edge_runtime.system.files import check_destination, staged_folder
+from sam_edge_runtime.system.folders import check_destination, staged_folder
 
 from .automatic import AutomaticFigures, Proposals, automatic_figures, propose
 from .baselines import grabcut_is_there
@@ -33,7 +33,7 @@ from .edges import EDGE_SETTINGS, EdgeFigures, EdgeSource, measure_edges, open_e
 from .figures import Figures, figures_of
 from .job import AUTOMATIC, EDGES, EvaluateJob, Evaluation
 from .measure import PhotoMeasurement, Protocol, measure_photo
-from .report import CURVE, EXAMPLES, FOUND, RECALL, draw_curve, draw_examples, draw_found, draw_recall, write_page
+from .report import draw_curve, draw_examples, draw_found, draw_recall, write_page
 
 MOST_FOUND = 4  # photos whose automatic masks are drawn
 Progress = Callable[[str, int, int], None]
@@ -48,7 +48,7 @@ def evaluate(job: EvaluateJob, progress: Progress = lambda what, done, total: No
         PromptError: a bundle's decoder has too few slots for the protocol.
         OutputError: the report cannot be written.
     """
-    check_destination(job.out, overwrite=job.overwrite, replaceable=is_evaluation)
+    check_destination(job.out, overwrite=job.overwrite, foreign=foreign_in_evaluation)
     _check_packages(job)
     masks_wanted = set(job.protocols) - {EDGES}
     sources = [_annotated(what) for what in job.data] if masks_wanted else []
@@ -59,7 +59,7 @@ def evaluate(job: EvaluateJob, progress: Progress = lambda what, done, total: No
     if prompted is not None:
         for subject in subjects:
             _check_slots(subject.capacity, prompted)
-    with staged_folder(job.out, overwrite=job.overwrite, replaceable=is_evaluation) as folder:
+    with staged_folder(job.out, overwrite=job.overwrite, foreign=foreign_in_evaluation) as folder:
         examples: list[Sample] = []
         found: list[tuple[Sample, tuple[Rle, ...]]] = []
         result = Evaluation(

@@ -12,6 +12,7 @@ from PIL import Image
 
 from sam_edge.data.sample import Sample
 from sam_edge.prompting.clicks import first_click
+from sam_edge.reporting.folders import CURVE, EXAMPLES, FOUND, RECALL
 from sam_edge.reporting.pages import empty_figure, render
 from sam_edge_runtime.arrays import Photo
 from sam_edge_runtime.automatic import rle
@@ -33,7 +34,6 @@ from .measure import box_prompts, tight_box
 TEMPLATE = "report.html.j2"
 PANEL = 360  # pixels of a picture's longer side
 SHOWN_MASKS = 3  # of a photo
-CURVE, RECALL, EXAMPLES, FOUND = "clicks.png", "recall.png", "examples.png", "found.png"
 EXAMPLES_SHOW = "Human masks; answers to their boxes; answers to one click each"
 FOUND_SHOW = "Human masks; automatic masks"
 

@@ -19,11 +19,12 @@ from sam_edge.weights.source import CheckpointSource
 from sam_edge_exporters import Exporter, exporter_for
 from sam_edge_quant import AUTO, FLOAT, Recipe, read_recipe, recipe_named
 from sam_edge_runtime.backends import Backend
-from sam_edge_runtime.bundle.bundle import is_bundle
+from sam_edge_runtime.bundle.bundle import foreign_files
 from sam_edge_runtime.bundle.manifest import Checkpoint, Manifest
 from sam_edge_runtime.bundle.targets import target_named
 from sam_edge_runtime.errors import ExportError, UsageError
-from sam_edge_runtime.system.files import check_destination, require_space
+from sam_edge_runtime.system.files import require_space
+from sam_edge_runtime.system.folders import check_destination
 
 from .job import ExportJob, precisions_of
 
@@ -93,7 +94,7 @@ def check_job(job: ExportJob) -> CheckedJob:
     """
     recipe = _recipe(job)
     source = find_source(job.variant, job.checkpoint)
-    check_destination(job.out, overwrite=job.overwrite, replaceable=is_bundle)
+    check_destination(job.out, overwrite=job.overwrite, foreign=foreign_files)
     exporter = exporter_for(job.target)
     refused = sorted(recipe.schemes - set(precisions_of(job.target)))
     if refused:

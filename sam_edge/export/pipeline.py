@@ -28,10 +28,10 @@ from sam_edge_quant import FLOAT, Recipe, write_recipe
 from sam_edge_runtime.agreement import golden
 from sam_edge_runtime.agreement.agreement import Agreement, bounds_of
 from sam_edge_runtime.backends import load_backend
-from sam_edge_runtime.bundle.bundle import GOLDEN_FILE, REPORT_FILE, Bundle, is_bundle, record_files
+from sam_edge_runtime.bundle.bundle import GOLDEN_FILE, REPORT_FILE, Bundle, foreign_files, record_files
 from sam_edge_runtime.bundle.manifest import FILE_NAME, Manifest
 from sam_edge_runtime.errors import BoundError
-from sam_edge_runtime.system.files import staged_folder
+from sam_edge_runtime.system.folders import staged_folder
 
 from .context import ExportContext, Progress, check_job, load_context
 from .job import ExportJob
@@ -75,7 +75,7 @@ def export_bundle(
         OutputError: the bundle cannot be written. An earlier one is unchanged.
     """
     context = load_context(check_job(job), ReferenceCache() if cache is None else cache, progress)
-    with staged_folder(job.out, overwrite=job.overwrite, replaceable=is_bundle) as folder:
+    with staged_folder(job.out, overwrite=job.overwrite, foreign=foreign_files) as folder:
         progress("recording the outputs of fp32 torch")
         golden_test = golden.record(context.reference, context.manifest)
         golden_test.save(folder / GOLDEN_FILE)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from sam_edge.data.photo_files import photo_files
 from sam_edge.prediction.reference_cache import ReferenceCache
-from sam_edge.reporting.folders import VERIFICATION, is_verification
+from sam_edge.reporting.folders import VERIFICATION, foreign_in_verification
 from sam_edge.reporting.versions import tool_versions
 from sam_edge_runtime.agreement import golden
 from sam_edge_runtime.agreement.agreement import Agreement, Bounds, bounds_of
@@ -29,7 +29,7 @@ from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.errors import BundleError, CheckpointError, PhotoError
 from sam_edge_runtime.photo.read import read_photo
-from sam_edge_runtime.system.files import check_destination, staged_folder
+from sam_edge_runtime.system.folders import check_destination, staged_folder
 
 from .compare import PhotoComparison, compare_photo
 from .reference import INSTALL, find_weights, torch_reference
@@ -151,7 +151,7 @@ def verify(
     bounds = bounds_of(manifest)
     out = job.out if job.out is not None else _beside(job.bundle)
     # A report is made from what is at hand and can be made again, so an earlier one of ours gives way unasked.
-    check_destination(out, overwrite=True, replaceable=is_verification)
+    check_destination(out, overwrite=True, foreign=foreign_in_verification)
     source = find_weights(manifest, job.checkpoint, job.images)
     if job.trace and source is None:
         raise CheckpointError(
@@ -200,7 +200,7 @@ def verify(
         engine=backend.engine,
         traced=traced,
     )
-    with staged_folder(out, overwrite=True, replaceable=is_verification) as folder:
+    with staged_folder(out, overwrite=True, foreign=foreign_in_verification) as folder:
         (folder / "report.json").write_text(json.dumps(verification.to_json(), indent=2) + "\n", encoding="utf-8")
         missing = write_html(folder / "report.html", verification.to_json(), agreement.checks(bounds), pictures)
     return replace(verification, html=missing)

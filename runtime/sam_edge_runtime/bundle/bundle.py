@@ -13,6 +13,7 @@ from typing import Any
 
 from sam_edge_runtime.errors import BundleError
 from sam_edge_runtime.system.files import sha256_of
+from sam_edge_runtime.system.folders import others_than, recover
 
 from .manifest import FILE_NAME, FileRecord, Manifest
 
@@ -47,6 +48,7 @@ class Bundle:
                 the folder.
         """
         root = Path(path)
+        recover(root)  # an export that was killed while it replaced the bundle
         try:
             manifest = Manifest.from_json(_read_manifest(root))
             for name, record in manifest.files.items():
@@ -90,9 +92,28 @@ class Bundle:
         return self.manifest.size
 
 
-def is_bundle(path: Path) -> bool:
-    """Whether `path` is a folder with a manifest, sound or not: an export may replace it."""
-    return (path / FILE_NAME).is_file()
+def foreign_files(path: Path) -> tuple[str, ...] | None:
+    """What an export would destroy if it replaced a folder: files that no export wrote, or that changed since.
+
+    Returns:
+        Their POSIX paths in the folder, empty for a bundle as it was exported; None where it is no bundle at all.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    try:
+        manifest = Manifest.from_json(_read_manifest(path))
+    except BundleError:
+        return None
+    others = others_than(path, lambda name: name == FILE_NAME or name in manifest.files)
+    return others + tuple(name for name, record in manifest.files.items() if _has_changed(path / name, record))
+
+
+def _has_changed(path: Path, record: FileRecord) -> bool:
+    """Whether a file is there and is another than the recorded one."""
+    if not path.is_file():
+        return False
+    return path.stat().st_size != record.bytes or sha256_of(path) != record.sha256
 
 
 def record_files(root: Path) -> dict[str, FileRecord]:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -58,71 +57,6 @@ def require_space(path: Path, needed_bytes: int) -> None:
         )
 
 
-@contextmanager
-def staged_folder(destination: Path, *, overwrite: bool, replaceable: Callable[[Path], bool]) -> Iterator[Path]:
-    """An empty folder to fill, renamed to `destination` when the block ends without an error.
-
-    Args:
-        destination: where the folder appears; of a link, the folder that it leads to.
-        overwrite: replace an existing folder; without it, an existing folder is an error.
-        replaceable: returns whether an existing folder was made by sam-edge. Others are never replaced.
-
-    Raises:
-        OutputError: the destination exists and may not be replaced, or cannot be written.
-    """
-    check_destination(destination, overwrite=overwrite, replaceable=replaceable)
-    place = Path(os.path.realpath(destination))
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        staging = place.parent / _staging_name(f"{place.name}.")
-        staging.mkdir()
-    except OSError as error:
-        raise output_error(destination, error) from error
-    try:
-        yield staging
-        check_destination(place, overwrite=overwrite, replaceable=replaceable)  # again: the work may have taken hours
-        _swap_in(staging, place)
-    except OSError as error:
-        raise output_error(destination, error) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def check_destination(destination: Path, *, overwrite: bool, replaceable: Callable[[Path], bool]) -> None:
-    """Refuse a folder that may not be replaced; a long job calls this before it starts.
-
-    Raises:
-        OutputError: as `staged_folder`.
-    """
-    try:
-        if not destination.exists() and not destination.is_symlink():
-            return
-        if destination.is_dir() and not any(destination.iterdir()):
-            return
-        ours = destination.is_dir() and replaceable(destination)
-    except OSError as error:
-        raise output_error(destination, error) from error
-    if not ours:
-        raise OutputError(f"{destination} exists and was not made by sam-edge: choose another place")
-    if not overwrite:
-        raise OutputError(f"{destination} exists: add --overwrite to replace it")
-
-
-def _swap_in(staging: Path, destination: Path) -> None:
-    """Rename `staging` to `destination`; an old folder is deleted after that, or put back."""
-    if not destination.exists():
-        staging.rename(destination)
-        return
-    old = staging.with_suffix(".old")
-    destination.rename(old)
-    try:
-        staging.rename(destination)
-    except BaseException:  # an interrupt too
-        old.rename(destination)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def write_file(destination: Path, content: bytes, *, overwrite: bool) -> None:
     """Write one file completely, or not at all.
 
@@ -158,7 +92,7 @@ def write_files(contents: dict[Path, bytes], *, overwrite: bool) -> None:
                 check_file(
                     destination, overwrite=overwrite
                 )  # again: a name that is too long fails only in an existing folder
-                staged[destination] = parent / _staging_name()
+                staged[destination] = parent / staging_name()
                 staged[destination].touch(exist_ok=False)
                 staged[destination].write_bytes(content)
         for destination, staging in staged.items():
@@ -200,6 +134,6 @@ def _naming(destination: Path) -> Iterator[None]:
         raise output_error(destination, error) from error
 
 
-def _staging_name(prefix: str = "") -> str:
+def staging_name(prefix: str = "") -> str:
     """An unused name. Unlike `tempfile`'s files and folders, those made under it follow the umask."""
     return f".{prefix}{secrets.token_hex(6)}.partial"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sam_edge_runtime.bundle.bundle import Bundle, is_bundle, record_files
+from sam_edge_runtime.bundle.bundle import Bundle, foreign_files, record_files
 from sam_edge_runtime.bundle.manifest import FileRecord, Manifest
 from sam_edge_runtime.errors import BundleError
 from tests.runtime.standin import manifest
@@ -344,14 +344,41 @@ def test_a_file_that_cannot_be_read_is_refused(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        (lambda folder: folder, True),
-        (_edited, True),
-        (_not_utf8, True),
-        (_no_manifest, False),
-        (_manifest_is_a_folder, False),
-        (_a_file, False),
-        (_nothing, False),
+        (lambda folder: folder, ()),
+        (_edited, None),
+        (_not_utf8, None),
+        (_no_manifest, None),
+        (_manifest_is_a_folder, None),
+        (_a_file, None),
+        (_nothing, None),
     ],
 )
-def test_is_bundle_requires_only_a_manifest(folder, kind, expected):
-    assert is_bundle(kind(folder)) is expected
+def test_only_a_bundle_as_it_was_exported_may_be_replaced(folder, kind, expected):
+    assert foreign_files(kind(folder)) == expected
+
+
+def test_files_that_no_export_wrote_are_foreign(folder):
+    (folder / "notes.txt").write_text("mine")
+    (folder / "weights" / "deep").mkdir()
+    (folder / "weights" / "deep" / "more.txt").write_text("mine")
+    (folder / ".DS_Store").touch()
+    assert foreign_files(folder) == ("notes.txt", "weights/deep/more.txt")
+
+
+@pytest.mark.parametrize("content", [b"the encodes", b"longer than before"], ids=["same size", "longer"])
+def test_a_file_that_was_changed_since_the_export_is_foreign(folder, content):
+    (folder / "encoder.onnx").write_bytes(content)
+    assert foreign_files(folder) == ("encoder.onnx",)
+
+
+def test_the_manifest_of_another_project_makes_no_bundle(tmp_path):
+    extension = tmp_path / "extension"
+    extension.mkdir()
+    (extension / "manifest.json").write_text('{"manifest_version": 3, "name": "months of work", "version": "1.0"}')
+    (extension / "background.js").write_text("work()")
+    assert foreign_files(extension) is None
+
+
+def test_a_bundle_that_a_killed_export_set_aside_opens_again(folder):
+    folder.rename(folder.with_name(".bundle.0123456789ab.old"))
+    assert Bundle.open(folder).encoder_path.is_file()

@@ -19,27 +19,27 @@ import pytest
 
 import sam_edge_runtime
 from sam_edge_runtime.errors import BundleError, OutputError, SamEdgeError
-from sam_edge_runtime.system import files
+from sam_edge_runtime.system import files, folders
 from sam_edge_runtime.system.files import (
-    check_destination,
     check_file,
     require_space,
     sha256_of,
-    staged_folder,
     write_file,
     write_files,
 )
+from sam_edge_runtime.system.folders import check_destination, staged_folder
 
 PACKAGES = str(Path(sam_edge_runtime.__file__).parents[1])
 TOO_LONG = "a" * 300  # no file system takes a name of more than 255 bytes
 
 
-def ours(folder: Path) -> bool:
-    return (folder / "ours").is_file()
+def foreign(folder: Path) -> tuple[str, ...] | None:
+    """A folder with a file `ours` is ours, with all that it holds."""
+    return () if (folder / "ours").is_file() else None
 
 
 def make(destination: Path, content: str = "new", *, overwrite: bool = False) -> None:
-    with staged_folder(destination, overwrite=overwrite, replaceable=ours) as staging:
+    with staged_folder(destination, overwrite=overwrite, foreign=foreign) as staging:
         (staging / "ours").write_text(content)
 
 
@@ -75,7 +75,7 @@ def umask(value: int) -> Iterator[None]:
 
 def test_a_staged_folder_is_invisible_until_it_is_complete(tmp_path):
     destination = tmp_path / "deep" / "below" / "bundle"
-    with staged_folder(destination, overwrite=False, replaceable=ours) as staging:
+    with staged_folder(destination, overwrite=False, foreign=foreign) as staging:
         (staging / "sub").mkdir()
         (staging / "sub" / "ours").write_text("new")
         assert not destination.exists()
@@ -94,7 +94,7 @@ def test_a_staged_folder_is_invisible_until_it_is_complete(tmp_path):
 def test_a_relative_destination_is_relative_to_the_folder_at_the_start(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "elsewhere").mkdir()
-    with staged_folder(Path("bundle"), overwrite=False, replaceable=ours) as staging:
+    with staged_folder(Path("bundle"), overwrite=False, foreign=foreign) as staging:
         (staging / "ours").write_text("new")
         monkeypatch.chdir(tmp_path / "elsewhere")
     assert contents(tmp_path) == {"elsewhere": None, "bundle": None, "bundle/ours": "new"}
@@ -106,7 +106,7 @@ def test_an_interrupted_block_leaves_the_destination_as_it_was(tmp_path, error, 
     if exists:
         make(tmp_path / "bundle", "old")
     with pytest.raises(type(error)) as caught:  # noqa: PT012, SIM117 - the block is what is tested
-        with staged_folder(tmp_path / "bundle", overwrite=True, replaceable=ours) as staging:
+        with staged_folder(tmp_path / "bundle", overwrite=True, foreign=foreign) as staging:
             (staging / "ours").write_text("half")
             raise error
     assert caught.value is error
@@ -123,6 +123,7 @@ def test_an_interruption_between_the_two_renames_puts_the_old_folder_back(tmp_pa
             raise error
         return rename(self, target)
 
+    monkeypatch.setattr(folders, "_exchange", lambda one, other: False)
     monkeypatch.setattr(Path, "rename", interrupted)
     with pytest.raises(OutputError if isinstance(error, OSError) else KeyboardInterrupt):
         make(tmp_path / "bundle", overwrite=True)
@@ -197,10 +198,10 @@ def test_a_destination_that_exists_is_refused_before_the_work(tmp_path, kind, ov
     entered = []
 
     def attempt():
-        with staged_folder(place, overwrite=overwrite, replaceable=ours):
+        with staged_folder(place, overwrite=overwrite, foreign=foreign):
             entered.append(True)
 
-    for action in (attempt, lambda: check_destination(place, overwrite=overwrite, replaceable=ours)):
+    for action in (attempt, lambda: check_destination(place, overwrite=overwrite, foreign=foreign)):
         assert refused(action) == f"{place} {reason}"
     assert not entered
     assert (contents(tmp_path), set(tmp_path.iterdir())) == (before, names)
@@ -211,7 +212,7 @@ def test_a_folder_that_appears_at_the_destination_during_the_work_is_not_replace
     place = tmp_path / "bundle"
 
     def attempt():
-        with staged_folder(place, overwrite=overwrite, replaceable=ours) as staging:
+        with staged_folder(place, overwrite=overwrite, foreign=foreign) as staging:
             (staging / "ours").write_text("new")
             _foreign_folder(place)
 
@@ -378,7 +379,8 @@ WRITE_A_MEGABYTE = """
 import json, sys
 from pathlib import Path
 from sam_edge_runtime.errors import OutputError
-from sam_edge_runtime.system.files import staged_folder, write_file
+from sam_edge_runtime.system.files import write_file
+from sam_edge_runtime.system.folders import staged_folder
 
 job, place, limit = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 if limit:
@@ -387,7 +389,7 @@ if limit:
 line = None
 try:
     if job == "folder":
-        with staged_folder(place / "result", overwrite=True, replaceable=lambda folder: True) as staging:
+        with staged_folder(place / "result", overwrite=True, foreign=lambda folder: ()) as staging:
             (staging / "weights").write_bytes(bytes(1 << 20))
     else:
         write_file(place / "result", bytes(1 << 20), overwrite=True)
