@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import sys
 from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
 
 import pytest
 
 from sam_edge.devices.ssh_requirements import ENGINES
+from sam_edge.export.job import ExportJob, precisions_of
 from sam_edge.model.lean import PARTS
 from sam_edge.verification.intermediates import INTERMEDIATES
-from sam_edge_exporters import EXPORTERS
-from sam_edge_quant import FLOAT, RECIPES
-from sam_edge_runtime.agreement.agreement import BOUNDS
-from sam_edge_runtime.backends import BACKENDS
+from sam_edge_exporters import EXPORTERS, exporter_for
+from sam_edge_quant import FLOAT, RECIPES, quantizer_for
+from sam_edge_runtime.agreement.agreement import BOUNDS, bounds_for
+from sam_edge_runtime.backends import BACKENDS, load_backend
+from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.targets import TARGETS, target_named
 from sam_edge_runtime.errors import UsageError
+from tests.runtime.standin import manifest
 
 
 def test_every_target_has_an_exporter_a_backend_a_reader_of_intermediates_and_bounds():
@@ -50,6 +54,23 @@ def test_an_unknown_target_is_refused_with_the_choices():
         target_named("onix")
     with pytest.raises(UsageError, match=r"^no target called 'onix': choose one of onnx, coreml, tflite, or all$"):
         target_named("onix", "all")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        exporter_for,
+        quantizer_for,
+        precisions_of,
+        lambda target: ExportJob("nano", Path("out"), target=target),
+        lambda target: bounds_for(target, "fp32"),
+        lambda target: load_backend(Bundle(Path("nowhere"), manifest(target=target))),
+    ],
+    ids=["exporter_for", "quantizer_for", "precisions_of", "ExportJob", "bounds_for", "load_backend"],
+)
+def test_an_unknown_target_has_one_message_everywhere(use):
+    with pytest.raises(UsageError, match=r"^no target called 'onix': choose one of onnx, coreml, tflite$"):
+        use("onix")
 
 
 def test_a_target_is_found_by_its_name_and_cannot_be_changed():
