@@ -5,7 +5,6 @@ The evaluator checks outputs; it is much slower than a phone. `engine` names the
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +13,7 @@ import numpy as np
 from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import GraphContract
+from sam_edge_runtime.bundle.targets import TARGETS
 from sam_edge_runtime.errors import BackendError, BundleError
 from sam_edge_runtime.mil import Program, read_package
 
@@ -22,7 +22,8 @@ from .graphs import LazyGraphs
 
 # Short names of Core ML's compute units.
 UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "ane": "CPU_AND_NE"}
-APPLE, EVALUATOR = "Core ML", "the MIL evaluator of sam-edge, not Core ML"
+TARGET = TARGETS["coreml"]
+APPLE, EVALUATOR = TARGET.engines[0].name, "the MIL evaluator of sam-edge, not Core ML"
 
 
 class _Engine(Protocol):
@@ -43,7 +44,7 @@ class CoremlBackend(LazyGraphs["_Engine"]):
 
     def __init__(self, bundle: Bundle, options: BackendOptions) -> None:
         super().__init__(bundle)
-        self._on_mac = sys.platform == "darwin"
+        self._on_mac = TARGET.runs_here
         self.engine = APPLE if self._on_mac else EVALUATOR
         units = (options.provider or "all").strip().lower()
         if units not in UNITS:

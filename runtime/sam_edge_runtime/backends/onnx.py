@@ -19,6 +19,7 @@ from sam_edge_runtime.errors import BackendError, BundleError, first_line
 from . import BackendOptions
 from .graphs import LazyGraphs
 
+TARGET = TARGETS["onnx"]
 _CPU = "CPUExecutionProvider"
 
 # Short names of ONNX Runtime's execution providers (https://onnxruntime.ai/docs/execution-providers/).
@@ -54,7 +55,7 @@ class OnnxBackend(LazyGraphs["_Graph"]):
         BundleError: on first use of a graph that breaks the manifest's contract.
     """
 
-    engine = "ONNX Runtime"
+    engine = TARGET.engines[0].name
 
     def __init__(self, bundle: Bundle, options: BackendOptions) -> None:
         self._ort = _import_onnxruntime()
@@ -148,7 +149,7 @@ def _import_onnxruntime() -> Any:
         import onnxruntime  # noqa: PLC0415 - an extra that only bundles of this target need
     except ImportError as error:
         raise BackendError(
-            f"an ONNX bundle needs onnxruntime ({first_line(error)}); install it with: {TARGETS['onnx'].install}"
+            f"an ONNX bundle needs onnxruntime ({first_line(error)}); install it with: {TARGET.install}"
         ) from error
     return onnxruntime
 
