@@ -57,7 +57,7 @@ def decode_prompts(
         masks, scores = backend.decode(
             embeddings, feed.point_coords, feed.point_labels, feed.mask_input, feed.has_mask_input
         )
-        low_res[done : done + feed.prompts] = masks[: feed.prompts]
-        iou[done : done + feed.prompts] = scores[: feed.prompts]
-        done += feed.prompts
+        low_res[done : done + feed.count] = masks[: feed.count]
+        iou[done : done + feed.count] = scores[: feed.count]
+        done += feed.count
     return low_res, iou

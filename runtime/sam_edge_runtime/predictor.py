@@ -52,7 +52,7 @@ class SamPredictor:
     Args:
         bundle: an opened bundle, or the path of its folder.
         threads: threads within an operator; None: one for each core.
-        provider: the engine's accelerator, such as "cuda" or "coreml"; None: the CPU.
+        provider: the engine's accelerator, such as "cuda" or "coreml"; None: the CPU, or any unit for Core ML.
         backend: an engine to use instead of the one for the bundle's target.
 
     Attributes:

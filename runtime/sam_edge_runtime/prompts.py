@@ -37,14 +37,14 @@ class DecoderFeed:
         point_labels: `(B, N)` float32, values of `Label`.
         mask_input: `(B, 1, S/4, S/4)` float32 logits.
         has_mask_input: `(B,)` float32, 1 where `mask_input` counts, else 0.
-        prompts: number of real prompts; they come first, and the rest of B fills a fixed shape.
+        count: number of real prompts; they come first, and the rest of B fills a fixed shape.
     """
 
     point_coords: Float32
     point_labels: Float32
     mask_input: Float32
     has_mask_input: Float32
-    prompts: int
+    count: int
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Prompts:
                 point_labels=np.full((rows, columns), Label.EMPTY, np.float32),
                 mask_input=np.zeros((rows, 1, low_res, low_res), np.float32),
                 has_mask_input=np.zeros(rows, np.float32),
-                prompts=real,
+                count=real,
             )
             feed.point_coords[:real, :needed] = self.coords[start : start + real]
             feed.point_labels[:real, :needed] = self.labels[start : start + real]
