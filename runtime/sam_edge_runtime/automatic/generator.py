@@ -78,7 +78,7 @@ class _Candidates:
 
 
 @dataclass(frozen=True, eq=False)
-class _CropOfPhoto:
+class _CropJob:
     """A crop to search.
 
     Attributes:
@@ -209,19 +209,19 @@ class AutomaticMaskGenerator:
             PhotoError, UsageError, BackendError: as `generate`.
         """
         with ThreadPoolExecutor(1, "sam-edge-encoder") as encoder:
-            crops = self._crops_of(zip(images, covered, strict=False))
-            crop = next(crops, None)
-            encoded = None if crop is None else encoder.submit(self._encode, crop)
+            jobs = self._jobs(zip(images, covered, strict=False))
+            job = next(jobs, None)
+            encoded = None if job is None else encoder.submit(self._encode, job)
             results: list[_CropResult] = []
-            while crop is not None and encoded is not None:
+            while job is not None and encoded is not None:
                 frame, embeddings = encoded.result()
-                following = next(crops, None)
+                following = next(jobs, None)
                 encoded = None if following is None else encoder.submit(self._encode, following)
-                results.append(self._search(crop, frame, embeddings))
-                if crop.is_last:
-                    yield self._records(results, crop)
+                results.append(self._search(job, frame, embeddings))
+                if job.is_last:
+                    yield self._records(results, job)
                     results = []
-                crop = following
+                job = following
 
     def check(self, image: Photo) -> None:
         """Refuse a photo that `generate` would refuse, without running the model.
@@ -242,11 +242,11 @@ class AutomaticMaskGenerator:
         Raises:
             PhotoError, BackendError: as `generate`.
         """
-        crop = next(self._crops_of([(image, None)]))
-        frame, embeddings = self._encode(crop)
-        return self._search(crop, frame, embeddings).candidates.low_res, frame
+        job = next(self._jobs([(image, None)]))
+        frame, embeddings = self._encode(job)
+        return self._search(job, frame, embeddings).candidates.low_res, frame
 
-    def _crops_of(self, images: Iterable[tuple[Photo, Mask | None]]) -> Iterator[_CropOfPhoto]:
+    def _jobs(self, images: Iterable[tuple[Photo, Mask | None]]) -> Iterator[_CropJob]:
         for photo, covered in images:
             self.check(photo)
             size = photo.shape[:2]
@@ -256,32 +256,32 @@ class AutomaticMaskGenerator:
                 )
             crops = self._crops(photo)
             for crop in crops:
-                yield _CropOfPhoto(photo, covered, crop, crop is crops[-1])
+                yield _CropJob(photo, covered, crop, crop is crops[-1])
 
     def _crops(self, photo: Photo) -> tuple[Crop, ...]:
         height, width = photo.shape[:2]
         return generate_crops((height, width), self.settings.crop_n_layers, self.settings.crop_overlap_ratio)
 
-    def _encode(self, crop: _CropOfPhoto) -> tuple[Frame, Float32]:
-        frame = Frame(self._capacity.input_side, crop.crop.size)
-        return frame, self._backend.encode(frame.image(crop.crop.cut(crop.photo)))
+    def _encode(self, job: _CropJob) -> tuple[Frame, Float32]:
+        frame = Frame(self._capacity.input_side, job.crop.size)
+        return frame, self._backend.encode(frame.image(job.crop.cut(job.photo)))
 
-    def _search(self, crop: _CropOfPhoto, frame: Frame, embeddings: Float32) -> _CropResult:
+    def _search(self, job: _CropJob, frame: Frame, embeddings: Float32) -> _CropResult:
         """The masks of a crop after all filters, by descending predicted IoU."""
-        height, width = crop.crop.size
-        points = crop.uncovered(self._grids[crop.crop.layer] * (width, height))
+        height, width = job.crop.size
+        points = job.uncovered(self._grids[job.crop.layer] * (width, height))
         statistics = MaskStatistics(frame)
         parts = []
         for start in range(0, len(points), self.settings.points_per_batch):
             batch = points[start : start + self.settings.points_per_batch]
-            parts.append(self._candidates(batch, frame, statistics, embeddings, crop))
+            parts.append(self._candidates(batch, frame, statistics, embeddings, job))
         cells = self._capacity.input_side // MASK_STRIDE
         candidates = _Candidates.concatenate(parts) if parts else _Candidates.none(cells)
         kept = nms(candidates.boxes, candidates.predicted_iou, self.settings.box_nms_thresh)
-        return _CropResult(crop.crop, statistics, candidates.take(kept))
+        return _CropResult(job.crop, statistics, candidates.take(kept))
 
     def _candidates(
-        self, points: Float64, frame: Frame, statistics: MaskStatistics, embeddings: Float32, crop: _CropOfPhoto
+        self, points: Float64, frame: Frame, statistics: MaskStatistics, embeddings: Float32, job: _CropJob
     ) -> _Candidates:
         """The masks of a batch of points (N, 2) that pass the filters of predicted IoU, stability and crop edges."""
         settings = self.settings
@@ -299,9 +299,9 @@ class AutomaticMaskGenerator:
             kept = stability >= least
             low_res, iou, points, stability = low_res[kept], iou[kept], points[kept], stability[kept]
         boxes = statistics.boxes(low_res, MASK_THRESHOLD)
-        return _Candidates(low_res, iou, stability, points, boxes).take(~_near_crop_edge(boxes, crop))
+        return _Candidates(low_res, iou, stability, points, boxes).take(~_near_crop_edge(boxes, job))
 
-    def _records(self, results: Sequence[_CropResult], last: _CropOfPhoto) -> list[dict[str, Any]]:
+    def _records(self, results: Sequence[_CropResult], last: _CropJob) -> list[dict[str, Any]]:
         """The records of a photo from the results of all its crops."""
         settings, size = self.settings, last.size
         rows = [(result, row) for result in results for row in range(len(result.candidates.boxes))]
@@ -349,11 +349,11 @@ def _mostly_covered(runs: Sequence[rle.Counts], covered: Mask) -> npt.NDArray[np
     return np.array([2 * common > lengths[1::2].sum() for common, lengths in zip(within, runs, strict=True)], np.bool_)
 
 
-def _near_crop_edge(boxes: Int64, crop: _CropOfPhoto) -> npt.NDArray[np.bool_]:
+def _near_crop_edge(boxes: Int64, job: _CropJob) -> npt.NDArray[np.bool_]:
     """Whether each box (K) ends near an edge of the crop that is not an edge of the photo."""
-    height, width = crop.size
-    in_photo = boxes + np.tile(crop.crop.box[:2], 2)
-    at_crop = np.abs(in_photo - np.array(crop.crop.box)) <= CROP_EDGE_DISTANCE
+    height, width = job.size
+    in_photo = boxes + np.tile(job.crop.box[:2], 2)
+    at_crop = np.abs(in_photo - np.array(job.crop.box)) <= CROP_EDGE_DISTANCE
     at_photo = np.abs(in_photo - np.array([0, 0, width, height])) <= CROP_EDGE_DISTANCE
     near: npt.NDArray[np.bool_] = (at_crop & ~at_photo).any(axis=1)
     return near

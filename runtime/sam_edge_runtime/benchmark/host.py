@@ -96,7 +96,7 @@ def measure(
     names = [each.name for each in entries]
     if len(set(names)) < len(names):
         raise UsageError(f"two bundles are called '{max(names, key=names.count)}': give each its own name")
-    reasons = {each.name: reason for each in entries if (reason := why_not(each.bundle))}
+    reasons = {each.name: reason for each in entries if (reason := _reason_not_measured(each.bundle))}
     running = [each for each in entries if each.name not in reasons]
     if not running:
         raise UsageError(next(iter(reasons.values()), "no bundle is given: give at least one"))
@@ -130,8 +130,8 @@ def measure(
     }
 
 
-def why_not(bundle: Bundle) -> str | None:
-    """Why a bundle cannot be measured on this machine; None where it can."""
+def _reason_not_measured(bundle: Bundle) -> str | None:
+    """Why a bundle cannot be measured on this machine; None if it can."""
     if not target_named(bundle.manifest.target).runs_here:
         return "Core ML runs on Apple's systems only; the evaluator used elsewhere does not reproduce its speed"
     return None
@@ -142,7 +142,7 @@ def _row(
 ) -> dict[str, Any]:
     manifest, options = each.bundle.manifest, each.options
     samples = {step: [seconds[step] for seconds in rows] for step in STEPS}
-    others = {step: [seconds[step] for seconds in first] for step in STEPS}
+    references = {step: [seconds[step] for seconds in first] for step in STEPS}
     parts = [sum(seconds[step] for step in PARTS_OF_CLICK) for seconds in rows]
     return {
         "name": each.name,
@@ -160,7 +160,7 @@ def _row(
         "cold": {**record["cold"], "to the first mask": sum(record["cold"].values())},
         "memory": {name: record[f"{name}_bytes"] for name in ("idle", "loaded", "peak")},
         "steps": {step: spread(samples[step]) for step in STEPS},
-        "ratio": {step: ratios(samples[step], others[step]) for step in STEPS},
+        "ratio": {step: ratios(samples[step], references[step]) for step in STEPS},
         "predictor_overhead": ratios(samples["click"], parts),
         "per_second": {
             "photos": len(rows) / sum(samples["encode"]),

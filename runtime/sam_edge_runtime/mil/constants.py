@@ -59,7 +59,7 @@ class Constants:
         declared = value.type.tensorType
         shape = tuple(int(axis.constant.size) for axis in declared.dimensions)
         if value.WhichOneof("value") == "blobFileValue":
-            return self._blob(value.blobFileValue, declared.dataType, shape)
+            return self._read_blob(value.blobFileValue, declared.dataType, shape)
         tensor = value.immediateValue.tensor
         filled = tensor.WhichOneof("value")
         if declared.dataType == _STRING:
@@ -71,15 +71,15 @@ class Constants:
             return _from_bytes(np.frombuffer(values, np.uint8), declared.dataType, shape)
         return np.array(values, _numpy(declared.dataType)).reshape(shape)
 
-    def _blob(self, blob: Any, data_type: int, shape: tuple[int, ...]) -> Array:
+    def _read_blob(self, blob: Any, data_type: int, shape: tuple[int, ...]) -> Array:
         name = blob.fileName
         stored = self._blob_file(name)
         start = int(blob.offset)
         size = _size(data_type, shape)
         record = stored[start : start + _RECORD.size].tobytes()
         if len(record) == _RECORD.size:
-            sentinel, _, held, offset = _RECORD.unpack(record)
-            if sentinel == _SENTINEL and held >= size and offset + size <= len(stored):
+            sentinel, _, available, offset = _RECORD.unpack(record)
+            if sentinel == _SENTINEL and available >= size and offset + size <= len(stored):
                 return _from_bytes(stored[offset : offset + size], data_type, shape)
         raise BundleError(f"'{self.folder / name.removeprefix(_MODEL_PATH)}' is damaged or cut short; export it again")
 

@@ -1,4 +1,7 @@
-"""MIL's two-dimensional convolutions as matrix products, which numpy computes fastest, by BLAS."""
+"""MIL's two-dimensional convolutions as matrix products, which numpy computes fastest, by BLAS.
+
+The parameters are MIL's, hence so many.
+"""
 
 from __future__ import annotations
 

@@ -292,6 +292,17 @@ def test_an_overlay_shows_masks_points_and_boxes():
     np.testing.assert_array_equal(blend, np.rint(0.55 * 100 + 0.45 * np.array([0, 114, 178])).astype(int))
 
 
+def test_an_overlay_has_seven_colours_before_the_first_comes_again():
+    masks = np.zeros((8, 8, 80), bool)
+    for index, mask in enumerate(masks):
+        mask[:, 10 * index : 10 * index + 8] = True
+    drawn = draw_overlay(np.zeros((8, 80, 3), np.uint8), masks)
+    contours = [tuple(drawn[0, 10 * index].tolist()) for index in range(8)]
+    assert len(set(contours)) == 7
+    assert contours[7] == contours[0]
+    assert (0, 0, 0) not in contours
+
+
 def test_an_overlay_of_nothing_is_the_photo():
     photo = np.asarray(picture())
     np.testing.assert_array_equal(draw_overlay(photo), photo)
