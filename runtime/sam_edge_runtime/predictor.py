@@ -18,9 +18,11 @@ import numpy.typing as npt
 from .arrays import Float32
 from .backends import Backend, BackendOptions, load_backend
 from .bundle.bundle import Bundle
-from .bundle.contract import FIRST_MULTIMASK, MASK_OUTPUTS, SINGLE_OUTPUT, Label
+from .bundle.contract import EMBEDDING_STRIDE, FIRST_MULTIMASK, MASK_OUTPUTS, SINGLE_OUTPUT, Label
 from .decoding import decode_prompts
-from .errors import PhotoError, PromptError, StateError, UsageError
+from .drop_in import DropIn
+from .errors import PromptError, StateError, UsageError
+from .photo.check import check_image, describe_array
 from .photo.frame import Frame
 from .photo.masks import upscale, upscale_binary
 from .prompts import Prompts, build_prompts
@@ -39,7 +41,7 @@ class _SetImage:
     embeddings: Float32
 
 
-class SamPredictor:
+class SamPredictor(DropIn):
     """Encodes a photo once and answers any number of prompts on it.
 
         predictor = SamPredictor("bundle")
@@ -152,6 +154,41 @@ class SamPredictor:
         """
         return self._image("get_image_embedding").embeddings.copy()
 
+    @property
+    def features(self) -> Float32 | None:
+        """What `get_image_embedding` returns, or None when no photo is set."""
+        return None if self._current is None else self.get_image_embedding()
+
+    def set_image_embedding(self, embedding: Float32, original_size: tuple[int, int]) -> None:
+        """Set a photo by an embedding that `get_image_embedding` returned, without encoding it again.
+
+        After an error the previous photo is still set.
+
+        Args:
+            embedding: `(1, C, S/16, S/16)` float32, made by the same model at the same input size.
+            original_size: (H, W) of the photo in pixels.
+
+        Raises:
+            UsageError: `embedding` has another shape or dtype, or values that are not finite, or `original_size` is
+                no pair of integers.
+            PhotoError: a photo of that size is empty, or so narrow that its shorter side would vanish in the frame.
+        """
+        manifest = self.bundle.manifest
+        grid = manifest.input_side // EMBEDDING_STRIDE
+        wanted = (1, manifest.embedding_channels, grid, grid)
+        if not isinstance(embedding, np.ndarray) or embedding.shape != wanted or embedding.dtype != np.float32:
+            raise UsageError(
+                f"the embedding is {describe_array(embedding)}; this bundle's are float32 of shape {wanted}, "
+                "as get_image_embedding of the same model and input size returns them"
+            )
+        if not np.isfinite(embedding).all():
+            raise UsageError("the embedding holds values that are not finite; encode the photo again with set_image")
+        size = tuple(original_size) if isinstance(original_size, tuple | list | np.ndarray) else ()
+        if len(size) != 2 or not all(isinstance(side, int | np.integer) for side in size):
+            raise UsageError(f"original_size {original_size!r:.60} is no pair of integers; give the photo's (H, W)")
+        frame = Frame(manifest.input_side, (int(size[0]), int(size[1])))
+        self._current = _SetImage(frame, np.array(embedding, order="C"))
+
     def predict(
         self,
         point_coords: npt.ArrayLike | None = None,
@@ -243,25 +280,17 @@ class SamPredictor:
         return masks.reshape(*low_res.shape[:2], *image.frame.original_size), scores, low_res
 
 
-def check_image(image: object) -> None:
-    """Check that `image` is an array that `set_image` takes.
-
-    Raises:
-        PhotoError: `image` is no uint8 array `(H, W, 3)`.
-    """
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        what = (
-            f"a {image.dtype} array of shape {image.shape}"
-            if isinstance(image, np.ndarray)
-            else f"a value of type {type(image).__name__}"
-        )
-        raise PhotoError(f"the image is {what}; give a uint8 array (H, W, 3), as read_photo returns it")
-
-
 def _one_box(box: npt.ArrayLike | None) -> npt.NDArray[Any] | None:
     """A box as a batch of one; segment_anything takes it as `(4,)` and as `(1, 4)`."""
     batch = _one(box, "box")
-    return batch[0] if batch is not None and batch.ndim == 3 and batch.shape[1] == 1 else batch
+    if batch is None or batch.ndim != 3:
+        return batch
+    if len(batch[0]) > 1:
+        raise PromptError(
+            f"box holds {len(batch[0])} boxes and predict answers one prompt; predict_batch(boxes=...) answers them all"
+        )
+    one: npt.NDArray[Any] = batch[0]
+    return one
 
 
 def _one(values: npt.ArrayLike | None, name: str) -> npt.NDArray[Any] | None:

@@ -247,7 +247,7 @@ def _clicks(
         x, y = coords[outside][0]
         raise PromptError(
             f"point ({x:g}, {y:g}) lies outside the photo of {width}x{height} pixels; "
-            f"x runs from 0 to {width}, y from 0 to {height}"
+            f"x runs from 0 to {width}, y from 0 to {height}; move it inside or leave it out"
         )
     return coords, labels
 
@@ -255,15 +255,17 @@ def _clicks(
 def _corners(frame: Frame, boxes: npt.ArrayLike) -> Float64:
     """Corners `(B, 2, 2)` of boxes `(B, 4)`. They may exceed the photo's edges, as boxes of detectors do."""
     corners = _numbers("box", boxes)
+    if corners.shape == (0,):  # an empty list of boxes
+        corners = corners.reshape(0, 4)
     if corners.ndim != 2 or corners.shape[1] != 4:
         raise PromptError(f"box has shape {corners.shape}; it must be x0, y0, x1, y1: (4,), in a batch (B, 4)")
     height, width = frame.original_size
-    for x0, y0, x1, y1 in corners.tolist():
-        what = f"box ({x0:g}, {y0:g}, {x1:g}, {y1:g})"
+    for index, (x0, y0, x1, y1) in enumerate(corners.tolist()):
+        what = f"{'box' if len(corners) == 1 else f'boxes[{index}]'} ({x0:g}, {y0:g}, {x1:g}, {y1:g})"
         if not all(abs(value) <= _FARTHEST for value in (x0, y0, x1, y1)):  # False for NaN too
             raise PromptError(f"{what} is not finite or larger than any photo; give pixel positions")
         if x1 <= x0 or y1 <= y0:
-            raise PromptError(f"{what} has no area; give x0, y0, x1, y1 with x0 < x1 and y0 < y1")
+            raise PromptError(f"{what} has no area; give x0, y0, x1, y1 with x0 < x1 and y0 < y1, or leave it out")
         if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
             raise PromptError(f"{what} lies outside the photo of {width}x{height} pixels; it must overlap it")
     return corners.reshape(-1, 2, 2)
@@ -273,6 +275,11 @@ def _masks(frame: Frame, mask_input: npt.ArrayLike) -> Float32:
     """Mask prompts `(B, 1, S/4, S/4)` float32."""
     masks = _numbers("mask_input", mask_input)
     low_res = frame.side // MASK_STRIDE
+    if masks.ndim == 3 and masks.shape[1:] == (low_res, low_res):
+        raise PromptError(
+            f"mask_input lacks an axis: this model takes (1, {low_res}, {low_res}), in a batch (B, 1, {low_res}, "
+            f"{low_res}); give mask_input[None] to predict, mask_input[:, None] to predict_batch"
+        )
     if masks.ndim != 4 or masks.shape[1:] != (1, low_res, low_res):
         raise PromptError(
             f"mask_input has shape {masks.shape[1:]} where this model takes (1, {low_res}, {low_res}), in a batch "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD
 from sam_edge_runtime.errors import PhotoError, PromptError, StateError, UsageError
@@ -137,8 +138,13 @@ def test_a_batch_may_contain_sams_own_padding():
 
 
 def test_no_prompts_give_no_masks():
-    masks, scores, low_res = predictor(4, 4).predict_batch(np.zeros((0, 2, 2)), np.zeros((0, 2)))
-    assert (masks.shape, scores.shape, low_res.shape) == ((0, 3, *SIZE), (0, 3), (0, 3, CELLS, CELLS))
+    for prompts in (
+        {"point_coords": np.zeros((0, 2, 2)), "point_labels": np.zeros((0, 2))},
+        {"boxes": []},
+        {"boxes": np.zeros((0, 4))},
+    ):
+        masks, scores, low_res = predictor(4, 4).predict_batch(**prompts)
+        assert (masks.shape, scores.shape, low_res.shape) == ((0, 3, *SIZE), (0, 3), (0, 3, CELLS, CELLS))
 
 
 # Results ------------------------------------------------------------------------------------------------------------
@@ -222,13 +228,13 @@ BAD_PROMPTS = {
     "three corners": ({"box": [0, 0, 5]}, r"\(4,\)"),
     "ragged box": ({"box": [[1, 2], [3, 4, 5]]}, "box has rows of different lengths"),
     "box in two batches": ({"box": [[[0, 0, 5, 5]]]}, r"\(4,\)"),
-    "two boxes": ({"box": [[0, 0, 5, 5], [0, 0, 6, 6]]}, r"\(4,\)"),
+    "two boxes": ({"box": [[0, 0, 5, 5], [0, 0, 6, 6]]}, r"holds 2 boxes .* predict_batch\(boxes=...\)"),
     "box without width": ({"box": [5, 0, 5, 9]}, "no area"),
     "box inside out": ({"box": [0, 9, 5, 2]}, "no area"),
     "box left of the photo": ({"box": [-9, 0, 0, 9]}, "must overlap"),
     "box below the photo": ({"box": [0, 96, 9, 120]}, "must overlap"),
     "mask of another size": ({"mask_input": np.zeros((1, 256, 256))}, r"takes \(1, 64, 64\)"),
-    "mask without its axis": ({"mask_input": np.zeros((64, 64))}, r"takes \(1, 64, 64\)"),
+    "mask without its axis": ({"mask_input": np.zeros((64, 64))}, r"takes \(1, 64, 64\).* mask_input\[None\]"),
     "NaN in the mask": ({"mask_input": np.full((1, 64, 64), NAN)}, "not finite"),
     "boolean mask": ({"mask_input": np.zeros((1, 64, 64), bool)}, "bool"),
 }
@@ -252,6 +258,7 @@ BAD_BATCHES = {
     "masks too many": ({"boxes": [BOX], "mask_input": mask_prompts(2)}, "boxes 1, mask_input 2"),
     "points of one prompt": ({"point_coords": [[5, 5]], "point_labels": [1]}, r"\(B, N, 2\)"),
     "box of one prompt": ({"boxes": BOX}, r"\(B, 4\)"),
+    "one of three boxes without area": ({"boxes": [BOX, [50, 50, 50, 90], BOX]}, r"boxes\[1\] \(50, 50, 50, 90\)"),
     "corner labels": ({"point_coords": [[[5, 5]]], "point_labels": [[3]]}, "0, 1, -1, -2"),
 }
 
@@ -283,11 +290,17 @@ def test_points_on_the_edges_and_boxes_beyond_them_are_valid():
 
 
 BAD_IMAGES = {
-    "floats": (np.zeros((5, 5, 3), np.float32), PhotoError, "float32"),
-    "greyscale": (np.zeros((5, 5), np.uint8), PhotoError, r"\(5, 5\)"),
-    "RGBA": (np.zeros((5, 5, 4), np.uint8), PhotoError, r"\(5, 5, 4\)"),
-    "channels first": (np.zeros((3, 5, 5), np.uint8), PhotoError, r"\(3, 5, 5\)"),
-    "batch": (np.zeros((1, 5, 5, 3), np.uint8), PhotoError, r"\(1, 5, 5, 3\)"),
+    "floats": (np.zeros((5, 5, 3), np.float32), PhotoError, r"float32.*: \(image \* 255\)"),
+    "16 bits": (np.zeros((5, 5, 3), np.uint16), PhotoError, r"uint16.*: \(image / 257\)"),
+    "booleans": (np.zeros((5, 5, 3), bool), PhotoError, r"a bool array"),
+    "greyscale": (np.zeros((5, 5), np.uint8), PhotoError, r"\(5, 5\);.*: np.stack"),
+    "one channel": (np.zeros((5, 5, 1), np.uint8), PhotoError, r"\(5, 5, 1\);.*: np.repeat"),
+    "RGBA": (np.zeros((5, 5, 4), np.uint8), PhotoError, r"\(5, 5, 4\);.*: image\[:, :, :3\]"),
+    "channels first": (np.zeros((3, 5, 5), np.uint8), PhotoError, r"\(3, 5, 5\);.*: image.transpose"),
+    "batch": (np.zeros((1, 5, 5, 3), np.uint8), PhotoError, r"\(1, 5, 5, 3\);.*: image\[0\]"),
+    "five axes": (np.zeros((1, 1, 5, 5, 3), np.uint8), PhotoError, "as read_photo returns it$"),
+    "a picture of Pillow": (Image.new("L", (5, 5)), PhotoError, r'type Image.*image.convert\("RGB"\)'),
+    "a tensor": (torch.zeros((5, 5, 3), dtype=torch.uint8), PhotoError, r"type Tensor.*image.numpy\(\)"),
     "empty": (np.zeros((0, 5, 3), np.uint8), PhotoError, "5x0"),
     "too narrow": (np.zeros((1, 900, 3), np.uint8), PhotoError, "too narrow"),
     "a list": ([[[1, 2, 3]]], PhotoError, "type list"),

@@ -28,8 +28,9 @@ from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import MASK_OUTPUTS, MASK_STRIDE, MASK_THRESHOLD, Label
 from sam_edge_runtime.decoding import Capacity, decode_prompts
 from sam_edge_runtime.errors import UsageError
+from sam_edge_runtime.photo.check import check_image
 from sam_edge_runtime.photo.frame import Frame
-from sam_edge_runtime.predictor import SamPredictor, check_image
+from sam_edge_runtime.predictor import SamPredictor
 from sam_edge_runtime.prompts import build_prompts
 
 from . import rle
@@ -132,11 +133,17 @@ class AutomaticMaskGenerator:
         keywords: fields of `AutomaticSettings`, such as `points_per_side`. A field that is not given has the default
             for the bundle's variant: SAM's own default, or for `nano` a lower threshold that fits its scores.
 
+    Attributes:
+        settings: settings in effect.
+        predictor: the predictor that it was made with; None after `from_backend`.
+
     Raises:
         UsageError: both `settings` and keywords are given, a keyword is unknown, or a value is out of range.
         BundleError: the path is no bundle, or the bundle was changed after its export.
         BackendError: the bundle's engine is not installed or rejects the model.
     """
+
+    predictor: SamPredictor | None = None
 
     def __init__(
         self, model: SamPredictor | Bundle | str | Path, settings: AutomaticSettings | None = None, **keywords: Any
@@ -144,6 +151,7 @@ class AutomaticMaskGenerator:
         predictor = model if isinstance(model, SamPredictor) else SamPredictor(model)
         if settings is not None and keywords:
             raise UsageError(f"settings and {', '.join(keywords)} are both given: give settings or keywords")
+        self.predictor = predictor
         manifest = predictor.bundle.manifest
         self._prepare(
             predictor.backend, manifest, settings or AutomaticSettings.for_variant(manifest.variant, **keywords)

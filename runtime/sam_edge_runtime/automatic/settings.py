@@ -72,8 +72,13 @@ class AutomaticSettings:
     output_mode: str = BINARY_MASK
 
     def __post_init__(self) -> None:
-        if (self.points_per_side is None) == (self.point_grids is None):
-            raise UsageError("give either points_per_side or point_grids, and None for the other")
+        if self.points_per_side is None and self.point_grids is None:
+            raise UsageError("points_per_side and point_grids are both None: give one of them")
+        if self.points_per_side is not None and self.point_grids is not None:
+            raise UsageError(
+                f"point_grids is given together with points_per_side {self.points_per_side}, whose default is 32: "
+                "give points_per_side=None with point_grids, as segment_anything demands"
+            )
         for name in ("pred_iou_thresh", "stability_score_thresh", "box_nms_thresh", "crop_nms_thresh"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
