@@ -1,9 +1,10 @@
-"""Masks for whole data sets, in SA-1B's format.
+"""Annotation: automatic masks for photos and data sets, in SA-1B's format.
 
 | file | what |
 |---|---|
 | `record` | automatic masks as SA-1B's JSON record |
-| `pieces` | a source divided into output shards, and what of each is done already |
-| `worker` | one process's pieces: photos in, records out |
-| `annotate` | the command's work: processes, hosts, progress, resumption |
+| `segment` | `sam-edge segment`: the masks of a photo or of a folder |
+| `annotate` | `sam-edge annotate`: processes, hosts, progress, resumption |
+| `pieces` | a source divided into output shards, and the progress of each |
+| `worker` | annotates the pieces of one process |
 """

@@ -1,8 +1,8 @@
 """`sam-edge annotate`: photos in, SA-1B shards out, in several processes and on several hosts.
 
-Pieces are dealt out by number: process p of P takes every P-th. Launchers (torchrun, `accelerate launch`) number
-processes over hosts in RANK and WORLD_SIZE; each of these may have several of its own with `processes`. Nothing is
-said between them, so that none waits for another and none is lost with another.
+A piece is one output shard. Process p of P annotates every P-th piece. Launchers (torchrun, `accelerate launch`) number
+processes over hosts in RANK and WORLD_SIZE, and each of these may start several with `processes`. Processes do not
+communicate, so none waits for another, and none fails with another.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ from .worker import annotate_piece
 SETTINGS_FILE = "annotation.json"
 FORMAT = "sam-edge-annotations"
 RECORDS = 1000  # of an output shard
-END, ERROR, LOST = "end", "error", "lost"  # what else a process may tell, or be
+END, ERROR, LOST = "end", "error", "lost"  # other events of a process
 Progress = Callable[[int, int, int], None]
 
 
 @dataclass(frozen=True)
 class AnnotateJob:
-    """What to annotate, with what, and where to.
+    """The photos, the model and the output.
 
     Attributes:
-        source: as `open_source` takes it.
-        out: folder of the shards; one of the same settings is gone on with.
-        bundle: what answers; None: the torch model.
-        model: its variant.
+        source: path or pattern, as `open_source` takes it.
+        out: folder for the shards; a run with the same settings is resumed.
+        bundle: folder of the bundle to run; None for the torch model.
+        model: variant of the torch model.
         checkpoint: its weights; None for those that come with sam-edge or were downloaded.
-        settings: of the search, by the names of `AutomaticSettings`; what is not named suits the model.
-        existing: keep the masks that the source has, and look for others where they are not.
-        records: photos of an output shard.
-        processes: on this machine.
+        settings: of the mask generator, by the names of `AutomaticSettings`; others have values that suit the model.
+        existing: keep the masks of the source, and search only what they do not cover.
+        records: photos in an output shard.
+        processes: number of processes on this machine.
 
     Raises:
         UsageError: a number out of range.
@@ -71,33 +71,33 @@ class AnnotateJob:
     def __post_init__(self) -> None:
         for option, value in (("--records-per-shard", self.records), ("--processes", self.processes)):
             if value < 1:
-                raise UsageError(f"{option} {value} is too few: at least 1")
+                raise UsageError(f"{option} {value} is too few: give at least 1")
         AutomaticSettings.for_variant(self.model, **self.settings)  # refused before anything is read
 
 
 @dataclass(frozen=True)
 class Annotated:
-    """What came of it: of this host's share how many photos are done, and why others failed, by name."""
+    """The result for this host's share: the number of annotated photos, and by name why others failed."""
 
     photos: int
     failures: dict[str, str]
 
 
 def annotate(job: AnnotateJob, progress: Progress = lambda done, failed, total: None) -> Annotated:
-    """Annotate this host's share of the source; what was done before is not done again.
+    """Annotate this host's share of the source. Photos of an earlier run are not done again.
 
     Args:
-        job: what and where to.
-        progress: told how many photos of the share are done, how many of these failed, and how many there are.
+        job: the photos, the model and the output.
+        progress: called with the photos of the share that are done, those of them that failed, and all of them.
 
     Raises:
-        DataError: there are no photos, no masks where they were to be kept, or a process was ended.
+        DataError: there are no photos, no masks although they are to be kept, or a process was killed.
         OutputError: the folder holds something else, or another run's shards.
-        UsageError, CheckpointError, BundleError, BackendError: the model cannot be had, or failed.
+        UsageError, CheckpointError, BundleError, BackendError: the model cannot be loaded, or failed.
     """
     source = open_source(job.source)
     if job.existing and not source.annotated:
-        raise DataError(f"{job.source} has photos without masks, and --existing keeps masks: leave it out")
+        raise DataError(f"{job.source} has photos without masks, so --existing has nothing to keep: leave it out")
     pieces = divide(source, job.records)
     _settle(job, source)
     rank, world = place_among_hosts()
@@ -121,37 +121,39 @@ def annotate(job: AnnotateJob, progress: Progress = lambda done, failed, total: 
 
 
 def place_among_hosts() -> tuple[int, int]:
-    """This process's number and how many there are, as launchers say.
+    """RANK and WORLD_SIZE, which launchers set: this process's number, and the number of processes.
 
     Raises:
-        UsageError: what they say is no number.
+        UsageError: they are not numbers, or do not fit.
     """
     try:
         rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     except ValueError as error:
-        raise UsageError(f"RANK and WORLD_SIZE of the environment are no numbers ({error})") from error
+        raise UsageError(
+            f"RANK and WORLD_SIZE of the environment are not numbers ({error}): unset them, or start with a launcher"
+        ) from error
     if not 0 <= rank < world:
         raise UsageError(f"RANK {rank} and WORLD_SIZE {world} of the environment do not fit: RANK counts from 0")
     return rank, world
 
 
 def _settle(job: AnnotateJob, source: Source) -> None:
-    """Write down the run's settings, or compare them with those that are there.
+    """Write the run's settings to the output folder, or compare them with those that are there.
 
     Raises:
-        BundleError: the bundle is none.
+        BundleError: the bundle is not valid.
         OutputError: the folder holds something else, or shards of other settings.
     """
-    variant, answering = job.model, f"{job.model} {job.checkpoint or ''}".strip()
+    variant, model = job.model, f"{job.model} {job.checkpoint or ''}".strip()
     if job.bundle is not None:
         bundle = Bundle.open(job.bundle)
-        variant, answering = bundle.manifest.variant, f"bundle {sha256_of(bundle.root / FILE_NAME)}"
+        variant, model = bundle.manifest.variant, f"bundle {sha256_of(bundle.root / FILE_NAME)}"
     names = hashlib.sha256()
     for number in range(len(source)):
         names.update(f"{source.record_name(number)[1]}\n".encode("utf-8", "surrogateescape"))
     wanted = {
         "format": FORMAT,
-        "model": answering,
+        "model": model,
         "settings": vars(AutomaticSettings.for_variant(variant, **job.settings)),
         "existing": job.existing,
         "records_per_shard": job.records,
@@ -162,7 +164,7 @@ def _settle(job: AnnotateJob, source: Source) -> None:
     if not path.exists():
         if job.out.exists() and (not job.out.is_dir() or any(job.out.iterdir())):
             raise OutputError(f"{job.out} exists and holds no annotations of sam-edge: choose another folder")
-        with suppress(OutputError):  # a process beside this one may have been faster; then it is read
+        with suppress(OutputError):  # another process may have been first; then its file is read
             write_file(path, (json.dumps(wanted, indent=1) + "\n").encode(), overwrite=False)
     try:
         found = json.loads(path.read_text("utf-8"))
@@ -175,14 +177,14 @@ def _settle(job: AnnotateJob, source: Source) -> None:
         other = found.get(name) if isinstance(found, dict) else None
         raise OutputError(
             f"{job.out} holds another run, whose {name} is {other!r} and not {wanted[name]!r}: choose another folder, "
-            "or run it as before to go on"
+            "or give the same options as before to resume it"
         )
 
 
 def _events(job: AnnotateJob, pieces: Sequence[Piece]) -> Iterator[tuple[str, str]]:
-    """Annotate pieces, and tell of each photo.
+    """Annotate pieces in processes, and yield an event for each photo.
 
-    Each process has a pipe of its own: one that is killed leaves no lock behind that others wait for.
+    Each process has its own pipe, so that a killed one leaves no lock that others would wait for.
     """
     context = multiprocessing.get_context("spawn")
     count = min(job.processes, len(pieces))
@@ -219,30 +221,30 @@ def _until_all_ended(workers: Mapping[Connection, BaseProcess]) -> Iterator[tupl
     if lost:
         lost[0].join()
         raise DataError(
-            f"{len(lost)} of {len(workers)} processes were ended from outside (exit code {lost[0].exitcode}); what is "
-            "finished is kept, and the same command goes on"
+            f"{len(lost)} of {len(workers)} processes were killed (exit code {lost[0].exitcode}): finished photos are "
+            "kept, so run the same command to resume"
         )
 
 
 def _work(job: AnnotateJob, pieces: Sequence[Piece], processes: int, events: Connection) -> None:
-    """What each process does."""
+    """The work of one process."""
     leave_to_parent(0)
     try:
         try:
             source = open_source(job.source)
-            finds = _subject(job, processes).mask_generator(job.settings)
+            generator = _open(job, processes).mask_generator(job.settings)
             for piece in pieces:
                 folder = PieceFolder(job.out, piece)
-                annotate_piece(folder, source, finds, job.existing, lambda *event: events.send(event))
+                annotate_piece(folder, source, generator, job.existing, lambda *event: events.send(event))
             events.send((END, ""))
         except SamEdgeError as error:
             events.send((ERROR, str(error)))
-    except BrokenPipeError:  # whoever started this process is gone, and may have begun again
+    except BrokenPipeError:  # the parent has ended, and may have been started again
         return
 
 
-def _subject(job: AnnotateJob, processes: int) -> Promptable:
-    """What answers, with this process's share of the cores."""
+def _open(job: AnnotateJob, processes: int) -> Promptable:
+    """Open the bundle or the model, with this process's share of the cores."""
     cores = usable_cores()
     threads = max(1, cores // processes)
     if job.bundle is not None:

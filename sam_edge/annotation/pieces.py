@@ -1,14 +1,14 @@
-"""A source divided into output shards, and what of each is done already.
+"""A source divided into output shards, and the progress of each.
 
-A piece is some records of one input shard, in order; it becomes one output shard. Until it is complete each finished
-record lies in a file of its own, which appeared whole, so that a process that is killed loses the photo it was at and
-nothing else. Then photos and records are packed into a tar, which appears whole as well, and the files go. What is
-done is therefore known from the folder alone, whoever did it, and a piece has one owner at a time:
+A piece is a range of records of one input shard; it becomes one output shard. Each finished record is written to a file
+of its own, atomically, so a process that is killed loses only the photo it was working on. When all records are
+finished, photos and records are packed into a tar, which is written atomically too, and the files are removed. So the
+folder alone shows what is done, whoever did it. Only one process works on a piece at a time.
 
-    OUT/annotation.json                      settings: another run's are refused
-    OUT/sa_000000.tar                        a piece that is complete
-    OUT/failures/sa_000000.json              its photos that could not be used, and why
-    OUT/.work/sa_000001/00001007.json        a finished record of one that is not; .failed: why there is none
+    OUT/annotation.json                      settings of the run; other settings are refused
+    OUT/sa_000000.tar                        a complete piece
+    OUT/failures/sa_000000.json              its photos that could not be used, with reasons
+    OUT/.work/sa_000001/00001007.json        a finished record of an incomplete piece; .failed holds a reason instead
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Piece:
     """One output shard.
 
     Attributes:
-        name: such as `sa_000000`.
-        numbers: its records' numbers in the source.
+        name: name of the shard without its ending, such as `sa_000000`.
+        numbers: numbers of its records in the source.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Piece:
 
 
 def divide(source: Source, records: int) -> tuple[Piece, ...]:
-    """The pieces of a source, of at most so many records each; no piece has records of two input shards."""
+    """The pieces of a source, with at most `records` records each; no piece spans two input shards."""
     pieces: list[Piece] = []
     start = 0
     for size in source.sizes:
@@ -56,7 +56,7 @@ def divide(source: Source, records: int) -> tuple[Piece, ...]:
 
 
 class PieceFolder:
-    """What of a piece lies in the output folder."""
+    """The files of a piece in the output folder."""
 
     def __init__(self, out: Path, piece: Piece) -> None:
         self.piece = piece
@@ -65,14 +65,14 @@ class PieceFolder:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left to do; a piece without a usable photo has no tar."""
+        """Whether nothing is left to do. A piece without a usable photo has no tar."""
         return self._tar.exists() or len(self.failures()) == len(self.piece.numbers)
 
     def failures(self) -> dict[str, str]:
         """Why photos of a packed piece could not be used, by key.
 
         Raises:
-            DataError: the file is damaged.
+            DataError: the file of failures is damaged.
         """
         try:
             found: dict[str, str] = json.loads(self._failures.read_text("utf-8"))
@@ -83,30 +83,30 @@ class PieceFolder:
         return found
 
     def open_numbers(self) -> list[int]:
-        """Records that are neither finished nor failed yet."""
+        """Numbers of the records that are neither finished nor failed."""
         if self.complete:
             return []
         there = {path.name for path in self._work.iterdir()} if self._work.is_dir() else set()
         return [n for n in self.piece.numbers if not {f"{n:08d}{DONE}", f"{n:08d}{FAILED}"} & there]
 
     def finish(self, number: int, record: bytes) -> None:
-        """Keep a finished record."""
+        """Write a finished record."""
         write_file(self._work / f"{number:08d}{DONE}", record, overwrite=True)
 
     def fail(self, number: int, reason: str) -> None:
-        """Keep why there is none."""
+        """Write the reason why a record failed."""
         write_file(self._work / f"{number:08d}{FAILED}", reason.encode(), overwrite=True)
 
     def pack(self, source: Source, keys: Mapping[int, str]) -> None:
-        """Make the shard of a piece whose records are all finished or failed.
+        """Write the shard of a piece whose records are all finished or failed.
 
         Args:
-            source: where the photos are.
-            keys: what `keys_of` gave.
+            source: the photos.
+            keys: names of the records, from `keys_of`.
 
         Raises:
-            BrokenRecordError: a photo that was annotated cannot be read any more.
-            OutputError: there is no room for it.
+            BrokenRecordError: an annotated photo can no longer be read.
+            OutputError: the shard cannot be written.
         """
         from webdataset.writer import TarWriter  # type: ignore[import-untyped]  # noqa: PLC0415  # brings torch
 
@@ -114,7 +114,7 @@ class PieceFolder:
         partial = self._work.with_name(f"{self.piece.name}.{os.getpid()}.partial")
         try:
             with partial.open("wb") as file:
-                writer = TarWriter(file, encoder=False, mtime=0)  # the same bytes from every run
+                writer = TarWriter(file, encoder=False, mtime=0)  # every run writes the same bytes
                 for number, key in keys.items():
                     failed = self._work / f"{number:08d}{FAILED}"
                     if failed.exists():
@@ -137,21 +137,21 @@ class PieceFolder:
         self.clear()
 
     def clear(self) -> None:
-        """Remove what is left beside a complete piece."""
+        """Remove the working files of a complete piece."""
         shutil.rmtree(self._work, ignore_errors=True)
         for left in self._work.parent.glob(f"{self.piece.name}.*.partial"):
             left.unlink(missing_ok=True)
 
 
 def ending_of(photo: bytes) -> str:
-    """The usual ending of a picture's file, without a dot, by how it begins."""
+    """The usual ending of a picture's file, without a dot, from its first bytes."""
     return next((ending for start, ending in _STARTS if photo.startswith(start)), "jpg")
 
 
 def keys_of(source: Source, piece: Piece) -> dict[int, str]:
-    """What each record is called in the shard, by number: its own name, without folders and dots.
+    """Names of the records in the shard, by number: their keys without folders and dots.
 
-    One whose name is taken in the piece gets a number behind it.
+    A name that is already used in the piece gets a number appended.
     """
     keys: dict[int, str] = {}
     taken: set[str] = set()

@@ -1,4 +1,7 @@
-"""Automatic masks as SA-1B writes them: one JSON record beside each photo (layout in `sam_edge.data.sa1b`)."""
+"""Automatic masks as SA-1B's JSON record, one for each photo (layout in `sam_edge.data.sa1b`).
+
+`bbox` is x, y, width, height in pixels as SAM counts them: width is last column minus first column, height likewise.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,14 @@ _NUMBER_AT_END = re.compile(r"(\d{1,15})$")
 def sa1b_record(
     key: str, file_name: str, size: tuple[int, int], masks: Sequence[dict[str, Any]], number: int
 ) -> dict[str, Any]:
-    """A photo's record.
+    """The record of a photo.
 
     Args:
-        key: the photo's name without its ending; where it ends in a number, as SA-1B's do, that is the `image_id`.
-        file_name: the photo's file beside the record.
+        key: the photo's name without its ending. If it ends in a number, as SA-1B's do, that is the `image_id`.
+        file_name: name of the photo's file.
         size: (H, W) of the photo in pixels.
-        masks: as `AutomaticMaskGenerator` gives them with `output_mode="coco_rle"`, or `kept` gives them.
-        number: of the photo among all, from 0; the `image_id` of one without a number in its name.
+        masks: as `AutomaticMaskGenerator` gives them with `output_mode="coco_rle"`, or `kept_mask`.
+        number: number of the photo, from 0; the `image_id` if its name has no number.
     """
     found = _NUMBER_AT_END.search(key)
     image = int(found.group(1)) if found else number
@@ -34,8 +37,8 @@ def sa1b_record(
     }
 
 
-def kept(annotation: Annotation) -> dict[str, Any]:
-    """A mask that was there before, as `sa1b_record` takes it."""
+def kept_mask(annotation: Annotation) -> dict[str, Any]:
+    """A mask of the source, in the form that `sa1b_record` takes."""
     height, width = annotation.rle["size"]
     return {
         "segmentation": {"size": [height, width], "counts": annotation.rle["counts"]},
@@ -49,5 +52,5 @@ def kept(annotation: Annotation) -> dict[str, Any]:
 
 
 def record_bytes(record: dict[str, Any]) -> bytes:
-    """The record's file."""
+    """The content of the record's file."""
     return json.dumps(record, separators=(",", ":")).encode()

@@ -1,4 +1,4 @@
-"""`sam-edge segment`: everything in a photo, or in each photo of a folder."""
+"""`sam-edge segment`: all masks of a photo, or of each photo in a folder."""
 
 from __future__ import annotations
 
@@ -26,21 +26,22 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class SegmentJob:
-    """What to search, with what, and where the results go.
+    """The photos, the model and the output.
 
     Attributes:
-        source: a photo, or a folder of them; folders within it are not looked into.
-        bundle: what answers; None: the torch model.
-        model: its variant.
+        source: a photo, or a folder of photos; subfolders are not searched.
+        bundle: folder of the bundle to run; None for the torch model.
+        model: variant of the torch model.
         checkpoint: its weights; None for those that come with sam-edge or were downloaded.
-        settings: of the search, by the names of `AutomaticSettings`; what is not named suits the model.
+        settings: of the mask generator, by the names of `AutomaticSettings`; others have values that suit the model.
         out: folder for the results.
-        picture: draw the masks on the photo.
-        threads, provider: how a bundle's engine runs.
+        picture: also write a picture of the masks on the photo.
+        threads: threads of a bundle's engine; None for its default.
+        provider: execution provider of ONNX Runtime; None for the CPU.
         overwrite: replace results of an earlier run.
 
     Raises:
-        UsageError: a setting that cannot be meant.
+        UsageError: a setting out of range.
     """
 
     source: Path
@@ -60,7 +61,7 @@ class SegmentJob:
 
 @dataclass(frozen=True)
 class Segmented:
-    """One photo's results: its files, and how many masks it has; or why there are none."""
+    """The result for one photo: its files and the number of masks, or why it was left out."""
 
     photo: Path
     files: tuple[Path, ...] = ()
@@ -69,13 +70,13 @@ class Segmented:
 
 
 def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None) -> Iterator[Segmented]:
-    """Find everything in photo after photo; each one's results are written before the next is begun.
+    """Find the masks of photo after photo. Each photo's results are written before the next is searched.
 
     Raises:
-        PhotoError: the one photo that was named cannot be read, or no photo of a folder can.
+        PhotoError: a single photo cannot be read, or no photo of a folder can.
         UsageError: nothing is at `source`, or a folder holds no photo.
-        OutputError: a result is there already or cannot be written.
-        CheckpointError, BundleError, BackendError: the model cannot be had.
+        OutputError: a result exists already or cannot be written.
+        CheckpointError, BundleError, BackendError: the model cannot be loaded.
     """
     photos = photo_files(job.source)
     stems = Counter(path.stem for path in photos)
@@ -85,7 +86,7 @@ def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None
             check_file(file, overwrite=job.overwrite)
     progress("loading the model", 0, len(photos))
     subject = opened(job.bundle, job.model, job.checkpoint, job.threads, job.provider)
-    finds = subject.mask_generator(job.settings)
+    generator = subject.mask_generator(job.settings)
 
     read: deque[tuple[Path, Photo]] = deque()
     failures: deque[Segmented] = deque()
@@ -94,7 +95,7 @@ def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None
         for path in photos:
             try:
                 photo = read_photo(path)
-                finds.check(photo)
+                generator.check(photo)
             except PhotoError as error:
                 if len(photos) == 1:
                     raise
@@ -104,7 +105,7 @@ def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None
             yield photo
 
     done = 0
-    for number, masks in enumerate(finds.generate_many(good_photos())):
+    for number, masks in enumerate(generator.generate_many(good_photos())):
         path, photo = read.popleft()
         record = sa1b_record(path.stem, path.name, (photo.shape[0], photo.shape[1]), masks, number)
         files = _files(job, names[path])
@@ -126,6 +127,6 @@ def _files(job: SegmentJob, name: str) -> tuple[Path, ...]:
 
 
 def _drawn(photo: Photo, masks: list[dict[str, Any]]) -> Photo:
-    """The masks on the photo, small ones over large ones."""
+    """The photo with its masks, small ones over large ones."""
     largest_first = sorted(masks, key=lambda mask: -mask["area"])
     return draw_all_masks(photo, (rle.decode(mask["segmentation"]) for mask in largest_first))

@@ -1,4 +1,4 @@
-"""One process's pieces: photos in, records out."""
+"""Annotates a piece: photos in, records out."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from sam_edge_runtime.errors import PhotoError
 from sam_edge_runtime.photo.read import decode_photo
 
 from .pieces import PieceFolder, ending_of, keys_of
-from .record import kept, record_bytes, sa1b_record
+from .record import kept_mask, record_bytes, sa1b_record
 
-Tell = Callable[[str, str], None]  # "done" or "failed", and which photo, with the reason
+Report = Callable[[str, str], None]  # "done" or "failed", and the photo's name, with the reason
 
 
 @dataclass(frozen=True, eq=False)
-class _Taken:
-    """A photo that is being searched."""
+class _Photo:
+    """A photo in the generator, with its number in the source and its existing masks."""
 
     number: int
     photo: Photo
@@ -35,19 +35,19 @@ class _Taken:
 
 
 def annotate_piece(
-    folder: PieceFolder, source: Source, finds: AutomaticMaskGenerator, existing: bool, tell: Tell
+    folder: PieceFolder, source: Source, generator: AutomaticMaskGenerator, existing: bool, report: Report
 ) -> None:
-    """Find everything in the photos of a piece that are not done, and pack the piece.
+    """Find the masks of a piece's unfinished photos, and pack the piece.
 
-    Photos are taken as their pixels are stored, whatever EXIF says, because that is how a reader of the shard will see
-    them beside the masks.
+    EXIF orientation is ignored: masks refer to the pixels as they are stored, which is how readers of the shard decode
+    them.
 
     Args:
-        folder: of the piece.
-        source: where its records are.
-        finds: the masks.
-        existing: keep the masks that the source has, and look for others where they are not.
-        tell: told of each photo.
+        folder: files of the piece.
+        source: its records.
+        generator: finds the masks.
+        existing: keep the masks of the source, and search only what they do not cover.
+        report: called after each photo.
 
     Raises:
         BackendError: the engine failed.
@@ -58,40 +58,40 @@ def annotate_piece(
         folder.clear()
         return
     keys = keys_of(source, piece)
-    taken: deque[_Taken] = deque()  # asked for, and not answered yet
+    pending: deque[_Photo] = deque()  # in the generator
 
     def photos() -> Iterator[Photo]:
         for number in folder.open_numbers():
             try:
-                one = _take(source, number, existing=existing)
-                finds.check(one.photo)
+                one = _read(source, number, existing=existing)
+                generator.check(one.photo)
             except (BrokenRecordError, PhotoError) as error:
                 folder.fail(number, str(error))
-                tell("failed", f"{keys[number]}: {error}")
+                report("failed", f"{keys[number]}: {error}")
             else:
-                taken.append(one)
+                pending.append(one)
                 yield one.photo
 
     def covered() -> Iterator[Mask | None]:
         while True:
-            yield _union(taken[-1].existing, taken[-1].photo.shape[:2])
+            yield _union(pending[-1].existing, pending[-1].photo.shape[:2])
 
-    for masks in finds.generate_many(photos(), covered()):
-        one = taken.popleft()
+    for masks in generator.generate_many(photos(), covered()):
+        one = pending.popleft()
         size = one.photo.shape[0], one.photo.shape[1]
-        found = [*map(kept, one.existing), *masks]
+        found = [*map(kept_mask, one.existing), *masks]
         key = keys[one.number]
         record = sa1b_record(key, f"{key}.{one.ending}", size, found, one.number)
         folder.finish(one.number, record_bytes(record))
-        tell("done", key)
+        report("done", key)
     folder.pack(source, keys)
 
 
-def _take(source: Source, number: int, *, existing: bool) -> _Taken:
-    """A record's photo, and its masks where they are wanted.
+def _read(source: Source, number: int, *, existing: bool) -> _Photo:
+    """Read a record's photo, and its masks if they are kept.
 
     Raises:
-        BrokenRecordError, PhotoError: it cannot be used.
+        BrokenRecordError, PhotoError: the record cannot be used.
     """
     raw = source.read(number, photo_only=not existing)
     if raw.photo is None:
@@ -101,13 +101,13 @@ def _take(source: Source, number: int, *, existing: bool) -> _Taken:
     if existing and raw.record is not None:
         record = parse_record(raw.record)
         if record.size != photo.shape[:2]:
-            raise BrokenRecordError(f"its photo has the size {photo.shape[:2]} where its JSON says {record.size}")
+            raise BrokenRecordError(f"its photo has the size {photo.shape[:2]}, and its JSON says {record.size}")
         annotations = record.annotations
-    return _Taken(number, photo, ending_of(raw.photo), annotations)
+    return _Photo(number, photo, ending_of(raw.photo), annotations)
 
 
 def _union(annotations: Sequence[Annotation], size: tuple[int, ...]) -> Mask | None:
-    """Where any of the masks lies; None where there are none."""
+    """The union `(H, W)` of the masks; None if there are none."""
     if not annotations:
         return None
     covered: Any = np.zeros(size, np.bool_)

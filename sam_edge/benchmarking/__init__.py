@@ -1,8 +1,7 @@
-"""What `sam-edge benchmark` shows: tables and a page of what `sam_edge_runtime.benchmark` measured.
+"""Benchmarking: tables and a page of the figures that `sam_edge_runtime.benchmark` measures.
 
 | module | what |
 |---|---|
-| `names` | what bundles are called in tables |
 | `tables` | latency, ratios, start-up and memory for a terminal |
-| `page` | one HTML file with plots |
+| `page` | an HTML file with tables and plots |
 """

@@ -1,4 +1,4 @@
-"""A benchmark as one HTML file: tables, and plots of how time is spread, and of time against masks and size."""
+"""A benchmark as one HTML file: tables, and plots of the times' spread and of time against accuracy and size."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from sam_edge_runtime.errors import UsageError
 from .tables import engines, hardware, latency_table, ratio_table, start_table
 
 TEMPLATE = "page.html.j2"
-DOT = 90.0  # points of area of a dot for each megabyte, up to `LARGEST_DOT`
+DOT = 90.0  # area of a dot for each megabyte, in square points, up to `LARGEST_DOT`
 SMALLEST_DOT, LARGEST_DOT = 60.0, 3000.0
 NEEDS = "a page needs jinja2 and matplotlib: pip install 'sam-edge[evaluate]'"
 
 
 def check_page() -> None:
-    """Refuse now what would fail after minutes of measuring.
+    """Check before measuring that the page can be written.
 
     Raises:
         UsageError: jinja2 or matplotlib is not installed.
@@ -35,7 +35,7 @@ def check_page() -> None:
 
 
 def page(document: Mapping[str, Any]) -> str:
-    """The document as HTML, the pictures inside.
+    """The document as HTML with embedded pictures.
 
     Raises:
         UsageError: jinja2 or matplotlib is not installed.
@@ -45,8 +45,8 @@ def page(document: Mapping[str, Any]) -> str:
     if len(document["bundles"]) > 1:
         tables.insert(1, ratio_table(document))
     pictures = [
-        ("The whole way, photo to first mask, and a click on a set photo, round by round", _picture(document, _boxes)),
-        ("Photo to first mask against masks and size", _picture(document, _trade)),
+        ("Time of all rounds: photo to first mask, and a click on an encoded photo", _picture(document, _boxes)),
+        ("Photo to first mask against mask accuracy and size", _picture(document, _trade)),
     ]
     return render(
         Path(__file__).with_name(TEMPLATE),
@@ -70,7 +70,7 @@ def _plain(table: Table) -> dict[str, Any]:
 
 
 def _picture(document: Mapping[str, Any], draw: Callable[[Any, Mapping[str, Any]], None]) -> str:
-    """What `draw` draws, as base64 of a PNG."""
+    """The plot that `draw` makes, as a PNG in base64."""
     figure = empty_figure(8.0, 1.6 + 0.5 * max(4, len(document["bundles"])), dpi=110)
     draw(figure, document)
     stream = io.BytesIO()
@@ -79,7 +79,7 @@ def _picture(document: Mapping[str, Any], draw: Callable[[Any, Mapping[str, Any]
 
 
 def _boxes(figure: Any, document: Mapping[str, Any]) -> None:
-    """Quartiles, whiskers and outliers of two steps for each bundle, the first on top."""
+    """Box plots of two steps, a row for each bundle, the first on top."""
     rows = document["bundles"][::-1]
     for axes, step in zip(figure.subplots(1, 2, sharey=True), ("photo", "click"), strict=True):
         axes.boxplot(
@@ -94,7 +94,7 @@ def _boxes(figure: Any, document: Mapping[str, Any]) -> None:
 
 
 def _trade(figure: Any, document: Mapping[str, Any]) -> None:
-    """A dot a bundle: time to the right, agreement of masks upwards, its area the size."""
+    """A dot for each bundle: time to the right, mask mIoU upwards, its area is the bundle's size."""
     axes = figure.subplots()
     rows = [row for row in document["bundles"] if row["mask_miou"] is not None]
     for number, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""A benchmark's document as tables for a terminal: a row a bundle."""
+"""A benchmark's document as tables for a terminal, with a row for each bundle."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def engines(document: Mapping[str, Any]) -> str:
 
 
 def latency_table(document: Mapping[str, Any]) -> Table:
-    """Milliseconds of every step: median, then the percentiles 90 and 99."""
+    """Milliseconds of each step: median, 90th and 99th percentile."""
     photo = document["photo"]
     table = _table(
         "latency, ms: p50 (p90, p99)",
-        f"{document['rounds']} rounds by turns after {document['warm_up']} to warm up; photo of {photo['height']} x "
+        f"{document['rounds']} interleaved rounds after {document['warm_up']} to warm up; photo of {photo['height']} x "
         f"{photo['width']}; {engines(document)}\n{hardware(document)}",
     )
     for step in (*STEPS, "photos/s", "clicks/s"):
@@ -47,9 +47,9 @@ def latency_table(document: Mapping[str, Any]) -> Table:
 
 
 def ratio_table(document: Mapping[str, Any]) -> Table:
-    """Each bundle's time as a multiple of the first one's in the same round: median and quartiles."""
+    """Each bundle's time divided by the first bundle's in the same round: median and quartiles."""
     first = document["bundles"][0]
-    table = _table(f"time beside {first['name']}: median of rounds (quartiles)", "below 1 is faster")
+    table = _table(f"time relative to {first['name']}: median of rounds (quartiles)", "below 1 is faster")
     for step in STEPS:
         table.add_column(step, justify="right", no_wrap=True)
     for row in document["bundles"][1:]:
@@ -59,12 +59,12 @@ def ratio_table(document: Mapping[str, Any]) -> Table:
 
 
 def start_table(document: Mapping[str, Any]) -> Table:
-    """A fresh process from nothing to its first mask, its memory, and what is in the bundle."""
+    """A fresh process until its first mask, its memory, and the bundle's size and accuracy."""
     table = _table(
         "start and memory of a fresh process",
-        "ms: start of Python and imports; files checked; both graphs loaded; first photo and click. Files may lie in "
-        "the system's cache. MB: peak, of that before a bundle is opened; size on disk. mask mIoU with fp32 torch when "
-        "the bundle was made",
+        "ms: starting Python and importing; checking files; loading both graphs; first photo and click. Files may be "
+        "in the system's cache. MB: peak memory; memory before the bundle is opened; size on disk. mask mIoU with fp32 "
+        "torch, measured when the bundle was made",
     )
     columns = list(document["bundles"][0]["cold"])
     for column in (*columns, "peak MB", "idle MB", "size MB", "mask mIoU", "delegate"):
@@ -90,7 +90,7 @@ def _table(title: str, caption: str) -> Table:
 
 
 def _ms(seconds: float) -> str:
-    """Milliseconds with three digits that count, or all that stand before the point."""
+    """Milliseconds with three significant digits, or all digits before the point."""
     milliseconds = seconds * MILLI
     digits = 0 if milliseconds >= 100 else 1 if milliseconds >= 10 else 2
     return f"{milliseconds:,.{digits}f}"

@@ -1,12 +1,15 @@
-"""Accuracy against human masks: how well prompts find the objects that people outlined.
+"""Evaluation: accuracy against masks that people drew.
 
 | file | what |
 |---|---|
-| `measure` | prompts on every mask of a data source, and what the model answered |
-| `baselines` | what one has without a network: the box, an ellipse in it, GrabCut |
+| `job` | what `sam-edge evaluate` measures, and its result |
+| `measure` | prompts for every mask of a data source, and the IoU of the model's masks |
+| `baselines` | masks without a network: the box, an ellipse in it, GrabCut |
 | `figures` | measurements to the figures of a table |
-| `report` | `report.json`, `report.html`, the curve and pictures to judge by |
-| `evaluate` | the command's work: model or bundle, data, protocol, report |
+| `automatic` | automatic masks against human masks: average recall |
+| `edges` | edges of automatic masks against BSDS500 |
+| `report` | tables, `report.html`, curves and pictures |
+| `evaluate` | runs a job and writes its report |
 
-Agreement with fp32 torch is another question; it has a room of its own, `sam_edge.verification`.
+Agreement with fp32 torch is measured in `sam_edge.verification`.
 """

@@ -1,7 +1,7 @@
-"""What a user has without a network, given the same box.
+"""Baselines without a network: a mask from the same box.
 
-The inscribed ellipse is a surprisingly good guess at an object; GrabCut ("GrabCut", SIGGRAPH 2004) is what OpenCV
-offers. A model has to beat both to be worth its bytes.
+The inscribed ellipse is a surprisingly good guess at an object. GrabCut ("GrabCut", SIGGRAPH 2004) is OpenCV's. A model
+has to beat both to be worth its size.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ITERATIONS = 5
 
 
 def box_mask(size: tuple[int, int], box: Box) -> Mask:
-    """All pixels of a box x0, y0, x1, y1, the last ones included, in a photo of `size` (H, W)."""
+    """All pixels of a box x0, y0, x1, y1, including row y1 and column x1, in a photo of `size` (H, W)."""
     mask = np.zeros(size, np.bool_)
     x0, y0, x1, y1 = box
     mask[y0 : y1 + 1, x0 : x1 + 1] = True
@@ -36,19 +36,19 @@ def ellipse_mask(size: tuple[int, int], box: Box) -> Mask:
     return inside
 
 
-def grabcut_is_there() -> bool:
-    """Whether OpenCV is installed; it is not imported."""
+def has_opencv() -> bool:
+    """Whether OpenCV is installed. It is not imported."""
     return find_spec("cv2") is not None
 
 
 def grabcut_mask(photo: npt.NDArray[np.uint8], box: Box) -> Mask:
-    """OpenCV's GrabCut from the box, five iterations, with its random numbers fixed.
+    """OpenCV's GrabCut from the box, five iterations, with a fixed seed.
 
-    Where the box leaves no pixel outside there is no background to learn from, and the box itself is the answer.
+    If the box covers the whole photo there is no background to learn from, and the mask is the box.
 
     Args:
         photo: `(H, W, 3)` RGB.
-        box: x0, y0, x1, y1, the last pixels inside.
+        box: x0, y0, x1, y1 in pixels; row y1 and column x1 are inside.
 
     Raises:
         UsageError: OpenCV is not installed.
@@ -69,7 +69,7 @@ def grabcut_mask(photo: npt.NDArray[np.uint8], box: Box) -> Mask:
         cv2.grabCut(
             photo[:, :, ::-1].copy(), labels, rectangle, models[0], models[1], ITERATIONS, cv2.GC_INIT_WITH_RECT
         )
-    except cv2.error:  # too few colours to model
+    except cv2.error:  # too few colours for its models
         return box_mask((size[0], size[1]), box)
     found: Mask = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
     return found

@@ -1,14 +1,14 @@
-"""Edges out of automatic masks, on BSDS500: the zero-shot edge detection of "Segment Anything" (appendix D.2).
+"""Edges from automatic masks, on BSDS500: the zero-shot edge detection of "Segment Anything" (appendix D.2).
 
-A grid of 16 x 16 clicks, three masks each, without a filter but non-maximum suppression; Sobel's gradient of each
-mask's probabilities where the mask's outer boundary runs; the largest of all masks; scaled to 0..1; thinned. Edges are
-matched with what each annotator drew as the benchmark does (Martin et al., PAMI 2004; Arbelaez et al., PAMI 2011): one
-to one, within 0.0075 of the photo's diagonal, as many pairs as possible. A found pixel is right if it is matched with
-any annotator; recall is over the pixels of all annotators. ODS has one threshold for all photos, OIS the best for each,
-AP is the area under precision against recall.
+A grid of 16 x 16 clicks gives three masks each, filtered by non-maximum suppression only. The edge map is Sobel's
+gradient of each mask's probabilities along the mask's outer boundary, the largest over all masks, scaled to 0..1 and
+thinned. Its pixels are matched with those that each annotator drew, as in the benchmark (Martin et al., PAMI 2004;
+Arbelaez et al., PAMI 2011): one to one, within 0.0075 of the photo's diagonal, as many pairs as possible. A predicted
+pixel is right if it matches any annotator; recall is over the pixels of all annotators. ODS uses one threshold for all
+photos, OIS the best one for each; AP is the area under precision against recall.
 
-Thinning is Canny's: a pixel stays that no neighbour across its edge exceeds. The benchmark's own code thins once more
-by morphology, which such a map hardly needs. The layout is that of BSDS500's release: `images/SPLIT/*.jpg` beside
+Thinning is Canny's: a pixel stays if no neighbour across its edge exceeds it. The benchmark's own code thins once more
+by morphology, which hardly changes such a map. The layout is that of BSDS500's release: `images/SPLIT/*.jpg` beside
 `groundTruth/SPLIT/*.mat`, in which cells of structures hold `Boundaries` (H, W).
 """
 
@@ -39,7 +39,7 @@ THRESHOLDS = np.arange(1, 100) / 100
 
 @dataclass(frozen=True)
 class EdgePhoto:
-    """A photo's file, and the file with what its annotators drew."""
+    """A photo's file, and the file with the boundaries that its annotators drew."""
 
     photo: Path
     drawn: Path
@@ -55,15 +55,15 @@ class EdgeSource:
 
 @dataclass(frozen=True)
 class EdgeFigures:
-    """What one split showed.
+    """The figures of one split.
 
     Attributes:
-        subject: what was measured.
+        subject: name of the model or bundle.
         data: the split's name.
         photos: how many were measured.
-        ods: F at the threshold that is best for all photos together.
-        ods_threshold: that threshold.
-        ois: F at the best threshold of each photo.
+        ods: F-measure at the threshold that is best for all photos together.
+        ods_threshold: that threshold, 0..1.
+        ois: F-measure at the best threshold of each photo.
         ap: area under precision against recall.
     """
 
@@ -76,15 +76,15 @@ class EdgeFigures:
     ap: float
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Plain values, for JSON."""
         return asdict(self)
 
 
 def open_edges(what: str) -> EdgeSource:
-    """A split of BSDS500: `.../images/test`, or the folder that holds `images` and `groundTruth`, whose `test` it is.
+    """A split of BSDS500: `.../images/SPLIT`, or `test` of a folder that holds `images` and `groundTruth`.
 
     Raises:
-        DataError: it is no such folder, or a photo has no drawing beside it.
+        DataError: the folder has another layout, or the ground truth of a photo is missing.
     """
     path = Path(what).expanduser()
     images = path / "images" / "test" if (path / "images").is_dir() else path
@@ -98,15 +98,17 @@ def open_edges(what: str) -> EdgeSource:
     pairs = tuple(EdgePhoto(photo, drawings / f"{photo.stem}.mat") for photo in photos)
     missing = [pair.drawn for pair in pairs if not pair.drawn.is_file()]
     if missing:
-        raise DataError(f"{len(missing)} of {len(pairs)} photos of {what} have no drawing, such as {missing[0]}")
+        raise DataError(
+            f"the ground truth of {len(missing)} of {len(pairs)} photos of {what} is missing, such as {missing[0]}"
+        )
     return EdgeSource(str(images), pairs)
 
 
 def read_drawn(path: Path) -> list[Mask]:
-    """What each annotator drew: masks `(H, W)` of boundary pixels.
+    """The boundary pixels that each annotator drew: masks `(H, W)`.
 
     Raises:
-        DataError: the file is no such file.
+        DataError: the file does not hold ground truth as BSDS500's.
     """
     from scipy.io import loadmat  # noqa: PLC0415 - an extra
 
@@ -114,20 +116,20 @@ def read_drawn(path: Path) -> list[Mask]:
         cells = loadmat(path)["groundTruth"].ravel()
         return [np.asarray(cell["Boundaries"][0, 0]) > 0 for cell in cells]
     except Exception as error:
-        raise DataError(f"{path} holds no drawings as BSDS500's do ({error}): fetch it again") from error
+        raise DataError(f"{path} is not ground truth of BSDS500 ({error}): fetch it again") from error
 
 
 def measure_edges(
     subject: str,
     source: EdgeSource,
-    finds: AutomaticMaskGenerator,
+    generator: AutomaticMaskGenerator,
     limit: int | None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> EdgeFigures:
     """The figures of a split.
 
     Raises:
-        DataError: a drawing is damaged, or of another size than its photo.
+        DataError: a ground truth is damaged, or of another size than its photo.
         PhotoError: a photo is damaged.
     """
     photos = source.photos[:limit]
@@ -136,35 +138,37 @@ def measure_edges(
         progress(done, len(photos))
         photo, drawn = read_photo(pair.photo), read_drawn(pair.drawn)
         if not drawn or any(each.shape != photo.shape[:2] for each in drawn):
-            raise DataError(f"{pair.drawn} was not drawn on {pair.photo}: sizes differ")
-        counts.append(match_counts(edge_map(finds, photo), drawn))
+            raise DataError(f"{pair.drawn} and {pair.photo} have different sizes: fetch the data again")
+        counts.append(match_counts(edge_map(generator, photo), drawn))
     return edge_figures(subject, _short(source.name), np.stack(counts))
 
 
-def edge_map(finds: AutomaticMaskGenerator, photo: Photo) -> Float32:
+def edge_map(generator: AutomaticMaskGenerator, photo: Photo) -> Float32:
     """Thin edges `(H, W)` from 0 to 1."""
     from scipy import ndimage  # noqa: PLC0415
 
     strongest = np.zeros(photo.shape[:2], np.float32)
-    for logits in _full_size(finds, photo):
+    for logits in _full_size(generator, photo):
         mask = logits > 0
-        rim = ndimage.binary_dilation(mask) & ~ndimage.binary_erosion(mask, border_value=1)  # either side of the line
+        rim = ndimage.binary_dilation(mask) & ~ndimage.binary_erosion(
+            mask, border_value=1
+        )  # a pixel on either side of the outline
         probability = 1.0 / (1.0 + np.exp(-np.clip(logits, -30, 30)))
         slope = np.hypot(ndimage.sobel(probability, 0), ndimage.sobel(probability, 1)).astype(np.float32)
         np.maximum(strongest, np.where(rim, slope, 0), out=strongest)
     top = float(strongest.max())
-    return thinned(strongest / top) if top > 0 else strongest
+    return thin_edges(strongest / top) if top > 0 else strongest
 
 
-def thinned(edges: Float32) -> Float32:
-    """Only pixels that no neighbour across the edge exceeds; the direction is that of the smoothed map's curvature."""
+def thin_edges(edges: Float32) -> Float32:
+    """Keep pixels that no neighbour across the edge exceeds; its direction is from the smoothed map's curvature."""
     from scipy import ndimage  # noqa: PLC0415
 
     smooth = ndimage.gaussian_filter(edges, 2.0)
     dy, dx = np.gradient(smooth)
     dyy, dyx = np.gradient(dy)
     _, dxx = np.gradient(dx)
-    # The Hessian's direction of larger curvature: down on the ridge, up on its flanks.
+    # The Hessian's direction of larger curvature: negative on the ridge, positive on its flanks.
     across = 0.5 * np.arctan2(2 * dyx, dxx - dyy) + np.where(dxx + dyy <= 0, np.pi / 2, 0.0)
     y, x = np.mgrid[: edges.shape[0], : edges.shape[1]].astype(np.float64)
     keep = np.ones(edges.shape, np.bool_)
@@ -175,10 +179,11 @@ def thinned(edges: Float32) -> Float32:
 
 
 def match_counts(edges: Float32, drawn: Sequence[Mask]) -> npt.NDArray[np.int64]:
-    """For each threshold: found pixels that are right, found pixels, drawn pixels that were found, drawn pixels.
+    """Counts of pixels at each threshold.
 
     Returns:
-        `(T, 4)`, drawn pixels summed over annotators.
+        `(T, 4)`: right predicted pixels, predicted pixels, matched drawn pixels, drawn pixels; the last two are summed
+        over annotators.
     """
     reach = TOLERANCE * float(np.hypot(*edges.shape))
     rows = []
@@ -210,7 +215,7 @@ def edge_figures(subject: str, data: str, counts: npt.NDArray[np.int64]) -> Edge
 
 
 def edge_rows(figures: Sequence[EdgeFigures]) -> list[tuple[str, list[str]]]:
-    """The table: a name and a cell for each."""
+    """The rows of the table: a name, and a cell for each of `figures`."""
     return [
         ("photos", [f"{each.photos}" for each in figures]),
         ("ODS (threshold)", [f"{each.ods:.3f} ({each.ods_threshold:.2f})" for each in figures]),
@@ -219,14 +224,14 @@ def edge_rows(figures: Sequence[EdgeFigures]) -> list[tuple[str, list[str]]]:
     ]
 
 
-def _full_size(finds: AutomaticMaskGenerator, photo: Photo) -> Iterator[Float32]:
-    low_res, frame = finds.low_res_masks(photo)
+def _full_size(generator: AutomaticMaskGenerator, photo: Photo) -> Iterator[Float32]:
+    low_res, frame = generator.low_res_masks(photo)
     for one in low_res:
         yield upscale(one[None], frame)[0]
 
 
 def _matched(found: npt.NDArray[np.int64], drawn: npt.NDArray[np.int64], reach: float) -> Mask:
-    """Which of the found pixels `(F, 2)` have a partner among the drawn ones `(D, 2)`, as many as possible."""
+    """Which predicted pixels `(F, 2)` have a partner among the drawn ones `(D, 2)`, in a maximum matching."""
     from scipy.sparse import csr_matrix  # noqa: PLC0415
     from scipy.sparse.csgraph import maximum_bipartite_matching  # noqa: PLC0415
     from scipy.spatial import cKDTree  # noqa: PLC0415
@@ -240,7 +245,7 @@ def _matched(found: npt.NDArray[np.int64], drawn: npt.NDArray[np.int64], reach: 
 
 
 def _precision_recall(counts: npt.NDArray[np.int64]) -> tuple[Float64, Float64]:
-    """Of counts `(T, 4)`."""
+    """Precision and recall `(T)` of counts `(T, 4)`."""
     right, found, recalled, drawn = counts.T.astype(np.float64)
     return right / np.maximum(found, 1), recalled / np.maximum(drawn, 1)
 

@@ -1,4 +1,4 @@
-"""What `sam-edge evaluate` is to measure, and what came of it."""
+"""The job of `sam-edge evaluate`, and its result."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ PROTOCOLS = (BOX, CLICKS, AUTOMATIC, EDGES)
 
 @dataclass(frozen=True)
 class EvaluateJob:
-    """What to evaluate.
+    """What to measure, on which data.
 
     Attributes:
-        data: sources with masks, as `open_source` takes them; for edges folders as BSDS500's.
+        data: sources with masks, as `open_source` takes them; for edges, folders laid out as BSDS500.
         out: folder of the report.
-        model: variant of a torch model; None where bundles alone are measured.
+        model: variant of a torch model; None to measure bundles only.
         checkpoint: its weights; None for those that come with sam-edge or were downloaded.
-        input_side: its frame side; None for the one it was trained for.
-        bundles: folders of bundles, after the torch model.
-        protocols: of `PROTOCOLS`, in any order.
-        clicks: clicks a mask, where they are asked.
-        grabcut: whether GrabCut is measured beside it.
-        settings: of the search for automatic masks, by the names of `AutomaticSettings`.
-        limit: photos of each source at most; None for all.
-        pictures: photos drawn for people to judge.
+        input_side: its frame side in pixels; None for the one it was trained for.
+        bundles: folders of bundles, measured after the torch model.
+        protocols: some of `PROTOCOLS`, in any order.
+        clicks: clicks for each mask, for the protocol `clicks`.
+        grabcut: whether GrabCut is measured too.
+        settings: of the automatic mask generator, by the names of `AutomaticSettings`.
+        limit: largest number of photos of each source; None for all.
+        pictures: number of photos that are drawn in the report.
         overwrite: replace an earlier report.
 
     Raises:
-        UsageError: no data, nothing to measure, no such protocol, a number out of range, or weights or a frame side
+        UsageError: no data, nothing to measure, an unknown protocol, a number out of range, or weights or a frame side
             without a torch model.
     """
 
@@ -58,28 +58,28 @@ class EvaluateJob:
 
     def __post_init__(self) -> None:
         if not self.data:
-            raise UsageError("no data are named: give at least one --data, such as a tar of photos with masks")
+            raise UsageError("no data are given: name at least one --data, such as a tar of photos with masks")
         for name in self.protocols:
             if name not in PROTOCOLS:
-                raise UsageError(f"--protocol {name!r} is not known: choose of {', '.join(PROTOCOLS)}")
+                raise UsageError(f"--protocol {name!r} is unknown: choose from {', '.join(PROTOCOLS)}")
         if self.clicks < 1:
-            raise UsageError(f"--clicks {self.clicks} asks for nothing: at least 1, or --protocol box")
+            raise UsageError(f"--clicks {self.clicks} is too few: give at least 1, or --protocol box")
         if self.limit is not None and self.limit < 1:
-            raise UsageError(f"--limit {self.limit} leaves nothing to measure: at least 1")
+            raise UsageError(f"--limit {self.limit} leaves nothing to measure: give at least 1")
         if self.pictures < 0:
-            raise UsageError(f"--pictures {self.pictures} is not possible: 0 or more")
+            raise UsageError(f"--pictures {self.pictures} is negative: give 0 or more")
         if self.model is None and not self.bundles:
-            raise UsageError("nothing is named to measure: give --model, or --bundle")
+            raise UsageError("there is nothing to measure: give --model or --bundle")
         if self.model is None and (self.checkpoint is not None or self.input_side is not None):
             raise UsageError(
-                f"the bundle {self.bundles[0]} has weights and a frame side of its own: leave out --checkpoint and "
-                "--input-size, or name the torch model as well, with --model"
+                f"--checkpoint and --input-size are for a torch model, and {self.bundles[0]} is a bundle: leave them "
+                "out, or name the torch model too, with --model"
             )
         AutomaticSettings.for_variant(self.model or "", **self.settings)  # refused before anything is read
 
     @property
     def prompted(self) -> Protocol | None:
-        """How human masks are asked for, if they are."""
+        """The protocol of boxes and clicks, or None if neither is measured."""
         if CLICKS in self.protocols:
             return Protocol(self.clicks, grabcut=self.grabcut)
         return Protocol(0, grabcut=self.grabcut) if BOX in self.protocols else None
@@ -87,13 +87,13 @@ class EvaluateJob:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came of it.
+    """The result of a job.
 
     Attributes:
-        subjects: descriptions of what was measured.
-        figures: of boxes and clicks, a subject and source each.
-        automatic: of automatic masks.
-        edges: of edges.
+        subjects: descriptions of the model and the bundles.
+        figures: of boxes and clicks, for each subject and source.
+        automatic: of automatic masks, likewise.
+        edges: of edges, likewise.
         report: the report's folder.
     """
 

@@ -1,15 +1,15 @@
-"""Prompts on every mask of a data source, and how well each answer fits the mask that a person drew.
+"""Prompts for every mask of a data source, and the IoU of the model's masks with those that people drew.
 
-Everything is measured at the photo's own resolution, through the runtime's code: frame, prompt slots, and the map from
-low-resolution logits to the photo. All four outputs are kept, so that any rule of choice can be looked at afterwards.
+Everything is measured at the photo's own resolution and through the runtime's code: frame, prompt slots, and the map
+from low-resolution logits to the photo. All four outputs are kept, so that any rule of choice can be evaluated later.
 
-- Box: the mask's own bounding box, as the reference computes it.
-- Clicks: RITM's protocol (`sam_edge.prompting.clicks`). The first is the mask's innermost point, each next one the
-  middle of the largest error of the answer shown; that answer's logits go back in as mask prompt. A lone click is
-  ambiguous, so the output with the highest predicted IoU of the three is shown; later, output 0. A mask that has no
-  error left keeps its answer.
+- Box: the mask's bounding box, as the reference computes it.
+- Clicks: RITM's protocol (`sam_edge.prompting.clicks`). The first click is the mask's innermost point. Each further one
+  is the middle of the largest error of the shown mask, whose logits become the mask prompt. One click is ambiguous, so
+  the output of 1..3 with the highest predicted IoU is shown; after further clicks, output 0. A mask without error keeps
+  its scores.
 
-All masks of a photo are asked for together.
+The decoder gets all masks of a photo together.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from sam_edge_runtime.prompts import build_prompts
 
 from .baselines import Box, box_mask, ellipse_mask, grabcut_mask
 
-MASKS_AT_ONCE = 32  # four full-size answers each: 0.4 GB for an SA-1B photo
+MASKS_AT_ONCE = 32  # four full-size masks each: 0.4 GB for an SA-1B photo
 LEAST_BOX_SIDE = 1e-3  # pixels
 Masks = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is asked of the model.
+    """The prompts of an evaluation.
 
     Attributes:
-        clicks: clicks a mask; 0: its box alone is asked.
-        grabcut: whether GrabCut is measured beside it; it takes longer than the model.
+        clicks: clicks for each mask; 0 for boxes only.
+        grabcut: whether GrabCut is measured too, which takes longer than the model.
 
     Raises:
-        UsageError: fewer than no clicks.
+        UsageError: a negative number of clicks.
     """
 
     clicks: int = 9
@@ -56,16 +56,16 @@ class Protocol:
 
     def __post_init__(self) -> None:
         if self.clicks < 0:
-            raise UsageError(f"--clicks {self.clicks} is not possible: at least 1, or --protocol box for none")
+            raise UsageError(f"--clicks {self.clicks} is negative: give at least 1, or --protocol box for none")
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """What four outputs were worth, for M masks.
+class OutputScores:
+    """True and predicted IoU of the decoder's four outputs, for M masks.
 
     Attributes:
-        ious: `(M, 4)` with the human mask.
-        predicted: `(M, 4)` the model's own estimates.
+        ious: `(M, 4)`, with the human mask.
+        predicted: `(M, 4)`, as the model predicts them.
     """
 
     ious: Float64
@@ -78,39 +78,39 @@ class Answers:
 
     @property
     def choice(self) -> Float64:
-        """IoU `(M)` of that of outputs 1..3 whose predicted IoU is highest."""
+        """IoU `(M)` of the output of 1..3 with the highest predicted IoU."""
         return self.ious[np.arange(len(self.ious)), self.chosen]
 
     @property
     def chosen(self) -> npt.NDArray[np.int64]:
-        """That output `(M)`."""
+        """Number `(M)` of the output of 1..3 with the highest predicted IoU."""
         return np.asarray(FIRST_MULTIMASK + self.predicted[:, FIRST_MULTIMASK:].argmax(axis=1), np.int64)
 
     @property
     def oracle(self) -> Float64:
-        """IoU `(M)` of the best of outputs 1..3, as somebody who knows the answer would choose."""
+        """IoU `(M)` of the best of outputs 1..3, chosen with the human mask."""
         return np.asarray(self.ious[:, FIRST_MULTIMASK:].max(axis=1), np.float64)
 
 
 @dataclass(frozen=True, eq=False)
 class PhotoMeasurement:
-    """One photo's masks.
+    """The scores of one photo's masks.
 
     Attributes:
         source: as in `Sample`.
         key: as in `Sample`.
         areas: `(M)` pixels of each mask.
-        box: answers to the boxes.
-        clicks: answers after each click.
-        shown: `(K, M)` IoU of the answer shown after each click.
-        baselines: `(M)` IoU by name: `box`, `ellipse`, and `grabcut` where it was asked for.
+        box: scores of the box prompts.
+        clicks: scores after each click.
+        shown: `(K, M)` IoU of the mask shown after each click.
+        baselines: `(M)` IoU by name: `box`, `ellipse`, and `grabcut` where it is measured.
     """
 
     source: str
     key: str
     areas: npt.NDArray[np.int64]
-    box: Answers
-    clicks: tuple[Answers, ...]
+    box: OutputScores
+    clicks: tuple[OutputScores, ...]
     shown: Float64
     baselines: dict[str, Float64]
 
@@ -118,10 +118,10 @@ class PhotoMeasurement:
 def measure(
     backend: Backend, capacity: Capacity, samples: Iterable[Sample], protocol: Protocol
 ) -> Iterator[PhotoMeasurement]:
-    """Measure photo after photo; those without masks are passed over.
+    """Measure photo after photo; those without masks are skipped.
 
     Raises:
-        PromptError: the decoder has too few slots for the protocol.
+        PromptError: the decoder takes fewer points than the protocol needs.
         BackendError: the engine failed.
     """
     for sample in samples:
@@ -130,35 +130,42 @@ def measure(
 
 
 def measure_photo(backend: Backend, capacity: Capacity, sample: Sample, protocol: Protocol) -> PhotoMeasurement:
-    """Ask for every mask of a photo, by its box and by clicks."""
+    """Prompt for every mask of a photo, by its box and by clicks."""
     frame = Frame(capacity.input_side, sample.size)
     embeddings = backend.encode(frame.image(sample.photo))
     parts = []
     for first in range(0, len(sample.rles), MASKS_AT_ONCE):
         targets = np.ascontiguousarray(sample.masks(range(first, min(first + MASKS_AT_ONCE, len(sample.rles)))))
-        asked = _Asked(backend, capacity, frame, embeddings, targets)
+        prompted = _EncodedPhoto(backend, capacity, frame, embeddings, targets)
         boxes = np.array([tight_box(target) for target in targets], np.int64)
         parts.append(
-            (targets, asked.boxes(boxes), asked.clicks(protocol.clicks), _baselines(sample, boxes, targets, protocol))
+            (
+                targets,
+                prompted.boxes(boxes),
+                prompted.clicks(protocol.clicks),
+                _baselines(sample, boxes, targets, protocol),
+            )
         )
     return PhotoMeasurement(
         sample.source,
         sample.key,
         np.concatenate([targets.sum(axis=(1, 2), dtype=np.int64) for targets, *_ in parts]),
-        joined([box for _, box, _, _ in parts]),
-        tuple(joined(each) for each in zip(*(clicks[0] for _, _, clicks, _ in parts), strict=True)),
+        concatenated([box for _, box, _, _ in parts]),
+        tuple(concatenated(each) for each in zip(*(clicks[0] for _, _, clicks, _ in parts), strict=True)),
         np.concatenate([clicks[1] for _, _, clicks, _ in parts], axis=1),
         {name: np.concatenate([found[name] for *_, found in parts]) for name in parts[0][3]},
     )
 
 
-def joined(parts: Sequence[Answers]) -> Answers:
-    """Answers for several groups of masks, one after another."""
-    return Answers(np.concatenate([part.ious for part in parts]), np.concatenate([part.predicted for part in parts]))
+def concatenated(parts: Sequence[OutputScores]) -> OutputScores:
+    """The scores of several groups of masks, one after another."""
+    return OutputScores(
+        np.concatenate([part.ious for part in parts]), np.concatenate([part.predicted for part in parts])
+    )
 
 
 def tight_box(mask: npt.NDArray[np.bool_]) -> Box:
-    """x0, y0, x1, y1 of a mask `(H, W)` that is not empty, the last pixels inside, as the reference has it."""
+    """x0, y0, x1, y1 of a mask `(H, W)` that is not empty; row y1 and column x1 are inside, as in the reference."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
 
@@ -166,8 +173,8 @@ def tight_box(mask: npt.NDArray[np.bool_]) -> Box:
 def box_prompts(boxes: npt.NDArray[np.int64]) -> Float64:
     """Boxes `(M, 4)` of `tight_box` as prompts.
 
-    The corners of a mask one pixel wide coincide, and the runtime takes that for an accident: a thousandth of a pixel
-    sets them apart, and the prompt stays the reference's.
+    The corners of a mask one pixel wide coincide, which the runtime refuses. A thousandth of a pixel sets them apart,
+    and the prompt stays that of the reference.
     """
     prompts = boxes.astype(np.float64)
     prompts[:, 2:] = np.maximum(prompts[:, 2:], prompts[:, :2] + LEAST_BOX_SIDE)
@@ -187,26 +194,26 @@ def _baselines(sample: Sample, boxes: npt.NDArray[np.int64], targets: Masks, pro
     return {name: np.array(values) for name, values in found.items()}
 
 
-class _Asked:
-    """Prompts on some masks of an encoded photo."""
+class _EncodedPhoto:
+    """An encoded photo and some of its masks, to prompt for."""
 
     def __init__(self, backend: Backend, capacity: Capacity, frame: Frame, embeddings: Float32, targets: Masks) -> None:
         self._backend, self._capacity, self._frame, self._embeddings = backend, capacity, frame, embeddings
         self.targets = targets  # (M, H, W)
 
-    def boxes(self, boxes: npt.NDArray[np.int64]) -> Answers:
-        """Answers to the boxes `(M, 4)`."""
+    def boxes(self, boxes: npt.NDArray[np.int64]) -> OutputScores:
+        """Scores of the boxes `(M, 4)`."""
         low_res, predicted = self._decode(None, None, box_prompts(boxes), None)
-        return self._judge(low_res, predicted)[0]
+        return self._scores(low_res, predicted)[0]
 
-    def clicks(self, clicks: int) -> tuple[tuple[Answers, ...], Float64]:
-        """Answers after 1 to `clicks` clicks, and the IoU `(clicks, M)` of what was shown."""
+    def clicks(self, clicks: int) -> tuple[tuple[OutputScores, ...], Float64]:
+        """Scores after 1 to `clicks` clicks, and the IoU `(clicks, M)` of the shown masks."""
         count = len(self.targets)
         history: list[list[Click]] = [[] for _ in range(count)]
-        going = np.ones(count, np.bool_)  # masks with an error left
+        going = np.ones(count, np.bool_)  # masks that still have an error
         current = np.zeros_like(self.targets)
         logits: Float32 | None = None
-        answers: list[Answers] = []
+        scores: list[OutputScores] = []
         shown: list[Float64] = []
         for number in range(clicks):
             for index in np.flatnonzero(going):
@@ -217,23 +224,23 @@ class _Asked:
                     history[index].append(click)
             coords, labels = _slots(history)
             low_res, predicted = self._decode(coords, labels, None, logits)
-            answer, masks = self._judge(low_res, predicted)
-            output = answer.chosen if number == 0 else np.zeros(count, np.int64)
+            score, masks = self._scores(low_res, predicted)
+            output = score.chosen if number == 0 else np.zeros(count, np.int64)
             rows = np.arange(count)
-            iou = answer.ious[rows, output]
-            if answers:  # what is right stays
-                before = answers[-1]
-                answer = Answers(
-                    np.where(going[:, None], answer.ious, before.ious),
-                    np.where(going[:, None], answer.predicted, before.predicted),
+            iou = score.ious[rows, output]
+            if scores:  # masks without error keep theirs
+                before = scores[-1]
+                score = OutputScores(
+                    np.where(going[:, None], score.ious, before.ious),
+                    np.where(going[:, None], score.predicted, before.predicted),
                 )
                 iou = np.where(going, iou, shown[-1])
             chosen_logits = low_res[rows, output][:, None]
             logits = chosen_logits if logits is None else np.where(going[:, None, None, None], chosen_logits, logits)
             current = np.where(going[:, None, None], masks[rows, output], current)
-            answers.append(answer)
+            scores.append(score)
             shown.append(iou)
-        return tuple(answers), np.array(shown).reshape(clicks, count)
+        return tuple(scores), np.array(shown).reshape(clicks, count)
 
     def _decode(
         self,
@@ -246,14 +253,14 @@ class _Asked:
         prompts = build_prompts(self._frame, coords, labels, boxes, logits, labels_allowed=allowed)
         return decode_prompts(self._backend, self._capacity, self._embeddings, prompts)
 
-    def _judge(self, low_res: Float32, predicted: Float32) -> tuple[Answers, Masks]:
+    def _scores(self, low_res: Float32, predicted: Float32) -> tuple[OutputScores, Masks]:
         """IoU of all outputs, and their masks `(M, 4, H, W)`."""
         flat = np.ascontiguousarray(low_res.reshape(-1, *low_res.shape[2:]))
         masks = upscale_binary(flat, self._frame).reshape(len(low_res), MASK_OUTPUTS, *self.targets.shape[1:])
         ious = np.array(
             [[mask_iou(mask, target) for mask in four] for four, target in zip(masks, self.targets, strict=True)]
         )
-        return Answers(ious, predicted.astype(np.float64)), masks
+        return OutputScores(ious, predicted.astype(np.float64)), masks
 
 
 def _slots(history: list[list[Click]]) -> tuple[Float64, npt.NDArray[np.int64]]:

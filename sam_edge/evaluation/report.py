@@ -1,4 +1,4 @@
-"""The report: one page with figures and curve, and pictures in which a person can see whether they are true."""
+"""The report: tables, plots, and pictures in which a person can check the figures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from sam_edge.data.sample import Sample
 from sam_edge.prompting.clicks import first_click
-from sam_edge.reporting.folders import CURVE, EXAMPLES, FOUND, RECALL
+from sam_edge.reporting.folders import CURVE, EXAMPLES, AUTOMATIC_MASKS, RECALL
 from sam_edge.reporting.pages import empty_figure, render
 from sam_edge_runtime.arrays import Photo
 from sam_edge_runtime.automatic import rle
@@ -34,12 +34,12 @@ from .measure import box_prompts, tight_box
 TEMPLATE = "report.html.j2"
 PANEL = 360  # pixels of a picture's longer side
 SHOWN_MASKS = 3  # of a photo
-EXAMPLES_SHOW = "Human masks; answers to their boxes; answers to one click each"
-FOUND_SHOW = "Human masks; automatic masks"
+EXAMPLES_SHOW = "Human masks; masks from their boxes; masks from one click each"
+AUTOMATIC_SHOW = "Human masks; automatic masks"
 
 
 def rows(figures: Sequence[Figures]) -> list[tuple[str, list[str]]]:
-    """The table: a name and a cell for each source."""
+    """The rows of the table of boxes and clicks: a name, and a cell for each of `figures`."""
 
     def row(name: str, value: Any) -> tuple[str, list[str]]:
         return name, [value(each) for each in figures]
@@ -65,8 +65,8 @@ def rows(figures: Sequence[Figures]) -> list[tuple[str, list[str]]]:
     for name in figures[0].noc:
         table.append(row(f"clicks to an IoU of 0.{name[-2:]}", lambda f, n=name: f"{f.noc[n]:.2f}"))
     table += [
-        row("predicted with true IoU: correlation", lambda f: _number(f.iou_correlation)),
-        row("predicted with true IoU: mean error", lambda f: f"{f.iou_error:.3f}"),
+        row("predicted and true IoU: correlation", lambda f: _number(f.iou_correlation)),
+        row("predicted and true IoU: mean error", lambda f: f"{f.iou_error:.3f}"),
     ]
     titles = {
         "box": "no network: the box",
@@ -87,12 +87,12 @@ def _number(value: float | None) -> str:
 
 
 def column(subject: str, data: str, subjects: int) -> str:
-    """What a column of a table or a line of a plot is called."""
+    """Name of a column of a table, or of a line of a plot."""
     return data if subjects == 1 else f"{subject}, {data}"
 
 
 def draw_curve(path: Path, figures: Sequence[Figures]) -> None:
-    """MIoU against clicks, with the box and the best baseline as lines.
+    """Plot mIoU against clicks, with the box and the best baseline as lines.
 
     Raises:
         UsageError: matplotlib is not installed.
@@ -118,7 +118,7 @@ def draw_curve(path: Path, figures: Sequence[Figures]) -> None:
 
 
 def draw_recall(path: Path, figures: Sequence[AutomaticFigures]) -> None:
-    """Average recall of automatic masks against how many of a photo's count.
+    """Plot average recall of automatic masks against the number of masks per photo that count.
 
     Raises:
         UsageError: matplotlib is not installed.
@@ -130,7 +130,7 @@ def draw_recall(path: Path, figures: Sequence[AutomaticFigures]) -> None:
         axes.plot(RANKS, list(each.recall.values()), "o-", color=f"C{number}", label=name)
     axes.set_xscale("log")
     axes.set_xticks(RANKS, [str(rank) for rank in RANKS])
-    axes.set_xlabel("masks of a photo that count, the surest first")
+    axes.set_xlabel("masks of a photo that count, highest predicted IoU first")
     axes.set_ylabel("average recall of human masks")
     highest = max(max(each.recall.values()) for each in figures)
     axes.set_ylim(0.0, min(1.0, 1.15 * highest) or 1.0)
@@ -148,23 +148,23 @@ def _axes() -> tuple[Any, Any]:
     return picture, axes
 
 
-def draw_found(path: Path, photos: Sequence[tuple[Sample, Sequence[rle.Rle]]]) -> None:
-    """A row a photo: human masks; automatic masks."""
-    _sheet(path, [[_everything(sample, masks) for masks in (sample.rles, found)] for sample, found in photos])
+def draw_automatic(path: Path, photos: Sequence[tuple[Sample, Sequence[rle.Rle]]]) -> None:
+    """Draw a row for each photo: human masks; automatic masks."""
+    _sheet(path, [[_all_masks(sample, rles) for rles in (sample.rles, automatic)] for sample, automatic in photos])
 
 
-def _everything(sample: Sample, masks: Sequence[rle.Rle]) -> Photo:
+def _all_masks(sample: Sample, masks: Sequence[rle.Rle]) -> Photo:
     largest_first = sorted(masks, key=rle.area, reverse=True)
     return draw_all_masks(sample.photo, map(rle.decode, largest_first), 2 * PANEL)
 
 
 def draw_examples(path: Path, backend: Backend, capacity: Capacity, samples: Sequence[Sample]) -> None:
-    """A row a photo: human masks; answers to their boxes; answers to one click each."""
+    """Draw a row for each photo: human masks; masks from their boxes; masks from one click each."""
     _sheet(path, [[_small(panel) for panel in _example(backend, capacity, sample)] for sample in samples])
 
 
 def _sheet(path: Path, rows: Sequence[Sequence[Photo]]) -> None:
-    """Pictures in rows, each row's of one height."""
+    """Write pictures in rows; those of a row have the same height."""
     joined = [
         np.concatenate([np.pad(panel, ((0, 0), (0, 6), (0, 0)), constant_values=255) for panel in row], 1)
         for row in rows
@@ -202,17 +202,17 @@ def _small(picture: Photo) -> Photo:
 
 
 def write_page(folder: Path, report: dict[str, Any], result: Evaluation) -> None:
-    """`report.html`: one file without scripts, the pictures inside.
+    """Write `report.html`: one file without scripts, with embedded pictures.
 
     Raises:
         UsageError: jinja2 is not installed.
     """
     pictures = {
         name: base64.b64encode((folder / name).read_bytes()).decode()
-        for name in (CURVE, RECALL, EXAMPLES, FOUND)
+        for name in (CURVE, RECALL, EXAMPLES, AUTOMATIC_MASKS)
         if (folder / name).is_file()
     }
-    captions = {CURVE: "Clicks", RECALL: "Automatic masks", EXAMPLES: EXAMPLES_SHOW, FOUND: FOUND_SHOW}
+    captions = {CURVE: "Clicks", RECALL: "Automatic masks", EXAMPLES: EXAMPLES_SHOW, AUTOMATIC_MASKS: AUTOMATIC_SHOW}
     content = {"report": report, "tables": tables(result), "pictures": pictures, "captions": captions}
     try:
         page = render(Path(__file__).with_name(TEMPLATE), **content)
@@ -222,7 +222,7 @@ def write_page(folder: Path, report: dict[str, Any], result: Evaluation) -> None
 
 
 def tables(result: Evaluation) -> list[tuple[str, list[str], list[tuple[str, list[str]]]]]:
-    """What was measured: for each kind a title, the columns' names, and rows."""
+    """The tables of a result: a title, the names of the columns, and the rows."""
     count = len(result.subjects)
     kinds: list[tuple[str, Sequence[Any], Any]] = [
         ("mIoU with human masks", result.figures, rows),

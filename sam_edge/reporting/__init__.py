@@ -1,1 +1,1 @@
-"""Pieces that every report shares: HTML pages, plots, tables, versions, names."""
+"""Reporting: what all reports share, such as HTML pages, plots, tables, versions and names."""

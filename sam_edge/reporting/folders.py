@@ -8,9 +8,9 @@ from pathlib import Path
 from sam_edge_runtime.system.folders import others_than
 
 EVALUATION, VERIFICATION = "sam-edge-evaluation", "sam-edge-verification"
-CURVE, RECALL, EXAMPLES, FOUND = "clicks.png", "recall.png", "examples.png", "found.png"
+CURVE, RECALL, EXAMPLES, AUTOMATIC_MASKS = "clicks.png", "recall.png", "examples.png", "found.png"
 _REPORT = frozenset({"report.json", "report.html"})
-_FILES = {EVALUATION: _REPORT | {CURVE, RECALL, EXAMPLES, FOUND}, VERIFICATION: _REPORT}
+_FILES = {EVALUATION: _REPORT | {CURVE, RECALL, EXAMPLES, AUTOMATIC_MASKS}, VERIFICATION: _REPORT}
 
 
 def is_verification(folder: Path) -> bool:

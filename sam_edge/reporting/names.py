@@ -1,4 +1,4 @@
-"""Names that tell bundles apart in tables: as short as that allows."""
+"""Short names of bundles for tables."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from sam_edge_runtime.errors import UsageError
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """The fewest last parts of each path that no other path ends in.
+    """The last parts of each path, as few as make all names different.
 
     Raises:
-        UsageError: a path is named twice.
+        UsageError: a path occurs twice.
     """
     parts = [path.resolve().parts for path in paths]
     if len(set(parts)) < len(parts):

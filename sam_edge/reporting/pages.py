@@ -1,4 +1,4 @@
-"""What reports are made with: a template filled in, and an empty plot. Both need extras, which are imported here."""
+"""HTML templates and plots. Both need extras, which are imported when they are used."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def render(template: Path, **content: Any) -> str:
-    """The template with its content: escaped, and nothing that it names may be missing.
+    """Fill in a template. Values are escaped; a name without a value is an error.
 
     Raises:
         ImportError: jinja2 is not installed.
@@ -21,7 +21,7 @@ def render(template: Path, **content: Any) -> str:
 
 
 def empty_figure(width: float, height: float, dpi: int) -> Any:
-    """A matplotlib figure of so many inches, drawn without a screen.
+    """An empty matplotlib figure, `width` x `height` inches, for drawing without a screen.
 
     Raises:
         ImportError: matplotlib is not installed.

@@ -1,4 +1,4 @@
-"""Tables that more than one command prints."""
+"""Tables that several commands print."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sam_edge_runtime.bundle.manifest import Manifest
 
 
 def agreement_table(manifest: Manifest, reference: str, agreement: Agreement, engine: str, skipped: int = 0) -> Table:
-    """Figures of a bundle, computed by `engine`, beside their bounds; `skipped` prompts need more slots than it has."""
+    """A bundle's figures beside their bounds. `skipped` prompts need more slots than its decoder has."""
     counts = f"photos {len(agreement.photos)}, prompts {len(agreement.prompts)}"
     if skipped:
-        counts += f" ({skipped} more need more slots than this decoder has)"
+        counts += f" ({skipped} left out, which need more slots than this decoder has)"
     table = Table(
         title=escape(f"{manifest.variant} {manifest.target} {manifest.precision} against {reference}"),
         title_justify="left",
@@ -38,11 +38,11 @@ class Row:
     """One bundle in a table of several.
 
     Attributes:
-        manifest: what it is.
+        manifest: the bundle's manifest.
         agreement: its figures.
         missed: whether a bound is missed.
-        seconds: what it took.
-        peak: bytes of memory that it took; 0 where the system does not say.
+        seconds: time of the export or verification.
+        peak: peak memory in bytes; 0 where the system does not report it.
     """
 
     manifest: Manifest
@@ -53,7 +53,7 @@ class Row:
 
 
 def overview_table(rows: Sequence[Row]) -> Table:
-    """A line for each of several bundles."""
+    """A row for each of several bundles."""
     table = Table(
         title="all bundles",
         title_justify="left",

@@ -1,4 +1,4 @@
-"""Versions of what made or judged something, for manifests and reports."""
+"""Versions of packages and of sam-edge itself, for manifests and reports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def tool_versions(packages: tuple[str, ...]) -> dict[str, str]:
-    """Versions of Python, sam-edge, numpy and `packages`, as installed."""
+    """Installed versions of Python, sam-edge, numpy and `packages`."""
     found = {"python": platform.python_version()}
     for package in ("sam-edge", "numpy", *packages):
         try:
@@ -20,7 +20,7 @@ def tool_versions(packages: tuple[str, ...]) -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The commit of sam-edge's own checkout, `-dirty` where files were changed; None where it is not run from one."""
+    """The commit of sam-edge's checkout, with `-dirty` if files were changed; None outside a checkout."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None

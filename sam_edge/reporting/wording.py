@@ -1,4 +1,4 @@
-"""Names out of a file that nobody vouches for, made fit for one line on a terminal."""
+"""Names from untrusted files, made safe to print in one line on a terminal."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ LONGEST = 200  # characters; the longest name in mobile_sam.pt has 75, and two s
 
 
 def in_one_line(text: str) -> str:
-    """`text` without line breaks, escape sequences or endless length, which a hostile file could put in a name."""
+    """`text` with line breaks and escape sequences escaped, and cut to `LONGEST` characters."""
     plain = text if text.isprintable() else ascii(text)[1:-1]
     return plain if len(plain) <= LONGEST else plain[:LONGEST] + "..."

@@ -1,1 +1,1 @@
-"""Verification: a bundle's masks against those of fp32 torch, on photos, with bounds and pictures."""
+"""Verification: the masks of a bundle are compared with those of fp32 torch, against bounds."""

@@ -1,4 +1,4 @@
-"""One photo through two engines: every prompt's masks compared at the photo's size, and a few kept as pictures."""
+"""Compares the masks of two engines on one photo, prompt by prompt, at the photo's size."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from sam_edge_runtime.photo.masks import upscale_binary
 
 @dataclass(frozen=True)
 class Illustration:
-    """A prompt worth looking at: the least alike of its kind on a photo.
+    """The prompt of its kind whose masks differ most on a photo.
 
     Attributes:
-        prompt: what was asked, in words.
+        prompt: the prompt in words.
         iou: IoU of the two masks.
-        masks: the reference's and the bundle's, `(H, W)` each.
+        masks: of the reference and of the bundle, `(H, W)` each.
         points, labels, box: the prompt in pixels of the photo; None where it has none.
     """
 
@@ -40,11 +40,11 @@ class Illustration:
 
 @dataclass(frozen=True)
 class PhotoComparison:
-    """What came of one photo.
+    """The comparison of one photo.
 
     Attributes:
         agreement: the figures.
-        skipped: prompts that the bundle's decoder has too few slots for.
+        skipped: number of prompts that need more slots than the bundle's decoder has.
         illustrations: one for each kind of prompt.
     """
 
@@ -56,18 +56,18 @@ class PhotoComparison:
 def compare_photo(
     name: str, photo: npt.NDArray[np.uint8], reference: Backend, bundle: Backend, manifest: Manifest
 ) -> PhotoComparison:
-    """Ask both engines every prompt, and a bundle of several capacities in calls of each.
+    """Run every prompt through both engines; a bundle of several capacities in calls of each.
 
     Args:
         name: the photo's name in reports.
         photo: `(H, W, 3)` uint8 RGB.
         reference: fp32 torch.
         bundle: the bundle's engine.
-        manifest: the bundle's.
+        manifest: the bundle's manifest.
     """
     frame = Frame(manifest.input_side, (photo.shape[0], photo.shape[1]))
     image = frame.image(photo)
-    # The reference is asked in slots that just fit: what a fixed decoder does with its empty ones is being judged.
+    # The reference gets no empty slots, so that the comparison shows what a fixed decoder does with them.
     any_capacity = manifest.of_any_capacity()
     embeddings = (reference.encode(image), bundle.encode(image))
     agreements: list[PromptAgreement] = []
@@ -93,9 +93,9 @@ def compare_photo(
 def _groups_that_fit(
     frame: Frame, manifest: Manifest, reference: Backend, embeddings: Float32
 ) -> tuple[list[PromptGroup], int]:
-    """The photo's prompts, and how many were left out because the decoder has fewer slots than they need."""
+    """The photo's prompts, and the number of those that need more slots than the decoder has."""
     groups = prompt_groups(frame)
-    boxes = groups[1].prompts  # they fit into any decoder
+    boxes = groups[1].prompts  # any decoder has slots for them
     low_res, iou = decode_prompts(reference, manifest.of_any_capacity(), embeddings, boxes)
     groups.append(refinement(frame, low_res[0, int(iou[0].argmax())]))
     slots = manifest.points

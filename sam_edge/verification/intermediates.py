@@ -1,8 +1,8 @@
-"""Every tensor that an artifact computes on its way, in the order of its operations: a reader for each target.
+"""Every tensor that an artifact computes, in the order of its operations: a reader for each target.
 
-The engines that ship do not show these. ONNX Runtime is asked for them as additional outputs, LiteRT keeps them when
-its delegates are off, and Core ML packages are always run by the MIL evaluator, on a Mac too. Each tensor is told once
-and then let go: those of a large encoder do not fit into memory together.
+Engines do not show these by default. ONNX Runtime returns them as additional outputs, LiteRT keeps them when its
+delegates are off, and Core ML packages run in the MIL evaluator, on a Mac too. Each tensor is reported once and then
+released, because those of a large encoder do not fit into memory together.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _PROTOBUF_LIMIT = 1 << 31
 
 @dataclass(frozen=True)
 class Intermediate:
-    """What one operation made.
+    """One output of an operation.
 
     Attributes:
-        name: of the tensor.
-        operation: kind of the operation, in the artifact's own words.
-        inputs: names of the tensors that it was made from; constants are left out.
+        name: name of the tensor.
+        operation: kind of the operation, as the artifact names it.
+        inputs: names of the operation's inputs, without constants.
         value: the tensor.
-        output: name of the graph's output that it is; empty where it is none.
+        output: name of the graph's output if it is one, else empty.
     """
 
     name: str
@@ -41,11 +41,11 @@ class Intermediate:
     output: str = ""
 
 
-Tell = Callable[[Intermediate], None]
+Report = Callable[[Intermediate], None]
 
 
-def onnx_intermediates(path: Path, inputs: dict[str, Array], tell: Tell) -> None:
-    """Of an `.onnx` file, in ONNX Runtime without its graph optimizations."""
+def onnx_intermediates(path: Path, inputs: dict[str, Array], report: Report) -> None:
+    """Tensors of an `.onnx` file, from ONNX Runtime without graph optimizations."""
     import onnx  # noqa: PLC0415 - only where an ONNX file is traced
     import onnxruntime as ort  # noqa: PLC0415
 
@@ -67,7 +67,7 @@ def onnx_intermediates(path: Path, inputs: dict[str, Array], tell: Tell) -> None
             values = session.run([name for name, _ in some], inputs)
             for (name, node), value in zip(some, values, strict=True):
                 sources = tuple(source for source in node.input if source and source not in constants)
-                tell(Intermediate(name, node.op_type, sources, np.asarray(value), name if name in shown else ""))
+                report(Intermediate(name, node.op_type, sources, np.asarray(value), name if name in shown else ""))
 
 
 def _beside(path: Path) -> int:
@@ -75,8 +75,8 @@ def _beside(path: Path) -> int:
     return data.stat().st_size if data.is_file() else 0
 
 
-def tflite_intermediates(path: Path, inputs: dict[str, Array], tell: Tell) -> None:
-    """Of a `.tflite` file's first graph, in LiteRT's built-in kernels. Tensors are named by number and last words."""
+def tflite_intermediates(path: Path, inputs: dict[str, Array], report: Report) -> None:
+    """Tensors of a `.tflite` file's first graph, from LiteRT's built-in kernels, named by number and last name."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType  # noqa: PLC0415 - only where it is traced
 
     interpreter = Interpreter(
@@ -85,7 +85,7 @@ def tflite_intermediates(path: Path, inputs: dict[str, Array], tell: Tell) -> No
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
     interpreter.allocate_tensors()
-    # There is no public way to see these without holding a part of the interpreter that forbids the next steps.
+    # The public API for these keeps a reference into the interpreter, which forbids the next steps.
     signatures = interpreter._get_full_signature_list().values()
     first = {int(detail["index"]) for detail in interpreter.get_input_details()}
     signature = next(each for each in signatures if {int(index) for index in each["inputs"].values()} == first)
@@ -95,24 +95,24 @@ def tflite_intermediates(path: Path, inputs: dict[str, Array], tell: Tell) -> No
         interpreter.set_tensor(index, inputs[name])
     interpreter.invoke()
     names = {int(tensor["index"]): str(tensor["name"]) for tensor in interpreter.get_tensor_details()}
-    operations = interpreter._get_ops_details()  # there is no public way to see the nodes
+    operations = interpreter._get_ops_details()  # no public API lists the nodes
     made = {int(index) for operation in operations for index in operation["outputs"]} | set(fed)
     for operation in operations:
         sources = tuple(_short(int(index), names) for index in operation["inputs"] if int(index) in made)
         for index in operation["outputs"]:
             value = np.asarray(interpreter.get_tensor(int(index)))
             name, output = _short(int(index), names), given.get(int(index), "")
-            tell(Intermediate(name, str(operation["op_name"]), sources, value, output))
+            report(Intermediate(name, str(operation["op_name"]), sources, value, output))
 
 
 def _short(index: int, names: dict[int, str]) -> str:
-    """A tensor's number and the last part of its name, which is a path of modules."""
+    """A tensor's number, and the last part of its name, which is a path of modules."""
     last = names.get(index, "").rsplit("/", 1)[-1]
     return f"{index}:{last.split(';')[0]}" if last else str(index)
 
 
-def coreml_intermediates(path: Path, inputs: dict[str, Array], tell: Tell) -> None:
-    """Of a `.mlpackage`, in the MIL evaluator."""
+def coreml_intermediates(path: Path, inputs: dict[str, Array], report: Report) -> None:
+    """Tensors of a `.mlpackage`, from the MIL evaluator."""
     from sam_edge_runtime.mil import Program, read_package  # noqa: PLC0415 - only where a package is traced
     from sam_edge_runtime.mil.package import Operation  # noqa: PLC0415
     from sam_edge_runtime.mil.program import references  # noqa: PLC0415
@@ -122,31 +122,31 @@ def coreml_intermediates(path: Path, inputs: dict[str, Array], tell: Tell) -> No
     def watch(operation: Operation, given: dict[str, Any], made: tuple[Array, ...]) -> None:
         for name, value in zip(operation.outputs, made, strict=True):
             output = name if name in package.outputs else ""
-            tell(Intermediate(name, operation.op_type, tuple(references(operation)), value, output))
+            report(Intermediate(name, operation.op_type, tuple(references(operation)), value, output))
 
     Program(package).run(inputs, watch)
 
 
-INTERMEDIATES: dict[str, Callable[[Path, dict[str, Array], Tell], None]] = {
+INTERMEDIATES: dict[str, Callable[[Path, dict[str, Array], Report], None]] = {
     "coreml": coreml_intermediates,
     "onnx": onnx_intermediates,
     "tflite": tflite_intermediates,
 }
 
 
-def walk(target: str, path: Path, inputs: dict[str, Array], tell: Tell) -> None:
-    """Tell the tensors of an artifact.
+def walk(target: str, path: Path, inputs: dict[str, Array], report: Report) -> None:
+    """Report the tensors of an artifact.
 
     Args:
-        target: kind of the artifact.
+        target: target of the artifact, such as `onnx`.
         path: the graph's file or folder.
         inputs: by the contract's names, in the artifact's layout.
-        tell: called with each.
+        report: called with each tensor.
 
     Raises:
         BackendError: the engine failed.
     """
     try:
-        INTERMEDIATES[target](path, inputs, tell)
+        INTERMEDIATES[target](path, inputs, report)
     except (RuntimeError, ValueError) as error:
         raise BackendError(f"{path} cannot be traced ({first_line(error)})") from error

@@ -1,6 +1,6 @@
-"""The reference of a verification: fp32 torch with the bundle's very weights, where both are at hand.
+"""The reference of a verification: fp32 torch with the bundle's own weights, where both are available.
 
-The weights are those named with --checkpoint, seeded ones, or the download whose SHA-256 the manifest holds.
+The weights are those named with --checkpoint, seeded ones, or the download whose SHA-256 the manifest records.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ INSTALL = "pip install 'sam-edge[export]'"
 
 
 def torch_is_there() -> bool:
-    """Whether torch is installed; it is not imported."""
+    """Whether torch is installed. It is not imported."""
     return find_spec("torch") is not None
 
 
 def find_weights(manifest: Manifest, checkpoint: str | None, images: Path | None) -> CheckpointSource | None:
-    """The bundle's weights, or None if its golden answers have to do.
+    """The bundle's weights, or None if golden.npz is the reference.
 
     Raises:
-        CheckpointError: --checkpoint or --images ask for torch, and torch or the weights are missing.
+        CheckpointError: --checkpoint or --images need torch, and torch or the weights are missing.
     """
     if not torch_is_there():
         if checkpoint is not None or images is not None:
-            asked = "--checkpoint" if checkpoint is not None else "--images"
-            raise CheckpointError(f"{asked} compares with fp32 torch: {INSTALL}, or leave it out to use golden.npz")
+            option = "--checkpoint" if checkpoint is not None else "--images"
+            raise CheckpointError(f"{option} compares with fp32 torch: {INSTALL}, or leave it out to use golden.npz")
         return None
     source = recorded_source(manifest.checkpoint) if checkpoint is None else parse_source(checkpoint)
     if source is None and images is not None:
         raise CheckpointError(
             f"photos are compared with fp32 torch, and the weights of this bundle ({manifest.checkpoint.source}) are "
-            "not at hand: name them with --checkpoint, or leave --images out to use golden.npz"
+            "not available: name them with --checkpoint, or leave out --images to use golden.npz"
         )
     return source
 
@@ -48,7 +48,7 @@ def torch_reference(manifest: Manifest, source: CheckpointSource) -> TorchBacken
     """fp32 torch with the weights of `source`.
 
     Raises:
-        CheckpointError: they cannot be loaded, are not what the bundle was made from, or a package is missing.
+        CheckpointError: the weights cannot be loaded, are not the bundle's, or a package is missing.
     """
     made_from = manifest.checkpoint
     if source.is_random != made_from.random or (source.is_random and source.label != made_from.source):
@@ -66,5 +66,5 @@ def torch_reference(manifest: Manifest, source: CheckpointSource) -> TorchBacken
 
 def _other_weights(source: CheckpointSource, manifest: Manifest) -> CheckpointError:
     return CheckpointError(
-        f"{source.label} is not what the bundle was made from ({manifest.checkpoint.source}): name those weights"
+        f"the bundle was not made from {source.label} but from {manifest.checkpoint.source}: name those weights"
     )

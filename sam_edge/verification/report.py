@@ -1,7 +1,7 @@
-"""`report.html`: the figures of a verification, and pictures in which a person can see whether they are true.
+"""`report.html`: the figures of a verification, and pictures in which a person can check them.
 
-One file without scripts or links to elsewhere, so that it can be mailed. For every kind of prompt the least alike
-pair of a photo is shown: what fp32 torch answered, what the bundle answered, and where they differ.
+It is one file without scripts or external links, so that it can be mailed. For each kind of prompt it shows the masks
+that differ most on a photo: fp32 torch's, the bundle's, and their difference.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sam_edge_runtime.photo.draw import draw_overlay
 
 from .compare import Illustration, PhotoComparison
 
-SHOWN_PHOTOS = 12  # pictures of more photos would make a file that browsers open slowly
+SHOWN_PHOTOS = 12  # with more, browsers open the file slowly
 PANEL_WIDTH = 420
 ONLY_REFERENCE, ONLY_BUNDLE = (214, 39, 40), (31, 119, 180)  # red, blue
 TEMPLATE = "report.html.j2"
@@ -59,7 +59,7 @@ def draw_photo(photo: Photo, comparison: PhotoComparison) -> PhotoPictures:
 
     Args:
         photo: `(H, W, 3)` uint8.
-        comparison: what came of the photo, with its full-size masks.
+        comparison: the photo's comparison, with full-size masks.
     """
     rows = tuple(_draw_prompt(photo, illustration) for illustration in comparison.illustrations)
     return PhotoPictures(comparison.agreement.photo, (photo.shape[0], photo.shape[1]), rows)
@@ -81,9 +81,9 @@ def _draw_prompt(photo: Photo, illustration: Illustration) -> PromptPictures:
 
 
 def _difference(photo: Photo, illustration: Illustration) -> Photo:
-    """The photo faded, red where only the reference has the mask and blue where only the bundle has it.
+    """The photo faded, red where only the reference has the mask, and blue where only the bundle has it.
 
-    Single pixels are widened to survive the reduction to a panel.
+    Single pixels are widened, so that they remain visible when the panel is scaled down.
     """
     from PIL import Image, ImageFilter  # noqa: PLC0415
 
@@ -115,10 +115,10 @@ def write_html(
         path: the `.html` file.
         report: the content of `report.json`.
         checks: the figures beside their bounds.
-        photos: the drawn photos, perhaps fewer than were compared.
+        photos: the drawn photos, which may be fewer than were compared.
 
     Returns:
-        None, or why there is no page: it needs jinja2, which an app that only verifies may lack.
+        None, or the reason why there is no page: jinja2, an extra, is missing.
     """
     try:
         page = render(Path(__file__).with_name(TEMPLATE), report=report, checks=checks, photos=photos)

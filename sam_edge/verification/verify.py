@@ -1,8 +1,7 @@
-"""`sam-edge verify`: compare a bundle with the best reference there is, judge by the bounds, and leave a report.
+"""`sam-edge verify`: compare a bundle with a reference, check bounds, and write a report.
 
-The reference is fp32 torch where torch and the very weights of the bundle are at hand (named with --checkpoint,
-seeded, or in the download cache under the manifest's hash). Elsewhere it is the bundle's `golden.npz`, which needs
-neither.
+The reference is fp32 torch where torch and the bundle's own weights are available (named with --checkpoint, seeded, or
+in the download cache under the manifest's hash). Elsewhere it is the bundle's `golden.npz`, which needs neither.
 """
 
 from __future__ import annotations
@@ -48,13 +47,13 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class VerifyJob:
-    """What to verify.
+    """The bundle, its reference and the report.
 
     Attributes:
         bundle: folder of the bundle.
-        checkpoint: the weights the bundle was made from; None to look for them.
-        images: folder of photos, or one photo; None for the golden pictures.
-        out: folder of the report; None for the bundle's own name with `-report` added.
+        checkpoint: weights that the bundle was made from; None for those that its manifest records.
+        images: folder of photos, or one photo; None for the pictures in golden.npz.
+        out: folder of the report; None for the bundle's folder name with `-report` appended.
         threads: threads of the bundle's engine.
         provider: its execution provider.
         trace: also look for the first wrong tensor in each graph.
@@ -71,20 +70,20 @@ class VerifyJob:
 
 @dataclass(frozen=True)
 class Verification:
-    """What came of it.
+    """The result of a verification.
 
     Attributes:
-        manifest: the bundle's.
+        manifest: the bundle's manifest.
         reference: `fp32 torch` or `golden.npz`.
         agreement: the figures.
-        bounds: what they have to reach.
-        missed: one line for each bound that does not hold.
-        photos: one for each photo; empty when the golden answers were the reference.
-        unreadable: photos that were left out, and why.
-        report: the folder that holds `report.json` and `report.html`.
-        engine: what computed the bundle's answers.
-        html: why `report.html` is missing, or None if it is there.
-        traced: what tracing found in each graph; empty where it was not asked for.
+        bounds: the bounds of the figures.
+        missed: a line for each bound that is missed.
+        photos: the comparison of each photo; empty if golden.npz was the reference.
+        unreadable: photos that were left out, with reasons.
+        report: folder of `report.json` and `report.html`.
+        engine: name of the engine that ran the bundle.
+        html: why `report.html` is missing; None if it was written.
+        traced: the result of tracing each graph; empty without --trace.
     """
 
     manifest: Manifest
@@ -137,11 +136,11 @@ def verify(
 
     Args:
         job: what to verify.
-        progress: told what is being done, how many photos are done, and how many there are.
-        known: what torch answered for earlier bundles of one command, so that it is not asked the same again.
+        progress: called with what is being done, the photos that are done, and the number of photos.
+        known: torch's outputs for earlier bundles of the same command, which are reused.
 
     Raises:
-        BundleError: no sound bundle, or one without a reference.
+        BundleError: the bundle is not valid, or there is no reference for it.
         CheckpointError: the named weights are not the bundle's, or there are none to trace with.
         PhotoError: no photo could be read.
         OutputError: the report cannot be written.
@@ -150,7 +149,7 @@ def verify(
     manifest = bundle.manifest
     bounds = bounds_of(manifest)
     out = job.out if job.out is not None else _beside(job.bundle)
-    # A report is made from what is at hand and can be made again, so an earlier one of ours gives way unasked.
+    # A report can be made again, so an earlier one is replaced without --overwrite.
     check_destination(out, overwrite=True, foreign=foreign_in_verification)
     source = find_weights(manifest, job.checkpoint, job.images)
     if job.trace and source is None:
@@ -164,7 +163,7 @@ def verify(
     unreadable: list[str] = []
     traced: tuple[Traced, ...] = ()
     if source is None:
-        progress("asking the golden prompts", 0, 0)
+        progress("running the golden prompts", 0, 0)
         agreement = golden.check(_golden(bundle), backend, manifest)
     else:
         progress(f"loading fp32 torch, {source.label}", 0, 0)
@@ -213,19 +212,21 @@ def _trace(bundle: Bundle, backend: Backend, reference: TorchBackend, progress: 
 
 
 def _beside(bundle: Path) -> Path:
-    """The bundle's own name with `-report` added; `.` and links are followed to a name first."""
+    """The bundle's folder name with `-report` appended; `.` and links are resolved first."""
     root = bundle.resolve()
     return root.with_name(f"{root.name}-report")
 
 
 def _golden(bundle: Bundle) -> golden.Golden:
     if bundle.golden_path is None:
-        raise BundleError(f"{bundle.root} has no golden.npz and its weights are not at hand: name --checkpoint")
+        raise BundleError(
+            f"{bundle.root} has no golden.npz and its weights are not available: name them with --checkpoint"
+        )
     return golden.Golden.load(bundle.golden_path, bundle.manifest)
 
 
 def _photos(images: Path | None, bundle: Bundle) -> Iterator[tuple[str, Callable[[], npt.NDArray[np.uint8]]]]:
-    """Names, and functions that read the photos one at a time."""
+    """The photos' names, and functions that read them, so that only one is in memory at a time."""
     if images is None:
         for index, picture in enumerate(_golden(bundle).pictures):
             yield f"golden picture {index + 1}", picture.copy

@@ -113,7 +113,7 @@ def test_an_error_of_a_process_is_one_line(shard, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("rank", "world", "reason"), [("x", "2", "are no numbers"), ("2", "2", "do not fit"), ("0", "0", "do not fit")]
+    ("rank", "world", "reason"), [("x", "2", "are not numbers"), ("2", "2", "do not fit"), ("0", "0", "do not fit")]
 )
 def test_a_launcher_that_makes_no_sense_is_refused(rank, world, reason, monkeypatch):
     monkeypatch.setenv("RANK", rank)

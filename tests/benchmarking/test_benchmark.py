@@ -34,7 +34,7 @@ def test_two_bundles_in_tables_a_page_and_json(bundles, tmp_path, capsys):
     document = json.loads(out.read_text())
     assert [row["name"] for row in document["bundles"]] == ["fp32", "int8"]
     assert document["sam_edge"]
-    for title in ("latency, ms: p50 (p90, p99)", "start and memory of a fresh process", "time beside fp32"):
+    for title in ("latency, ms: p50 (p90, p99)", "start and memory of a fresh process", "time relative to fp32"):
         assert title in said
         assert title in html.read_text()
     median = document["bundles"][1]["ratio"]["click"]["p50"]
@@ -47,7 +47,7 @@ def test_two_bundles_in_tables_a_page_and_json(bundles, tmp_path, capsys):
 def test_compare_prints_ratios_alone(bundles, capsys):
     assert run(["benchmark", *bundles, *FAST, "--compare"]) == 0
     said = capsys.readouterr().out
-    assert "time beside fp32" in said
+    assert "time relative to fp32" in said
     assert "p90" not in said
 
 
@@ -93,7 +93,7 @@ def test_a_page_of_one_bundle_has_no_ratios_and_escapes_names(bundles, tmp_path)
     document = json.loads(out.read_text())
     document["bundles"][0]["name"] = "<b>"
     text = page(document)
-    assert "time beside" not in text
+    assert "time relative to" not in text
     assert "<b>" not in text.split("</style>")[1]
     assert "&lt;b&gt;" in text
     assert latency_table(document).row_count == 1

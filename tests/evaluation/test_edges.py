@@ -18,7 +18,7 @@ from sam_edge.evaluation.edges import (
     measure_edges,
     open_edges,
     read_drawn,
-    thinned,
+    thin_edges,
 )
 from sam_edge_runtime.errors import DataError
 from tests.data.builders import picture
@@ -71,7 +71,7 @@ def test_ods_has_one_threshold_and_ois_one_for_each_photo():
 def test_a_ridge_becomes_a_line(angle):
     y, x = np.mgrid[:60, :60] - 30.0
     away = x * np.cos(np.radians(angle)) + y * np.sin(np.radians(angle))
-    thin = thinned(np.exp(-(away**2) / 8).astype(np.float32))[8:-8, 8:-8]
+    thin = thin_edges(np.exp(-(away**2) / 8).astype(np.float32))[8:-8, 8:-8]
     assert np.abs(away[8:-8, 8:-8][thin > 0.01]).max() <= 1.0
     assert (thin.max(axis=1 if angle <= 45 else 0)[2:-2] > 0.8).all()
 
@@ -116,7 +116,7 @@ def test_what_is_no_such_folder_is_refused(bsds, tmp_path):
         open_edges(str(tmp_path))
     mat = bsds / "groundTruth" / "test" / "2.mat"
     mat.write_bytes(b"nothing")
-    with pytest.raises(DataError, match="holds no drawings"):
+    with pytest.raises(DataError, match="is not ground truth of BSDS500"):
         read_drawn(mat)
     mat.unlink()
     with pytest.raises(DataError, match="1 of 2 photos"):

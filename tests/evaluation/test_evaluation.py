@@ -1,4 +1,4 @@
-"""Figures that can be computed by hand: a stand-in model whose answers are known, baselines, and the command."""
+"""Figures that can be computed by hand: a stand-in model with known masks, baselines, and the command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sam_edge.data.sample import Sample
 from sam_edge.evaluation.baselines import box_mask, ellipse_mask, grabcut_mask
 from sam_edge.evaluation.evaluate import short_name
 from sam_edge.evaluation.figures import Figures, clicks_needed, correlation, figures_of
-from sam_edge.evaluation.measure import Answers, Protocol, measure_photo, tight_box
+from sam_edge.evaluation.measure import OutputScores, Protocol, measure_photo, tight_box
 from sam_edge.prediction.promptable import AnyCapacity
 from sam_edge.prompting.clicks import first_click
 from sam_edge_runtime.bundle.contract import Label
@@ -28,7 +28,7 @@ CELLS = SIDE // 4
 
 
 def block(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
-    """A mask of the frame's size in whole low-resolution pixels: the map to the photo then has no say in it."""
+    """A mask of the frame's size, aligned with low-resolution pixels, which the map to the photo does not change."""
     mask = np.zeros((SIDE, SIDE), bool)
     mask[y0:y1, x0:x1] = True
     return mask
@@ -49,7 +49,7 @@ def logits_of(mask: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Standin:
-    """Answers each prompt with four given masks, whatever the prompt; output k is rated `ratings[k]`."""
+    """Gives the same four masks for every prompt; the predicted IoU of output k is `ratings[k]`."""
 
     masks: np.ndarray  # (4, S, S)
     ratings: tuple[float, float, float, float] = (0.1, 0.2, 0.9, 0.3)
@@ -77,8 +77,8 @@ def measured(standin: Standin, masks: np.ndarray = TARGETS[:1], clicks: int = 2)
 
 class TestMeasurement:
     def test_each_output_is_compared_with_the_human_mask(self):
-        answers = np.stack([TARGETS[0], block(32, 64, 96, 192), block(32, 64, 160, 128), block(0, 0, 16, 16)])
-        found = measured(Standin(answers))
+        masks = np.stack([TARGETS[0], block(32, 64, 96, 192), block(32, 64, 160, 128), block(0, 0, 16, 16)])
+        found = measured(Standin(masks))
         np.testing.assert_allclose(found.box.ious[0], [1.0, 0.5, 0.5, 0.0], atol=0.02)
         assert found.box.single[0] == pytest.approx(found.box.ious[0, 0])
         assert found.box.chosen[0] == 2  # the highest rating of outputs 1..3
@@ -86,7 +86,7 @@ class TestMeasurement:
         assert found.box.oracle[0] == pytest.approx(found.box.ious[0, 1:].max())
         assert found.areas.tolist() == [int(TARGETS[0].sum())]
 
-    def test_boxes_have_their_last_pixels_inside(self):
+    def test_boxes_include_their_last_pixels(self):
         standin = Standin(np.stack([TARGETS[0]] * 4))
         measured(standin)
         _, coords, labels, _, _ = standin.calls[0]
@@ -94,7 +94,7 @@ class TestMeasurement:
         np.testing.assert_allclose(coords[0], [[32, 64], [159, 191]])
         assert tight_box(TARGETS[1]) == (128, 32, 223, 95)
 
-    def test_clicks_follow_the_protocol_and_feed_the_shown_answer_back(self):
+    def test_clicks_follow_the_protocol_and_the_shown_mask_is_the_next_prompt(self):
         half = block(32, 64, 96, 192)  # the left half of the target: the right one is missing
         standin = Standin(np.stack([block(0, 0, 16, 16), TARGETS[1], half, TARGETS[1]]))
         measured(standin, clicks=2)
@@ -102,7 +102,7 @@ class TestMeasurement:
         start = first_click(TARGETS[0])
         assert first[1][0, 0].tolist() == [start.x, start.y]
         assert first[4].tolist() == [0.0]
-        # The lone click showed output 2, the highest rated of three. Its error is the right half.
+        # After the first click output 2 is shown, which has the highest predicted IoU. Its error is the right half.
         np.testing.assert_array_equal(second[3][0, 0], logits_of(half))
         assert second[4].tolist() == [1.0]
         coords, labels = second[1][0], second[2][0]
@@ -110,16 +110,16 @@ class TestMeasurement:
         assert 96 <= coords[1, 0] < 160
         assert 64 <= coords[1, 1] < 192
 
-    def test_what_is_right_is_left_alone(self):
+    def test_a_mask_without_error_gets_no_further_click(self):
         standin = Standin(np.stack([block(0, 0, 16, 16), TARGETS[1], TARGETS[0], TARGETS[1]]))
         found = measured(standin, clicks=3)
         perfect = found.shown[0, 0]
-        if perfect == 1.0:  # no error left: no further click, and the answer stays
+        if perfect == 1.0:  # no error left: no further click, and the mask stays
             assert found.shown[:, 0].tolist() == [1.0, 1.0, 1.0]
         else:  # corners are rounded by the map to the photo
             assert perfect > 0.98
 
-    def test_masks_of_a_photo_are_asked_for_together(self):
+    def test_masks_of_a_photo_share_decoder_calls(self):
         standin = Standin(np.stack([TARGETS[0]] * 4))
         found = measured(standin, TARGETS, clicks=1)
         assert [len(call[1]) for call in standin.calls] == [2, 2]
@@ -134,7 +134,7 @@ class TestBaselines:
         assert ellipse_mask(size, box).sum() == pytest.approx(np.pi * 100 * 50, rel=2e-3)
         assert exact(ellipse_mask(size, box), box_mask(size, box)) == pytest.approx(np.pi / 4, rel=2e-3)
 
-    def test_grabcut_finds_what_stands_out_and_repeats_itself(self):
+    def test_grabcut_finds_a_distinct_object_and_is_deterministic(self):
         pytest.importorskip("cv2")
         photo = np.random.default_rng(0).integers(0, 40, (80, 100, 3)).astype(np.uint8)
         target = np.zeros((80, 100), bool)
@@ -168,7 +168,7 @@ class TestFigures:
         assert set(figures.box.by_size) == {"medium", "large"}
         assert figures.baselines["box"] == pytest.approx(1.0)
         assert figures.baselines["ellipse"] == pytest.approx(np.pi / 4, rel=1e-2)
-        answers = Answers(one.box.ious, one.box.predicted)
+        answers = OutputScores(one.box.ious, one.box.predicted)
         assert figures.iou_error > 0.0
         assert answers.choice.shape == (2,)
 
@@ -210,13 +210,13 @@ class TestCommand:
         assert again["photos"] == 1
         assert "grabcut" not in again["baselines"]
 
-    def test_several_subjects_stand_in_one_table(self, shard, bundle, tmp_path, capsys):
+    def test_a_model_and_a_bundle_share_one_table(self, shard, bundle, tmp_path, capsys):
         out = tmp_path / "report"
         command = ["evaluate", "--model", "nano", "--input-size", "256", "--bundle", str(bundle)]
         command += ["--protocol", "clicks", "--protocol", "automatic", "--clicks", "1", "--points-per-side", "3"]
         assert run([*command, "--data", str(shard), "--limit", "1", "--pictures", "1", "--out", str(out)]) == 0
         text = capsys.readouterr().out
-        for part in ("average recall at 10", "IoU with the first one's masks", "box: single mask"):
+        for part in ("average recall at 10", "IoU with the first column's masks", "box: single mask"):
             assert part in text
         report = json.loads((out / "report.json").read_text())
         assert [each["subject"] for each in report["figures"]] == ["nano torch fp32", "tiny_vit onnx fp32"]
@@ -226,7 +226,7 @@ class TestCommand:
         assert page.count("data:image/png;base64") == 4
         assert page.count("<th class") == 4
 
-    def test_a_box_alone(self, shard, tmp_path, capsys):
+    def test_boxes_only(self, shard, tmp_path, capsys):
         out = tmp_path / "report"
         command = ["evaluate", "--input-size", "256", "--protocol", "box", "--no-grabcut", "--data", str(shard)]
         assert run([*command, "--model", "nano", "--out", str(out)]) == 0
@@ -237,7 +237,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("more", "says"),
         [
-            (("--protocol", "points"), "'points' is not known"),
+            (("--protocol", "points"), "'points' is unknown"),
             (("--pred-iou-thresh", "3"), "pred_iou_thresh 3"),
             (("--protocol", "edges"), "not laid out as BSDS500"),
             (("--data", "nowhere.tar"), "no data at nowhere.tar"),
@@ -247,10 +247,10 @@ class TestCommand:
             (("--model", "vit_x"), "'vit_x'"),
             (("--checkpoint", "missing.pth"), "missing.pth"),
             (("--bundle", "nowhere"), "nowhere"),
-            (("--bundle", "nowhere", "--input-size", "256"), "leave out"),
+            (("--bundle", "nowhere", "--input-size", "256"), "leave them out"),
         ],
     )
-    def test_one_line_says_what_is_wrong(self, more, says, shard, tmp_path, capsys):
+    def test_bad_input_gives_one_line(self, more, says, shard, tmp_path, capsys):
         out = tmp_path / "report"
         assert run(["evaluate", "--data", str(shard), "--out", str(out), "--no-grabcut", *more]) == 2
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
