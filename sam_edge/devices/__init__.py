@@ -1,21 +1,23 @@
-"""Bundles measured on the devices that they are for: phones over `adb`, boards over ssh, Macs by Core ML's own tools.
+"""Devices: measure bundles on phones over `adb`, on boards over ssh, and on Macs with Core ML's own tools.
 
 | module | what |
 |---|---|
-| `timing` | what is measured, on which device, by which tool, with which figures |
-| `adb` | the `adb` program: devices, shell, push, and what its messages mean |
-| `elf` | whether a program on this machine is one for Android, and for which processor |
-| `phone` | what a device says of itself: model, chip, version, room |
-| `litert_tool` | LiteRT's `benchmark_model`: its command lines and what it prints |
-| `ort_tool` | ONNX Runtime's `onnxruntime_perf_test`: likewise |
-| `interruption` | Ctrl-C and SIGTERM that still clean up |
-| `android` | push, run, read, remove |
+| `timing` | the measured figures, with device and tool |
+| `work` | the graphs of a bundle as a device's tool takes them |
+| `adb` | the `adb` program: devices, shell, push, and its error messages |
+| `elf` | checks that a program was built for Android, and for which processor |
+| `phone` | properties of a device: model, chip, version, free space |
+| `litert_tool` | LiteRT's `benchmark_model`: command lines and output |
+| `ort_tool` | ONNX Runtime's `onnxruntime_perf_test`: command lines and output |
+| `interruption` | cleans up on Ctrl-C and SIGTERM |
+| `android` | measures bundles on an Android device |
+| `bench` | runs the tools on a device whose folder holds them |
 | `apple` | `MLModelBenchmarker` and `MLComputePlan` |
-| `table` | the figures for a terminal |
-| `ssh_options` `ssh_connection` `ssh_requirements` | a host, one connection to it, and what it has to have |
-| `ssh` | copy the runtime and the bundles, run the benchmark there, bring its document back |
+| `table` | tables for a terminal |
+| `ssh_options` `ssh_connection` `ssh_requirements` | a host, a connection to it, and the packages it needs |
+| `ssh` | copies the runtime and the bundles to a host, runs the benchmark, fetches its result |
 | `doctor` `probes` | which extras, engines and devices are usable on this machine, and what is missing |
 
-A figure stands where a tool printed it, and nowhere else. A variant that did not run, or that ran elsewhere than it was
-told to, is a row with its reason.
+Every figure is one that a tool printed. A variant that did not run, or that ran on another processor than it was to, is
+a row with the reason.
 """

@@ -1,10 +1,10 @@
-"""The `adb` program: which devices there are, a shell on one, files to one, and what its messages mean.
+"""The `adb` program: connected devices, a shell on one, files to one, and its error messages.
 
-`adb` says what went wrong in prose on its error stream, in a wording that is older than its exit codes, so failures
-are known by their words: `transport.cpp` and `file_sync_client.cpp` of
-https://android.googlesource.com/platform/packages/modules/adb/ have them. Devices before Android 7 give no exit code of
-a shell command, and old programs end a failed push with 0; here the command's code is echoed after its output, and
-the size of what was pushed is asked for. A connection that ends before the code has arrived is a device that is gone.
+`adb` reports errors as prose, in a wording that is older than its exit codes, so failures are recognized by their
+words: `transport.cpp` and `file_sync_client.cpp` of https://android.googlesource.com/platform/packages/modules/adb/
+have them. Devices before Android 7 return no exit code of a shell command, and old programs end a failed push with 0.
+So each command echoes its exit code after its output, and the size of a pushed file is checked. A connection that ends
+before the exit code arrives means that the device is gone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sam_edge_runtime.errors import BackendError, UsageError, first_line
 
 READY = "device"
 KILLED = 137  # 128 + SIGKILL
-_LOST = 255  # what `adb shell` ends with when the connection does
+_LOST = 255  # exit code of `adb shell` when the connection ends
 _CODE = re.compile(r"sam-edge-exit:(\d+)\s*\Z")
 _LISTED = re.compile(r"^(\S[^\t]*)\t\s*(.+?)\s*$", re.MULTILINE)
 _GONE = re.compile(
@@ -40,20 +40,20 @@ _STATES = {
 
 
 class DeviceGoneError(BackendError):
-    """The device is no longer connected: nothing else can be asked of it."""
+    """The device is no longer connected."""
 
 
 class DeviceFullError(BackendError):
-    """The device has no room for a file."""
+    """The device has no space for a file."""
 
 
 class SlowCallError(BackendError):
-    """A call took longer than it was given."""
+    """A call took longer than its timeout."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a shell command printed on both streams, and its exit code."""
+class ShellOutput:
+    """The output of a shell command, both streams in one, and its exit code."""
 
     text: str
     code: int
@@ -61,7 +61,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Adb:
-    """The program, by path or by name on PATH, and the seconds that short calls are given."""
+    """The program, by path or by name on PATH, and the timeout of short calls in seconds."""
 
     program: str = "adb"
     patience: float = 60.0
@@ -85,8 +85,8 @@ class Adb:
         """A connection to device `serial`, or to the only one where it is None.
 
         Raises:
-            UsageError: no such program, no device, several and none named, or another one named.
-            BackendError: the device does not take commands: unauthorized, offline, starting.
+            UsageError: no such program, no device, an unknown serial, or several devices and no serial.
+            BackendError: the device takes no commands because it is unauthorized, offline or starting.
         """
         states = self.devices()
         listed = ", ".join(states)
@@ -108,7 +108,7 @@ class Adb:
         return Connection(self, serial)
 
     def call(self, arguments: list[str], timeout: float | None = None) -> subprocess.CompletedProcess[str]:
-        """Run the program; Ctrl-C reaches this process only, which ends the program itself.
+        """Run the program. Ctrl-C reaches only this process, which then ends the program.
 
         Raises:
             UsageError: there is no such program.
@@ -140,13 +140,13 @@ class Adb:
 
 @dataclass(frozen=True)
 class Connection:
-    """One device that takes commands."""
+    """A connection to one device."""
 
     adb: Adb
     serial: str
 
-    def shell(self, command: str, timeout: float | None = None) -> Answer:
-        """Run `command` in the device's shell, both streams in one.
+    def shell(self, command: str, timeout: float | None = None) -> ShellOutput:
+        """Run `command` in the device's shell, with both output streams in one.
 
         Raises:
             DeviceGoneError: the device was lost before the command ended.
@@ -157,9 +157,9 @@ class Connection:
         text = done.stdout.replace("\r\n", "\n")
         found = _CODE.search(text)
         if found:
-            return Answer(text[: found.start()].removesuffix("\n"), int(found[1]))
+            return ShellOutput(text[: found.start()].removesuffix("\n"), int(found[1]))
         if 128 < done.returncode < _LOST and not done.stderr.strip():
-            return Answer(text, done.returncode)  # the device's shell itself was killed
+            return ShellOutput(text, done.returncode)  # the device's shell itself was killed
         if done.stderr.strip() or done.returncode not in (0, _LOST):
             raise self._refusal(done)
         raise DeviceGoneError(
@@ -167,12 +167,12 @@ class Connection:
         )
 
     def push(self, local: Path, remote: str, timeout: float | None = None) -> None:
-        """Copy a file to the device, and make sure that it arrived whole.
+        """Copy a file to the device, and check its size there.
 
         Raises:
-            DeviceFullError: the device has no room for it.
-            DeviceGoneError: the device was lost on the way.
-            BackendError: refused for another reason, or cut short.
+            DeviceFullError: the device has no space for it.
+            DeviceGoneError: the device was lost meanwhile.
+            BackendError: the device refused it, or received only a part.
         """
         done = self.adb.call(["-s", self.serial, "push", str(local), remote], timeout)
         if done.returncode or "failed to copy" in done.stderr + done.stdout:
@@ -181,24 +181,24 @@ class Connection:
         if arrived != str(size):
             raise BackendError(
                 f"{local.name} arrived on device '{self.serial}' with {arrived or 'no'} bytes of {size}: free some "
-                "room there and try again"
+                "space there and try again"
             )
 
     def remove(self, remote: str, timeout: float | None = None) -> None:
-        """Delete a file or folder and everything in it; one that is not there is no error.
+        """Delete a file, or a folder and everything in it; a missing one is no error.
 
         Raises:
             BackendError: it could not be deleted, or the device is gone.
         """
-        answer = self.shell(f"rm -rf {shlex.quote(remote)}", timeout)
-        if answer.code:
+        output = self.shell(f"rm -rf {shlex.quote(remote)}", timeout)
+        if output.code:
             raise BackendError(
-                f"{remote} cannot be removed from device '{self.serial}' ({answer.text.strip()[:120]}): remove it with "
+                f"{remote} cannot be removed from device '{self.serial}' ({output.text.strip()[:120]}): remove it with "
                 f"`adb shell rm -rf {remote}`"
             )
 
     def _refusal(self, done: subprocess.CompletedProcess[str]) -> BackendError:
-        """What a failed call means."""
+        """The error that a failed call means."""
         said = f"{done.stderr}\n{done.stdout}"
         if "No space left on device" in said:
             return DeviceFullError(f"device '{self.serial}' has no space left: free some in its storage settings")
@@ -212,7 +212,7 @@ class Connection:
 
 
 def _said(done: subprocess.CompletedProcess[str]) -> str:
-    """The first line of what the program said that is no news of its server, without its name in front."""
+    """The first line of the program's messages, without those about its server and without its name."""
     lines = [line for line in f"{done.stderr}\n{done.stdout}".splitlines() if line.strip() and line[0] != "*"]
     said = first_line(Exception(lines[0])) if lines else f"exit code {done.returncode}"
     return re.sub(r"^(adb: )?(error: )?", "", said)[:160]

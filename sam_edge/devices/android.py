@@ -1,17 +1,17 @@
-"""Bundles on an Android device: push a benchmark tool and a graph, run it, read what it prints, remove everything.
+"""Bundles on an Android device: push a benchmark tool and a graph, run it, read its output, remove everything.
 
-TFLite graphs run in LiteRT's `benchmark_model`, ONNX graphs in `onnxruntime_perf_test`; both are given by path and
-checked before the device is asked anything. All files lie in one folder of their own below `/data/local/tmp`, the one
-place where Android lets `adb` start programs, and this folder goes at the end, also after an error, Ctrl-C or SIGTERM.
-Each graph is pushed once, measured in every variant, and removed before the next, so that the largest decides how much
-room is needed.
+TFLite graphs run in LiteRT's `benchmark_model`, ONNX graphs in `onnxruntime_perf_test`. Both are given by path and
+checked before the device is used. All files lie in a new folder below `/data/local/tmp`, the only place where Android
+lets `adb` start programs. The folder is removed at the end, also after an error, Ctrl-C or SIGTERM. Graphs are pushed,
+measured in all variants and removed one after another, so the largest one decides how much space is needed.
 
-A row's times come from a run of their own; operators and the peak of memory, which slow a run down, from a second one.
-Inputs are the tools' random numbers: no kernel here takes another path for them, and masks are not looked at.
+Times of a row come from a run without profiling. Operators and peak memory, which slow a run down, come from a second
+one. The inputs are the tools' random numbers: the time of no kernel here depends on its values, and masks are not
+checked.
 
-A variant that fails is a row with its reason. When the device goes, the rows that remain say so, and what was measured
-before is kept. No phone was at hand when this was written: all of it was run against a stand-in for `adb` that prints
-the messages of the real one, and the real one without a device.
+A variant that fails is a row with the reason. If the device is lost, the remaining rows give that reason, and earlier
+rows are kept. No phone was available when this was written: it was tested with a stand-in for `adb` that prints the
+messages of the real one, and with the real one without a device.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from .bench import Bench, Runs, Show, stop_programs
 from .elf import AndroidBinary
 from .interruption import interruptible, undisturbed
 from .phone import describe, free_bytes
-from .subjects import works_of
 from .timing import Failure, GraphTiming
+from .work import works_of
 
 FOLDER = "/data/local/tmp/sam-edge-"
-MARGIN = 32 << 20  # bytes beside the files: samples, profiles, compiled kernels
-CLEANING = 20.0  # seconds, in which Ctrl-C has no effect
+MARGIN = 32 << 20  # bytes besides the files: samples, profiles, compiled kernels
+CLEANING = 20.0  # seconds for cleaning up, during which Ctrl-C has no effect
 REMEDY = "docs/devices.md says where to get it"
 DEFAULTS = {"tflite": litert_tool.DELEGATES, "onnx": (ort_tool.CPU, "xnnpack", "nnapi")}
 _KNOWN = tuple(dict.fromkeys((*litert_tool.DELEGATES, *ort_tool.PROVIDERS)))
@@ -45,18 +45,18 @@ _KNOWN = tuple(dict.fromkeys((*litert_tool.DELEGATES, *ort_tool.PROVIDERS)))
 
 @dataclass(frozen=True)
 class AndroidOptions:
-    """How bundles are measured on an Android device.
+    """Options of measuring on an Android device.
 
     Attributes:
-        serial: the device's serial number; None: the only one.
+        serial: the device's serial number; None for the only device.
         litert_tool: LiteRT's `benchmark_model` for Android, for TFLite bundles.
         ort_tool: `onnxruntime_perf_test` for Android, for ONNX bundles.
         libraries: shared libraries that the tool loads, such as `libonnxruntime.so`.
-        delegates: what runs the graph; empty: `DEFAULTS` of the target.
-        threads: threads of the CPU, each a row; other delegates run with the first number.
-        repetitions, warm_up: calls that count, and calls before.
-        profile: whether a second run looks at operators and the peak of memory.
-        timeout: seconds that one run may take.
+        delegates: delegates or providers, a row each; empty for the target's `DEFAULTS`.
+        threads: numbers of CPU threads, a row each; other delegates run with the first.
+        repetitions, warm_up: measured calls, and calls before them.
+        profile: whether a second run measures operators and peak memory.
+        timeout: seconds that a run may take.
         adb: the program, by path or by name on PATH.
 
     Raises:
@@ -80,18 +80,18 @@ class AndroidOptions:
             if delegate not in _KNOWN:
                 raise UsageError(f"delegate '{delegate}' is unknown: choose from {', '.join(_KNOWN)}")
         if not self.threads or min(self.threads) < 1:
-            raise UsageError(f"threads {self.threads} are none: give 1 or more, such as 1,4")
+            raise UsageError(f"threads {self.threads} are not possible: give 1 or more, such as 1,4")
         for name, least in (("repetitions", 1), ("warm_up", 1)):
             if getattr(self, name) < least:
                 raise UsageError(f"{name} {getattr(self, name)} is too few: give {least} or more")
         if not self.timeout > 0:
-            raise UsageError(f"a timeout of {self.timeout:g} seconds is none: give some, such as 900")
+            raise UsageError(f"a timeout of {self.timeout:g} seconds is not possible: give more than 0, such as 900")
 
     def tool_for(self, target: str) -> Path:
         """The tool that measures bundles of `target`.
 
         Raises:
-            UsageError: there is none, or none was given.
+            UsageError: no tool runs that target on Android, or its path is not given.
         """
         tools = {"tflite": (self.litert_tool, litert_tool.NAME), "onnx": (self.ort_tool, ort_tool.NAME)}
         if target not in tools:
@@ -102,7 +102,7 @@ class AndroidOptions:
         return path
 
     def variants(self, target: str) -> list[tuple[str, int]]:
-        """Delegates and threads, row by row."""
+        """Delegate and number of threads of each row."""
         delegates = self.delegates or DEFAULTS[target]
         return [
             (delegate, threads)
@@ -114,11 +114,12 @@ class AndroidOptions:
 def benchmark_android(
     bundles: Sequence[Bundle], options: AndroidOptions, show: Show = lambda *_: None
 ) -> list[GraphTiming | Failure]:
-    """Measure every graph of every bundle in every variant; `show` is told what runs, how many are done, of how many.
+    """Measure every graph of every bundle in every variant; `show` is called with what runs, rows done, and all rows.
 
     Raises:
-        UsageError: a bundle that is not for Android, a tool that is missing or not for this device, no device, several.
-        BackendError: the device takes no commands, or has no room, before anything was measured.
+        UsageError: a bundle that does not run on Android, a tool that is missing or not for this device, no device, or
+            several devices.
+        BackendError: the device takes no commands or has too little space.
     """
     works = [work for name, bundle in zip(_names(bundles), bundles, strict=True) for work in works_of(name, bundle)]
     binaries = {
@@ -132,7 +133,7 @@ def benchmark_android(
         for binary in (*binaries.values(), *libraries):
             binary.check_runs_on(phone.abis, REMEDY)
         files = [*binaries.values(), *libraries]
-        _check_room(connection, sum(each.bytes for each in files), max((w.subject.bytes for w in works), default=0))
+        _check_space(connection, sum(each.bytes for each in files), max((w.subject.bytes for w in works), default=0))
         with _workplace(connection, show) as folder:
             for number, file in enumerate(files):
                 connection.push(file.path, f"{folder}/{_remote_name(number, file, binaries)}", options.timeout)
@@ -150,12 +151,12 @@ def _names(bundles: Sequence[Bundle]) -> list[str]:
 
 
 def _remote_name(number: int, file: AndroidBinary, binaries: dict[str, AndroidBinary]) -> str:
-    """Tools have their own names, whatever their files are called here; libraries keep theirs."""
+    """A file's name on the device: tools get their usual name, libraries keep theirs."""
     names = [{"tflite": litert_tool.NAME, "onnx": ort_tool.NAME}[target] for target in binaries]
     return names[number] if number < len(names) else file.path.name
 
 
-def _check_room(connection: Connection, tools: int, largest: int) -> None:
+def _check_space(connection: Connection, tools: int, largest: int) -> None:
     needed, free = tools + largest + MARGIN, free_bytes(connection, str(PurePosixPath(FOLDER).parent))
     if free is not None and free < needed:
         raise BackendError(
@@ -166,13 +167,13 @@ def _check_room(connection: Connection, tools: int, largest: int) -> None:
 
 @contextmanager
 def _workplace(connection: Connection, show: Show) -> Iterator[str]:
-    """A folder on the device that goes with everything that runs in it, whatever happens."""
+    """A folder on the device. It is removed at the end, and what runs in it is stopped."""
     folder = f"{FOLDER}{secrets.token_hex(4)}"
     try:
-        answer = connection.shell(f"mkdir {folder}")
-        if answer.code:
+        made = connection.shell(f"mkdir {folder}")
+        if made.code:
             raise BackendError(
-                f"{folder} cannot be made on device '{connection.serial}' ({answer.text.strip()[:120]}): see whether "
+                f"{folder} cannot be made on device '{connection.serial}' ({made.text.strip()[:120]}): check whether "
                 "its storage is full"
             )
         yield folder
@@ -182,7 +183,7 @@ def _workplace(connection: Connection, show: Show) -> Iterator[str]:
 
 
 def _clean(connection: Connection, folder: str, show: Show) -> None:
-    """Stop what runs in the folder and remove it; what was measured is worth more than an error of this."""
+    """Stop what runs in the folder and remove it. A failure is only shown, so that the rows are kept."""
     try:
         stop_programs(connection, folder, CLEANING)
         connection.remove(folder, CLEANING)

@@ -1,17 +1,17 @@
-"""Core ML bundles on a Mac: how long they take, and which compute unit gets which operations.
+"""Core ML bundles on a Mac: their times, and which compute unit runs which operations.
 
-Times come from coremltools' `MLModelBenchmarker` (`coremltools/models/ml_program/experimental/perf_utils.py`, from 8.3
-on), which takes Core ML's own durations of a load and of each call. Where operations go is what Core ML plans:
-`MLComputePlan` (`coremltools/models/compute_plan.py`, macOS 14.4 or later) names each operation's preferred unit and
-its estimated part of the cost; a plan is no measurement, and an operator has a share here but no milliseconds.
+Times come from coremltools' `MLModelBenchmarker` (`coremltools/models/ml_program/experimental/perf_utils.py`, since
+8.3), which reads Core ML's own durations of a load and of each call. The units of operations come from Core ML's plan:
+`MLComputePlan` (`coremltools/models/compute_plan.py`, macOS 14.4 or later) gives each operation's preferred unit and
+its estimated share of the cost. A plan is no measurement, so operators have a share here but no milliseconds.
 
-The benchmarker's own random inputs fail on pictures and leave free axes open, so inputs are made here, from the
-contract. The first load compiles for the unit, and later ones find that in a cache of the system; the load that is
-given is the first of this process, whatever the cache holds.
+The benchmarker's own random inputs fail for pictures and for free axes, so inputs are made here, from the contract. The
+first load compiles for the unit; later ones find the result in a cache of the system. The reported load is the first of
+this process, whether or not it was cached.
 
-Core ML is on Macs only, and there was none when this was written: `measure_graph` and `read_plan` have not been run
-against it. What turns their answers into figures, `figures_from` and `count_operations`, takes plain objects and is
-tested with such.
+Core ML exists only on Macs, and none was available when this was written: `measure_graph` and `read_plan` have not been
+run against it. `figures_from` and `count_operations`, which turn their results into figures, take plain objects and are
+tested.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from sam_edge_runtime.bundle.contract import GraphContract, TensorSpec
 from sam_edge_runtime.errors import BackendError, UsageError, first_line
 
 from .bench import Show
-from .subjects import Work, works_of
 from .timing import ENCODER, Device, Failure, Figures, GraphTiming, Operator, Spread, Tool
+from .work import Work, works_of
 
 NAME = "MLModelBenchmarker"
 # name here -> coremltools.ComputeUnit; as in sam_edge_runtime.backends.coreml
@@ -45,7 +45,7 @@ _PLACES = {"MLCPUComputeDevice": "CPU", "MLGPUComputeDevice": "GPU", "MLNeuralEn
 
 
 class Plan(Protocol):
-    """The part of coremltools' `MLComputePlan` that is read."""
+    """The part of coremltools' `MLComputePlan` that is used."""
 
     @property
     def model_structure(self) -> Any: ...  # noqa: D102
@@ -61,10 +61,16 @@ def benchmark_apple(
     units: Sequence[str] = tuple(UNITS),
     show: Show = lambda *_: None,
 ) -> list[GraphTiming | Failure]:
-    """A row for each graph of each bundle on each choice of compute units; `show` is told what runs, how many are done.
+    """Measure each graph of each bundle on each choice of compute units, a row each.
+
+    Args:
+        bundles: Core ML bundles.
+        repetitions: measured calls.
+        units: some of `UNITS`.
+        show: called with what runs, rows done, and all rows.
 
     Raises:
-        UsageError: this is no Mac, coremltools is missing, a bundle is for another target, an argument out of range.
+        UsageError: this is not a Mac, coremltools is missing, a bundle has another target, or a bad argument.
     """
     if not bundles:
         raise UsageError("there is no bundle to measure: name one or more")
@@ -72,7 +78,7 @@ def benchmark_apple(
         if unit not in UNITS:
             raise UsageError(f"compute unit '{unit}' is unknown: choose from {', '.join(UNITS)}")
     if repetitions < 1:
-        raise UsageError(f"{repetitions} repetitions are none: give 1 or more")
+        raise UsageError(f"{repetitions} repetitions are too few: give 1 or more")
     for bundle in bundles:
         if bundle.manifest.target != "coreml":
             raise UsageError(f"{bundle.root} is for {bundle.manifest.target}: Core ML takes bundles for coreml only")
@@ -100,7 +106,7 @@ def benchmark_apple(
 
 
 def measure_graph(path: Path, inputs: dict[str, Any], unit: str, repetitions: int) -> tuple[float, list[float]]:
-    """Milliseconds of the load, and of the first call and `repetitions` more; on a Mac only."""
+    """Milliseconds of the load, and of the first call and `repetitions` more. Needs a Mac."""
     import coremltools  # noqa: PLC0415 - an extra
     from coremltools.models.ml_program.experimental.perf_utils import MLModelBenchmarker  # noqa: PLC0415
 
@@ -117,7 +123,7 @@ def measure_graph(path: Path, inputs: dict[str, Any], unit: str, repetitions: in
 
 
 def read_plan(path: Path, unit: str) -> Plan:
-    """How Core ML would run the package at `path` on these compute units; on a Mac only."""
+    """Core ML's plan for running the package at `path` on these compute units. Needs a Mac."""
     import coremltools  # noqa: PLC0415 - an extra
     from coremltools.models.compute_plan import MLComputePlan  # noqa: PLC0415
 
@@ -130,13 +136,13 @@ def read_plan(path: Path, unit: str) -> Plan:
 
 
 def figures_from(load_ms: float, calls_ms: Sequence[float]) -> Figures:
-    """Figures of a load and of calls, the first of which is told apart.
+    """Figures of a load and of calls; the first call is reported separately.
 
     Raises:
         BackendError: there are fewer than two calls.
     """
     if len(calls_ms) < 2:
-        raise BackendError(f"Core ML gave {len(calls_ms)} durations where two or more are needed: run it again")
+        raise BackendError(f"Core ML gave {len(calls_ms)} durations, and two or more are needed: run it again")
     first, *rest = calls_ms
     median, p90, p95, p99 = (float(value) for value in np.percentile(rest, (50, 90, 95, 99)))
     steady = Spread(len(rest), float(np.mean(rest)), float(np.std(rest)), min(rest), max(rest), median, p90, p95, p99)
@@ -144,16 +150,18 @@ def figures_from(load_ms: float, calls_ms: Sequence[float]) -> Figures:
 
 
 def count_operations(plan: Plan) -> tuple[Operator, ...]:
-    """Operations by kind and preferred compute unit, with their part of the estimated cost, the largest first.
+    """Operations by kind and preferred compute unit, with their share of the estimated cost, the largest first.
 
-    Constants have no place in a plan, and are left out.
+    Constants have no unit in a plan and are left out.
 
     Raises:
-        BackendError: the model is no ML Program.
+        BackendError: the model is not an ML Program.
     """
     program = plan.model_structure.program
     if program is None:
-        raise BackendError("the package is no ML Program, of which Core ML would tell the operations: export it again")
+        raise BackendError(
+            "the package is not an ML Program, so Core ML has no plan of its operations: export it again"
+        )
     counts: Counter[tuple[str, str]] = Counter()
     costs: dict[tuple[str, str], float] = {}
     for function in program.functions.values():
@@ -175,7 +183,7 @@ def count_operations(plan: Plan) -> tuple[Operator, ...]:
 
 
 def graph_inputs(bundle: Bundle, work: Work) -> dict[str, Any]:
-    """Seeded inputs of a graph by name: arrays, or a picture where the encoder takes one."""
+    """Seeded inputs of a graph by name: arrays, or a picture if the encoder takes one."""
     manifest = bundle.manifest
     encoder = work.subject.graph == ENCODER
     contract: GraphContract = manifest.encoder_contract if encoder else manifest.decoder_contract
@@ -183,7 +191,7 @@ def graph_inputs(bundle: Bundle, work: Work) -> dict[str, Any]:
     arrays = {spec.name: _array(spec, work.axes, generator) for spec in contract.inputs}
     if not (encoder and manifest.picture_input):
         return dict(arrays)
-    from PIL import Image  # noqa: PLC0415 - only where Core ML takes one
+    from PIL import Image  # noqa: PLC0415 - only for picture inputs
 
     pixels = arrays["image"][0].transpose(1, 2, 0).astype(np.uint8)  # (1, 3, S, S) -> (S, S, 3)
     return {"image": Image.fromarray(pixels)}
@@ -197,7 +205,7 @@ def mac() -> Device:
 
 
 def _array(spec: TensorSpec, axes: dict[str, int], generator: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Values in the tensor's range; whole ones for labels and flags, whose kinds are numbers."""
+    """Random values in the tensor's range; integers for labels, flags and pixels."""
     shape = tuple(axes[size] if isinstance(size, str) else size for size in spec.shape)
     low, high = spec.value_range or (-1.0, 1.0)
     values = generator.uniform(low, high, shape)
@@ -206,7 +214,7 @@ def _array(spec: TensorSpec, axes: dict[str, int], generator: np.random.Generato
 
 
 def _operations(block: Any) -> Iterable[Any]:
-    """Operations of a block and of those inside it."""
+    """Operations of a block and of its inner blocks."""
     for operation in block.operations:
         yield operation
         for inner in operation.blocks:

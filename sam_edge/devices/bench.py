@@ -1,6 +1,7 @@
-"""The runs on a device whose folder holds the tools: a row for each variant of each graph, with figures or a reason.
+"""Runs the benchmark tools on a device: a row for each variant of each graph, with figures or a reason.
 
-A run that fails costs its own row only. When the device is gone nothing more is tried, and the rows that remain say so.
+A failed run costs only its own row. When the device is gone nothing more is tried, and the remaining rows give the
+reason.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from sam_edge_runtime.system.files import sha256_of
 
 from . import litert_tool, ort_tool
 from .adb import KILLED, Connection, DeviceGoneError, SlowCallError
-from .subjects import Work
 from .timing import Device, Failure, Figures, GraphTiming, Operator, Tool
+from .work import Work
 
 TOOLS = {"tflite": litert_tool.NAME, "onnx": ort_tool.NAME}
 _PROFILED_RUNS = 5
@@ -28,7 +29,7 @@ _Measured = tuple[Figures, tuple[Operator, ...], str]  # the last is a remark
 
 @dataclass(frozen=True)
 class Runs:
-    """Calls that count, calls before, seconds that a run may take, and whether a second one looks at operators."""
+    """Measured calls, warm-up calls, timeout of a run in seconds, and whether a second run measures operators."""
 
     repetitions: int
     warm_up: int
@@ -38,13 +39,15 @@ class Runs:
 
 @dataclass
 class Bench:
-    """A device with the tools in its folder.
+    """A device whose folder holds the tools.
 
     Attributes:
-        connection, folder, device: the device, its folder, and what it says of itself.
+        connection: connection to the device.
+        folder: its folder for all files.
+        device: description of the device.
         tools: file of each target's tool on this machine.
-        runs: how often and how long.
-        gone: why nothing more can be run; empty while the device is there.
+        runs: number and duration of the runs.
+        gone: why nothing more can be run; empty while the device is connected.
         dialects: which `benchmark_model` it is, once that is known.
     """
 
@@ -57,10 +60,10 @@ class Bench:
     dialects: list[litert_tool.Dialect] = field(default_factory=list)
 
     def measure(self, plans: Sequence[tuple[Work, Variants]], show: Show) -> list[GraphTiming | Failure]:
-        """A row for each delegate and number of threads of each graph; `show` is told which and how many are done."""
+        """A row for each variant of each graph; `show` is called with the variant, rows done, and all rows."""
         total, rows = sum(len(variants) for _, variants in plans), list[GraphTiming | Failure]()
         for work, variants in plans:
-            unable = self.gone or self._bring(work)
+            unable = self.gone or self._push(work)
             for delegate, threads in variants:
                 show(f"{work.subject.bundle} {work.subject.described}, {delegate}", len(rows), total)
                 rows.append(self._row(work, delegate, threads, unable or self.gone))
@@ -69,15 +72,15 @@ class Bench:
         show("done", total, total)
         return rows
 
-    def _bring(self, work: Work) -> str:
-        """Push the graph; empty, or why it is not there."""
+    def _push(self, work: Work) -> str:
+        """Push the graph. Returns why that failed, or an empty text."""
         steps: list[Callable[[], object]] = [partial(self.connection.shell, f"mkdir -p {self.folder}/graph")]
         for file in work.files:
             steps.append(partial(self.connection.push, file, f"{self.folder}/graph/{file.name}", self.runs.timeout))
         return next(filter(None, map(self._try, steps)), "")
 
     def _try(self, act: Callable[[], object]) -> str:
-        """Do it; empty, or why it failed. A device that is gone stays gone."""
+        """Call `act`. Returns why that failed, or an empty text; remembers that the device is gone."""
         try:
             act()
         except DeviceGoneError as error:
@@ -123,7 +126,7 @@ class Bench:
         arguments = replace(call, repetitions=_PROFILED_RUNS, warm_up=1).arguments(dialect, profile=True)
         texts: list[str] = []
         unable = self._try(lambda: texts.append(self._run(litert_tool.NAME, arguments)))
-        if unable:  # the times are had all the same
+        if unable:  # the times are valid without operators
             return figures, (), f"no operators: {unable}"
         peak = litert_tool.parse_peak(texts[0]) or figures.memory_peak_bytes
         return replace(figures, memory_peak_bytes=peak), litert_tool.parse_operators(texts[0]), ""
@@ -138,7 +141,7 @@ class Bench:
         self.connection.shell(f"rm -f {result}")
         text = self._run(ort_tool.NAME, call.arguments(result))
         figures = ort_tool.parse(text, self.connection.shell(f"cat {result}").text)
-        unproven = f"nothing shows how much {delegate} took"
+        unproven = f"nothing shows how much {delegate} ran"
         if not self.runs.profile:
             return figures, (), "" if delegate == ort_tool.CPU else unproven
         found: list[tuple[Operator, ...]] = []
@@ -150,36 +153,36 @@ class Bench:
         self.connection.shell(f"rm -f {profile}*")
         arguments = replace(call, repetitions=_PROFILED_RUNS).arguments(f"{self.folder}/graph/samples2.csv", profile)
         self._run(ort_tool.NAME, arguments)
-        answer = self.connection.shell(f"cat {profile}*", self.runs.timeout)
-        if answer.code:
-            raise BackendError(f"{ort_tool.NAME} wrote no profile ({answer.text.strip()[:120]}): try without profiling")
-        return ort_tool.parse_operators(answer.text)
+        output = self.connection.shell(f"cat {profile}*", self.runs.timeout)
+        if output.code:
+            raise BackendError(f"{ort_tool.NAME} wrote no profile ({output.text.strip()[:120]}): try without profiling")
+        return ort_tool.parse_operators(output.text)
 
     def _run(self, name: str, arguments: list[str], *, may_fail: bool = False) -> str:
-        """What a tool prints; with `may_fail` whatever its exit code.
+        """Run a tool and return its output; with `may_fail` any exit code is accepted.
 
         Raises:
-            BackendError: it ended with an error, was killed, or took too long.
+            BackendError: the tool failed, was killed, or took too long.
         """
         command = f"cd {self.folder} && LD_LIBRARY_PATH={self.folder} ./{name} {shlex.join(arguments)}"
         try:
-            answer = self.connection.shell(command, self.runs.timeout)
+            output = self.connection.shell(command, self.runs.timeout)
         except SlowCallError as error:
             stop_programs(self.connection, self.folder)
             raise BackendError(
-                f"{name} took longer than {self.runs.timeout:g} seconds: allow more, or fewer repetitions"
+                f"{name} took longer than {self.runs.timeout:g} seconds: allow more time, or fewer repetitions"
             ) from error
-        if answer.code == KILLED:
+        if output.code == KILLED:
             raise BackendError(
-                f"{name} was killed on the device, which does so when memory ends: close apps, or shrink"
+                f"{name} was killed on the device, as happens when memory runs out: close apps, or use a smaller model"
             )
-        if answer.code and not may_fail:
+        if output.code and not may_fail:
             why = litert_tool.reason if name == litert_tool.NAME else ort_tool.reason
-            raise BackendError(f"{name} failed with exit code {answer.code}: {why(answer.text)}")
-        return answer.text
+            raise BackendError(f"{name} failed with exit code {output.code}: {why(output.text)}")
+        return output.text
 
 
 def stop_programs(connection: Connection, folder: str, timeout: float | None = None) -> None:
-    """End programs started in the folder; the brackets keep the pattern from finding the shell that it stands in."""
+    """Kill programs that run in the folder; the brackets keep the pattern from matching its own shell."""
     name = PurePosixPath(folder).name
     connection.shell(f"pkill -9 -f '[{name[0]}]{name[1:]}/'", timeout)

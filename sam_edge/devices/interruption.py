@@ -1,12 +1,12 @@
-"""Ctrl-C and SIGTERM while something must be put back in order.
+"""Cleaning up on Ctrl-C and SIGTERM.
 
-Python turns SIGINT into an exception, so that `finally` runs, but ends at once on SIGTERM and SIGHUP, and a second
-Ctrl-C breaks off the `finally` itself. `interruptible` makes the first of them an exception and lets the others pass,
-as what follows is cleaning up; inside `undisturbed` even the first waits until the block is done. Cleaning up must
-therefore end by itself. Signals belong to the main thread: elsewhere both do nothing.
+Python raises an exception on SIGINT, so that `finally` runs, but SIGTERM and SIGHUP end the process at once, and a
+second Ctrl-C interrupts the `finally` itself. Within `interruptible` the first of these signals raises an exception,
+and later ones are ignored, because cleaning up has begun. Within `undisturbed` even the first one waits until the block
+ends, so the block must end by itself. Python handles signals in the main thread: in other threads both do nothing.
 
-A signal sent to a process may be taken by any of its threads (signal(7)), as happens with the second of two that come
-together; then the main thread, where Python's handlers run, goes on waiting. `_passed_on` wakes it.
+The system may deliver a signal to any thread of a process (signal(7)), which happens with the second of two that arrive
+together. The main thread, where Python's handlers run, then goes on waiting. `_passed_on` wakes it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Keep signals until the block is done, then act on the first; keep the block short."""
+    """Hold signals back until the block ends, then raise the first. Keep the block short."""
     kept: list[int] = []
 
     def keep(number: int, _: FrameType | None) -> None:
@@ -69,7 +69,7 @@ def _handled(handler: _Handler) -> Iterator[None]:
 
 @contextmanager
 def _passed_on() -> Iterator[None]:
-    """Send the main thread each signal that this process gets, once more: what it waits for is then broken off."""
+    """Send each signal of this process to the main thread again, which interrupts its system call."""
     main = threading.current_thread()
     if main is not threading.main_thread() or not hasattr(signal, "pthread_kill"):
         yield
@@ -89,9 +89,9 @@ def _passed_on() -> Iterator[None]:
 
 
 def _pass_on(reading: int, main: threading.Thread) -> None:
-    passed = set[int]()  # as one that is passed on is read here again
-    while told := os.read(reading, 1):
-        number = told[0]
+    passed = set[int]()  # a signal that was passed on arrives here again
+    while received := os.read(reading, 1):
+        number = received[0]
         if number in _SIGNALS and number not in passed:
             passed.add(number)
             signal.pthread_kill(main.ident or 0, number)

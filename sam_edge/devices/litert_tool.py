@@ -1,16 +1,16 @@
-"""LiteRT's `benchmark_model`: its command lines, and what it prints.
+"""LiteRT's `benchmark_model`: its command lines and its output.
 
 Two programs have this name. The **interpreter**'s is TensorFlow Lite's, now in LiteRT's repository; flags and output:
 https://github.com/tensorflow/tensorflow/blob/master/tensorflow/lite/tools/benchmark/README.md and `benchmark_model.cc`,
 `benchmark_tflite_model.cc` beside it. The **compiled** model's is LiteRT's newer one, without NNAPI:
 https://developers.google.com/edge/litert/next/benchmark and `litert/tools/benchmark_litert_model.h` in
-https://github.com/google-ai-edge/LiteRT. `--help` tells which of the two it is.
+https://github.com/google-ai-edge/LiteRT. `--help` shows which of the two it is.
 
-Both warn of a flag that they do not know and then measure something else: the CPU where the GPU was asked for. So a
-delegate's row needs the tool's own word that the delegate was applied, and any unknown flag that matters is a failure.
-Operators and the peak of memory come from a second run, because the tool says of both that they slow it down.
+Both only warn of an unknown flag and then measure something else: the CPU instead of the GPU. So the row of a delegate
+needs the tool's message that the delegate was applied, and an unknown flag that matters is a failure. Operators and
+peak memory come from a second run, because by the tool's documentation both slow it down.
 
-Forms of output that are read: `Average inference timings in us: Warmup: .., Init: .., Inference: ..` (the oldest),
+These forms of output are read: `Average inference timings in us: Warmup: .., Init: .., Inference: ..` (the oldest),
 `Inference timings in us: Init: .., First inference: ..` with `count=.. min=..`, the same with `p5= median= p95=`, the
 compiled model's `Model initialization: .. ms`, and tables `Summary by node type` with tabs or spaces.
 """
@@ -29,9 +29,9 @@ NAME = "benchmark_model"
 CPU, GPU, NNAPI = "cpu", "gpu", "nnapi"
 DELEGATES = (CPU, GPU, NNAPI)
 _APPLIED_NAMES = {CPU: "XNNPACK", GPU: "GPU", NNAPI: "NNAPI"}
-DELEGATE, KERNELS = "delegate", "CPU kernels"  # places of operators
-_EXPLAINED = 0.5  # of a delegate's time, for a list of its operations to stand for it
-MEBIBYTE = 1 << 20  # what both programs print as MB: kilobytes / 1024
+DELEGATE, KERNELS = "delegate", "CPU kernels"  # units of operators
+_EXPLAINED = 0.5  # share of a delegate's time that the list of its operations has to cover to replace it
+MEBIBYTE = 1 << 20  # both programs print kilobytes / 1024 as MB
 
 _NUMBER = r"([-+\d.eE]+)"
 _OLD = re.compile(
@@ -66,7 +66,7 @@ _RUNS, _INSIDE = "Operator-wise Profiling Info for Regular Benchmark Runs:", "De
 
 
 class Dialect(Enum):
-    """Which of the two programs it is."""
+    """The two programs of this name."""
 
     INTERPRETER = "interpreter"
     COMPILED = "compiled model"
@@ -79,9 +79,9 @@ class Call:
     Attributes:
         graph: path of the file on the device.
         delegate: one of `DELEGATES`.
-        threads: of the CPU.
-        repetitions, warm_up: calls that count, and calls before, at least.
-        signature: which to run; empty where the file has only one.
+        threads: threads of the CPU.
+        repetitions, warm_up: measured calls, and calls before them, at least.
+        signature: the signature to run; empty if the file has only one.
     """
 
     graph: str
@@ -92,7 +92,7 @@ class Call:
     signature: str = ""
 
     def arguments(self, dialect: Dialect, *, profile: bool) -> list[str]:
-        """The command line without the program; `profile` asks for operators and the peak of memory."""
+        """The command line without the program; with `profile` it measures operators and peak memory."""
         flags: dict[str, str | int] = {
             "graph": self.graph,
             "num_threads": self.threads,
@@ -115,10 +115,10 @@ class Call:
 
 
 def dialect_of(usage: str) -> Dialect:
-    """Which program prints this for `--help`.
+    """The program that prints `usage` for `--help`.
 
     Raises:
-        BackendError: neither; it cannot be this tool, or does not start on the device.
+        BackendError: it is neither, or does not start on the device.
     """
     if "--use_profiler" in usage:
         return Dialect.COMPILED
@@ -126,16 +126,16 @@ def dialect_of(usage: str) -> Dialect:
         return Dialect.INTERPRETER
     said = next((line.strip() for line in usage.splitlines() if line.strip()), "nothing")
     raise BackendError(
-        f"what was given as {NAME} said '{said[:120]}' to --help: it is another program, or does not run on this "
+        f"the file given as {NAME} prints '{said[:120]}' for --help: it is another program, or does not run on this "
         "device; docs/devices.md says where to get it"
     )
 
 
 def check_delegate(delegate: str, dialect: Dialect) -> None:
-    """Refuse what this program cannot do.
+    """Refuse a delegate that this program does not have.
 
     Raises:
-        BackendError: NNAPI of the compiled model's program.
+        BackendError: NNAPI with the compiled model's program.
     """
     if delegate == NNAPI and dialect is Dialect.COMPILED:
         raise BackendError(f"this {NAME} is the compiled model's, which has no NNAPI: give the interpreter's")
@@ -145,7 +145,7 @@ def parse(text: str, delegate: str, dialect: Dialect) -> Figures:
     """The figures in the output of a run without profiling.
 
     Raises:
-        BackendError: the run failed, ran elsewhere than on `delegate`, or prints in an unknown form.
+        BackendError: the run failed, did not run on `delegate`, or printed an unknown form.
     """
     unknown = _UNKNOWN_FLAGS.search(text)
     if unknown and re.search(r"--(use_|signature_to_run_for|graph)", unknown[1]):
@@ -155,7 +155,7 @@ def parse(text: str, delegate: str, dialect: Dialect) -> Figures:
     if compiled := _COMPILED["mean"].search(text):
         ms = {key: float(found[1]) for key, pattern in _COMPILED.items() if (found := pattern.search(text))}
         runs = int(compiled[2])
-        last = counts[-1] if counts and counts[-1].count == runs else None  # has more digits, and percentiles
+        last = counts[-1] if counts and counts[-1].count == runs else None  # this line has more digits, and percentiles
         steady = last or Spread(runs, ms["mean"], ms.get("std"), ms.get("least"), ms.get("most"))
         init, first, warm_up = ms.get("init"), ms.get("first"), ms.get("warm_up")
     elif new := _NEW.search(text):
@@ -179,19 +179,19 @@ def parse(text: str, delegate: str, dialect: Dialect) -> Figures:
 
 
 def parse_peak(text: str) -> int | None:
-    """The peak of memory in the output of a run with profiling, in bytes."""
+    """The peak memory in the output of a run with profiling, in bytes; None if it is not printed."""
     peak = _PEAK.search(text)
     return _bytes(peak[1]) if peak else None
 
 
 def parse_operators(text: str) -> tuple[Operator, ...]:
-    """Operators by kind in the output of a run with profiling; empty where it has no table of them.
+    """Operators by kind in the output of a run with profiling; empty if it has no table of them.
 
-    What a delegate says of its inside stands in a table of its own, and takes the place of the delegate's row where
-    there is only one delegate and the table explains most of its time.
+    The operations inside a delegate have a table of their own. It replaces the delegate's row if there is only one
+    delegate and the table covers most of its time.
     """
-    _, told, runs = text.rpartition(_RUNS)
-    outside, _, within = (runs if told else text).partition(_INSIDE)
+    _, mark, runs = text.rpartition(_RUNS)
+    outside, _, within = (runs if mark else text).partition(_INSIDE)
     plain, inside = _rows(outside), _rows(within)
     delegates = [kind for kind in plain if _place(kind) == DELEGATE]
     listed = [(kind, *row, _place(kind)) for kind, row in plain.items()]
@@ -205,7 +205,7 @@ def parse_operators(text: str) -> tuple[Operator, ...]:
 
 
 def reason(text: str) -> str:
-    """Why a run failed, in one line, from the lines in which it says so."""
+    """Why a run failed, in one line, from the lines that report an error."""
     lines = [re.sub(r"^(ERROR|INFO|WARN\w*|VERBOSE): ", "", line).strip() for line in text.splitlines()]
     telling = [
         line
@@ -218,9 +218,9 @@ def reason(text: str) -> str:
 
 
 def _counted(count: int, pairs: str) -> Spread:
-    """A line such as `count=50 first=.. curr=.. min=.. max=.. avg=.. std=..` of microseconds."""
+    """The figures of a line such as `count=50 first=.. curr=.. min=.. max=.. avg=.. std=..`, in microseconds."""
     us = {key: float(value) / 1e3 for key, value in _PAIR.findall(pairs)}
-    if "avg" not in us:  # one run, or all alike
+    if "avg" not in us:  # one run, or all equal
         return Spread(count, us["curr"], 0.0, us["curr"], us["curr"])
     return Spread(
         count,
@@ -234,13 +234,13 @@ def _counted(count: int, pairs: str) -> Spread:
 
 
 def _delegated(text: str, delegate: str, dialect: Dialect) -> str:
-    """How much the delegate took, in the tool's words.
+    """How much of the graph the delegate runs, from the tool's messages.
 
     Raises:
-        BackendError: it took nothing, so that the times are those of the plain CPU kernels.
+        BackendError: it runs nothing, so the times would be those of the CPU kernels.
     """
     name = _APPLIED_NAMES[delegate]
-    # What the GPU left is XNNPACK's, and has a line of its own.
+    # XNNPACK runs what the GPU does not, and has its own line.
     replaced = [found for found in _REPLACED.findall(text) if ("xnnpack" in found[2].lower()) == (delegate == CPU)]
     taken, of = (sum(int(found[column]) for found in replaced) for column in (0, 1))
     nodes = f" ({taken} of {of} operations)" if replaced else ""
@@ -253,13 +253,15 @@ def _delegated(text: str, delegate: str, dialect: Dialect) -> str:
         return ({"completely": "whole", "partially": "in part"}.get(applied[1], "") + nodes).strip()
     if delegate == CPU:
         return ""
-    told = re.search(rf"{name} acceleration is unsupported[^\n]*|Failed to apply {name}[^\n]*", text)
-    why = told[0].strip() if told else reason(text)
-    raise BackendError(f"{NAME} never said that the {name} delegate was applied ({why}): the time would be the CPU's")
+    refusal = re.search(rf"{name} acceleration is unsupported[^\n]*|Failed to apply {name}[^\n]*", text)
+    why = refusal[0].strip() if refusal else reason(text)
+    raise BackendError(
+        f"{NAME} did not report that the {name} delegate was applied ({why}): the time would be the CPU's"
+    )
 
 
 def _rows(text: str) -> dict[str, tuple[int, float]]:
-    """Number and milliseconds by kind in the tables of `text`, those of several graphs added up."""
+    """Count and milliseconds by kind in the tables of `text`, summed over graphs."""
     rows: dict[str, tuple[int, float]] = {}
     for header, body in _TABLE.findall(text):
         if [column for column in _COLUMNS if column not in header]:
@@ -272,7 +274,7 @@ def _rows(text: str) -> dict[str, tuple[int, float]]:
 
 
 def _place(kind: str) -> str:
-    """Where a kind runs: the runtime's own kernels have names in capitals, and delegates say that they are some."""
+    """Where a kind runs: kernels of the runtime have names in capitals, and names of delegates contain the word."""
     if "delegate" in kind.lower():
         return DELEGATE
     return KERNELS if re.fullmatch(r"[A-Z0-9_]+", kind) else ""

@@ -1,17 +1,17 @@
-"""ONNX Runtime's `onnxruntime_perf_test`: its command lines, and what it prints.
+"""ONNX Runtime's `onnxruntime_perf_test`: its command lines and its output.
 
 Options: https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/test/perftest/README.md and
 `command_args_parser.cc` beside it; output: `performance_runner.cc`; the profile:
-https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html. `-I` has the tool make inputs, where it
-takes free axes as 1, so that a variable decoder's axes are given by name with `-f`.
+https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html. With `-I` the tool makes the inputs. It
+takes free axes as 1, so the axes of a variable decoder are given by name with `-f`.
 
-With a result file every run's seconds are written as `model,seconds,peak,cpu,run`; mean, spread and extremes are
-computed from them. Percentiles are those that the tool prints. Its first call is printed in whole milliseconds, and is
-all there is of a warm-up. Operators come from a second run, as profiling takes time of its own.
+With a result file the seconds of each run are written as `model,seconds,peak,cpu,run`. Mean, standard deviation and
+extremes are computed from them; percentiles are those that the tool prints. The tool prints its first call in whole
+milliseconds, and no other warm-up. Operators come from a second run, because profiling takes time.
 
-Forms of output that are read: `Total time cost:.. Average time cost:.. ms` with `P50 Latency is ..sec` (the oldest,
-still in the tool's README), `Session creation time cost:.. s`, then `First inference time cost: .. ms` with
-`P50 Latency: .. s`, and the newest with `Average inference time cost total: .. ms`.
+These forms of output are read: `Total time cost:.. Average time cost:.. ms` with `P50 Latency is ..sec` (the oldest,
+still in the tool's README), `Session creation time cost:.. s`, then `First inference time cost: .. ms` with `P50
+Latency: .. s`, and the newest with `Average inference time cost total: .. ms`.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Call:
     Attributes:
         graph: path of the file on the device.
         delegate: one of `PROVIDERS`.
-        threads: within an operation.
-        repetitions: runs that count.
+        threads: threads within an operation.
+        repetitions: measured runs.
         axes: sizes of free axes by name.
     """
 
@@ -65,7 +65,7 @@ class Call:
     axes: dict[str, int] = field(default_factory=dict)
 
     def arguments(self, result: str, profile: str = "") -> list[str]:
-        """The command line without the program, with paths for the samples and, where wanted, for the profile."""
+        """The command line without the program; `result` and `profile` are paths for the samples and the profile."""
         options = ["-I", "-e", self.delegate, "-m", "times", "-r", str(self.repetitions), "-x", str(self.threads), "-s"]
         for axis, size in self.axes.items():
             options += ["-f", f"{axis}:{size}"]
@@ -80,7 +80,7 @@ def parse(text: str, samples: str = "") -> Figures:
     """The figures in the output, and in the content of the result file.
 
     Raises:
-        BackendError: the run failed, or prints in an unknown form.
+        BackendError: the run failed, or printed an unknown form.
     """
     mean, runs = _MEAN.search(text), _RUNS.search(text)
     if not mean or not runs:
@@ -113,7 +113,7 @@ def parse(text: str, samples: str = "") -> Figures:
 
 
 def parse_operators(profile: str) -> tuple[Operator, ...]:
-    """Operators by kind and provider, per run, from the JSON of a profile; empty where it has none.
+    """Operators of a run, by kind and provider, from the JSON of a profile; empty if it has none.
 
     Raises:
         BackendError: not JSON, or not a list of events.
@@ -121,9 +121,9 @@ def parse_operators(profile: str) -> tuple[Operator, ...]:
     try:
         events: Any = json.loads(profile)
     except ValueError as error:
-        raise BackendError(f"{NAME}'s profile is no JSON ({error}): it was cut short; profile fewer runs") from error
+        raise BackendError(f"{NAME}'s profile is not JSON ({error}): it was cut off; profile fewer runs") from error
     if not isinstance(events, list) or not all(isinstance(event, dict) for event in events):
-        raise BackendError(f"{NAME}'s profile is no list of events: its format has changed; report it")
+        raise BackendError(f"{NAME}'s profile is not a list of events: its format has changed; report it")
     counts: Counter[tuple[str, str]] = Counter()
     time: Counter[tuple[str, str]] = Counter()
     for event in events:
@@ -142,15 +142,15 @@ def parse_operators(profile: str) -> tuple[Operator, ...]:
 
 
 def delegated(operators: tuple[Operator, ...], delegate: str) -> str:
-    """How much of the time the provider of `delegate` had, in words; empty without operators.
+    """The share of time of the provider of `delegate`, in words; empty without operators.
 
     Raises:
-        BackendError: none, so that the times are those of the CPU provider.
+        BackendError: it ran nothing, so the times are those of the CPU provider.
     """
     provider = PROVIDERS[delegate][0]
     if not operators:
         return ""
-    # A fused part of the graph is named after its provider, and some versions give it no provider of its own.
+    # A fused part of the graph is named after its provider; some versions record no provider for it.
     own = [each for each in operators if each.unit == provider or each.kind.lower().startswith(provider.lower())]
     if not own:
         raise BackendError(f"{provider} took no operation of the graph: the time would be the CPU's")
@@ -158,7 +158,7 @@ def delegated(operators: tuple[Operator, ...], delegate: str) -> str:
 
 
 def reason(text: str) -> str:
-    """Why a run failed, in one line, from the lines in which it says so."""
+    """Why a run failed, in one line, from the lines that report an error."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     telling = [
         line

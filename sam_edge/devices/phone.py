@@ -1,8 +1,8 @@
-"""What an Android device says of itself: model, chip, version, processor modes, free room.
+"""Properties of an Android device: model, chip, version, processor modes, free space.
 
-Properties are read with `getprop`; their names are Android's own (https://source.android.com/docs/core/architecture/
-configuration/add-system-properties). `ro.soc.model` is there since Android 12; before, `ro.board.platform` and
-`ro.hardware` come nearest. The serial number is not read: figures belong to a kind of device, not to a person's.
+They are read with `getprop`; their names are Android's (https://source.android.com/docs/core/architecture/
+configuration/add-system-properties). `ro.soc.model` exists since Android 12; before, `ro.board.platform` and
+`ro.hardware` are closest. The serial number is not read: figures describe a kind of device, not one person's.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ _SUFFIXES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 @dataclass(frozen=True)
 class Phone:
-    """A device's description, and the processor modes that it runs, best first."""
+    """A device's description, and the processor modes (ABIs) that it runs, best first."""
 
     device: Device
     abis: tuple[str, ...]
 
 
 def describe(connection: Connection) -> Phone:
-    """Ask the device what it is.
+    """Read the device's properties.
 
     Raises:
-        BackendError: it does not answer with its model and version.
+        BackendError: it does not report its model and version.
     """
-    said = dict(_PROPERTY.findall(connection.shell("getprop").text))
+    properties = dict(_PROPERTY.findall(connection.shell("getprop").text))
 
     def first(*names: str) -> str:
-        return next((said[name].strip() for name in names if said.get(name, "").strip()), "")
+        return next((properties[name].strip() for name in names if properties.get(name, "").strip()), "")
 
     maker, model = first("ro.product.manufacturer", "ro.product.brand"), first("ro.product.model")
     version = first("ro.build.version.release")
     if not model or not version:
         raise BackendError(
-            f"device '{connection.serial}' does not say its model and version: is it Android? See `adb shell getprop`"
+            f"device '{connection.serial}' does not report model and version: is it Android? See `adb shell getprop`"
         )
     soc_maker, soc = first("ro.soc.manufacturer"), first("ro.soc.model")
     chip = f"{soc_maker} {soc}".strip() if soc else first("ro.board.platform", "ro.hardware")
@@ -54,13 +54,13 @@ def describe(connection: Connection) -> Phone:
 
 
 def free_bytes(connection: Connection, folder: str) -> int | None:
-    """Free bytes where `folder` lies; None where the device's `df` says it in a way that is unknown here."""
+    """Free bytes where `folder` lies; None if the output of the device's `df` has an unknown form."""
     lines = connection.shell(f"df -k {shlex.quote(folder)}").text.strip().splitlines()
     heads = [number for number, line in enumerate(lines) if line.startswith("Filesystem")]
     if not heads or heads[0] + 1 >= len(lines):
         return None
     columns = lines[heads[0]].replace("Mounted on", "Mounted").split()
-    cells = " ".join(lines[heads[0] + 1 :]).split()  # a long name stands on a line of its own
+    cells = " ".join(lines[heads[0] + 1 :]).split()  # after a long name the line is broken
     for name, unit in (("Available", 1 << 10), ("Avail", 1 << 10), ("Free", 1)):
         if name in columns and len(cells) > columns.index(name):
             return _size(cells[columns.index(name)], unit)
@@ -68,7 +68,7 @@ def free_bytes(connection: Connection, folder: str) -> int | None:
 
 
 def _size(cell: str, unit: int) -> int | None:
-    """Bytes of `91366972` in `unit`, or of `9.8G`, as devices before Android 6 write it."""
+    """Bytes from `91366972` in `unit`, or from `9.8G`, as devices before Android 6 print it."""
     found = re.fullmatch(r"([\d.]+)([KMGT]?)", cell)
     if not found:
         return None

@@ -1,12 +1,11 @@
-"""Bundles on any host that SSH reaches, such as a Raspberry Pi or a Jetson: copy, measure there, bring figures back.
+"""Bundles on a host that SSH reaches, such as a Raspberry Pi or a Jetson: copy, measure there, fetch the figures.
 
-What goes there is `sam_edge_runtime`, the bundles and the photo, in one tar over the connection; the host needs Python,
-numpy, Pillow and the engine of each target, never torch, scp or rsync. It is asked for these and for room before
-anything is copied. There `python -m sam_edge_runtime.benchmark` measures as `sam-edge benchmark` does here, so figures
-of two machines differ by the machine only. The folder on the host goes at the end, whatever the end is
-(ssh_connection.py).
+`sam_edge_runtime`, the bundles and the photo are copied in one tar over the connection. The host needs Python, numpy,
+Pillow and the engine of each target, but no torch, scp or rsync. Packages and free space are checked before copying.
+There `python -m sam_edge_runtime.benchmark` measures as `sam-edge benchmark` does here, so figures of two machines
+differ only by the machine. The folder on the host is removed at the end in any case (ssh_connection.py).
 
-The document that comes back is another machine's word: its format is checked before it is used.
+The resulting document comes from another machine, so its format is checked before it is used.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ from sam_edge_runtime.photo.read import read_photo
 
 from . import ssh_requirements
 from .interruption import interruptible
-from .ssh_connection import Connection, connected, is_no_room, plain
+from .ssh_connection import Connection, connected, is_disk_full, plain
 from .ssh_options import SshOptions
 from .ssh_requirements import MARK, OLDEST
 
 __all__ = ["SshOptions", "benchmark_ssh"]
 
-MARGIN = 64 << 20  # bytes beside what is copied: the photo's pixels, compiled modules, the result
+MARGIN = 64 << 20  # bytes besides the copied files: the photo's pixels, compiled modules, the result
 RESULT = "result.json"
 MEGABYTE = 1_000_000
 KILLED = 137  # 128 + SIGKILL
@@ -59,27 +58,27 @@ def benchmark_ssh(
     """Measure bundles side by side on a host.
 
     Args:
-        bundles: by the names that tables call them; ratios are to the first.
+        bundles: by their names in tables; ratios are to the first.
         options: the host.
-        rounds: how often.
-        threads: numbers of the engine's threads, each measured; None alone is the engine's choice.
-        provider: execution provider, by the host's engine; None is its CPU.
-        photo: file to click on; None: the first bundle's own picture.
-        show: told what is being done, and how much of how much.
+        rounds: number of rounds.
+        threads: numbers of the engine's threads, each measured; None alone leaves the number to the engine.
+        provider: execution provider of the host's engine; None for the CPU.
+        photo: file to click on; None for a picture of the first bundle.
+        show: called with what is being done, how much is done, and how much there is.
 
     Returns:
-        What `sam_edge_runtime.benchmark.host.measure` returns there: `machine` is the host's.
+        The document of `sam_edge_runtime.benchmark.host.measure` on the host; `machine` is the host's.
 
     Raises:
-        UsageError: an argument that cannot be meant, or no `ssh` here.
+        UsageError: a bad argument, or no `ssh` on this machine.
         PhotoError: the photo cannot be read.
-        BackendError: the host cannot be reached, lacks something, has no room, or failed; or the connection was lost.
+        BackendError: the host cannot be reached, lacks a package or space, or failed; or the connection was lost.
     """
     entries = contestants(bundles, threads, provider)
     if not entries:
-        raise UsageError("no bundle is named: give at least one")
+        raise UsageError("no bundle is given: name at least one")
     if len(threads) > 1 and None in threads:
-        raise UsageError("the engine's own choice of threads cannot be measured beside others: name numbers only")
+        raise UsageError("the engine's default number of threads cannot be measured beside others: give numbers only")
     if photo is not None:
         read_photo(photo)
     with interruptible():
@@ -90,27 +89,27 @@ def benchmark_ssh(
             files = _files(bundles.values(), photo)
             _check_host(connection, python, [bundle.manifest.target for bundle in bundles.values()], files)
             _copy(connection, files, show)
-            connection.call([python, "-m", "compileall", "-q", "runtime"])  # as pip does: it is not to be timed
+            connection.call([python, "-m", "compileall", "-q", "runtime"])  # as pip does, so that it is not timed
             _measure(connection, [python, *_arguments(bundles, rounds, threads, provider, photo)], show)
             return checked_document(connection.call(["cat", RESULT]).stdout, options.host, entries)
 
 
 def checked_document(text: bytes, host: str, entries: Sequence[Contestant]) -> dict[str, Any]:
-    """The document in `text`, which came from `host` and is to be about `entries`.
+    """Parse the document `text` from `host`, and check that it is about `entries`.
 
     Raises:
-        BackendError: it is none, of another version, or about other bundles.
+        BackendError: it is no benchmark, has another version, or is about other bundles.
     """
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise BackendError(f"what came back from {host} is no benchmark ({text[:40]!r}): run this again")
+        raise BackendError(f"{host} sent no benchmark ({text[:40]!r}): run this again")
     if document.get("version") != FORMAT_VERSION:
         raise BackendError(
-            f"the benchmark from {host} has version {document.get('version')!r} and {FORMAT_VERSION} is known: see "
-            "whether another sam_edge_runtime gets in the way of the copied one there"
+            f"the benchmark from {host} has version {document.get('version')!r}, and {FORMAT_VERSION} is expected: "
+            "check whether another sam_edge_runtime is imported there instead of the copied one"
         )
     machine, rows, others = (document.get(key) for key in ("machine", "bundles", "not_measured"))
     if isinstance(rows, list) and isinstance(others, dict) and isinstance(machine, dict):
@@ -121,11 +120,11 @@ def checked_document(text: bytes, host: str, entries: Sequence[Contestant]) -> d
 
 
 def host_failure(host: str, code: int, lines: Sequence[str]) -> BackendError:
-    """What it means that the benchmark on `host` ended with `code`, its last lines being `lines`."""
+    """The error for a benchmark on `host` that ended with exit code `code` and the last lines `lines`."""
     said = next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), None)
     last = next((line.strip()[:200] for line in reversed(lines) if line.strip() and line != f"error: {said}"), "")
-    if is_no_room("\n".join(lines)):
-        return BackendError(f"{host} ran out of room midway: free some, or name another folder there")
+    if is_disk_full("\n".join(lines)):
+        return BackendError(f"{host} ran out of space: free some, or name another folder there")
     if said is not None:
         return BackendError(f"{host}: {said}" + (f" ({last})" if last and "is above" in said else ""))
     if code == KILLED:
@@ -134,17 +133,17 @@ def host_failure(host: str, code: int, lines: Sequence[str]) -> BackendError:
             "smaller one"
         )
     return BackendError(
-        f"Python on {host} ended with code {code} ({last or 'it said nothing'}): see whether it and its "
+        f"Python on {host} ended with exit code {code} ({last or 'no message'}): check whether it and its "
         "packages work there, or name another Python"
     )
 
 
 def _find_python(connection: Connection) -> str:
-    """The path of the interpreter on the host."""
+    """The path of the Python interpreter on the host."""
     host, wanted = connection.options.host, connection.options.python
-    # Sessions begin in the home folder, and `~` means nothing where it is quoted.
-    answer = connection.call(["sh", "-c", _FIND_PYTHON, "sh", wanted.removeprefix("~/")])
-    said = dict(line.split(":", 1) for line in answer.stdout.decode(errors="replace").splitlines() if ":" in line)
+    # Sessions start in the home folder; a quoted `~` would not be expanded.
+    output = connection.call(["sh", "-c", _FIND_PYTHON, "sh", wanted.removeprefix("~/")])
+    said = dict(line.split(":", 1) for line in output.stdout.decode(errors="replace").splitlines() if ":" in line)
     found, version = said.get("sam-edge-python"), said.get("sam-edge-version", "")
     numbers = re.fullmatch(r"(\d+)\.(\d+)", version)
     if found is None or numbers is None:
@@ -154,20 +153,20 @@ def _find_python(connection: Connection) -> str:
         )
     if (int(numbers[1]), int(numbers[2])) < OLDEST:
         raise BackendError(
-            f"'{wanted}' on {host} is Python {version}, and {OLDEST[0]}.{OLDEST[1]} is the oldest that will do: "
+            f"'{wanted}' on {host} is Python {version}, and {OLDEST[0]}.{OLDEST[1]} is the oldest supported: "
             "install a newer one there, and name its path"
         )
     return found
 
 
 def _check_host(connection: Connection, python: str, targets: Sequence[str], files: Mapping[str, Path]) -> None:
-    """Refuse a host that lacks a package or room before anything is copied."""
+    """Refuse a host that lacks a package or space, before anything is copied."""
     options = connection.options
     program = Path(ssh_requirements.__file__).read_bytes()
-    answer = connection.call([python, "-", *sorted(set(targets))], lambda stream: stream.write(program))
-    lines = [line for line in answer.stdout.decode(errors="replace").splitlines() if line.startswith(MARK)]
+    output = connection.call([python, "-", *sorted(set(targets))], lambda stream: stream.write(program))
+    lines = [line for line in output.stdout.decode(errors="replace").splitlines() if line.startswith(MARK)]
     if not lines:
-        raise host_failure(options.host, answer.code, answer.stderr.splitlines()[-_LAST_LINES:])
+        raise host_failure(options.host, output.code, output.stderr.splitlines()[-_LAST_LINES:])
     missing, free = _facts(lines[-1].removeprefix(MARK), options.host)
     if missing:
         reasons = ", ".join(f"{name} ({reason[:120]})" for name, reason in missing.items())
@@ -184,16 +183,16 @@ def _check_host(connection: Connection, python: str, targets: Sequence[str], fil
 
 
 def _facts(text: str, host: str) -> tuple[dict[str, str], int]:
-    """What is missing on the host, with reasons, and its free bytes."""
+    """Missing packages of the host with reasons, and its free bytes."""
     try:
         found = json.loads(text)
         return {plain(name): plain(str(reason)) for name, reason in found["missing"].items()}, int(found["free"])
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise BackendError(f"{host} does not say what it has ({text[:40]!r}): run this again") from error
+        raise BackendError(f"{host} did not report its packages ({text[:40]!r}): run this again") from error
 
 
 def _files(bundles: Iterable[Bundle], photo: Path | None) -> dict[str, Path]:
-    """Everything that goes to the host, by its path there."""
+    """All files to copy, by their path on the host."""
     package = Path(sam_edge_runtime.__file__).parent
     files = {
         f"runtime/{package.name}/{path.relative_to(package).as_posix()}": path
@@ -207,12 +206,12 @@ def _files(bundles: Iterable[Bundle], photo: Path | None) -> dict[str, Path]:
 
 
 def _copy(connection: Connection, files: Mapping[str, Path], show: Progress) -> None:
-    """Stream the files through `tar`."""
+    """Copy the files as a tar stream."""
     total = sum(path.stat().st_size for path in files.values())
 
     def write(stream: IO[bytes]) -> None:
         done = 0
-        # GNU's format, because the small tars of boards do not read the newer one.
+        # GNU format, because small `tar` programs on boards cannot read pax.
         with tarfile.open(fileobj=stream, mode="w|", format=tarfile.GNU_FORMAT) as archive:
             for name, path in files.items():
                 with path.open("rb") as content:
@@ -221,30 +220,30 @@ def _copy(connection: Connection, files: Mapping[str, Path], show: Progress) -> 
                     archive.addfile(entry, _Counted(content, done, total, show))
                     done += entry.size
 
-    answer = connection.call(["tar", "-xf", "-"], write)
-    if answer.code:
-        raise _copy_failure(connection.options.host, answer.stderr)
+    output = connection.call(["tar", "-xf", "-"], write)
+    if output.code:
+        raise _copy_failure(connection.options.host, output.stderr)
 
 
 def _copy_failure(host: str, said: str) -> BackendError:
-    if is_no_room(said):
-        return BackendError(f"{host} ran out of room while files were copied: free some, or name another folder there")
-    last = (said.strip().splitlines() or ["it said nothing"])[-1][:200]
-    return BackendError(f"files could not be unpacked on {host} ({last}): see whether `tar` works there")
+    if is_disk_full(said):
+        return BackendError(f"{host} ran out of space while files were copied: free some, or name another folder there")
+    last = (said.strip().splitlines() or ["no message"])[-1][:200]
+    return BackendError(f"files could not be unpacked on {host} ({last}): check whether `tar` works there")
 
 
 def _measure(connection: Connection, command: Sequence[str], show: Progress) -> None:
-    """Run the benchmark there, and show how far it is."""
+    """Run the benchmark on the host, and show its progress."""
     lines: deque[str] = deque(maxlen=_LAST_LINES)
 
-    def hear(line: str) -> None:
+    def on_line(line: str) -> None:
         progress = _PROGRESS.fullmatch(line)
         if progress:
             show(progress[1], int(progress[2]), int(progress[3]))
         elif line.strip():
             lines.append(line)
 
-    code = connection.call(command, hear=hear).code
+    code = connection.call(command, on_line=on_line).code
     if code:
         raise host_failure(connection.options.host, code, list(lines))
 
@@ -256,7 +255,7 @@ def _arguments(
     provider: str | None,
     photo: Path | None,
 ) -> list[str]:
-    """What Python is given to measure; `=` keeps a name that begins with a dash from being an option."""
+    """Python's arguments for the benchmark; with `=` a name may begin with a dash."""
     named = [f"--name={name}" for name in bundles]
     counts = [f"--threads={count}" for count in threads if count is not None]
     chosen = [*([f"--provider={provider}"] if provider else []), *([f"--photo={_photo_name(photo)}"] if photo else [])]
@@ -270,7 +269,7 @@ def _photo_name(photo: Path) -> str:
 
 
 class _Counted:
-    """A file that shows how much of everything has been read."""
+    """A file that reports how much of all files has been read."""
 
     def __init__(self, file: IO[bytes], before: int, total: int, show: Progress) -> None:
         self._file, self._done, self._total, self._show = file, before, total, show

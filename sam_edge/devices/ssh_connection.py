@@ -1,14 +1,14 @@
-"""One SSH connection: a folder of its own on the host, commands in it, and what the messages of `ssh` mean.
+"""One SSH connection: a folder on the host, commands in it, and the meaning of error messages of `ssh`.
 
-The system's `ssh` connects, so that keys, agents, jump hosts and all else in a person's configuration count, and it is
-told never to ask anything. The first `ssh` runs the keeper: a shell on the host that makes the folder, and waits for
-the end of its input. Every command then goes through that connection (ControlMaster), so that one handshake is enough.
+The system's `ssh` connects, so keys, agents, jump hosts and the rest of the user's configuration apply. It is set never
+to prompt. The first `ssh` runs the keeper: a shell on the host that makes the folder and waits for the end of its
+input. All commands share its connection (ControlMaster), so there is one handshake.
 
-The keeper's input ends when this process is done, is killed, or loses the connection. Then it kills what still runs in
-the folder and removes it, so nothing is left behind even by `kill -9` here; only a network that fails in silence leaves
-everything until the host's sshd notices.
+The keeper's input ends when this process ends, is killed, or loses the connection. Then the keeper kills what still
+runs in the folder and removes it. So nothing is left behind, even after `kill -9` here, except while a network fails
+silently: then the files stay until the host's sshd notices.
 
-The price is a POSIX shell there, and an `ssh` here that can share a connection, which Windows' own cannot.
+This needs a POSIX shell on the host, and an `ssh` here that can share a connection, which Windows' own cannot.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from sam_edge_runtime.errors import BackendError, SamEdgeError, UsageError
 from .interruption import undisturbed
 from .ssh_options import Address, SshOptions
 
-LOST = 255  # what `ssh` ends with when the connection does
-CLEANING = 30.0  # seconds, in which Ctrl-C has no effect
-GONE = 74  # what a command ends with whose folder is no longer there
-_LOGIN = 60.0  # seconds that logging in may take after connecting
-_LONGEST_FOLDER = 60  # characters; a socket's path has about a hundred, of which `ssh` adds some
+LOST = 255  # exit code of `ssh` when the connection ends
+CLEANING = 30.0  # seconds for cleaning up, during which Ctrl-C has no effect
+GONE = 74  # exit code of a command whose folder no longer exists
+_LOGIN = 60.0  # seconds for logging in after connecting
+_LONGEST_FOLDER = 60  # characters; a socket's path may have about 100, and `ssh` appends some
 _MARK = "sam-edge-folder:"
 _KEEPER = (
     "trap '' HUP INT TERM PIPE; "
@@ -51,18 +51,18 @@ _COMMAND = (
     'export TMPDIR="$PWD" PYTHONPATH="$PWD/runtime${PYTHONPATH:+:$PYTHONPATH}"; '
     '"$@"; c=$?; rm -f pid; exit $c'
 )
-# They stand before a person's own settings and configuration, which therefore cannot change them.
+# `ssh` takes the first of repeated settings, so the user's configuration cannot change these.
 _OURS = (
     *("BatchMode=yes", "ControlPersist=no", "ClearAllForwardings=yes", "ForwardAgent=no", "ForwardX11=no"),
     *("PermitLocalCommand=no", "RemoteCommand=none", "LogLevel=ERROR"),
-    *("ServerAliveInterval=30", "ServerAliveCountMax=6"),  # a board that swaps may be silent for a while
+    *("ServerAliveInterval=30", "ServerAliveCountMax=6"),  # a board that swaps may not respond for a while
 )
-_NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded", re.IGNORECASE)
+_DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a command on the host printed, and its exit code."""
+class CommandOutput:
+    """The exit code and the output of a command on the host."""
 
     code: int
     stdout: bytes
@@ -71,7 +71,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Connection:
-    """A host that takes commands, and the folder on it."""
+    """A connection to a host, and the folder on it."""
 
     options: SshOptions
     socket: str
@@ -81,55 +81,55 @@ class Connection:
         self,
         arguments: Sequence[str],
         write: Callable[[IO[bytes]], object] | None = None,
-        hear: Callable[[str], None] | None = None,
-    ) -> Answer:
-        """Run a program in the folder, with `runtime/` in it where Python looks for packages.
+        on_line: Callable[[str], None] | None = None,
+    ) -> CommandOutput:
+        """Run a program in the folder, with `runtime/` on Python's path.
 
         Args:
-            arguments: the program and what it is given; nothing in them means anything to a shell.
-            write: writes its standard input; without it there is none.
-            hear: told every line on its standard error, which is then not in the answer.
+            arguments: the program and its arguments, which no shell expands.
+            write: writes its standard input; None for no input.
+            on_line: called with each line of its standard error, which is then not in the output.
 
         Raises:
             BackendError: the connection was lost.
         """
-        # Where the shared connection is gone, `ssh` would open one of its own: `false` in its place ends at once.
+        # If the shared connection is gone, `ssh` would open a new one; `false` as its proxy ends it at once.
         command = _ssh(self.options, self.socket, "ControlMaster=no", "ProxyCommand=false")
         command.append(_remote(_COMMAND, self.folder, *arguments))
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             stdin = subprocess.DEVNULL if write is None else subprocess.PIPE
-            stderr = err if hear is None else subprocess.PIPE
+            stderr = err if on_line is None else subprocess.PIPE
             with _start(command, stdin, out, stderr) as process:
                 try:
                     if write is not None and process.stdin is not None:
                         with suppress(BrokenPipeError), process.stdin:  # its exit code and messages say more
                             write(process.stdin)
-                    if hear is not None and process.stderr is not None:
+                    if on_line is not None and process.stderr is not None:
                         for line in process.stderr:
-                            hear(plain(line.decode(errors="replace")))
+                            on_line(plain(line.decode(errors="replace")))
                     code = process.wait()
-                except BaseException:  # an interrupt too; what runs on the host is the keeper's
+                except BaseException:  # also on an interrupt; the keeper kills what runs on the host
                     process.kill()
                     raise
             out.seek(0)
             err.seek(0)
             said = err.read().decode(errors="replace").splitlines()
-            answer = Answer(code, out.read(), "\n".join(map(plain, said)))
+            output = CommandOutput(code, out.read(), "\n".join(map(plain, said)))
         if code in (LOST, GONE):
             raise BackendError(
-                f"the connection to {self.options.host} was lost midway: see whether the host is still on and its "
-                "network holds, and run this again"
+                f"the connection to {self.options.host} was lost: check whether the host is on and its "
+                "network works, and run this again"
             )
-        return answer
+        return output
 
 
 @contextmanager
 def connected(options: SshOptions) -> Iterator[Connection]:
-    """A connection, which takes its folder on the host away with it.
+    """A connection. Its folder on the host is removed when it ends.
 
     Raises:
-        UsageError: there is no `ssh` here, or it does not take the options.
-        BackendError: the host cannot be reached, does not let this user in, or has no place for a folder.
+        UsageError: there is no `ssh` on this machine, or it refuses the options.
+        BackendError: the host cannot be reached, refuses the login, or cannot make a folder.
     """
     if os.name == "nt" or shutil.which(options.ssh) is None:
         raise UsageError(
@@ -153,20 +153,20 @@ def connected(options: SshOptions) -> Iterator[Connection]:
 
 
 def refusal(options: SshOptions, said: str) -> SamEdgeError:
-    """What it means that no folder was made on the host, from what `ssh` and the host said."""
+    """The error for a folder that was not made on the host, from the messages of `ssh` and the host."""
     host, by_hand = options.host, options.by_hand
     lines = [plain(line).strip() for line in said.splitlines() if line.strip()]
     for pattern, remedy, kind in _MEANINGS:
         for line in lines:
             if re.search(pattern, line, re.IGNORECASE):
                 return kind(remedy.format(host=host, by_hand=by_hand, line=line[:200], name=Address.parse(host).host))
-    last = lines[-1][:200] if lines else "it said nothing"
+    last = lines[-1][:200] if lines else "no message"
     return BackendError(
-        f"{host} did not make a folder ({last}): see whether `{by_hand}` logs in to a POSIX shell with mktemp and tar"
+        f"{host} did not make a folder ({last}): check whether `{by_hand}` logs in to a POSIX shell with mktemp and tar"
     )
 
 
-# What OpenSSH's messages mean (sshconnect.c, sshconnect2.c, readconf.c, authfile.c); the first that is found counts.
+# The meaning of OpenSSH's messages (sshconnect.c, sshconnect2.c, readconf.c, authfile.c); the first match counts.
 _MEANINGS: tuple[tuple[str, str, type[SamEdgeError]], ...] = (
     (
         "REMOTE HOST IDENTIFICATION HAS CHANGED",
@@ -186,18 +186,18 @@ _MEANINGS: tuple[tuple[str, str, type[SamEdgeError]], ...] = (
     ),
     (
         r"permission denied \(|too many authentication failures|no supported authentication",
-        "{host} does not let this user in without a password: bring a key there with `ssh-copy-id`, name the user "
+        "{host} does not let this user in without a password: copy a key there with `ssh-copy-id`, name the user "
         "as USER@HOST, or name the key",
         BackendError,
     ),
     (
         "bad configuration option|can't open user config|unsupported option|missing argument|terminating, .* bad",
-        "ssh does not take the options ({line}): see `man ssh_config`",
+        "ssh refuses the options ({line}): see `man ssh_config`",
         UsageError,
     ),
     (
         "could not resolve hostname",
-        "there is no host {name}: check its name, or give its address in numbers",
+        "there is no host {name}: check its name, or give its IP address",
         BackendError,
     ),
     (
@@ -207,17 +207,17 @@ _MEANINGS: tuple[tuple[str, str, type[SamEdgeError]], ...] = (
     ),
     (
         "timed out|no route to host|network is unreachable|host is down",
-        "{host} cannot be reached ({line}): see whether it is on and in the same network",
+        "{host} cannot be reached ({line}): check whether it is on and in the same network",
         BackendError,
     ),
     (
         "connection (closed|reset)|kex_exchange_identification|broken pipe",
-        "{host} ended the connection before logging in ({line}): see whether `{by_hand}` works",
+        "{host} ended the connection before logging in ({line}): check whether `{by_hand}` works",
         BackendError,
     ),
     (
-        _NO_ROOM.pattern,
-        "{host} has no room for a folder ({line}): free some, or name another folder there",
+        _DISK_FULL.pattern,
+        "{host} has no space for a folder ({line}): free some, or name another folder there",
         BackendError,
     ),
     (
@@ -229,17 +229,17 @@ _MEANINGS: tuple[tuple[str, str, type[SamEdgeError]], ...] = (
 
 
 def plain(line: str) -> str:
-    """A line of another machine without what would move a terminal's cursor or change its colours."""
+    """A line from another machine, without characters that control a terminal."""
     return "".join(sign for sign in line if sign.isprintable()).rstrip()
 
 
-def is_no_room(said: str) -> bool:
-    """Whether a program says that the disk is full."""
-    return _NO_ROOM.search(said) is not None
+def is_disk_full(said: str) -> bool:
+    """Whether a program's messages say that the disk is full."""
+    return _DISK_FULL.search(said) is not None
 
 
 def _ssh(options: SshOptions, socket: str, *settings: str) -> list[str]:
-    """The command up to what is to run; of a setting that stands twice `ssh` takes the first."""
+    """The `ssh` command without the remote command; of repeated settings `ssh` takes the first."""
     command = [options.ssh, "-T", *(["-F", str(options.config)] if options.config else [])]
     command += [*(["-i", str(options.identity)] if options.identity else [])]
     ours = (*settings, *_OURS, f"ControlPath={socket}", f"ConnectTimeout={options.connect_timeout}")
@@ -249,14 +249,14 @@ def _ssh(options: SshOptions, socket: str, *settings: str) -> list[str]:
 
 
 def _remote(script: str, *arguments: str) -> str:
-    """A script for `sh` as one line that the login shell, whichever it is, hands on."""
+    """A script for `sh` as one line for any login shell."""
     return f"exec sh -c {shlex.join([script, 'sh', *arguments])}"
 
 
 def _start(
     command: Sequence[str], stdin: int, stdout: int | IO[bytes], stderr: int | IO[bytes]
 ) -> subprocess.Popen[bytes]:
-    """Start `ssh` where Ctrl-C does not reach it, with messages in English."""
+    """Start `ssh` in a session of its own, which Ctrl-C does not reach, with messages in English."""
     environment = {**os.environ, "LC_ALL": "C"}
     return subprocess.Popen(  # noqa: S603 - the program that the user named
         command, stdin=stdin, stdout=stdout, stderr=stderr, env=environment, start_new_session=True
@@ -264,7 +264,7 @@ def _start(
 
 
 def _folder(keeper: subprocess.Popen[bytes], patience: float) -> str | None:
-    """The folder that the keeper has made; what login scripts print before is passed over."""
+    """The folder that the keeper made; earlier output of login scripts is skipped."""
     timer = threading.Timer(patience, keeper.kill)
     timer.start()
     try:

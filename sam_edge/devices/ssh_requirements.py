@@ -1,10 +1,12 @@
-"""What a host must have before anything is copied to it: run there by its own Python, from standard input.
+"""The packages that a host needs, checked on the host before anything is copied.
+
+The host's own Python runs this file from standard input:
 
     python - TARGET... < ssh_requirements.py
 
-Packages are imported, not looked for: on boards they are often there without a library that they need. It needs
-nothing but Python's own library, and prints one line: a mark, and JSON with `missing` (each package's reason), `free`
-(bytes where it runs) and `platform`.
+Packages are imported, not only looked up: on boards a library that they need is often missing. The file itself uses
+only Python's standard library. It prints one line: a mark, and JSON with `missing` (each package's reason), `free`
+(free bytes in the current folder) and `platform`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import sys
 
 MARK = "sam-edge-host:"
 OLDEST = (3, 10)
-# Modules by the distribution that brings them; any of them will do.
+# Modules by the distribution that contains them; one of them is enough.
 ALWAYS: dict[str, tuple[str, ...]] = {"numpy": ("numpy",), "Pillow": ("PIL.Image",)}
 ENGINES: dict[str, dict[str, tuple[str, ...]]] = {
     "onnx": {"onnxruntime": ("onnxruntime",)},
@@ -26,7 +28,7 @@ ENGINES: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 def requirements(targets: list[str], platform: str) -> dict[str, tuple[str, ...]]:
-    """Modules that bundles for `targets` need; Core ML's are refused off a Mac, and need nothing there."""
+    """Modules that bundles for `targets` need. Off a Mac Core ML bundles are refused later, so they need none."""
     needed = dict(ALWAYS)
     for target in targets:
         if target != "coreml" or platform == "darwin":
@@ -35,12 +37,12 @@ def requirements(targets: list[str], platform: str) -> dict[str, tuple[str, ...]
 
 
 def why_missing(modules: tuple[str, ...]) -> str | None:
-    """Why none of the modules can be imported; None where one can."""
+    """Why none of the modules can be imported; None if one can."""
     reason = None
     for module in modules:
         try:
             importlib.import_module(module)
-        except Exception as error:  # noqa: BLE001 - an import of somebody else's package raises anything
+        except Exception as error:  # noqa: BLE001 - importing a package may raise anything
             reason = reason or (str(error).strip() or type(error).__name__).splitlines()[0]
         else:
             return None
@@ -48,7 +50,7 @@ def why_missing(modules: tuple[str, ...]) -> str | None:
 
 
 def main() -> None:
-    """Print what was found."""
+    """Print the line with the result."""
     needed = requirements(sys.argv[1:], sys.platform)
     missing = {name: reason for name, modules in needed.items() if (reason := why_missing(modules))}
     found = {"missing": missing, "free": shutil.disk_usage(".").free, "platform": sys.platform}

@@ -1,6 +1,6 @@
-"""What was measured on devices, as tables for a terminal: one of times for each device, places, and what failed.
+"""Measurements on devices as tables for a terminal: times, operations by compute unit, and failures.
 
-The device stands in the title of every table, so that no figure is read without it.
+Every title names the device.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NOTHING = "-"
 
 
 def device_tables(rows: Sequence[GraphTiming | Failure]) -> list[Table]:
-    """For each device: its times, where operations ran, and failures; a table that would be empty is left out."""
+    """The tables of each device: times, operations by compute unit, failures. Empty tables are left out."""
     tables = []
     for device in dict.fromkeys(row.device for row in rows):
         timings = [row for row in rows if isinstance(row, GraphTiming) and row.device == device]
@@ -33,11 +33,11 @@ def device_tables(rows: Sequence[GraphTiming | Failure]) -> list[Table]:
 
 
 def timing_table(device: Device, timings: Iterable[GraphTiming]) -> Table:
-    """Milliseconds of loading, the first call, warm-up and steady calls; memory and size in MB."""
+    """Milliseconds of loading, first call, warm-up and measured calls; memory and size in MB."""
     table = _table(
         f"{device.described}: ms and MB",
-        "init: loading and preparing; warm-up: mean of the calls before; runs: calls that count. A dash: the tool does "
-        "not say. MB: 1,000,000 bytes",
+        "init: loading and preparing; warm-up: mean of the warm-up calls; runs: measured calls. A dash: the tool does "
+        "not report it. MB: 1,000,000 bytes",
     )
     for column in ("init", "first", "warm-up", "mean", "std", "min", "median", "p90", "p95", "p99", "max", "runs"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -59,10 +59,10 @@ def timing_table(device: Device, timings: Iterable[GraphTiming]) -> Table:
 
 
 def unit_table(device: Device, timings: Iterable[GraphTiming]) -> Table:
-    """Where operations ran, or would by a plan: their number, and their part of operations and of time."""
-    table = _table(f"{device.described}: operations by place", "of time: measured, or Core ML's estimate of the cost")
-    for column in ("place", "operations", "of operations", "of time"):
-        table.add_column(column, justify="left" if column == "place" else "right", no_wrap=True)
+    """Operations by compute unit, as run or as planned: their count, and their share of operations and of time."""
+    table = _table(f"{device.described}: operations by unit", "of time: measured, or Core ML's estimate of the cost")
+    for column in ("unit", "operations", "of operations", "of time"):
+        table.add_column(column, justify="left" if column == "unit" else "right", no_wrap=True)
     for row in timings:
         for number, share in enumerate(unit_shares(row.operators)):
             named = _subject(row) if number == 0 else [Text("")] * 3
@@ -71,7 +71,7 @@ def unit_table(device: Device, timings: Iterable[GraphTiming]) -> Table:
 
 
 def failure_table(device: Device, failures: Iterable[Failure]) -> Table:
-    """What was not measured, and why."""
+    """The rows that were not measured, with the reason."""
     table = _table(f"{device.described}: not measured", "")
     table.add_column("why", overflow="fold")
     for row in failures:
@@ -97,7 +97,7 @@ def _share(share: UnitShare) -> list[Text]:
 
 
 def _ms(value: float | None) -> str:
-    """Milliseconds with three digits that count, or all that stand before the point."""
+    """Milliseconds with three significant digits, or all digits before the point."""
     if value is None:
         return NOTHING
     digits = 0 if value >= 100 else 1 if value >= 10 else 2

@@ -1,8 +1,7 @@
-"""What was measured: a graph of a bundle, on a device, by a tool, with the figures that this tool gave.
+"""The measured figures: a graph of a bundle, a device, a tool, and what the tool printed.
 
-All times are milliseconds and all sizes bytes, whatever the tool prints. What a tool does not print is None: nothing is
-derived from other figures, so that a percentile is one of the tool's own or is missing. `dataclasses.asdict` gives the
-form for JSON.
+All times are milliseconds and all sizes bytes, whatever unit the tool prints. What a tool does not print is None: no
+figure is derived from others, so each percentile is the tool's own. `dataclasses.asdict` gives the form for JSON.
 """
 
 from __future__ import annotations
@@ -14,18 +13,18 @@ from dataclasses import dataclass
 from sam_edge_runtime.errors import BackendError
 
 ENCODER, DECODER = "encoder", "decoder"
-_ROUNDING = 1e-3  # of the mean; tools round each figure to six digits by itself
+_ROUNDING = 1e-3  # relative to the mean; tools round each figure to six digits
 
 
 @dataclass(frozen=True)
 class Device:
-    """The hardware and system that figures were had on; no serial number, which says who, not what.
+    """The hardware and system of a measurement, without a serial number, which would identify its owner.
 
     Attributes:
-        model: what the maker calls it, with the maker.
-        chip: the processor's name; empty where the device does not say it.
+        model: maker and model name.
+        chip: name of the processor; empty if the device does not report it.
         system: name and version of the system.
-        architecture: of the processor, in the system's own words, such as `arm64-v8a`.
+        architecture: the processor's architecture as the system names it, such as `arm64-v8a`.
     """
 
     model: str
@@ -36,7 +35,7 @@ class Device:
     def __post_init__(self) -> None:
         if not self.model or not self.system:
             raise BackendError(
-                f"a device said neither model nor system ({self}): figures would belong to nothing; check it"
+                f"the device reports no model or no system ({self}), so its figures could not be attributed: check it"
             )
 
     @property
@@ -47,7 +46,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Tool:
-    """What measured: its name, its version where it says one, and the SHA-256 of its file where it is a file."""
+    """A measuring tool: its name, its version if it reports one, and the SHA-256 of its file if it is one."""
 
     name: str
     version: str | None = None
@@ -59,11 +58,11 @@ class BundleUnderTest:
     """A graph of a bundle.
 
     Attributes:
-        bundle: what tables call the bundle.
-        variant, precision, target: the manifest's.
+        bundle: the bundle's name in tables.
+        variant, precision, target: as in the manifest.
         graph: `ENCODER` or `DECODER`.
-        prompts: prompts B that a call of this decoder answers; None for the encoder.
-        bytes: of the graph's files.
+        prompts: prompts B in a call of this decoder; None for the encoder.
+        bytes: size of the graph's files.
     """
 
     bundle: str
@@ -84,10 +83,10 @@ class BundleUnderTest:
 
 @dataclass(frozen=True)
 class Spread:
-    """Repetitions of one call in ms: number, mean, standard deviation, least, most, and percentiles that were printed.
+    """Repetitions of a call, in ms: count, mean, standard deviation, extremes, and the percentiles that a tool printed.
 
     Raises:
-        BackendError: figures that contradict each other, or are negative or no numbers: the text was misread.
+        BackendError: figures contradict each other, are negative or are not numbers: the output was misread.
     """
 
     count: int
@@ -102,7 +101,7 @@ class Spread:
 
     def __post_init__(self) -> None:
         if self.count < 1:
-            raise BackendError(f"{self.count} runs were counted: the tool ended early, or its text was misread")
+            raise BackendError(f"{self.count} runs were counted: the tool ended early, or its output was misread")
         _check_times(
             mean=self.mean,
             std=self.std,
@@ -113,25 +112,27 @@ class Spread:
             p95=self.p95,
             p99=self.p99,
         )
-        room = _ROUNDING * self.mean
+        margin = _ROUNDING * self.mean
         inside = [self.mean, *(value for value in (self.median, self.p90, self.p95, self.p99) if value is not None)]
-        below = self.least is not None and min(inside) < self.least - room
-        if below or (self.most is not None and max(inside) > self.most + room):
-            raise BackendError(f"a mean or percentile lies outside the extremes ({self}): the tool's text was misread")
+        below = self.least is not None and min(inside) < self.least - margin
+        if below or (self.most is not None and max(inside) > self.most + margin):
+            raise BackendError(
+                f"a mean or percentile lies outside the extremes ({self}): the tool's output was misread"
+            )
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What a tool printed of one graph.
+    """The figures that a tool printed for one graph.
 
     Attributes:
-        init_ms: loading the graph and preparing it, once.
-        first_ms: the first call.
-        warm_up_ms: mean of the calls before those that count.
-        steady: the calls that count.
-        memory_overall_bytes: growth of the process from the tool's start to its end.
-        memory_peak_bytes: largest memory of the process, or its largest growth: the tool's documentation says which.
-        delegated: how much the delegate took, in words; empty where the tool does not say.
+        init_ms: time to load and prepare the graph.
+        first_ms: time of the first call.
+        warm_up_ms: mean time of the warm-up calls.
+        steady: the measured calls.
+        memory_overall_bytes: growth of the process's memory from the tool's start to its end.
+        memory_peak_bytes: largest memory of the process, or its largest growth: see the tool's documentation.
+        delegated: the share that the delegate runs, in words; empty if the tool does not report it.
     """
 
     init_ms: float | None
@@ -148,14 +149,15 @@ class Figures:
 
 @dataclass(frozen=True)
 class Operator:
-    """All operations of one kind in one place.
+    """All operations of one kind on one compute unit.
 
     Attributes:
-        kind: the operation, as the tool names it.
-        count: how many of them a call runs.
-        ms: their time in one call; None where only shares are known.
-        share: of the time of all that stands in the same list, 0..1.
-        unit: where they ran: a provider, `delegate`, `CPU kernels`, a compute unit; empty where the tool does not say.
+        kind: kind of the operation, as the tool names it.
+        count: number of them in a call.
+        ms: their time in a call; None if only shares are known.
+        share: their share of the time of all operators in the list, 0..1.
+        unit: where they ran: a provider, `delegate`, `CPU kernels` or a compute unit; empty if the tool does not report
+            it.
     """
 
     kind: str
@@ -167,15 +169,17 @@ class Operator:
 
 @dataclass(frozen=True)
 class GraphTiming:
-    """One measured row: what, where, how, and the figures.
+    """One measured row.
 
     Attributes:
-        subject, device, tool: what was measured, on what, by what.
-        delegate: what was asked to run it: a delegate, a provider or compute units.
-        threads: of the CPU; None where the tool chose.
+        subject: the graph.
+        device: the device.
+        tool: the tool that measured.
+        delegate: the requested delegate, provider or compute units.
+        threads: threads of the CPU; None if the tool chose.
         figures: what the tool printed.
-        operators: by kind, the most time first; empty where they were not looked at.
-        remark: what a reader of the figures must know; empty where that is nothing.
+        operators: by kind, the most time first; empty if they were not measured.
+        remark: a warning for readers of the figures, or empty.
     """
 
     subject: BundleUnderTest
@@ -190,7 +194,7 @@ class GraphTiming:
 
 @dataclass(frozen=True)
 class Failure:
-    """One row that has no figures, and why."""
+    """One row without figures, and the reason."""
 
     subject: BundleUnderTest
     device: Device
@@ -202,7 +206,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class UnitShare:
-    """What one place has of a graph: operations, and their part (0..1) of all operations and of all time or cost."""
+    """The operations of a graph on one compute unit, and their share (0..1) of all operations and of time or cost."""
 
     unit: str
     operations: int
@@ -211,7 +215,7 @@ class UnitShare:
 
 
 def unit_shares(operators: Iterable[Operator]) -> tuple[UnitShare, ...]:
-    """Operations and time by place, the most time first; empty where there are no operators."""
+    """Operations and time by compute unit, the most time first; empty if there are no operators."""
     listed = tuple(operators)
     total, time = sum(each.count for each in listed), sum(each.share for each in listed)
     shares = [
@@ -229,4 +233,4 @@ def unit_shares(operators: Iterable[Operator]) -> tuple[UnitShare, ...]:
 def _check_times(**times: float | None) -> None:
     for name, value in times.items():
         if value is not None and not (math.isfinite(value) and value >= 0):
-            raise BackendError(f"{name} is {value} ms, which is no time: the tool's text was misread; report it")
+            raise BackendError(f"{name} is {value} ms, which is not a time: the tool's output was misread; report it")

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from sam_edge.devices.apple import NAME, UNITS, benchmark_apple, count_operations, figures_from, graph_inputs
-from sam_edge.devices.subjects import works_of
 from sam_edge.devices.timing import unit_shares
+from sam_edge.devices.work import works_of
 from sam_edge_runtime.backends import coreml
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import Layout
@@ -87,7 +87,7 @@ def test_operations_are_counted_by_kind_and_unit_with_their_cost():
 
 
 def test_what_is_no_program_is_refused():
-    with pytest.raises(BackendError, match="no ML Program"):
+    with pytest.raises(BackendError, match="not an ML Program"):
         count_operations(Plan(program=False))
 
 

@@ -75,7 +75,7 @@ def test_one_run_and_runs_all_alike_have_no_spread():
     ("text", "delegate", "words"),
     [
         (texts.LITERT_REFUSED, "nnapi", "took no operation of the graph"),
-        (texts.LITERT_2025_CPU, "gpu", "never said that the GPU delegate was applied"),
+        (texts.LITERT_2025_CPU, "gpu", "did not report that the GPU delegate was applied"),
         ("WARN: GPU acceleration is unsupported on this platform.\n" + texts.LITERT_2020, "gpu", "GPU acceleration is"),
         ("WARN: Unconsumed cmdline flags: --use_nnapi=true\n" + texts.LITERT_2020, "nnapi", "--use_nnapi=true"),
         ("WARN: Unconsumed cmdline flags: --signature_to_run_for=a\n" + texts.LITERT_2020, "cpu", "does not know"),
@@ -83,7 +83,7 @@ def test_one_run_and_runs_all_alike_have_no_spread():
     ],
 )
 def test_times_of_something_else_are_refused(text, delegate, words):
-    """The tool goes on with the CPU where it cannot do as told."""
+    """The tool silently falls back to the CPU."""
     with pytest.raises(BackendError) as caught:
         parse(text, delegate, INTERPRETER)
     assert words in str(caught.value)

@@ -205,7 +205,7 @@ def test_no_such_host(options, onnx_bundle):
 
 
 def test_a_setting_that_ssh_does_not_know(options, onnx_bundle):
-    assert "ssh does not take the options" in refused(options(settings=("NoSuch=1",)), onnx_bundle, UsageError)
+    assert "ssh refuses the options" in refused(options(settings=("NoSuch=1",)), onnx_bundle, UsageError)
 
 
 def test_settings_cannot_undo_what_keeps_ssh_from_asking(options):
@@ -271,7 +271,7 @@ def test_a_connection_that_is_lost_midway(server, options, there, onnx_bundle):
             for number in server.sessions():
                 os.kill(number, signal.SIGKILL)
 
-    with pytest.raises(BackendError, match="was lost midway: see whether the host is still on"):
+    with pytest.raises(BackendError, match="was lost: check whether the host is on"):
         benchmark_ssh({"b": onnx_bundle}, options(), MANY, show=cut)
     assert until(lambda: not content(there) and not running_in(there))
 
@@ -310,11 +310,11 @@ def test_nothing_is_left_when_it_is_stopped(options, there, onnx_bundle, tmp_pat
 
 def test_arguments_are_checked_first(onnx_bundle, tmp_path):
     nowhere = SshOptions("no-such.invalid")
-    with pytest.raises(UsageError, match="no bundle is named"):
+    with pytest.raises(UsageError, match="no bundle is given"):
         benchmark_ssh({}, nowhere, FEW)
     with pytest.raises(UsageError, match="threads 0 is not a positive integer"):
         benchmark_ssh({"b": onnx_bundle}, nowhere, FEW, (0,))
-    with pytest.raises(UsageError, match="name numbers only"):
+    with pytest.raises(UsageError, match="give numbers only"):
         benchmark_ssh({"b": onnx_bundle}, nowhere, FEW, (None, 2))
     with pytest.raises(UsageError, match="use 3 or more"):
         benchmark_ssh({"b": onnx_bundle}, nowhere, replace(FEW, repetitions=1))

@@ -52,7 +52,7 @@ def test_addresses(text, address, arguments):
     ],
 )
 def test_what_is_no_address(text):
-    with pytest.raises(UsageError, match=r"is no address: write \[USER@\]HOST\[:PORT\]"):
+    with pytest.raises(UsageError, match=r"is not an address: write \[USER@\]HOST\[:PORT\]"):
         Address.parse(text)
 
 
@@ -65,18 +65,18 @@ def test_what_is_no_port(port):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"python": ""}, "is no Python"),
-        ({"python": "-c"}, "is no Python"),
-        ({"python": "a\nb"}, "is no Python"),
-        ({"identity": Path("no/key")}, "key no/key is not there"),
-        ({"config": Path("no/config")}, "configuration no/config is not there"),
+        ({"python": ""}, "is not a Python interpreter"),
+        ({"python": "-c"}, "is not a Python interpreter"),
+        ({"python": "a\nb"}, "is not a Python interpreter"),
+        ({"identity": Path("no/key")}, "key no/key does not exist"),
+        ({"config": Path("no/config")}, "configuration no/config does not exist"),
         ({"settings": ("ProxyJump",)}, "write NAME=VALUE"),
         ({"settings": ("-v=1",)}, "write NAME=VALUE"),
-        ({"folder": "tmp"}, "does not begin at the host's root"),
+        ({"folder": "tmp"}, "is not an absolute path"),
         ({"connect_timeout": 0}, "give 1 or more"),
     ],
 )
-def test_options_that_cannot_be_meant(changes, said):
+def test_bad_options_are_refused(changes, said):
     with pytest.raises(UsageError, match=said):
         SshOptions("host", **changes)
 
@@ -85,7 +85,7 @@ def test_options_that_cannot_be_meant(changes, said):
     ("said", "meant"),
     [
         ("ssh: connect to host 10.0.0.7 port 22: Connection timed out", "cannot be reached (ssh: connect to host"),
-        ("ssh: connect to host 10.0.0.7 port 22: No route to host", "see whether it is on and in the same network"),
+        ("ssh: connect to host 10.0.0.7 port 22: No route to host", "check whether it is on and in the same network"),
         ("ssh: Could not resolve hostname board: Name or service not known", "there is no host board:"),
         ("Connection closed by 10.0.0.7 port 22", "ended the connection before logging in"),
         ("kex_exchange_identification: read: Connection reset by peer", "ended the connection before logging in"),
@@ -96,13 +96,13 @@ def test_options_that_cannot_be_meant(changes, said):
             "denied (publickey).",
             "(Permissions 0644 for 'k' are too open.): chmod 600 it",
         ),
-        ("mktemp: failed to create directory via template '/tmp/x': No space left on device", "has no room"),
+        ("mktemp: failed to create directory via template '/tmp/x': No space left on device", "has no space"),
         ("mktemp: failed to create directory via template '/x/y': Permission denied", "no folder can be made"),
         ("This service allows sftp connections only.", "did not make a folder (This service allows"),
-        ("", "did not make a folder (it said nothing)"),
+        ("", "did not make a folder (no message)"),
     ],
 )
-def test_what_ssh_means(said, meant):
+def test_messages_of_ssh_become_errors_with_a_remedy(said, meant):
     found = str(refusal(SshOptions("pi@board"), said))
     assert meant in found
     assert "\n" not in found
@@ -124,12 +124,12 @@ def test_the_command_by_hand_is_quoted(tmp_path):
             "(std::bad_alloc)",
         ),
         (137, [], "was killed, as when memory runs out"),
-        (1, ["Traceback", "OSError: [Errno 28] No space left on device"], "ran out of room"),
-        (1, ["Traceback", "SystemError: odd", ""], "ended with code 1 (SystemError: odd)"),
-        (1, [], "(it said nothing)"),
+        (1, ["Traceback", "OSError: [Errno 28] No space left on device"], "ran out of space"),
+        (1, ["Traceback", "SystemError: odd", ""], "ended with exit code 1 (SystemError: odd)"),
+        (1, [], "(no message)"),
     ],
 )
-def test_what_the_end_of_the_benchmark_means(code, lines, meant):
+def test_exit_codes_of_the_benchmark_become_errors(code, lines, meant):
     assert meant in str(host_failure("h", code, lines))
 
 
@@ -143,15 +143,15 @@ WHOLE = {
 }
 
 
-def test_a_document_is_taken_as_it_is():
+def test_a_valid_document_is_returned_unchanged():
     assert checked_document(json.dumps(WHOLE).encode(), "h", ENTRIES) == WHOLE
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"format": "other"}, "is no benchmark"),
-        ({"version": 2}, "has version 2 and 1 is known"),
+        ({"format": "other"}, "sent no benchmark"),
+        ({"version": 2}, "has version 2, and 1 is expected"),
         ({"machine": "none"}, "is not about these bundles"),
         ({"bundles": []}, "is not about these bundles"),
         ({"bundles": [{"name": "b"}]}, "is not about these bundles"),
@@ -159,21 +159,21 @@ def test_a_document_is_taken_as_it_is():
         ({"not_measured": {}}, "is not about these bundles"),
     ],
 )
-def test_a_document_that_is_not_believed(changes, said):
+def test_a_wrong_document_is_refused(changes, said):
     with pytest.raises(BackendError, match=said):
         checked_document(json.dumps({**WHOLE, **changes}).encode(), "h", ENTRIES)
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff", b"[]", b"[" * 100_000])
-def test_what_is_no_document(text):
-    with pytest.raises(BackendError, match="is no benchmark"):
+def test_a_malformed_document_is_refused(text):
+    with pytest.raises(BackendError, match="sent no benchmark"):
         checked_document(text, "h", ENTRIES)
 
 
-def test_what_a_host_says_of_itself_is_checked():
+def test_the_report_of_a_host_is_checked():
     assert _facts('{"missing": {"numpy": "no\\u001b[2J"}, "free": 5}', "h") == ({"numpy": "no[2J"}, 5)
     for text in ("", "[]", '{"missing": [], "free": 5}', '{"missing": {}}', '{"missing": {}, "free": "x"}'):
-        with pytest.raises(BackendError, match="h does not say what it has"):
+        with pytest.raises(BackendError, match="h did not report its packages"):
             _facts(text, "h")
 
 

@@ -71,5 +71,5 @@ def test_figures_that_contradict_each_other_are_refused(changes):
 
 
 def test_a_device_without_a_name_has_no_figures():
-    with pytest.raises(BackendError, match="neither model nor system"):
+    with pytest.raises(BackendError, match="reports no model or no system"):
         Device("", "X1", "Android 14", "arm64-v8a")

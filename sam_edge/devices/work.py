@@ -1,7 +1,7 @@
-"""The graphs of a bundle as a device's tool takes them: files, signature, free axes.
+"""The graphs of a bundle as a device's tool takes them: files, signature, sizes of free axes.
 
-A TFLite decoder with a signature for each of several capacities is one piece of work for each. A decoder that takes any
-number of prompts and slots is measured with one click, which takes two slots: the point, and SAM's own "not a point".
+A TFLite decoder with signatures for several capacities is measured once for each. A decoder that takes any number of
+prompts and points is measured with one click, which takes two slots: the point, and SAM's "not a point".
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Work:
     """A graph to measure.
 
     Attributes:
-        subject: what it is.
-        files: the graph's file or folder, then what lies beside it, such as weights above 2 GB.
-        signature: which one of the file's to run; empty where it has only one.
-        axes: sizes of the free axes by letter; empty where all are fixed.
+        subject: description of the graph.
+        files: the graph's file or folder, then further files, such as external data.
+        signature: the signature to run; empty if the file has only one.
+        axes: sizes of the free axes by letter; empty if all are fixed.
     """
 
     subject: BundleUnderTest
@@ -35,7 +35,7 @@ class Work:
 
 
 def works_of(name: str, bundle: Bundle) -> list[Work]:
-    """The encoder, then the decoder once for each capacity; `name` is what tables call the bundle."""
+    """The encoder, then the decoder once for each capacity; `name` is the bundle's name in tables."""
     manifest = bundle.manifest
 
     def work(graph: str, file: str, prompts: int | None, signature: str = "") -> Work:
