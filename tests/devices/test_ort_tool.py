@@ -54,7 +54,7 @@ def test_the_profile_is_summed_per_run():
         Operator("Conv", 1, about(0.4), about(0.8), "CPUExecutionProvider"),
         Operator("Relu", 1, about(0.1), about(0.2), "CPUExecutionProvider"),
     )
-    for text, words in (("[{", "no JSON"), ('{"a": 1}', "no list"), ("[1]", "no list")):
+    for text, words in (("[{", "not JSON"), ('{"a": 1}', "not a list"), ("[1]", "not a list")):
         with pytest.raises(BackendError, match=words):
             parse_operators(text)
 
