@@ -1,12 +1,12 @@
-"""Everything in a photo: time and memory of a bundle beside segment_anything's generator in torch, same weights.
+"""Automatic masks: time and memory of a bundle and of segment_anything's generator in torch, with the same weights.
 
     python benchmarks/automatic.py                              # the table of results/automatic.json
     python benchmarks/automatic.py --measure PHOTO ..           # measure on photos, then the table
 
-Each photo is searched by each of them in a process of its own, by turns, so that a machine that is busy for a while is
-so for all and peaks of memory are each one's own. Both sides get nano, its settings and a grid of 32 x 32 clicks. The
-reference is PyPI's segment-anything 1.0 around the same torch modules (`tests/reference_generator.py`). Masks are
-compared as well: how many there are on either side, and the mean IoU of the reference's with the best of ours.
+Each photo is searched by each contestant in a process of its own, interleaved, so that a busy machine slows all of them
+alike and each peak memory is its own. Both use nano, its settings and a grid of 32 x 32 clicks. The reference is PyPI's
+segment-anything 1.0 around the same torch modules (`tests/reference_generator.py`). The masks are compared too: their
+numbers, and the mean IoU of each reference mask with the best of ours.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _measured(arguments: argparse.Namespace) -> list[Row]:
 
 
 def _searched(what: str, path: Path, masks: Path) -> dict[str, float]:
-    """Search one photo in this process; the masks go into a file."""
+    """Search one photo in this process, and write the masks to a file."""
     from sam_edge_runtime import AutomaticMaskGenerator, AutomaticSettings, read_photo  # noqa: PLC0415
 
     photo = read_photo(path)
@@ -93,7 +93,7 @@ def _searched(what: str, path: Path, masks: Path) -> dict[str, float]:
 
 
 def _agreement(wanted: list[dict[str, Any]], found: list[dict[str, Any]]) -> float:
-    """Mean IoU of the wanted masks, each with the best of those found."""
+    """Mean over the wanted masks of the best IoU with one of the masks in `found`."""
     from pycocotools import mask as coco  # noqa: PLC0415
 
     if not wanted or not found:
@@ -103,7 +103,9 @@ def _agreement(wanted: list[dict[str, Any]], found: list[dict[str, Any]]) -> flo
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--measure", dest="photos", nargs="+", type=Path, metavar="PHOTO", help="measure on these")
+    parser.add_argument(
+        "--measure", dest="photos", nargs="+", type=Path, metavar="PHOTO", help="measure on these photos"
+    )
     parser.add_argument("--targets", nargs="+", default=["onnx", "tflite"], choices=["onnx", "tflite"])
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--child", help=argparse.SUPPRESS)

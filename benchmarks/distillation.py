@@ -1,9 +1,9 @@
-"""Does prompt-in-the-loop pay? Students of two shapes, taught by matching embeddings alone and with prompts as well.
+"""Does prompt-in-the-loop distillation pay? Students of two shapes, with embeddings alone and with prompts too.
 
-EdgeSAM's ablation (arXiv 2312.06660) says that it does: 82.0 / 64.6 -> 83.0 / 67.5 mIoU for boxes and points on SA-1K.
-Here the teacher is this project's nano, the students are a nano that starts from ImageNet and a TinyViT from nothing,
-both with the teacher's decoder, and each plan has the same number of steps on the same photos. Small and quick: a
-comparison of plans, not of models.
+EdgeSAM's ablation (arXiv 2312.06660) says so: 82.0 / 64.6 -> 83.0 / 67.5 mIoU for boxes and points on SA-1K. Here the
+teacher is nano. The students are a nano that starts from ImageNet weights and a TinyViT that starts from random ones,
+both with the teacher's decoder. Each plan has the same number of steps on the same photos. The runs are short: they
+compare plans, not models.
 
     python benchmarks/distillation.py --data shards/ --steps 300 --encoder mobilenet_v2.tflite --out runs/ --json FILE
 """
@@ -31,7 +31,7 @@ from sam_edge.distillation.prompt import PromptObjective
 from sam_edge.evaluation.evaluate import evaluate_source
 from sam_edge.evaluation.measure import Protocol
 from sam_edge.model import Sam, build_sam
-from sam_edge.model.nano import DETAIL, MEANING, NANO_SIDE
+from sam_edge.model.nano import DETAIL_CHANNELS, NANO_SIDE, SEMANTIC_CHANNELS
 from sam_edge.model.nano_decoder import NanoMaskDecoder, NanoPromptEncoder
 from sam_edge.model.tiny_vit import TinyViT
 from sam_edge.model.torch_backend import TorchBackend
@@ -51,7 +51,7 @@ SOURCES = ("coco/train.tar", "coco/train_2.tar", "ccp/train.tar", "feralcat/trai
 
 
 def nano_student(encoder: Path | None) -> Sam:
-    """A nano with an ImageNet encoder where its weights are at hand."""
+    """A nano, whose encoder has ImageNet weights if their file is given."""
     sam = build_sam("nano")
     first_weights(sam, Start(encoder=encoder))
     return sam
@@ -60,10 +60,10 @@ def nano_student(encoder: Path | None) -> Sam:
 def tiny_vit_student(_: Path | None) -> Sam:
     """TinyViT's encoder, seeded, in front of nano's decoder."""
     parts = {
-        "prompt_encoder": NanoPromptEncoder(MEANING, NANO_SIDE),
-        "mask_decoder": NanoMaskDecoder(MEANING, DETAIL),
+        "prompt_encoder": NanoPromptEncoder(SEMANTIC_CHANNELS, NANO_SIDE),
+        "mask_decoder": NanoMaskDecoder(SEMANTIC_CHANNELS, DETAIL_CHANNELS),
     }
-    return Sam(TinyViT(), channels=MEANING + DETAIL, native_side=NANO_SIDE, **parts).eval()  # type: ignore[arg-type]
+    return Sam(TinyViT(), channels=SEMANTIC_CHANNELS + DETAIL_CHANNELS, native_side=NANO_SIDE, **parts).eval()  # type: ignore[arg-type]
 
 
 STUDENTS: dict[str, Callable[[Path | None], Sam]] = {"nano": nano_student, "tiny_vit": tiny_vit_student}
@@ -73,23 +73,23 @@ def main() -> None:
     """Run every plan and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with the train tars and coco/val.tar")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs; must not hold any")
-    parser.add_argument("--json", type=Path, required=True, help="where the figures go")
-    parser.add_argument("--encoder", type=Path, help="MobileNetV2 (.tflite) for nano's start")
-    parser.add_argument("--checkpoint", help="the teacher's weights; default: nano's own")
+    parser.add_argument("--out", type=Path, required=True, help="new folder for the runs")
+    parser.add_argument("--json", type=Path, required=True, help="file for the figures")
+    parser.add_argument("--encoder", type=Path, help="MobileNetV2 (.tflite) that nano's encoder starts from")
+    parser.add_argument("--checkpoint", help="weights of the teacher; default: nano's own")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--side", type=int, default=256)
     arguments = parser.parse_args()
     teacher = load_sam("nano", find_source("nano", arguments.checkpoint), arguments.side)
     validation = open_source(arguments.data / "coco" / "val.tar")
 
-    def judged(sam: Sam) -> dict[str, float]:
+    def evaluated(sam: Sam) -> dict[str, float]:
         figures = evaluate_source(
             TorchBackend(sam.eval()), AnyCapacity(sam.side), validation, Protocol(CLICKS, grabcut=False)
         )
         return {"box": figures.box.single, **{f"{k + 1} clicks": value for k, value in enumerate(figures.shown)}}
 
-    rows: list[dict[str, Any]] = [{"student": "(teacher)", "plan": "-", **judged(teacher.sam)}]
+    rows: list[dict[str, Any]] = [{"student": "(teacher)", "plan": "-", **evaluated(teacher.sam)}]
     print(rows[-1])
     recipe = TrainRecipe(
         "nano",
@@ -139,7 +139,7 @@ def main() -> None:
                     raise SystemExit("a run stopped before its end")
                 student.load_state_dict(read_state(arguments.out / f"{name}-{plan}-{stage}" / WEIGHTS_FILE))
             seconds = time.perf_counter() - begun
-            rows.append({"student": name, "plan": plan, **judged(student), "seconds": round(seconds)})
+            rows.append({"student": name, "plan": plan, **evaluated(student), "seconds": round(seconds)})
             print(rows[-1])
     result = {
         "what": __doc__.splitlines()[0],

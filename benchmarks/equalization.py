@@ -1,10 +1,10 @@
-"""What equalization and rounding bring to nano in eight and four bits, each alone and together, simulated in torch.
+"""Gains of equalization and GPTQ for nano in INT8 and 4 bits, alone and together, simulated in torch.
 
-Every linear layer and convolution reads its input on one asymmetric grid of eight bits, min-max over calibration, and
-has weights on a symmetric grid for each output; everything else is fp32. That is what all three targets do at best, so
-the differences between the rows hold for them, and no row is any target's figure. `keys` has the outputs of queries'
-and keys' projections in eight bits as well. Where a grid falls is luck of a dB or so, so each row is the mean noise of
-several, on ranges widened by a few per cent.
+Every linear layer and convolution reads its input on one asymmetric INT8 grid (min-max over calibration), and has
+weights on a symmetric grid for each output; everything else is fp32. All three targets do this at best, so the
+differences between rows hold for them, but no row is a target's figure. `keys` quantizes the outputs of the query and
+key projections to INT8 too. The position of a grid changes the noise by a dB or so, so each row is the mean noise of
+several, with ranges widened by a few per cent.
 
     python benchmarks/equalization.py --calibration coco/val.tar --photos sa1b --json FILE
 """
@@ -45,20 +45,20 @@ from sam_edge_runtime.photo.frame import Frame
 
 PROMPTS = ("image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input")
 WIDENED = (1.0, 1.02, 1.04)
-ROWS = 4  # at most so many clicks, and so many boxes, of a photo
+ROWS = 4  # largest number of clicks, and of boxes, of a photo
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A row: what is done to the weights, and what is simulated.
+    """A row: the methods applied to the weights, and the simulated quantization.
 
     Attributes:
-        name: as printed.
-        methods: exact ones, before all else.
-        levels: of either sign, of the weights' grids; None leaves weights in fp32.
-        compensated: rounded by `round_weights`, else to the nearest.
-        activations: whether layers' inputs are in eight bits.
-        keys: whether queries and keys are, too.
+        name: name of the row.
+        methods: equalization methods, applied first.
+        levels: levels of either sign of the weights' grids; None leaves weights in fp32.
+        compensated: round with GPTQ (`round_weights`) instead of to the nearest.
+        activations: quantize the layers' inputs to INT8.
+        keys: quantize queries and keys to INT8 too.
     """
 
     name: str
@@ -98,12 +98,12 @@ class Figures:
     ious: list[float] = field(default_factory=list)
 
     def add(self, what: str, wanted: Any, found: Any) -> None:
-        """Take in one answer."""
+        """Add one output: `wanted` of the reference, `found` of the quantized model."""
         self.signal[what] += float(np.square(wanted, dtype=np.float64).sum())
         self.noise[what] += float(np.square(np.subtract(found, wanted, dtype=np.float64)).sum())
 
     def summary(self) -> dict[str, float]:
-        """SNR in dB, and how masks agree."""
+        """SNR in dB, and mean and lowest mask IoU."""
         decibels = {f"{name}_snr_db": 10 * np.log10(self.signal[name] / self.noise[name]) for name in self.signal}
         figures = {**decibels, "mask_miou": np.mean(self.ious), "worst_mask_iou": np.min(self.ious)}
         return {name: round(float(value), 4) for name, value in figures.items()}
@@ -128,18 +128,18 @@ def calls_of(sam: Sam, what: Path, count: int) -> tuple[list[Call], list[Call]]:
 
 
 def grid(values: Tensor, low: float, high: float) -> Tensor:
-    """Eight bits from `low` to `high`, zero on the grid."""
+    """Quantize to INT8 between `low` and `high`, with zero on the grid."""
     low, high = min(low, 0.0), max(high, 0.0)
-    step = (high - low) / 255
-    zero = round(-low / step)
-    return ((values / step).round() + zero).clamp(0, 255).sub(zero) * step
+    scale = (high - low) / 255
+    zero = round(-low / scale)
+    return ((values / scale).round() + zero).clamp(0, 255).sub(zero) * scale
 
 
 @contextmanager
 def quantized(
     sam: Sam, plan: Plan, seen: dict[str, dict[nn.Module, ChannelStatistics]], widened: float
 ) -> Iterator[Sam]:
-    """Activations on their grids within the block."""
+    """Quantize activations within the block."""
 
     def ends(statistics: ChannelStatistics) -> tuple[float, float]:
         return widened * float(statistics.low.min()), widened * float(statistics.high.max())
@@ -158,14 +158,14 @@ def quantized(
         hook.remove()
 
 
-def to_the_nearest(sam: Sam, levels: int) -> None:
-    """Round every weight to the nearest of its grid."""
+def round_to_nearest(sam: Sam, levels: int) -> None:
+    """Round every weight to the nearest level of its grid."""
     for layer in sam.modules():
         if isinstance(layer, LAYERS):
             rows = rows_of(layer)
             outputs = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
-            steps = symmetric_scales(rows.reshape(outputs, -1), levels).repeat(rows[..., 0].size // outputs)
-            set_rows(layer, gptq.round_to_nearest(rows, steps.reshape(rows.shape[:2])))
+            scales = symmetric_scales(rows.reshape(outputs, -1), levels).repeat(rows[..., 0].size // outputs)
+            set_rows(layer, gptq.round_to_nearest(rows, scales.reshape(rows.shape[:2])))
 
 
 def observed(
@@ -179,12 +179,12 @@ def observed(
         if isinstance(module, Attention)
         for layer in (module.q_proj, module.k_proj)
     }
-    watches = [{layer: partial(tell, each) for layer, each in group.items()} for group in (reads, keys)]
+    watches = [{layer: partial(add_values, each) for layer, each in group.items()} for group in (reads, keys)]
     observe_layers(sam, images, prompts, *watches)
     return {"reads": {layer: each for layer, each in reads.items() if each.positions}, "keys": keys}
 
 
-def tell(statistics: ChannelStatistics, values: Tensor) -> None:
+def add_values(statistics: ChannelStatistics, values: Tensor) -> None:
     """Ranges of the whole tensor."""
     statistics.add(values.reshape(-1, 1))
 
@@ -199,7 +199,7 @@ def measure(sam: Sam, plan: Plan, calibration: Sequence[list[Call]], photos: Seq
     if plan.levels is not None and plan.compensated:
         round_weights(changed, *calibration, dict.fromkeys(names, plan.levels))
     elif plan.levels is not None:
-        to_the_nearest(changed, plan.levels)
+        round_to_nearest(changed, plan.levels)
     figures = Figures()
     for widened in WIDENED if plan.activations else WIDENED[:1]:
         with quantized(changed, plan, seen, widened) as approximate:
@@ -208,7 +208,7 @@ def measure(sam: Sam, plan: Plan, calibration: Sequence[list[Call]], photos: Seq
 
 
 def compare(reference: TorchBackend, found: TorchBackend, photos: Sequence[list[Call]], figures: Figures) -> None:
-    """Ask both the same; `found` a second time with its own embedding."""
+    """Run both on the same calls, and `found` a second time with its own embedding."""
     embeddings = {}
     for call in photos[0]:
         wanted, got = reference.encode(call["image"]), found.encode(call["image"])
@@ -229,7 +229,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calibration", type=Path, required=True)
     parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=20, help="photos to calibrate with")
+    parser.add_argument(
+        "--count", type=int, default=20, help="number of photos for calibration, and of photos for measuring"
+    )
     parser.add_argument("--plans", nargs="*", default=[plan.name for plan in PLANS])
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()

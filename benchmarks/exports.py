@@ -1,10 +1,10 @@
-"""What exports cost and what comes of them: seconds, peak memory, size and accuracy by variant, target and precision.
+"""Cost and result of exports: seconds, peak memory, size and accuracy by variant, target and precision.
 
     python benchmarks/exports.py --variants nano tiny_vit vit_b --precisions fp32 fp16 --out results/exports.json
 
-Each export is a process of its own, verification included, so that its peak is its own. Seeded weights stand in where a
-variant has none here: they cost the same. Results are written after each export, and a later run goes on where an
-earlier one of the same file stopped.
+Each export, including its verification, runs in a process of its own, so that its peak memory is its own. Variants
+without weights here get seeded ones, which cost the same. Results are written after each export, and a later run with
+the same file resumes where an earlier one stopped.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CONSOLE = Console(stderr=True, markup=False, highlight=False)
 
 
 def main() -> None:
-    """Run every export that the result file does not have yet."""
+    """Run every export that the result file does not contain yet."""
     arguments = _arguments()
     rows: list[dict[str, Any]] = []
     if arguments.out.is_file():
@@ -83,8 +83,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
     parser.add_argument("--precisions", nargs="+", default=["fp32"])
-    parser.add_argument("--graph", default="plain", help="plain or ane")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file; kept and added to")
+    parser.add_argument("--graph", default="plain", help="graph of Core ML: plain or ane")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file; new results are added to it")
     return parser.parse_args()
 
 

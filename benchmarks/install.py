@@ -1,13 +1,13 @@
-"""What an app that only runs bundles takes: megabytes of a fresh environment, and milliseconds to import the runtime.
+"""Cost of an app that only runs bundles: megabytes of a fresh environment, and milliseconds to import the runtime.
 
     python benchmarks/install.py                                       # the table of results/install.json
     python benchmarks/install.py --measure --out benchmarks/results/install.json
 
-For each extra a fresh virtual environment in a temporary folder gets `sam-edge[EXTRA]` by pip, built from a copy of the
-checkout, because a build leaves files where it runs and takes up what an earlier one left. Sizes are those of the files
-in each distribution's RECORD, modules that pip compiled included and told apart; pip itself and setuptools do not
-count. Import is timed from outside, as the wall time of `python -c "import sam_edge_runtime"` by turns with `python -c
-pass`, files in the system's cache. MB are 1,000,000 bytes.
+For each extra, pip installs `sam-edge[EXTRA]` into a fresh virtual environment in a temporary folder. It builds from a
+copy of the checkout, because a build leaves files where it runs, and includes those of an earlier one. Sizes are of the
+files in each distribution's RECORD; modules that pip compiled are included and also reported separately; pip itself and
+setuptools do not count. Import time is the wall time of `python -c "import sam_edge_runtime"`, interleaved with `python
+-c pass`, with files in the system's cache. MB are 1,000,000 bytes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ INSTALLERS = ("pip", "setuptools", "wheel")
 IMPORT, NOTHING = "import sam_edge_runtime", "pass"
 HEAVIEST, MOST_MODULES = 8, 10
 MEGABYTE = 1e6
-# Run in the environment: bytes of every distribution, its version, and whether torch can be found.
+# Run in the environment: size and version of every distribution, and whether torch can be found.
 SIZES = """
 import importlib.util, json
 from importlib.metadata import distributions
@@ -60,7 +60,7 @@ class InstallError(Exception):
     """pip or venv failed.
 
     Attributes:
-        said: all of what it said; the message is the last line.
+        said: its error output, whose last line is the message.
     """
 
     def __init__(self, said: str) -> None:
@@ -110,7 +110,7 @@ def make_environment(extra: str, folder: Path, source: Path) -> Path:
 
 
 def copy_sources(folder: Path) -> Path:
-    """What git would take of the checkout, as it is now."""
+    """Copy the files of the checkout that git tracks or would track."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     for name in filter(None, listed.stdout.split("\0")):
@@ -121,7 +121,7 @@ def copy_sources(folder: Path) -> Path:
 
 
 def installed_sizes(python: Path) -> dict[str, Any]:
-    """`bytes` in all, those of compiled modules, `distributions` with theirs, and whether `torch` is there."""
+    """Total `bytes`, those of compiled modules, both for each of `distributions`, and whether `torch` is installed."""
     found: dict[str, Any] = json.loads(_said([str(python), "-c", SIZES], python.parent).stdout)
     kept = {name: entry for name, entry in found["distributions"].items() if name.lower() not in INSTALLERS}
     return {
@@ -145,14 +145,14 @@ def _measured(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _import_times(python: Path, repetitions: int) -> dict[str, Any]:
-    """Spreads in milliseconds of fresh processes by turns, and the modules that take longest by themselves."""
+    """Times of interleaved fresh processes in milliseconds, and the modules with the longest own import time."""
     programs = {"import_ms": IMPORT, "pass_ms": NOTHING}
     taken: dict[str, list[float]] = {name: [] for name in programs}
-    for turn in range(repetitions + 1):
-        for name in sorted(programs, reverse=turn % 2 == 1):
+    for round_number in range(repetitions + 1):
+        for name in sorted(programs, reverse=round_number % 2 == 1):
             begun = time.perf_counter()
             _said([str(python), "-c", programs[name]], python.parent)
-            if turn:  # the first brings files into the system's cache
+            if round_number:  # the first round brings files into the system's cache
                 taken[name].append((time.perf_counter() - begun) * 1e3)
     more = [own - other for own, other in zip(*taken.values(), strict=True)]
     return {
@@ -174,7 +174,7 @@ def _slowest_modules(python: Path) -> list[dict[str, Any]]:
 
 
 def _said(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run away from the checkout, so that what is installed is what is imported."""
+    """Run outside of the checkout, so that the installed package is imported."""
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, env=_environment())
 
 
@@ -184,9 +184,11 @@ def _environment() -> dict[str, str]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Size of an installation, and time to import the runtime.")
-    parser.add_argument("--measure", action="store_true", help="make environments and measure; else only the table")
+    parser.add_argument(
+        "--measure", action="store_true", help="make environments and measure; otherwise only print the table"
+    )
     parser.add_argument("--extras", nargs="+", default=list(EXTRAS), choices=EXTRAS)
-    parser.add_argument("--repetitions", type=int, default=30, help="fresh processes of each kind")
+    parser.add_argument("--repetitions", type=int, default=30, help="number of fresh processes of each kind")
     parser.add_argument("--out", type=Path, default=RESULTS, help="JSON file")
     return parser.parse_args()
 

@@ -1,15 +1,15 @@
-"""What eight bits cost and gain: size, time and masks of quantized bundles beside those in fp32.
+"""Cost and gain of INT8: size, time and masks of quantized bundles relative to fp32.
 
     python benchmarks/int8.py                          # the table of results/int8.json
-    python benchmarks/int8.py --measure --data DATA    # measure what is not there yet, then the table
-    python benchmarks/int8.py --html int8.html         # the table, and time against masks against size
-    python benchmarks/int8.py --results benchmarks/results/int8_avx2.json    # the same of a processor without VNNI
+    python benchmarks/int8.py --measure --data DATA    # measure what is missing, then the table
+    python benchmarks/int8.py --html int8.html         # the table, and a plot of time, masks and size
+    python benchmarks/int8.py --results benchmarks/results/int8_avx2.json    # the same on a processor without VNNI
 
-Bundles are made as anybody would, by `sam-edge export`. The bundles of a variant and target are timed together, by
-turns, so that a machine that is busy for a while is so for all of them; times are medians, as shares of fp32's, with
-the quartiles of the pairs. Core ML is computed by an evaluator here, whose time means nothing and is not given. Masks
-are compared with fp32 torch's on the golden pictures, and for nano with human masks: of a box, on photos of coco/val
-and ccp/val. Results are written after each bundle, and a later run goes on where an earlier one stopped.
+Bundles are made by `sam-edge export`. Those of a variant and target are timed together, interleaved, so that a busy
+machine slows all of them alike. Times are medians relative to fp32's, with the quartiles of the pairs. Core ML packages
+run in an evaluator here, whose time says nothing and is left out. Masks are compared with fp32 torch's on the golden
+pictures, and for nano with human masks, from boxes on photos of coco/val and ccp/val. Results are written after each
+bundle, and a later run resumes where an earlier one stopped.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ from sam_edge_runtime.benchmark.rounds import Rounds
 from sam_edge_runtime.bundle.bundle import GOLDEN_FILE, Bundle
 
 RESULTS = Path(__file__).parent / "results" / "int8.json"
-TELLING = ("processor", "instructions", "cores")  # of a machine: shares of time differ with them
+IDENTITY = ("processor", "instructions", "cores")  # of a machine: relative times depend on them
 TARGETS, RECIPES = ("onnx", "tflite", "coreml"), ("w8", "w8a8", "auto")
-ROUNDS, SECONDS = 15, 40.0  # of timing, at most; seconds for each bundle after which it ends
+ROUNDS, SECONDS = 15, 40.0  # largest number of timing rounds, and seconds for each bundle after which they end
 HUMAN = {"coco": "coco/val.tar", "ccp": "ccp/val.tar"}
-HUMAN_PHOTOS = 20  # of each
+HUMAN_PHOTOS = 20  # of each source
 CONSOLE = Console(stderr=True, markup=False, highlight=False)
 Row = dict[str, Any]
 
@@ -64,7 +64,7 @@ def main() -> None:
     rows: list[Row] = document["bundles"]
     if arguments.measure:
         here = machine()
-        other = {key: each for key in TELLING if (each := document.get("machine", here).get(key)) != here[key]}
+        other = {key: each for key in IDENTITY if (each := document.get("machine", here).get(key)) != here[key]}
         if other:
             sys.exit(f"{results} was measured on another machine ({other}): name a new file, --results FILE")
         for variant, target in product(arguments.variants, arguments.targets):
@@ -86,14 +86,14 @@ def page(document: dict[str, Any]) -> str:
     about = f"{document['machine']['processor']}, {document['machine']['cores']} cores; commit {document['commit']}"
     style = "body{font:15px sans-serif;margin:2em}td{padding:.2em .8em;border-bottom:1px solid #ddd;text-align:right}"
     return (
-        f"<!doctype html><meta charset=utf-8><title>INT8</title><style>{style}</style><h1>Eight bits beside fp32</h1>"
-        f"<p>{about}</p><img alt='time against masks against size' src='data:image/png;base64,{picture}'>"
+        f"<!doctype html><meta charset=utf-8><title>INT8</title><style>{style}</style><h1>INT8 relative to fp32</h1>"
+        f"<p>{about}</p><img alt='time, masks and size' src='data:image/png;base64,{picture}'>"
         f"<table>{body}</table>\n"
     )
 
 
 def plot(rows: list[Row]) -> bytes:
-    """Time of the encoder against mask mIoU; the area of a dot is the bundle's size. PNG."""
+    """A PNG: time of the encoder against mask mIoU; the area of a dot is the bundle's size."""
     figure = empty_figure(7.5, 4.5, dpi=110)
     axes = figure.add_subplot()
     colours = dict(zip(TARGETS, ("tab:blue", "tab:orange", "tab:green"), strict=True))
@@ -125,16 +125,16 @@ def plot(rows: list[Row]) -> bytes:
     axes.margins(0.15)
     axes.axhline(0.98, color="grey", lw=0.8, ls=":")
     axes.axvline(1.0, color="grey", lw=0.8, ls=":")
-    axes.set_xlabel("image encoder's time, as a share of fp32's")
+    axes.set_xlabel("image encoder's time relative to fp32")
     axes.set_ylabel("mask mIoU with fp32 torch")
-    axes.set_title("Left is faster, up is truer, small dots are small files", fontsize=10)
+    axes.set_title("Left is faster, up is more accurate, small dots are small files", fontsize=10)
     stream = io.BytesIO()
     figure.savefig(stream, format="png")
     return stream.getvalue()
 
 
 def _measure(variant: str, target: str, arguments: argparse.Namespace, rows: list[Row]) -> Iterator[None]:
-    """Add the rows of a variant and target that are not there; yields after each."""
+    """Add the missing rows of a variant and target; yields after each."""
     known = {(row["variant"], row["target"], row["recipe"]) for row in rows}
     wanted = [recipe for recipe in arguments.recipes if (variant, target, recipe) not in known]
     if not wanted:
@@ -164,7 +164,7 @@ def _measure(variant: str, target: str, arguments: argparse.Namespace, rows: lis
 
 
 def _graphs(bundle: Bundle) -> int:
-    """Bytes of a bundle without its own test."""
+    """Bytes of a bundle without golden.npz."""
     return bundle.size - (bundle.root / GOLDEN_FILE).stat().st_size
 
 
@@ -192,7 +192,7 @@ def _export(
 
 
 def _times(bundles: dict[str, Bundle]) -> dict[tuple[str, str], dict[str, float]]:
-    """By recipe and graph: median time over the median of fp32's, and the quartiles of the pairs of a round."""
+    """By recipe and graph: the median time divided by fp32's, and the quartiles of the pairs of a round."""
     backends: dict[str, Backend] = {name: load_backend(bundle) for name, bundle in bundles.items()}
     manifest = bundles["fp32"].manifest
     side = manifest.input_side
@@ -212,17 +212,17 @@ def _times(bundles: dict[str, Bundle]) -> dict[tuple[str, str], dict[str, float]
 
 
 def _human(bundle: Bundle, data: Path) -> dict[str, dict[str, float]]:
-    """MIoU of a box's mask with those that people drew, of fp32 torch before and of the bundle."""
+    """MIoU of masks from boxes with human masks, of fp32 torch (before) and of the bundle (after)."""
     sam = load_sam("nano", find_source("nano", None), bundle.manifest.input_side).sam
     subjects = {
         "before": (TorchBackend(sam), AnyCapacity(sam.side)),
         "after": (load_backend(bundle), bundle.manifest),
     }
-    asked = Protocol(clicks=1, grabcut=False)
+    protocol = Protocol(clicks=1, grabcut=False)
     return {
         name: {
             moment: evaluate_source(
-                backend, capacity, open_source(str(data / path)), asked, limit=HUMAN_PHOTOS
+                backend, capacity, open_source(str(data / path)), protocol, limit=HUMAN_PHOTOS
             ).box.single
             for moment, (backend, capacity) in subjects.items()
         }
@@ -232,16 +232,16 @@ def _human(bundle: Bundle, data: Path) -> dict[str, dict[str, float]]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where measurements are read and written")
-    parser.add_argument("--measure", action="store_true", help="measure what results/int8.json does not have")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file of the measurements")
+    parser.add_argument("--measure", action="store_true", help="measure what the file of results does not contain")
     parser.add_argument("--variants", nargs="+", default=["nano"])
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES))
     parser.add_argument("--calibration", help="see `sam-edge export`")
     parser.add_argument("--photos", type=int, default=32)
-    parser.add_argument("--budget", default="2m", help="of the search of `auto`")
+    parser.add_argument("--budget", default="2m", help="time for the search of `auto`")
     parser.add_argument("--data", type=Path, help="folder with coco/val.tar and ccp/val.tar, for nano")
-    parser.add_argument("--html", type=Path, help="also write the table and a plot as a page")
+    parser.add_argument("--html", type=Path, help="also write the table and a plot as an HTML page")
     return parser.parse_args()
 
 

@@ -1,9 +1,9 @@
-"""Where the time of an ONNX graph goes: seconds by kind of operator, of several bundles side by side.
+"""Time of an ONNX graph by kind of operator, for several bundles side by side.
 
     python benchmarks/operators.py nano-fp32 nano-w8a8 --graph encoder
 
-ONNX Runtime's own profiler, on the graph as it optimized it; sums of each operator's median over the runs. What stands
-behind "others" took less than one in a hundred of the first bundle's time.
+The times are from ONNX Runtime's profiler, on the optimized graph: the sum of each operator's median over the runs.
+Kinds with less than 1 % of the first bundle's time are summed up as "others".
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def _profiled(bundle: Bundle, graph: str, runs: int) -> dict[str, float]:
-    """Milliseconds of a run by kind of operator: medians over runs."""
+    """Milliseconds of a run by kind of operator, from medians over runs."""
     path = bundle.encoder_path if graph == "encoder" else bundle.decoder_path
     contract = bundle.manifest.encoder_contract if graph == "encoder" else bundle.manifest.decoder_contract
     options = onnxruntime.SessionOptions()

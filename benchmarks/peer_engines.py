@@ -1,4 +1,4 @@
-"""Contestants of `peers.py`, each as two functions: encode a photo, and answer a click on it at the photo's size."""
+"""Contestants of `peers.py`. Each is two functions: one encodes the photo, one returns a click's mask."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Engine = tuple[Callable[[], Float32], Callable[[], Any]]
 
 
 def engine(kind: str, variant: str, folder: Path, photo: Photo) -> Engine:
-    """Load a contestant of `peers.KINDS` from where `peer_modules` or an export put it."""
+    """Load a contestant of `peers.KINDS` from the folder of its files."""
     if kind.startswith("sam-edge"):
         return _ours(folder, photo)
     if kind == "torch":
@@ -73,11 +73,11 @@ def _torch(variant: str, photo: Photo) -> Engine:
         with torch.inference_mode():
             return np.asarray(encoder(image))
 
-    def answer() -> Any:
+    def click() -> Any:
         with torch.inference_mode():
             return (decoder(embeddings, *prompt)[0] > 0).numpy()
 
-    return encode_ours, answer
+    return encode_ours, click
 
 
 def _onnx(folder: Path, photo: Photo) -> Engine:
@@ -118,9 +118,9 @@ def _tflite(folder: Path, photo: Photo) -> Engine:
         zip(sorted(decoder.get_input_details()), (embeddings, *click_tensors(frame, slots=2)), strict=True)
     )  # args_0 ..
 
-    def answer() -> Any:
-        answers = decoder(**feed)
-        masks = next(value for value in answers.values() if value.ndim == 4)
+    def click() -> Any:
+        outputs = decoder(**feed)
+        masks = next(value for value in outputs.values() if value.ndim == 4)
         return upscale(np.ascontiguousarray(masks[0, :1]), frame) > 0
 
-    return encode, answer
+    return encode, click

@@ -1,4 +1,4 @@
-"""Plain exports for `peers.py`: the modules as they stand, through the converters as they come."""
+"""Plain exports for `peers.py`: unchanged modules through the converters with default options."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ours(variant: str) -> Sam:
 
 
 def reference(variant: str) -> Any:
-    """segment_anything's `Sam` with the same weights; its package has no other encoders than the ViTs."""
+    """segment_anything's `Sam` with the same weights; its package has ViT encoders only."""
     package = import_segment_anything()
     theirs = package.sam_model_registry[variant]()
     theirs.load_state_dict(ours(variant).state_dict())
@@ -38,7 +38,7 @@ def reference(variant: str) -> Any:
 
 
 class Encoder(nn.Module):
-    """segment_anything's image encoder behind its normalization."""
+    """segment_anything's normalization and image encoder."""
 
     def __init__(self, sam: Any) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Encoder(nn.Module):
 
 
 class DecoderToPhoto(nn.Module):
-    """A decoder graph and, after it, the single mask at the size of a photo, as `SamOnnxModel` has it."""
+    """A decoder graph, and the single mask scaled to a photo's size, as in `SamOnnxModel`."""
 
     def __init__(self, graph: DecoderGraph, side: int) -> None:
         super().__init__()

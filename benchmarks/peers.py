@@ -1,20 +1,21 @@
-"""sam-edge beside what people use otherwise, in one run: time, peak memory, size and export time.
+"""sam-edge and the usual alternatives in one run: time, peak memory, size and export time.
 
     python benchmarks/peers.py                                   # the tables of results/peers.json
-    python benchmarks/peers.py --measure [nano tiny_vit vit_b]   # export everything, measure by turns, then the tables
+    python benchmarks/peers.py --measure [nano tiny_vit vit_b]   # export everything, measure interleaved, then the
+    tables
 
-Contestants, all with the same seeded weights (nano with its own), in a process each:
+Contestants, all with the same seeded weights (nano with its own), each in a process of its own:
 
-    sam-edge onnx, tflite      this project's bundles through its runtime
-    plain onnx                 `torch.onnx.export` of the modules as they stand, in ONNX Runtime as it comes
-    plain tflite               `litert_torch.convert` of the same image encoder, in LiteRT as it comes
-    samexporter's way          plain onnx, the decoder `quantize_dynamic`d to QUInt8 per tensor
+    sam-edge onnx, tflite      this project's bundles in its runtime
+    plain onnx                 `torch.onnx.export` of the unchanged modules, in ONNX Runtime with default options
+    plain tflite               `litert_torch.convert` of the same image encoder, in LiteRT with default options
+    samexporter's way          plain onnx, with the decoder quantized to QUInt8 per tensor by `quantize_dynamic`
     torch                      segment_anything's predictor in eager torch
 
-The modules are PyPI's segment-anything 1.0 for vit_b, encoder and `SamOnnxModel`, which brings masks to the photo's
-size inside the graph. TinyViT and nano are not in that package: there plain exports are of this project's own modules
-as they stand, and `torch` is them. Steps: `encode`; `click` is the decoder and the mask at the size of a 1500 x 2250
-photo. Ratios are taken within a round. Embeddings of all are compared with torch's.
+For vit_b the modules are those of PyPI's segment-anything 1.0: the encoder, and `SamOnnxModel`, which scales masks to
+the photo's size inside the graph. TinyViT and nano are not in that package, so their plain exports are of this
+project's modules, unchanged, and `torch` runs these too. Steps: `encode`; `click` is the decoder and the mask at the
+size of a 1500 x 2250 photo. Ratios are taken within a round. Embeddings are compared with torch's.
 """
 
 from __future__ import annotations
@@ -136,11 +137,11 @@ def _snr(expected: Any, found: Any) -> float | None:
     return None if expected is None else float(snr_db(expected, found))
 
 
-# What follows runs in processes of its own: an export each, then a contestant each.
+# The functions below run in child processes: one for each export, then one for each contestant.
 
 
 def _exported(kind: str, variant: str, folder: Path) -> Row:
-    """Make what a contestant runs; its size, seconds and peak memory."""
+    """Make the files of a contestant; returns size, seconds and peak memory."""
     reset_peak()
     begun = time.perf_counter()
     if kind in {OURS_ONNX, OURS_TFLITE}:
@@ -174,7 +175,7 @@ def _bytes(folder: Path) -> int:
 
 
 def _begin(job: Row) -> tuple[Measure, Row]:
-    """Load a contestant; what measures it once, and its first answer."""
+    """Load a contestant; returns a function that measures it once."""
     from peer_engines import engine  # noqa: PLC0415
 
     folder = Path(job["folder"])
@@ -190,10 +191,15 @@ def _begin(job: Row) -> tuple[Measure, Row]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--measure", nargs="*", choices=VARIANTS, help="measure these; none named: all")
+    parser.add_argument("--measure", nargs="*", choices=VARIANTS, help="measure these variants; default: all")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--budget", type=float, default=180.0, help="seconds of rounds of one variant; three at least")
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=180.0,
+        help="seconds for the rounds of a variant, of which at least three are measured",
+    )
     parser.add_argument("--child", choices=("export", "serve"), help=argparse.SUPPRESS)
     parser.add_argument("--kind", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)

@@ -1,13 +1,13 @@
-"""How time and memory grow, with input side, number of prompts, threads and variant, and how far from the limit.
+"""Time and memory by input side, number of prompts, threads and variant, relative to the machine's peak.
 
     python benchmarks/scaling.py                  # the tables of results/scaling.json
     python benchmarks/scaling.py --measure        # measure, then the tables; --plot FILE draws them
 
-ONNX graphs in fp32 with seeded weights, in ONNX Runtime as the runtime opens it, each measurement in a process of its
-own: median of the runs after the first, and the process's peak of memory. Beside it stands what the same floating-point
-operations (torch's FlopCounterMode: products and convolutions) would take at the rate of this machine's fastest large
-product, one of 2,048 x 2,048 x 2,048 in numpy or ONNX Runtime; nothing that computes them can be much faster. (On a
-processor with AVX-512 numpy's OpenBLAS may have no kernel for it, and be slower than graphs are.)
+Measured are fp32 ONNX graphs with seeded weights, in ONNX Runtime as the runtime opens it, each in a process of its
+own: the median of the runs after the first, and the peak memory of the process. For comparison, the same floating-point
+operations (torch's FlopCounterMode: products and convolutions) at the rate of this machine's fastest large product,
+2,048 x 2,048 x 2,048 in numpy or ONNX Runtime. No implementation can be much faster than that. (numpy's OpenBLAS may
+lack a kernel for a processor with AVX-512, and then be slower than graphs are.)
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ SIDES = {"nano": (256, 384, 512, 768, 1024), "tiny_vit": (256, 512, 768, 1024), 
 PROMPTS = (1, 2, 4, 8, 16, 32, 64)
 DECODERS = {"nano": 512, "tiny_vit": 1024}  # tiny_vit's decoder is SAM's
 NATIVE = {"nano": 512, "tiny_vit": 1024, "vit_b": 1024}
-ENOUGH = 5.0  # seconds after which no run is begun that is not needed
-RUNS = (2, 20)  # at least and at most
+ENOUGH = 5.0  # seconds after which no run beyond the least number is started
+RUNS = (2, 20)  # least and largest number
 PRODUCT = 2048
 MEGABYTES = (100, 200, 500, 1000, 2000)  # ticks of the plot
 CONSOLE = Console(stderr=True, markup=False, highlight=False)
@@ -52,7 +52,7 @@ CONSOLE = Console(stderr=True, markup=False, highlight=False)
 
 @dataclass(frozen=True)
 class Point:
-    """What is measured: a graph of a variant at an input side, with so many prompts and threads."""
+    """A measurement: a graph of a variant at an input side, with a number of prompts and of threads."""
 
     graph: str
     variant: str
@@ -152,7 +152,7 @@ def _measured(cores: int) -> dict[str, Any]:
 
 
 def _exported(point: Point, path: Path) -> tuple[Path, int]:
-    """The graph with seeded weights as an ONNX file, and its floating-point operations for one prompt."""
+    """Export the graph with seeded weights as ONNX, and count its floating-point operations for one prompt."""
     import torch  # noqa: PLC0415
     from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415
 
@@ -177,7 +177,7 @@ def _exported(point: Point, path: Path) -> tuple[Path, int]:
 
 
 def _inputs(point: Point, channels: int, prompts: int) -> list[np.ndarray]:
-    """What the graph takes: a photo of noise, or an embedding of noise and clicks in the middle."""
+    """Inputs of the graph: a photo of noise, or an embedding of noise and clicks in the middle."""
     rng, side = np.random.default_rng(0), point.side
     if point.graph == "encoder":
         return [rng.uniform(0, 255, (1, 3, side, side)).astype(np.float32)]
@@ -209,7 +209,7 @@ def _run(point: Point, path: Path) -> dict[str, Any]:
 
 
 def _peak(threads: int) -> dict[str, float]:
-    """Floating-point operations a second of a large product by library, the best of twelve."""
+    """Floating-point operations per second of a large product, by library: the best of twelve."""
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     found = {}
     for library in ("numpy", "onnxruntime"):
@@ -220,7 +220,7 @@ def _peak(threads: int) -> dict[str, float]:
 
 
 def _product(library: str, threads: int) -> float:
-    """Floating-point operations a second of a large product in this process."""
+    """Floating-point operations per second of a large product in this process."""
     a, b = np.random.default_rng(0).standard_normal((2, PRODUCT, PRODUCT), np.float32)
     work = _in_onnxruntime(a, b, threads) if library == "onnxruntime" else partial(np.matmul, a, b)
     return 2 * PRODUCT**3 / min(timed(work)[0] for _ in range(12))

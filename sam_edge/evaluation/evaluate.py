@@ -17,7 +17,7 @@ from sam_edge.data.skips import SkipLog
 from sam_edge.data.sources import Source, open_source
 from sam_edge.data.stream import walk
 from sam_edge.prediction.promptable import Promptable, open_bundle, open_model
-from sam_edge.reporting.folders import CURVE, EVALUATION, EXAMPLES, AUTOMATIC_MASKS, RECALL, foreign_in_evaluation
+from sam_edge.reporting.folders import AUTOMATIC_MASKS, CURVE, EVALUATION, EXAMPLES, RECALL, foreign_in_evaluation
 from sam_edge.reporting.versions import tool_versions
 from sam_edge_runtime.automatic.generator import AutomaticMaskGenerator
 from sam_edge_runtime.automatic.rle import Rle

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sam_edge.data.sample import Sample
 from sam_edge.prompting.clicks import first_click
-from sam_edge.reporting.folders import CURVE, EXAMPLES, AUTOMATIC_MASKS, RECALL
+from sam_edge.reporting.folders import AUTOMATIC_MASKS, CURVE, EXAMPLES, RECALL
 from sam_edge.reporting.pages import empty_figure, render
 from sam_edge_runtime.arrays import Photo
 from sam_edge_runtime.automatic import rle
