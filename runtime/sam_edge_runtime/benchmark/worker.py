@@ -1,9 +1,9 @@
 """A process that measures one bundle whenever its parent requests it.
 
 Each bundle has a fresh process because start-up time and peak memory belong to a process. All processes stay alive
-together because the parent interleaves them. Parent and worker exchange lines: the first one to the worker is a `Job`
-in JSON, answered with the times of the cold start; each `measure` is answered with the seconds of every step; `end`
-with the peak memory.
+together because the parent interleaves them. Parent and worker exchange lines. The first one to the worker is a `Job`
+in JSON; the reply holds the times of the cold start. The reply to each `measure` holds the seconds of every step, and
+the reply to `end` the peak memory.
 """
 
 from __future__ import annotations
