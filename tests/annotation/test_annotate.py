@@ -1,4 +1,4 @@
-"""The command as it is run: several processes, several hosts, and a SIGKILL in the middle."""
+"""`sam-edge annotate` with several processes, several hosts, and a SIGKILL."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_hosts_share_the_pieces(bundle, shard, undisturbed, tmp_path, monkeypatc
     assert shards(out) == undisturbed
 
 
-def test_another_runs_settings_and_other_peoples_folders_are_refused(bundle, shard, tmp_path):
+def test_folders_of_another_run_or_with_other_files_are_refused(bundle, shard, tmp_path):
     out = tmp_path / "shards"
     out.mkdir()
     (out / "annotation.json").write_text('{"format": "sam-edge-annotations", "model": "vit_h"}')
@@ -100,7 +100,7 @@ def test_no_usable_photo_is_an_error(bundle, tmp_path, capsys):
     assert "none of the 1 photos could be used" in capsys.readouterr().err
 
 
-def test_a_bundle_that_is_none_leaves_nothing_behind(shard, tmp_path, capsys):
+def test_a_missing_bundle_leaves_nothing_behind(shard, tmp_path, capsys):
     assert run(arguments(shard, tmp_path / "nowhere", tmp_path / "out")) == 2
     assert "nowhere does not exist" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -115,7 +115,7 @@ def test_an_error_of_a_process_is_one_line(shard, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("rank", "world", "reason"), [("x", "2", "are not numbers"), ("2", "2", "do not fit"), ("0", "0", "do not fit")]
 )
-def test_a_launcher_that_makes_no_sense_is_refused(rank, world, reason, monkeypatch):
+def test_bad_rank_and_world_size_are_refused(rank, world, reason, monkeypatch):
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("WORLD_SIZE", world)
     with pytest.raises(UsageError, match=reason):

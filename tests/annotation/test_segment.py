@@ -1,4 +1,4 @@
-"""`sam-edge segment`: one photo, a folder with a bad one, and what is refused before the model is read."""
+"""`sam-edge segment`: one photo, a folder with a bad photo, and bad input."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_photo_gives_a_record_and_a_picture(cup, tmp_path, capsys):
         assert drawn.size == (600, 400)
 
 
-def test_results_of_an_earlier_run_stay_unless_said_otherwise(cup, tmp_path, capsys):
+def test_results_of_an_earlier_run_are_kept_without_overwrite(cup, tmp_path, capsys):
     out = ["--out", str(tmp_path / "out"), "--no-picture", *GRID]
     assert run(["segment", str(cup), *out]) == 0
     assert not list((tmp_path / "out").glob("*.jpg"))
@@ -50,7 +50,7 @@ def test_results_of_an_earlier_run_stay_unless_said_otherwise(cup, tmp_path, cap
     assert run(["segment", str(cup), *out, "--overwrite"]) == 0
 
 
-def test_a_bad_photo_of_a_folder_is_named_and_the_others_done(tmp_path, capsys):
+def test_a_bad_photo_in_a_folder_is_named_and_the_others_are_done(tmp_path, capsys):
     files = [("a.png", encoded(picture(0), "PNG")), ("b.png", b"no picture"), ("a.jpg", encoded(picture(1)))]
     folder = write_folder(tmp_path / "photos", [*files, ("notes.txt", b"")])
     assert run(["segment", str(folder), "--out", str(tmp_path / "out"), *GRID]) == 0
@@ -69,7 +69,7 @@ def test_a_bad_photo_of_a_folder_is_named_and_the_others_done(tmp_path, capsys):
         (["photo.jpg", "--bundle", "b", "--checkpoint", "random:0"], "its own weights"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_in_one_line(arguments, reason, tmp_path, capsys, monkeypatch):
+def test_bad_input_is_refused_in_one_line(arguments, reason, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     if arguments[0] == "photo.jpg":

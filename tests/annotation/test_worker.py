@@ -1,4 +1,4 @@
-"""A piece: what is written, what a stop in the middle leaves, and what happens to masks that were there before."""
+"""A piece: its files, interruptions, and existing masks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def records_of(shard) -> dict[str, dict]:
         return {name: json.loads(tar.extractfile(name).read()) for name in tar.getnames() if name.endswith(".json")}
 
 
-def test_shards_are_what_our_reader_and_pycocotools_read(photos, tmp_path):
+def test_shards_are_read_by_our_reader_and_by_pycocotools(photos, tmp_path):
     annotate(photos, tmp_path / "out")
     shard = tmp_path / "out" / "sa_000000.tar"
     with tarfile.open(shard) as tar:
@@ -56,7 +56,7 @@ def test_shards_are_what_our_reader_and_pycocotools_read(photos, tmp_path):
     assert len(ids) == sum(len(record["annotations"]) for record in written.values())
 
 
-def test_a_stop_in_the_middle_loses_and_doubles_nothing(photos, tmp_path):
+def test_an_interruption_neither_loses_nor_repeats_photos(photos, tmp_path):
     annotate(photos, tmp_path / "whole", records=3)
     asked: list[str] = []
 
@@ -76,7 +76,7 @@ def test_a_stop_in_the_middle_loses_and_doubles_nothing(photos, tmp_path):
     assert not list((tmp_path / "out" / ".work").iterdir())
 
 
-def test_photos_that_cannot_be_used_are_listed_and_the_others_done(tmp_path):
+def test_unusable_photos_are_listed_and_the_others_are_done(tmp_path):
     narrow = encoded(picture(0, (1, 3000)))
     files = [*pairs(3), ("sa_8.jpg", narrow), ("sa_9.jpg", b"no picture"), ("sa_9.json", b"{}")]
     source = open_source(write_tar(tmp_path / "in.tar", files))
@@ -90,7 +90,7 @@ def test_photos_that_cannot_be_used_are_listed_and_the_others_done(tmp_path):
     assert list(records_of(tmp_path / "out" / "sa_000000.tar")) == [f"sa_{n}.json" for n in range(3)]
 
 
-def test_a_piece_without_a_usable_photo_is_complete_all_the_same(tmp_path):
+def test_a_piece_without_a_usable_photo_is_complete(tmp_path):
     source = open_source(write_tar(tmp_path / "in.tar", [("a.jpg", b"no picture")]))
     annotate(source, tmp_path / "out")
     (piece,) = divide(source, 10)
@@ -98,7 +98,7 @@ def test_a_piece_without_a_usable_photo_is_complete_all_the_same(tmp_path):
     assert not list((tmp_path / "out").glob("*.tar"))
 
 
-def test_existing_masks_are_kept_and_others_found_where_they_are_not(tmp_path):
+def test_existing_masks_are_kept_and_others_found_outside_of_them(tmp_path):
     source = open_source(write_tar(tmp_path / "in.tar", pair("sa_7", 7)))
     annotate(source, tmp_path / "out", existing=True)
     annotate(source, tmp_path / "anew")
@@ -118,7 +118,7 @@ def test_existing_masks_are_kept_and_others_found_where_they_are_not(tmp_path):
     assert len(records_of(tmp_path / "anew" / "sa_000000.tar")["sa_7.json"]["annotations"]) > len(masks) - 3
 
 
-def test_pieces_share_no_input_shard_and_names_are_told_apart(tmp_path):
+def test_a_piece_has_one_input_shard_and_names_are_unique(tmp_path):
     for name, start in (("a", 0), ("b", 5)):
         write_tar(tmp_path / "in" / f"{name}.tar", pairs(5, start=start))
     source = open_source(tmp_path / "in")

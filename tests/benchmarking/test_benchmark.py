@@ -1,4 +1,4 @@
-"""`sam-edge benchmark`: names, tables, the page, and what is refused."""
+"""`sam-edge benchmark`: names, tables, the page, and bad options."""
 
 from __future__ import annotations
 

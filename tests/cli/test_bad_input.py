@@ -1,4 +1,4 @@
-"""Bad input gets one clear line and exit code 2, never a traceback, and nothing is lost or left half-made.
+"""Bad input gives one clear line and exit code 2, never a traceback, and no file is lost or half-written.
 
 The table is the contract: each row is a command line, and words that its one line must hold.
 """
@@ -28,13 +28,13 @@ EXPORT = ("export", "--model", "tiny_vit", "--input-size", "256")
 
 @pytest.fixture(autouse=True)
 def empty_cache(tmp_path, monkeypatch):
-    """No downloaded weights, whatever the machine holds; and relative paths land in the test's own folder."""
+    """An empty cache of weights, and the test's own folder as the current one."""
     monkeypatch.setenv("SAM_EDGE_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path, says: tuple[str, ...]) -> str:
-    """Run, and check exit code, form and words of the error."""
+    """Run, and check exit code, form and words of the error message."""
     code = run([str(argument) for argument in arguments])
     error = capsys.readouterr().err
     lines = [line for line in error.splitlines() if line.startswith("error: ")]
@@ -108,7 +108,7 @@ class TestCheckpoint:
         assert "pos_embed" in line
         assert not (tmp_path / "new").exists()
 
-    def test_a_pickle_that_wants_to_run_code_does_not(self, capsys, tmp_path):
+    def test_a_pickle_cannot_run_code(self, capsys, tmp_path):
         marker = tmp_path / "ran"
         torch.save({"weight": RunsCode(marker)}, "torch.pth")
         with Path("plain.pth").open("wb") as stream:
@@ -137,13 +137,13 @@ class TestDestination:
         refused(capsys, *EXPORT, "--checkpoint", "wrong.pth", "--out", bundle, "--overwrite", says=("wrong.pth",))
         assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
 
-    def test_too_little_room_is_said_before_the_work(self, capsys, tmp_path, monkeypatch):
+    def test_too_little_space_is_reported_before_the_work(self, capsys, tmp_path, monkeypatch):
         usage = shutil.disk_usage(tmp_path)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
         refused(capsys, *EXPORT, "--checkpoint", "random:0", "--out", "new", says=("no space", "MB"))
         assert not (tmp_path / "new").exists()
 
-    def test_a_disk_that_fills_up_midway_leaves_nothing(self, tmp_path):
+    def test_a_disk_that_fills_up_leaves_no_files(self, tmp_path):
         """A real failing write: no file of this process may grow beyond 100 kB."""
         code = "import sys; from sam_edge.cli.app import run; sys.exit(run(sys.argv[1:]))"
         done = subprocess.run(
@@ -273,7 +273,7 @@ def test_verify_arguments(capsys, exported, tmp_path, arguments, says):
     assert not (tmp_path / "report").exists()
 
 
-def test_a_golden_test_that_is_none(capsys, bundle):
+def test_a_malformed_golden_test(capsys, bundle):
     (bundle / "golden.npz").write_bytes(b"PK\x03\x04 not really")
     files = json.loads((bundle / "manifest.json").read_text())["files"]
     from sam_edge_runtime.bundle.bundle import record_files
@@ -426,7 +426,7 @@ def test_a_disk_that_fills_up_between_two_results_leaves_neither(exported, photo
         assert not Path("out").exists()
 
 
-def test_downloads_of_what_is_not_offered(capsys):
+def test_downloads_of_unknown_models(capsys):
     refused(capsys, "download", "vit_x", says=("vit_x", "vit_b"))
 
 

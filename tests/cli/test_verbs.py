@@ -30,7 +30,7 @@ def pixels(path: Path) -> np.ndarray:
 
 
 def resave(bundle: Path, **changes: object) -> None:
-    """Make hashes and manifest fit what the folder now holds."""
+    """Update hashes and manifest to the folder's files."""
     manifest = Manifest.from_json((bundle / "manifest.json").read_text())
     manifest = replace(manifest, files=record_files(bundle), **changes)
     (bundle / "manifest.json").write_text(manifest.to_json())
@@ -64,7 +64,7 @@ def test_models_names_every_variant_its_address_and_its_hash(capsys):
         assert release.sha256 in text
 
 
-def test_export_leaves_a_whole_bundle_that_says_what_it_is(exported):
+def test_export_writes_a_complete_bundle_with_its_manifest(exported):
     opened = Bundle.open(exported)
     manifest = opened.manifest
     assert sorted(path.name for path in exported.iterdir()) == [
@@ -94,7 +94,7 @@ def test_two_exports_of_the_same_weights_have_the_same_hashes(exported, tmp_path
         assert first.files[name] == second.files[name], name
 
 
-def test_info_prints_what_a_bundle_is(exported, capsys):
+def test_info_describes_a_bundle(exported, capsys):
     assert run(["info", str(exported)]) == 0
     text = capsys.readouterr().out
     for part in ("tiny_vit", "random:0", "256 x 256", "low_res_masks", "slots a prompt", "4"):
@@ -112,7 +112,7 @@ def test_info_prints_the_manifest_and_the_report_as_json(exported, bundle, capsy
 
 
 class TestVerify:
-    def test_against_torch_on_photos_with_a_report_to_look_at(self, exported, photo, tmp_path, capsys):
+    def test_against_torch_on_photos_with_a_report(self, exported, photo, tmp_path, capsys):
         out = tmp_path / "report"
         (tmp_path / "broken.jpg").write_bytes(b"no photo")
         assert run(["verify", str(exported), "--images", str(tmp_path), "--out", str(out)]) == 0
@@ -154,7 +154,7 @@ class TestVerify:
         assert run(["verify", str(exported), "--out", str(tmp_path / "mine")]) == 2
         assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
 
-    def test_the_report_lies_beside_the_bundle_however_it_is_named(self, bundle, tmp_path, monkeypatch):
+    def test_the_report_lies_beside_the_bundle_for_any_path_to_it(self, bundle, tmp_path, monkeypatch):
         monkeypatch.setattr("sam_edge.verification.reference.torch_is_there", lambda: False)
         monkeypatch.chdir(bundle)
         assert run(["verify", "."]) == 0
@@ -167,8 +167,8 @@ class TestVerify:
         assert run(["verify", str(exported), "--images", str(tmp_path), "--out", str(tmp_path / "report")]) == 0
         assert "line.png" in capsys.readouterr().err
 
-    def test_names_with_brackets_are_printed_as_they_are(self, bundle, photo, tmp_path, capsys):
-        """Square brackets are markup to the library that prints; a name must neither vanish nor crash it."""
+    def test_names_with_brackets_are_printed_unchanged(self, bundle, photo, tmp_path, capsys):
+        """Square brackets are markup for rich; a name with brackets must be printed unchanged."""
         resave(bundle, checkpoint=Checkpoint("sam[v2]randomcrop[/x].pth", "0" * 64, random=False))
         assert run(["info", str(bundle)]) == 0
         assert "sam[v2]randomcrop[/x].pth" in "".join(capsys.readouterr().out.split())
@@ -180,7 +180,7 @@ class TestVerify:
         assert "The weights are random" not in (tmp_path / "report" / "report.html").read_text()
 
     def test_a_fixed_decoder_that_sees_its_empty_slots_is_caught(self, bundle, photo, tmp_path, capsys):
-        """The reference is asked in slots that fit, so a lost mask of the empty ones cannot cancel out."""
+        """The reference gets no empty slots, so a missing mask of empty slots cannot cancel out."""
         model = onnx.load(bundle / "decoder.onnx")
         biases = [t for t in model.graph.initializer if numpy_helper.to_array(t).tolist() == EMPTY_SLOT_BIAS]
         assert len(biases) == 1
@@ -192,7 +192,7 @@ class TestVerify:
         assert "bound missed: mask mIoU" in capsys.readouterr().err
 
     def test_a_bundle_that_lost_accuracy_is_caught_and_exits_1(self, bundle, tmp_path, capsys):
-        """One weight of the decoder is changed, and hashes and manifest are made to fit."""
+        """One weight of the decoder is changed, and hashes and manifest are updated."""
         model = onnx.load(bundle / "decoder.onnx")
         weight = next(t for t in model.graph.initializer if t.dims == [128, 64])  # the second upscaling
         weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight)[::-1].copy(), weight.name))
@@ -258,7 +258,7 @@ class TestPredict:
 
 @pytest.mark.parametrize(("model", "checkpoint"), [("nano", None), ("tiny_vit", "random:0")])
 def test_demo_prints_the_commands_it_runs_and_leaves_pictures(model, checkpoint, tmp_path, monkeypatch, capsys):
-    """The stages themselves are tested above; here the demo calls them with arguments that they take."""
+    """The verbs are tested above; this tests the arguments that the demo passes to them."""
     from sam_edge.cli import export, predict, segment, verify
 
     monkeypatch.setenv("SAM_EDGE_CACHE", str(tmp_path / "empty"))

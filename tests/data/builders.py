@@ -1,4 +1,4 @@
-"""Tiny annotated photos, and tars and folders of them, as SA-1B lays them out."""
+"""Tiny annotated photos, and tars and folders of them in SA-1B's layout."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def rectangles(seed: int, count: int = 3, size: tuple[int, int] = SIZE) -> np.nd
 
 
 def picture(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """(H, W, 3) uint8: a smooth ramp of a colour of its own."""
+    """(H, W, 3) uint8: a smooth ramp whose colour depends on the seed."""
     y, x = np.mgrid[: size[0], : size[1]]
     colour = np.random.default_rng(seed).integers(40, 216, 3)
     return np.clip(colour + np.stack([x - size[1] / 2, y - size[0] / 2, x - y], -1), 0, 255).astype(np.uint8)

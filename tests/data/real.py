@@ -1,4 +1,4 @@
-"""Real photos and masks, which are no part of the project: their folder is named in SAM_EDGE_TEST_DATA.
+"""Real photos and masks, which are not part of the project. SAM_EDGE_TEST_DATA names their folder.
 
 It holds SA-1B's layout: `coco/val.tar`, `ccp/val.tar`, `sa1b/record_examples.json`. Without it these tests are skipped.
 """
@@ -14,7 +14,7 @@ VARIABLE = "SAM_EDGE_TEST_DATA"
 
 
 def real_data(name: str) -> Path:
-    """The file called `name` in the folder of real data; skips the test where there is none."""
+    """The file `name` in the folder of real data; skips the test if there is none."""
     folder = os.environ.get(VARIABLE)
     if not folder:
         pytest.skip(f"{VARIABLE} names no folder of real data")

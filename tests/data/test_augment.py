@@ -1,4 +1,4 @@
-"""Photo and masks move together, and nothing is invented on the way."""
+"""Photo and masks are transformed together, and every pixel comes from the photo."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_all_kinds_of_views_occur():
     assert 0.2 < np.mean(left) < 0.8  # the square lies left of the middle; flipped, right of it
 
 
-def test_what_is_seen_is_a_part_of_the_resized_photo():
+def test_a_view_is_a_part_of_the_resized_photo():
     record = noise()
     for crop in crops(record, dataclasses.replace(GEOMETRY, scale=(2, 2), flip=0), 5):
         whole = np.asarray(Image.fromarray(record.photo).resize((128, 96), Image.Resampling.BILINEAR)).astype(int)
@@ -107,7 +107,7 @@ def test_the_letterbox_is_the_runtimes_frame(size):
     assert (crop.source, crop.key) == ("here", "it")
 
 
-def test_unvaried_augmentation_is_the_letterbox():
+def test_augmentation_without_variation_is_the_letterbox():
     varied, plain = augment(noise(), STILL, np.random.default_rng(0)), letterbox(noise(), SIDE)
     np.testing.assert_array_equal(varied.image, plain.image)
     np.testing.assert_array_equal(varied.masks, plain.masks[varied.which])
@@ -157,7 +157,7 @@ def test_tiny_masks_are_dropped_and_the_others_counted_in_pixels():
         assert crop.masks.dtype == np.bool_
 
 
-def test_only_so_many_masks_are_kept_and_each_has_its_turn():
+def test_at_most_so_many_masks_are_kept_and_each_is_chosen_sometimes():
     record = sample(np.zeros((60, 60, 3), np.uint8), np.stack([np.ones((60, 60), bool)] * 10))
     options = dataclasses.replace(STILL, most_masks=3)
     kept = np.array([crop.which for crop in crops(record, options, 100)])
@@ -183,13 +183,13 @@ def test_a_mask_too_small_for_the_frame_leaves_none():
     assert crop.which.shape == (0,)
 
 
-def test_photos_without_masks_are_varied_too():
+def test_photos_without_masks_are_augmented_too():
     record = sample(noise().photo, np.zeros((0, 90, 120), bool))
     assert augment(record, GEOMETRY, np.random.default_rng(0)).masks.shape == (0, SIDE, SIDE)
     assert letterbox(record, SIDE).masks.shape == (0, SIDE, SIDE)
 
 
-def test_the_same_generator_gives_the_same_view_and_another_another():
+def test_the_generator_alone_determines_the_view():
     options = Augmentation(SIDE)
     first, again, other = (augment(noise(), options, np.random.default_rng(seed)) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first.image, again.image)
@@ -197,7 +197,7 @@ def test_the_same_generator_gives_the_same_view_and_another_another():
     assert not np.array_equal(first.image, other.image)
 
 
-def test_very_narrow_photos_are_varied_and_refused_as_a_frame():
+def test_very_narrow_photos_are_augmented_but_not_letterboxed():
     record = sample(np.zeros((2, 900, 3), np.uint8), np.ones((1, 2, 900), bool))
     assert all(crop.size[0] >= 1 for crop in crops(record, GEOMETRY, 10))
     with pytest.raises(PhotoError, match="too narrow"):

@@ -1,4 +1,4 @@
-"""Several sources in one set of draws."""
+"""Several sources are drawn by weight."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_weights_are_read_from_the_command_line(paths):
     assert mixture.annotated
 
 
-def test_without_weights_each_record_comes_equally_often(paths):
+def test_without_weights_each_record_is_drawn_equally_often(paths):
     mixture = open_mixture(paths)  # the first holds an equals sign that no number follows
     assert mixture.shares == (0.75, 0.25)
     assert of_sources(*mixture.sources).shares == mixture.shares
@@ -47,7 +47,7 @@ def test_bad_weights_are_refused(paths, tails, error, says):
         open_mixture([path + tail for path, tail in zip(paths, tails, strict=True)])
 
 
-def test_nothing_to_mix_is_refused(paths):
+def test_no_sources_are_refused(paths):
     with pytest.raises(UsageError, match="no data are given"):
         open_mixture([])
     with pytest.raises(DataError, match="give one weight for each source"):

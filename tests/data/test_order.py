@@ -1,4 +1,4 @@
-"""Orders are permutations, pure functions of seed and number, and the same however they are divided."""
+"""Orders are permutations, pure functions of seed and number, and independent of ranks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_every_epoch_is_a_permutation_of_its_own(window):
     assert [order.nth(number) for number in range(3 * TOTAL)] == list(chain(*epochs))
 
 
-def test_the_same_seed_gives_the_same_order_and_another_another():
+def test_the_seed_determines_the_order():
     def drawn(seed: int, stream: int = 0) -> list[int]:
         order = RecordOrder(SIZES, seed, stream=stream)
         return [order.nth(number) for number in range(2 * TOTAL)]
@@ -61,7 +61,7 @@ def test_every_place_is_equally_likely():
     assert abs(counts / 3000 - 1 / 6).max() < 0.04  # six standard deviations
 
 
-def test_sources_come_in_their_shares():
+def test_sources_are_drawn_by_their_shares():
     shares = (0.55, 0.1, 0.1, 0.13, 0.06, 0.06)
     order = SourceOrder(shares, 0)
     draws = [order.draw(number) for number in range(3 * ROUND)]
@@ -88,7 +88,7 @@ def test_the_draw_of_a_source_is_a_pure_function_too():
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_ranks_see_together_what_one_would_see(ranks):
+def test_ranks_together_see_what_a_single_one_sees(ranks):
     alone = list(Steps(8, stop=6))
     divided = [list(Steps(8, stop=6, rank=rank, ranks=ranks)) for rank in range(ranks)]
     assert [list(chain(*step)) for step in zip(*divided, strict=True)] == alone

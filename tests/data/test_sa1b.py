@@ -1,4 +1,4 @@
-"""SA-1B's record: what is read from it, what is refused, which masks are wanted."""
+"""SA-1B's record: parsing, refusals, and the filter for masks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def parsed(masks: np.ndarray, **changes):
     return parse_record(json.dumps(record(masks, **changes)).encode())
 
 
-def test_masks_come_back_as_they_went_in():
+def test_parsed_masks_equal_the_written_ones():
     masks = rectangles(0, 5)
     result = parsed(masks)
     assert result.size == SIZE
@@ -52,7 +52,7 @@ def test_boxes_enclose_the_masks():
 
 
 @pytest.mark.parametrize("first", [False, True])
-def test_plain_counts_mean_the_same_as_compressed_ones(first):
+def test_uncompressed_counts_equal_compressed_ones(first):
     mask = rectangles(1, 1)[0]
     mask[0, 0] = first
     lengths = np.diff(np.flatnonzero(np.diff(np.concatenate([[2], mask.T.ravel(), [2]]))))
@@ -70,7 +70,7 @@ def test_the_fields_of_an_annotation_are_read():
     assert (annotation.predicted_iou, annotation.stability_score) == (0.9, 0.95)
 
 
-def test_a_record_may_lack_what_is_not_needed():
+def test_optional_fields_may_be_missing():
     content = record(rectangles(0, 1))
     content["annotations"] = [{"segmentation": content["annotations"][0]["segmentation"]}]
     annotation = parse_record(json.dumps(content).encode()).annotations[0]
@@ -140,7 +140,7 @@ def test_one_broken_annotation_breaks_the_record(name):
     assert len(str(error.value)) < 300
 
 
-def test_the_filter_keeps_what_is_large_and_sure_enough():
+def test_the_filter_keeps_large_and_certain_masks():
     masks = rectangles(0, 3)  # 300, 70 and 2 of 1,200 pixels
     annotations = parsed(masks).annotations
 
@@ -157,7 +157,7 @@ def test_the_filter_keeps_what_is_large_and_sure_enough():
     assert kept(min_stability=0.96) == [False, False, False]
 
 
-def test_an_empty_mask_is_never_wanted():
+def test_an_empty_mask_never_passes_the_filter():
     annotation = parsed(np.zeros((1, *SIZE), bool)).annotations[0]
     assert not MaskFilter().keeps(annotation, PIXELS)
 

@@ -54,14 +54,14 @@ def test_the_bound_itself_is_accepted():
     log.check()
 
 
-def test_a_short_run_is_judged_at_its_end():
+def test_a_short_run_is_checked_at_its_end():
     log = SkipLog()
     log.add(10, [skip(0)])
     with pytest.raises(DataError, match="1 of 10 records"):
         log.check()
 
 
-def test_any_share_can_be_allowed_or_none():
+def test_the_accepted_share_is_between_0_and_1():
     log = SkipLog(1.0)
     log.add(200, [skip(number) for number in range(200)])
     log.check()
@@ -82,7 +82,7 @@ def test_names_are_kept_up_to_a_bound(monkeypatch):
     assert "more" in log.lines()[-1]
 
 
-def test_hostile_names_stay_in_their_line():
+def test_hostile_names_are_printed_in_one_line():
     text = str(Skip("a\n.tar", "\x1b[31mred", "x" * 1000))
     assert "\n" not in text
     assert "\x1b" not in text

@@ -1,4 +1,4 @@
-"""What paths and patterns mean, records by number and in order, and what is refused."""
+"""Paths and patterns, records by number and in order, and refusals."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def expected(files) -> dict[str, list[bytes | None]]:
     return result
 
 
-# What a path is -----------------------------------------------------------------------------------------------------
+# Paths --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_tar_gives_its_records_by_number_and_in_order(tmp_path):
@@ -68,7 +68,7 @@ def test_photos_are_read_without_their_json_if_asked(tmp_path):
         lambda files: [(name.replace(".jpg", ".JPG"), content) for name, content in files],
     ],
 )
-def test_the_order_and_company_of_a_pair_do_not_matter(tmp_path, arrange):
+def test_files_of_a_pair_need_not_lie_side_by_side(tmp_path, arrange):
     source = open_source(write_tar(tmp_path / "a.tar", arrange(pairs(4))))
     for records in (read_all(source).values(), streamed(source)):
         assert {r.key: [r.photo, r.record] for r in records} == expected(pairs(4))
@@ -80,7 +80,7 @@ def test_webdataset_reads_a_whole_tar_without_reading_by_number(tmp_path, monkey
     assert {r.key: [r.photo, r.record] for r in streamed(source)} == expected(pairs(4))
 
 
-def test_a_tar_without_webdataset_is_an_error_that_says_what_to_install(tmp_path, monkeypatch):
+def test_a_tar_without_webdataset_names_what_to_install(tmp_path, monkeypatch):
     path = write_tar(tmp_path / "a.tar", pairs(1))
     monkeypatch.setitem(sys.modules, "webdataset.tariterators", None)
     with pytest.raises(UsageError, match=r"pip install 'sam-edge\[train\]'"):
@@ -120,7 +120,7 @@ def test_a_folder_of_pairs(tmp_path):
     assert source.record_name(0) == (str(folder), "sa_0")
 
 
-def test_halves_of_a_pair_are_records_too(tmp_path):
+def test_incomplete_pairs_are_records_too(tmp_path):
     photo_alone, json_alone = pairs(1)[0], pair("other", 1)[1]
     files = [photo_alone, json_alone, *pairs(2, start=5)]
     for what in (write_tar(tmp_path / "a.tar", files), write_folder(tmp_path / "b", files)):
@@ -129,7 +129,7 @@ def test_halves_of_a_pair_are_records_too(tmp_path):
         assert {r.key for r in streamed(source)} == set(expected(files))
 
 
-def test_a_folder_of_photos_passes_over_stray_json(tmp_path):
+def test_a_folder_of_photos_ignores_other_json_files(tmp_path):
     photos = [(name, content) for name, content in pairs(3) if name.endswith(".jpg")]
     source = open_source(write_folder(tmp_path / "photos", [*photos, ("notes.json", b"[]"), ("notes.md", b"")]))
     assert len(source) == 3
@@ -170,7 +170,7 @@ def test_patterns(tmp_path, monkeypatch):
     assert len(open_source("train_*.tar")) == 4
 
 
-def test_a_name_with_braces_that_exists_is_no_pattern(tmp_path):
+def test_an_existing_name_with_braces_is_not_a_pattern(tmp_path):
     assert len(open_source(write_tar(tmp_path / "a{1,2}.tar", pairs(2)))) == 2
 
 
@@ -188,7 +188,7 @@ def keys_of(source) -> list[str]:
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 4, 7, 30])
-def test_parts_share_the_records_without_overlap_or_loss(tmp_path, parts):
+def test_parts_are_disjoint_and_complete(tmp_path, parts):
     source = sharded(tmp_path)
     shares = [source.part(part, parts) for part in range(parts)]
     assert sorted(key for share in shares for key in keys_of(share)) == sorted(keys_of(source))
@@ -211,7 +211,7 @@ def test_a_split_depends_on_key_and_seed_alone(tmp_path):
     assert set(keys_of(validation)) < set(keys_of(larger))
 
 
-def test_a_split_that_leaves_nothing_is_refused(tmp_path):
+def test_a_split_with_an_empty_part_is_refused(tmp_path):
     source = open_source(write_tar(tmp_path / "a.tar", pairs(2)))
     with pytest.raises(DataError, match="2 records, too few"):
         source.split(seed=0, validation=1e-6)
@@ -237,7 +237,7 @@ def test_a_source_can_be_sent_to_a_worker(tmp_path):
 # The index ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_index_of_a_large_shard_is_kept_and_made_anew_when_the_shard_changes(tmp_path, cache, monkeypatch):
+def test_the_index_of_a_large_shard_is_cached_until_the_shard_changes(tmp_path, cache, monkeypatch):
     monkeypatch.setattr(tar_index_module, "WORTH_KEEPING", 0)
     path = write_tar(tmp_path / "a.tar", pairs(3))
     first = open_source(path)
@@ -253,13 +253,13 @@ def test_the_index_of_a_large_shard_is_kept_and_made_anew_when_the_shard_changes
     assert len(open_source(path)) == 4
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, cache, monkeypatch):
+def test_a_cache_that_cannot_be_written_is_not_needed(tmp_path, cache, monkeypatch):
     monkeypatch.setattr(tar_index_module, "WORTH_KEEPING", 0)
     cache.write_bytes(b"a file where the folder should be")
     assert len(open_source(write_tar(tmp_path / "a.tar", pairs(3)))) == 3
 
 
-def test_a_small_shard_leaves_nothing_behind(tmp_path, cache):
+def test_the_index_of_a_small_shard_is_not_cached(tmp_path, cache):
     open_source(write_tar(tmp_path / "a.tar", pairs(3)))
     assert not cache.exists()
 
@@ -345,7 +345,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_no_data_is_refused_in_one_line(tmp_path, name):
+def test_bad_data_are_refused_in_one_line(tmp_path, name):
     make, says = BAD[name]
     with pytest.raises(DataError, match=says) as error:
         open_source(make(tmp_path))

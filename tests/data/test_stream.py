@@ -1,4 +1,4 @@
-"""Training examples by number, one pass over everything, and records that cannot be used."""
+"""Training examples by number, one pass over all records, and unusable records."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_folders_and_tars_give_the_same_samples(tmp_path):
 
 
 @pytest.mark.parametrize("parts", [2, 3, 5])
-def test_the_parts_of_a_walk_make_the_whole(shards, parts):
+def test_the_parts_of_a_walk_are_complete(shards, parts):
     source = open_source(shards)
     keys = [s.key for part in range(parts) for s in walk(source, SkipLog(), part=part, parts=parts)]
     assert sorted(keys) == sorted(s.key for s in walk(source, SkipLog()))
@@ -75,7 +75,7 @@ def test_a_walk_filters_masks_and_keeps_records(shards):
         list(walk(open_source(shards), SkipLog(), wanted=MaskFilter(min_area=0.3)))
 
 
-def test_photos_alone_are_walked_too(shards, tmp_path):
+def test_photos_without_masks_are_walked_too(shards, tmp_path):
     assert all(not s.rles for s in walk(open_source(shards), SkipLog(), photos_only=True))
     folder = write_folder(tmp_path / "photos", [("a.jpg", encoded(picture(0))), ("b.png", encoded(picture(1), "PNG"))])
     samples = list(walk(open_source(folder), SkipLog()))
@@ -83,7 +83,7 @@ def test_photos_alone_are_walked_too(shards, tmp_path):
     np.testing.assert_array_equal(samples[1].photo, picture(1))
 
 
-def test_photos_stand_upright_unless_masks_were_drawn_on_them(tmp_path):
+def test_photos_are_turned_upright_unless_they_have_masks(tmp_path):
     from PIL import Image
 
     exif = Image.Exif()
@@ -190,14 +190,14 @@ def test_a_probe_tries_every_source(shards, tmp_path):
 # Training examples --------------------------------------------------------------------------------------------------
 
 
-def test_the_same_seed_gives_the_same_examples_and_another_others(shards):
+def test_the_seed_determines_the_examples(shards):
     first, again, other = (training_set(shards, seed=seed) for seed in (0, 0, 1))
     assert [fingerprint(first[n]) for n in range(40)] == [fingerprint(again[n]) for n in range(40)]
     assert [fingerprint(first[n]) for n in range(15)] != [fingerprint(other[n]) for n in range(15)]
     assert [first[n].crop.key for n in range(15)] != [other[n].crop.key for n in range(15)]
 
 
-def test_an_epoch_holds_every_record_and_the_next_shows_it_otherwise(shards):
+def test_every_epoch_has_all_records_in_other_views(shards):
     examples = training_set(shards)
     epochs = [[examples[epoch * 15 + place] for place in range(15)] for epoch in range(2)]
     keys = [[example.crop.key for example in epoch] for epoch in epochs]
@@ -207,14 +207,14 @@ def test_an_epoch_holds_every_record_and_the_next_shows_it_otherwise(shards):
     assert not any(np.array_equal(images[0][key], images[1][key]) for key in images[0])
 
 
-def test_a_resumed_run_goes_on_where_it_ended(shards):
+def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(shards):
     whole = [[fingerprint(training_set(shards)[n]) for n in step] for step in Steps(4, stop=8)]
     examples = training_set(shards)
     assert [[fingerprint(examples[n]) for n in step] for step in Steps(4, stop=8, start=5)] == whole[5:]
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
-def test_ranks_and_workers_give_what_one_process_gives(shards, ranks):
+def test_ranks_and_workers_do_not_change_the_examples(shards, ranks):
     examples = training_set(shards)
     alone = [fingerprint(examples[n]) for step in Steps(8, stop=3) for n in step]
     loaders = [
@@ -243,7 +243,7 @@ def test_a_mixture_is_drawn_by_its_weights(tmp_path):
     assert {name: drawn.count(name) for name in names} == {"a": 500, "b": 300, "c": 200}
 
 
-def test_examples_have_masks_unless_photos_are_asked_for(shards):
+def test_examples_have_masks_unless_photos_only(shards):
     examples, alone = training_set(shards), training_set(shards, photos_only=True)
     assert all(len(examples[n].crop.masks) for n in range(30))
     assert all(len(alone[n].crop.masks) == 0 for n in range(15))

@@ -1,4 +1,4 @@
-"""Stand-ins for the programs on the fake device, with figures that tests know."""
+"""Stand-ins for the programs on the fake device, with known figures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATE = json.loads((HOME / "state.json").read_text())
 
 
 def misbehave(delegate: str) -> None:
-    """What the test wants of this delegate: to be killed, to crash, or to take a minute."""
+    """What the test sets for this delegate: to be killed, to crash, or to take a minute."""
     wanted = STATE.get("tool", {}).get(delegate)
     if wanted == "sleep":
         (HOME / "running").write_text(str(os.getpid()))

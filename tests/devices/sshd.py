@@ -1,4 +1,4 @@
-"""A real sshd on loopback, run by whoever runs the tests, with a port, keys and configuration of its own."""
+"""A real sshd on loopback, run as the current user, with its own port, keys and configuration."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Server:
 
     @property
     def logins(self) -> int:
-        """How often somebody was let in."""
+        """Number of accepted logins."""
         return (self.folder / "log").read_text(errors="replace").count("Accepted publickey")
 
     def sessions(self) -> list[int]:
@@ -75,7 +75,7 @@ class Server:
 
 
 class NoServerError(Exception):
-    """Why there is none."""
+    """No server can be started; the message says why."""
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def make_key(path: Path) -> None:
 
 
 def _wait(server: Server) -> None:
-    """Until a login by hand works."""
+    """Wait until a login works."""
     name, _, _ = server.host.partition("@")
     command = ["ssh", "-F", str(server.config), "-o", "BatchMode=yes", "-p", str(server.port), "-l", name, "127.0.0.1"]
     deadline = time.monotonic() + PATIENCE

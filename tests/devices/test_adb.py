@@ -1,4 +1,4 @@
-"""The wrapper around adb: whom it talks to, and what it makes of refusals."""
+"""The wrapper around adb: its choice of a device, its commands, and its errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def refused(kind, call, *arguments) -> str:
     return line
 
 
-# Whom -----------------------------------------------------------------------------------------------------------------
+# Devices --------------------------------------------------------------------------------------------------------------
 
 
 def test_the_only_device_needs_no_name(adb, device):
@@ -52,7 +52,7 @@ def test_the_only_device_needs_no_name(adb, device):
         ("A1\tno permissions (missing udev rules?); see [http://x]", None, BackendError, ["no permissions", "udev"]),
     ],
 )
-def test_a_device_that_cannot_be_had_is_one_line_with_a_remedy(adb, device, listed, serial, kind, words):
+def test_an_unusable_device_gives_one_line_with_a_remedy(adb, device, listed, serial, kind, words):
     device.set(devices=listed)
     line = refused(kind, adb.connect, serial)
     assert [word for word in words if word not in line] == []
@@ -62,7 +62,7 @@ def test_without_the_program_the_package_is_named(tmp_path):
     assert "apt install adb" in refused(UsageError, Adb(str(tmp_path / "none")).devices)
 
 
-def test_a_server_that_does_not_start_is_said(adb, device):
+def test_a_server_that_does_not_start_is_reported(adb, device):
     device.set(server_fails=True)
     assert "cannot connect to daemon" in refused(BackendError, adb.devices)
 
@@ -92,7 +92,7 @@ def test_a_file_arrives_and_goes(adb, device, tmp_path):
 
 
 @pytest.mark.parametrize("old", [False, True])
-def test_a_full_device_is_known_even_where_push_ends_well(adb, device, tmp_path, old):
+def test_a_full_device_is_detected_even_if_push_succeeds(adb, device, tmp_path, old):
     device.set(capacity=400, old=old)
     (tmp_path / "model.bin").write_bytes(b"x" * 1000)
     connection = adb.connect(None)
@@ -100,48 +100,48 @@ def test_a_full_device_is_known_even_where_push_ends_well(adb, device, tmp_path,
     assert "no space left" in line
 
 
-def test_a_file_that_arrives_short_is_refused(adb, device, tmp_path):
+def test_an_incomplete_push_is_refused(adb, device, tmp_path):
     device.set(cuts_pushes=True)
     (tmp_path / "model.bin").write_bytes(b"x" * 1000)
     line = refused(BackendError, adb.connect(None).push, tmp_path / "model.bin", f"{FOLDER}/model.bin")
     assert "500 bytes of 1000" in line
 
 
-def test_a_device_that_goes_is_gone(adb, device):
+def test_a_lost_device_is_gone(adb, device):
     connection = adb.connect(None)
     device.set(gone_at=2)
     assert connection.shell("echo here").text == "here\n"
     assert "'emulator-5554' not found" in refused(DeviceGoneError, connection.shell, "echo here")
 
 
-def test_a_command_that_is_cut_off_is_a_device_that_is_gone(adb, device):
+def test_a_command_that_is_cut_off_means_a_lost_device(adb, device):
     device.set(cut_at=1)
     assert "is gone (closed)" in refused(DeviceGoneError, adb.connect(None).shell, "echo a long answer")
 
 
-def test_a_connection_that_ends_without_a_word_is_a_device_that_is_gone(adb, device):
+def test_a_connection_that_ends_silently_means_a_lost_device(adb, device):
     device.set(lost_at=1)
     assert "ended the connection midway" in refused(DeviceGoneError, adb.connect(None).shell, "echo a long answer")
 
 
-def test_a_shell_that_is_killed_itself_has_its_exit_code(adb):
+def test_a_killed_shell_gives_its_exit_code(adb):
     assert adb.connect(None).shell("kill -9 $$").code == 137
 
 
-def test_authorization_withdrawn_midway_is_said(adb, device):
+def test_authorization_withdrawn_midway_is_reported(adb, device):
     connection = adb.connect(None)
     device.set(unauthorized_at=1)
     assert "Allow USB debugging?" in refused(DeviceGoneError, connection.shell, "echo here")
 
 
-def test_a_command_that_takes_too_long_is_ended(adb):
+def test_a_command_that_takes_too_long_is_killed(adb):
     assert "longer than 0.5 seconds" in refused(SlowCallError, adb.connect(None).shell, "sleep 20", 0.5)
 
 
 # The device -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_device_says_what_it_is_and_not_whose(adb):
+def test_a_device_is_described_without_its_serial_number(adb):
     phone = describe(adb.connect(None))
     assert phone.device.described == "Acme Phone 9, Acme X1, Android 14, arm64-v8a"
     assert phone.abis == ("arm64-v8a", "armeabi-v7a")
@@ -174,7 +174,7 @@ def test_an_older_device_names_its_board(adb, device):
         ("df: not found\n", None),
     ],
 )
-def test_free_room_is_read_in_every_form(adb, device, text, free):
+def test_free_space_is_read_in_every_form(adb, device, text, free):
     device.program("df", text)
     assert free_bytes(adb.connect(None), FOLDER) == free
 
@@ -203,7 +203,7 @@ def test_the_real_program_without_a_device(real):
     assert "device 'nobody' is not connected" in refused(UsageError, real.connect, "nobody")
 
 
-def test_the_real_program_says_of_a_device_that_is_gone_what_is_expected(real, tmp_path):
+def test_the_real_program_reports_a_lost_device_as_expected(real, tmp_path):
     from sam_edge.devices.adb import Connection
 
     (tmp_path / "file").write_bytes(b"x")

@@ -1,4 +1,4 @@
-"""The whole way to a device and back: rows, reasons, and nothing left behind."""
+"""Measuring on a device: rows, reasons, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ benchmark_android([Bundle.open(bundle)], AndroidOptions(adb=adb, litert_tool=Pat
 
 
 def table(rows) -> list[tuple[str, int | None, str, bool]]:
-    """Graph, prompts, delegate, and whether there are figures."""
+    """Graph, prompts, delegate, and whether the row has figures."""
     return [(row.subject.graph, row.subject.prompts, row.delegate, isinstance(row, GraphTiming)) for row in rows]
 
 
@@ -107,7 +107,7 @@ def test_without_profiling_there_is_one_run_and_a_delegate_is_unproven(device, o
     assert not [run for run in runs if "/graph/profile" in run]
 
 
-def test_an_old_device_works_alike(device, options, tflite_bundle):
+def test_an_old_device_works_too(device, options, tflite_bundle):
     device.set(old=True)
     rows = benchmark_android([tflite_bundle], options(delegates=("cpu",)))
     assert table(rows) == [("encoder", None, "cpu", True), ("decoder", 1, "cpu", True), ("decoder", 8, "cpu", True)]
@@ -115,14 +115,14 @@ def test_an_old_device_works_alike(device, options, tflite_bundle):
     assert device.files == []
 
 
-def test_only_the_graph_that_is_measured_takes_room(device, options, tflite_bundle):
+def test_only_the_measured_graph_takes_space(device, options, tflite_bundle):
     """Each graph fits, both do not."""
     device.set(capacity=4096 + 4000)
     rows = benchmark_android([tflite_bundle], options(delegates=("cpu",)))
     assert all(isinstance(row, GraphTiming) for row in rows)
 
 
-def test_weights_beside_the_graph_go_along(device, options, onnx_bundle):
+def test_external_weights_are_pushed_too(device, options, onnx_bundle):
     (onnx_bundle.root / "encoder.onnx.data").write_bytes(b"w" * 5000)
     files = dict(onnx_bundle.manifest.files)
     files["encoder.onnx.data"] = replace(files["encoder.onnx"], bytes=5000)
@@ -137,7 +137,7 @@ def test_weights_beside_the_graph_go_along(device, options, onnx_bundle):
 
 
 @pytest.mark.parametrize(("what", "words"), [("killed", "was killed on the device"), ("crash", "exit code 139")])
-def test_a_tool_that_dies_costs_its_row_only(device, options, tflite_bundle, what, words):
+def test_a_tool_that_dies_costs_only_its_row(device, options, tflite_bundle, what, words):
     device.set(tool={"gpu": what})
     rows = benchmark_android([tflite_bundle], options(delegates=("gpu", "cpu")))
     assert [isinstance(row, GraphTiming) for row in rows] == [False, True] * 3
@@ -164,7 +164,7 @@ def test_a_run_that_takes_too_long_is_stopped_on_the_device_too(device, options,
     assert stopped < next(number for number, script in enumerate(scripts) if "-e cpu" in script)
 
 
-def test_a_device_that_goes_midway_keeps_what_was_measured(device, options, tflite_bundle):
+def test_rows_measured_before_the_device_is_lost_are_kept(device, options, tflite_bundle):
     benchmark_android([tflite_bundle], options(delegates=("cpu", "gpu"), profile=False))
     log = [command[-1] for command in device.commands if command[0] == "-s"]
     second = next(number for number, script in enumerate(log, 1) if "--use_gpu" in script)
@@ -180,7 +180,7 @@ def test_a_device_that_goes_midway_keeps_what_was_measured(device, options, tfli
 
 
 @pytest.mark.parametrize("at", range(1, 9))
-def test_a_device_that_goes_before_a_row_is_begun_is_an_error(device, options, tflite_bundle, at):
+def test_a_device_lost_before_the_first_row_is_an_error(device, options, tflite_bundle, at):
     """Or a row's reason, once the tool is there."""
     device.set(gone_at=at)
     try:
@@ -192,7 +192,7 @@ def test_a_device_that_goes_before_a_row_is_begun_is_an_error(device, options, t
         assert at > 5
 
 
-def test_storage_that_is_full_is_told_beforehand(device, options, tflite_bundle):
+def test_full_storage_is_reported_before_pushing(device, options, tflite_bundle):
     device.program("df", DF.format(total=1000, free=100))
     line = refused(BackendError, [tflite_bundle], options())
     assert "0 MB free" in line
@@ -200,7 +200,7 @@ def test_storage_that_is_full_is_told_beforehand(device, options, tflite_bundle)
 
 
 @pytest.mark.parametrize(("capacity", "graphs"), [(4096, ["tool"]), (4096 + 2500, ["encoder"])])
-def test_storage_that_fills_up_midway_is_said(device, options, tflite_bundle, capacity, graphs):
+def test_storage_that_fills_up_is_reported(device, options, tflite_bundle, capacity, graphs):
     device.set(capacity=capacity if graphs != ["tool"] else 1000)
     if graphs == ["tool"]:
         assert "no space left" in refused(BackendError, [tflite_bundle], options())
@@ -211,14 +211,14 @@ def test_storage_that_fills_up_midway_is_said(device, options, tflite_bundle, ca
     assert device.files == []
 
 
-def test_unauthorized_midway_is_a_reason(device, options, tflite_bundle):
+def test_losing_authorization_is_a_rows_reason(device, options, tflite_bundle):
     device.set(unauthorized_at=9)
     rows = benchmark_android([tflite_bundle], options())
     assert all("unauthorized" in row.reason for row in rows if isinstance(row, Failure))
     assert isinstance(rows[-1], Failure)
 
 
-def test_a_delegate_of_another_tool_is_a_reason(device, options, onnx_bundle, tflite_bundle):
+def test_a_delegate_of_another_tool_is_a_rows_reason(device, options, onnx_bundle, tflite_bundle):
     rows = benchmark_android([onnx_bundle, tflite_bundle], options(delegates=("gpu", "xnnpack"), profile=False))
     reasons = [row.reason if isinstance(row, Failure) else "" for row in rows]
     assert "no provider 'gpu' for Android: choose from cpu, xnnpack, nnapi, qnn" in reasons[0]
@@ -227,10 +227,10 @@ def test_a_delegate_of_another_tool_is_a_reason(device, options, onnx_bundle, tf
     assert device.files == []
 
 
-# What is refused before the device is asked ---------------------------------------------------------------------------
+# Refused before the device is used ------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_meant_is_refused(device, options, tools, tflite_bundle, onnx_bundle):
+def test_bad_input_is_refused(device, options, tools, tflite_bundle, onnx_bundle):
     coreml = Bundle(tflite_bundle.root, replace(tflite_bundle.manifest, target="coreml"))
     assert "does not run on Android: choose from tflite, onnx" in refused(UsageError, [coreml], options())
     assert "no path of it was given" in refused(UsageError, [onnx_bundle], options(ort_tool=None))
@@ -279,7 +279,7 @@ def assert_ended(pid: int) -> None:
 
 
 def begin(device, tools, bundle, mark: str) -> subprocess.Popen[bytes]:
-    """A process that measures, at the moment when the device has written `mark`."""
+    """A process that measures, started and waited for until the device has written `mark`."""
     arguments = [str(bundle.root), str(device.adb), str(tools["litert_tool"])]
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, *arguments],

@@ -1,4 +1,4 @@
-"""Core ML's answers turned into figures; the framework itself is on Macs only, and objects of its shape stand in."""
+"""Core ML's results turned into figures. The framework exists only on Macs, so objects of its shape stand in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sam_edge_runtime.errors import BackendError, UsageError
 
 
 class MLCPUComputeDevice:
-    """Named as coremltools names it, which is how units are told."""
+    """Named as in coremltools, because units are recognized by the class name."""
 
 
 class MLNeuralEngineComputeDevice:
@@ -86,12 +86,12 @@ def test_operations_are_counted_by_kind_and_unit_with_their_cost():
     assert (cpu.unit, cpu.operations, cpu.of_time) == ("CPU", 4, pytest.approx(0.2 / 1.05))
 
 
-def test_what_is_no_program_is_refused():
+def test_another_kind_of_model_is_refused():
     with pytest.raises(BackendError, match="not an ML Program"):
         count_operations(Plan(program=False))
 
 
-def test_the_first_call_is_told_apart():
+def test_the_first_call_is_reported_separately():
     rest = np.linspace(10, 20, 101)
     figures = figures_from(250.0, [99.0, *rest])
     assert (figures.init_ms, figures.first_ms, figures.warm_up_ms) == (250.0, 99.0, None)
@@ -117,7 +117,7 @@ def test_inputs_fit_the_contract(bundle):
     assert graph_inputs(free, works_of("b", free)[1])["point_coords"].shape == (1, 2, 2)
 
 
-def test_what_cannot_be_meant_is_refused(bundle, onnx_bundle, monkeypatch):
+def test_bad_input_is_refused(bundle, onnx_bundle, monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     for arguments, words in (
         (([],), "there is no bundle"),
@@ -131,8 +131,8 @@ def test_what_cannot_be_meant_is_refused(bundle, onnx_bundle, monkeypatch):
         assert "\n" not in str(caught.value)
 
 
-def test_the_names_are_coremltools():
-    """Of what cannot be run here, at least the names and arguments are there."""
+def test_the_used_names_exist_in_coremltools():
+    """Code that cannot run here at least uses existing names and arguments."""
     perf_utils = pytest.importorskip("coremltools.models.ml_program.experimental.perf_utils")
     import coremltools
     from coremltools.models import compute_plan

@@ -25,7 +25,7 @@ def refused(path: Path) -> str:
 
 @pytest.mark.parametrize(("machine", "abi"), [(183, "arm64-v8a"), (62, "x86_64")])
 @pytest.mark.parametrize("interpreter", ["/system/bin/linker64", ""])
-def test_a_program_for_android_is_taken_static_or_not(tmp_path, machine, abi, interpreter):
+def test_a_program_for_android_is_accepted_static_or_dynamic(tmp_path, machine, abi, interpreter):
     path = tmp_path / "tool"
     path.write_bytes(elf(machine, interpreter))
     assert AndroidBinary.read(path, REMEDY) == AndroidBinary(path, abi, 4096)
@@ -47,7 +47,7 @@ def test_this_machines_own_program_is_refused():
         (elf(interpreter="/lib/ld-linux-aarch64.so.1"), "its interpreter is /lib/ld-linux-aarch64.so.1"),
     ],
 )
-def test_what_is_no_program_for_android_is_refused(tmp_path, content, words):
+def test_other_files_are_refused(tmp_path, content, words):
     path = tmp_path / "tool"
     path.write_bytes(content)
     assert words in refused(path)

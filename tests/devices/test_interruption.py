@@ -1,4 +1,4 @@
-"""Signals while something is put back in order."""
+"""Signals while cleaning up."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sam_edge.devices.interruption import interruptible, undisturbed
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_an_end_becomes_an_exception(number, code):
+def test_a_signal_becomes_an_exception(number, code):
     before = signal.getsignal(number)
     with pytest.raises(SystemExit) as caught, interruptible():
         signal.raise_signal(number)
@@ -20,7 +20,7 @@ def test_an_end_becomes_an_exception(number, code):
     assert signal.getsignal(number) is before
 
 
-def test_a_second_one_does_not_break_off_what_follows_the_first():
+def test_a_second_signal_does_not_interrupt_the_cleaning_up():
     done = []
     with pytest.raises(KeyboardInterrupt), interruptible():  # noqa: PT012 - the block is the matter
         try:
@@ -44,7 +44,7 @@ def test_signals_wait_for_an_undisturbed_block():
 
 
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
-def test_a_signal_that_another_thread_takes_breaks_off_what_the_main_thread_waits_for(number, kind):
+def test_a_signal_taken_by_another_thread_interrupts_the_main_thread(number, kind):
     def take() -> None:
         time.sleep(0.3)  # until the other sleeps
         signal.pthread_kill(threading.get_ident(), number)

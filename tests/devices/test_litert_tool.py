@@ -1,4 +1,4 @@
-"""LiteRT's tool: command lines, and its output in the forms of several years; `texts.py` says where each is from."""
+"""LiteRT's tool: command lines, and its output in the forms of several years; `texts.py` names their sources."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_compiled_models_form():
     assert gpu.delegated == "118 of 120 operations"
 
 
-def test_one_run_and_runs_all_alike_have_no_spread():
+def test_one_run_or_equal_runs_have_no_spread():
     text = "count=1 curr=5000\n\ncount=3 curr=2000(all same)\n\n" + texts.LITERT_2020.splitlines()[-3]
     text += "\nInference timings in us: Init: 1, First inference: 5000, Warmup (avg): 5000, Inference (avg): 2000\n"
     assert parse(text, "cpu", INTERPRETER).steady == Spread(3, 2.0, 0.0, 2.0, 2.0)
@@ -82,7 +82,7 @@ def test_one_run_and_runs_all_alike_have_no_spread():
         ("", "cpu", "it printed nothing"),
     ],
 )
-def test_times_of_something_else_are_refused(text, delegate, words):
+def test_times_of_another_delegate_are_refused(text, delegate, words):
     """The tool silently falls back to the CPU."""
     with pytest.raises(BackendError) as caught:
         parse(text, delegate, INTERPRETER)
@@ -90,12 +90,12 @@ def test_times_of_something_else_are_refused(text, delegate, words):
     assert "\n" not in str(caught.value)
 
 
-def test_an_unknown_flag_that_does_not_matter_is_let_pass():
+def test_an_unknown_flag_that_does_not_matter_is_ignored():
     text = "WARN: Unconsumed cmdline flags: --max_secs=600\n" + texts.LITERT_2020
     assert parse(text, "cpu", INTERPRETER).steady.count == 50
 
 
-def test_operators_inside_the_delegate_take_its_place():
+def test_operators_inside_the_delegate_replace_its_row():
     operators = parse_operators(texts.LITERT_2025_CPU + texts.LITERT_PROFILE)
     assert operators == (
         Operator("Convolution (NHWC, F32) GEMM", 40, 60.0, about(60 / 90), "delegate"),
@@ -112,7 +112,7 @@ def test_operators_inside_the_delegate_take_its_place():
         texts.LITERT_PROFILE.replace("    60.000  75", "     6.000  75"),  # explains 26 of 90 ms
     ],
 )
-def test_a_delegates_row_stays_where_its_inside_is_not_told(changed):
+def test_a_delegates_row_stays_if_its_operators_are_unknown(changed):
     operators = parse_operators(changed)
     assert operators[0] == Operator("TfLiteXNNPackDelegate", 2, 90.0, about(0.9), "delegate")
     assert [each.ms for each in operators] == [90.0, 7.5, 2.5]
@@ -130,7 +130,7 @@ def test_operators_in_columns_with_tabs():
     assert parse_operators(texts.LITERT_2025_CPU) == ()
 
 
-def test_other_columns_are_not_guessed_at():
+def test_unknown_columns_are_refused():
     with pytest.raises(BackendError, match="other columns"):
         parse_operators(texts.LITERT_PROFILE_TABS.replace("[avg ms]", "[median ms]"))
 
@@ -163,7 +163,7 @@ def test_command_lines():
     assert "--use_nnapi=true" in Call("g", "nnapi", 1, 1, 1).arguments(INTERPRETER, profile=False)
 
 
-def test_the_two_programs_are_told_apart():
+def test_the_two_programs_are_distinguished():
     assert dialect_of(texts.INTERPRETER_USAGE) is INTERPRETER
     assert dialect_of(texts.COMPILED_USAGE) is COMPILED
     with pytest.raises(BackendError, match="not executable: 64-bit ELF"):
@@ -173,7 +173,7 @@ def test_the_two_programs_are_told_apart():
         check_delegate("nnapi", COMPILED)
 
 
-def test_a_reason_is_what_the_tool_complains_of():
+def test_the_reason_is_the_tools_error_message():
     text = "INFO: STARTING!\nERROR: TfLiteGpuDelegate Init: no OpenCL, error -1\nERROR: Failed to apply GPU delegate.\n"
     assert reason(text + "ERROR: Benchmarking failed.\n") == (
         "TfLiteGpuDelegate Init: no OpenCL, error -1; Failed to apply GPU delegate."

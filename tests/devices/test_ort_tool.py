@@ -43,7 +43,7 @@ def test_the_newest_form_and_the_samples():
 
 
 @pytest.mark.parametrize("text", ["", "NNAPI is not supported in this build\n", "terminate called\n"])
-def test_no_timings_are_refused_with_what_was_said(text):
+def test_output_without_timings_is_refused_with_its_reason(text):
     with pytest.raises(BackendError, match="no timings") as caught:
         parse(text)
     assert (text.strip() or "printed nothing") in str(caught.value)
@@ -85,7 +85,7 @@ def test_a_real_profile_is_read(onnx_bundle, tmp_path):
     assert all(each.ms is not None and each.ms >= 0 for each in operators.values())
 
 
-def test_a_provider_that_took_nothing_is_refused():
+def test_a_provider_that_ran_nothing_is_refused():
     assert delegated(parse_operators(texts.ORT_PROFILE_XNNPACK), "xnnpack") == "80% of the time"
     assert delegated(parse_operators(texts.ORT_PROFILE), "cpu") == ""
     fused = (Operator("NnapiExecutionProvider_123_0", 1, 1.0, 0.25, ""), Operator("Mul", 1, 3.0, 0.75, "CPU"))
@@ -103,6 +103,6 @@ def test_command_lines():
     )
 
 
-def test_a_reason_is_the_line_that_complains():
+def test_the_reason_is_the_line_with_the_error():
     assert reason("Setting intra_op_num_threads\nLoad model failed: bad\nmore\n") == "Load model failed: bad"
     assert reason("") == "it printed nothing"

@@ -1,4 +1,4 @@
-"""The benchmark over SSH, for real against an sshd on loopback, where one can be started."""
+"""The benchmark over SSH against a real sshd on loopback, if one can be started."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def running_in(folder: Path) -> list[str]:
     return found
 
 
-def test_figures_of_the_host_come_back(server, options, there, onnx_bundle):
+def test_the_figures_of_the_host_are_returned(server, options, there, onnx_bundle):
     shown, logins = [], server.logins
     names = {"it's $(exit 9) `x`": onnx_bundle, "--out=é": onnx_bundle}
     document = benchmark_ssh(
@@ -112,7 +112,7 @@ def test_figures_of_the_host_come_back(server, options, there, onnx_bundle):
     assert server.logins == logins + 1
 
 
-def test_nothing_but_the_runtime_and_the_bundle_goes_there(options, there, onnx_bundle):
+def test_only_the_runtime_and_the_bundle_are_copied(options, there, onnx_bundle):
     seen = set()
 
     def look(what: str, _done: int, _total: int) -> None:
@@ -134,7 +134,7 @@ def test_the_copied_runtime_runs_even_where_another_is_installed(options, onnx_b
             assert connection.call(["cat", f"bundles/0/{name}"]).stdout == sent.read_bytes()
 
 
-def test_a_command_is_told_its_input_and_heard_line_by_line(options):
+def test_a_command_gets_input_and_its_messages_arrive_line_by_line(options):
     heard: list[str] = []
     with connected(options()) as connection:
         command = ["sh", "-c", 'cat >&2; printf "\033[31mred\033[0m\n" >&2; exit 5']
@@ -142,7 +142,7 @@ def test_a_command_is_told_its_input_and_heard_line_by_line(options):
     assert (answer.code, answer.stderr, heard) == (5, "", ["one", "two", "[31mred[0m"])
 
 
-def test_a_photo_goes_along_and_python_may_be_named_from_the_home_folder(options, there, onnx_bundle, tmp_path):
+def test_the_photo_is_copied_and_python_may_be_relative_to_the_home_folder(options, there, onnx_bundle, tmp_path):
     photo = tmp_path / "a photo.PNG"
     Image.new("RGB", (64, 48)).save(photo)
     python = os.path.relpath(sys.executable, pwd.getpwuid(os.getuid()).pw_dir)
@@ -151,7 +151,7 @@ def test_a_photo_goes_along_and_python_may_be_named_from_the_home_folder(options
     assert content(there) == []
 
 
-def test_without_a_place_the_hosts_own_is_taken(options):
+def test_the_default_folder_is_the_hosts_temporary_folder(options):
     with connected(options(folder=None)) as connection:
         folder = Path(connection.folder)
         answer = connection.call(["sh", "-c", 'echo "$TMPDIR"; exit 3'])
@@ -187,7 +187,7 @@ def test_a_changed_host_key(server, options, onnx_bundle, tmp_path):
     assert "has another host key than before" in refused(options(config=config), onnx_bundle)
 
 
-def test_a_key_that_is_not_let_in(server, options, onnx_bundle, tmp_path):
+def test_a_key_that_is_refused(server, options, onnx_bundle, tmp_path):
     config = tmp_path / "client"
     config.write_text(server.config.read_text().replace(f"{server.folder}/key", str(server.folder / "stranger")))
     assert "does not let this user in without a password" in refused(options(config=config), onnx_bundle)
@@ -204,11 +204,11 @@ def test_no_such_host(options, onnx_bundle):
     assert "there is no host no-such.invalid" in refused(options(host="no-such.invalid"), onnx_bundle)
 
 
-def test_a_setting_that_ssh_does_not_know(options, onnx_bundle):
+def test_an_unknown_setting_of_ssh(options, onnx_bundle):
     assert "ssh refuses the options" in refused(options(settings=("NoSuch=1",)), onnx_bundle, UsageError)
 
 
-def test_settings_cannot_undo_what_keeps_ssh_from_asking(options):
+def test_settings_cannot_make_ssh_prompt(options):
     settings = ("BatchMode=no", "ControlPersist=yes", "RemoteCommand=false", "ControlMaster=no", "ControlPath=none")
     with connected(options(settings=settings)) as connection:
         assert connection.call(["echo", "$HOME"]).stdout == b"$HOME\n"
@@ -218,7 +218,7 @@ def test_no_ssh_here(options, onnx_bundle):
     assert "apt install openssh-client" in refused(options(ssh="no-such-ssh"), onnx_bundle, UsageError)
 
 
-def test_no_python_there(options, there, onnx_bundle):
+def test_no_python_on_the_host(options, there, onnx_bundle):
     assert "there is no Python 'python9'" in refused(options(python="python9"), onnx_bundle)
     assert content(there) == []
 
@@ -240,7 +240,7 @@ def test_missing_packages(options, there, onnx_bundle, tmp_path):
     assert content(there) == []
 
 
-def test_too_little_room(options, there, onnx_bundle, monkeypatch):
+def test_too_little_space(options, there, onnx_bundle, monkeypatch):
     monkeypatch.setattr(ssh, "MARGIN", 1 << 60)
     shown: list[str] = []
     assert "MB are needed" in refused(options(), onnx_bundle, show=lambda what, *_: shown.append(what))
@@ -248,24 +248,24 @@ def test_too_little_room(options, there, onnx_bundle, monkeypatch):
     assert content(there) == []
 
 
-def test_no_place_for_a_folder(options, onnx_bundle, there):
+def test_no_folder_can_be_made(options, onnx_bundle, there):
     assert "no folder can be made on" in refused(options(folder=str(there / "none")), onnx_bundle)
 
 
-def test_what_the_host_refuses(server, options, there, onnx_bundle):
+def test_errors_of_the_host_are_reported(server, options, there, onnx_bundle):
     said = refused(options(), onnx_bundle, provider="no such; exit 0")
     assert said.startswith(f"{server.host}: 'b': provider 'no such; exit 0' is not in this onnxruntime")
     assert content(there) == []
 
 
-def test_a_bundle_that_arrives_broken(options, there, onnx_bundle):
+def test_a_bundle_that_is_damaged_in_transit(options, there, onnx_bundle):
     (onnx_bundle.root / "decoder.onnx").write_bytes(b"0")
     assert "decoder.onnx has 1 bytes" in refused(options(), onnx_bundle)
     assert content(there) == []
 
 
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="processes are looked for in /proc")
-def test_a_connection_that_is_lost_midway(server, options, there, onnx_bundle):
+def test_a_connection_that_is_lost(server, options, there, onnx_bundle):
     def cut(what: str, done: int, _total: int) -> None:
         if what == "measuring" and done == 1:
             for number in server.sessions():
@@ -305,7 +305,7 @@ def test_nothing_is_left_when_it_is_stopped(options, there, onnx_bundle, tmp_pat
     assert until(lambda: not content(there) and not running_in(there))
 
 
-# Before anything is connected to -----------------------------------------------------------------------------------
+# Before connecting --------------------------------------------------------------------------------------------------
 
 
 def test_arguments_are_checked_first(onnx_bundle, tmp_path):

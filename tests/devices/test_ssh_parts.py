@@ -1,4 +1,4 @@
-"""What the benchmark over SSH understands: addresses, messages, and what comes back. Nothing is connected to."""
+"""Parts of the benchmark over SSH: addresses, messages, and the resulting document, without a connection."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def test_addresses(text, address, arguments):
         ":22",
     ],
 )
-def test_what_is_no_address(text):
+def test_bad_addresses_are_refused(text):
     with pytest.raises(UsageError, match=r"is not an address: write \[USER@\]HOST\[:PORT\]"):
         Address.parse(text)
 
 
 @pytest.mark.parametrize("port", ["", "0", "65536", "1e3", "-1", "22 ", "²", "9" * 5000])
-def test_what_is_no_port(port):
+def test_bad_ports_are_refused(port):
     with pytest.raises(UsageError, match="from 1 to 65535"):
         Address.parse(f"host:{port}")
 
@@ -177,13 +177,13 @@ def test_the_report_of_a_host_is_checked():
             _facts(text, "h")
 
 
-def test_what_a_host_needs():
+def test_requirements_of_a_host():
     assert list(requirements(["onnx"], "linux")) == ["numpy", "Pillow", "onnxruntime"]
     assert list(requirements(["coreml"], "linux")) == ["numpy", "Pillow"]
     assert list(requirements(["coreml", "tflite"], "darwin")) == ["numpy", "Pillow", "coremltools", "ai-edge-litert"]
 
 
-def test_a_package_that_breaks_is_missing(tmp_path, monkeypatch):
+def test_a_package_that_fails_to_import_is_missing(tmp_path, monkeypatch):
     (tmp_path / "brokenlib.py").write_text("raise OSError('libx.so.0: not there\\nmore')")
     monkeypatch.syspath_prepend(tmp_path)
     assert why_missing(("brokenlib", "json")) is None

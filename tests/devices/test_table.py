@@ -45,7 +45,7 @@ def test_a_row_has_its_figures_and_dashes():
     assert cells[15:] == ["17.0", "-", "3.1", "whole; a remark"]
 
 
-def test_devices_have_tables_of_their_own_and_none_is_empty():
+def test_each_device_has_its_tables_and_none_is_empty():
     failed = Failure(SUBJECT, MAC, Tool("benchmark_model"), "gpu", 1, "no [OpenCL] on it")
     phone, places, failures = device_tables([failed, TIMING])[1:] + device_tables([failed, TIMING])[:1]
     assert "no [OpenCL] on it" in drawn(failures)

@@ -1,4 +1,4 @@
-"""Automatic masks against human ones: every figure of a case that can be counted by hand."""
+"""Automatic masks against human masks: all figures of cases that can be counted by hand."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_only_the_first_masks_of_a_photo_count_at_a_rank():
     assert figures.seconds == 2.0
 
 
-def test_a_photo_in_which_nothing_was_found_counts_as_missed():
+def test_a_photo_without_proposals_counts_as_missed():
     human = [square(2, 2, 10)]
     figures = automatic_figures("it", "data", [proposals(human, []), proposals(human, human)], None)
     assert figures.recall["ar@1000"] == pytest.approx(0.5)
@@ -64,7 +64,7 @@ def test_agreement_is_over_the_masks_of_both_sides():
     assert same.agreement == pytest.approx(1.0)
 
 
-def test_a_photo_is_searched_and_the_surest_mask_comes_first():
+def test_the_mask_with_the_highest_predicted_iou_comes_first():
     photo = picture(0, (256, 256))
     wanted = disc_generator().generate(photo)
     found = propose(disc_generator(), Sample(photo, (wanted[-1]["segmentation"],), "here", "it"))

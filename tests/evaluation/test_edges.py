@@ -1,4 +1,4 @@
-"""Edges: matching and figures on lines that can be counted, and the whole path on a folder laid out as BSDS500."""
+"""Edges: matching and figures of countable lines, and the command on a folder laid out as BSDS500."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def test_pixels_are_matched_one_to_one_and_only_nearby():
     assert (counts == [0, 80, 0, 80]).all()
 
 
-def test_two_found_lines_cannot_both_have_the_one_that_was_drawn():
+def test_two_predicted_lines_cannot_both_match_one_drawn_line():
     size = (200, 400)  # here the reach is three pixels
     found, drawn = np.zeros(size, np.float32), np.zeros(size, np.bool_)
     found[:, 99], found[:, 101], drawn[:, 100] = 1.0, 1.0, True
     assert (match_counts(found, [drawn]) == [200, 400, 200, 200]).all()
 
 
-def test_a_found_pixel_is_right_if_any_annotator_drew_it():
+def test_a_predicted_pixel_is_right_if_any_annotator_drew_it():
     counts = match_counts((column(20) | column(50)).astype(np.float32), [column(20), column(50)])
     assert (counts == [160, 160, 160, 160]).all()
     figures = edge_figures("it", "data", counts[None])
@@ -87,7 +87,7 @@ def test_edges_run_where_masks_end():
 
 @pytest.fixture
 def bsds(tmp_path):
-    """Two photos with a drawing of two annotators each."""
+    """Two photos, each with the boundaries of two annotators."""
     for folder in ("images", "groundTruth"):
         (tmp_path / "data" / folder / "test").mkdir(parents=True)
     for name in ("1", "2"):
@@ -111,7 +111,7 @@ def test_a_folder_of_the_benchmarks_layout_is_read(bsds):
     assert figures.ods_threshold in THRESHOLDS
 
 
-def test_what_is_no_such_folder_is_refused(bsds, tmp_path):
+def test_other_folders_are_refused(bsds, tmp_path):
     with pytest.raises(DataError, match="not laid out as BSDS500"):
         open_edges(str(tmp_path))
     mat = bsds / "groundTruth" / "test" / "2.mat"

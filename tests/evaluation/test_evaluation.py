@@ -265,17 +265,17 @@ class TestCommand:
         assert "without masks" in capsys.readouterr().err
 
 
-def test_reports_do_not_tell_where_the_data_were():
+def test_reports_contain_no_paths_of_the_machine():
     assert short_name("/home/somebody/coco/val.tar") == "coco/val.tar"
 
 
-def test_fewer_clicks_than_none_are_refused():
+def test_a_negative_number_of_clicks_is_refused():
     with pytest.raises(UsageError, match="--protocol box for none"):
         Protocol(-1)
 
 
-def test_the_baselines_are_those_that_are_known():
-    """0.583 and 0.551 on coco/val, as its README has them."""
+def test_the_baselines_equal_the_published_ones():
+    """0.583 and 0.551 on coco/val, by the data set's README."""
     from sam_edge.data.skips import SkipLog
     from sam_edge.data.sources import open_source
     from sam_edge.data.stream import walk

@@ -1,4 +1,4 @@
-"""The first wrong tensor is found: in small graphs, in every kind of artifact, for several kinds of fault."""
+"""The first wrong tensor of small graphs is found, in each kind of artifact, for several faults."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def trace(
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_sound_artifact_has_no_wrong_tensor(tmp_path, target, precision):
+def test_a_right_artifact_has_no_wrong_tensor(tmp_path, target, precision):
     found = trace(target, Small(), tmp_path, precision)
     assert found == Traced("graph", found.tensors)
     assert found.tensors > 15
@@ -101,7 +101,7 @@ def test_a_dropped_input_is_found_where_it_is_dropped(tmp_path, target):
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_swapped_axes_are_found_where_they_first_matter(tmp_path, target):
-    """The same numbers in other places: sums over cells do not notice, so the score stays right."""
+    """The same values in other places: sums over cells are equal, so the score stays right."""
     found = trace(target, SwappedAxes(), tmp_path)
     assert found.first_wrong is not None
     assert found.operation.lower() in {"transpose", "reshape", "add"}
@@ -131,7 +131,7 @@ def test_an_overflow_in_fp16_is_found_where_it_happens(tmp_path, target):
     assert found.wrong < found.tensors // 2
 
 
-def test_numbers_that_are_not_numbers_are_wrong(tmp_path):
+def test_nan_is_wrong(tmp_path):
     model = Small()
     with torch.no_grad():
         model.wide.bias += np.nan
