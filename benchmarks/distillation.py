@@ -26,7 +26,7 @@ from sam_edge.data.mixture import open_mixture
 from sam_edge.data.sources import open_source
 from sam_edge.distillation.embeddings import EmbeddingCache
 from sam_edge.distillation.encoder import EncoderObjective
-from sam_edge.distillation.inherit import take_decoder
+from sam_edge.distillation.inherit import copy_decoder
 from sam_edge.distillation.prompt import PromptObjective
 from sam_edge.evaluation.evaluate import evaluate_source
 from sam_edge.evaluation.measure import Protocol
@@ -40,7 +40,7 @@ from sam_edge.reporting.versions import tool_versions
 from sam_edge.training.losses import RECIPES
 from sam_edge.training.objective import Objective, SessionRecipe
 from sam_edge.training.recipe import Phase, TrainRecipe
-from sam_edge.training.train import Start, first_weights
+from sam_edge.training.train import InitialWeights, load_initial_weights
 from sam_edge.training.trainer import WEIGHTS_FILE, Trainer, TrainJob
 from sam_edge.weights.load import find_source, load_sam
 from sam_edge.weights.state_file import read_state
@@ -53,7 +53,7 @@ SOURCES = ("coco/train.tar", "coco/train_2.tar", "ccp/train.tar", "feralcat/trai
 def nano_student(encoder: Path | None) -> Sam:
     """A nano, whose encoder has ImageNet weights if their file is given."""
     sam = build_sam("nano")
-    first_weights(sam, Start(encoder=encoder))
+    load_initial_weights(sam, InitialWeights(encoder=encoder))
     return sam
 
 
@@ -128,7 +128,7 @@ def main() -> None:
                     )
                     sources = open_mixture([str(arguments.data / source) for source in SOURCES]).sources
                     cache.fill(sources, TorchBackend(teacher.sam))
-                    take_decoder(student, teacher.sam)
+                    copy_decoder(student, teacher.sam)
                     objective = EncoderObjective(student, cache, projected=False)
                 else:
                     session = SessionRecipe(single_always=True)

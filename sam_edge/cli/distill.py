@@ -1,4 +1,4 @@
-"""`sam-edge distill`: a smaller model learns from a bigger one."""
+"""`sam-edge distill`: a smaller model learns from a larger one."""
 
 from __future__ import annotations
 
@@ -18,55 +18,55 @@ EXAMPLES = (
 
 
 def command(
-    teacher: Annotated[str, typer.Option(help="Variant that teaches.")],
-    student: Annotated[str, typer.Option(help="Variant that learns.")],
+    teacher: Annotated[str, typer.Option(help="Variant of the teacher, the larger model.")],
+    student: Annotated[str, typer.Option(help="Variant of the student, the smaller model.")],
     data: Annotated[Path, typer.Option("--data", help="Folder of shards; a recipe's sources are relative to it.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs, one a stage.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs, one for each stage.")],
     teacher_checkpoint: Annotated[
         str | None, typer.Option(help="The teacher's weights: FILE or random:SEED. Default: as in export.")
     ] = None,
     student_checkpoint: Annotated[
-        str | None, typer.Option(help="Weights the student begins with. Default: seeded by the recipe.")
+        str | None, typer.Option(help="The student's initial weights. Default: seeded by the recipe.")
     ] = None,
     stages: Annotated[
         str,
         typer.Option(
-            help="Of encoder (match embeddings), prompt (answer the same prompts), masks (human masks), in this order."
+            help="Stages, in this order: encoder (the teacher's embeddings), prompt (its masks), masks (human masks)."
         ),
     ] = "encoder,prompt",
     recipe: Annotated[
-        str, typer.Option(help="Recipe of each stage: a TOML file, or the name of one that comes with sam-edge.")
+        str, typer.Option(help="Recipe of every stage: a TOML file, or the name of one that comes with sam-edge.")
     ] = "distill",
     cache: Annotated[
         Path | None, typer.Option(help="Folder of the teacher's embeddings. Default: OUT/embeddings.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in --out.")] = False,
-    workers: Annotated[int, typer.Option(help="Processes that read photos.", min=0)] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the distillation in --out.")] = False,
+    workers: Annotated[int, typer.Option(help="Worker processes that read photos.", min=0)] = 1,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 100,
 ) -> None:
     """Distil a teacher into a student, stage by stage.
 
-    The teacher's embeddings are computed once and kept. Interrupt it when you like: --resume goes on.
+    The teacher's embeddings are computed once and stored. You can interrupt it; --resume continues.
     """
     from dataclasses import replace  # noqa: PLC0415
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
     try:
-        from sam_edge.distillation.distill import DistillJob, distill  # noqa: PLC0415  # brings torch and accelerate
+        from sam_edge.distillation.distill import DistillJob, distill  # noqa: PLC0415  # imports torch and accelerate
         from sam_edge.training.accelerator import is_first_process  # noqa: PLC0415
         from sam_edge.training.recipe import find_recipe  # noqa: PLC0415
         from sam_edge.training.trainer import TrainJob  # noqa: PLC0415
     except ImportError as error:
         raise UsageError(f"distillation needs {error.name or error}: pip install 'sam-edge[train]'") from error
 
-    chosen = find_recipe(recipe)
+    found = find_recipe(recipe)
     if recipe == "distill":
-        chosen = replace(chosen, model=student)
-    what = DistillJob(
+        found = replace(found, model=student)
+    distillation = DistillJob(
         teacher=teacher,
         student=student,
-        recipe=chosen,
+        recipe=found,
         job=TrainJob(data, out, resume=resume, workers=workers, save_every=save_every),
         stages=tuple(part.strip() for part in stages.split(",") if part.strip()),
         teacher_checkpoint=teacher_checkpoint,
@@ -84,10 +84,10 @@ def command(
             bar.update(tasks[stage], completed=done, description=f"{stage}{loss}")  # type: ignore[arg-type]
 
         try:
-            weights = distill(what, show, note if is_first_process() else lambda line: None)
+            weights = distill(distillation, show, note if is_first_process() else lambda line: None)
         except KeyboardInterrupt:
             if is_first_process():
-                note(f"stopped; the same command with --resume goes on in {out}")
+                note(f"interrupted: resume with the same command and --resume in {out}")
             raise typer.Exit(INTERRUPTED) from None
     if is_first_process():
         line(str(weights))

@@ -17,13 +17,13 @@ EXAMPLES = "Example:  sam-edge download vit_b"
 def command(
     variant: Annotated[str, typer.Argument(help="vit_b, vit_l, vit_h or tiny_vit.", show_default=False)],
 ) -> None:
-    """Fetch a variant's official weights into the cache and check their SHA-256.
+    """Download a variant's official weights into the cache and check their SHA-256.
 
-    An interrupted download goes on where it ended.
+    An interrupted download is resumed.
     """
     release = release_of(variant)
     try:
-        from sam_edge.weights.download import download  # noqa: PLC0415  # brings pooch and requests
+        from sam_edge.weights.download import download  # noqa: PLC0415  # imports pooch and requests
     except ImportError as error:
         raise UsageError(f"downloads need {error.name or error}: pip install 'sam-edge[download]'") from error
     line(str(download(release)))

@@ -1,4 +1,4 @@
-"""`sam-edge models`: what can be built, and whose weights are at hand."""
+"""`sam-edge models`: the model variants, and which weights are on this machine."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ EXAMPLES = (
 
 def command(
     recipe: Annotated[
-        str, typer.Argument(help="Recipe: a TOML file, or the name of one that comes with sam-edge: nano.")
+        str, typer.Argument(help="Recipe: a TOML file, or the name of one that comes with sam-edge, such as nano.")
     ],
     data: Annotated[Path, typer.Option("--data", help="Folder that the recipe's sources are relative to.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")],
@@ -28,11 +28,11 @@ def command(
         Path | None, typer.Option(help="MobileNetV2 (.tflite) to start nano's image encoder from.")
     ] = None,
     init: Annotated[str | None, typer.Option(help="Weights of the whole model to start from: FILE.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
     workers: Annotated[
         int | None,
         typer.Option(
-            help="Processes that read photos. Default: half of the cores, at most 8.", min=0, show_default=False
+            help="Worker processes that read photos. Default: half of the cores, at most 8.", min=0, show_default=False
         ),
     ] = None,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints; the last two are kept.", min=1)] = 100,
@@ -45,8 +45,8 @@ def command(
 ) -> None:
     """Train a model on photos and masks, as SAM was trained.
 
-    Interrupt it when you like: Ctrl-C saves a checkpoint, and with --resume it goes on as if nothing had happened.
-    OUT then holds checkpoints, losses.jsonl, curves for TensorBoard, pictures, and at the end model.safetensors.
+    You can interrupt it: Ctrl-C saves a checkpoint, and --resume continues exactly from there. OUT holds checkpoints,
+    losses.jsonl, curves for TensorBoard, pictures, and at the end model.safetensors.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
@@ -54,12 +54,12 @@ def command(
         from sam_edge.training.accelerator import is_first_process  # noqa: PLC0415
         from sam_edge.training.reading import default_workers  # noqa: PLC0415
         from sam_edge.training.recipe import find_recipe  # noqa: PLC0415
-        from sam_edge.training.train import Start, train  # noqa: PLC0415  # brings torch and accelerate
+        from sam_edge.training.train import InitialWeights, train  # noqa: PLC0415  # imports torch and accelerate
         from sam_edge.training.trainer import RECIPE_FILE, TrainJob  # noqa: PLC0415
     except ImportError as error:
         raise UsageError(f"training needs {error.name or error}: pip install 'sam-edge[train]'") from error
 
-    chosen = find_recipe(recipe)
+    found = find_recipe(recipe)
     job = TrainJob(
         data,
         out,
@@ -77,7 +77,7 @@ def command(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=ERRORS, disable=not is_first_process()) as bar:
-        task = bar.add_task("training", total=chosen.steps, rate="")
+        task = bar.add_task("training", total=found.steps, rate="")
 
         def show(step: int, record: dict[str, float]) -> None:
             bar.update(
@@ -88,17 +88,17 @@ def command(
             )
 
         try:
-            weights = train(job, chosen, Start(init_encoder, init), show, note)
+            weights = train(job, found, InitialWeights(init_encoder, init), show, note)
         except KeyboardInterrupt:
             if is_first_process():
                 again = (
-                    "the same command with --resume goes on" if (out / RECIPE_FILE).exists() else "nothing was written"
+                    "resume with the same command and --resume" if (out / RECIPE_FILE).exists() else "no run is begun"
                 )
                 note(f"interrupted: {again} in {out}")
             raise typer.Exit(INTERRUPTED) from None
     if not is_first_process():
         return
     if weights is None:
-        note(f"stopped before the end; the same command with --resume goes on in {out}")
+        note(f"stopped before the end; resume with the same command and --resume in {out}")
     else:
         line(str(weights))

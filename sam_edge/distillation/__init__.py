@@ -1,12 +1,13 @@
-"""Distillation: a smaller model learns from the answers of a bigger one.
+"""Distillation: a smaller model, the student, learns from the outputs of a larger one, the teacher.
 
 | file | what |
 |---|---|
-| `embeddings` | the teacher's embeddings on disk, computed once |
-| `encoder` | stage 1: the student's image encoder matches them (MobileSAM) |
-| `prompt` | stage 2: both answer the same prompts, points fall where they disagree (EdgeSAM) |
-| `inherit` | what a student can take over from its teacher unchanged |
+| `distill` | the command's function: runs the stages one after another |
+| `encoder` | stage 1: the student's image encoder learns the teacher's embeddings (MobileSAM) |
+| `embeddings` | the teacher's embeddings on disk, computed once, for stage 1 |
+| `prompt` | stage 2: both decode the same prompts, with points where their masks differ (EdgeSAM) |
+| `inherit` | the parts that a student can copy from its teacher |
 
-Stage 3, human masks, is SAM's own training (`sam_edge.training`). Quantization-aware fine-tuning would be another
-objective beside these: the trainer takes any.
+Stage 3, human masks, is SAM's own training (`sam_edge.training`). In every stage, recipe phases with `fake_quant` train
+for INT8.
 """

@@ -1,7 +1,7 @@
-"""`distill`: a teacher, a student and photos in, the student's weights out, in stages that are chained.
+"""`distill`: a teacher, a student and photos in, the student's weights out.
 
-Each stage is a run of the trainer in a folder of its own and begins with the weights of the one before. A finished
-stage is left alone when the command is resumed.
+The stages run one after another. Each is a run of the trainer in its own folder and begins with the weights of the
+stage before. A resumed command skips finished stages.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from accelerate import PartialState
 
@@ -26,37 +24,38 @@ from sam_edge.training.trainer import WEIGHTS_FILE, Trainer, TrainJob
 from sam_edge.weights.checkpoint import load_into
 from sam_edge.weights.load import LoadedSam, find_source, load_sam
 from sam_edge.weights.source import CheckpointSource, parse_source
+from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.errors import CheckpointError, UsageError
 from sam_edge_runtime.system.files import sha256_of, write_file
 
 from .embeddings import EmbeddingCache
 from .encoder import EncoderObjective
-from .inherit import shares_decoder, take_decoder
+from .inherit import copy_decoder, shares_decoder
 from .prompt import PromptObjective
 
 STAGES = ("encoder", "prompt", "masks")
 IDENTITY = "distillation.json"
 CACHE = "embeddings"
-Tell = Callable[[str], None]
-Progress = Callable[[str, int, int, Record], None]
+Notify = Callable[[str], None]  # called with each note for the user
+Progress = Callable[[str, int, int, Record], None]  # stage; steps or photos done; of how many; losses
 
 
 @dataclass(frozen=True)
 class DistillJob:
-    """What learns from whom.
+    """A distillation: teacher, student, stages, and how they run.
 
     Attributes:
-        teacher: variant.
-        student: variant.
-        recipe: what each stage does; its model is the student.
-        job: data, folder, and how the runs are looked after; its `out` holds a folder a stage.
-        stages: of `STAGES`, in their order.
-        teacher_checkpoint: weights; None for those that come with sam-edge or were downloaded.
-        student_checkpoint: weights to begin with; None for seeded ones.
-        cache: folder of the teacher's embeddings; None for one beside the stages.
+        teacher: variant of the teacher.
+        student: variant of the student.
+        recipe: the recipe of each stage; its model is the student.
+        job: data, folder and options of the runs; its `out` holds one folder for each stage.
+        stages: a selection of `STAGES`, in the same order.
+        teacher_checkpoint: the teacher's weights; None for those inside the package or in the cache.
+        student_checkpoint: the student's initial weights; None for seeded ones.
+        cache: folder of the teacher's embeddings; None for `embeddings` in the job's `out`.
 
     Raises:
-        UsageError: unknown or repeated stages, or a recipe of another model.
+        UsageError: unknown, repeated or unordered stages, or a recipe of another model.
     """
 
     teacher: str
@@ -70,49 +69,53 @@ class DistillJob:
 
     def __post_init__(self) -> None:
         if not self.stages:
-            raise UsageError(f"no stages are named: choose of {', '.join(STAGES)}")
+            raise UsageError(f"no stages are named: choose from {', '.join(STAGES)}")
         for stage in self.stages:
             if stage not in STAGES:
-                raise UsageError(f"stage {stage!r} is unknown: choose of {', '.join(STAGES)}")
+                raise UsageError(f"stage {stage!r} is unknown: choose from {', '.join(STAGES)}")
         if list(self.stages) != [stage for stage in STAGES if stage in self.stages]:
             raise UsageError(f"the stages {','.join(self.stages)} must be different and in order: {','.join(STAGES)}")
         if self.recipe.model != self.student:
-            raise UsageError(f"the recipe is for {self.recipe.model}, the student is {self.student}")
+            raise UsageError(
+                f"the recipe is for {self.recipe.model}, the student is {self.student}: write model = "
+                f"{self.student!r} in the recipe, or choose another --student"
+            )
 
 
 def distill(
-    what: DistillJob,
+    distillation: DistillJob,
     progress: Progress = lambda stage, done, total, record: None,
-    tell: Tell = lambda line: None,
+    notify: Notify = lambda line: None,
 ) -> Path | None:
-    """Run the stages.
+    """Run the stages of a distillation.
 
     Args:
-        what: what learns from whom.
-        progress: told of each step: stage, steps or photos done, of how many, and the losses.
-        tell: told what a person should know.
+        distillation: what to run.
+        progress: called after each step or photo; see `Progress`.
+        notify: called with each note for the user.
 
     Returns:
-        The student's weights after the last stage, or None when a stage stopped before its end.
+        The file of the student's weights after the last stage, or None if a stage stopped before its end.
 
     Raises:
         UsageError: the folder holds another distillation, or one to be resumed.
         CheckpointError, DataError, OutputError: see `Trainer`.
     """
-    teacher = load_sam(what.teacher, find_source(what.teacher, what.teacher_checkpoint))
-    _check_identity(what, teacher)
+    teacher = load_sam(distillation.teacher, find_source(distillation.teacher, distillation.teacher_checkpoint))
+    _check_identity(distillation, teacher)
     if teacher.checkpoint.is_random:
-        tell(f"the teacher's weights are random ({teacher.checkpoint.label}): its masks mean nothing")
-    torch.manual_seed(what.recipe.seed)
-    weights = None if what.student_checkpoint is None else parse_source(what.student_checkpoint)
+        notify(f"the teacher's weights are random ({teacher.checkpoint.label}): its masks mean nothing")
+    torch.manual_seed(distillation.recipe.seed)
+    checkpoint = distillation.student_checkpoint
+    weights = None if checkpoint is None else parse_source(checkpoint)
     path: Path | None = None
-    for number, stage in enumerate(what.stages, 1):
-        out = what.job.out / f"{number}-{stage}"
+    for number, stage in enumerate(distillation.stages, 1):
+        out = distillation.job.out / f"{number}-{stage}"
         path = out / WEIGHTS_FILE
-        if what.job.resume and path.exists():
-            tell(f"{stage}: done before, in {out}")
+        if distillation.job.resume and path.exists():
+            notify(f"{stage}: done before, in {out}")
         else:
-            path = _run_stage(what, stage, out, teacher, weights, progress, tell)
+            path = _run_stage(distillation, stage, out, teacher, weights, progress, notify)
             if path is None:
                 return None
         weights = CheckpointSource(path=path)
@@ -120,33 +123,34 @@ def distill(
 
 
 def _run_stage(
-    what: DistillJob,
+    distillation: DistillJob,
     stage: str,
     out: Path,
     teacher: LoadedSam,
     weights: CheckpointSource | None,
     progress: Progress,
-    tell: Tell,
+    notify: Notify,
 ) -> Path | None:
-    student = build_sam(what.student)
+    student = build_sam(distillation.student)
     if weights is not None:
         load_into(student, weights)
     begun = bool((out / "recipe.json").exists())
-    # Without masks to prompt for, the teacher's answers to random clicks are taken: the photos are enough.
-    photos_only = stage == "encoder" or (stage == "prompt" and not _mixture(what).annotated)
-    job = replace(what.job, out=out, resume=what.job.resume and begun, photos_only=photos_only)
-    objective = _objective(what, stage, student, teacher, progress, tell)
-    trainer = Trainer(job, what.recipe, objective)
-    found = trainer.run(lambda step, record: progress(stage, step, what.recipe.steps, record))
+    # In stage `prompt`, photos without masks are enough: the teacher's masks of random clicks replace human ones.
+    photos_only = stage == "encoder" or (stage == "prompt" and not _mixture(distillation).annotated)
+    job = replace(distillation.job, out=out, resume=distillation.job.resume and begun, photos_only=photos_only)
+    objective = _objective(distillation, stage, student, teacher, progress, notify)
+    trainer = Trainer(job, distillation.recipe, objective)
+    path = trainer.run(lambda step, record: progress(stage, step, distillation.recipe.steps, record))
     for line in trainer.skips.lines():
-        tell(line)
-    return found
+        notify(line)
+    return path
 
 
 def _objective(
-    what: DistillJob, stage: str, student: Sam, teacher: LoadedSam, progress: Progress, tell: Tell
+    distillation: DistillJob, stage: str, student: Sam, teacher: LoadedSam, progress: Progress, notify: Notify
 ) -> Objective:
-    recipe = what.recipe
+    """The objective of a stage; for `encoder`, compute the teacher's missing embeddings first."""
+    recipe = distillation.recipe
     losses = RECIPES[recipe.loss]
     session = SessionRecipe(points=recipe.points, single_always=recipe.single_always)
     if stage == "masks":
@@ -155,19 +159,20 @@ def _objective(
         return PromptObjective(student, teacher.sam, losses, session, recipe.seed)
     same = shares_decoder(student, teacher.sam)
     if same:
-        take_decoder(student, teacher.sam)
-        tell(f"{stage}: the student has the teacher's prompt encoder and mask decoder")
+        copy_decoder(student, teacher.sam)
+        notify(f"{stage}: the student has the teacher's prompt encoder and mask decoder")
     else:
-        tell(
-            f"{stage}: {what.teacher}'s decoder cannot read {what.student}'s embedding ({student.channels} channels); "
-            f"a learned projection to the teacher's {teacher.sam.channels} channels stands in until the end"
+        notify(
+            f"{stage}: {distillation.teacher}'s decoder does not take {distillation.student}'s embedding "
+            f"({student.channels} channels); during this stage a learned projection maps it to the teacher's "
+            f"{teacher.sam.channels} channels"
         )
     cache = EmbeddingCache(
-        what.cache or what.job.out / CACHE, _identity(teacher), teacher.sam.side, teacher.sam.channels
+        distillation.cache or distillation.job.out / CACHE, _identity(teacher), teacher.sam.side, teacher.sam.channels
     )
-    sources = _mixture(what).sources
+    sources = _mixture(distillation).sources
     photos = sum(len(source) for source in sources)
-    tell(f"{stage}: embeddings of {photos} photos take {cache.bytes_needed(photos) / 1e9:.2f} GB in {cache.folder}")
+    notify(f"{stage}: embeddings of {photos} photos take {cache.bytes_needed(photos) / 1e9:.2f} GB in {cache.folder}")
     state = PartialState()
     log = cache.fill(
         sources,
@@ -178,57 +183,56 @@ def _objective(
     )
     state.wait_for_everyone()
     for line in log.lines():
-        tell(line)
+        notify(line)
     return EncoderObjective(student, cache, projected=not same)
 
 
-def _mixture(what: DistillJob) -> Mixture:
-    return open_mixture([str(what.job.data / source) for source in what.recipe.data])
+def _mixture(distillation: DistillJob) -> Mixture:
+    return open_mixture([str(distillation.job.data / source) for source in distillation.recipe.data])
 
 
 class _TeacherEncoder:
-    """The teacher's image encoder where the training runs."""
+    """The teacher's image encoder on the device that trains."""
 
     def __init__(self, teacher: Sam, device: torch.device) -> None:
         self._graph, self._device = EncoderGraph(teacher).eval().to(device), device
 
     @torch.inference_mode()
-    def encode(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def encode(self, image: Float32) -> Float32:
         """Embeddings `(1, C, S/16, S/16)` of an image `(1, 3, S, S)`."""
-        found: npt.NDArray[np.float32] = self._graph(torch.from_numpy(image).to(self._device)).float().cpu().numpy()
-        return found
+        embeddings: Float32 = self._graph(torch.from_numpy(image).to(self._device)).float().cpu().numpy()
+        return embeddings
 
 
 def _identity(teacher: LoadedSam) -> str:
     return f"{teacher.variant} {teacher.checkpoint.sha256 or teacher.checkpoint.label}"
 
 
-def _begins_with(what: DistillJob) -> str:
-    """What the first stage's student begins with."""
-    if what.student_checkpoint is None:
+def _initial_weights(distillation: DistillJob) -> str:
+    """What identifies the student's initial weights: a sha256, a label, or the words for seeded ones."""
+    if distillation.student_checkpoint is None:
         return "seeded by the recipe"
-    source = parse_source(what.student_checkpoint)
+    source = parse_source(distillation.student_checkpoint)
     return source.label if source.path is None or not source.path.is_file() else sha256_of(source.path)
 
 
-def _check_identity(what: DistillJob, teacher: LoadedSam) -> None:
-    """Refuse a folder that another distillation, or another order of stages, has begun."""
+def _check_identity(distillation: DistillJob, teacher: LoadedSam) -> None:
+    """Refuse a folder that holds another distillation; write the identity of a new one."""
+    out = distillation.job.out
     wanted = {
         "teacher": _identity(teacher),
-        "student": what.student,
-        "student's weights": _begins_with(what),
-        "stages": list(what.stages),
-        "recipe": json.loads(json.dumps(what.recipe.to_json())),
+        "student": distillation.student,
+        "student's weights": _initial_weights(distillation),
+        "stages": list(distillation.stages),
+        "recipe": json.loads(json.dumps(distillation.recipe.to_json())),
     }
-    path = what.job.out / IDENTITY
+    path = out / IDENTITY
     begun = path.exists()
     state = PartialState()
-    state.wait_for_everyone()  # every process looks before one of them writes
+    state.wait_for_everyone()  # every process checks before one of them writes
     if begun:
-        if not what.job.resume:
-            raise UsageError(
-                f"{what.job.out} holds a distillation already: go on with --resume, or choose another --out"
-            )
+        if not distillation.job.resume:
+            raise UsageError(f"{out} holds a distillation already: resume it with --resume, or choose another --out")
         try:
             found = json.loads(path.read_text("utf-8"))
         except ValueError as error:
@@ -237,10 +241,8 @@ def _check_identity(what: DistillJob, teacher: LoadedSam) -> None:
             found["recipe"] = with_current_keys(found["recipe"])
         for key, value in wanted.items():
             if found.get(key) != value:
-                raise UsageError(
-                    f"{what.job.out} was begun with {key} {found.get(key)}, not {value}: choose another --out"
-                )
-    elif what.job.resume:
-        raise UsageError(f"there is no distillation to resume in {what.job.out}: leave out --resume to start one")
+                raise UsageError(f"{out} was begun with {key} {found.get(key)}, not {value}: choose another --out")
+    elif distillation.job.resume:
+        raise UsageError(f"there is no distillation to resume in {out}: leave out --resume to start one")
     elif state.is_main_process:
         write_file(path, (json.dumps(wanted, indent=2) + "\n").encode(), overwrite=False)

@@ -1,10 +1,12 @@
 """The teacher's embeddings on disk: computed once, read in every epoch.
 
-A big encoder costs seconds a photo and a student sees each photo many times, so MobileSAM (arXiv 2306.14289, section
-3.2) stores the embeddings. The price is disk, which is told beforehand, and that photos are shown whole, without
-augmentation. One fp16 file a photo, named by a hash of folder, shard and key; each appears whole or not at all, so a
-pass that was cut off goes on where it stopped, without opening the photos that are done. `teacher.json` says whose they
-are; another teacher's are never mixed in. A photo that is replaced by another under its name keeps its old embedding.
+A large encoder takes seconds for a photo, and a student sees each photo many times. So the embeddings are stored, as in
+MobileSAM (https://arxiv.org/abs/2306.14289, section 3.2). The cost: disk space, which is reported beforehand, and
+photos without augmentation.
+
+Each photo has one fp16 file, named by a hash of folder, shard and key and written atomically. So an interrupted pass
+resumes without opening the photos that are done. `teacher.json` identifies the teacher; embeddings of different
+teachers are never mixed. If a photo is replaced by another of the same name, its old embedding stays.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ Float16 = npt.NDArray[np.float16]
 
 
 class Encoder(Protocol):
-    """The half of a backend that is needed here."""
+    """The teacher: a backend, of which only `encode` is needed."""
 
     def encode(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Embeddings `(1, C, S/16, S/16)` of an image `(1, 3, S, S)`."""
@@ -45,13 +47,13 @@ class EmbeddingCache:
     """Embeddings `(C, S/16, S/16)` of one teacher for frames of side S."""
 
     def __init__(self, folder: Path, teacher: str, side: int, channels: int) -> None:
-        """Open the folder, or begin one.
+        """Open the folder, or create it.
 
         Args:
-            folder: where the files are.
-            teacher: what the embeddings depend on: variant and weights.
-            side: the teacher's frame side in pixels.
-            channels: of its embedding.
+            folder: folder of the files.
+            teacher: identifies the teacher: variant and weights.
+            side: the teacher's frame side S in pixels.
+            channels: channels C of its embedding.
 
         Raises:
             UsageError: the folder holds another teacher's embeddings.
@@ -62,7 +64,7 @@ class EmbeddingCache:
         wanted = {"teacher": teacher, "side": side, "channels": channels}
         path = folder / IDENTITY
         if not path.exists():
-            # Several processes may come here at once, all with the same words.
+            # Several processes may write this file at once, all with the same content.
             write_file(path, (json.dumps(wanted) + "\n").encode(), overwrite=True)
         try:
             found = json.loads(path.read_text("utf-8"))
@@ -72,14 +74,14 @@ class EmbeddingCache:
             raise UsageError(f"{folder} holds the embeddings of {found}, not of {wanted}: choose another folder")
 
     def bytes_needed(self, photos: int) -> int:
-        """What so many photos take on disk."""
+        """Bytes that so many photos take on disk."""
         return photos * (int(np.prod(self.shape)) * _BYTES + _HEADER)
 
     def path(self, source: str, key: str) -> Path:
         """The file of a record, named as in `Sample`.
 
-        Of its shard's path the last folder counts, because `coco/train.tar` and `ccp/train.tar` may both have a photo
-        `0001`; those above do not, so the data may be moved as a whole.
+        The name depends on the shard's file and its folder, because `coco/train.tar` and `ccp/train.tar` may both have
+        a photo `0001`. It does not depend on the folders above, so the data can be moved as a whole.
         """
         shard = "/".join(Path(source).absolute().parts[-2:])
         name = hashlib.sha256(f"{shard}/{key}".encode("utf-8", "surrogateescape")).hexdigest()[:24]
@@ -89,7 +91,7 @@ class EmbeddingCache:
         """The embedding of a record.
 
         Raises:
-            DataError: it was never computed, or its file is damaged.
+            DataError: it was not computed, or its file is damaged.
         """
         path = self.path(source, key)
         try:
@@ -108,21 +110,21 @@ class EmbeddingCache:
         part: int = 0,
         parts: int = 1,
     ) -> SkipLog:
-        """Compute what is missing.
+        """Compute and store the missing embeddings.
 
         Args:
-            sources: photos; their masks are not looked at.
+            sources: photos; their masks are not read.
             encoder: the teacher.
-            progress: told how many photos are done, of how many.
-            part: this process's part of the records.
-            parts: into how many they are divided.
+            progress: called with the number of photos that are done, and of all.
+            part: number of this process's part of the records, from 0.
+            parts: number of parts that the records are divided into.
 
         Returns:
             The records that could not be used.
 
         Raises:
-            OutputError: too little room on the disk, said before anything is computed.
-            DataError: too many records are broken, or an embedding does not fit half precision.
+            OutputError: the disk is too full; raised before anything is computed.
+            DataError: too many records are broken, or an embedding is too large for half precision.
         """
         own = [source.part(part, parts) for source in sources]
         missing = [source.select(self._absent(source)) for source in own]
@@ -130,7 +132,7 @@ class EmbeddingCache:
         require_space(self.folder, self.bytes_needed(left * parts))
         log = SkipLog()
         done = total - left
-        log.add(done)  # of the whole data, not of what an earlier pass left, broken records are a small share
+        log.add(done)  # the share of broken records is that of the whole data, not of the photos that are left
         progress(done, total)
         for source in filter(len, missing):
             for sample in walk(source, log, photos_only=True):
@@ -147,13 +149,13 @@ class EmbeddingCache:
 
 
 def _stored(embedding: npt.NDArray[np.float32], key: str) -> bytes:
-    """The file of an embedding."""
+    """The content of an embedding's file."""
     with np.errstate(over="ignore"):
         half = embedding.astype(np.float16)
     if not np.isfinite(half).all():
         raise DataError(
-            f"the teacher's embedding of {key} reaches {np.abs(embedding).max():.3g}, which is no number in half "
-            "precision: are these its weights?"
+            f"the teacher's embedding of {key} reaches {np.abs(embedding).max():.3g}, which half precision cannot "
+            "represent: check the teacher's weights"
         )
     content = io.BytesIO()
     np.save(content, half)

@@ -1,8 +1,8 @@
-"""What a student can take over from its teacher: prompt encoder and mask decoder, where they are of the same make.
+"""Copy the teacher's prompt encoder and mask decoder to a student of the same architecture.
 
-MobileSAM (arXiv 2306.14289, section 3.2) keeps the teacher's decoder and learns the encoder alone. That needs an
-embedding of the same meaning, channel for channel; between other pairs a learned projection stands in while the encoder
-is taught, and is thrown away afterwards.
+MobileSAM (https://arxiv.org/abs/2306.14289, section 3.2) keeps the teacher's decoder and trains the encoder alone. That
+needs an embedding of the same meaning, channel by channel. For other pairs, stage `encoder` trains a projection, which
+is discarded afterwards.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sam_edge.model import Sam
 
 
 def shares_decoder(student: Sam, teacher: Sam) -> bool:
-    """Whether the student's prompt encoder and decoder have exactly the teacher's parameters by name and shape."""
+    """Whether the student's prompt encoder and mask decoder have the teacher's classes, parameter names and shapes."""
     return all(
         type(mine) is type(theirs) and _shapes(mine) == _shapes(theirs)
         for mine, theirs in (
@@ -23,8 +23,8 @@ def shares_decoder(student: Sam, teacher: Sam) -> bool:
     )
 
 
-def take_decoder(student: Sam, teacher: Sam) -> frozenset[str]:
-    """Copy prompt encoder and mask decoder; returns the names of the parameters that now are the teacher's."""
+def copy_decoder(student: Sam, teacher: Sam) -> frozenset[str]:
+    """Copy the teacher's prompt encoder and mask decoder; return the names of the parameters that were copied."""
     student.prompt_encoder.load_state_dict(teacher.prompt_encoder.state_dict())
     student.mask_decoder.load_state_dict(teacher.mask_decoder.state_dict())
     return frozenset(

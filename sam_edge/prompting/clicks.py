@@ -1,12 +1,12 @@
-"""The clicks of an evaluation: what an attentive user would click next.
+"""The clicks of an evaluation: where an attentive user would click next.
 
-RITM's protocol (arXiv 2102.06583, section on evaluation): of the two kinds of error, missing and superfluous pixels,
-take the one with the pixel that lies deepest inside it, and click that pixel. Before any prediction everything is
-missing, so the first click is the mask's innermost point. Depth is the exact Euclidean distance to the nearest
-pixel that is no such error, and beyond the picture there is none.
+RITM's protocol (https://arxiv.org/abs/2102.06583, section on evaluation): there are two error regions, missing and
+superfluous pixels. The click goes to the pixel that lies deepest inside one of them. Before any prediction all of the
+target is missing, so the first click is the mask's innermost point. The depth of a pixel is its exact Euclidean
+distance to the nearest pixel outside the region; everything beyond the picture is outside.
 
-Where depths are equal the choice is still determined: a click on superfluous pixels before one on missing pixels, as in
-RITM's own code, then the topmost and then the leftmost pixel.
+Equal depths are decided in this order: superfluous before missing pixels, as in RITM's own code, then the topmost, then
+the leftmost pixel.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sam_edge_runtime.errors import UsageError
 
 
 class Click(NamedTuple):
-    """A click on the centre of pixel x, y; `label` is 1 inside the object and 0 outside (`Label`)."""
+    """A click on the centre of pixel (x, y); `label` is 1 inside the object and 0 outside (`Label`)."""
 
     x: int
     y: int
@@ -30,23 +30,23 @@ class Click(NamedTuple):
 
 
 def first_click(target: Mask) -> Click | None:
-    """The innermost point of `target (H, W)`; None when it is empty."""
+    """A click on the innermost point of `target (H, W)` bool; None if it is empty."""
     return next_click(target, np.zeros_like(target))
 
 
 def next_click(target: Mask, prediction: Mask, earlier: Iterable[Click] = ()) -> Click | None:
-    """The middle of the largest error.
+    """A click on the deepest pixel of the two error regions.
 
     Args:
-        target: `(H, W)` bool, the mask that is wanted.
-        prediction: `(H, W)` bool, the mask that there is.
+        target: `(H, W)` bool, the true mask.
+        prediction: `(H, W)` bool, the current mask.
         earlier: clicks so far; no pixel is clicked twice.
 
     Returns:
-        The click, or None when there is no error left that has not been clicked.
+        The click, or None if every wrong pixel has been clicked.
 
     Raises:
-        UsageError: masks that are not bool or of different shapes, or scipy is not installed.
+        UsageError: masks are not bool or differ in shape, or scipy is not installed.
     """
     for name, mask in (("target", target), ("prediction", prediction)):
         if mask.ndim != 2 or mask.dtype != np.bool_:
@@ -66,9 +66,9 @@ def next_click(target: Mask, prediction: Mask, earlier: Iterable[Click] = ()) ->
 
 
 def depth(region: Mask) -> Float64:
-    """Each pixel's distance to the nearest pixel outside `region (H, W)`, in pixels; 0 outside.
+    """Each pixel's distance to the nearest pixel outside `region (H, W)` bool, in pixels; 0 outside.
 
-    What lies beyond the picture is outside.
+    Everything beyond the picture is outside.
 
     Raises:
         UsageError: scipy is not installed.
@@ -82,11 +82,11 @@ def depth(region: Mask) -> Float64:
 
 
 def _deepest(region: Mask, clicked: tuple[Click, ...]) -> tuple[tuple[int, int], float]:
-    """x, y of the pixel deepest inside `region (H, W)` that was not clicked, and its depth: 0 if there is none."""
+    """(x, y) of the deepest pixel of `region (H, W)` that was not clicked, and its depth; depth 0 if there is none."""
     rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
     if not len(rows):
         return (0, 0), 0.0
-    # All around the region is outside, so its bounding box is enough: most errors are small, and photos are not.
+    # Everything around the region is outside, so its bounding box is enough: most errors are much smaller than photos.
     top, left = int(rows[0]), int(columns[0])
     depths = depth(region[top : rows[-1] + 1, left : columns[-1] + 1])
     height, width = depths.shape

@@ -1,4 +1,4 @@
-"""The prompts of a verification: a grid of clicks, a grid of boxes, and the combinations people use."""
+"""The fixed prompts of a verification: a grid of clicks, a grid of boxes, and common combinations."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ BOXES_A_SIDE = 3
 
 @dataclass(frozen=True)
 class PromptGroup:
-    """Prompts of one kind that are answered as one batch.
+    """Prompts of one kind that are decoded as one batch.
 
     Attributes:
-        kind: `points`, `boxes` or `mixed`; pictures are chosen per kind.
+        kind: `points`, `boxes` or `mixed`; a report shows pictures of each kind.
         names: one for each prompt, with its place in pixels of the photo.
-        prompts: in the frame's coordinates.
-        points: clicks in pixels of the photo to draw, `(B, N, 2)`, with `labels (B, N)`.
-        boxes: boxes in pixels of the photo to draw, `(B, 4)`.
+        prompts: the decoder's inputs, in pixels of the frame.
+        points: clicks to draw, `(B, N, 2)` x, y in pixels of the photo.
+        labels: of the clicks, `(B, N)`.
+        boxes: boxes to draw, `(B, 4)` x0, y0, x1, y1 in pixels of the photo.
     """
 
     kind: str
@@ -37,7 +38,7 @@ class PromptGroup:
 
 
 def prompt_groups(frame: Frame) -> list[PromptGroup]:
-    """All groups for a photo."""
+    """All groups of prompts for a photo, except the one of `refinement`."""
     h, w = frame.original_size
     size = np.array([w, h], np.float64)
     box = np.array([[0.2 * w, 0.25 * h, 0.7 * w, 0.8 * h]])
@@ -52,7 +53,7 @@ def prompt_groups(frame: Frame) -> list[PromptGroup]:
 
 
 def refinement(frame: Frame, low_res: npt.NDArray[np.float32]) -> PromptGroup:
-    """A click beside an earlier answer `(S/4, S/4)` as mask prompt, the way a user refines a mask."""
+    """A click with an earlier mask's logits `(S/4, S/4)` as mask prompt, as a user refines a mask."""
     h, w = frame.original_size
     click, label = np.array([[[0.45 * w, 0.55 * h]]]), np.array([[1.0]])
     prompts = build_prompts(frame, click, label, None, low_res[None, None])

@@ -1,9 +1,9 @@
-"""Which of the four outputs are supervised, and which one goes on to the next prompt.
+"""Which of the four outputs are trained, and which one is fed back as the next mask prompt.
 
-"Segment Anything" (arXiv 2304.02643), appendix A, "Making the model ambiguity-aware": one prompt may mean the whole,
-a part or a subpart, so three masks are predicted (outputs 1..3) and only the one with the lowest loss is
-learned from. With more prompts ambiguity is rare: then output 0 alone is learned from, so that it has a steady
-gradient. Hence output 0 is never trained on a single click or a lone box, and should not be shown for one.
+Source: "Segment Anything" (https://arxiv.org/abs/2304.02643, appendix A, "Making the model ambiguity-aware"). A single
+prompt may mean the whole, a part or a subpart. So the model predicts three masks (outputs 1..3), and only the one with
+the lowest loss is trained. With several prompts ambiguity is rare, and output 0 alone is trained, so that its gradient
+is consistent. Hence output 0 is not trained on a single click or box, and should not be shown for one.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from torch import Tensor
 from sam_edge_runtime.bundle.contract import FIRST_MULTIMASK, MASK_OUTPUTS, SINGLE_OUTPUT, Label
 from sam_edge_runtime.errors import UsageError
 
-_COUNTED = (Label.BACKGROUND, Label.FOREGROUND, Label.BOX_TOP_LEFT)  # one slot of each prompt; a box has two
+_COUNTED = (Label.BACKGROUND, Label.FOREGROUND, Label.BOX_TOP_LEFT)  # one slot of each prompt; a box has two slots
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What B prompts' answers amount to.
+    """Losses of B prompts, and the outputs that they come from.
 
     Attributes:
-        loss: `(B)` what to minimize: mask loss plus weighted IoU loss.
-        mask_loss: `(B)` of the one output that is learned from.
+        loss: `(B)` mask loss plus weighted IoU loss, which is minimized.
+        mask_loss: `(B)` of the one output that is trained.
         iou_loss: `(B)` of the IoU head.
         learned: `(B)` int64, the output whose mask gets a gradient.
-        chosen: `(B)` int64, the output that is fed back and from whose errors the next point is drawn.
+        chosen: `(B)` int64, the output that is fed back; the next point is drawn from its errors.
     """
 
     loss: Tensor
@@ -39,11 +39,11 @@ class Selection:
 
 
 def is_ambiguous(labels: Tensor, has_mask_input: Tensor) -> Tensor:
-    """Whether each prompt is a single one: one click, one box (its two corners) or one mask, and nothing beside it.
+    """Whether each prompt is a single click, a single box or a single mask.
 
     Args:
-        labels: `(B, N)` values of `Label`; empty and padding slots are no prompts.
-        has_mask_input: `(B)`, 1 where a mask is given.
+        labels: `(B, N)` values of `Label`; empty and padding slots do not count.
+        has_mask_input: `(B)` 1 where a mask is given, else 0.
 
     Returns:
         `(B)` bool.
@@ -55,16 +55,17 @@ def is_ambiguous(labels: Tensor, has_mask_input: Tensor) -> Tensor:
 
 @torch.no_grad()
 def choose(iou_predictions: Tensor, ambiguous: Tensor) -> Tensor:
-    """The output that goes on: of three masks the one whose predicted IoU is highest, else the single one.
+    """The output to feed back: for ambiguous prompts that of 1..3 with the highest predicted IoU, else output 0.
 
-    Arxiv 2304.02643, appendix A, "Training algorithm": the model's own estimate decides, as it will without a target.
+    Source: arXiv 2304.02643, appendix A, "Training algorithm". The predicted IoU decides, because the true one is
+    unknown in use.
 
     Args:
         iou_predictions: `(B, 4)`.
         ambiguous: `(B)` bool.
 
     Returns:
-        `(B)` int64; the lower output where two estimates are equal.
+        `(B)` int64; where two predictions are equal, the lower output.
     """
     best = FIRST_MULTIMASK + iou_predictions[:, FIRST_MULTIMASK:].argmax(dim=1)
     return torch.where(ambiguous, best, SINGLE_OUTPUT)
@@ -79,27 +80,27 @@ def select(
     every_iou: bool = True,
     iou_weight: float = 1.0,
 ) -> Selection:
-    """Reduce the losses of four outputs to one a prompt (arXiv 2304.02643, appendix A).
+    """Reduce the losses of four outputs to one for each prompt (arXiv 2304.02643, appendix A).
 
-    Ambiguous prompts learn from the lowest of outputs 1..3, others from output 0; gradients reach no other mask. The
-    paper does not say which IoU predictions are supervised. The default is every output that may be shown, on average,
-    as SAM 2 came to do (arXiv 2408.00714, appendix on training: the head also has to know bad masks); only so
-    can the head rank them.
+    For ambiguous prompts the mask with the lowest loss of outputs 1..3 is trained, for others output 0; gradients reach
+    no other mask. The paper does not say which IoU predictions are trained. The default is the mean over every output
+    that may be shown, as in SAM 2 (arXiv 2408.00714, appendix on training): the head can rank masks only if it has
+    learned to recognize bad ones.
 
     Args:
         mask_losses: `(B, 4)` from `losses.mask_losses`.
         iou_losses: `(B, 4)` from `losses.iou_losses`.
         iou_predictions: `(B, 4)` from the decoder.
         ambiguous: `(B)` bool from `is_ambiguous`.
-        every_iou: False supervises, of three, only the IoU of the mask that is learned from (what SAM 2's published
-            training code takes SAM's own rule to be).
+        every_iou: False trains the IoU prediction of the trained mask only (SAM's own rule, according to SAM 2's
+            published training code).
         iou_weight: factor of the IoU loss.
 
     Returns:
-        The losses `(B)` and the outputs in question.
+        The losses `(B)`, the trained outputs and the outputs to feed back.
 
     Raises:
-        UsageError: shapes that do not belong together.
+        UsageError: shapes do not fit together.
     """
     wanted = (len(ambiguous), MASK_OUTPUTS)
     given = {"mask_losses": mask_losses, "iou_losses": iou_losses, "iou_predictions": iou_predictions}
@@ -116,11 +117,11 @@ def select(
     return Selection(mask_loss + iou_weight * iou_loss, mask_loss, iou_loss, learned, chosen)
 
 
-def fed_back(low_res_masks: Tensor, chosen: Tensor) -> Tensor:
-    """The logits that the next step gets as mask prompt, not thresholded (appendix A, "Training algorithm").
+def feedback_logits(low_res_masks: Tensor, chosen: Tensor) -> Tensor:
+    """The chosen mask's logits, the next step's mask prompt; not thresholded (appendix A, "Training algorithm").
 
-    Without a gradient: each step learns to answer its prompts, not to please the next one, and no step's graph has to
-    be kept for the next (the paper does not say; RITM's iterative training, arXiv 2102.06583, does the same).
+    They have no gradient: each step is trained on its own loss only, and no step's graph is kept for the next. The
+    paper does not say this; RITM's iterative training (arXiv 2102.06583) does the same.
 
     Args:
         low_res_masks: `(B, 4, S/4, S/4)` logits.
@@ -134,5 +135,5 @@ def fed_back(low_res_masks: Tensor, chosen: Tensor) -> Tensor:
 
 
 def _picked(values: Tensor, output: Tensor) -> Tensor:
-    """Of `(B, 4)` values, one a row: `(B)`."""
+    """One value of each row of `(B, 4)`: `(B)`."""
     return values.gather(1, output.unsqueeze(1)).squeeze(1)

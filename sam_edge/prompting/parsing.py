@@ -9,23 +9,23 @@ from sam_edge_runtime.errors import PromptError
 
 
 def parse_point(text: str) -> tuple[float, float, int]:
-    """`x,y` or `x,y,label` to x, y and label (1 inside unless given).
+    """Parse `x,y` or `x,y,label` to x, y and label; the default label is 1 (inside).
 
     Raises:
-        PromptError: not two or three numbers, or another label than 0 and 1.
+        PromptError: `text` is not two or three numbers, or the label is neither 0 nor 1.
     """
     numbers = _numbers(text, "--point", "X,Y or X,Y,LABEL, such as 320,240 or 320,240,0", (2, 3))
     label = numbers[2] if len(numbers) == 3 else float(Label.FOREGROUND)
     if label not in (Label.BACKGROUND, Label.FOREGROUND):
-        raise PromptError(f"--point {text}: label {label:g} is neither 1 (inside) nor 0 (outside)")
+        raise PromptError(f"--point {text}: label {label:g} is unknown; choose 1 (inside) or 0 (outside)")
     return numbers[0], numbers[1], int(label)
 
 
 def parse_box(text: str) -> tuple[float, float, float, float]:
-    """`x0,y0,x1,y1` to four numbers.
+    """Parse `x0,y0,x1,y1` to four numbers.
 
     Raises:
-        PromptError: not four numbers.
+        PromptError: `text` is not four numbers.
     """
     x0, y0, x1, y1 = _numbers(text, "--box", "X0,Y0,X1,Y1, such as 40,30,400,380", (4,))
     return x0, y0, x1, y1

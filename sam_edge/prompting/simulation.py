@@ -1,19 +1,19 @@
 """Prompts as a user might give them, simulated from target masks.
 
-"Segment Anything" (arXiv 2304.02643), appendix A, "Training algorithm": begin with a point or a box, correct the last
-answer with points drawn from its errors while its logits go back in as mask prompt; eleven steps in all, two of which
-carry no new point, so that the model learns to improve on a mask alone.
+Source: "Segment Anything" (https://arxiv.org/abs/2304.02643, appendix A, "Training algorithm"). A session begins with a
+point or a box. Each further step feeds the last mask's logits back as mask prompt and adds a point from that mask's
+errors. Two of the eleven steps add no point, so the model learns to improve a mask without new information.
 
-Prompts are in the form of the decoder's contract and grow by one slot with each point; new points go in front, so that
-the corners of a box or SAM's "not a point" stay at the end, as the runtime lays them out. Attention knows no order.
+Prompts have the form of the decoder's contract and grow by one slot with each point. New points go to the front: the
+corners of a box, or SAM's "not a point", stay at the end, as in the runtime. Attention ignores the order.
 
-Targets are bool masks `(B, h, w)` of the square frame, which may be coarser than its S pixels: the paper's rules hold
-for the mask's pixels, and the coordinates that come out are frame pixels. A point on pixel (x, y) of a mask of full
-resolution has the coordinates (x, y), because the prompt encoder itself adds the half pixel to its centre; a point on
-a coarse pixel has those of that pixel's centre.
+Targets are bool masks `(B, h, w)` of the square frame, which may be coarser than its S pixels. Points are drawn from
+the mask's pixels; coordinates are in frame pixels. A point on pixel (x, y) of a mask of full resolution has the
+coordinates (x, y), because the prompt encoder adds the half pixel to its centre. A point on a coarse pixel has the
+coordinates of that pixel's centre.
 
-Numbers are drawn on the generator's own device and then moved: a CPU generator gives the same prompts on every
-machine. How many are drawn never depends on what the masks hold.
+Random numbers are drawn on the generator's device and then moved, so a CPU generator gives the same prompts on every
+machine. Their number never depends on the content of the masks.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ from sam_edge.model.image_encoder import NATIVE_SIDE
 from sam_edge_runtime.bundle.contract import MASK_STRIDE, MASK_THRESHOLD, Label
 from sam_edge_runtime.errors import UsageError
 
-SAMPLED_POINTS = 8  # more than these bring little, the paper found
-BOX_SHARE = 0.5  # first prompts that are boxes; the others are points
-JITTER_SHARE = 0.1  # standard deviation of a box corner's noise, in box sides
-LARGEST_JITTER = 20.0  # its bound in pixels of a frame of NATIVE_SIDE
+SAMPLED_POINTS = 8  # according to the paper, more gain little
+BOX_SHARE = 0.5  # share of boxes among first prompts; the others are points
+JITTER_SHARE = 0.1  # standard deviation of a box corner's noise, as a share of the box's side
+LARGEST_JITTER = 20.0  # bound of that noise, in pixels of a frame of NATIVE_SIDE
 
-_MANY = 2**62  # a whole number below it, modulo a pixel count, is uniform to one part in 2**40
+_MANY = 2**62  # an integer below it, modulo a number of pixels, is uniform to one part in 2**40
 
 
-class Step(Enum):
-    """What a step of the simulated session adds to the prompts."""
+class PromptStep(Enum):
+    """What a step of a simulated session adds to the prompts."""
 
     FIRST = "a point or a box"
     POINT = "a point from the error region, and the last mask"
     REFINE = "the last mask alone"
 
 
-def schedule(generator: torch.Generator, points: int = SAMPLED_POINTS) -> tuple[Step, ...]:
-    """The steps of one session: the first prompt, `points` sampled points, and two steps without a new one.
+def schedule(generator: torch.Generator, points: int = SAMPLED_POINTS) -> tuple[PromptStep, ...]:
+    """The steps of one session: the first prompt, `points` sampled points, and two steps without a new point.
 
-    Of those two, one comes at a random place between two of the points (with a single point: behind it), the other at
-    the end (arXiv 2304.02643, appendix A, "Training algorithm").
+    One of those two comes at a random place between two points (with a single point: after it), the other at the end
+    (arXiv 2304.02643, appendix A, "Training algorithm").
 
     Args:
-        generator: decides the place.
+        generator: draws the place.
         points: sampled points, 8 in the paper.
 
     Returns:
@@ -63,14 +63,14 @@ def schedule(generator: torch.Generator, points: int = SAMPLED_POINTS) -> tuple[
         UsageError: fewer than one point.
     """
     if points < 1:
-        raise UsageError(f"a schedule of {points} sampled points corrects nothing; give at least 1, the paper's is 8")
+        raise UsageError(f"a schedule of {points} sampled points corrects nothing; give at least 1, as in the paper 8")
     before = int(torch.randint(1, max(points, 2), (), generator=generator, device=generator.device))
     return (
-        Step.FIRST,
-        *[Step.POINT] * before,
-        Step.REFINE,
-        *[Step.POINT] * (points - before),
-        Step.REFINE,
+        PromptStep.FIRST,
+        *[PromptStep.POINT] * before,
+        PromptStep.REFINE,
+        *[PromptStep.POINT] * (points - before),
+        PromptStep.REFINE,
     )
 
 
@@ -82,7 +82,7 @@ class TrainingPrompts:
         coords: `(B, N, 2)` float32 x, y in pixels of the frame.
         labels: `(B, N)` float32 values of `Label`.
         mask_input: `(B, 1, S/4, S/4)` float32 logits.
-        has_mask_input: `(B)` float32, 1 where `mask_input` counts.
+        has_mask_input: `(B)` float32, 1 where `mask_input` counts, else 0.
     """
 
     coords: Tensor
@@ -98,11 +98,11 @@ class TrainingPrompts:
 
     @property
     def decoder_inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The decoder's inputs behind the embedding, in order."""
+        """The decoder's inputs after the embedding, in the contract's order."""
         return self.coords, self.labels, self.mask_input, self.has_mask_input
 
     def with_points(self, coords: Tensor, labels: Tensor) -> TrainingPrompts:
-        """One more point a prompt, at `coords (B, 2)` with `labels (B)`."""
+        """The prompts with one more point each, at `coords (B, 2)` with `labels (B)`."""
         return replace(
             self,
             coords=torch.cat([coords.unsqueeze(1), self.coords], dim=1),
@@ -110,10 +110,14 @@ class TrainingPrompts:
         )
 
     def with_mask(self, logits: Tensor) -> TrainingPrompts:
-        """The last answer `(B, 1, S/4, S/4)` as mask prompt: logits, not thresholded, without their gradient."""
+        """The prompts with the last masks as mask prompt: logits `(B, 1, S/4, S/4)`, whose gradient is dropped.
+
+        Raises:
+            UsageError: another shape.
+        """
         if logits.shape != self.mask_input.shape:
             raise UsageError(
-                f"the mask fed back is {tuple(logits.shape)} and must be {tuple(self.mask_input.shape)}: one "
+                f"the mask fed back is {tuple(logits.shape)} and must be {tuple(self.mask_input.shape)}: give one "
                 "low-resolution mask a prompt, of the same frame"
             )
         return replace(self, mask_input=logits.detach().float(), has_mask_input=torch.ones_like(self.has_mask_input))
@@ -121,18 +125,18 @@ class TrainingPrompts:
 
 @dataclass(frozen=True)
 class PhotoGenerators:
-    """Generators of several photos: all their masks are worked on at once, and no photo's numbers depend on another.
+    """One random generator for each photo: no photo's numbers depend on another photo in the batch.
 
     Attributes:
-        generators: one a photo.
-        counts: masks of each photo.
+        generators: one for each photo.
+        counts: number of masks of each photo.
     """
 
     generators: tuple[torch.Generator, ...]
     counts: tuple[int, ...]
 
     def draw(self, number: Callable[[int, torch.Generator], Tensor]) -> Tensor:
-        """What `number` gives for each photo's count and generator, one after another."""
+        """Call `number` with each photo's count and generator, and concatenate the results."""
         return torch.cat([number(n, own) for n, own in zip(self.counts, self.generators, strict=True)])
 
 
@@ -140,20 +144,20 @@ Randomness = torch.Generator | PhotoGenerators
 
 
 def first_prompts(target: Tensor, side: int, generator: Randomness) -> TrainingPrompts:
-    """The session's first prompts: with equal probability a point or a box (appendix A, "Training algorithm").
+    """First prompts of a session: a point or a box with equal probability (appendix A, "Training algorithm").
 
-    Points are uniform over the target, boxes are its bounding box with noise.
+    Points are uniform over the target; boxes are its bounding box with noise.
 
     Args:
         target: `(B, h, w)` bool, none of them empty.
         side: frame side S in pixels.
-        generator: decides everything random.
+        generator: draws everything random.
 
     Returns:
-        Prompts of two slots: a point and SAM's "not a point", or the two corners; no mask.
+        Prompts of two slots, a point and SAM's "not a point" or the two corners of a box; no mask.
 
     Raises:
-        UsageError: a target that is not bool, not square or empty.
+        UsageError: a target is not bool, not square or empty.
     """
     _check(target, side)
     b = len(target)
@@ -177,34 +181,34 @@ def first_prompts(target: Tensor, side: int, generator: Randomness) -> TrainingP
 
 def next_prompts(
     prompts: TrainingPrompts,
-    step: Step,
+    step: PromptStep,
     logits: Tensor,
     target: Tensor,
     side: int,
     generator: Randomness,
     valid: Tensor | None = None,
 ) -> TrainingPrompts:
-    """The prompts of a step after the first: the last mask, and in a `POINT` step a point from its errors.
+    """Prompts of a step after the first: the last mask, and in a `POINT` step a point from its errors.
 
     Args:
         prompts: those of the step before.
         step: `POINT` or `REFINE`.
-        logits: `(B, 1, S/4, S/4)` the answer that goes on (`selection.fed_back`).
+        logits: `(B, 1, S/4, S/4)` of the mask to feed back (`mask_choice.feedback_logits`).
         target: `(B, h, w)` bool.
         side: frame side S in pixels.
-        generator: decides the points.
-        valid: `(B, h, w)` or `(1, h, w)` bool, true where the frame holds photo; no point falls elsewhere.
+        generator: draws the points.
+        valid: `(B, h, w)` or `(1, h, w)` bool, true where the frame shows photo; no point falls elsewhere.
 
     Returns:
-        The prompts, with one slot more in a `POINT` step.
+        The prompts; in a `POINT` step they have one slot more.
 
     Raises:
-        UsageError: `FIRST`, or tensors that do not belong together.
+        UsageError: the step is `FIRST`, or shapes do not fit together.
     """
-    if step is Step.FIRST:
-        raise UsageError("the first step has no mask to go on from; make its prompts with first_prompts")
+    if step is PromptStep.FIRST:
+        raise UsageError("the first step has no mask to feed back; make its prompts with first_prompts")
     refined = prompts.with_mask(logits)
-    if step is Step.REFINE:
+    if step is PromptStep.REFINE:
         return refined
     return refined.with_points(*error_points(logits, target, side, generator, valid))
 
@@ -213,23 +217,23 @@ def next_prompts(
 def error_points(
     logits: Tensor, target: Tensor, side: int, generator: Randomness, valid: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """One point a prompt, uniform over where the mask is wrong (appendix A, "Training algorithm").
+    """One point for each prompt, uniform over the pixels where the mask is wrong (appendix A, "Training algorithm").
 
-    It is foreground where the mask misses the target, background where it exceeds it. Where the mask has no error there
-    is nothing to click (the paper is silent): the slot stays empty, and the step is one without a new point.
+    It is foreground where the mask misses the target, and background where the mask exceeds it. A mask without an error
+    gets an empty slot, so its step adds no point; the paper does not say what to do then.
 
     Args:
-        logits: `(B, 1, h', w')`; interpolated bilinearly when the target is finer, as the reference does.
+        logits: `(B, 1, h', w')`; interpolated bilinearly if the target is finer, as in the reference.
         target: `(B, h, w)` bool.
         side: frame side S in pixels.
-        generator: decides the points.
-        valid: `(B, h, w)` or `(1, h, w)` bool, true where the frame holds photo.
+        generator: draws the points.
+        valid: `(B, h, w)` or `(1, h, w)` bool, true where the frame shows photo.
 
     Returns:
         Coordinates `(B, 2)` in frame pixels and labels `(B)`: `FOREGROUND`, `BACKGROUND` or `EMPTY` (at 0, 0).
 
     Raises:
-        UsageError: tensors that do not belong together.
+        UsageError: shapes do not fit together.
     """
     _check(target, side)
     if logits.ndim != 4 or logits.shape[:2] != (len(target), 1):
@@ -248,10 +252,10 @@ def error_points(
 
 
 def tight_boxes(target: Tensor, side: int) -> Tensor:
-    """Bounding boxes `(B, 4)` x0, y0, x1, y1 in frame pixels of masks `(B, h, w)` bool; the last pixels are inside.
+    """Bounding boxes `(B, 4)` x0, y0, x1, y1 in frame pixels of masks `(B, h, w)` bool; x1 and y1 are inclusive.
 
-    So a mask of one pixel has a box whose corners coincide, as the reference's own boxes of masks do
-    (segment_anything 1.0, utils/amg.py, `batched_mask_to_box`). An empty mask has the whole frame.
+    The corners of a one-pixel mask's box coincide, as in the reference (segment_anything 1.0, utils/amg.py,
+    `batched_mask_to_box`). The box of an empty mask is the whole frame.
     """
     stride = side / target.shape[-1]
     bounds = []
@@ -264,15 +268,15 @@ def tight_boxes(target: Tensor, side: int) -> Tensor:
 
 
 def jittered_boxes(boxes: Tensor, side: int, generator: Randomness) -> Tensor:
-    """Boxes as users draw them, a little off (arXiv 2304.02643, appendix A, "Training algorithm").
+    """Boxes with noise, as users draw them (arXiv 2304.02643, appendix A, "Training algorithm").
 
-    Each coordinate gets Gaussian noise with a standard deviation of 10 % of the box's side along that axis, cut off at
-    20 pixels of a 1024-pixel frame and in proportion at other sides.
+    Each coordinate gets Gaussian noise with a standard deviation of 10 % of the box's side along that axis. The noise
+    is bounded by 20 pixels of a 1024-pixel frame, and in proportion at other sides.
 
     Args:
-        boxes: `(B, 4)` x0, y0, x1, y1 in frame pixels, both corners inside.
+        boxes: `(B, 4)` x0, y0, x1, y1 in frame pixels, inclusive.
         side: frame side S in pixels.
-        generator: decides the noise.
+        generator: draws the noise.
 
     Returns:
         `(B, 4)`, within the frame, with x0 <= x1 and y0 <= y1.
@@ -282,17 +286,17 @@ def jittered_boxes(boxes: Tensor, side: int, generator: Randomness) -> Tensor:
     noise = _drawn(len(boxes), generator, _normal).to(boxes.device)  # (B, 2, 2)
     bound = LARGEST_JITTER * side / NATIVE_SIDE
     moved = corners + (noise * JITTER_SHARE * sizes.unsqueeze(1)).clamp(-bound, bound)
-    # In a box of few pixels the noise may exchange the corners.
+    # In a box of a few pixels the noise can swap the corners.
     return moved.clamp(0.0, side - 1.0).sort(dim=1).values.reshape(-1, 4)
 
 
 def _clicks_in(region: Tensor, target: Tensor, side: int, generator: Randomness) -> tuple[Tensor, Tensor]:
-    """A uniform pixel of each region `(B, h, w)`: coordinates `(B, 2)`, and labels `(B)` by the target there."""
+    """A uniform random pixel of each region `(B, h, w)`: coordinates `(B, 2)`, and labels `(B)` from the target."""
     b, _, w = region.shape
     flat = region.flatten(1)
-    running = flat.cumsum(dim=1, dtype=torch.int32)  # how many of the region's pixels lie up to here
+    running = flat.cumsum(dim=1, dtype=torch.int32)  # the number of the region's pixels up to each pixel
     count = running[:, -1:]
-    draws = _drawn(b, generator, _whole).to(region.device)  # (B, 1)
+    draws = _drawn(b, generator, _integers).to(region.device)  # (B, 1)
     rank = (draws % count.clamp(min=1)).int()
     index = torch.searchsorted(running, rank, right=True).clamp(max=flat.shape[1] - 1)  # (B, 1)
     stride = side / w
@@ -305,22 +309,22 @@ def _clicks_in(region: Tensor, target: Tensor, side: int, generator: Randomness)
 
 
 def _drawn(count: int, source: Randomness, number: Callable[[int, torch.Generator], Tensor]) -> Tensor:
-    """Numbers for `count` masks, on their generators' device."""
+    """Random numbers for `count` masks, on their generators' device."""
     return source.draw(number) if isinstance(source, PhotoGenerators) else number(count, source)
 
 
 def _uniform(count: int, generator: torch.Generator) -> Tensor:
-    """`(count)` from 0 to 1."""
+    """`(count)` uniform in 0..1."""
     return torch.rand(count, generator=generator, device=generator.device)
 
 
 def _normal(count: int, generator: torch.Generator) -> Tensor:
-    """`(count, 2, 2)` of mean 0 and variance 1."""
+    """`(count, 2, 2)` normal with mean 0 and variance 1."""
     return torch.randn(count, 2, 2, generator=generator, device=generator.device)
 
 
-def _whole(count: int, generator: torch.Generator) -> Tensor:
-    """`(count, 1)` int64 from 0 to `_MANY`."""
+def _integers(count: int, generator: torch.Generator) -> Tensor:
+    """`(count, 1)` int64 uniform from 0 to below `_MANY`."""
     return torch.randint(_MANY, (count, 1), generator=generator, device=generator.device)
 
 
@@ -330,4 +334,4 @@ def _check(target: Tensor, side: int) -> None:
             f"target is {target.dtype} of shape {tuple(target.shape)}; give bool masks (B, h, h) of the square frame"
         )
     if side < target.shape[1]:
-        raise UsageError(f"a target of {target.shape[1]} pixels is finer than its frame of {side}; resize it")
+        raise UsageError(f"a target of {target.shape[1]} pixels is finer than its frame of {side} pixels; resize it")

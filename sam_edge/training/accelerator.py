@@ -1,4 +1,4 @@
-"""The processes that train, and how this one's device computes: what of accelerate is set up before a run."""
+"""Set up accelerate: the processes of a run, this process's device and its precision."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from sam_edge_runtime.errors import UsageError
 
 
 def make_accelerator(precision: str) -> Accelerator:
-    """This process, its device and the others, as accelerate sees them.
+    """An accelerator for this process.
 
     Args:
-        precision: of a recipe.
+        precision: a recipe's `auto`, `no`, `bf16` or `fp16`.
 
     Raises:
         UsageError: this machine does not have the precision.
     """
-    # As Accelerator itself will ask: the first to ask decides for the process.
+    # The same arguments as Accelerator's own: the first PartialState determines the device of the process.
     device = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).device
     try:
         return Accelerator(
@@ -29,28 +29,29 @@ def make_accelerator(precision: str) -> Accelerator:
         )
     except ValueError as error:
         raise UsageError(
-            f"precision {precision!r} is not possible here ({error}): choose another, such as no"
+            f"precision {precision!r} is not possible on this machine ({error}): choose another, for example 'no'"
         ) from error
 
 
 def machine_precision(wanted: str, device: torch.device) -> str:
-    """What `auto` means on this machine; every other precision means itself.
+    """The precision that a recipe's `auto` stands for on this machine; any other is returned as it is.
 
-    bf16 without instructions for it is slower than fp32: ten times on a CPU with AVX2 alone.
+    `auto` is bf16 only where the hardware has instructions for it. Without them it is slower than fp32, ten times on a
+    CPU with AVX2 alone.
 
     Args:
-        wanted: precision of a recipe.
-        device: where the training runs.
+        wanted: a recipe's precision.
+        device: the device that trains.
     """
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
     read = getattr(torch.cpu, "get_capabilities", dict)  # torch 2.11 may not have it
-    can: dict[str, object] = dict(read()) if device.type == "cpu" else {}
-    return "bf16" if any(can.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) else "no"
+    capabilities: dict[str, object] = dict(read()) if device.type == "cpu" else {}
+    return "bf16" if any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) else "no"
 
 
 def is_first_process() -> bool:
-    """Whether this process prints; known before accelerate has started, since launchers number processes in `RANK`."""
+    """Whether this process prints. Launchers set `RANK`, so this is known before accelerate has started."""
     return os.environ.get("RANK", "0") == "0"

@@ -1,7 +1,8 @@
-"""Examples put together for one forward pass; each photo keeps its own number of masks.
+"""Batches of photos and masks; each photo keeps its own number of masks.
 
-A reading process puts them together, in a few tensors of whole numbers and bools: those come to the process that trains
-in shared memory, and cross to a GPU in a fraction of the time that floats take.
+A worker process collates examples to a `RawBatch`: a few tensors of integers and bools, which reach the training
+process in shared memory, and a GPU in a fraction of the time of floats. The training process turns it into `Batch`es on
+its device.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from sam_edge_runtime.bundle.contract import MASK_STRIDE, PIXEL_MEAN
 
 
 @dataclass(frozen=True)
-class Reading:
-    """P photos and their masks as they were read.
+class RawBatch:
+    """P photos and their masks as a worker process read them.
 
     Attributes:
-        pixels: `(P, 3, S, S)` uint8 RGB; what lies outside the photo means nothing.
-        sizes: (h, w) of each photo in its frame, from the top left.
+        pixels: `(P, 3, S, S)` uint8 RGB; pixels outside the photo are undefined.
+        sizes: (h, w) in pixels of each photo in its frame, from the top left.
         masks: `(sum of M, S, S)` bool, photo by photo.
-        counts: M of each photo.
+        counts: M, the number of masks, of each photo.
         numbers: as in `Batch`.
         names: as in `Batch`.
-        seen: records read for them, those included that could not be used.
-        skipped: the broken ones among them.
+        seen: number of records that were read for them, unusable ones included.
+        skipped: the broken ones among these records.
     """
 
     pixels: Tensor
@@ -44,7 +45,13 @@ class Reading:
     skipped: tuple[Skip, ...]
 
     def batches(self, parts: int, step: int, device: torch.device) -> Iterator[Batch]:
-        """The photos in equal parts, which must divide their number, each on `device` when its turn comes."""
+        """The photos in `parts` batches of equal size, each moved to `device` when it is yielded.
+
+        Args:
+            parts: must divide the number of photos.
+            step: the training step.
+            device: the device that trains.
+        """
         each = len(self.counts) // parts
         for start in range(0, each * parts, each):
             yield self._batch(slice(start, start + each), step, device)
@@ -68,11 +75,11 @@ class Batch:
 
     Attributes:
         images: `(P, 3, S, S)` float32 RGB in 0..255, padded with the pixel mean, not normalized.
-        masks: one `(M, S, S)` bool a photo; M differs.
-        valid: `(P, S, S)` bool, true where the frame is photo.
-        numbers: the photos' draws, from which everything random about them follows.
-        step: the training step, from which what all its photos share follows.
-        names: source and key of each photo, as in `Sample`; empty where nobody asks.
+        masks: one tensor `(M, S, S)` bool for each photo; M differs.
+        valid: `(P, S, S)` bool, true where the frame shows photo.
+        numbers: the number of each photo's draw; it seeds everything random about that photo.
+        step: the training step; it seeds everything random that all its photos share.
+        names: source and key of each photo, as in `sam_edge.data.sample`; may be left empty.
     """
 
     images: Tensor
@@ -96,32 +103,32 @@ class Batch:
         return tuple(len(masks) for masks in self.masks)
 
     def low_res_targets(self) -> Tensor:
-        """All masks `(sum of M, S/4, S/4)` float32: the share of each low-resolution pixel that is inside."""
+        """All masks `(sum of M, S/4, S/4)` float32 in 0..1: the share of each low-resolution pixel that is inside."""
         return F.avg_pool2d(torch.cat(self.masks).float().unsqueeze(1), MASK_STRIDE).squeeze(1)
 
     def low_res_valid(self) -> Tensor:
-        """`(sum of M, S/4, S/4)` bool, each mask's photo area where all of the low-resolution pixel is photo."""
+        """`(sum of M, S/4, S/4)` bool, for each mask: true where all of the low-resolution pixel shows photo."""
         whole = F.avg_pool2d(self.valid.float().unsqueeze(1), MASK_STRIDE).squeeze(1) == 1.0
         return repeat(whole, self.mask_counts)
 
 
 def repeat(per_photo: Tensor, counts: Sequence[int]) -> Tensor:
-    """A row a photo `(P, ...)` to a row a mask `(sum of counts, ...)`."""
+    """Repeat each photo's row for each of its masks: `(P, ...)` to `(sum of counts, ...)`."""
     rows = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(per_photo.device)
     return per_photo.index_select(0, rows)
 
 
 def filled(rows: Tensor, count: int) -> Tensor:
-    """`(B, ...)` with its first rows once more behind the last, and so on, up to `count` rows."""
+    """Repeat the rows of `(B, ...)` from the first on until there are `count`; at least B rows are returned."""
     if len(rows) >= count:
         return rows
     return rows.index_select(0, torch.arange(count, device=rows.device) % len(rows))
 
 
-def collate(examples: Sequence[Example]) -> Reading:
-    """Put examples together; all have the same side."""
+def collate(examples: Sequence[Example]) -> RawBatch:
+    """Collate examples, which all have the same frame side."""
     crops = [example.crop for example in examples]
-    return Reading(
+    return RawBatch(
         pixels=torch.from_numpy(np.stack([crop.image.astype(np.uint8) for crop in crops])),
         sizes=tuple(crop.size for crop in crops),
         masks=torch.from_numpy(np.concatenate([crop.masks for crop in crops])),

@@ -1,8 +1,8 @@
-"""The state of a run after a step, in one safetensors file that appears whole or not at all.
+"""The state of a run after a step, in one safetensors file that is written atomically.
 
-Weights, their running average, the optimizer's moments, the step and the recipe: nothing else is needed to go on,
-because photos, prompts and the learning rate are functions of the seed and the step. The file holds tensors and text
-alone, so reading one runs no code.
+It holds the weights, their running average, the optimizer's moments, the step and the recipe. Resuming needs nothing
+else, because photos, prompts and the learning rate are functions of the seed and the step. The file holds only tensors
+and text, so reading it runs no code.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class TrainingState:
     """A run after `step` optimizer steps.
 
     Attributes:
-        step: steps done.
+        step: number of steps done.
         recipe: the run's recipe as plain values.
         model: the trained module's state dict.
-        average: its running average.
-        optimizer: per parameter name and moment, such as `exp_avg/mask_decoder.iou_token.weight`.
+        average: the state dict of its running average.
+        optimizer: moments by name, for example `exp_avg/mask_decoder.iou_token.weight`.
     """
 
     step: int
@@ -47,10 +47,10 @@ class TrainingState:
 
 
 def save_state(run: Path, state: TrainingState) -> Path:
-    """Write a checkpoint and remove all but the last `KEPT`.
+    """Write a checkpoint, and remove all but the last `KEPT`.
 
     Raises:
-        OutputError: it cannot be written; earlier checkpoints stay.
+        OutputError: it cannot be written; earlier checkpoints are kept.
     """
     parts = {"model": state.model, "average": state.average, "optimizer": state.optimizer}
     tensors = {
@@ -74,16 +74,16 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def read_training_state(path: Path) -> TrainingState:
-    """Read a checkpoint, on the CPU.
+    """Read a checkpoint to the CPU.
 
     Raises:
-        CheckpointError: it is missing, damaged, or was not written by `save_state`.
+        CheckpointError: it is missing or damaged, or `save_state` did not write it.
     """
     groups: dict[str, Tensors] = {"model": {}, "average": {}, "optimizer": {}}
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             meta = json.loads((file.metadata() or {})[_META])
-            for name in file.keys():  # noqa: SIM118 - the file is no dict
+            for name in file.keys():  # noqa: SIM118 - it is a file, not a dict
                 part, _, rest = name.partition("/")
                 groups[part][rest] = file.get_tensor(name)
         return TrainingState(int(meta["step"]), dict(meta["recipe"]), **groups)
@@ -91,5 +91,5 @@ def read_training_state(path: Path) -> TrainingState:
         raise CheckpointError(f"no training checkpoint at {path}: start the run without --resume") from error
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{path} is no training checkpoint, or damaged ({error}): remove it, and --resume takes the one before"
+            f"{path} is no training checkpoint, or damaged ({error}): remove it, and --resume uses the one before"
         ) from error

@@ -1,8 +1,8 @@
-"""Ctrl-C between two steps: what was learned is saved, and a resumed run goes on as if nothing had happened.
+"""Ctrl-C takes effect between two steps, so that the trainer can save a state from which a run resumes exactly.
 
-Python raises KeyboardInterrupt anywhere, in the middle of an optimizer's step too, where weights, moments and the
-step's number do not belong together. So the first one is only noted, and the trainer asks after each step. Whoever
-cannot wait that long presses again.
+Python raises KeyboardInterrupt anywhere, also inside an optimizer's step, where weights, moments and the number of the
+step are inconsistent. So the first SIGINT only sets a flag, which the trainer checks after each step. A second Ctrl-C
+interrupts at once.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import time
 from types import FrameType, TracebackType
 from typing import Any
 
-# Launchers of several processes pass on what the terminal has sent to all of them already: that is still the first.
+# Launchers of several processes forward the SIGINT that the terminal has sent to all of them: that is not a second one.
 SAME_WITHIN = 2.0  # seconds
 
 
 class Interrupt:
-    """Entered, it notes SIGINT; another one, later, is raised as KeyboardInterrupt at once.
+    """A context in which the first SIGINT sets a flag and a later one raises KeyboardInterrupt at once.
 
-    In a thread other than the main one signals cannot be had, and it notes nothing.
+    Only the main thread receives signals; in another thread the context does nothing.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Interrupt:
 
     @property
     def wanted(self) -> bool:
-        """Whether somebody asked to stop."""
+        """Whether the run should stop."""
         return self._first is not None
 
     def __enter__(self) -> Interrupt:
@@ -52,5 +52,5 @@ class Interrupt:
 
 
 def leave_to_parent(_worker: int) -> None:
-    """In a process that reads photos: Ctrl-C reaches it too, and the trainer still needs what it reads."""
+    """Ignore SIGINT in a worker process: Ctrl-C reaches it too, but the trainer still needs its photos."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

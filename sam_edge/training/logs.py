@@ -1,7 +1,6 @@
-"""What a run writes down of each step: a line of JSON, and curves for TensorBoard.
+"""Logs of each training step: a line of JSON, and curves for TensorBoard.
 
-The lines are the record, and a resumed run continues them without a seam; TensorBoard is for looking, and a run goes on
-without it where it is not installed.
+The lines of JSON are the complete record, which a resumed run continues. TensorBoard is optional.
 """
 
 from __future__ import annotations
@@ -18,21 +17,21 @@ Record = dict[str, float]
 
 
 class StepLog:
-    """Both logs of a run from one step on; what a killed run wrote after its last checkpoint is dropped.
+    """Both logs of a run. Lines that a killed run wrote after its last checkpoint are removed.
 
     Attributes:
-        note: why there are no curves; empty where there are.
+        note: why there are no curves; empty if there are.
     """
 
     def __init__(self, run: Path, step: int) -> None:
-        """Open them.
+        """Open both logs.
 
         Args:
             run: the run's folder.
-            step: the first step that will be added.
+            step: the first step that will be added; lines of this and later steps are removed.
 
         Raises:
-            OutputError: one of them cannot be written.
+            OutputError: a log cannot be written.
         """
         self._path = run / LOSSES_FILE
         self.note = ""
@@ -49,7 +48,7 @@ class StepLog:
         try:
             from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - slow, and not always installed
         except ImportError:
-            self.note = "no curves: tensorboard is not installed (pip install tensorboard); losses.jsonl has them all"
+            self.note = "no curves: tensorboard is not installed (pip install tensorboard); losses.jsonl has all losses"
             return None
         try:
             return SummaryWriter(folder, purge_step=step)
@@ -60,7 +59,7 @@ class StepLog:
         """Append a step.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: a log cannot be written.
         """
         try:
             self._file.write(json.dumps(record) + "\n")
@@ -84,8 +83,8 @@ class StepLog:
 
 
 def _is_before(line: str, step: int) -> bool:
-    """Whether a line is a whole record of an earlier step."""
+    """Whether a line is the complete record of an earlier step."""
     try:
         return bool(json.loads(line)["step"] < step)
-    except (ValueError, KeyError, TypeError):  # half a line
+    except (ValueError, KeyError, TypeError):  # an incomplete line
         return False

@@ -1,17 +1,17 @@
-"""What training minimizes: focal and dice loss of the masks, squared error of the predicted IoU.
+"""The losses: focal and dice loss of the masks, squared error of the predicted IoU.
 
-"Segment Anything" (arXiv 2304.02643), appendix A, "Losses": focal and dice loss at 20:1 for the masks, plus the mean
-square error between the IoU head's answer and the IoU that the thresholded mask really has, with weight 1. Nothing is
-reduced here: each function gives one number for every prompt and output `(B, M)`, because which of them count is
-decided afterwards (`selection`).
+Source: "Segment Anything" (https://arxiv.org/abs/2304.02643, appendix A, "Losses"): focal and dice loss at 20:1 for the
+masks, plus the mean squared error between the predicted IoU and the true IoU of the thresholded mask, with weight 1.
+Each function returns one number for every prompt and output `(B, M)`; `sam_edge.prompting.mask_choice` decides which of
+them count.
 
-Beside SAM's focal loss stands RITM's normalized one, which learns faster from little data: its weights are divided by
-their sum, so that the gradient does not fade as most pixels become easy. The price is that its value hardly falls.
+RITM's normalized focal loss is an alternative that learns faster from little data. Its weights are divided by their
+sum, so the gradient does not vanish when most pixels are easy. The cost: its value hardly falls during training.
 
 All functions take mask logits `(B, M, h, w)`, targets `(B, h, w)` of the same resolution (bool, or numbers from 0 to 1
-where a coarse pixel is partly inside), and optionally `valid`, `(B, h, w)` or `(1, h, w)`, true where the frame holds
-photo: padding takes no part. They compute in float32 whatever the logits' precision, because a sum over 65,536 pixels
-does not survive bfloat16.
+where a coarse pixel is partly inside), and optionally `valid`, `(B, h, w)` or `(1, h, w)`, true where the frame shows
+photo; padding does not count. They compute in float32 at any precision of the logits, because bfloat16 cannot represent
+a sum over 65,536 pixels.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from torch import Tensor
 from sam_edge_runtime.bundle.contract import MASK_THRESHOLD
 from sam_edge_runtime.errors import UsageError
 
-DICE_SMOOTHING = 1.0  # as in DETR (arXiv 2005.12872), whose losses SAM follows: no division by zero, both empty is 0
-_TINY = 1e-12  # keeps a division defined where every pixel is right to the last bit
+DICE_SMOOTHING = 1.0  # as in DETR (arXiv 2005.12872), whose losses SAM uses: the loss of two empty masks is 0
+_TINY = 1e-12  # avoids a division by zero where every pixel is exactly right
 
 
 @dataclass(frozen=True)
 class LossRecipe:
-    """The losses' form and weights.
+    """Form and weights of the losses.
 
     Attributes:
         focal: a key of `FOCAL_LOSSES`.
-        alpha: weight of foreground pixels, that of background being 1 - alpha.
-        gamma: how much pixels that are already right count less; 0, or at least 1.
+        alpha: weight of foreground pixels, 0 to 1; background pixels have 1 - alpha.
+        gamma: focusing exponent: the larger, the less easy pixels count; 0, or at least 1.
         focal_weight: factor of the focal loss.
         dice_weight: factor of the dice loss.
         iou_weight: factor of the IoU head's loss.
@@ -57,28 +57,29 @@ class LossRecipe:
         if self.focal not in FOCAL_LOSSES:
             raise UsageError(f"focal loss '{self.focal}' is unknown; choose one of {', '.join(FOCAL_LOSSES)}")
         if not 0.0 <= self.alpha <= 1.0:
-            raise UsageError(f"alpha {self.alpha:g} is no share; choose a number from 0 to 1")
-        if self.gamma != 0.0 and not self.gamma >= 1.0:  # between them the gradient of a perfect pixel is infinite
+            raise UsageError(f"alpha {self.alpha:g} is out of range; choose a number from 0 to 1")
+        if self.gamma != 0.0 and not self.gamma >= 1.0:  # between 0 and 1 the gradient of a perfect pixel is infinite
             raise UsageError(f"gamma {self.gamma:g} is not possible; choose 0, or at least 1")
         for name in ("focal_weight", "dice_weight", "iou_weight"):
             weight: float = getattr(self, name)
             if not 0.0 <= weight < float("inf"):
-                raise UsageError(f"{name} {weight:g} is not possible; choose a finite number that is not negative")
+                raise UsageError(f"{name} {weight:g} is not possible; choose a finite number from 0 up")
 
 
 def focal_loss(
     logits: Tensor, target: Tensor, valid: Tensor | None = None, *, alpha: float = 0.25, gamma: float = 2.0
 ) -> Tensor:
-    """Cross-entropy, weighted by how wrong each pixel is (RetinaNet, arXiv 1708.02002, section 3).
+    """Cross-entropy weighted by each pixel's error (RetinaNet, https://arxiv.org/abs/1708.02002, section 3).
 
-    A pixel's weight is `|target - probability| ** gamma`: `(1 - p_t) ** gamma` where the target is 0 or 1, and zero at
-    the right answer where it lies between (arXiv 2006.04388, equation 5).
+    A pixel's weight is `|target - probability| ** gamma`. Where the target is 0 or 1 this is the paper's
+    `(1 - p_t) ** gamma`; between them it is zero at the right probability (https://arxiv.org/abs/2006.04388, equation
+    5).
 
     Returns:
         `(B, M)`: mean over the valid pixels.
 
     Raises:
-        UsageError: shapes that do not belong together.
+        UsageError: shapes do not fit together.
     """
     logits, target, weight = _prepared(logits, target, valid)
     pixels = _difficulty(logits, target, gamma) * _cross_entropy(logits, target, alpha)
@@ -88,16 +89,16 @@ def focal_loss(
 def normalized_focal_loss(
     logits: Tensor, target: Tensor, valid: Tensor | None = None, *, alpha: float = 0.5, gamma: float = 2.0
 ) -> Tensor:
-    """Focal loss divided by the sum of its pixels' weights (RITM, arXiv 2102.06583, on losses; AdaptIS, 1909.07829).
+    """Focal loss divided by the sum of its pixels' weights.
 
-    The sum is a constant to the gradient, and alpha is 0.5, as in RITM's own code
-    (https://github.com/SamsungLabs/ritm_interactive_segmentation).
+    Source: RITM (https://arxiv.org/abs/2102.06583) and AdaptIS (https://arxiv.org/abs/1909.07829). As in RITM's own
+    code (https://github.com/SamsungLabs/ritm_interactive_segmentation), the sum has no gradient, and alpha is 0.5.
 
     Returns:
         `(B, M)`: weighted mean over the valid pixels.
 
     Raises:
-        UsageError: shapes that do not belong together.
+        UsageError: shapes do not fit together.
     """
     logits, target, weight = _prepared(logits, target, valid)
     difficulty = _difficulty(logits, target, gamma) * weight
@@ -105,13 +106,15 @@ def normalized_focal_loss(
 
 
 def dice_loss(logits: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
-    """One minus the Dice coefficient of probabilities and target (V-Net, arXiv 1606.04797), in DETR's smoothed form.
+    """One minus the Dice coefficient of probabilities and target, in DETR's smoothed form.
+
+    Source: V-Net (https://arxiv.org/abs/1606.04797); DETR (https://arxiv.org/abs/2005.12872).
 
     Returns:
-        `(B, M)`, 0 where both are empty.
+        `(B, M)` in 0..1; 0 where both are empty.
 
     Raises:
-        UsageError: shapes that do not belong together.
+        UsageError: shapes do not fit together.
     """
     logits, target, weight = _prepared(logits, target, valid)
     probability = logits.sigmoid() * weight
@@ -119,11 +122,11 @@ def dice_loss(logits: Tensor, target: Tensor, valid: Tensor | None = None) -> Te
     return 1.0 - (overlap + DICE_SMOOTHING) / (_total(probability) + _total(target * weight) + DICE_SMOOTHING)
 
 
-# Forms of the focal loss, by the name that a recipe gives.
+# Forms of the focal loss, by their name in a `LossRecipe`.
 FOCAL_LOSSES: dict[str, Callable[..., Tensor]] = {"focal": focal_loss, "normalized": normalized_focal_loss}
 
 SAM = LossRecipe()
-# The factor 20 makes up for how small focal loss gets. The normalized one stays as large as a cross-entropy.
+# SAM's factor 20 compensates for the small values of the focal loss. The normalized one is as large as a cross-entropy.
 RITM = LossRecipe(focal="normalized", alpha=0.5, focal_weight=1.0)
 RECIPES: dict[str, LossRecipe] = {"sam": SAM, "ritm": RITM}
 
@@ -134,14 +137,14 @@ def mask_losses(logits: Tensor, target: Tensor, valid: Tensor | None = None, rec
     Args:
         logits: `(B, M, h, w)`.
         target: `(B, h, w)`, 0 to 1.
-        valid: `(B, h, w)` or `(1, h, w)`, true where the frame holds photo; None for everywhere.
+        valid: `(B, h, w)` or `(1, h, w)`, true where the frame shows photo; None for everywhere.
         recipe: form and weights.
 
     Returns:
         `(B, M)` float32.
 
     Raises:
-        UsageError: shapes that do not belong together.
+        UsageError: shapes do not fit together.
     """
     focal = FOCAL_LOSSES[recipe.focal](logits, target, valid, alpha=recipe.alpha, gamma=recipe.gamma)
     return recipe.focal_weight * focal + recipe.dice_weight * dice_loss(logits, target, valid)
@@ -149,15 +152,15 @@ def mask_losses(logits: Tensor, target: Tensor, valid: Tensor | None = None, rec
 
 @torch.no_grad()
 def mask_ious(logits: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
-    """IoU of each thresholded mask with the target (what the IoU head should say), without a gradient.
+    """IoU of each thresholded mask with the target, without a gradient: what the IoU head should predict.
 
-    A target between 0 and 1 is inside above one half.
+    A target between 0 and 1 counts as inside above one half.
 
     Returns:
-        `(B, M)` float32; 1 where both are empty, as in `sam_edge_runtime.agreement.metrics.mask_iou`.
+        `(B, M)` float32 in 0..1; 1 where both are empty, as in `sam_edge_runtime.agreement.metrics.mask_iou`.
 
     Raises:
-        UsageError: shapes that do not belong together.
+        UsageError: shapes do not fit together.
     """
     logits, target, weight = _prepared(logits, target, valid)
     inside, wanted = (logits > MASK_THRESHOLD) & (weight > 0), (target > 0.5) & (weight > 0)
@@ -177,7 +180,7 @@ def iou_losses(iou_predictions: Tensor, ious: Tensor) -> Tensor:
         `(B, M)` float32.
 
     Raises:
-        UsageError: shapes that do not belong together.
+        UsageError: the shapes differ.
     """
     if iou_predictions.shape != ious.shape:
         raise UsageError(
@@ -187,7 +190,7 @@ def iou_losses(iou_predictions: Tensor, ious: Tensor) -> Tensor:
 
 
 def _prepared(logits: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """All as float32: logits `(B, M, h, w)`, target `(B, 1, h, w)`, weight `(B or 1, 1, h, w)`, 1 where valid."""
+    """Check shapes; return in float32: logits, target `(B, 1, h, w)`, weight `(B or 1, 1, h, w)`, 1 where valid."""
     if logits.ndim != 4 or target.shape != (len(logits), *logits.shape[2:]):
         raise UsageError(
             f"logits {tuple(logits.shape)} must be (B, M, h, w) and the target {tuple(target.shape)} (B, h, w) of the "
@@ -204,12 +207,12 @@ def _prepared(logits: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Ten
 
 
 def _difficulty(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
-    """How wrong each pixel is, `|target - probability| ** gamma`, `(B, M, h, w)`."""
+    """Each pixel's weight `|target - probability| ** gamma`, `(B, M, h, w)`."""
     return (target - logits.sigmoid()).abs().pow(gamma)
 
 
 def _cross_entropy(logits: Tensor, target: Tensor, alpha: float) -> Tensor:
-    """Binary cross-entropy `(B, M, h, w)`, foreground weighted by alpha and background by 1 - alpha."""
+    """Binary cross-entropy `(B, M, h, w)`; foreground has the weight alpha, background 1 - alpha."""
     entropy = F.binary_cross_entropy_with_logits(logits, target.expand_as(logits), reduction="none")
     return entropy * (alpha * target + (1.0 - alpha) * (1.0 - target))
 

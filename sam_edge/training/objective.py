@@ -1,12 +1,14 @@
-"""What a training step minimizes.
+"""The objective: what a training step minimizes.
 
-An objective is a module whose forward pass takes a batch and gives losses, so that accelerate can wrap it and one
-backward pass reaches everything in it. `MaskObjective` is SAM's own: a simulated session of prompts on each mask
-(`prompting`), the losses of each of its answers (`losses`), and which of them count (`selection`).
+An objective is a module that maps a batch to losses, so accelerate can wrap it, and one backward pass reaches all of
+its parameters. `MaskObjective` is SAM's own: a simulated session of prompts on each mask
+(`sam_edge.prompting.simulation`), the losses of each step (`losses`), and the choice of those that count
+(`sam_edge.prompting.mask_choice`).
 
-Every photo's session is drawn from its own generator, made of the seed and the photo's draw: two processes with half a
-batch each see what one would see alone. Losses are means over each photo's masks first and over photos second; so a
-photo with two masks counts as much as one with sixty, and averages over processes are averages over photos.
+Each photo has its own random generator, seeded by the run's seed and the number of the photo's draw. So two processes
+with half a batch each draw the same prompts as one process with the whole batch. Losses are averaged over each photo's
+masks first and over photos second: a photo with two masks counts as much as one with sixty, and the average over
+processes is the average over photos.
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from sam_edge.model import DecoderGraph, EncoderGraph, Sam
-from sam_edge.prompting.mask_choice import fed_back, is_ambiguous, select
+from sam_edge.prompting.mask_choice import feedback_logits, is_ambiguous, select
 from sam_edge.prompting.simulation import (
     SAMPLED_POINTS,
     PhotoGenerators,
-    Step,
+    PromptStep,
     TrainingPrompts,
     first_prompts,
     next_prompts,
@@ -40,24 +42,25 @@ from .recipe import Phase
 
 
 class Purpose(IntEnum):
-    """What a generator is for, so that no two share their numbers (`sam_edge.data.order` has its own)."""
+    """The use of a random generator, a part of its seed: no two uses share numbers (see also `sam_edge.data.order`)."""
 
     PROMPTS = 101
     SCHEDULE = 102
 
 
 Losses = dict[str, Tensor]
-# Told of each answer: batch, step of the session, prompts, low-resolution logits (B, 4, S/4, S/4), output that goes on.
+# Called in each step of a session: batch, number of the step, prompts, mask logits (B, 4, S/4, S/4), output that is fed
+# back (B).
 Watcher = Callable[[Batch, int, TrainingPrompts, Tensor, Tensor], None]
 
 
 class Objective(Protocol):
-    """What the trainer needs.
+    """What the trainer trains.
 
     Attributes:
         student: the model whose weights are the result.
-        trained: the module that is optimized, averaged and saved: the student, and what is learned only to teach it.
-        watcher: told of each answer of a session, for pictures; objectives without sessions never call it.
+        trained: the module that is optimized, averaged and saved: the student, and layers that only help to train it.
+        watcher: called in each step of a session, to draw pictures; an objective without sessions never calls it.
     """
 
     student: Sam
@@ -65,11 +68,11 @@ class Objective(Protocol):
     watcher: Watcher | None
 
     def begin(self, phase: Phase) -> None:
-        """Work as the phase says from now on: its frame side above all."""
+        """Switch to a phase: its frame side, and its other settings."""
         ...
 
     def __call__(self, batch: Batch) -> Losses:
-        """Scalars by name: `loss`, which is minimized, and what else is worth logging."""
+        """Scalars by name: `loss`, which is minimized, and others to log."""
         ...
 
 
@@ -78,10 +81,10 @@ class SessionRecipe:
     """How prompts are simulated.
 
     Attributes:
-        interactions: answers asked for in a session, 11 in the paper; fewer are the first of them.
+        interactions: steps of a session, 11 in the paper; a smaller number takes the first of them.
         points: points drawn from error regions in a whole session, 8 in the paper.
-        single_always: output 0 also learns from a lone click or box, which SAM leaves to outputs 1..3. Then every
-            output may be shown for every prompt.
+        single_always: whether output 0 is also trained on a single click or box, for which SAM trains outputs 1..3
+            only. Then every output can be shown for every prompt.
     """
 
     interactions: int = SAMPLED_POINTS + 3
@@ -101,11 +104,11 @@ class MaskObjective(nn.Module):
         self.encoder, self.decoder = EncoderGraph(sam), DecoderGraph(sam)
         self._arithmetic = fake_quantization(enabled=False)
         self._most_masks = 1
-        # cuDNN plans each convolution anew for every number of rows it has not met, which takes longer than the step.
+        # cuDNN plans each convolution again for every new number of rows, which takes longer than the step.
         self.same_rows = torch.cuda.is_available()
 
     def begin(self, phase: Phase) -> None:
-        """Take the phase's frame side and length of session."""
+        """Switch to the phase's frame side, length of session, number of masks and arithmetic."""
         self.session = replace(self.session, interactions=phase.interactions)
         self._arithmetic = fake_quantization(enabled=phase.fake_quant)
         self._most_masks = phase.masks
@@ -113,9 +116,14 @@ class MaskObjective(nn.Module):
         self.decoder.positions = self.student.prompt_encoder.dense_positions().detach()
 
     def forward(self, batch: Batch) -> Losses:
-        """One session on every mask of the batch."""
-        asked = sum(batch.mask_counts)
-        rows = len(batch) * self._most_masks if self.same_rows else asked
+        """Run one session on every mask of the batch.
+
+        Returns:
+            Means over the session of `loss` (with a gradient), `mask_loss`, `iou_loss` and `iou`, the true IoU of the
+            masks that are fed back; and that IoU after step n as `iou_at_n`.
+        """
+        count = sum(batch.mask_counts)
+        rows = len(batch) * self._most_masks if self.same_rows else count
         with self._arithmetic:
             embeddings = filled(repeat(self.encoder(batch.images), batch.mask_counts), rows)
         targets, valid = batch.low_res_targets(), batch.low_res_valid()
@@ -129,9 +137,9 @@ class MaskObjective(nn.Module):
             prompts = self._prompts(batch, step, prompts, chosen_logits, generators)
             inputs = [filled(each, rows) for each in prompts.decoder_inputs]
             with self._arithmetic:
-                masks, iou = (each[:asked] for each in self.decoder(embeddings, *inputs))
-            losses, chosen = self._judge(masks, iou, prompts, targets, valid)
-            chosen_logits = fed_back(masks, chosen)
+                masks, iou = (each[:count] for each in self.decoder(embeddings, *inputs))
+            losses, chosen = self._losses(masks, iou, prompts, targets, valid)
+            chosen_logits = feedback_logits(masks, chosen)
             for name, values in losses.items():
                 totals[name] = totals.get(name, torch.zeros((), device=masks.device)) + photo_mean(values, batch)
             totals[f"iou_at_{index + 1}"] = photo_mean(losses["iou"], batch).detach()
@@ -144,22 +152,22 @@ class MaskObjective(nn.Module):
     def _prompts(
         self,
         batch: Batch,
-        step: Step,
+        step: PromptStep,
         before: TrainingPrompts | None,
         logits: Tensor | None,
         generators: PhotoGenerators,
     ) -> TrainingPrompts:
-        """The step's prompts for all masks, each photo's drawn with its own generator."""
+        """The step's prompts for all masks, drawn with each photo's own generator."""
         masks = torch.cat(batch.masks)
         if before is None or logits is None:
             return first_prompts(masks, batch.side, generators)
         valid = repeat(batch.valid, batch.mask_counts)
         return next_prompts(before, step, logits, masks, batch.side, generators, valid)
 
-    def _judge(
+    def _losses(
         self, masks: Tensor, iou: Tensor, prompts: TrainingPrompts, targets: Tensor, valid: Tensor
     ) -> tuple[Losses, Tensor]:
-        """Losses `(B)` by name, and the output `(B)` that goes on."""
+        """Losses `(B)` by name, and the output `(B)` that is fed back."""
         by_output = mask_losses(masks, targets, valid, self.losses)
         true_iou = mask_ious(masks, targets, valid)
         by_iou = iou_losses(iou, true_iou)
@@ -176,21 +184,21 @@ class MaskObjective(nn.Module):
         )
 
 
-def session_steps(recipe: SessionRecipe, seed: int, step: int) -> tuple[Step, ...]:
+def session_steps(recipe: SessionRecipe, seed: int, step: int) -> tuple[PromptStep, ...]:
     """The first `interactions` steps of SAM's schedule.
 
-    They are the same for all photos of a training step, so that one call of the decoder answers them all.
+    They are the same for all photos of a training step, so the decoder is called once for all of them.
     """
     return schedule(seeded_generator(seed, Purpose.SCHEDULE, step), recipe.points)[: recipe.interactions]
 
 
 def seeded_generator(seed: int, purpose: Purpose, number: int) -> torch.Generator:
-    """A generator on the CPU that belongs to a draw or to a training step."""
+    """A CPU generator seeded by the run's seed, its purpose and the number of a draw or a training step."""
     words = np.random.SeedSequence([seed, purpose, number]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(words[0]) >> 1)
 
 
 def photo_mean(values: Tensor, batch: Batch) -> Tensor:
-    """Values of all masks `(sum of M)` to one number: mean over each photo's, then over photos."""
+    """The mean of `(sum of M)` values, one for each mask: over each photo's masks first, then over photos."""
     shares = torch.tensor([1.0 / (count * len(batch)) for count in batch.mask_counts], dtype=values.dtype)
     return (values * repeat(shares.to(values.device), batch.mask_counts)).sum()

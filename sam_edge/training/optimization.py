@@ -1,7 +1,7 @@
 """The optimizer, its learning rate, and the running average of the weights.
 
-AdamW as in the SAM paper (appendix A, "Training details"), with a cosine instead of its stepwise decay. The rate is a
-function of the step, so a resumed run needs no scheduler's state.
+AdamW as in "Segment Anything" (https://arxiv.org/abs/2304.02643, appendix A, "Training recipe"), with a cosine instead
+of its stepwise decay. The rate is a function of the step, so a resumed run needs no scheduler state.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from .checkpoint import Tensors
 from .recipe import TrainRecipe
 
 BETAS = (0.9, 0.999)
-_FACTOR = "factor"  # of the learning rate, in a parameter group
+_FACTOR = "factor"  # key of a parameter group: factor of the learning rate
 _NAMES = "names"
 
 
 def make_optimizer(trained: nn.Module, recipe: TrainRecipe, pretrained: Collection[str]) -> torch.optim.AdamW:
-    """AdamW over all parameters that want a gradient.
+    """AdamW over all parameters that require a gradient.
 
     Args:
         trained: the module.
         recipe: rates and decay.
-        pretrained: names of parameters that came from elsewhere and learn more slowly.
+        pretrained: names of pretrained parameters, whose rate has the factor `pretrained_rate`.
     """
     groups: dict[tuple[float, float], dict[str, list[object]]] = {}
     for name, parameter in trained.named_parameters():
@@ -46,7 +46,7 @@ def make_optimizer(trained: nn.Module, recipe: TrainRecipe, pretrained: Collecti
 
 
 def rate_at(recipe: TrainRecipe, step: int) -> float:
-    """The learning rate of a step, from 0: a linear rise, then half a cosine down to `final_rate` of the height."""
+    """The learning rate of a step, counted from 0: a linear rise, then half a cosine down to the share `final_rate`."""
     if step < recipe.warm_up:
         return recipe.learning_rate * (step + 1) / recipe.warm_up
     progress = (step - recipe.warm_up) / max(recipe.steps - recipe.warm_up, 1)
@@ -55,15 +55,18 @@ def rate_at(recipe: TrainRecipe, step: int) -> float:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give each group its share of the rate."""
+    """Set each parameter group's learning rate: `rate` times its factor."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group[_FACTOR]
 
 
 def averaged(trained: nn.Module, decay: float) -> AveragedModel:
-    """A running average that forgets the first weights quickly: the decay of step n is at most (1 + n) / (10 + n)."""
+    """An exponential moving average of the weights. The decay of step n is at most (1 + n) / (10 + n).
 
-    # All tensors at once: on a GPU, one after another takes longer than a small model's backward pass.
+    So the average soon contains little of the initial weights.
+    """
+
+    # All tensors in one call: on a GPU, separate calls take longer than a small model's backward pass.
     def average(running: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
         steps = float(count)
         torch._foreach_lerp_(list(running), list(current), 1.0 - min(decay, (1.0 + steps) / (10.0 + steps)))
@@ -72,7 +75,7 @@ def averaged(trained: nn.Module, decay: float) -> AveragedModel:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
-    """The moments by `MOMENT/PARAMETER`."""
+    """The optimizer's moments, named `MOMENT/PARAMETER`."""
     return {
         f"{moment}/{name}": value
         for group in optimizer.param_groups
@@ -82,7 +85,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
-    """Put the moments back, on their parameters' devices."""
+    """Restore the moments that `optimizer_tensors` returned, on their parameters' devices."""
     by_name: dict[str, Tensors] = {}
     for key, value in tensors.items():
         moment, _, name = key.partition("/")

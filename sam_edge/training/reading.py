@@ -1,4 +1,4 @@
-"""Examples read ahead by other processes, and what goes wrong in them said in one line."""
+"""Read examples ahead in worker processes, and report their errors in one line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sam_edge.data.stream import Example, TrainingSet
 from sam_edge_runtime.errors import DataError, SamEdgeError
 from sam_edge_runtime.system.cores import usable_cores
 
-from .batch import Reading, collate
+from .batch import RawBatch, collate
 from .interrupt import leave_to_parent
 
 MOST_WORKERS = 8
@@ -21,20 +21,20 @@ _LAST_LINE = re.compile(r"^[\w.]+Error: (.*)$")
 
 
 def default_workers() -> int:
-    """Reading processes beside each training process: half of its share of the cores, from 1 to 8.
+    """Number of worker processes of each training process: half of its share of the cores, from 1 to 8.
 
-    They only decode and crop; the other half is for the model, or for the machine's other work where that is on a GPU.
+    Workers decode and crop photos. The other half of the cores is for the model, or free where the model is on a GPU.
     """
     cores = usable_cores()
-    beside = os.environ.get("LOCAL_WORLD_SIZE", "")  # launchers of several processes set it
-    return max(1, min(MOST_WORKERS, cores // (2 * (int(beside) if beside.isdigit() and int(beside) else 1))))
+    processes = os.environ.get("LOCAL_WORLD_SIZE", "")  # launchers of several processes set it
+    return max(1, min(MOST_WORKERS, cores // (2 * (int(processes) if processes.isdigit() and int(processes) else 1))))
 
 
-def read_steps(data: TrainingSet, steps: Steps, workers: int) -> Iterator[Reading]:
-    """This process's examples of each step, the same for any number of workers.
+def read_steps(data: TrainingSet, steps: Steps, workers: int) -> Iterator[RawBatch]:
+    """Yield this process's examples of each step; they are the same for any number of workers.
 
     Raises:
-        DataError: a draw found no usable record, or a reading process was ended.
+        DataError: a draw found no usable record, or a worker process was killed.
     """
     loader: DataLoader[Example] = DataLoader(
         data,
@@ -47,15 +47,15 @@ def read_steps(data: TrainingSet, steps: Steps, workers: int) -> Iterator[Readin
     )
     try:
         yield from loader
-    except SamEdgeError as error:  # torch has put the reading process's traceback into its text
-        found = _LAST_LINE.match(str(error).strip().splitlines()[-1])
-        if found is None or "Traceback" not in str(error):
+    except SamEdgeError as error:  # torch has put the worker's traceback into the message
+        last_line = _LAST_LINE.match(str(error).strip().splitlines()[-1])
+        if last_line is None or "Traceback" not in str(error):
             raise
-        raise type(error)(found[1]) from None
+        raise type(error)(last_line[1]) from None
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
         raise DataError(
-            "a process that reads photos was ended, most likely for want of memory: go on with --resume and fewer "
-            "--workers"
+            "a worker process that reads photos was killed, probably for lack of memory: resume with --resume and "
+            "fewer --workers"
         ) from error

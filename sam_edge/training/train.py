@@ -1,7 +1,7 @@
 """`train`: a recipe and data in, weights out.
 
-The first weights are seeded by the recipe; an ImageNet encoder or a whole checkpoint may stand in for some or all of
-them. Then the trainer runs SAM's own objective.
+The initial weights are seeded by the recipe. An ImageNet encoder can replace those of the encoder, and a checkpoint all
+of them. Then the trainer runs SAM's own objective.
 """
 
 from __future__ import annotations
@@ -29,12 +29,15 @@ ENCODER = "image_encoder"
 
 
 @dataclass(frozen=True)
-class Start:
-    """Weights that a run begins with.
+class InitialWeights:
+    """Weights that a run begins with; seeded ones where both are None.
 
     Attributes:
-        encoder: MobileNetV2 as TensorFlow Lite, for nano's image encoder; None for seeded ones.
-        checkpoint: weights of the whole model; None for seeded ones.
+        encoder: MobileNetV2 as a `.tflite` file, for nano's image encoder.
+        checkpoint: weights of the whole model, a file or `random:SEED`.
+
+    Raises:
+        UsageError: both are given.
     """
 
     encoder: Path | None = None
@@ -42,55 +45,58 @@ class Start:
 
     def __post_init__(self) -> None:
         if self.encoder is not None and self.checkpoint is not None:
-            raise UsageError("a run starts from an encoder or from a whole checkpoint, not from both")
+            raise UsageError("a run starts from an encoder or from a whole checkpoint, not from both: give one of them")
 
 
 def train(
     job: TrainJob,
     recipe: TrainRecipe,
-    start: Start,
-    watch: Callable[[int, Record], None] = lambda step, record: None,
-    tell: Callable[[str], None] = lambda line: None,
+    start: InitialWeights,
+    on_step: Callable[[int, Record], None] = lambda step, record: None,
+    notify: Callable[[str], None] = lambda line: None,
 ) -> Path | None:
-    """Train a model on masks.
+    """Train a model on human masks.
 
     Args:
-        job: where and how.
-        recipe: what.
-        start: the first weights.
-        watch: told of each finished step.
-        tell: told what a person should know at the end: records that were skipped.
+        job: the run's data and folder, and how it is run.
+        recipe: what is trained.
+        start: the initial weights.
+        on_step: called after each step with the number of steps done and its losses.
+        notify: called at the end with each note for the user, such as skipped records.
 
     Returns:
-        The file of weights, or None when the run was told to stop before its end.
+        The file of weights, or None if the run stopped at `job.stop_after`, before its end.
 
     Raises:
-        CheckpointError: the first weights, or those of an earlier state, cannot be used.
+        CheckpointError: the initial weights or a checkpoint cannot be used.
         DataError: the data cannot be used.
         UsageError: see `Trainer`.
-        OutputError: a file cannot be written; earlier checkpoints stay.
+        OutputError: a file cannot be written; earlier checkpoints are kept.
         KeyboardInterrupt: see `Trainer.run`.
     """
     torch.manual_seed(recipe.seed)
     sam = build_sam(recipe.model)
-    pretrained = first_weights(sam, start)
+    pretrained = load_initial_weights(sam, start)
     session = SessionRecipe(points=recipe.points, single_always=recipe.single_always)
     objective = MaskObjective(sam, RECIPES[recipe.loss], session, recipe.seed)
     trainer = Trainer(job, recipe, objective, pretrained)
     try:
-        return trainer.run(watch)
+        return trainer.run(on_step)
     finally:
         if trainer.is_main:
             for line in (*filter(None, [trainer.note]), *trainer.skips.lines()):
-                tell(line)
+                notify(line)
 
 
-def first_weights(sam: Sam, start: Start) -> frozenset[str]:
-    """Fill in what the run begins with; returns the names of the parameters that are not random.
+def load_initial_weights(sam: Sam, start: InitialWeights) -> frozenset[str]:
+    """Load the weights that a run begins with.
+
+    Returns:
+        The names of the parameters that were loaded; the others keep their random values.
 
     Raises:
-        CheckpointError: a file cannot be used, or is of another architecture.
-        UsageError: an encoder for a model that is not nano.
+        CheckpointError: a file cannot be read or is of another architecture.
+        UsageError: an encoder is given for a model that is not nano.
     """
     if start.checkpoint is not None:
         load_into(sam, parse_source(start.checkpoint))
@@ -99,9 +105,11 @@ def first_weights(sam: Sam, start: Start) -> frozenset[str]:
         return frozenset()
     encoder = sam.image_encoder
     if not isinstance(encoder, NanoImageEncoder):
-        raise UsageError(f"{start.encoder} is a MobileNetV2, and only nano has such an encoder: use --init")
+        raise UsageError(f"{start.encoder} is a MobileNetV2, and only nano has such an encoder: use --init instead")
     state = with_sam_normalization(read_mobilenet_v2(start.encoder))
     missing, unexpected = encoder.load_state_dict(state, strict=False)
     if unexpected or len(missing) + len(state) != len(encoder.state_dict()):
-        raise CheckpointError(f"{start.encoder} does not fit nano's encoder: {unexpected[:1] or missing[:1]}")
+        raise CheckpointError(
+            f"{start.encoder} does not fit nano's encoder ({unexpected[:1] or missing[:1]}): use MobileNetV2 1.0"
+        )
     return frozenset(f"{ENCODER}.{name}" for name in state)

@@ -1,20 +1,20 @@
 """The training loop, on one machine or many.
 
-accelerate divides each step over processes and scales half precision; the data need no dividing by it, because `Steps`
-deals each process its draws. Whatever is random follows from the seed, the draw and the step, so an interrupted run
-that is resumed does what an uninterrupted one would have done.
+accelerate synchronizes gradients over processes and scales losses in half precision. It does not divide the data:
+`sam_edge.data.order.Steps` gives each process its draws. Everything random follows from the seed, the draw and the
+step, so a resumed run is equal to one that was never interrupted.
 
 A run is a folder:
 
-| what | for |
+| file | what |
 |---|---|
-| `recipe.json` | what it was told to do; a resumed run must be told the same |
-| `start.json` | which weights came from elsewhere, for the same reason |
+| `recipe.json` | the recipe; a resumed run must have the same |
+| `start.json` | which weights are pretrained; a resumed run must have the same |
 | `checkpoints/` | the last two states, each one file |
-| `losses.jsonl` | a line a step |
-| `tensorboard/` | the same as curves |
-| `pictures/` | every so often, photos with prompts and masks |
-| `model.safetensors` | at the end: the averaged weights, fp32 |
+| `losses.jsonl` | the losses, one line for each step |
+| `tensorboard/` | the losses as curves |
+| `pictures/` | photos with prompts and masks of some steps |
+| `model.safetensors` | at the end, the averaged weights in fp32 |
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from sam_edge_runtime.errors import CheckpointError, DataError, UsageError
 from sam_edge_runtime.system.files import write_file
 
 from .accelerator import make_accelerator
-from .batch import Reading
+from .batch import RawBatch
 from .checkpoint import TrainingState, checkpoints, read_training_state, save_state
 from .interrupt import Interrupt
 from .logs import Record, StepLog
@@ -59,17 +59,17 @@ RECIPE_FILE, START_FILE, WEIGHTS_FILE, PICTURES = "recipe.json", "start.json", "
 
 @dataclass(frozen=True)
 class TrainJob:
-    """Where a run lives and how it is looked after; none of it decides what is learned.
+    """Where a run reads and writes, and how it is run. It does not change what is learned, except `photos_only`.
 
     Attributes:
         data: the folder that the recipe's sources are relative to.
         out: folder of the run.
-        resume: go on with the run that is there.
-        workers: processes that read photos.
+        resume: whether to resume the run in `out`.
+        workers: worker processes that read photos.
         save_every: steps between checkpoints.
         picture_every: steps between pictures; 0 for none.
-        stop_after: stop, with a checkpoint, once this many steps of the run are done; None for all.
-        photos_only: read no masks and show every photo whole and unchanged, for distillation of an encoder from stored
+        stop_after: stop, with a checkpoint, after this many steps of the run; None to run to the end.
+        photos_only: read no masks, and use every photo whole and without augmentation, to distil from stored
             embeddings.
 
     Raises:
@@ -89,27 +89,33 @@ class TrainJob:
         for name, least in {"workers": 0, "save_every": 1, "picture_every": 0, "stop_after": 1}.items():
             value = getattr(self, name)
             if value is not None and value < least:
-                raise UsageError(f"{name} {value} is not possible: at least {least}")
+                raise UsageError(f"{name} {value} is not possible: choose at least {least}")
 
 
 class Trainer:
-    """One run: an objective, a recipe, and the folder where it is kept."""
+    """One run of an objective under a recipe.
+
+    Attributes:
+        step: number of steps done.
+        skips: records that were skipped so far.
+        note: a note for the user about the logs; empty if there is none.
+    """
 
     def __init__(
         self, job: TrainJob, recipe: TrainRecipe, objective: Objective, pretrained: Collection[str] = ()
     ) -> None:
-        """Prepare the run, or read where it stood.
+        """Prepare a new run, or load the state of the run to resume.
 
         Args:
-            job: where and how.
-            recipe: what.
-            objective: what a step minimizes; its weights are as they should be at the first step.
-            pretrained: names of its parameters that came from elsewhere.
+            job: the run's data and folder, and how it is run.
+            recipe: what is trained.
+            objective: what a step minimizes, with the initial weights.
+            pretrained: names of its pretrained parameters.
 
         Raises:
             DataError: data are missing or unusable.
-            UsageError: the folder holds a run and `resume` is false, or another recipe's run; or this machine has not
-                the recipe's precision.
+            UsageError: the folder holds a run and `resume` is false, or a run of another recipe; the photos of a step
+                cannot be divided over the processes; or this machine does not have the recipe's precision.
             CheckpointError: a checkpoint cannot be read.
         """
         self.job, self.recipe, self.objective = job, recipe, objective
@@ -119,10 +125,10 @@ class Trainer:
         self._check_division()
         self.mixture = open_mixture([str(job.data / source) for source in recipe.data])
         self.skips = SkipLog()
-        self.note = ""  # what a person should know of the logs
+        self.note = ""
         self.step = self._saved = 0
         state = self._earlier_state()
-        # Convolutions run a third faster on photos with the channels last, on CPUs and tensor cores alike.
+        # Convolutions run a third faster with channels last, on CPUs and on tensor cores.
         trained = objective.trained.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if state is not None:
             _load(trained, state.model)
@@ -140,23 +146,23 @@ class Trainer:
         """Whether this process writes and prints."""
         return bool(self.accelerator.is_main_process)
 
-    def run(self, watch: Callable[[int, Record], None] = lambda step, record: None) -> Path | None:
+    def run(self, on_step: Callable[[int, Record], None] = lambda step, record: None) -> Path | None:
         """Train to the end, or to `stop_after`.
 
         Args:
-            watch: told of each finished step and its losses, in the main process.
+            on_step: called in the main process after each step, with the number of steps done and its losses.
 
         Returns:
-            The file of weights, or None when the run stopped before its end.
+            The file of weights, or None if the run stopped before its end.
 
         Raises:
-            DataError: too many records are broken, or the loss is no number.
-            KeyboardInterrupt: somebody asked to stop; a checkpoint was written first.
-            OutputError: a checkpoint cannot be written; earlier ones stay.
+            DataError: too many records are broken, or the loss or gradient is NaN or infinite.
+            KeyboardInterrupt: Ctrl-C was pressed; a checkpoint was written first.
+            OutputError: a checkpoint cannot be written; earlier ones are kept.
         """
         last = self.recipe.steps if self.job.stop_after is None else min(self.job.stop_after, self.recipe.steps)
         self._saved = self.step
-        # Before anything is written: the phases differ in their frames alone.
+        # Check the data before anything is written. The first phase is enough: all phases read the same records.
         self._training_set(0, self.recipe.phases[0]).probe()
         self._begin_folder()
         with Interrupt() as interrupt, self._log() as log:
@@ -166,7 +172,7 @@ class Trainer:
                 for record in self._phase(number, phase, first, min(end, last)):
                     if log is not None:
                         log.add(record)
-                        watch(self.step, record)
+                        on_step(self.step, record)
                     if self._anywhere(interrupt.wanted):
                         self._save()
                         raise KeyboardInterrupt
@@ -180,7 +186,7 @@ class Trainer:
         return self._write_weights()
 
     def _log(self) -> AbstractContextManager[StepLog | None]:
-        """The run's logs in the main process; None in the others."""
+        """The run's logs in the main process; None in other processes."""
         if not self.is_main:
             return nullcontext()
         log = StepLog(self.job.out, self.step)
@@ -188,14 +194,14 @@ class Trainer:
         return log
 
     def _anywhere(self, flag: bool) -> bool:
-        """Whether the flag is set in any process; they must stop at the same step."""
+        """Whether the flag is set in any process: all processes must stop at the same step."""
         if self.accelerator.num_processes == 1:
             return flag
         flags = self.accelerator.reduce(torch.tensor(float(flag), device=self.accelerator.device), reduction="sum")
         return bool(flags > 0)
 
     def _phase(self, number: int, phase: Phase, first: int, stop: int) -> Iterator[Record]:
-        """The remaining steps of a phase, from `first` of the run, up to `stop`."""
+        """Run a phase that begins at step `first`, from the current step up to `stop`; yield each step's losses."""
         if self.step >= stop:
             return
         self.objective.begin(phase)
@@ -208,24 +214,24 @@ class Trainer:
             self.accelerator.process_index,
             self.accelerator.num_processes,
         )
-        for reading in read_steps(self._training_set(number, phase), steps, self.job.workers):
-            self.skips.add(reading.seen, reading.skipped)
+        for raw in read_steps(self._training_set(number, phase), steps, self.job.workers):
+            self.skips.add(raw.seen, raw.skipped)
             sheet = self._sheet()
             self.objective.watcher = sheet
-            record = self._learn(module, reading)
+            record = self._learn(module, raw)
             if sheet is not None:
                 self._write_picture(sheet)
             self.step += 1
             yield record
 
-    def _learn(self, module: nn.Module, reading: Reading) -> Record:
-        """One optimizer step on this process's photos."""
+    def _learn(self, module: nn.Module, raw: RawBatch) -> Record:
+        """One optimizer step on this process's photos; returns its losses."""
         parts = self.recipe.accumulate
         set_rate(self.optimizer, rate_at(self.recipe, self.step))
         totals: dict[str, torch.Tensor] = {}
-        for part, batch in enumerate(reading.batches(parts, self.step, self.accelerator.device)):
-            waits = self.accelerator.no_sync(module) if part < parts - 1 else nullcontext()
-            with waits, self.accelerator.autocast():
+        for part, batch in enumerate(raw.batches(parts, self.step, self.accelerator.device)):
+            synchronization = self.accelerator.no_sync(module) if part < parts - 1 else nullcontext()
+            with synchronization, self.accelerator.autocast():
                 losses = module(batch)
                 self.accelerator.backward(losses["loss"] / parts)
             for name, value in losses.items():
@@ -240,17 +246,17 @@ class Trainer:
         return {"step": self.step, "rate": rate_at(self.recipe, self.step), "norm": norm, **record}
 
     def _check_finite(self, loss: float, norm: float) -> None:
-        """Refuse to learn from what is no number: weights, once spoilt, would be averaged and saved."""
-        # In fp16 gradients overflow now and then, and accelerate's scaler leaves such a step out.
+        """Refuse a NaN or infinite loss or gradient before it reaches the weights, their average and a checkpoint."""
+        # In fp16 gradients overflow occasionally; accelerate's scaler skips such a step.
         for name, value in (("loss", loss), ("gradient", 0.0 if self.recipe.precision == "fp16" else norm)):
             if not math.isfinite(value):
                 raise DataError(
                     f"the {name} of step {self.step} is {value}: lower the learning_rate or use precision = 'no'; the "
-                    f"last checkpoint is that of step {self._saved}"
+                    f"last checkpoint is from step {self._saved}"
                 )
 
     def _sheet(self) -> ContactSheet | None:
-        """What watches this step, where its picture is wanted."""
+        """A contact sheet to draw this step on, or None if it gets no picture."""
         every = self.job.picture_every
         wanted = self.is_main and every > 0 and self.step % every == 0
         return ContactSheet() if wanted else None
@@ -261,7 +267,7 @@ class Trainer:
             write_file(self.job.out / PICTURES / f"step-{self.step:08d}.png", content, overwrite=True)
 
     def _training_set(self, number: int, phase: Phase) -> TrainingSet:
-        """The phase's examples; each phase has an order of its own."""
+        """The phase's examples; each phase has its own order."""
         augmentation = Augmentation(phase.side, scale=phase.scale, most_masks=phase.masks)
         if self.job.photos_only:
             augmentation = Augmentation(phase.side, (1.0, 1.0), flip=0.0, brightness=0.0, contrast=0.0, saturation=0.0)
@@ -274,21 +280,21 @@ class Trainer:
         )
 
     def _check_division(self) -> None:
-        ways = self.accelerator.num_processes * self.recipe.accumulate
+        parts = self.accelerator.num_processes * self.recipe.accumulate
         for phase in self.recipe.phases:
-            if phase.photos % ways:
+            if phase.photos % parts:
                 raise UsageError(
                     f"{phase.photos} photos a step cannot be divided over {self.accelerator.num_processes} processes "
-                    f"and {self.recipe.accumulate} accumulated parts: use a multiple of {ways}"
+                    f"and {self.recipe.accumulate} accumulated parts: use a multiple of {parts}"
                 )
 
     def _earlier_state(self) -> TrainingState | None:
-        """The last state in the run's folder, or None where there is none yet."""
+        """The last state in the run's folder, or None if there is none yet; check that it is a run of this recipe."""
         out, recipe_file, start_file = self.job.out, self.job.out / RECIPE_FILE, self.job.out / START_FILE
-        found = checkpoints(out)
+        saved = checkpoints(out)
         if not self.job.resume:
-            if found or (recipe_file.exists() and self.is_main):
-                raise UsageError(f"{out} holds a run already: go on with --resume, or choose another --out")
+            if saved or (recipe_file.exists() and self.is_main):
+                raise UsageError(f"{out} holds a run already: resume it with --resume, or choose another --out")
             return None
         if not recipe_file.exists():
             raise UsageError(f"there is no run to resume in {out}: leave out --resume to start one")
@@ -300,28 +306,28 @@ class Trainer:
                     f"the run in {out} was started with {key} = {before.get(key)!r}, the recipe now says "
                     f"{wanted.get(key)!r}: resume it with its own recipe, or choose another --out"
                 )
-        # Parameters that came from elsewhere have rates of their own. Runs of earlier versions have no such file.
+        # Pretrained parameters have another learning rate. Runs of early versions have no such file.
         if start_file.exists() and _read_json(start_file).get("pretrained") != self.pretrained:
             raise UsageError(f"the run in {out} began with other weights: give the --init or --init-encoder it had")
-        return read_training_state(found[-1]) if found else None
+        return read_training_state(saved[-1]) if saved else None
 
     def _begin_folder(self) -> None:
-        """Write down what a new run was told."""
+        """Write the recipe and the names of pretrained parameters of a new run."""
         if self.job.resume:
             return
-        self.accelerator.wait_for_everyone()  # nobody looks for an earlier run any more
+        self.accelerator.wait_for_everyone()  # until every process has looked for an earlier run
         if self.is_main:
-            told = {RECIPE_FILE: self.recipe.to_json(), START_FILE: {"pretrained": self.pretrained}}
-            for name, values in told.items():
+            files = {RECIPE_FILE: self.recipe.to_json(), START_FILE: {"pretrained": self.pretrained}}
+            for name, values in files.items():
                 write_file(self.job.out / name, (json.dumps(values, indent=2) + "\n").encode(), overwrite=False)
 
     def _gather_skips(self) -> None:
-        """Count what all processes skipped, so that the main one can name it."""
+        """Gather the records that all processes skipped, so that the main process can name them."""
         if self.accelerator.num_processes == 1:
             return
         each = gather_object([(self.skips.seen, self.skips.skipped, self.skips.names)])
         names = [skip for _, _, own in each for skip in own]
-        # Adding the names counts each of them once more.
+        # SkipLog.add counts each name as a skipped record, so they are subtracted here.
         total = SkipLog(1.0, sum(seen for seen, _, _ in each), sum(skipped for _, skipped, _ in each) - len(names))
         total.add(0, names)
         total.most_share = self.skips.most_share
@@ -371,12 +377,14 @@ def _load(module: nn.Module, state: dict[str, Any]) -> None:
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        raise CheckpointError(f"the checkpoint is another model's ({str(error).splitlines()[0]})") from error
+        raise CheckpointError(
+            f"the checkpoint is another model's ({str(error).splitlines()[0]}): resume in the run's own folder"
+        ) from error
 
 
 def _prefix_of(part: nn.Module, whole: nn.Module) -> str:
-    """The name of `part` in `whole` with a dot behind it; empty where they are the same."""
+    """The name of `part` in `whole`, with a dot at the end; empty if they are the same."""
     for name, module in whole.named_modules():
         if module is part:
             return f"{name}." if name else ""
-    raise UsageError("the student is no part of what is trained")
+    raise UsageError("the student is not a submodule of the trained module")

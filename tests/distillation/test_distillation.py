@@ -1,4 +1,4 @@
-"""Distillation: embeddings kept once, an encoder that matches them, prompts where two disagree, and the command."""
+"""Distillation: stored embeddings, an encoder that learns them, prompts where two models differ, and the command."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch import Tensor
 from sam_edge.cli.app import run
 from sam_edge.data.sources import open_source
 from sam_edge.distillation.embeddings import EmbeddingCache
-from sam_edge.distillation.encoder import EncoderObjective, masked_mean, to_grid
-from sam_edge.distillation.inherit import shares_decoder, take_decoder
+from sam_edge.distillation.encoder import EncoderObjective, masked_mean, resized_to_grid
+from sam_edge.distillation.inherit import copy_decoder, shares_decoder
 from sam_edge.distillation.prompt import PromptObjective
 from sam_edge.model import Sam, build_sam
 from sam_edge.model.torch_backend import TorchBackend
@@ -61,7 +61,7 @@ def shards(tmp_path_factory) -> Path:
 
 
 class Counting:
-    """A teacher that counts what it is asked, and fails when told to."""
+    """A teacher that counts its calls and can be interrupted at one of them."""
 
     def __init__(self, sam: Sam, stop_at: int | None = None) -> None:
         self._backend, self.calls, self._stop_at = TorchBackend(sam), 0, stop_at
@@ -73,11 +73,11 @@ class Counting:
         return self._backend.encode(image)
 
     def decode(self, *inputs):
-        raise AssertionError("nobody decodes here")
+        raise AssertionError("the cache needs no decoder")
 
 
 class TestEmbeddings:
-    def test_each_is_computed_once_and_a_pass_that_was_cut_off_goes_on(self, shards, tmp_path):
+    def test_each_embedding_is_computed_once_and_an_interrupted_pass_is_resumed(self, shards, tmp_path):
         teacher = seeded(0)
         cache = EmbeddingCache(tmp_path, "nano random:0", SIDE, 256)
         source = open_source(str(shards))
@@ -88,7 +88,7 @@ class TestEmbeddings:
         cache.fill([source], again)
         assert (rest.calls, again.calls) == (3, 0)
 
-    def test_what_is_there_is_not_even_opened(self, shards, tmp_path, monkeypatch):
+    def test_photos_with_an_embedding_are_not_opened(self, shards, tmp_path, monkeypatch):
         cache = EmbeddingCache(tmp_path, "t", SIDE, 256)
         source = open_source(str(shards))
         teacher = TorchBackend(seeded(0))
@@ -100,14 +100,14 @@ class TestEmbeddings:
 
         read = stream.read_sample
         monkeypatch.setattr(stream, "read_sample", lambda raw, **how: (opened.append(raw.key), read(raw, **how))[1])
-        told = []
-        log = cache.fill([source], teacher, lambda done, total: told.append((done, total)))
+        calls = []
+        log = cache.fill([source], teacher, lambda done, total: calls.append((done, total)))
         assert opened == [source.record_name(2)[1]]
-        assert told == [(3, 4), (4, 4)]
+        assert calls == [(3, 4), (4, 4)]
         assert (log.seen, log.skipped) == (4, 0)
         assert absent.exists()
 
-    def test_one_broken_photo_stays_a_small_share_when_all_others_are_done(self, tmp_path):
+    def test_the_share_of_broken_photos_counts_the_photos_that_are_done(self, tmp_path):
         folder = tmp_path / "photos"
         folder.mkdir()
         for number in range(30):
@@ -133,25 +133,25 @@ class TestEmbeddings:
             counts.append(teacher.calls)
         assert counts == [2, 2]
 
-    def test_room_is_asked_for_what_is_missing_here_and_not_for_what_lies_beside(self, shards, tmp_path, monkeypatch):
+    def test_disk_space_is_checked_for_the_missing_embeddings_of_these_sources(self, shards, tmp_path, monkeypatch):
         cache = EmbeddingCache(tmp_path, "t", SIDE, 256)
-        for number in range(9):  # of other data
+        for number in range(9):  # embeddings of other data
             path = cache.path("other/b.tar", str(number))
             path.parent.mkdir(exist_ok=True)
             path.touch()
         free = cache.bytes_needed(4) - 1
         monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": free})())
         teacher = Counting(seeded(0))
-        with pytest.raises(OutputError, match="no room"):
+        with pytest.raises(OutputError, match="no space"):
             cache.fill([open_source(str(shards))], teacher)
         assert teacher.calls == 0
 
-    def test_shards_of_one_name_are_told_apart_and_data_may_be_moved(self, tmp_path):
+    def test_embeddings_are_named_by_shard_and_folder_and_data_can_be_moved(self, tmp_path):
         cache = EmbeddingCache(tmp_path, "t", SIDE, 256)
         assert cache.path("data/coco/train.tar", "1") != cache.path("data/ccp/train.tar", "1")
         assert cache.path("data/coco/train.tar", "1") == cache.path("/mnt/coco/train.tar", "1")
 
-    def test_what_half_precision_cannot_hold_is_refused(self, shards, tmp_path):
+    def test_an_embedding_too_large_for_half_precision_is_refused(self, shards, tmp_path):
         class Loud:
             def encode(self, image):
                 return np.full((1, 256, SIDE // 16, SIDE // 16), 1e6, np.float32)
@@ -160,7 +160,7 @@ class TestEmbeddings:
             EmbeddingCache(tmp_path, "t", SIDE, 256).fill([open_source(str(shards))], Loud())
         assert not list(tmp_path.glob("*/*.npy"))
 
-    def test_they_are_the_teacher_s_and_as_large_as_told(self, shards, tmp_path):
+    def test_stored_embeddings_equal_the_teacher_s_and_have_the_reported_size(self, shards, tmp_path):
         from sam_edge.data.augment import letterbox
         from sam_edge.data.skips import SkipLog
         from sam_edge.data.stream import walk
@@ -174,20 +174,20 @@ class TestEmbeddings:
             expected = TorchBackend(teacher).encode(letterbox(sample, SIDE).image[None])[0]
             np.testing.assert_array_equal(cache.read(sample.source, sample.key), expected.astype(np.float16))
 
-    def test_another_teacher_s_are_not_mixed_in(self, tmp_path):
+    def test_embeddings_of_two_teachers_are_not_mixed(self, tmp_path):
         EmbeddingCache(tmp_path, "nano random:0", SIDE, 256)
         EmbeddingCache(tmp_path, "nano random:0", SIDE, 256)
         with pytest.raises(UsageError, match=r"random:0.*random:1"):
             EmbeddingCache(tmp_path, "nano random:1", SIDE, 256)
 
-    def test_too_small_a_disk_is_said_beforehand(self, shards, tmp_path, monkeypatch):
+    def test_too_small_a_disk_is_reported_before_the_first_embedding(self, shards, tmp_path, monkeypatch):
         teacher = Counting(seeded(0))
         monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
-        with pytest.raises(OutputError, match=r"no room|MB"):
+        with pytest.raises(OutputError, match=r"no space for .* MB are free"):
             EmbeddingCache(tmp_path, "t", SIDE, 256).fill([open_source(str(shards))], teacher)
         assert teacher.calls == 0
 
-    def test_what_is_missing_or_damaged_is_named(self, tmp_path):
+    def test_a_missing_or_damaged_embedding_is_named(self, tmp_path):
         cache = EmbeddingCache(tmp_path, "t", SIDE, 256)
         with pytest.raises(DataError, match="no embedding of sa_9"):
             cache.read("here/a.tar", "sa_9")
@@ -214,7 +214,7 @@ def batch(*numbers: int, names: tuple[tuple[str, str], ...] = ()) -> Batch:
 class TestEncoder:
     @pytest.fixture
     def cache(self, tmp_path) -> EmbeddingCache:
-        """Holds what nano of seed 0 says to the frames of `batch`."""
+        """Holds the embeddings of nano with seed 0 for the frames of `batch`."""
         cache = EmbeddingCache(tmp_path, "t", SIDE, 256)
         backend = TorchBackend(seeded(0))
         for number in (1, 2):
@@ -226,14 +226,14 @@ class TestEncoder:
     def photos(self) -> Batch:
         return batch(1, 2, names=(("a.tar", "1"), ("a.tar", "2")))
 
-    def test_the_teacher_itself_has_nothing_to_learn(self, cache):
+    def test_the_loss_of_the_teacher_itself_is_zero(self, cache):
         objective = EncoderObjective(seeded(0), cache, projected=False)
         objective.begin(PHASE)
         losses = objective(self.photos())
         assert float(losses["loss"].detach()) < 1e-6
         assert float(losses["explained"]) > 0.999
 
-    def test_another_learns(self, cache):
+    def test_the_loss_of_another_student_falls(self, cache):
         objective = EncoderObjective(seeded(1), cache, projected=True)
         objective.begin(PHASE)
         optimizer = torch.optim.Adam([p for p in objective.trained.parameters() if p.requires_grad], 3e-3)
@@ -247,27 +247,27 @@ class TestEncoder:
         assert found[-1] < 0.7 * found[0]
         assert objective.student.mask_decoder.iou_token.weight.grad is None
 
-    def test_only_cells_of_photo_count(self):
+    def test_only_cells_that_show_photo_count(self):
         values = torch.tensor([1.0, 2.0, 30.0, 40.0]).reshape(1, 1, 2, 2).expand(1, 3, 2, 2)
         cells = torch.tensor([[True, True], [False, False]]).reshape(1, 1, 2, 2)
         assert masked_mean(values, cells).item() == pytest.approx(1.5)
 
-    def test_grids_are_matched_by_averaging(self):
+    def test_a_finer_grid_is_averaged_down(self):
         fine = torch.arange(16.0).reshape(1, 1, 4, 4)
-        assert torch.equal(to_grid(fine, 4), fine)
-        assert to_grid(torch.full((1, 2, 8, 8), 3.0), 4).unique().tolist() == [3.0]
-        assert to_grid(fine, 2).mean() == pytest.approx(float(fine.mean()))
+        assert torch.equal(resized_to_grid(fine, 4), fine)
+        assert resized_to_grid(torch.full((1, 2, 8, 8), 3.0), 4).unique().tolist() == [3.0]
+        assert resized_to_grid(fine, 2).mean() == pytest.approx(float(fine.mean()))
 
 
 class TestInheritance:
-    def test_only_between_decoders_of_one_make(self):
+    def test_only_decoders_of_one_architecture_are_shared(self):
         assert shares_decoder(build_sam("tiny_vit"), build_sam("vit_b"))
         assert shares_decoder(build_sam("nano"), build_sam("nano"))
         assert not shares_decoder(build_sam("nano"), build_sam("tiny_vit"))
 
-    def test_the_decoder_is_the_teacher_s_afterwards(self):
+    def test_copying_the_decoder_changes_nothing_else(self):
         teacher, student = seeded(0), seeded(1)
-        names = take_decoder(student, teacher)
+        names = copy_decoder(student, teacher)
         theirs, mine = teacher.state_dict(), student.state_dict()
         for name, tensor in theirs.items():
             same = torch.equal(mine[name], tensor)
@@ -292,7 +292,7 @@ class TestPrompt:
         objective(photos)
         return seen
 
-    def test_a_copy_agrees_and_gets_no_new_points(self):
+    def test_a_copy_of_the_teacher_has_its_masks_and_gets_no_new_points(self):
         objective = self.objective(student=0)
         losses = objective(batch(1, 2))
         assert float(losses["iou"]) == pytest.approx(1.0)
@@ -301,11 +301,11 @@ class TestPrompt:
         counted = (last.labels >= 0).sum(dim=1) - (last.labels == float(Label.BOX_BOTTOM_RIGHT)).sum(dim=1)
         assert counted.tolist() == [1, 1, 1]
 
-    def test_points_fall_where_the_two_disagree(self):
+    def test_points_fall_where_the_two_masks_differ(self):
         objective = self.objective()
         photos = batch(1, 3)
         seen = self.watch(objective, photos)
-        theirs = self.watch(self.objective(student=0), photos)  # the teacher's own first answers
+        theirs = self.watch(self.objective(student=0), photos)  # the teacher's own first masks
         first, second = seen[0], seen[1][0]
         rows = torch.arange(len(first[2]))
         mine = first[1][rows, first[2]] > 0
@@ -337,7 +337,7 @@ class TestPrompt:
         none = torch.zeros(0, SIDE, SIDE, dtype=torch.bool)
         return replace(batch(*numbers), masks=(none,) * len(numbers))
 
-    def test_photos_without_masks_begin_on_what_the_teacher_sees(self):
+    def test_photos_without_masks_get_the_teacher_s_masks_of_random_clicks(self):
         objective = self.objective(student=0)
         objective.begin(replace(PHASE, masks=3))
         seen = []
@@ -348,14 +348,14 @@ class TestPrompt:
         assert photos.mask_counts == (3, 3)
         targets = torch.cat(photos.masks)
         assert targets.flatten(1).any(dim=1).all()
-        assert not targets[:, 200:].any(), "that is padding"
+        assert not targets[:, 200:].any(), "rows from 200 on are padding"
         clicks = prompts.labels[:, 0] == float(Label.FOREGROUND)
         assert clicks.any()
         for row in clicks.nonzero().flatten().tolist():
             x, y = prompts.coords[row, 0].round().long().tolist()
             assert targets[row, y, x]
 
-    def test_photos_without_masks_do_not_depend_on_their_neighbours(self):
+    def test_masks_of_random_clicks_do_not_depend_on_other_photos(self):
         objective = self.objective()
         objective.begin(replace(PHASE, masks=2))
         together = self.watch(objective, replace(batch(1, 2), masks=(self.bare(1).masks[0], batch(2).masks[0])))
@@ -363,8 +363,8 @@ class TestPrompt:
         for whole, left, right in zip(together, *alone, strict=True):
             assert torch.equal(whole[0].coords, torch.cat([left[0].coords, right[0].coords]))
 
-    def test_a_teacher_of_another_side_sees_the_same_places(self):
-        """Twice the side: the same photo enlarged, coordinates scaled, and answers brought back."""
+    def test_prompts_are_scaled_to_a_teacher_of_another_side(self):
+        """At twice the side, coordinates are scaled and masks are resized back."""
         objective = self.objective(student=0, teacher_side=512)
         losses = objective(batch(1))
         assert torch.isfinite(losses["loss"])
@@ -379,7 +379,7 @@ class TestPrompt:
             objective._graphs[0],
             lambda *inputs: (given.append(inputs), (torch.zeros(1, 4, 128, 128), torch.zeros(1, 4)))[1],
         )
-        masks, _ = objective._teacher_answers(torch.zeros(1), prompts, None, 64)
+        masks, _ = objective._teacher_outputs(torch.zeros(1), prompts, None, 64)
         assert given[0][1].tolist() == [[[20.5, 40.5], [0.0, 0.0]]]
         assert masks.shape == (1, 4, 64, 64)
 
@@ -406,7 +406,7 @@ def arguments(folder: Path, shards: Path, *more: str) -> list[str]:
 
 
 class TestCommand:
-    def test_stages_are_chained_and_a_finished_one_is_left_alone(self, shards, tmp_path, capsys):
+    def test_stages_are_chained_and_finished_ones_are_skipped(self, shards, tmp_path, capsys):
         from safetensors.torch import load_file
 
         command = arguments(tmp_path, shards, "--stages", "encoder,prompt,masks")
@@ -418,7 +418,7 @@ class TestCommand:
         stages = ["1-encoder", "2-prompt", "3-masks"]
         weights = [load_file(out / stage / "model.safetensors") for stage in stages]
         assert set(weights[0]) == set(build_sam("nano").state_dict())
-        # The first stage leaves the inherited decoder alone, the second does not.
+        # The first stage does not change the teacher's decoder, the second trains it.
         from sam_edge.weights.seeded import seeded_array
 
         name = "mask_decoder.iou_token.weight"
@@ -447,14 +447,14 @@ class TestCommand:
             (("--data", "nowhere"), ("no data at",)),
         ],
     )
-    def test_one_line_says_what_is_wrong(self, more, says, shards, tmp_path, capsys):
+    def test_a_wrong_option_is_named_in_one_line(self, more, says, shards, tmp_path, capsys):
         assert run(arguments(tmp_path, shards, *more)) == 2
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
         assert len(lines) == 1
         for part in says:
             assert part in lines[0]
 
-    def test_a_folder_of_another_distillation(self, shards, tmp_path, capsys):
+    def test_a_folder_of_another_distillation_is_refused(self, shards, tmp_path, capsys):
         out = tmp_path / "run"
         out.mkdir()
         (out / "distillation.json").write_text(
@@ -465,7 +465,7 @@ class TestCommand:
         assert run(arguments(tmp_path, shards)) == 2
         assert "--resume" in capsys.readouterr().err
 
-    def test_a_resumed_distillation_is_the_one_that_was_begun(self, shards, tmp_path, capsys):
+    def test_a_distillation_is_resumed_only_with_the_same_recipe_and_weights(self, shards, tmp_path, capsys):
         command = arguments(tmp_path, shards, "--stages", "encoder")
         assert run(command) == 0
         recipe = tmp_path / "tiny.toml"
@@ -480,7 +480,7 @@ class TestCommand:
         assert run([*command, "--resume", "--student-checkpoint", "random:3"]) == 2
         assert "was begun with student's weights seeded by the recipe, not random:3" in capsys.readouterr().err
 
-    def test_photos_alone_are_enough_to_prompt_for(self, tmp_path, capsys):
+    def test_stage_prompt_works_on_photos_without_masks(self, tmp_path, capsys):
         folder = tmp_path / "photos" / "a.tar"
         folder.mkdir(parents=True)
         for number in range(2):
@@ -488,7 +488,7 @@ class TestCommand:
         assert run(arguments(tmp_path, folder.parent, "--stages", "prompt")) == 0
         assert "random" in capsys.readouterr().err
 
-    def test_photos_without_masks_are_no_ground_for_masks(self, tmp_path, capsys):
+    def test_stage_masks_refuses_photos_without_masks(self, tmp_path, capsys):
         folder = tmp_path / "photos"
         folder.mkdir()
         (folder / "a.tar").mkdir()

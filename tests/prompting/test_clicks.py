@@ -1,4 +1,4 @@
-"""Evaluation clicks: known middles, and the distance against a search over all pixels."""
+"""Evaluation clicks: known innermost points, and depths against a search over all pixels."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def rectangle(x0: int, y0: int, x1: int, y1: int, h: int = 30, w: int = 40) -> n
     return mask
 
 
-def searched(region: np.ndarray) -> np.ndarray:
-    """Distance to the nearest pixel outside, those around the picture included, one pixel at a time."""
+def searched_depth(region: np.ndarray) -> np.ndarray:
+    """Distance to the nearest pixel outside, also beyond the picture, computed pixel by pixel."""
     padded = np.pad(region, 1)
     outside = np.argwhere(~padded)
     distances = np.zeros(region.shape)
@@ -42,8 +42,8 @@ EMPTY = rectangle(0, 0, 0, 0)
     ],
     ids=["empty", "all", "corner", "two parts", "noise"],
 )
-def test_depth_is_the_exact_distance_and_the_border_is_outside(region):
-    assert np.array_equal(depth(region), searched(region))
+def test_depth_is_the_exact_distance_and_everything_beyond_the_picture_is_outside(region):
+    assert np.array_equal(depth(region), searched_depth(region))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_depth_is_the_exact_distance_and_the_border_is_outside(region):
     [
         (rectangle(10, 5, 15, 10), (12, 7)),  # the middle of 5 x 5
         (rectangle(7, 8, 8, 9), (7, 8)),  # one pixel
-        (rectangle(0, 0, 5, 5), (2, 2)),  # in the corner: beyond the border is outside
+        (rectangle(0, 0, 5, 5), (2, 2)),  # in the corner: everything beyond the picture is outside
         (rectangle(35, 25, 40, 30), (37, 27)),
         (~EMPTY[:5, :5], (2, 2)),  # all of the picture
         (rectangle(10, 5, 14, 9), (11, 6)),  # four equal middles: the topmost, then the leftmost
@@ -72,18 +72,18 @@ def test_the_next_click_is_in_the_larger_error():
     assert next_click(target, both).label == 1
 
 
-def test_depth_counts_not_area():
+def test_the_deeper_error_is_clicked_not_the_larger_one():
     """A long thin error has more pixels, a compact one is deeper."""
     target = rectangle(0, 0, 40, 2) | rectangle(10, 10, 15, 15)
     assert next_click(target, EMPTY) == (12, 12, 1)
 
 
-def test_equal_depths_are_background_first():
+def test_of_equal_depths_the_background_is_clicked_first():
     target, prediction = rectangle(0, 0, 5, 5), rectangle(20, 20, 25, 25)
     assert next_click(target, prediction) == (22, 22, 0)
 
 
-def test_no_error_no_click():
+def test_without_an_error_there_is_no_click():
     target = rectangle(3, 3, 9, 9)
     assert next_click(target, target.copy()) is None
     assert first_click(EMPTY) is None
@@ -101,26 +101,26 @@ def test_no_pixel_is_clicked_twice():
     assert len(set(clicks)) == 25  # each pixel once
     assert next_click(target, EMPTY, clicks) is None
     other = [Click(0, 0, 0), Click(39, 29, 0)]
-    assert next_click(target, EMPTY, other) == clicks[0]  # clicks elsewhere do not matter
+    assert next_click(target, EMPTY, other) == clicks[0]  # clicks elsewhere make no difference
 
 
-def test_clicks_are_plain_numbers():
+def test_clicks_are_python_integers():
     click = first_click(rectangle(10, 5, 15, 10))
     assert [type(value) for value in click] == [int, int, int]
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_box_around_an_error_is_enough(seed):
-    """Against depths over the whole picture."""
+def test_depths_in_the_error_s_bounding_box_equal_those_in_the_whole_picture(seed):
+    """`next_click` crops to the bounding box; here depths are computed over the whole picture."""
     rng = np.random.default_rng(seed)
     target, prediction = (rng.random((25, 35)) > 0.3 for _ in range(2))
-    missing, superfluous = searched(target & ~prediction), searched(prediction & ~target)
+    missing, superfluous = searched_depth(target & ~prediction), searched_depth(prediction & ~target)
     depths, label = (missing, 1) if missing.max() > superfluous.max() else (superfluous, 0)
     y, x = np.unravel_index(depths.argmax(), depths.shape)
     assert next_click(target, prediction) == (x, y, label)
 
 
-def test_inputs_are_left_alone():
+def test_inputs_are_not_changed():
     target, prediction = rectangle(3, 3, 9, 9), rectangle(5, 5, 20, 20)
     copies = target.copy(), prediction.copy()
     next_click(target, prediction, [Click(3, 3, 1)])
@@ -128,7 +128,7 @@ def test_inputs_are_left_alone():
     assert np.array_equal(prediction, copies[1])
 
 
-def test_masks_of_another_form_are_refused():
+def test_masks_of_another_type_or_shape_are_refused():
     with pytest.raises(UsageError, match="target is uint8"):
         next_click(EMPTY.astype(np.uint8), EMPTY)
     with pytest.raises(UsageError, match="prediction is bool of shape"):

@@ -1,4 +1,4 @@
-"""Simulated prompts: where they may lie, how often, and that a seed decides them."""
+"""Simulated prompts: their places, their frequencies, and that a seed determines them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sam_edge.prompting.simulation import (
-    Step,
+    PromptStep,
     TrainingPrompts,
     error_points,
     first_prompts,
@@ -52,28 +52,28 @@ def cells_of(coords: Tensor, cells: int = CELLS, side: int = SIDE) -> Tensor:
 # The schedule -------------------------------------------------------------------------------------------------------
 
 
-def test_eleven_steps_two_of_them_without_a_new_point_the_last_being_one():
+def test_a_schedule_has_eleven_steps_of_which_two_add_no_point_one_of_them_the_last():
     places = Counter()
     for seed in range(1000):
         steps = schedule(seeded(seed))
         assert len(steps) == 11
-        assert Counter(steps) == {Step.FIRST: 1, Step.POINT: 8, Step.REFINE: 2}
-        assert steps[0] is Step.FIRST
-        assert steps[-1] is Step.REFINE
-        places[steps.index(Step.REFINE)] += 1
+        assert Counter(steps) == {PromptStep.FIRST: 1, PromptStep.POINT: 8, PromptStep.REFINE: 2}
+        assert steps[0] is PromptStep.FIRST
+        assert steps[-1] is PromptStep.REFINE
+        places[steps.index(PromptStep.REFINE)] += 1
     assert set(places) == {2, 3, 4, 5, 6, 7, 8}  # between two sampled points
     assert max(places.values()) < 2 * min(places.values())
 
 
-def test_the_schedule_is_the_seed_s():
+def test_the_seed_determines_the_schedule():
     assert schedule(seeded(3)) == schedule(seeded(3))
 
 
 @pytest.mark.parametrize(("points", "length"), [(1, 4), (2, 5), (3, 6)])
-def test_shorter_schedules(points, length):
+def test_schedules_can_be_shorter_but_need_a_point(points, length):
     steps = schedule(seeded(), points)
     assert len(steps) == length
-    assert steps[1] is Step.POINT
+    assert steps[1] is PromptStep.POINT
     with pytest.raises(UsageError, match="at least 1"):
         schedule(seeded(), 0)
 
@@ -81,7 +81,7 @@ def test_shorter_schedules(points, length):
 # First prompts ------------------------------------------------------------------------------------------------------
 
 
-def test_first_prompts_are_points_inside_or_boxes_half_and_half():
+def test_half_of_the_first_prompts_are_points_inside_and_half_are_boxes():
     b = 2000
     target = torch.cat([rectangle(5, 20, 9, 40), rectangle(30, 0, 64, 3)]).repeat(b // 2, 1, 1)
     prompts = first_prompts(target, SIDE, seeded())
@@ -93,7 +93,7 @@ def test_first_prompts_are_points_inside_or_boxes_half_and_half():
     rows = torch.arange(b)[~boxes]
     assert bool(target[rows, y, x].all())
     first = rows % 2 == 0
-    assert set(x[first].tolist()) == set(range(5, 9))  # everywhere in it
+    assert set(x[first].tolist()) == set(range(5, 9))  # anywhere in it
     assert set(y[first].tolist()) == set(range(20, 40))
 
 
@@ -106,7 +106,7 @@ def test_first_prompts_have_the_contract_s_form():
     assert len(prompts) == 3
 
 
-def test_points_are_uniform():
+def test_first_points_are_uniform_over_the_target():
     target = rectangle(10, 10, 12, 12) | rectangle(50, 60, 52, 61)
     prompts = first_prompts(target.repeat(12_000, 1, 1), SIDE, seeded())
     clicks = prompts.labels[:, 0] == Label.FOREGROUND
@@ -115,8 +115,8 @@ def test_points_are_uniform():
     assert all(850 < count < 1150 for count in counts.values())  # 1000 each, five standard deviations
 
 
-def test_a_point_on_a_pixel_of_the_frame_has_its_coordinates():
-    """At full resolution; on a pixel of four by four, the coordinates of its centre."""
+def test_a_point_has_the_coordinates_of_its_pixel():
+    """At full resolution. On a coarse pixel of four by four, those of its centre."""
     prompts = first_prompts(rectangle(200, 7, 201, 8, SIDE).repeat(20, 1, 1), SIDE, seeded())
     clicks = prompts.labels[:, 0] == Label.FOREGROUND
     assert prompts.coords[clicks, 0].unique(dim=0).tolist() == [[200.0, 7.0]]
@@ -139,12 +139,12 @@ def test_a_point_on_a_pixel_of_the_frame_has_its_coordinates():
         (rectangle(0, 0, 2, 2) | rectangle(60, 30, 61, 31), [0, 0, 243, 123]),  # two parts
     ],
 )
-def test_tight_boxes(mask, expected):
+def test_tight_boxes_include_the_last_pixel(mask, expected):
     assert tight_boxes(mask, SIDE).tolist() == [[float(value) for value in expected]]
 
 
 @pytest.mark.parametrize("side", [256, 1024])
-def test_jitter_has_a_tenth_of_the_side_and_a_bound(side):
+def test_jitter_deviates_by_a_tenth_of_the_side_and_is_bounded(side):
     unit, bound = side / 1024, 20 * side / 1024
     box = torch.tensor([[200.0, 300.0, 300.0, 800.0]]) * unit  # its width stays below the bound, its height does not
     moved = jittered_boxes(box.repeat(4000, 1), side, seeded()) - box
@@ -156,7 +156,7 @@ def test_jitter_has_a_tenth_of_the_side_and_a_bound(side):
     assert float(cut) == pytest.approx(0.69, abs=0.03)
 
 
-def test_jittered_boxes_stay_in_the_frame_and_the_right_way_round():
+def test_jittered_boxes_stay_in_the_frame_with_ordered_corners():
     boxes = torch.tensor([[0.0, 0.0, 255.0, 255.0], [250.0, 0.0, 255.0, 3.0], [9.0, 9.0, 9.0, 9.0]])
     moved = jittered_boxes(boxes.repeat(500, 1), SIDE, seeded())
     assert float(moved.min()) >= 0
@@ -170,7 +170,7 @@ def test_jittered_boxes_stay_in_the_frame_and_the_right_way_round():
 
 
 @pytest.mark.parametrize("side", [256, 512])
-def test_error_points_lie_in_the_error_and_say_which_kind(side):
+def test_error_points_lie_in_the_error_and_have_its_label(side):
     b = 600
     generator = seeded(5)
     target = torch.rand(b, 16, 16, generator=generator) > 0.7
@@ -191,8 +191,8 @@ def test_error_points_are_uniform_over_both_kinds_together():
     assert float(labels.mean()) == pytest.approx(0.75, abs=0.03)
 
 
-def test_without_an_error_the_slot_stays_empty():
-    """And the others in the batch get theirs."""
+def test_a_mask_without_an_error_gets_an_empty_slot():
+    """The other masks of the batch get a point."""
     target = torch.cat([rectangle(3, 3, 9, 9), rectangle(3, 3, 9, 9), rectangle(3, 3, 9, 9)])
     found = torch.cat([rectangle(3, 3, 9, 9), rectangle(3, 3, 9, 8), rectangle(3, 3, 9, 9)])
     coords, labels = error_points(logits_of(found), target, SIDE, seeded())
@@ -208,7 +208,7 @@ def test_no_point_falls_on_padding():
     assert int(cells_of(coords)[:, 1].max()) < 20
     assert set(labels.tolist()) == {0.0}
     _, labels = error_points(logits_of(found), target, SIDE, seeded(), target)
-    assert labels.tolist() == [-2.0]  # wrong only where there is no photo
+    assert labels.tolist() == [-2.0]  # wrong only on padding
 
 
 def test_errors_at_the_corners_of_the_frame_are_found():
@@ -238,25 +238,25 @@ def test_logits_are_interpolated_to_a_finer_target():
 
 
 def session(seed: int) -> list[TrainingPrompts]:
-    """Eleven steps of three prompts, the model's answers being noise."""
+    """Eleven steps of three prompts; the model's outputs are noise."""
     generator = seeded(seed)
     target = torch.cat([rectangle(2, 2, 20, 20), rectangle(40, 1, 64, 30), rectangle(7, 50, 8, 51)])
     history: list[TrainingPrompts] = []
     for step in schedule(generator):
-        if step is Step.FIRST:
+        if step is PromptStep.FIRST:
             history.append(first_prompts(target, SIDE, generator))
         else:
-            answer = torch.randn(3, 1, CELLS, CELLS, generator=generator)
-            history.append(next_prompts(history[-1], step, answer, target, SIDE, generator))
+            logits = torch.randn(3, 1, CELLS, CELLS, generator=generator)
+            history.append(next_prompts(history[-1], step, logits, target, SIDE, generator))
     return history
 
 
-def test_a_session_ends_with_ten_slots_and_keeps_what_was_said():
+def test_a_session_ends_with_ten_slots_and_keeps_earlier_prompts():
     history = session(0)
     assert history[-1].labels.shape == (3, 10)
     for before, after in pairwise(history):
         slots = before.labels.shape[1]
-        assert torch.equal(after.labels[:, -slots:], before.labels)  # new points stand in front
+        assert torch.equal(after.labels[:, -slots:], before.labels)  # new points come first
         assert torch.equal(after.coords[:, -slots:], before.coords)
         assert after.has_mask_input.tolist() == [1.0] * 3
     ends = {tuple(row) for row in history[-1].labels[:, -2:].tolist()}
@@ -264,7 +264,7 @@ def test_a_session_ends_with_ten_slots_and_keeps_what_was_said():
     assert set(history[-1].labels[:, :-2].flatten().tolist()) <= {0.0, 1.0}
 
 
-def test_a_seed_decides_the_session():
+def test_the_seed_determines_the_session():
     once, again, other = session(1), session(1), session(2)
     for a, b in zip(once, again, strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a.decoder_inputs, b.decoder_inputs, strict=True))
@@ -276,28 +276,28 @@ def test_the_number_of_draws_does_not_depend_on_the_masks():
     for found in (rectangle(3, 3, 9, 9), rectangle(0, 0, 64, 64)):
         generator = seeded()
         prompts = first_prompts(rectangle(3, 3, 9, 9), SIDE, generator)
-        next_prompts(prompts, Step.POINT, logits_of(found), rectangle(3, 3, 9, 9), SIDE, generator)
+        next_prompts(prompts, PromptStep.POINT, logits_of(found), rectangle(3, 3, 9, 9), SIDE, generator)
         states.append(generator.get_state())
     assert torch.equal(*states)
 
 
-def test_refinement_adds_the_logits_and_nothing_else():
+def test_a_refining_step_adds_only_the_mask_prompt():
     target = rectangle(3, 3, 9, 9)
     prompts = first_prompts(target, SIDE, seeded())
-    answer = torch.randn(1, 1, CELLS, CELLS, generator=seeded(), requires_grad=True)
-    refined = next_prompts(prompts, Step.REFINE, answer, target, SIDE, seeded())
+    logits = torch.randn(1, 1, CELLS, CELLS, generator=seeded(), requires_grad=True)
+    refined = next_prompts(prompts, PromptStep.REFINE, logits, target, SIDE, seeded())
     assert torch.equal(refined.labels, prompts.labels)
     assert torch.equal(refined.coords, prompts.coords)
-    assert torch.equal(refined.mask_input, answer)  # not thresholded
+    assert torch.equal(refined.mask_input, logits)  # not thresholded
     assert not refined.mask_input.requires_grad
     assert refined.has_mask_input.tolist() == [1.0]
-    assert prompts.has_mask_input.tolist() == [0.0]  # the earlier ones are as they were
+    assert prompts.has_mask_input.tolist() == [0.0]  # the earlier prompts are unchanged
 
 
 # Refusals -----------------------------------------------------------------------------------------------------------
 
 
-def test_targets_without_a_foreground_are_named():
+def test_an_empty_target_is_named():
     target = torch.cat([rectangle(0, 0, 1, 1), rectangle(0, 0, 0, 0)])
     with pytest.raises(UsageError, match="target 1 of 2 has no foreground"):
         first_prompts(target, SIDE, seeded())
@@ -312,18 +312,18 @@ def test_targets_without_a_foreground_are_named():
         (torch.zeros(1, 512, 512, dtype=torch.bool), "finer than its frame"),
     ],
 )
-def test_targets_of_another_form_are_refused(target, message):
+def test_targets_of_another_type_or_shape_are_refused(target, message):
     with pytest.raises(UsageError, match=message):
         first_prompts(target, SIDE, seeded())
 
 
-def test_answers_and_valid_maps_of_another_form_are_refused():
+def test_logits_and_valid_maps_of_another_shape_are_refused():
     target = rectangle(3, 3, 9, 9)
     prompts = first_prompts(target, SIDE, seeded())
     with pytest.raises(UsageError, match="first_prompts"):
-        next_prompts(prompts, Step.FIRST, logits_of(target), target, SIDE, seeded())
+        next_prompts(prompts, PromptStep.FIRST, logits_of(target), target, SIDE, seeded())
     with pytest.raises(UsageError, match="one low-resolution mask a prompt"):
-        next_prompts(prompts, Step.REFINE, torch.zeros(1, 4, CELLS, CELLS), target, SIDE, seeded())
+        next_prompts(prompts, PromptStep.REFINE, torch.zeros(1, 4, CELLS, CELLS), target, SIDE, seeded())
     with pytest.raises(UsageError, match="one mask a prompt"):
         error_points(torch.zeros(1, 4, CELLS, CELLS), target, SIDE, seeded())
     with pytest.raises(UsageError, match="valid"):

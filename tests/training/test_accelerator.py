@@ -1,4 +1,4 @@
-"""What a recipe's precision means on a machine."""
+"""The precision that a recipe gets on a machine."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sam_edge.training.accelerator import machine_precision
 
 class TestMachinePrecision:
     @pytest.mark.parametrize("wanted", ["no", "bf16", "fp16"])
-    def test_a_precision_that_is_named_is_used(self, wanted):
+    def test_a_named_precision_is_used(self, wanted):
         assert machine_precision(wanted, torch.device("cpu")) == wanted
 
     @pytest.mark.parametrize(
-        ("can", "means"),
+        ("capabilities", "expected"),
         [
             ({"avx2": True}, "no"),
             ({"avx512_bf16": True}, "bf16"),
@@ -22,9 +22,9 @@ class TestMachinePrecision:
             ({"amx_bf16": False, "avx512_bf16": False}, "no"),
         ],
     )
-    def test_auto_is_bf16_only_where_the_cpu_computes_with_it(self, can, means, monkeypatch):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can)
-        assert machine_precision("auto", torch.device("cpu")) == means
+    def test_auto_is_bf16_only_if_the_cpu_has_instructions_for_it(self, capabilities, expected, monkeypatch):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+        assert machine_precision("auto", torch.device("cpu")) == expected
 
-    def test_auto_is_fp32_on_devices_nothing_is_known_of(self):
+    def test_auto_is_fp32_on_unknown_devices(self):
         assert machine_precision("auto", torch.device("meta")) == "no"

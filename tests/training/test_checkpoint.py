@@ -1,4 +1,4 @@
-"""Training checkpoints: whole or not at all, the last two, and nothing foreign."""
+"""Training checkpoints: written atomically, the last two kept, other files refused."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def state(step: int) -> TrainingState:
     )
 
 
-def test_what_is_saved_comes_back(tmp_path):
+def test_a_saved_state_is_read_back(tmp_path):
     found = read_training_state(save_state(tmp_path, state(7)))
     assert (found.step, found.recipe) == (7, {"seed": 3, "phases": [{"steps": 2}]})
     assert torch.equal(found.model["a.weight"], torch.full((2, 3), 7.0))
     assert list(found.optimizer) == ["exp_avg/a.weight"]
 
 
-def test_the_last_two_are_kept(tmp_path):
+def test_the_last_two_checkpoints_are_kept(tmp_path):
     for step in (1, 2, 10):
         save_state(tmp_path, state(step))
     assert [path.name for path in checkpoints(tmp_path)] == ["step-00000002.safetensors", "step-00000010.safetensors"]
 
 
-def test_a_full_disk_leaves_the_earlier_ones(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_earlier_checkpoints(tmp_path, monkeypatch):
     save_state(tmp_path, state(1))
 
     def full(*_: object) -> None:
@@ -40,14 +40,14 @@ def test_a_full_disk_leaves_the_earlier_ones(tmp_path, monkeypatch):
     monkeypatch.setattr("pathlib.Path.rename", full)
     monkeypatch.setattr("pathlib.Path.replace", full)
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(OutputError, match="no room"):
+    with pytest.raises(OutputError, match="no space"):
         save_state(tmp_path, state(2))
     monkeypatch.undo()
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001.safetensors"]
     assert read_training_state(checkpoints(tmp_path)[0]).step == 1
 
 
-def test_what_is_no_checkpoint_is_refused(tmp_path):
+def test_files_that_are_no_checkpoint_are_refused(tmp_path):
     save_file({"a": torch.ones(1)}, tmp_path / "weights.safetensors")
     whole = save_state(tmp_path, state(1)).read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])

@@ -16,7 +16,7 @@ from sam_edge.training.logs import StepLog
 from sam_edge_runtime.errors import OutputError
 
 
-def test_lines_after_the_checkpoint_are_dropped(tmp_path):
+def test_lines_after_the_checkpoint_are_removed(tmp_path):
     with StepLog(tmp_path, 0) as log:
         for step in range(5):
             log.add({"step": step, "loss": step / 4})
@@ -28,7 +28,7 @@ def test_lines_after_the_checkpoint_are_dropped(tmp_path):
     assert [(line["step"], line["loss"]) for line in lines] == [(0, 0), (1, 0.25), (2, 0.5), (3, 9.0)]
 
 
-def test_curves_say_the_same_after_a_resumed_run(tmp_path):
+def test_curves_of_a_resumed_run_have_each_step_once(tmp_path):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -36,7 +36,7 @@ def test_curves_say_the_same_after_a_resumed_run(tmp_path):
         assert log.note == ""
         for step in range(5):
             log.add({"step": step, "loss": 1.0, "iou_at_1": step / 4})
-    time.sleep(1.1)  # files of curves are told apart by the second, and read in their order
+    time.sleep(1.1)  # files of curves are named by the second and read in that order
     with StepLog(tmp_path, 3) as log:
         log.add({"step": 3, "loss": 9.0})
     curves = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
@@ -45,7 +45,7 @@ def test_curves_say_the_same_after_a_resumed_run(tmp_path):
     assert found == [(0, 1.0), (1, 1.0), (2, 1.0), (3, 9.0)]
 
 
-def test_without_tensorboard_a_note_and_on(tmp_path, monkeypatch):
+def test_without_tensorboard_there_is_a_note_and_the_run_continues(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with StepLog(tmp_path, 0) as log:
         assert "pip install tensorboard" in log.note
@@ -54,19 +54,19 @@ def test_without_tensorboard_a_note_and_on(tmp_path, monkeypatch):
     assert not (tmp_path / "tensorboard").exists()
 
 
-def test_a_place_where_nothing_can_be_written(tmp_path):
+def test_an_unwritable_log_is_named(tmp_path):
     (tmp_path / "losses.jsonl").mkdir()
     with pytest.raises(OutputError, match=r"losses\.jsonl"):
         StepLog(tmp_path, 0)
 
 
-def test_the_first_interrupt_is_noted_and_a_later_one_raised(monkeypatch):
+def test_the_first_interrupt_sets_a_flag_and_a_later_one_raises(monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     with Interrupt() as interrupt:
         assert not interrupt.wanted
         os.kill(os.getpid(), signal.SIGINT)
         assert interrupt.wanted
-        os.kill(os.getpid(), signal.SIGINT)  # a launcher's, which passes on what the terminal has sent
+        os.kill(os.getpid(), signal.SIGINT)  # a launcher's, which forwards the terminal's SIGINT
         monkeypatch.setattr(interrupts, "SAME_WITHIN", -1.0)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)

@@ -56,7 +56,7 @@ def focal_terms(pixels: list[tuple[float, float]], alpha: float, gamma: float) -
 
 
 @pytest.mark.parametrize(("alpha", "gamma"), [(0.25, 2.0), (0.5, 2.0), (0.9, 1.0), (0.25, 0.0)])
-def test_focal_losses_are_the_formulas(alpha, gamma):
+def test_focal_losses_equal_the_formulas(alpha, gamma):
     logits, target, valid = case()
     focal = focal_loss(logits, target, valid, alpha=alpha, gamma=gamma)
     normalized = normalized_focal_loss(logits, target, valid, alpha=alpha, gamma=gamma)
@@ -69,7 +69,7 @@ def test_focal_losses_are_the_formulas(alpha, gamma):
             assert float(normalized[b, m]) == pytest.approx(total / weights, rel=1e-5)
 
 
-def test_dice_loss_is_the_formula():
+def test_dice_loss_equals_the_formula():
     logits, target, valid = case()
     found = dice_loss(logits, target, valid)
     for b in range(2):
@@ -80,7 +80,7 @@ def test_dice_loss_is_the_formula():
             assert float(found[b, m]) == pytest.approx(1 - (2 * overlap + 1) / (areas + 1), rel=1e-5)
 
 
-def test_two_pixels_by_hand():
+def test_losses_of_two_pixels_equal_the_computation_by_hand():
     """Probabilities 1/2 and 3/4, both foreground."""
     logits, target = torch.tensor([0.0, math.log(3)]).reshape(1, 1, 1, 2), torch.ones(1, 1, 2)
     focal = 0.25 * (0.25 * math.log(2) + 0.0625 * math.log(4 / 3)) / 2
@@ -91,7 +91,7 @@ def test_two_pixels_by_hand():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_sum_has_the_recipe_s_weights(name):
+def test_mask_loss_sums_focal_and_dice_with_the_recipe_s_weights(name):
     recipe, (logits, target, valid) = RECIPES[name], case()
     focal = FOCAL_LOSSES[recipe.focal](logits, target, valid, alpha=recipe.alpha, gamma=2.0)
     expected = recipe.focal_weight * focal + recipe.dice_weight * dice_loss(logits, target, valid)
@@ -103,8 +103,8 @@ def test_sam_s_own_recipe_is_20_to_1_with_iou_weight_1():
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_padding_changes_nothing(name):
-    """Whatever stands in it, the loss is that of the photo's part alone and no gradient reaches it."""
+def test_padding_changes_no_loss_and_gets_no_gradient(name):
+    """With any content of the padding, the loss is that of the photo alone."""
     logits, target, _ = case()
     logits.requires_grad_()
     valid = torch.zeros(1, 4, 5, dtype=torch.bool)
@@ -121,7 +121,7 @@ def test_padding_changes_nothing(name):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_losses_stay_finite_and_prefer_the_truth(name):
+def test_losses_are_finite_and_lowest_for_the_true_mask(name):
     target = torch.zeros(1, 4, 4)
     target[:, :2] = 1
     right = (target.unsqueeze(1) * 2 - 1) * 100.0
@@ -135,13 +135,13 @@ def test_losses_stay_finite_and_prefer_the_truth(name):
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("valid", [None, torch.zeros(1, 4, 4)], ids=["empty target", "nothing valid"])
-def test_empty_is_finite(name, valid):
+def test_losses_of_empty_masks_are_finite(name, valid):
     assert bool(LOSSES[name](torch.zeros(1, 1, 4, 4), torch.zeros(1, 4, 4), valid).isfinite().all())
     assert float(LOSSES[name](torch.full((1, 1, 4, 4), -100.0), torch.zeros(1, 4, 4), valid)) == pytest.approx(0)
 
 
 @pytest.mark.parametrize("name", ["focal", "normalized"])
-def test_a_soft_target_is_best_met_exactly(name):
+def test_the_loss_of_a_soft_target_is_lowest_at_its_value(name):
     target = torch.full((1, 2, 2), 0.3)
     logits = torch.logit(torch.tensor([0.2, 0.3, 0.4])).reshape(1, 3, 1, 1).expand(1, 3, 2, 2)
     losses = focal_loss(logits, target)[0]
@@ -151,11 +151,11 @@ def test_a_soft_target_is_best_met_exactly(name):
     logits = logits.clone().requires_grad_()
     LOSSES[name](logits, target).sum().backward()
     slope = logits.grad.sum(dim=(0, 2, 3))
-    assert float(slope[0]) < 0 < float(slope[2])  # both are drawn towards it
+    assert float(slope[0]) < 0 < float(slope[2])  # both move towards it
 
 
-def test_the_normalized_gradient_does_not_fade():
-    """Ten times as easy a mask: focal's gradient falls with the square, the normalized one's does not."""
+def test_the_normalized_loss_s_gradient_does_not_vanish():
+    """For a ten times easier mask, the focal loss's gradient falls with the square, the normalized one's does not."""
     target = torch.ones(1, 8, 8)
 
     def slope(loss, probability: float) -> float:
@@ -182,7 +182,7 @@ def test_low_precision_logits_are_summed_in_float32():
 # IoU ----------------------------------------------------------------------------------------------------------------
 
 
-def test_ious_are_those_of_the_metric():
+def test_mask_ious_equal_the_runtime_s_metric():
     logits, target, valid = case()
     found = mask_ious(logits, target, valid)
     for b in range(2):
@@ -191,7 +191,7 @@ def test_ious_are_those_of_the_metric():
             assert float(found[b, m]) == pytest.approx(mask_iou(a, c))
 
 
-def test_iou_by_hand_and_without_a_gradient():
+def test_mask_ious_equal_the_computation_by_hand_and_have_no_gradient():
     """One pixel of three is common; the third case is empty in both; a logit of zero is outside."""
     logits = torch.tensor([[[[1.0, 1.0, -1.0]], [[-1.0, -1.0, -1.0]]]], requires_grad=True)
     found = mask_ious(logits, torch.tensor([[[0.0, 1.0, 0.7]]]))
@@ -200,7 +200,7 @@ def test_iou_by_hand_and_without_a_gradient():
     assert mask_ious(torch.zeros(1, 1, 1, 3), torch.zeros(1, 1, 3)).tolist() == [[1.0]]
 
 
-def test_iou_losses_are_squared_errors_and_move_only_the_head():
+def test_iou_losses_are_squared_errors_with_a_gradient_for_the_head_only():
     logits = torch.randn(2, 4, 3, 3, requires_grad=True)
     said = torch.tensor([[0.5, 1.0, 0.0, 2.0]] * 2, requires_grad=True)
     ious = mask_ious(logits, torch.ones(2, 3, 3))

@@ -1,4 +1,4 @@
-"""SAM's objective: one session against a loop written out, and independence of how a step is divided."""
+"""SAM's objective: one session against an explicit loop, and independence of how a step is divided."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sam_edge.model import build_sam
-from sam_edge.prompting.simulation import Step, TrainingPrompts
+from sam_edge.prompting.simulation import PromptStep, TrainingPrompts
 from sam_edge.training.batch import Batch
 from sam_edge.training.losses import RITM, iou_losses, mask_ious, mask_losses
 from sam_edge.training.objective import MaskObjective, SessionRecipe, seeded_generator, session_steps
@@ -44,17 +44,17 @@ def objective() -> MaskObjective:
     return made
 
 
-def answers(objective: MaskObjective, photos: Batch) -> list[tuple[TrainingPrompts, torch.Tensor]]:
+def outputs_of(objective: MaskObjective, photos: Batch) -> list[tuple[TrainingPrompts, torch.Tensor]]:
     seen: list[tuple[TrainingPrompts, torch.Tensor]] = []
     objective.watcher = lambda batch, index, prompts, masks, chosen: seen.append((prompts, masks))
     objective(photos)
     return seen
 
 
-def test_the_loss_is_that_of_a_loop_written_out(objective):
+def test_the_loss_equals_that_of_an_explicit_loop(objective):
     photos = batch(2, 3)
     losses = objective(photos)
-    seen = answers(objective, photos)
+    seen = outputs_of(objective, photos)
     assert len(seen) == 3
     targets, valid = photos.low_res_targets(), photos.low_res_valid()
     total = 0.0
@@ -66,18 +66,18 @@ def test_the_loss_is_that_of_a_loop_written_out(objective):
         by_iou = iou_losses(iou, mask_ious(again, targets, valid))
         each = []
         for row in range(3):
-            lone = int((prompts.labels[row] >= 0).sum()) - int((prompts.labels[row] == 3).sum()) <= 1
-            lone = lone and not prompts.has_mask_input[row]
+            single_prompt = int((prompts.labels[row] >= 0).sum()) - int((prompts.labels[row] == 3).sum()) <= 1
+            single_prompt = single_prompt and not prompts.has_mask_input[row]
             single = by_output[row, 0] + by_iou[row, 0]
             three = by_output[row, 1:].min() + by_iou[row, 1:].mean()
-            each.append(single + three if lone else single)
+            each.append(single + three if single_prompt else single)
         total += float(((each[0] + each[1]) / 2 + each[2]).detach()) / 2
     assert float(losses["loss"].detach()) == pytest.approx(total / 3, rel=1e-4)
 
 
 def test_a_divided_batch_gets_the_same_prompts_and_the_mean_loss(objective):
-    together = answers(objective, batch(2, 3))
-    first, second = answers(objective, batch(2)), answers(objective, batch(3))
+    together = outputs_of(objective, batch(2, 3))
+    first, second = outputs_of(objective, batch(2)), outputs_of(objective, batch(3))
     for whole, left, right in zip(together, first, second, strict=True):
         for a, b, c in zip(whole[0].decoder_inputs[:2], left[0].decoder_inputs, right[0].decoder_inputs, strict=False):
             assert torch.equal(a, torch.cat([b, c]))
@@ -85,7 +85,7 @@ def test_a_divided_batch_gets_the_same_prompts_and_the_mean_loss(objective):
     assert float(objective(batch(2, 3))["loss"].detach()) == pytest.approx(sum(parts) / 2, rel=1e-5)
 
 
-def test_output_0_learns_from_a_lone_prompt_only_where_it_is_told_to(objective):
+def test_output_0_learns_from_a_single_prompt_only_with_single_always(objective):
     hypernetwork = objective.student.mask_decoder.output_hypernetworks_mlps[0].layers[0].weight
     for always in (False, True):
         objective.session = replace(objective.session, interactions=1, single_always=always)
@@ -95,17 +95,22 @@ def test_output_0_learns_from_a_lone_prompt_only_where_it_is_told_to(objective):
         assert learned == always
 
 
-def test_sessions_follow_the_step_alone():
+def test_a_session_depends_on_the_training_step_alone():
     recipe = SessionRecipe()
     assert session_steps(recipe, 0, 3) == session_steps(recipe, 0, 3)
     whole = {session_steps(recipe, 0, step) for step in range(40)}
     assert len(whole) > 3
     for steps in whole:
-        assert (len(steps), steps[0], steps[-1], steps.count(Step.POINT)) == (11, Step.FIRST, Step.REFINE, 8)
+        assert (len(steps), steps[0], steps[-1], steps.count(PromptStep.POINT)) == (
+            11,
+            PromptStep.FIRST,
+            PromptStep.REFINE,
+            8,
+        )
     assert len(session_steps(replace(recipe, interactions=4), 0, 3)) == 4
 
 
-def test_generators_are_their_purpose_s_own():
+def test_generators_of_different_purposes_differ():
     from sam_edge.training.objective import Purpose
 
     draws = {
@@ -117,7 +122,7 @@ def test_generators_are_their_purpose_s_own():
     assert len(draws) == 8
 
 
-def test_half_precision_runs_and_stays_close(objective):
+def test_the_loss_in_half_precision_is_close_to_fp32(objective):
     objective.session = replace(objective.session, interactions=1)
     full = float(objective(batch(2))["loss"].detach())
     with torch.autocast("cpu", torch.bfloat16):
@@ -126,12 +131,12 @@ def test_half_precision_runs_and_stays_close(objective):
     assert float(half.detach()) == pytest.approx(full, rel=0.05)
 
 
-def test_rows_that_only_fill_up_change_nothing(objective):
+def test_rows_that_fill_up_a_batch_change_nothing(objective):
     photos = batch(2, 3)
     before = objective(photos)
     objective.begin(replace(PHASE, masks=4))
     objective.same_rows = True
-    seen = answers(objective, photos)
+    seen = outputs_of(objective, photos)
     assert all(len(masks) == 3 for _, masks in seen)
     after = objective(photos)
     for name, value in before.items():

@@ -25,7 +25,7 @@ RECIPE = TrainRecipe("nano", ("a.tar",), (Phase(50, 256), Phase(60, 512)), warm_
 
 def test_the_rate_rises_linearly_and_falls_as_half_a_cosine():
     assert [rate_at(RECIPE, step) for step in (0, 4, 9, 10)] == pytest.approx([0.05, 0.25, 0.5, 0.5])
-    assert rate_at(RECIPE, 60) == pytest.approx(0.5 * (0.02 + 0.98 * 0.5))  # half way down
+    assert rate_at(RECIPE, 60) == pytest.approx(0.5 * (0.02 + 0.98 * 0.5))  # halfway down
     assert rate_at(RECIPE, 110) == pytest.approx(0.5 * 0.02)
     assert rate_at(replace(RECIPE, warm_up=0), 0) == 0.5
     falling = [rate_at(RECIPE, step) for step in range(10, 110)]
@@ -40,7 +40,7 @@ class Net(nn.Module):
         self.frozen = nn.Linear(2, 2).requires_grad_(requires_grad=False)
 
 
-def test_groups_by_decay_and_origin():
+def test_parameters_are_grouped_by_decay_and_by_pretraining():
     net = Net()
     optimizer = make_optimizer(net, RECIPE, {"kernel.weight"})
     set_rate(optimizer, 0.4)
@@ -52,7 +52,7 @@ def test_groups_by_decay_and_origin():
     }
 
 
-def test_the_moments_come_back():
+def test_the_optimizer_s_moments_are_restored():
     net, other = Net(), Net()
     other.load_state_dict(net.state_dict())
     first, second = (make_optimizer(each, RECIPE, ()) for each in (net, other))
@@ -71,7 +71,7 @@ def test_the_moments_come_back():
         assert torch.equal(ours, theirs)
 
 
-def test_the_average_forgets_the_first_weights_soon():
+def test_the_average_soon_forgets_the_initial_weights():
     net = nn.Linear(1, 1, bias=False)
     average = averaged(net, 0.9)
     expected = math.nan

@@ -1,4 +1,4 @@
-"""Contact sheets: what is drawn where, and which answers are shown."""
+"""Contact sheets: what is drawn where, and which steps are shown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from sam_edge.prompting.simulation import TrainingPrompts
 from sam_edge.training.batch import Batch
-from sam_edge.training.pictures import ANSWER, BOX, CLICKS, GAP, OPACITY, OUTLINE, TILE, ContactSheet, outline, tile
+from sam_edge.training.pictures import BOX, CLICKS, GAP, MASK, OPACITY, OUTLINE, TILE, ContactSheet, outline, tile
 from sam_edge_runtime.bundle.contract import Label
 
 SIDE = 512  # twice the tile
@@ -18,7 +18,7 @@ GREY = 100.0
 
 
 def drawn(coords: list[list[float]], labels: list[float]) -> np.ndarray:
-    """A grey photo, the target in its upper left quarter, the answer in its left half; the lower eighth is no photo."""
+    """A grey photo, the target in its upper left quarter, the mask in its left half; the lower eighth is padding."""
     target, valid = np.zeros((SIDE, SIDE), bool), np.ones((SIDE, SIDE), bool)
     target[: SIDE // 2, : SIDE // 2] = True
     valid[SIDE * 7 // 8 :] = False
@@ -29,18 +29,18 @@ def drawn(coords: list[list[float]], labels: list[float]) -> np.ndarray:
     return np.asarray(tile(photo, target, valid, logits, places, np.array(labels, np.float32), "1"))
 
 
-def test_photo_answer_and_outline():
+def test_a_tile_shows_photo_mask_and_outline():
     pixels = drawn([], [])
-    blue = ((1 - OPACITY) * GREY + OPACITY * np.array(ANSWER)).astype(np.uint8)
+    blue = ((1 - OPACITY) * GREY + OPACITY * np.array(MASK)).astype(np.uint8)
     assert tuple(pixels[60, 200]) == (GREY,) * 3
     np.testing.assert_array_equal(pixels[60, 60], blue)
     np.testing.assert_array_equal(pixels[200, 60], blue)
-    assert tuple(pixels[240, 60]) == (GREY,) * 3, "no answer counts where there is no photo"
+    assert tuple(pixels[240, 60]) == (GREY,) * 3, "the mask is not drawn on padding"
     assert tuple(pixels[60, 127]) == tuple(pixels[127, 60]) == OUTLINE
-    assert tuple(pixels[60, 0]) == tuple(blue), "the picture's edge is no outline"
+    assert tuple(pixels[60, 0]) == tuple(blue), "the edge of the picture is no outline"
 
 
-def test_prompts_lie_at_their_places():
+def test_prompts_are_drawn_at_their_places():
     pixels = drawn(
         [[399.5, 99.5], [199.5, 399.5], [299.5, 299.5], [419.5, 379.5], [459.5, 19.5]],
         [Label.FOREGROUND, Label.BACKGROUND, Label.BOX_TOP_LEFT, Label.BOX_BOTTOM_RIGHT, Label.EMPTY],
@@ -60,8 +60,8 @@ def test_outlines_are_the_pixels_with_a_neighbour_outside():
     np.testing.assert_array_equal(outline(mask), expected)
 
 
-def sheet_of(photos: int, answers: int) -> Image.Image | None:
-    """Photo p is of brightness 20 p and has p + 1 masks; output 2 of its first mask goes on and is all inside."""
+def sheet_of(photos: int, steps: int) -> Image.Image | None:
+    """Photo p has brightness 20 p and p + 1 masks; output 2 of its first mask is fed back and covers everything."""
     side = 256
     counts = [photo + 1 for photo in range(photos)]
     images = torch.stack([torch.full((3, side, side), 20.0 * photo) for photo in range(photos)])
@@ -75,13 +75,13 @@ def sheet_of(photos: int, answers: int) -> Image.Image | None:
         torch.zeros(rows, 2, 2), torch.full((rows, 2), -2.0), torch.zeros(rows, 1, 64, 64), torch.zeros(rows)
     )
     sheet = ContactSheet()
-    for step in range(answers):
+    for step in range(steps):
         sheet(batch, step, prompts, logits, torch.full((rows,), 2))
     content = sheet.png()
     return None if content is None else Image.open(io.BytesIO(content))
 
 
-def test_a_row_a_photo_and_a_column_an_answer():
+def test_each_photo_has_a_row_and_each_step_a_column():
     picture = sheet_of(3, 2)
     assert picture is not None
     assert picture.size == (2 * TILE + GAP, 3 * TILE + 2 * GAP)
@@ -89,10 +89,10 @@ def test_a_row_a_photo_and_a_column_an_answer():
     for photo in range(3):
         for column in range(2):
             found = pixels[photo * (TILE + GAP) + 128, column * (TILE + GAP) + 128]
-            np.testing.assert_allclose(found, (1 - OPACITY) * 20 * photo + OPACITY * np.array(ANSWER), atol=1)
+            np.testing.assert_allclose(found, (1 - OPACITY) * 20 * photo + OPACITY * np.array(MASK), atol=1)
 
 
-def test_of_many_photos_and_answers_some():
+def test_a_sheet_shows_some_of_many_photos_and_steps():
     picture = sheet_of(6, 11)
     assert picture is not None
     assert picture.size == (6 * (TILE + GAP) - GAP, 4 * (TILE + GAP) - GAP)

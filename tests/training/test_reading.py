@@ -1,4 +1,4 @@
-"""Reading in other processes: the same examples, and errors of one line."""
+"""Reading in worker processes: the same examples, and errors of one line."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def data(tmp_path) -> TrainingSet:
     return TrainingSet(open_mixture([str(write_tar(tmp_path / "a.tar", pairs(4)))]), Augmentation(256), 0)
 
 
-def test_any_number_of_workers_gives_the_same(data):
-    alone, beside = (list(read_steps(data, Steps(2, 2), workers)) for workers in (0, 2))
-    assert [reading.numbers for reading in beside] == [(0, 1), (2, 3)]
-    for ours, theirs in zip(alone, beside, strict=True):
+def test_any_number_of_workers_gives_the_same_examples(data):
+    alone, in_workers = (list(read_steps(data, Steps(2, 2), workers)) for workers in (0, 2))
+    assert [reading.numbers for reading in in_workers] == [(0, 1), (2, 3)]
+    for ours, theirs in zip(alone, in_workers, strict=True):
         torch.testing.assert_close(ours.pixels, theirs.pixels, rtol=0, atol=0)
         torch.testing.assert_close(ours.masks, theirs.masks, rtol=0, atol=0)
         assert ours.counts == theirs.counts
 
 
-def test_what_was_read_is_what_the_crops_show(data):
+def test_batches_equal_the_crops(data):
     (reading,) = read_steps(data, Steps(4, 1), 0)
     batches = list(reading.batches(2, 7, torch.device("cpu")))
     assert [len(batch) for batch in batches] == [2, 2]
@@ -46,31 +46,31 @@ def test_what_was_read_is_what_the_crops_show(data):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_error_is_one_line_wherever_it_happened(workers, tmp_path):
+def test_an_error_is_one_line_in_a_worker_and_in_the_main_process(workers, tmp_path):
     mixture = open_mixture([str(write_tar(tmp_path / "a.tar", pairs(2)))])
     strict = TrainingSet(mixture, Augmentation(256), 0, wanted=MaskFilter(min_area=0.99))
-    with pytest.raises(DataError, match=r"^among 64 records drawn from .*a\.tar none has a mask") as caught:
+    with pytest.raises(DataError, match=r"^none of 64 records drawn from .*a\.tar has a mask") as caught:
         list(read_steps(strict, Steps(2, 2), workers))
     assert "\n" not in str(caught.value)
 
 
 class Killed(TrainingSet):
-    """As if the system had ended the process that reads."""
+    """Ends the worker process as the operating system would for lack of memory."""
 
     def __getitem__(self, number: int) -> Example:
         os._exit(9)
 
 
-def test_a_reading_process_that_was_ended(tmp_path):
+def test_a_killed_worker_is_reported_with_its_remedy(tmp_path):
     mixture = open_mixture([str(write_tar(tmp_path / "a.tar", pairs(2)))])
     with pytest.raises(DataError, match="fewer --workers"):
         list(read_steps(Killed(mixture, Augmentation(256), 0), Steps(2, 1), 1))
 
 
 @pytest.mark.parametrize(
-    ("cores", "beside", "workers"), [(1, "", 1), (2, "1", 1), (16, "", 8), (64, "", 8), (16, "4", 2)]
+    ("cores", "processes", "workers"), [(1, "", 1), (2, "1", 1), (16, "", 8), (64, "", 8), (16, "4", 2)]
 )
-def test_workers_share_the_cores(cores, beside, workers, monkeypatch):
+def test_training_processes_share_the_cores_for_their_workers(cores, processes, workers, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", beside)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
     assert default_workers() == workers

@@ -1,4 +1,4 @@
-"""Recipes: what is read, and what is refused with which words."""
+"""Recipes: values that are read, and values that are refused, with their messages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-def test_what_is_read(tmp_path):
+def test_a_recipe_is_read_from_toml(tmp_path):
     recipe = read_recipe(written(tmp_path, GOOD))
     assert (recipe.model, recipe.steps, recipe.data) == ("nano", 7, ("a.tar=0.5", "b.tar=1"))
     assert (recipe.phases[0].side, recipe.phases[0].scale, recipe.phases[1].masks) == (256, (0.5, 2), 64)
@@ -90,13 +90,13 @@ def test_a_phase_has_the_old_key_or_the_new_one_not_both(tmp_path):
         (("model", "model ="), "TOML"),
     ],
 )
-def test_one_line_names_what_is_wrong(change, says, tmp_path):
+def test_a_wrong_value_is_named_in_one_line(change, says, tmp_path):
     with pytest.raises(UsageError, match=says) as caught:
         read_recipe(written(tmp_path, GOOD.replace(*change)))
     assert "\n" not in str(caught.value)
 
 
-def test_names_that_are_none(tmp_path):
+def test_unknown_recipes_are_refused_with_the_choices(tmp_path):
     with pytest.raises(UsageError, match="choose one of distill, nano"):
         find_recipe("giant")
     with pytest.raises(UsageError, match="cannot read the recipe"):

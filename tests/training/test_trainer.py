@@ -1,4 +1,4 @@
-"""Whole runs, tiny: killed and resumed, divided over processes, accumulated; and what stops one."""
+"""Tiny runs: complete, killed and resumed, divided over processes, accumulated; and errors that stop a run."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def losses(out: Path) -> list[dict[str, float]]:
 
 @pytest.fixture(scope="module")
 def whole(recipe, shards, tmp_path_factory) -> Path:
-    """A run that nothing interrupted."""
+    """A run that was not interrupted."""
     out = tmp_path_factory.mktemp("whole") / "run"
     subprocess.run([sys.executable, "-m", "sam_edge", *arguments(recipe, shards, out)], env=ENVIRONMENT, check=True)
     return out
@@ -107,8 +107,8 @@ def test_a_run_leaves_its_losses_and_weights(whole):
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_is_never_interrupted(whole, recipe, shards, tmp_path):
-    """Nor does it matter that one of the two runs draws pictures."""
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(whole, recipe, shards, tmp_path):
+    """One of the two runs draws pictures, which makes no difference."""
     out = tmp_path / "run"
     more = ("--save-every", "2", "--picture-every", "0")
     command = [sys.executable, "-m", "sam_edge", *arguments(recipe, shards, out, *more)]
@@ -119,7 +119,7 @@ def test_killed_and_resumed_is_never_interrupted(whole, recipe, shards, tmp_path
                 break
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
-    assert not (out / "model.safetensors").exists(), "it was over before it could be killed"
+    assert not (out / "model.safetensors").exists(), "the run ended before it could be killed"
     assert list((out / "checkpoints").glob("step-*.safetensors"))
     subprocess.run([*command, "--resume"], env=ENVIRONMENT, check=True)
     assert not (out / "pictures").exists()
@@ -130,7 +130,7 @@ def test_killed_and_resumed_is_never_interrupted(whole, recipe, shards, tmp_path
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_and_a_resumed_run_is_the_same(whole, recipe, shards, tmp_path):
+def test_ctrl_c_saves_a_checkpoint_and_the_resumed_run_is_the_same(whole, recipe, shards, tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "sam_edge", *arguments(recipe, shards, out, "--save-every", "100")]
     with subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as process:
@@ -148,7 +148,7 @@ def test_ctrl_c_saves_and_a_resumed_run_is_the_same(whole, recipe, shards, tmp_p
     assert losses(out) == losses(whole)
 
 
-def test_a_loss_that_is_no_number_stops_the_run(shards, tmp_path, capsys):
+def test_an_infinite_or_nan_loss_stops_the_run(shards, tmp_path, capsys):
     wild = tmp_path / "wild.toml"
     wild.write_text(
         RECIPE.replace("learning_rate = 1e-3", "learning_rate = 1e30").replace("warm_up = 2", "warm_up = 0")
@@ -161,26 +161,26 @@ def test_pictures_show_the_first_step(whole):
     pictures = sorted((whole / "pictures").iterdir())
     assert [path.name for path in pictures] == ["step-00000000.png"]
     with Image.open(pictures[0]) as picture:
-        assert picture.size == (2 * 256 + 4, 2 * 256 + 4)  # two photos, two answers
+        assert picture.size == (2 * 256 + 4, 2 * 256 + 4)  # two photos, two steps
     assert list((whole / "tensorboard").iterdir())
 
 
 @pytest.fixture
 def trainer_of(recipe, shards) -> Callable[..., Trainer]:
-    """A trainer of a one-step run in this process, whose recipe differs by what is given."""
+    """A trainer of a one-step run in this process, whose recipe has the given changes."""
 
     def made(out: Path, pretrained: tuple[str, ...] = (), **changes: object) -> Trainer:
-        told = replace(read_recipe(recipe), phases=(Phase(1, 256, 2, 1, 1),), **changes)
+        changed = replace(read_recipe(recipe), phases=(Phase(1, 256, 2, 1, 1),), **changes)
         sam = build_sam("nano")
         seed_module(sam, 1)
-        objective = MaskObjective(sam, RITM, SessionRecipe(), told.seed)
-        return Trainer(TrainJob(shards, out, workers=0, picture_every=0), told, objective, pretrained)
+        objective = MaskObjective(sam, RITM, SessionRecipe(), changed.seed)
+        return Trainer(TrainJob(shards, out, workers=0, picture_every=0), changed, objective, pretrained)
 
     return made
 
 
 def test_the_gradient_is_clipped(trainer_of, tmp_path, monkeypatch):
-    """What the optimizer sees: as long as it was, or as the recipe allows."""
+    """The optimizer gets the gradient at its own length, or at most at the recipe's."""
     lengths = []
 
     def look(optimizer: torch.optim.Optimizer, *_: object, **__: object) -> None:
@@ -195,7 +195,7 @@ def test_the_gradient_is_clipped(trainer_of, tmp_path, monkeypatch):
     assert lengths == [pytest.approx(free["norm"], rel=1e-4), pytest.approx(1e-3, rel=1e-3)]
 
 
-def test_a_gradient_that_is_no_number_spoils_no_weights(trainer_of, tmp_path):
+def test_a_nan_gradient_changes_no_weights(trainer_of, tmp_path):
     trainer = trainer_of(tmp_path / "run")
     weights = [parameter.clone() for parameter in trainer.objective.trained.parameters()]
     trainer.objective.trained.mask_decoder.iou_token.weight.register_hook(lambda gradient: gradient * float("nan"))
@@ -206,8 +206,8 @@ def test_a_gradient_that_is_no_number_spoils_no_weights(trainer_of, tmp_path):
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_first_weights_are_part_of_the_run(trainer_of, recipe, shards, tmp_path):
-    """They decide how fast a parameter learns, so a resumed run must be told of the same ones."""
+def test_a_run_is_resumed_only_with_the_same_pretrained_weights(trainer_of, recipe, shards, tmp_path):
+    """Pretrained parameters have another learning rate."""
     trainer = trainer_of(tmp_path / "run", ("image_encoder.stem.weight",))
     trainer.run()
     again = replace(trainer.job, resume=True)
@@ -239,7 +239,7 @@ def test_a_run_of_version_0_1_is_resumed_under_its_old_recipe_key(trainer_of, tm
 @pytest.mark.parametrize(
     ("name", "value"), [("workers", -1), ("save_every", 0), ("picture_every", -1), ("stop_after", 0)]
 )
-def test_jobs_that_cannot_be_done(name, value):
+def test_a_job_with_a_number_out_of_range_is_refused(name, value):
     with pytest.raises(UsageError, match=f"{name} {value} is not possible"):
         TrainJob(Path(), Path(), **{name: value})
 
@@ -252,8 +252,8 @@ def two_steps(whole, recipe, shards, tmp_path) -> Path:
     return out
 
 
-def test_a_full_disk_leaves_the_earlier_checkpoints(two_steps, recipe, shards):
-    """A real failing write: no file may grow beyond 1 MB."""
+def test_a_full_disk_leaves_earlier_checkpoints(two_steps, recipe, shards):
+    """The write really fails: files are limited to 1 MB."""
     before = {path.name: path.stat().st_mtime_ns for path in (two_steps / "checkpoints").iterdir()}
     command = [sys.executable, "-m", "sam_edge", *arguments(recipe, shards, two_steps, "--resume", "--save-every", "1")]
     done = subprocess.run(
@@ -270,7 +270,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoints(two_steps, recipe, shards):
     assert {path.name: path.stat().st_mtime_ns for path in (two_steps / "checkpoints").iterdir()} == before
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(whole, two_steps, recipe, shards, capsys):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(whole, two_steps, recipe, shards, capsys):
     last = two_steps / "checkpoints" / "step-00000002.safetensors"
     last.write_bytes(last.read_bytes()[:5000])
     again = arguments(recipe, shards, two_steps, "--resume", "--stop-after", "3")
@@ -281,12 +281,12 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(whole, two_s
 
 
 def test_skipped_records_are_named_at_the_end(recipe, tmp_path, capsys):
-    """One damaged photo among many: the run goes on, and says so."""
+    """With one damaged photo among many, the run continues and reports it."""
     data = tmp_path / "data"
     masks = np.zeros((1, 90, 120), bool)
     masks[0, 10:70, 20:90] = True
     files = []
-    for seed in range(21):  # one of them is just below a twentieth of what is met
+    for seed in range(21):  # one of 21 is just below the allowed share of a twentieth
         photo = encoded(picture(seed, (90, 120)))
         files.append((f"sa_{seed}.jpg", photo[:100] if seed == 7 else photo))
         files.append((f"sa_{seed}.json", json.dumps(record(masks)).encode()))
@@ -300,10 +300,10 @@ def test_skipped_records_are_named_at_the_end(recipe, tmp_path, capsys):
     assert "sa_7 in" in said
 
 
-def test_a_start_that_fails_leaves_nothing(recipe, shards, tmp_path, capsys):
+def test_a_run_that_cannot_start_leaves_no_folder(recipe, shards, tmp_path, capsys):
     strict = tmp_path / "strict.toml"
     strict.write_text(RECIPE.replace("seed = 5", "seed = 5\nmin_area = 0.999"))
-    refused(capsys, arguments(strict, shards, tmp_path / "run"), "none has a mask")
+    refused(capsys, arguments(strict, shards, tmp_path / "run"), "none of", "has a mask")
     assert not (tmp_path / "run").exists()
 
 
@@ -316,8 +316,8 @@ def free_port() -> str:
 def same_run(out: Path, whole: Path) -> None:
     """The same losses and weights up to the order of sums.
 
-    Points are drawn where the thresholded answer is wrong, so rounding moves one sooner or later: later
-    steps are held to less.
+    Points are drawn where the thresholded mask is wrong, so sooner or later rounding moves a point. Later steps have
+    a wider bound.
     """
     for ours, theirs in zip(losses(out), losses(whole), strict=True):
         bound = 1e-5 if ours["step"] == 0 else 1e-3 if ours["step"] < 4 else 5e-2
@@ -331,7 +331,7 @@ def same_run(out: Path, whole: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_learn_what_one_does(whole, recipe, shards, tmp_path):
     out = tmp_path / "run"
-    # Not `accelerate launch --cpu`: without MPI that starts a single process, whatever number it is given.
+    # Not `accelerate launch --cpu`: without MPI it starts a single process, whatever the given number.
     launch = ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port()]
     command = [sys.executable, "-m", *launch, "-m", "sam_edge", *arguments(recipe, shards, out)]
     environment = {**ENVIRONMENT, "ACCELERATE_USE_CPU": "true"}
@@ -372,7 +372,7 @@ def empty(_: Path, folder: Path) -> list[str]:
         (without_tar, ("a.tar",)),
     ],
 )
-def test_data_that_cannot_be_used(damage, says, recipe, tmp_path, capsys):
+def test_unusable_data_are_refused(damage, says, recipe, tmp_path, capsys):
     folder = tmp_path / "data"
     folder.mkdir()
     damage(recipe, folder)
@@ -387,13 +387,13 @@ def refused(capsys, command: list[str], *says: str) -> None:
         assert part in lines[0], (part, lines[0])
 
 
-def test_no_mask_is_large_enough(recipe, shards, tmp_path, capsys):
+def test_a_min_area_that_no_mask_has_is_named(recipe, shards, tmp_path, capsys):
     strict = tmp_path / "strict.toml"
     strict.write_text(RECIPE.replace("seed = 5", "seed = 5\nmin_area = 0.999"))
-    refused(capsys, arguments(strict, shards, tmp_path / "run"), "none has a mask", "99.9")
+    refused(capsys, arguments(strict, shards, tmp_path / "run"), "none of", "has a mask", "99.9")
 
 
-def test_runs_are_neither_overwritten_nor_mixed(whole, recipe, shards, tmp_path, capsys):
+def test_runs_are_neither_overwritten_nor_resumed_with_another_recipe(whole, recipe, shards, tmp_path, capsys):
     refused(capsys, arguments(recipe, shards, whole), "--resume")
     other = tmp_path / "other.toml"
     other.write_text(RECIPE.replace("seed = 5", "seed = 6"))
@@ -401,7 +401,7 @@ def test_runs_are_neither_overwritten_nor_mixed(whole, recipe, shards, tmp_path,
     refused(capsys, arguments(recipe, shards, tmp_path / "none", "--resume"), "no run to resume")
 
 
-def test_first_weights_of_another_model(recipe, shards, tmp_path, capsys):
+def test_initial_weights_of_another_model_are_refused(recipe, shards, tmp_path, capsys):
     (tmp_path / "x.tflite").write_bytes(b"0000TFL3")
     more = ("--init-encoder", str(tmp_path / "x.tflite"))
     refused(capsys, arguments(recipe, shards, tmp_path / "a", *more), "x.tflite")
@@ -411,7 +411,7 @@ def test_first_weights_of_another_model(recipe, shards, tmp_path, capsys):
     refused(capsys, arguments(large, shards, tmp_path / "c", *more), "only nano")
 
 
-def test_photos_that_cannot_be_divided(shards, tmp_path, capsys):
+def test_photos_that_cannot_be_divided_into_parts_are_refused(shards, tmp_path, capsys):
     odd = tmp_path / "odd.toml"
     odd.write_text(RECIPE.replace("seed = 5", "seed = 5\naccumulate = 3"))
     refused(capsys, arguments(odd, shards, tmp_path / "run"), "2 photos", "multiple of 3")
