@@ -14,14 +14,40 @@
     └── OutputError       a result that cannot be written: already there, disk full, not permitted
 
 An app catches the class that it can handle; the command line prints the message and exits with code 2. A message is one
-line that names the value, the choices if there are any, and the remedy.
+line that names the value, the choices if there are any, and the remedy. Names from files may be part of it, so
+`printable` cleans every message.
 """
 
 from __future__ import annotations
 
+LONGEST_MESSAGE = 2000  # characters
+LONGEST_NAME = 200  # the longest name in mobile_sam.pt has 75, and two shapes may follow it
+
+
+def printable(text: str, longest: int = LONGEST_MESSAGE) -> str:
+    r"""Text from a file that nobody vouches for, fit for one line on a terminal.
+
+    Args:
+        text: any text: a name in a file or of a file, or an engine's message.
+        longest: characters that are kept; `...` follows where more were cut off.
+
+    Returns:
+        The text without line breaks and without codes that a terminal obeys: each becomes an escape such as `\x1b`.
+    """
+    plain = text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return plain if len(plain) <= longest else plain[:longest] + "..."
+
+
+def short_name(name: str) -> str:
+    """A name from a file in a message: `printable`, and no longer than the longest that real files have."""
+    return printable(name, LONGEST_NAME)
+
 
 class SamEdgeError(Exception):
     """Base class of every error that sam-edge raises on purpose."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class UsageError(SamEdgeError):

@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from sam_edge.reporting.wording import in_one_line
-from sam_edge_runtime.errors import DataError, UsageError
+from sam_edge_runtime.errors import DataError, UsageError, short_name
 
 CHECKED_FROM = 100  # records before the share is checked: one of ten would already be 10 %
 KEPT_NAMES = 10_000  # records that are named; more are only counted
@@ -35,7 +34,7 @@ class Skip:
 
     def __post_init__(self) -> None:
         for name in ("source", "key", "reason"):  # they come from untrusted files
-            object.__setattr__(self, name, in_one_line(getattr(self, name)))
+            object.__setattr__(self, name, short_name(getattr(self, name)))
 
     def __str__(self) -> str:
         return f"{self.key} in {self.source} ({self.reason})"

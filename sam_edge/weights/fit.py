@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from sam_edge.reporting.wording import in_one_line
-from sam_edge_runtime.errors import CheckpointError
+from sam_edge_runtime.errors import CheckpointError, short_name
 
 SHOWN = 3  # names that the error lists of each kind
 
@@ -66,7 +65,7 @@ def _first(kind: str, items: Sequence[str]) -> str:
     if not items:
         return ""
     more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    return f"{kind} {', '.join(map(in_one_line, items[:SHOWN]))}{more}"
+    return f"{kind} {', '.join(map(short_name, items[:SHOWN]))}{more}"
 
 
 def _check_numbers(name: str, tensor: torch.Tensor, dtype: torch.dtype, label: str) -> None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sam_edge.reporting.wording import in_one_line
 from sam_edge_quant.methods.weight_scales import has_qat_scales, symmetric_scales
-from sam_edge_runtime.errors import CheckpointError
+from sam_edge_runtime.errors import CheckpointError, short_name
 
 SCALE = "_scale"
 
@@ -55,14 +54,14 @@ def unpacked(state: State, name: str) -> State:
         scale = state.get(key + SCALE)
         if scale is None or scale.ndim != tensor.ndim or not scale.dtype.is_floating_point:
             raise CheckpointError(
-                f"{name} holds {in_one_line(key)} in INT8 without float scales as {in_one_line(key + SCALE)}: "
+                f"{name} holds {short_name(key)} in INT8 without float scales as {short_name(key + SCALE)}: "
                 "use float weights, or a file that sam-edge packed"
             )
         try:
             result[key] = tensor.float() * scale.float()
         except RuntimeError as error:
             raise CheckpointError(
-                f"{name}: the scales {tuple(scale.shape)} do not fit {in_one_line(key)} {tuple(tensor.shape)}: "
+                f"{name}: the scales {tuple(scale.shape)} do not fit {short_name(key)} {tuple(tensor.shape)}: "
                 "use float weights, or a file that sam-edge packed"
             ) from error
         used.add(key + SCALE)

@@ -18,8 +18,7 @@ from typing import IO
 
 import torch
 
-from sam_edge.reporting.wording import in_one_line
-from sam_edge_runtime.errors import CheckpointError
+from sam_edge_runtime.errors import CheckpointError, short_name
 
 from .packed import unpacked
 
@@ -100,7 +99,7 @@ def _read_torch(path: Path, *, mapped: bool) -> object:
         names = _foreign_names(path)
         if names:
             raise CheckpointError(
-                f"{path} would run code when it is loaded (it names {in_one_line(names[0])}); "
+                f"{path} would run code when it is loaded (it names {short_name(names[0])}); "
                 f"it was refused and nothing was run: {REMEDY}"
             ) from error
         raise _corrupt(path, error) from error
@@ -110,7 +109,7 @@ def _corrupt(path: Path, error: Exception) -> CheckpointError:
     # torch's message on a refused pickle advises weights_only=False, which is unsafe with a file from somebody else.
     refused = isinstance(error, pickle.UnpicklingError)
     reason = "no pickle that torch.save writes" if refused else str(error).strip().split("\n", 1)[0].split(". ", 1)[0]
-    reason = in_one_line(reason) if " " in reason else type(error).__name__
+    reason = short_name(reason) if " " in reason else type(error).__name__
     return CheckpointError(f"{path} is truncated, corrupt or no file of weights ({reason}): copy or download it again")
 
 
@@ -165,7 +164,7 @@ def _tensors(path: Path, loaded: object) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = {}
     for name, value in loaded.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            entry = in_one_line(repr(name))
+            entry = short_name(repr(name))
             raise CheckpointError(
                 f"{path} is not a state dict (names to tensors): entry {entry} is a {type(value).__name__}"
             )

@@ -9,7 +9,7 @@ computed at once; the only loop runs over the groups of a number.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TypedDict
 
 import numpy as np
@@ -24,6 +24,10 @@ _FIRST_CHARACTER = 48
 _LAST_CHARACTER = _FIRST_CHARACTER + 2 * _MORE - 1
 _MOST_GROUPS = 12  # 60 bits, which fit an int64
 _FIRST_DIFFERENCE = 3  # the index of the first length that is stored as a difference
+
+# Pixels of a mask that `decode` makes; it needs two bytes for each. A 108-megapixel photo has less than half of them.
+LARGEST_MASK = 1 << 28
+_LONGEST_SIDE = 1 << 30  # so that the product of two fits an int64
 
 Counts = npt.NDArray[np.int64]
 
@@ -107,8 +111,11 @@ def decompress(counts: str) -> Counts:
     """COCO's string to run lengths (R).
 
     Raises:
-        UsageError: the string has a character that COCO does not use, ends within a number, or a number is too long.
+        UsageError: no string; or one with a character that COCO does not use, with a number that is too long, or that
+            ends within a number.
     """
+    if not isinstance(counts, str):
+        raise UsageError(f"the counts of a compressed RLE are a {type(counts).__name__}; give COCO's string")
     codes = np.frombuffer(counts.encode("utf-8", "replace"), np.uint8).astype(np.int64)
     if codes.size == 0:
         return np.zeros(0, np.int64)
@@ -142,28 +149,17 @@ def encode(mask: npt.NDArray[np.bool_]) -> Rle:
     return {"size": [height, width], "counts": compress(run_lengths(mask))}
 
 
-def _checked_lengths(rle: Rle | UncompressedRle) -> Counts:
-    """The run lengths of `rle`, if they cover its size exactly."""
-    counts: str | Sequence[int] = rle["counts"]
-    height, width = rle["size"]
-    lengths = decompress(counts) if isinstance(counts, str) else np.asarray(counts, np.int64)
-    total = int(lengths.sum())
-    if (lengths < 0).any() or total != height * width:
-        raise UsageError(
-            f"the runs of an RLE cover {total} pixels, but its size {height}x{width} has {height * width}; "
-            "it is damaged or belongs to another photo"
-        )
-    return lengths
-
-
 def decode(rle: Rle | UncompressedRle) -> npt.NDArray[np.bool_]:
     """Either form of RLE to a mask (H, W) bool.
 
     Raises:
-        UsageError: the counts are damaged or do not cover the size.
+        UsageError: no RLE; the counts are damaged or do not cover the size; more than `LARGEST_MASK` pixels.
     """
-    lengths = _checked_lengths(rle)
-    height, width = rle["size"]
+    lengths, (height, width) = _checked(rle)
+    if height * width > LARGEST_MASK:
+        raise UsageError(
+            f"an RLE of {height}x{width} pixels is larger than any photo that is read here ({LARGEST_MASK:,} pixels)"
+        )
     pixels = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
     return np.ascontiguousarray(pixels.reshape(width, height).T)
 
@@ -172,6 +168,49 @@ def area(rle: Rle | UncompressedRle) -> int:
     """The number of pixels inside a mask.
 
     Raises:
-        UsageError: the counts are damaged or do not cover the size.
+        UsageError: no RLE, or the counts are damaged or do not cover the size.
     """
-    return int(_checked_lengths(rle)[1::2].sum())
+    lengths, _ = _checked(rle)
+    return int(lengths[1::2].sum())
+
+
+def _checked(rle: object) -> tuple[Counts, tuple[int, int]]:
+    """The run lengths and the size (H, W) of an RLE whose runs cover its size exactly."""
+    if not isinstance(rle, Mapping) or "size" not in rle or "counts" not in rle:
+        raise UsageError("this is no RLE; give a dict with 'size' [H, W] and 'counts'")
+    size, counts = rle["size"], rle["counts"]
+    if not isinstance(size, list | tuple) or len(size) != 2 or not all(map(_is_length, size)):
+        raise UsageError(f"an RLE has the size {size!r:.60}; give [H, W] in pixels")
+    height, width = (int(each) for each in size)
+    pixels = height * width
+    lengths = decompress(counts) if isinstance(counts, str) else _listed(counts, pixels)
+    # Each length is bounded before the sum, which could overflow to the right number.
+    damaged = lengths[(lengths < 0) | (lengths > pixels)]
+    if damaged.size:
+        raise UsageError(f"an RLE has a run of {int(damaged[0])} pixels; it is damaged")
+    total = int(lengths.sum())
+    if total != pixels:
+        raise UsageError(
+            f"the runs of an RLE cover {total} pixels, but its size {height}x{width} has {pixels}; "
+            "it is damaged or belongs to another photo"
+        )
+    return lengths, (height, width)
+
+
+def _listed(counts: object, pixels: int) -> Counts:
+    """Run lengths given as numbers, of which none is larger than the mask."""
+    if isinstance(counts, np.ndarray) and counts.ndim == 1:
+        counts = counts.tolist()
+    if not isinstance(counts, list | tuple) or not all(map(_is_integer, counts)):
+        raise UsageError("the counts of an RLE are neither COCO's string nor a list of integers")
+    if any(abs(length) > pixels for length in counts):
+        raise UsageError(f"an RLE has a run of more than its {pixels} pixels; it is damaged")
+    return np.array(counts, np.int64)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _is_length(value: object) -> bool:
+    return _is_integer(value) and bool(0 <= value <= _LONGEST_SIDE)  # type: ignore[operator]  # an integer, as checked

@@ -67,13 +67,42 @@ def test_a_strided_mask_is_encoded_like_its_copy():
         ({"size": [4, 4], "counts": ""}, "cover 0 pixels"),
         ({"size": [4, 4], "counts": "5"}, "cover 5 pixels"),
         ({"size": [4, 4], "counts": [10, 7]}, "cover 17 pixels"),
-        ({"size": [4, 4], "counts": [20, -4]}, "cover 16 pixels"),
+        ({"size": [4, 4], "counts": [16, -4, 4]}, "a run of -4 pixels"),
+        ({"size": [4, 4], "counts": [20, -4]}, "more than its 16 pixels"),
+        ({"size": [4, 4], "counts": [2**63, 16]}, "more than its 16 pixels"),
+        ({"size": [4, 4], "counts": [10**30]}, "more than its 16 pixels"),
+        ({"size": [4, 4], "counts": rle.compress(np.array([2**50, 16]))}, "a run of 1125899906842624 pixels"),
+        ({"size": [4, 4], "counts": [16.0]}, "neither COCO's string nor a list of integers"),
+        ({"size": [4, 4], "counts": [True] * 16}, "neither COCO's string nor a list of integers"),
+        ({"size": [4, 4], "counts": None}, "neither COCO's string nor a list of integers"),
+        ({"size": [4, 4], "counts": b"`0"}, "neither COCO's string nor a list of integers"),
+        ({"size": [4], "counts": [4]}, r"the size \[4\]"),
+        ({"size": [4, -4], "counts": [0]}, r"the size \[4, -4\]"),
+        ({"size": [2**31, 2**31], "counts": [2**62]}, "the size"),
+        ({"size": ["4", 4], "counts": [16]}, "the size"),
+        ({"size": 16, "counts": [16]}, "the size 16"),
+        ({"counts": [16]}, "no RLE"),
+        ([16], "no RLE"),
+        (None, "no RLE"),
     ],
 )
 def test_damaged_encodings_are_refused(damaged, message):
     for use in (rle.decode, rle.area):
         with pytest.raises(UsageError, match=message):
             use(damaged)
+
+
+def test_a_mask_larger_than_any_photo_is_refused_before_it_is_made():
+    huge = {"size": [10**6, 10**6], "counts": [10**12]}
+    with pytest.raises(UsageError, match="larger than any photo"):
+        rle.decode(huge)
+    assert rle.area(huge) == 0
+
+
+@pytest.mark.parametrize("counts", [b"`0", [16], None, 16])
+def test_only_a_string_is_decompressed(counts):
+    with pytest.raises(UsageError, match="give COCO's string"):
+        rle.decompress(counts)
 
 
 @pytest.mark.parametrize("no_mask", [np.zeros((3, 3), np.uint8), np.zeros((1, 3, 3), bool), np.zeros(3, bool)])
