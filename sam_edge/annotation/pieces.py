@@ -23,11 +23,14 @@ from pathlib import Path
 from sam_edge.data.skips import BrokenRecordError
 from sam_edge.data.sources import Source
 from sam_edge_runtime.errors import DataError
+from sam_edge_runtime.photo.read import decode_photo, read_orientation
+from sam_edge_runtime.photo.write import png_bytes
 from sam_edge_runtime.system.files import output_error, write_file
 
 WORK, FAILURES = ".work", "failures"
 DONE, FAILED = ".json", ".failed"
-_STARTS = ((b"\xff\xd8", "jpg"), (b"\x89PNG", "png"), (b"RIFF", "webp"), (b"BM", "bmp"), (b"II", "tif"), (b"MM", "tif"))
+_JPEG = "jpg"
+_STARTS = ((b"\xff\xd8", _JPEG), (b"\x89PNG", "png"), (b"BM", "bmp"), (b"II*\0", "tif"), (b"MM\0*", "tif"))
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,8 @@ class PieceFolder:
                     if photo is None:
                         raise BrokenRecordError(f"the photo of {key} is gone from {source.name}: put it back")
                     record = (self._work / f"{number:08d}{DONE}").read_bytes()
-                    writer.write({"__key__": key, ending_of(photo): photo, "json": record})
+                    ending, content = packed(photo, key)
+                    writer.write({"__key__": key, ending: content, "json": record})
                 writer.close()
             if failures:
                 write_file(self._failures, json.dumps(failures, indent=1).encode(), overwrite=True)
@@ -143,9 +147,29 @@ class PieceFolder:
             left.unlink(missing_ok=True)
 
 
-def ending_of(photo: bytes) -> str:
-    """The usual ending of a picture's file, without a dot, from its first bytes."""
-    return next((ending for start, ending in _STARTS if photo.startswith(start)), "jpg")
+def packed_ending(photo: bytes) -> str:
+    """The ending, without a dot, of a photo's file in a shard (see `packed`), from the content of its own file."""
+    return _kept_ending(photo) or "png"
+
+
+def packed(photo: bytes, key: str) -> tuple[str, bytes]:
+    """The ending and the content of a photo's file in a shard.
+
+    A JPEG stays as it is, because readers such as `cv2.imread` apply its EXIF orientation. So do PNG, WebP, BMP and
+    TIFF without an orientation. Everything else becomes an upright PNG, which every reader shows alike.
+
+    Raises:
+        PhotoError: a photo that has to be rewritten can no longer be read.
+    """
+    kept = _kept_ending(photo)
+    return (kept, photo) if kept is not None else ("png", png_bytes(decode_photo(photo, key)))
+
+
+def _kept_ending(photo: bytes) -> str | None:
+    """The ending of a photo that is packed as it is; None for one that is rewritten."""
+    webp = photo[:4] == b"RIFF" and photo[8:12] == b"WEBP"
+    ending = "webp" if webp else next((ending for start, ending in _STARTS if photo.startswith(start)), None)
+    return ending if ending == _JPEG or read_orientation(photo) == 1 else None
 
 
 def keys_of(source: Source, piece: Piece) -> dict[int, str]:

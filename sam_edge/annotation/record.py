@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sam_edge.data.sa1b import Annotation, bbox_of
+from sam_edge.data.sa1b import UPRIGHT, Annotation, bbox_of
 
 _IDS_A_PHOTO = 1 << 16
 _NUMBER_AT_END = re.compile(r"(\d{1,15})$")
@@ -24,7 +24,7 @@ def sa1b_record(
     Args:
         key: the photo's name without its ending. If it ends in a number, as SA-1B's do, that is the `image_id`.
         file_name: name of the photo's file.
-        size: (H, W) of the photo in pixels.
+        size: (H, W) of the upright photo in pixels; the record states that its masks refer to the upright photo.
         masks: as `AutomaticMaskGenerator` gives them with `output_mode="coco_rle"`, or `kept_mask`.
         number: number of the photo, from 0; the `image_id` if its name has no number.
     """
@@ -32,7 +32,7 @@ def sa1b_record(
     image = int(found.group(1)) if found else number
     height, width = size
     return {
-        "image": {"image_id": image, "width": width, "height": height, "file_name": file_name},
+        "image": {"image_id": image, "width": width, "height": height, "file_name": file_name, "orientation": UPRIGHT},
         "annotations": [{**mask, "id": image * _IDS_A_PHOTO + index} for index, mask in enumerate(masks)],
     }
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sam_edge.data.orientation import decode_annotated
 from sam_edge.data.sa1b import Annotation, parse_record
 from sam_edge.data.skips import BrokenRecordError
 from sam_edge.data.sources import Source
@@ -18,7 +19,7 @@ from sam_edge_runtime.automatic.generator import AutomaticMaskGenerator
 from sam_edge_runtime.errors import PhotoError
 from sam_edge_runtime.photo.read import decode_photo
 
-from .pieces import PieceFolder, ending_of, keys_of
+from .pieces import PieceFolder, keys_of, packed_ending
 from .record import kept_mask, record_bytes, sa1b_record
 
 Report = Callable[[str, str], None]  # "done" or "failed", and the photo's name, with the reason
@@ -39,8 +40,8 @@ def annotate_piece(
 ) -> None:
     """Find the masks of a piece's unfinished photos, and pack the piece.
 
-    EXIF orientation is ignored: masks refer to the pixels as they are stored, which is how readers of the shard decode
-    them.
+    Masks refer to the upright photo, as readers of the shard show it; photos that they would show otherwise are
+    rewritten (`pieces.packed`).
 
     Args:
         folder: files of the piece.
@@ -96,14 +97,10 @@ def _read(source: Source, number: int, *, existing: bool) -> _Photo:
     raw = source.read(number, photo_only=not existing)
     if raw.photo is None:
         raise BrokenRecordError("its photo is missing")
-    photo = decode_photo(raw.photo, raw.key, upright=False)
-    annotations: tuple[Annotation, ...] = ()
-    if existing and raw.record is not None:
-        record = parse_record(raw.record)
-        if record.size != photo.shape[:2]:
-            raise BrokenRecordError(f"its photo has the size {photo.shape[:2]}, and its JSON says {record.size}")
-        annotations = record.annotations
-    return _Photo(number, photo, ending_of(raw.photo), annotations)
+    if not existing or raw.record is None:
+        return _Photo(number, decode_photo(raw.photo, raw.key), packed_ending(raw.photo), ())
+    photo, record = decode_annotated(raw.photo, raw.key, parse_record(raw.record))
+    return _Photo(number, photo, packed_ending(raw.photo), record.annotations)
 
 
 def _union(annotations: Sequence[Annotation], size: tuple[int, ...]) -> Mask | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sam_edge_runtime.errors import UsageError
-from sam_edge_runtime.photo.read import PHOTO_ENDINGS
+from sam_edge_runtime.photo.formats import PHOTO_ENDINGS
 
 
 def photo_files(path: Path) -> list[Path]:

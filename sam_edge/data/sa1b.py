@@ -1,10 +1,11 @@
 """SA-1B's annotation record: one JSON file beside each photo.
 
-    {"image": {"image_id", "width", "height", "file_name"},
+    {"image": {"image_id", "width", "height", "file_name", "orientation"},
      "annotations": [{"id", "segmentation": COCO RLE, "bbox": XYWH, "area", "predicted_iou", "stability_score",
                       "crop_box": XYWH, "point_coords": [[x, y]]}, ...]}
 
-(github.com/facebookresearch/segment-anything, README, "Dataset".) One damaged mask makes the whole record broken. The
+(github.com/facebookresearch/segment-anything, README, "Dataset".) `orientation` is ours and optional: the frame that
+the masks refer to (`sam_edge.data.orientation`). One damaged mask makes the whole record broken. The
 run lengths are added up first, because pycocotools leaves pixels uninitialized that no run covers. Areas are computed
 from the run lengths; the record's own are ignored.
 """
@@ -27,6 +28,7 @@ from sam_edge_runtime.errors import UsageError
 from .skips import BrokenRecordError
 
 Box = tuple[float, float, float, float]
+UPRIGHT, STORED = "upright", "stored"
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,17 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Record:
-    """The content of a JSON file: the photo's size (H, W) in pixels, and its annotations."""
+    """The content of a JSON file.
+
+    Attributes:
+        size: (H, W) in pixels of the frame that the masks refer to.
+        annotations: the masks.
+        orientation: that frame as the record states it, `UPRIGHT` or `STORED`; None where it does not.
+    """
 
     size: tuple[int, int]
     annotations: tuple[Annotation, ...]
+    orientation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +134,10 @@ def parse_record(content: bytes) -> Record:
     if not isinstance(image, dict) or not isinstance(annotations, list):
         raise BrokenRecordError("its JSON is not SA-1B's: it needs an object 'image' and a list 'annotations'")
     size = (_length(image, "height"), _length(image, "width"))
-    return Record(size, tuple(_annotation(entry, index, size) for index, entry in enumerate(annotations)))
+    orientation = image.get("orientation")
+    if orientation not in (None, UPRIGHT, STORED):
+        raise BrokenRecordError(f"its JSON gives the photo the orientation {orientation!r:.40}: {UPRIGHT} or {STORED}")
+    return Record(size, tuple(_annotation(each, index, size) for index, each in enumerate(annotations)), orientation)
 
 
 def _length(image: dict[str, object], name: str) -> int:

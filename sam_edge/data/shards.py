@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sam_edge_runtime.photo.read import PHOTO_ENDINGS
+from sam_edge_runtime.photo.formats import PHOTO_ENDINGS
 
 from .skips import BrokenRecordError, Skip
 from .tar_index import ABSENT, RECORD_ENDING, TarIndex, split_name, tar_index

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_edge_runtime.errors import DataError, UsageError
-from sam_edge_runtime.photo.read import PHOTO_ENDINGS
+from sam_edge_runtime.photo.formats import PHOTO_ENDINGS
 
 from .shards import FileShard, LooseFiles, RawRecord, Shard, TarShard
 from .tar_index import RECORD_ENDING

@@ -22,6 +22,7 @@ from sam_edge_runtime.photo.read import decode_photo
 from .augment import Augmentation, Crop, augment
 from .mixture import Mixture
 from .order import WINDOW, Purpose, RecordOrder, SourceOrder, generator
+from .orientation import decode_annotated
 from .sa1b import MaskFilter, parse_record
 from .sample import Sample
 from .shards import RawRecord
@@ -52,8 +53,7 @@ class Example:
 def read_sample(raw: RawRecord, *, annotated: bool, wanted: MaskFilter = _KEEP_ALL, photo_only: bool = False) -> Sample:
     """Decode and check one record.
 
-    The pixels of an annotated photo are kept as they are stored, because its masks refer to them. Other photos are
-    turned upright by their EXIF orientation, as in the runtime.
+    The photo is upright, as in the runtime. Masks that refer to the stored pixels are turned with it.
 
     Args:
         raw: the record's files.
@@ -72,14 +72,12 @@ def read_sample(raw: RawRecord, *, annotated: bool, wanted: MaskFilter = _KEEP_A
             raise BrokenRecordError("its JSON is missing")
         record = parse_record(raw.record)
     try:
-        photo = decode_photo(raw.photo, raw.key, upright=not annotated)
+        if record is None:
+            return Sample(decode_photo(raw.photo, raw.key), (), raw.source, raw.key)
+        photo, record = decode_annotated(raw.photo, raw.key, record)
     except PhotoError as error:
         raise BrokenRecordError(str(error)) from error
-    if record is None:
-        return Sample(photo, (), raw.source, raw.key)
-    height, width = photo.shape[:2]
-    if record.size != (height, width):
-        raise BrokenRecordError(f"its photo has the size {[height, width]}, and its JSON says {list(record.size)}")
+    height, width = record.size
     masks = tuple(a.rle for a in record.annotations if wanted.keeps(a, height * width))
     return Sample(photo, masks, raw.source, raw.key)
 

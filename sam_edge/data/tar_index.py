@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from sam_edge.weights.cache import cache_folder
 from sam_edge_runtime.errors import DataError, OutputError, UsageError
-from sam_edge_runtime.photo.read import PHOTO_ENDINGS
+from sam_edge_runtime.photo.formats import PHOTO_ENDINGS
 from sam_edge_runtime.system.files import write_file
 
 RECORD_ENDING = ".json"

@@ -29,7 +29,13 @@ def cup(tmp_path) -> Path:
 def test_a_photo_gives_a_record_and_a_picture(cup, tmp_path, capsys):
     assert run(["segment", str(cup), "--out", str(tmp_path / "out"), *GRID]) == 0
     record = json.loads((tmp_path / "out" / "cup.json").read_text())
-    assert record["image"] == {"image_id": 0, "width": 600, "height": 400, "file_name": "cup.jpg"}
+    assert record["image"] == {
+        "image_id": 0,
+        "width": 600,
+        "height": 400,
+        "file_name": "cup.jpg",
+        "orientation": "upright",
+    }
     assert f"{len(record['annotations'])} masks" in capsys.readouterr().out
     assert record["annotations"]
     for annotation in record["annotations"]:

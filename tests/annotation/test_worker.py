@@ -14,7 +14,7 @@ from sam_edge.annotation.worker import annotate_piece
 from sam_edge.data.skips import SkipLog
 from sam_edge.data.sources import open_source
 from sam_edge.data.stream import walk
-from tests.data.builders import encoded, pair, pairs, picture, rectangles, write_folder, write_tar
+from tests.data.builders import encoded, exif_of, pair, pairs, picture, record, rectangles, write_folder, write_tar
 from tests.runtime.automatic.discs import disc_generator
 
 COUNT = 5
@@ -48,7 +48,13 @@ def test_shards_are_read_by_our_reader_and_by_pycocotools(photos, tmp_path):
         assert len(wanted) > 3
         assert [dict(rle) for rle in sample.rles] == [mask["segmentation"] for mask in wanted]
         record = written[f"p{number}.json"]
-        assert record["image"] == {"image_id": number, "width": 40, "height": 30, "file_name": f"p{number}.png"}
+        assert record["image"] == {
+            "image_id": number,
+            "width": 40,
+            "height": 30,
+            "file_name": f"p{number}.png",
+            "orientation": "upright",
+        }
         for annotation, mask in zip(record["annotations"], wanted, strict=True):
             assert {name: annotation[name] for name in mask} == mask
             assert coco.area(annotation["segmentation"]) == annotation["area"]
@@ -88,6 +94,46 @@ def test_unusable_photos_are_listed_and_the_others_are_done(tmp_path):
     assert "too narrow" in failures["sa_8"]
     assert "no picture in a supported format" in failures["sa_9"]
     assert list(records_of(tmp_path / "out" / "sa_000000.tar")) == [f"sa_{n}.json" for n in range(3)]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_opencv_shows_a_packed_photo_as_its_masks_lie(tmp_path, kind, orientation):
+    cv2 = pytest.importorskip("cv2")
+    photo = encoded(picture(3), kind, exif=exif_of(orientation))
+    source = open_source(write_tar(tmp_path / "in.tar", [("a.jpg", photo)]))
+    annotate(source, tmp_path / "out")
+    shard = tmp_path / "out" / "sa_000000.tar"
+    (sample,) = walk(open_source(shard), SkipLog())
+    with tarfile.open(shard) as tar:
+        (name,) = (name for name in tar.getnames() if not name.endswith(".json"))
+        shown = cv2.imdecode(np.frombuffer(tar.extractfile(name).read(), np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+    assert records_of(shard)["a.json"]["image"]["file_name"] == name
+    assert sample.size == shown.shape[:2] == ((30, 40) if orientation < 5 else (40, 30))
+    assert np.abs(shown.astype(int) - sample.photo).max() <= 3  # two JPEG decoders
+    assert [dict(rle) for rle in sample.rles] == [m["segmentation"] for m in disc_generator().generate(sample.photo)]
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PPM", "AVIF", "JPEG2000"])
+def test_formats_that_few_readers_know_are_packed_as_png(tmp_path, kind):
+    source = open_source(write_tar(tmp_path / "in.tar", [("a.jpg", encoded(picture(3), kind))]))
+    annotate(source, tmp_path / "out")
+    with tarfile.open(tmp_path / "out" / "sa_000000.tar") as tar:
+        assert sorted(tar.getnames()) == ["a.json", "a.png"]
+        assert tar.extractfile("a.png").read().startswith(b"\x89PNG")
+    (sample,) = walk(open_source(tmp_path / "out" / "sa_000000.tar"), SkipLog())
+    np.testing.assert_array_equal(sample.photo, next(walk(source, SkipLog(), photos_only=True)).photo)
+
+
+def test_existing_masks_of_the_stored_frame_are_kept_in_the_upright_one(tmp_path):
+    masks = rectangles(7)
+    files = [
+        ("sa_7.jpg", encoded(picture(7), exif=exif_of(6))),
+        ("sa_7.json", json.dumps(record(masks)).encode()),
+    ]
+    annotate(open_source(write_tar(tmp_path / "in.tar", files)), tmp_path / "out", existing=True)
+    (sample,) = walk(open_source(tmp_path / "out" / "sa_000000.tar"), SkipLog())
+    np.testing.assert_array_equal(sample.masks([0, 1, 2]), np.rot90(masks, -1, axes=(1, 2)))
 
 
 def test_a_piece_without_a_usable_photo_is_complete(tmp_path):

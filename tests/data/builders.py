@@ -45,6 +45,13 @@ def encoded(pixels: np.ndarray, kind: str = "JPEG", **options) -> bytes:
     return file.getvalue()
 
 
+def exif_of(orientation: int) -> Image.Exif:
+    """An EXIF block that states an orientation, 1 to 8."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
 def rle_of(mask: np.ndarray) -> dict:
     rle = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
     return {"size": list(mask.shape), "counts": rle["counts"].decode()}

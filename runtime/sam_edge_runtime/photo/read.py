@@ -2,7 +2,8 @@
 
 - The EXIF orientation is applied; a damaged EXIF block counts as none.
 - Transparency is blended with white, as browsers do: the colours of fully transparent pixels are arbitrary.
-- 16-bit greyscale is scaled from its full range to 8 bits; Pillow's own conversion would clip it.
+- 16-bit samples are scaled to 8 bits by the depth that the picture uses (`depth`); Pillow's own conversion would clip
+  greyscale, and leave 10, 12 and 14 bits nearly black.
 - The first picture of an animation is read.
 - Colour profiles are ignored.
 
@@ -12,6 +13,7 @@ Only photo formats are opened, so that no file can make Pillow start a helper pr
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,21 +21,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sam_edge_runtime.arrays import Photo
-from sam_edge_runtime.errors import PhotoError
+from sam_edge_runtime.errors import PhotoError, UsageError
+
+from .depth import has_deep_colour, is_dark, scaled_colour, to_8_bits
+from .formats import PHOTO_FORMATS, START_BYTES, register_plugin, unread
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
-# A photo with more pixels counts as a decompression bomb: 256 MB of RGB, where Pillow warns too.
-LARGEST_PHOTO_PIXELS = 1024**3 // 4 // 3
-
-# HEIF needs a plugin that the app registers (pillow-heif); AVIF and WEBP depend on Pillow's build.
-PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "MPO", "JPEG2000", "AVIF", "HEIF")
-
-# File endings, in lower case, by which photos are found in folders and archives. A file that is named is read whatever
-# its ending.
-PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+# A photo with more pixels counts as a decompression bomb, unless `LIMIT_VARIABLE` allows more. The largest that are
+# common, of 108-megapixel phones, pass; decoding one takes about a gigabyte.
+LARGEST_PHOTO_PIXELS = 1 << 27
+LIMIT_VARIABLE = "SAM_EDGE_MAX_PIXELS"
+BYTES_A_PIXEL = 10  # at the peak of decoding: Pillow's 4, twice 3 of RGB
 
 _WHITE = (255, 255, 255, 255)
 
@@ -41,71 +42,133 @@ _WHITE = (255, 255, 255, 255)
 def read_photo(path: str | Path) -> Photo:
     """Read a picture file as an upright RGB photo.
 
-    The EXIF orientation is applied, transparency is blended with white, 16-bit greyscale is scaled to 8 bits, and the
-    first picture of an animation is taken. Colour profiles are ignored.
+    The EXIF orientation is applied, transparency is blended with white, 16-bit samples are scaled to 8 bits by the
+    depth that the picture uses, and the first picture of an animation is taken. Colour profiles are ignored.
 
     Args:
-        path: a JPEG, PNG, WebP, TIFF, BMP, GIF, PNM, JPEG 2000 or AVIF file; HEIF too where the app has registered a
-            Pillow plugin for it. Any colour mode except floating-point pixels.
+        path: a JPEG, PNG, WebP, TIFF, BMP, GIF, PNM, JPEG 2000 or AVIF file; HEIF too where pillow-heif is installed.
+            Any colour mode except floating-point pixels.
 
     Returns:
         (H, W, 3) uint8 RGB in 0..255, contiguous and writable: the form that `SamPredictor.set_image` takes.
 
     Raises:
         PhotoError: the file is missing, empty, damaged, of another format, or larger than `LARGEST_PHOTO_PIXELS`
-            (89 million pixels).
+            (134 million pixels); the environment variable `LIMIT_VARIABLE` sets another limit.
     """
     path = Path(path)
     _check_file(path)
-    return _decoded(path, str(path), upright=True)
+    return _decoded(path, str(path))
 
 
-def decode_photo(content: bytes, name: str, *, upright: bool = True) -> Photo:
+def decode_photo(content: bytes, name: str) -> Photo:
     """Read a picture file from memory, as `read_photo` reads one from disk.
 
     Args:
         content: the whole file.
         name: the photo's name in errors.
-        upright: apply the EXIF orientation. False gives the pixels as stored, which is how data sets draw their masks;
-            of a TIFF it has no effect, because Pillow applies the orientation of TIFFs itself.
 
     Returns:
-        (H, W, 3) uint8 RGB, contiguous and writable.
+        (H, W, 3) uint8 RGB, upright, contiguous and writable.
 
     Raises:
         PhotoError: as `read_photo`.
     """
     if not content:
         raise PhotoError(f"photo '{name}' is empty (0 bytes); copy it again")
-    return _decoded(io.BytesIO(content), name, upright=upright)
+    return _decoded(io.BytesIO(content), name)
 
 
-def _decoded(file: Path | io.BytesIO, name: str, *, upright: bool) -> Photo:
-    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - loaded by the first photo, not by the import
+def read_orientation(content: bytes) -> int:
+    """EXIF's orientation of a picture file in memory, 1 to 8; 1 (upright) where there is none, or it is damaged.
+
+    `decode_photo` undoes it. Orientations of 5 or more swap width and height.
+    """
+    from PIL import Image  # noqa: PLC0415
+
+    try:
+        register_plugin(content[:START_BYTES])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(content), formats=_formats()) as picture:
+                orientation = _orientation(picture)
+    except Exception:  # noqa: BLE001 - decoding reports what is wrong with the file
+        return 1
+    return orientation if 1 <= orientation <= 8 else 1
+
+
+def largest_photo() -> int:
+    """The largest number of pixels that is decoded: `LARGEST_PHOTO_PIXELS`, or what the environment sets.
+
+    Raises:
+        UsageError: the environment variable is not a number above 0.
+    """
+    text = os.environ.get(LIMIT_VARIABLE)
+    if not text:
+        return LARGEST_PHOTO_PIXELS
+    if not text.isdecimal() or not 0 < int(text) < 1 << 31:
+        raise UsageError(f"{LIMIT_VARIABLE} is {text!r}: set it to a number of pixels, such as 200000000, or unset it")
+    return int(text)
+
+
+def _formats() -> list[str]:
+    from PIL import Image  # noqa: PLC0415 - loaded by the first photo, not by the import
 
     Image.init()
-    formats = [name for name in PHOTO_FORMATS if name in Image.OPEN]
+    return [name for name in PHOTO_FORMATS if name in Image.OPEN]
+
+
+def _decoded(file: Path | io.BytesIO, name: str) -> Photo:
+    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415
+
+    limit = largest_photo()
+    start = b""
     try:
+        start = _start_of(file)
+        register_plugin(start)
+        formats = _formats()
+        if os.environ.get(LIMIT_VARIABLE) and Image.MAX_IMAGE_PIXELS is not None:  # the user allows more than Pillow
+            Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, limit)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd metadata; Pillow raises what matters
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # about odd metadata and large photos; what matters is raised
             with Image.open(file, formats=formats) as picture:
-                _check_size(name, *picture.size)
+                _check_size(name, *picture.size, limit)
+                deep = has_deep_colour(picture)
                 picture.load()
-                pixels = _rgb(name, picture)
-                return np.ascontiguousarray(_upright(pixels, _orientation(picture)) if upright else pixels)
+                scaled = _scaled(file, formats, picture) if deep else picture
+                return np.ascontiguousarray(_upright(_rgb(name, scaled), _orientation(picture)))
     except PhotoError:
         raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise _too_large(name, "its header claims") from None
+    except Image.DecompressionBombError:
+        raise _too_large(name, "its header claims", limit) from None
     except UnidentifiedImageError:
-        raise PhotoError(
-            f"photo '{name}' is no picture in a supported format ({', '.join(formats)}), or its header is damaged; "
-            "save it as JPEG or PNG"
-        ) from None
+        what, remedy = unread(start) or (
+            f"no picture in a supported format ({', '.join(formats)}), or its header is damaged",
+            "save it as JPEG or PNG",
+        )
+        raise PhotoError(f"photo '{name}' is {what}; {remedy}") from None
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise PhotoError(f"photo '{name}' is truncated or damaged ({reason}); copy or save it again") from error
+
+
+def _start_of(file: Path | io.BytesIO) -> bytes:
+    if isinstance(file, io.BytesIO):
+        return file.getvalue()[:START_BYTES]
+    with file.open("rb") as opened:
+        return opened.read(START_BYTES)
+
+
+def _scaled(file: Path | io.BytesIO, formats: list[str], picture: Image.Image) -> Image.Image:
+    """A loaded picture of 16-bit colour, scaled by the depth that it uses."""
+    from PIL import Image  # noqa: PLC0415
+
+    kept = np.asarray(picture)
+    if kept.ndim != 3 or not is_dark(kept):
+        return picture
+    with Image.open(file, formats=formats) as again:
+        colour = scaled_colour(kept, again)
+    return Image.fromarray(np.concatenate([colour, kept[:, :, 3:]], axis=2))
 
 
 def _check_file(path: Path) -> None:
@@ -128,18 +191,23 @@ def _check_file(path: Path) -> None:
         ) from None
 
 
-def _check_size(name: str, width: int, height: int) -> None:
+def _check_size(name: str, width: int, height: int, limit: int) -> None:
     """Refuse a photo without pixels or with too many, before they are decoded."""
     if width < 1 or height < 1:
         raise PhotoError(f"photo '{name}' has {width}x{height} pixels; it needs at least one")
-    if width * height > LARGEST_PHOTO_PIXELS:
-        raise _too_large(name, f"{width}x{height} is")
+    if width * height > limit:
+        raise _too_large(name, f"{width}x{height} is", limit, f" (decoding takes {_gigabytes(width * height)})")
 
 
-def _too_large(name: str, what: str) -> PhotoError:
+def _too_large(name: str, what: str, limit: int, memory: str = "") -> PhotoError:
     return PhotoError(
-        f"photo '{name}' is too large to decode safely: {what} more than {LARGEST_PHOTO_PIXELS:,} pixels; scale it down"
+        f"photo '{name}' is too large to decode safely: {what} more than {limit:,} pixels; scale it down, or allow it "
+        f"with --max-pixels or {LIMIT_VARIABLE}{memory}"
     )
+
+
+def _gigabytes(pixels: int) -> str:
+    return f"about {pixels * BYTES_A_PIXEL / 1e9:.1f} GB"
 
 
 def _rgb(name: str, picture: Image.Image) -> Photo:
@@ -149,17 +217,16 @@ def _rgb(name: str, picture: Image.Image) -> Photo:
     if picture.mode == "F":
         raise PhotoError(f"photo '{name}' has floating-point pixels of unknown range; save it with 8 or 16 bits")
     if picture.mode == "I" or picture.mode.startswith("I;16"):
-        grey = np.asarray(picture).astype(np.int64)
+        grey = np.asarray(picture)
         if grey.min() < 0 or grey.max() > 0xFFFF:
             raise PhotoError(
                 f"photo '{name}' has pixel values from {grey.min()} to {grey.max()}; save it with 8 or 16 bits"
             )
-        # 65535 becomes 255; rounded to the nearest.
-        return np.repeat(((grey * 255 + 0x7FFF) // 0xFFFF).astype(np.uint8)[:, :, None], 3, axis=2)
+        return np.repeat(to_8_bits(grey)[:, :, None], 3, axis=2)
     if picture.has_transparency_data:
         rgba = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", rgba.size, _WHITE), rgba)
-    return np.array(picture.convert("RGB"))
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def _orientation(picture: Image.Image) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import sys
 import warnings
 import zlib
 
@@ -15,7 +16,8 @@ from PIL import Image, ImageOps
 from sam_edge_runtime.errors import PhotoError, UsageError
 from sam_edge_runtime.photo import read as photo_module
 from sam_edge_runtime.photo.draw import draw_overlay
-from sam_edge_runtime.photo.read import PHOTO_ENDINGS, decode_photo, read_photo
+from sam_edge_runtime.photo.formats import PHOTO_ENDINGS
+from sam_edge_runtime.photo.read import LIMIT_VARIABLE, decode_photo, read_orientation, read_photo
 from sam_edge_runtime.photo.write import png_bytes
 
 
@@ -95,7 +97,7 @@ def test_mode_i_within_sixteen_bits_is_scaled_too(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.webp"])
 def test_the_exif_orientation_is_applied(tmp_path, name, orientation):
     path = saved(tmp_path, picture(), name, exif=oriented(orientation))
     with Image.open(path) as image:
@@ -130,11 +132,36 @@ def test_an_orientation_puts_the_first_row_and_column_where_exif_says(tmp_path, 
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
-def test_without_upright_the_pixels_come_as_stored(tmp_path, name, orientation):
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
+def test_the_orientation_that_decoding_undoes_is_reported(tmp_path, name, orientation):
     content = saved(tmp_path, picture(), name, exif=oriented(orientation)).read_bytes()
-    stored = decode_photo(saved(tmp_path, picture(), name).read_bytes(), name)
-    np.testing.assert_array_equal(decode_photo(content, name, upright=False), stored)
+    assert read_orientation(content) == orientation
+    assert decode_photo(content, name).shape[:2] == ((9, 13) if orientation < 5 else (13, 9))
+    assert read_orientation(b"no picture") == read_orientation(saved(tmp_path, picture(), name).read_bytes()) == 1
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.pgm"])
+def test_grey_of_fewer_bits_in_sixteen_is_scaled_by_its_depth(tmp_path, name, bits):
+    top = (1 << bits) - 1
+    values = np.array([[0, top // 2, top]], np.uint16)
+    result = read_photo(saved(tmp_path, Image.fromarray(values), name))
+    assert result[0, :, 0].tolist() == [0, 127, 255]
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.ppm", "alpha.png"])
+def test_colour_of_fewer_bits_in_sixteen_is_scaled_by_its_depth(tmp_path, name, bits):
+    cv2 = pytest.importorskip("cv2")
+    top = (1 << bits) - 1
+    values = np.linspace(0, top, 30).round().astype(np.uint16).reshape(2, 5, 3)
+    stored = np.dstack([values[:, :, ::-1], np.full((2, 5), 0xFFFF, np.uint16)]) if name == "alpha.png" else values
+    if name != "alpha.png":
+        stored = values[:, :, ::-1]  # OpenCV writes BGR
+    path = tmp_path / name
+    assert cv2.imwrite(str(path), stored)
+    result = read_photo(path).astype(float)
+    assert np.abs(result - values / top * 255).max() <= 1.01
 
 
 def test_an_orientation_beside_a_tag_that_pillow_cannot_write_is_applied(tmp_path):
@@ -162,9 +189,36 @@ def test_the_first_picture_of_an_animation_is_read(tmp_path):
     assert read_photo(path)[0, 0].tolist() == [255, 0, 0]
 
 
-@pytest.mark.parametrize("ending", PHOTO_ENDINGS)
+@pytest.mark.parametrize("ending", [*sorted(set(PHOTO_ENDINGS) - {".heic", ".heif"}), ".mpo"])
 def test_photos_of_every_listed_ending_are_read(tmp_path, ending):
-    assert read_photo(saved(tmp_path, picture(), f"a{ending}")).shape == (9, 13, 3)
+    image = picture().convert("1") if ending == ".pbm" else picture()
+    kind = {".jpe": "JPEG", ".jfif": "JPEG"}.get(ending)
+    assert read_photo(saved(tmp_path, image, f"a{ending}", format=kind)).shape == (9, 13, 3)
+
+
+def test_heic_is_read_where_its_plugin_is_installed(tmp_path, monkeypatch):
+    heif = pytest.importorskip("pillow_heif")
+    for table in (Image.OPEN, Image.MIME, Image.SAVE):
+        monkeypatch.delitem(table, "HEIF", raising=False)
+    heif.from_pillow(picture((64, 48))).save(tmp_path / "a.HEIC")
+    assert read_photo(tmp_path / "a.HEIC").shape == (48, 64, 3)
+
+
+def test_heic_is_named_where_its_plugin_is_missing(tmp_path, monkeypatch):
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setattr("sam_edge_runtime.photo.formats.find_spec", lambda name: None)
+    path = tmp_path / "IMG_1.HEIC"
+    path.write_bytes(bytes.fromhex("000000186674797068656963000000006d69663168656963") + bytes(200))
+    with pytest.raises(PhotoError, match=r"IMG_1\.HEIC' is a HEIC.*pip install pillow-heif"):
+        read_photo(path)
+
+
+@pytest.mark.parametrize(("start", "kind"), [(b"%PDF-1.7\n", "PDF"), (b"\xff\x0a" + bytes(20), "JPEG XL")])
+def test_a_file_of_another_kind_is_named(tmp_path, start, kind):
+    (tmp_path / "a.jpg").write_bytes(start)
+    with pytest.raises(PhotoError, match=f"a {kind} file, which is not supported; save it as JPEG"):
+        read_photo(tmp_path / "a.jpg")
 
 
 def test_a_path_may_be_a_string(tmp_path):
@@ -235,6 +289,26 @@ def test_the_size_limit_holds_when_pillows_own_is_off(tmp_path, monkeypatch):
     monkeypatch.setattr(photo_module, "LARGEST_PHOTO_PIXELS", 100)
     with pytest.raises(PhotoError, match="13x9 is more than 100 pixels"):
         read_photo(saved(tmp_path, picture()))
+
+
+def test_photos_of_108_megapixels_pass_the_limit_and_the_environment_sets_another(tmp_path, monkeypatch):
+    assert photo_module.largest_photo() > max(12_000 * 9_000, 24_000 * 4_000)
+    path = saved(tmp_path, picture())
+    monkeypatch.setenv(LIMIT_VARIABLE, "100")
+    with pytest.raises(PhotoError, match=r"13x9 is more than 100 pixels.*--max-pixels.*GB"):
+        read_photo(path)
+    monkeypatch.setenv(LIMIT_VARIABLE, "many")
+    with pytest.raises(UsageError, match="SAM_EDGE_MAX_PIXELS is 'many'"):
+        read_photo(path)
+
+
+def test_a_limit_that_the_user_sets_holds_beyond_pillows(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)  # Pillow refuses twice as many
+    path = saved(tmp_path, picture())
+    with pytest.raises(PhotoError, match="too large"):
+        read_photo(path)
+    monkeypatch.setenv(LIMIT_VARIABLE, "1000")
+    assert read_photo(path).shape == (9, 13, 3)
 
 
 def test_a_path_that_is_no_file_is_refused(tmp_path):

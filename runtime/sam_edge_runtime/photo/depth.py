@@ -1,0 +1,90 @@
+"""16-bit samples as 8 bits, scaled by the depth that a picture uses.
+
+Sensors deliver 10, 12 or 14 bits, and many programs store them in 16-bit files without a note of the depth. Scaled
+from 65535 they come out nearly black. So the depth is taken from the brightest sample: it is the smallest of `DEPTHS`
+that holds it. An underexposed picture that uses less than a quarter of its range is brightened by the same rule.
+
+Pillow opens 16-bit colour with the high bytes of the samples alone. A second pass reads the low bytes of a dark one:
+Pillow's decoder for the other byte order takes the other byte. Its decoder of PPM scales by a maximum that can be set.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_edge_runtime.arrays import Photo
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+DEPTHS = (8, 10, 12, 14, 16)  # bits
+_DARK = 65  # the high bytes of 14 bits or fewer are lower; rounded, as PPM's are, they reach 64
+_MAX_PPM = 0xFFFF
+_OTHER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
+Tile = Any  # codec, extents, offset, arguments of the codec
+
+
+def to_8_bits(samples: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Integer samples of 0..65535 scaled to 0..255, rounded to the nearest, in the same shape."""
+    top = _top_of(int(samples.max()))
+    return ((samples.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)
+
+
+def has_deep_colour(picture: Image.Image) -> bool:
+    """Whether an opened picture, not yet loaded, has 16-bit colour of which Pillow keeps 8 bits."""
+    return any(_is_ppm(tile) or _low_bytes(tile) is not None for tile in getattr(picture, "tile", ()))
+
+
+def is_dark(pixels: Photo) -> bool:
+    """Whether the 8 bits that Pillow keeps, `(H, W, 3)` or `(H, W, 4)`, show 14 bits or fewer."""
+    return int(pixels[:, :, :3].max()) < _DARK
+
+
+def scaled_colour(kept: Photo, again: Any) -> Photo:
+    """The colour `(H, W, 3)` of a dark picture, scaled by its depth.
+
+    Args:
+        kept: the 8 bits that Pillow kept, `(H, W, 3)` or `(H, W, 4)`; the last channel of four is alpha.
+        again: the same picture, opened anew by Pillow and not yet loaded.
+    """
+    tiles: list[Tile] = list(again.tile)
+    if all(map(_is_ppm, tiles)):
+        brightest = int(kept[:, :, :3].max()) * _MAX_PPM // 255 - _MAX_PPM // 510  # lowest sample that rounds to it
+        top = max(_top_of(max(brightest, 0)), 256)  # below 256 the decoder reads one byte a sample
+        again.tile = [_with(tile, (tile[3][0], top)) for tile in tiles]
+        again.load()
+        return np.array(again)
+    again.tile = [_low_bytes(tile) or tile for tile in tiles]
+    again.load()
+    low = np.asarray(again)[:, :, :3]
+    return to_8_bits(kept[:, :, :3].astype(np.uint16) << 8 | low)
+
+
+def _top_of(brightest: int) -> int:
+    """The largest sample of the smallest depth that holds `brightest`."""
+    return next((1 << bits) - 1 for bits in DEPTHS if brightest < 1 << bits)
+
+
+def _is_ppm(tile: Tile) -> bool:
+    codec, _, _, args = tile
+    return codec in ("ppm", "ppm_plain") and args[0] == "RGB" and args[-1] == _MAX_PPM
+
+
+def _low_bytes(tile: Tile) -> Tile | None:
+    """A tile that decodes the low bytes of 16-bit colour; None if the tile holds no such samples."""
+    args = tile[3]
+    rawmode = args if isinstance(args, str) else args[0] if isinstance(args, tuple) and args else None
+    if not isinstance(rawmode, str) or rawmode[:-1] not in ("RGB;16", "RGBA;16"):
+        return None
+    other = rawmode[:-1] + _OTHER[rawmode[-1]]
+    return _with(tile, other if isinstance(args, str) else (other, *args[1:]))
+
+
+def _with(tile: Tile, args: object) -> Tile:
+    """The tile with other arguments, of the same class: newer versions of Pillow have a named tuple."""
+    fields = (*tile[:3], args)
+    return fields if type(tile) is tuple else type(tile)(*fields)
