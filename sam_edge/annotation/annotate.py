@@ -167,14 +167,14 @@ def _settle(job: AnnotateJob, source: Source) -> None:
         with suppress(OutputError):  # another process may have been first; then its file is read
             write_file(path, (json.dumps(wanted, indent=1) + "\n").encode(), overwrite=False)
     try:
-        found = json.loads(path.read_text("utf-8"))
+        written = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise OutputError(f"{path} cannot be read ({error}): choose another folder") from error
     wanted = json.loads(json.dumps(wanted))
-    different = [name for name in wanted if not isinstance(found, dict) or found.get(name) != wanted[name]]
+    different = [name for name in wanted if not isinstance(written, dict) or written.get(name) != wanted[name]]
     if different:
         name = different[0]
-        other = found.get(name) if isinstance(found, dict) else None
+        other = written.get(name) if isinstance(written, dict) else None
         raise OutputError(
             f"{job.out} holds another run, whose {name} is {other!r} and not {wanted[name]!r}: choose another folder, "
             "or give the same options as before to resume it"

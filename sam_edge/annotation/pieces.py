@@ -3,7 +3,7 @@
 A piece is a range of records of one input shard; it becomes one output shard. Each finished record is written to a file
 of its own, atomically, so a process that is killed loses only the photo it was working on. When all records are
 finished, photos and records are packed into a tar, which is written atomically too, and the files are removed. So the
-folder alone shows what is done, whoever did it. Only one process works on a piece at a time.
+folder alone shows what is done. Only one process works on a piece at a time.
 
     OUT/annotation.json                      settings of the run; other settings are refused
     OUT/sa_000000.tar                        a complete piece
@@ -78,12 +78,12 @@ class PieceFolder:
             DataError: the file of failures is damaged.
         """
         try:
-            found: dict[str, str] = json.loads(self._failures.read_text("utf-8"))
+            reasons: dict[str, str] = json.loads(self._failures.read_text("utf-8"))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
             raise DataError(f"{self._failures} is damaged ({error}): remove it and run the command again") from error
-        return found
+        return reasons
 
     def open_numbers(self) -> list[int]:
         """Numbers of the records that are neither finished nor failed."""

@@ -80,9 +80,9 @@ def annotate_piece(
     for masks in generator.generate_many(photos(), covered()):
         one = pending.popleft()
         size = one.photo.shape[0], one.photo.shape[1]
-        found = [*map(kept_mask, one.existing), *masks]
+        all_masks = [*map(kept_mask, one.existing), *masks]
         key = keys[one.number]
-        record = sa1b_record(key, f"{key}.{one.ending}", size, found, one.number)
+        record = sa1b_record(key, f"{key}.{one.ending}", size, all_masks, one.number)
         folder.finish(one.number, record_bytes(record))
         report("done", key)
     folder.pack(source, keys)

@@ -18,7 +18,7 @@ def photo_files(path: Path) -> list[Path]:
         raise UsageError(f"{path} does not exist: name a photo, or a folder of photos")
     if not path.is_dir():
         return [path]
-    found = sorted(file for file in path.iterdir() if file.suffix.lower() in PHOTO_ENDINGS and file.is_file())
-    if not found:
+    photos = sorted(file for file in path.iterdir() if file.suffix.lower() in PHOTO_ENDINGS and file.is_file())
+    if not photos:
         raise UsageError(f"folder {path} holds no photos ({', '.join(PHOTO_ENDINGS)}): name another")
-    return found
+    return photos

@@ -158,5 +158,5 @@ def _ious(one: Sequence[Rle], other: Sequence[Rle]) -> Float64:
 
     if not one or not other:
         return np.zeros((len(one), len(other)))
-    found = coco.iou([dict(rle) for rle in one], [dict(rle) for rle in other], [0] * len(other))
-    return np.asarray(found, np.float64)
+    ious = coco.iou([dict(rle) for rle in one], [dict(rle) for rle in other], [0] * len(other))
+    return np.asarray(ious, np.float64)

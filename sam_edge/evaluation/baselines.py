@@ -71,5 +71,5 @@ def grabcut_mask(photo: npt.NDArray[np.uint8], box: Box) -> Mask:
         )
     except cv2.error:  # too few colours for its models
         return box_mask((size[0], size[1]), box)
-    found: Mask = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
-    return found
+    mask: Mask = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+    return mask

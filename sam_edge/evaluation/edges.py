@@ -188,14 +188,14 @@ def match_counts(edges: Float32, drawn: Sequence[Mask]) -> npt.NDArray[np.int64]
     reach = TOLERANCE * float(np.hypot(*edges.shape))
     rows = []
     for threshold in THRESHOLDS:
-        found = np.argwhere(edges >= threshold)
-        right = np.zeros(len(found), np.bool_)
+        predicted = np.argwhere(edges >= threshold)
+        right = np.zeros(len(predicted), np.bool_)
         recalled = 0
         for one in drawn:
-            matched = _matched(found, np.argwhere(one), reach)
+            matched = _matched(predicted, np.argwhere(one), reach)
             right |= matched
             recalled += int(matched.sum())
-        rows.append((int(right.sum()), len(found), recalled, sum(int(one.sum()) for one in drawn)))
+        rows.append((int(right.sum()), len(predicted), recalled, sum(int(one.sum()) for one in drawn)))
     return np.array(rows, np.int64)
 
 
@@ -230,24 +230,24 @@ def _full_size(generator: AutomaticMaskGenerator, photo: Photo) -> Iterator[Floa
         yield upscale(one[None], frame)[0]
 
 
-def _matched(found: npt.NDArray[np.int64], drawn: npt.NDArray[np.int64], reach: float) -> Mask:
+def _matched(predicted: npt.NDArray[np.int64], drawn: npt.NDArray[np.int64], reach: float) -> Mask:
     """Which predicted pixels `(F, 2)` have a partner among the drawn ones `(D, 2)`, in a maximum matching."""
     from scipy.sparse import csr_matrix  # noqa: PLC0415
     from scipy.sparse.csgraph import maximum_bipartite_matching  # noqa: PLC0415
     from scipy.spatial import cKDTree  # noqa: PLC0415
 
-    if not len(found) or not len(drawn):
-        return np.zeros(len(found), np.bool_)
-    pairs = cKDTree(found).sparse_distance_matrix(cKDTree(drawn), reach, output_type="coo_matrix")
-    near = csr_matrix((np.ones(pairs.nnz, np.int8), (pairs.row, pairs.col)), shape=(len(found), len(drawn)))
+    if not len(predicted) or not len(drawn):
+        return np.zeros(len(predicted), np.bool_)
+    pairs = cKDTree(predicted).sparse_distance_matrix(cKDTree(drawn), reach, output_type="coo_matrix")
+    near = csr_matrix((np.ones(pairs.nnz, np.int8), (pairs.row, pairs.col)), shape=(len(predicted), len(drawn)))
     matched: Mask = maximum_bipartite_matching(near, perm_type="column") >= 0
     return matched
 
 
 def _precision_recall(counts: npt.NDArray[np.int64]) -> tuple[Float64, Float64]:
     """Precision and recall `(T)` of counts `(T, 4)`."""
-    right, found, recalled, drawn = counts.T.astype(np.float64)
-    return right / np.maximum(found, 1), recalled / np.maximum(drawn, 1)
+    right, predicted, recalled, drawn = counts.T.astype(np.float64)
+    return right / np.maximum(predicted, 1), recalled / np.maximum(drawn, 1)
 
 
 def _f(precision: Float64, recall: Float64) -> Float64:

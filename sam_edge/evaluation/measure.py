@@ -153,7 +153,7 @@ def measure_photo(backend: Backend, capacity: Capacity, sample: Sample, protocol
         concatenated([box for _, box, _, _ in parts]),
         tuple(concatenated(each) for each in zip(*(clicks[0] for _, _, clicks, _ in parts), strict=True)),
         np.concatenate([clicks[1] for _, _, clicks, _ in parts], axis=1),
-        {name: np.concatenate([found[name] for *_, found in parts]) for name in parts[0][3]},
+        {name: np.concatenate([baselines[name] for *_, baselines in parts]) for name in parts[0][3]},
     )
 
 
@@ -182,16 +182,16 @@ def box_prompts(boxes: npt.NDArray[np.int64]) -> Float64:
 
 
 def _baselines(sample: Sample, boxes: npt.NDArray[np.int64], targets: Masks, protocol: Protocol) -> dict[str, Float64]:
-    found: dict[str, list[float]] = {"box": [], "ellipse": []}
+    ious: dict[str, list[float]] = {"box": [], "ellipse": []}
     if protocol.grabcut:
-        found["grabcut"] = []
+        ious["grabcut"] = []
     for target, row in zip(targets, boxes, strict=True):
         box: Box = (int(row[0]), int(row[1]), int(row[2]), int(row[3]))
-        found["box"].append(mask_iou(box_mask(sample.size, box), target))
-        found["ellipse"].append(mask_iou(ellipse_mask(sample.size, box), target))
+        ious["box"].append(mask_iou(box_mask(sample.size, box), target))
+        ious["ellipse"].append(mask_iou(ellipse_mask(sample.size, box), target))
         if protocol.grabcut:
-            found["grabcut"].append(mask_iou(grabcut_mask(sample.photo, box), target))
-    return {name: np.array(values) for name, values in found.items()}
+            ious["grabcut"].append(mask_iou(grabcut_mask(sample.photo, box), target))
+    return {name: np.array(values) for name, values in ious.items()}
 
 
 class _EncodedPhoto:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 def tool_versions(packages: tuple[str, ...]) -> dict[str, str]:
     """Installed versions of Python, sam-edge, numpy and `packages`."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in ("sam-edge", "numpy", *packages):
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            versions[package] = "not installed"
+    return versions
 
 
 def commit() -> str | None:
@@ -25,7 +25,7 @@ def commit() -> str | None:
     if not (root / ".git").exists():
         return None
     try:
-        found = subprocess.run(
+        described = subprocess.run(
             ["git", "describe", "--always", "--dirty"],  # noqa: S607  # whichever git the user has
             cwd=root,
             capture_output=True,
@@ -34,4 +34,4 @@ def commit() -> str | None:
         )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip()
+    return described.stdout.strip()

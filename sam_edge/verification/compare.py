@@ -76,10 +76,10 @@ def compare_photo(
     for group in groups:
         expected = decode_prompts(reference, any_capacity, embeddings[0], group.prompts)
         for capacity in manifest.each_capacity():
-            found = decode_prompts(bundle, capacity, embeddings[1], group.prompts)
+            computed = decode_prompts(bundle, capacity, embeddings[1], group.prompts)
             suffix = f", in calls of {capacity.prompts}" if manifest.batches else ""
             for index in range(len(group.names)):
-                agreement, illustration = _compare_one(group, index, suffix, frame, expected, found)
+                agreement, illustration = _compare_one(group, index, suffix, frame, expected, computed)
                 agreements.append(agreement)
                 if group.kind not in worst or illustration.iou < worst[group.kind].iou:
                     worst[group.kind] = illustration
@@ -110,10 +110,10 @@ def _compare_one(
     suffix: str,
     frame: Frame,
     expected: tuple[Float32, Float32],
-    found: tuple[Float32, Float32],
+    computed: tuple[Float32, Float32],
 ) -> tuple[PromptAgreement, Illustration]:
-    low_res = (expected[0][index], found[0][index])  # (4, S/4, S/4) each
-    iou = (expected[1][index], found[1][index])
+    low_res = (expected[0][index], computed[0][index])  # (4, S/4, S/4) each
+    iou = (expected[1][index], computed[1][index])
     masks = (upscale_binary(low_res[0], frame), upscale_binary(low_res[1], frame))  # (4, H, W) each
     inside = (_inside(low_res[0], frame), _inside(low_res[1], frame))
     agreement = compare_prompt(group.names[index] + suffix, masks, inside, iou, low_res)

@@ -67,14 +67,14 @@ def draw_photo(photo: Photo, comparison: PhotoComparison) -> PhotoPictures:
 
 def _draw_prompt(photo: Photo, illustration: Illustration) -> PromptPictures:
     points, labels, box = illustration.points, illustration.labels, illustration.box
-    reference, found = (
+    reference, bundle = (
         draw_overlay(photo, mask[None], points, labels, None if box is None else box[None])
         for mask in illustration.masks
     )
     differing = illustration.masks[0] ^ illustration.masks[1]
     panels = (
         Panel("fp32 torch", _jpeg(reference)),
-        Panel("this bundle", _jpeg(found)),
+        Panel("this bundle", _jpeg(bundle)),
         Panel(f"difference: {np.count_nonzero(differing)} pixels", _jpeg(_difference(photo, illustration))),
     )
     return PromptPictures(illustration.prompt, illustration.iou, int(np.count_nonzero(differing)), panels)
@@ -88,9 +88,9 @@ def _difference(photo: Photo, illustration: Illustration) -> Photo:
     from PIL import Image, ImageFilter  # noqa: PLC0415
 
     faded: Photo = (255 - (255 - photo.astype(np.uint16)) // 4).astype(np.uint8)
-    reference, found = illustration.masks
+    reference, bundle = illustration.masks
     size = 2 * (photo.shape[1] // PANEL_WIDTH) + 1
-    for only, colour in ((reference & ~found, ONLY_REFERENCE), (found & ~reference, ONLY_BUNDLE)):
+    for only, colour in ((reference & ~bundle, ONLY_REFERENCE), (bundle & ~reference, ONLY_BUNDLE)):
         widened = Image.fromarray(only.astype(np.uint8)).filter(ImageFilter.MaxFilter(size))
         faded[np.asarray(widened, np.bool_)] = colour
     return faded
