@@ -32,7 +32,8 @@ def command(
         list[str] | None,
         typer.Option(
             "--protocol",
-            help="clicks (and boxes; the default), box (boxes only), automatic (all masks), or edges. Repeatable.",
+            help="Protocol: clicks (with boxes; the default), box (boxes only), automatic (automatic masks) or edges. "
+            "Repeatable.",
         ),
     ] = None,
     model: Annotated[
