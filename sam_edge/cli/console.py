@@ -5,22 +5,46 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.segment import Segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rich.console import ConsoleOptions, RenderableType
     from rich.table import Table
 
 WIDEST = 1000  # characters of a table
 INTERRUPTED = 130  # exit code: 128 and the number of SIGINT
 
-# File names may contain square brackets, so nothing is parsed as markup; styles are given as `Text`.
-OUTPUT = Console(markup=False, highlight=False)
-ERRORS = Console(stderr=True, markup=False, highlight=False)
+
+class SafeConsole(Console):
+    """A console on which text from files obeys nobody.
+
+    File names, manifests, tensors and engines' messages may hold codes that a terminal obeys: they could set its title
+    or print a line of success. Every such character is shown as `\ufffd`. Square brackets stay as they are: nothing is
+    parsed as markup, and styles are given as `Text`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, highlight=False, **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Render to segments of text, cleaned. Codes for colour and movement of our own are no text."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text == "\n" or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment(
+                    "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in segment.text), segment.style
+                )
+
+
+OUTPUT = SafeConsole()
+ERRORS = SafeConsole(stderr=True)
 
 
 def line(text: str, style: str = "") -> None:
@@ -31,7 +55,7 @@ def line(text: str, style: str = "") -> None:
 def whole(table: Table) -> None:
     """Print a table in its full width, even if the terminal is narrower, so that no number is cut off."""
     width = OUTPUT.measure(table, options=OUTPUT.options.update(max_width=WIDEST)).maximum
-    Console(markup=False, highlight=False, width=max(width, OUTPUT.width)).print(table)
+    SafeConsole(width=max(width, OUTPUT.width)).print(table)
 
 
 def note(text: str, style: str = "yellow") -> None:

@@ -43,7 +43,7 @@ PROVIDERS: dict[str, str] = {
 SLOWER_FUSIONS = ["SkipLayerNormFusion"]
 PATTERN_BELOW = 128 << 20  # bytes of a graph with its weights; larger graphs save memory instead of time
 
-_ERRORS_ONLY = 3  # log severity: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
+_FATAL = 4  # log severity; an error is raised as an exception, and a second line of the engine's own would repeat it
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64", "tensor(int32)": "int32"}
 
 
@@ -105,7 +105,7 @@ def open_session(ort: Any, path: Path, threads: int | None, providers: list[str]
         BackendError: ONNX Runtime rejects the file.
     """
     options = ort.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _FATAL
     options.inter_op_num_threads = 1  # the graphs are chains without parallel branches
     # The memory pattern allocates all tensors of a run in one block from the second run on. It saves about 5 % of the
     # time and takes another 0.8 GB for ViT-B.
