@@ -1,25 +1,31 @@
 """A bundle is a folder with the two graphs, their manifest, and their acceptance test (`golden.npz`).
 
 Everything is checked before a graph is loaded: every field of the manifest, that every path stays inside the folder,
-and that every file has the size and hash that the manifest names. Hashing takes about a second per gigabyte.
+and that every file of a graph has the size and hash that the manifest names. Hashing takes about a second per gigabyte.
+
+Bundles travel. The files of Hugging Face's cache are links to its `blobs/` folder, which a checked hash makes safe.
+`golden.npz` and `report.json` are not needed to predict: without them, or with an edited one, a bundle opens all the
+same, and they are checked when they are used. A bundle may also lie in a zip file.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from sam_edge_runtime.errors import BundleError
 from sam_edge_runtime.system.files import sha256_of
 from sam_edge_runtime.system.folders import others_than, recover
 
-from .manifest import FILE_NAME, FileRecord, Manifest
+from .archive import is_archive, unpack
+from .manifest import FILE_NAME, LARGEST_MANIFEST, FileRecord, Manifest, check_file_name
 
 GOLDEN_FILE = "golden.npz"
 REPORT_FILE = "report.json"
-_LARGEST_MANIFEST = 4 << 20  # bytes; real ones have a few thousand
+_NOT_NEEDED = frozenset({GOLDEN_FILE, REPORT_FILE})  # for a prediction
 
 
 @dataclass(frozen=True)
@@ -36,10 +42,10 @@ class Bundle:
 
     @classmethod
     def open(cls, path: str | Path, *, check_hashes: bool = True) -> Bundle:
-        """Read and check the bundle in folder `path`.
+        """Read and check the bundle in the folder or zip file `path`.
 
         Args:
-            path: folder that `sam-edge export --out` made.
+            path: folder that `sam-edge export --out` made, or a zip file of it.
             check_hashes: whether to hash every file. False suits an app that verified the bundle when it was
                 installed; sizes and paths are checked in any case.
 
@@ -50,17 +56,20 @@ class Bundle:
         root = Path(path)
         recover(root)  # an export that was killed while it replaced the bundle
         try:
+            if is_archive(root):
+                root = unpack(root)
             manifest = Manifest.from_json(_read_manifest(root))
             for name, record in manifest.files.items():
-                _check_file(root, name, record, check_hash=check_hashes)
+                check_file_name(root, name)
+                if name not in _NOT_NEEDED:
+                    _check_file(root, name, record, check_hash=check_hashes)
+            for name in (manifest.encoder, manifest.decoder):
+                _check_graph(root, name, manifest)
         except OSError as error:
             raise BundleError(
                 f"{error.filename or root} cannot be read ({error.strerror or error}): check the folder's name and "
                 "permissions, or export the bundle again"
             ) from error
-        for name in (manifest.encoder, manifest.decoder):
-            if name not in manifest.files and not any(file.startswith(f"{name}/") for file in manifest.files):
-                raise BundleError(f"{root}: {FILE_NAME} names the graph {name!r} but not its hash: export again")
         return cls(root, manifest)
 
     @property
@@ -75,14 +84,32 @@ class Bundle:
 
     @property
     def golden_path(self) -> Path | None:
-        """The acceptance test `golden.npz`; None where the bundle has none."""
-        return self.root / GOLDEN_FILE if GOLDEN_FILE in self.manifest.files else None
+        """The acceptance test `golden.npz`; None where the bundle has none.
+
+        Raises:
+            BundleError: it was changed after the export.
+        """
+        record = self.manifest.files.get(GOLDEN_FILE)
+        if record is None or not (self.root / GOLDEN_FILE).is_file():
+            return None
+        _check_file(self.root, GOLDEN_FILE, record, check_hash=True)
+        return self.root / GOLDEN_FILE
 
     def report(self) -> dict[str, Any]:
-        """The measurements that export made (`report.json`); empty where there is no readable report."""
+        """The measurements that export made (`report.json`); empty where there is none, or an edited one.
+
+        Line ends that a version control system or an editor changed (CRLF) do not count as an edit.
+        """
+        record = self.manifest.files.get(REPORT_FILE)
+        path = self.root / REPORT_FILE
         try:
-            report = json.loads((self.root / REPORT_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            if record is None or not path.is_file() or path.stat().st_size > 2 * record.bytes:
+                return {}
+            content = path.read_bytes()
+            if record.sha256 not in {_sha256(content), _sha256(content.replace(b"\r\n", b"\n"))}:
+                return {}
+            report = json.loads(content)
+        except (OSError, ValueError, RecursionError):
             return {}
         return report if isinstance(report, dict) else {}
 
@@ -133,27 +160,24 @@ def _read_manifest(root: Path) -> str:
         raise BundleError(
             f"{root} is no bundle: it has no {FILE_NAME}; name the folder that `sam-edge export --out` made"
         )
-    if path.stat().st_size > _LARGEST_MANIFEST:
+    if not _stays_inside(root, path) and not _is_in_hub_cache(root, path):
+        raise BundleError(f"{root}: {FILE_NAME} is a link that leaves the bundle: put the file itself there")
+    if path.stat().st_size > LARGEST_MANIFEST:
         raise BundleError(f"{path} has {path.stat().st_size} bytes, more than any manifest: export the bundle again")
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
     except UnicodeDecodeError as error:
         raise BundleError(f"{path} cannot be read ({error}): export the bundle again") from error
 
 
 def _check_file(root: Path, name: str, record: FileRecord, *, check_hash: bool) -> None:
-    pure, windows = PurePosixPath(name), PureWindowsPath(name)
-    leaves = pure.is_absolute() or windows.drive or windows.root or "\\" in name or ".." in pure.parts
-    if not name or leaves or not name.isprintable():
-        raise BundleError(
-            f"{root}: {FILE_NAME} names {name!r:.200}, which is not a path inside the bundle: export the bundle again"
-        )
     path = root / name
     if not path.is_file():
         raise BundleError(f"{root}: {name} is missing: export the bundle again")
-    if not path.resolve().is_relative_to(root.resolve()):
+    if not check_hash and not _stays_inside(root, path) and not _is_in_hub_cache(root, path):
         raise BundleError(
-            f"{root}: {name} is a link that leaves the bundle: put the file itself there, or export again"
+            f"{root}: {name} is a link that leaves the bundle, which is safe only when its hash is checked: put the "
+            "file itself there, or export again"
         )
     size = path.stat().st_size
     if size != record.bytes:
@@ -162,3 +186,34 @@ def _check_file(root: Path, name: str, record: FileRecord, *, check_hash: bool) 
         raise BundleError(
             f"{root}: {name} has SHA-256 {found[:12]!r}..., {record.sha256[:12]!r}... expected: copy or export it again"
         )
+
+
+def _check_graph(root: Path, name: str, manifest: Manifest) -> None:
+    """Refuse a graph that the manifest has no hash of, or whose folder holds a file that the manifest does not name."""
+    if name in manifest.files:
+        return
+    if not any(file.startswith(f"{name}/") for file in manifest.files):
+        raise BundleError(f"{root}: {FILE_NAME} names the graph {name!r} but not its hash: export again")
+    unnamed = others_than(root / name, lambda file: f"{name}/{file}" in manifest.files)
+    if unnamed:
+        raise BundleError(
+            f"{root}: {name} holds {unnamed[0]!r}, which {FILE_NAME} does not name: remove it, or export again"
+        )
+
+
+def _stays_inside(root: Path, path: Path) -> bool:
+    return path.resolve().is_relative_to(root.resolve())
+
+
+def _is_in_hub_cache(root: Path, path: Path) -> bool:
+    """Whether a link leads where Hugging Face's cache has its files: `blobs/` beside the `snapshots/` of `root`.
+
+    https://huggingface.co/docs/huggingface_hub/guides/manage-cache
+    """
+    place = root.absolute()
+    repository = next((parent.parent for parent in place.parents if parent.name == "snapshots"), None)
+    return repository is not None and path.resolve().parent == (repository / "blobs").resolve()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

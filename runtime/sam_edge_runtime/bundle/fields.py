@@ -29,7 +29,7 @@ class Fields:
 
     def _error(self, key: str, expected: str) -> BundleError:
         where = repr(self._path + key)[1:-1]  # file names come from the document and may contain line breaks
-        value = repr(self.mapping.get(key))
+        value = _shown(self.mapping.get(key))
         return BundleError(f"{self._file}: {where:.200} is {value:.60}, {expected}: export the bundle again")
 
     def section(self, key: str) -> Fields:
@@ -46,20 +46,22 @@ class Fields:
         value: bool = self._get(key, bool, "true or false")
         return value
 
-    def integer(self, key: str, least: int = 1) -> int:
-        """The integer at `key`, `least` or more."""
+    def integer(self, key: str, least: int = 1, most: int | None = None) -> int:
+        """The integer at `key`, from `least` to `most`."""
         value: int = self._get(key, int, "an integer")
         if value < least:
             raise self._error(key, f"at least {least} is expected")
+        if most is not None and value > most:
+            raise self._error(key, f"at most {most} is expected")
         return value
 
     def optional_text(self, key: str) -> str | None:
         """The string at `key`; None where it is null or missing."""
         return None if self.mapping.get(key) is None else self.text(key)
 
-    def optional_integer(self, key: str) -> int | None:
-        """The positive integer at `key`; None where it is null or missing."""
-        return None if self.mapping.get(key) is None else self.integer(key)
+    def optional_integer(self, key: str, most: int | None = None) -> int | None:
+        """The positive integer at `key`, at most `most`; None where it is null or missing."""
+        return None if self.mapping.get(key) is None else self.integer(key, most=most)
 
     def ascending(self, key: str, last: int | None) -> tuple[int, ...]:
         """Two or more ascending positive integers that end with `last`; empty where there is no such field."""
@@ -70,3 +72,11 @@ class Fields:
         if not integers or numbers != sorted(set(numbers)) or numbers[0] < 1 or numbers[-1] != last:
             raise self._error(key, "ascending integers that end with the largest capacity are expected")
         return tuple(numbers)
+
+
+def _shown(value: Any) -> str:
+    """A value for a message; Python refuses to write an integer of more than 4,300 digits."""
+    try:
+        return repr(value)
+    except ValueError:
+        return "a number of thousands of digits"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from sam_edge_runtime.errors import BundleError, UsageError
@@ -31,6 +32,8 @@ from .targets import target_named
 FORMAT = "sam-edge-bundle"
 FORMAT_VERSION = 1
 FILE_NAME = "manifest.json"
+LARGEST_MANIFEST = 4 << 20  # bytes; real ones have a few thousand
+LARGEST_CAPACITY = 4096  # prompts of a call and slots of a prompt; beyond it the masks of one call exceed 4 GB
 PLAIN, NEURAL_ENGINE = "plain", "ane"
 GRAPHS = (PLAIN, NEURAL_ENGINE)  # forms of the two graphs; both compute the same outputs
 RANDOM_WEIGHTS_NOTE = "random weights: structure and speed mean something, masks do not"
@@ -232,9 +235,9 @@ class Manifest:
             precision=top.text("precision"),
             recipe=top.section("recipe").mapping,
             input_side=side,
-            embedding_channels=top.integer("embedding_channels"),
-            prompts=capacity.optional_integer("prompts"),
-            points=capacity.optional_integer("points"),
+            embedding_channels=top.integer("embedding_channels", most=LARGEST_CAPACITY),
+            prompts=capacity.optional_integer("prompts", most=LARGEST_CAPACITY),
+            points=capacity.optional_integer("points", most=LARGEST_CAPACITY),
             encoder=top.section("encoder").text("file"),
             decoder=top.section("decoder").text("file"),
             files={
@@ -289,6 +292,24 @@ POSTPROCESSING: dict[str, Any] = {
     "multimask": "outputs 1, 2, 3",
     "slots": "a point takes one, a box two (labels 2 and 3); points without a box end with one at (0, 0) labelled -1",
 }
+
+
+def check_file_name(root: Path, name: str) -> None:
+    """Refuse a name that is no path inside the bundle.
+
+    Args:
+        root: the bundle, for the message.
+        name: a key of `files`.
+
+    Raises:
+        BundleError: an absolute path, one with a drive, a backslash or `..`, or an unprintable name.
+    """
+    pure, windows = PurePosixPath(name), PureWindowsPath(name)
+    leaves = pure.is_absolute() or windows.drive or windows.root or "\\" in name or ".." in pure.parts
+    if not name or leaves or not name.isprintable():
+        raise BundleError(
+            f"{root}: {FILE_NAME} names {name!r:.200}, which is not a path inside the bundle: export the bundle again"
+        )
 
 
 def _document(text: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from sam_edge_runtime.bundle.bundle import Bundle, foreign_files, record_files
 from sam_edge_runtime.bundle.manifest import FileRecord, Manifest
 from sam_edge_runtime.errors import BundleError
+from sam_edge_runtime.system.files import sha256_of
 from tests.runtime.standin import manifest
 
 GRAPHS = {"encoder.onnx": b"the encoder", "decoder.onnx": b"the decoder"}
@@ -162,14 +164,148 @@ def _link_to_a_folder_whose_name_begins_alike(folder: Path) -> str:
     return "linked.onnx"
 
 
-@pytest.mark.parametrize("kind", [_link_to_outside, _below_a_linked_folder, _link_to_a_folder_whose_name_begins_alike])
-@pytest.mark.parametrize("check_hashes", [True, False])
-def test_a_link_that_leaves_the_bundle_is_refused(folder, kind, check_hashes):
+LINKS = [_link_to_outside, _below_a_linked_folder, _link_to_a_folder_whose_name_begins_alike]
+
+
+@pytest.mark.parametrize("kind", LINKS)
+def test_a_link_that_leaves_the_bundle_is_refused_where_no_hash_is_checked(folder, kind):
     name = kind(folder)
-    record_as(folder, name)
-    line = refused(folder, check_hashes=check_hashes)
+    record_as(folder, name, FileRecord(sha256_of(folder / name), (folder / name).stat().st_size))
+    line = refused(folder, check_hashes=False)
     assert f"{folder}: {name} is a link that leaves the bundle" in line
-    assert "export again" in line
+
+
+@pytest.mark.parametrize("kind", LINKS)
+def test_behind_a_link_only_the_file_with_the_right_hash_is_read(folder, kind):
+    name = kind(folder)
+    record_as(folder, name, FileRecord(sha256_of(folder / name), (folder / name).stat().st_size))
+    assert Bundle.open(folder).root == folder
+    size = (folder / name).stat().st_size
+    (folder / name).write_bytes(b"?" * size)
+    assert f"{folder}: {name} has SHA-256" in refused(folder)
+
+
+def test_a_linked_manifest_is_refused(folder):
+    (folder / "manifest.json").rename(folder.parent / "elsewhere.json")
+    (folder / "manifest.json").symlink_to("../elsewhere.json")
+    for check_hashes in (True, False):
+        assert "manifest.json is a link that leaves the bundle" in refused(folder, check_hashes=check_hashes)
+
+
+@pytest.mark.parametrize("check_hashes", [True, False])
+def test_a_bundle_in_the_cache_of_hugging_face_opens(folder, tmp_path, check_hashes):
+    snapshot = tmp_path / "models--me--nano" / "snapshots" / "0123abcd"
+    blobs = tmp_path / "models--me--nano" / "blobs"
+    blobs.mkdir(parents=True)
+    for number, path in enumerate(path for path in sorted(folder.rglob("*")) if path.is_file()):
+        link = snapshot / path.relative_to(folder)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        (blobs / str(number)).write_bytes(path.read_bytes())
+        link.symlink_to(os.path.relpath(blobs / str(number), link.parent))
+    assert Bundle.open(snapshot, check_hashes=check_hashes).encoder_path.read_bytes() == GRAPHS["encoder.onnx"]
+
+
+def test_a_bundle_in_a_zip_file_opens(folder, tmp_path):
+    for name, top in (("bare.zip", ""), ("folder.zip", "nano/")):
+        with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in folder.rglob("*"):
+                archive.write(path, f"{top}{path.relative_to(folder).as_posix()}")
+            archive.writestr(f"{top}../../evil.txt", "not named, so not unpacked")
+        bundle = Bundle.open(tmp_path / name)
+        assert bundle.encoder_path.read_bytes() == GRAPHS["encoder.onnx"]
+        assert sorted(path.name for path in bundle.root.iterdir()) == [
+            "decoder.onnx",
+            "encoder.onnx",
+            "manifest.json",
+            "weights",
+        ]
+
+
+def test_a_zip_file_without_a_sound_bundle_is_refused(folder, tmp_path):
+    def archive(name: str, **changed: bytes) -> Path:
+        with zipfile.ZipFile(tmp_path / name, "w") as file:
+            for path in folder.rglob("*"):
+                if path.is_file():
+                    inner = path.relative_to(folder).as_posix()
+                    file.writestr(inner, changed.get(inner.partition(".")[0], path.read_bytes()))
+        return tmp_path / name
+
+    assert "encoder.onnx has 9 bytes, 11 expected" in refused(archive("size.zip", encoder=b"other one"))
+    assert "encoder.onnx has SHA-256" in refused(archive("hash.zip", encoder=b"the encodes"))
+    assert "manifest.json is not JSON" in refused(archive("none.zip", manifest=b""))
+    whole = archive("whole.zip").read_bytes()
+    (tmp_path / "cut.zip").write_bytes(whole[:60] + b"\xff" * 20 + whole[80:])
+    assert "cut.zip" in refused(tmp_path / "cut.zip")
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as file:
+        file.writestr("readme.txt", "no bundle")
+    assert "holds 0 bundles at its top" in refused(tmp_path / "empty.zip")
+
+
+# What prediction does not need ---------------------------------------------------------------------------------------
+
+
+def with_report(folder: Path) -> Path:
+    (folder / "report.json").write_bytes(b'{\n "passed": true\n}\n')
+    (folder / "golden.npz").write_bytes(b"a test")
+    seal(folder)
+    return folder
+
+
+def test_a_report_with_the_line_ends_of_windows_is_the_same_report(folder):
+    report = with_report(folder) / "report.json"
+    report.write_bytes(report.read_bytes().replace(b"\n", b"\r\n"))
+    assert Bundle.open(folder).report() == {"passed": True}
+
+
+@pytest.mark.parametrize("content", [b'{\n "passed": "by me"\n}\n', b"[" * 20, b"", b"x" * 100_000])
+def test_an_edited_report_is_no_report(folder, content):
+    (with_report(folder) / "report.json").write_bytes(content)
+    assert Bundle.open(folder).report() == {}
+
+
+def test_a_report_that_the_manifest_does_not_name_is_not_read(folder):
+    (folder / "report.json").write_text('{"passed": true}')
+    assert Bundle.open(folder).report() == {}
+    (folder / "report.json").unlink()
+    os.mkfifo(folder / "report.json")  # reading it would wait for ever
+    assert Bundle.open(folder).report() == {}
+
+
+def test_a_bundle_opens_without_golden_test_and_report(folder):
+    with_report(folder)
+    (folder / "golden.npz").unlink()
+    (folder / "report.json").unlink()
+    bundle = Bundle.open(folder)
+    assert bundle.golden_path is None
+    assert bundle.report() == {}
+
+
+def test_an_edited_golden_test_is_refused_when_it_is_used(folder):
+    (with_report(folder) / "golden.npz").write_bytes(b"b test")
+    bundle = Bundle.open(folder)
+    with pytest.raises(BundleError, match=r"golden\.npz has SHA-256"):
+        _ = bundle.golden_path
+
+
+def test_a_manifest_may_begin_with_a_byte_order_mark(folder):
+    text = (folder / "manifest.json").read_bytes()
+    (folder / "manifest.json").write_bytes(b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"))
+    assert Bundle.open(folder).encoder_path.is_file()
+
+
+def test_a_graph_folder_holds_nothing_that_the_manifest_does_not_name(folder):
+    for name in ("encoder.mlpackage", "decoder.mlpackage"):
+        (folder / name / "Data").mkdir(parents=True)
+        (folder / name / "Data" / "weight.bin").write_bytes(b"weights")
+    files = record_files(folder)
+    save(folder, manifest(target="coreml", encoder="encoder.mlpackage", decoder="decoder.mlpackage", files=files))
+    assert Bundle.open(folder).encoder_path.is_dir()
+    (folder / "encoder.mlpackage" / "Data" / "more.bin").write_bytes(b"unhashed")
+    assert "holds 'Data/more.bin', which manifest.json does not name" in refused(folder)
+    (folder / "encoder.mlpackage" / "Data" / "more.bin").unlink()
+    (folder / "encoder.mlpackage" / "Data").rename(folder.parent / "Data")
+    (folder / "encoder.mlpackage" / "Data").symlink_to("../../Data")
+    assert "holds 'Data'" in refused(folder)
 
 
 # Files that differ from the manifest --------------------------------------------------------------------------------
