@@ -303,7 +303,7 @@ def npy_header(text: str) -> bytes:
         (("--box", "1,2,3"), ("'1,2,3'", "X0,Y0,X1,Y1")),
         (("--box", "50,50,10,60"), ("(50, 50, 10, 60)", "x0 < x1")),
         (("--box", "500,500,600,600"), ("(500, 500, 600, 600)", "outside")),
-        (("--box", "1,1,9,9", "--box", "2,2,9,9", "--point", "5,5"), ("2 boxes", "apart")),
+        (("--box", "1,1,9,9", "--box", "2,2,9,9", "--point", "5,5"), ("2 boxes", "run one command for each box")),
         (("-p", "1,1", "-p", "2,2", "-p", "3,3", "-p", "4,4"), ("5 slots", "has 4", "--points 5")),
         (("--mask-input", "missing.npy"), ("missing.npy", "--save-logits")),
         (("--mask-input", "small.npy"), ("small.npy", "64 x 64")),
