@@ -112,6 +112,17 @@ def command(
             help="coreml: plain, or ane, rewritten by Apple's rules for the Neural Engine; the masks are the same."
         ),
     ] = "plain",
+    layout: Annotated[
+        str,
+        typer.Option(
+            help="onnx: sam-edge, or official for the tensors of the official SAM ONNX decoder, as "
+            "AnyLabeling and segment_anything's demo feed them."
+        ),
+    ] = "sam-edge",
+    return_single_mask: Annotated[
+        bool,
+        typer.Option("--return-single-mask", help="--layout official: return the best mask of a prompt, not all four."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
 ) -> None:
     """Export image encoder and mask decoder as a bundle for each target, and verify it against fp32 torch.
@@ -161,6 +172,8 @@ def command(
             bound=bound,
             budget=seconds,
             keep=keep,
+            layout=layout,
+            return_single_mask=return_single_mask,
         )
         for each_target in targets
         for each_precision in precisions

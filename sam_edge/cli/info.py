@@ -47,7 +47,10 @@ def command(
     ):
         facts.add_row(Text(name, style="bold"), Text(value))
     OUTPUT.print(facts)
-    for title, contract in (("encoder", manifest.encoder_contract), ("decoder", manifest.decoder_contract)):
+    for title, contract in (
+        ("encoder", manifest.encoder_file_contract),
+        ("decoder", manifest.decoder_file_contract),
+    ):
         OUTPUT.print(_tensors(title, contract))
 
 

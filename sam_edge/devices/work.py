@@ -37,6 +37,7 @@ class Work:
 def works_of(name: str, bundle: Bundle) -> list[Work]:
     """The encoder, then the decoder once for each capacity; `name` is the bundle's name in tables."""
     manifest = bundle.manifest
+    manifest.require_own_tensors("a measurement on a device")
 
     def work(graph: str, file: str, prompts: int | None, signature: str = "") -> Work:
         parts = [part for part in manifest.files if part == file or part.startswith((f"{file}.", f"{file}/"))]

@@ -8,11 +8,13 @@ from pathlib import Path
 from sam_edge.quantization.calibration.photos import COUNT
 from sam_edge_quant import AUTO, recipe_named
 from sam_edge_runtime.bundle.manifest import GRAPHS, NEURAL_ENGINE, PLAIN
+from sam_edge_runtime.bundle.official import OFFICIAL, SAM_EDGE
 from sam_edge_runtime.bundle.targets import TARGETS, target_named
 from sam_edge_runtime.errors import UsageError
 
 SMALLEST_POINTS = 2  # a click and SAM's padding
 BOUND, BUDGET = 0.98, 120.0  # of a search: mask mIoU, seconds
+LAYOUTS = (SAM_EDGE, OFFICIAL)
 LEAST_BUDGET = 10
 
 
@@ -41,6 +43,8 @@ class ExportJob:
         host: `x86` or `arm`, the processor that INT8 graphs are made for; None: this machine's.
         bound: smallest mask mIoU with fp32 torch that a search may return, above 0 and at most 1.
         budget: seconds after which a search starts no further trial, at least 10.
+        layout: `sam-edge` for the tensors of the contract, or `official` for those of the official SAM ONNX model.
+        return_single_mask: whether an official decoder returns the best mask of a prompt instead of all four.
         keep: whether to export the best configuration of a search that does not reach `bound`.
 
     Raises:
@@ -67,6 +71,8 @@ class ExportJob:
     bound: float = BOUND
     budget: float = BUDGET
     keep: bool = False
+    layout: str = SAM_EDGE
+    return_single_mask: bool = False
 
     def __post_init__(self) -> None:
         if self.precision != AUTO:
@@ -85,7 +91,9 @@ class ExportJob:
             )
         if self.graph not in GRAPHS:
             raise UsageError(f"no graph called {self.graph!r}: choose one of {', '.join(GRAPHS)}")
+        self._check_layout()
         for chosen, feature, option in (
+            (self.layout == OFFICIAL, "official_layout", f"--layout {OFFICIAL}"),
             (self.graph == NEURAL_ENGINE, "neural_engine", f"--graph {NEURAL_ENGINE}"),
             (self.picture_input, "picture_input", "--picture-input"),
         ):
@@ -118,6 +126,17 @@ class ExportJob:
                 "padding, a box two"
             )
 
+    def _check_layout(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise UsageError(f"no layout called {self.layout!r:.60}: choose one of {', '.join(LAYOUTS)}")
+        if self.layout == OFFICIAL and (self.prompts is not None or self.points is not None):
+            raise UsageError(
+                f"--layout {OFFICIAL} takes one prompt of any number of points, as the official model does: omit "
+                "--prompts and --points"
+            )
+        if self.return_single_mask and self.layout != OFFICIAL:
+            raise UsageError(f"--return-single-mask is for --layout {OFFICIAL} only: add that, or omit it")
+
     @property
     def searched(self) -> bool:
         """Whether a search has to find the recipe."""
@@ -126,6 +145,8 @@ class ExportJob:
     @property
     def call_sizes(self) -> tuple[int, ...]:
         """Numbers of prompts that a call may have, ascending; empty: any number."""
+        if self.layout == OFFICIAL:
+            return (1,)
         prompts = (self.prompts,) if isinstance(self.prompts, int) else self.prompts or ()
         return tuple(sorted(set(prompts)))
 

@@ -152,6 +152,8 @@ def verify(
     # A report can be made again, so an earlier one is replaced without --overwrite.
     check_destination(out, overwrite=True, foreign=foreign_in_verification)
     source = find_weights(manifest, job.checkpoint, job.images)
+    if job.trace:
+        bundle.manifest.require_own_tensors("--trace")
     if job.trace and source is None:
         raise CheckpointError(
             f"--trace compares tensor by tensor with fp32 torch: it needs torch ({INSTALL}) and the weights of this "

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from sam_edge_runtime.arrays import Float32
+from sam_edge_runtime.bundle.official import SAM_EDGE
 from sam_edge_runtime.bundle.targets import target_named
 from sam_edge_runtime.errors import UsageError
 
@@ -105,6 +106,10 @@ class BackendOptions:
 
 
 def _onnx(bundle: Bundle, options: BackendOptions) -> BundleBackend:
+    if bundle.manifest.interface != SAM_EDGE:
+        from .onnx_official import OfficialOnnxBackend  # noqa: PLC0415 - only the chosen engine is imported
+
+        return OfficialOnnxBackend(bundle, options)
     from .onnx import OnnxBackend  # noqa: PLC0415 - only the chosen engine is imported
 
     return OnnxBackend(bundle, options)

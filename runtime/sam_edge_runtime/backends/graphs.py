@@ -28,11 +28,11 @@ class LazyGraphs(ABC, Generic[Graph]):
 
     @cached_property
     def _encoder(self) -> Graph:
-        return self._load(self._bundle.encoder_path, self._bundle.manifest.encoder_contract)
+        return self._load(self._bundle.encoder_path, self._bundle.manifest.encoder_file_contract)
 
     @cached_property
     def _decoder(self) -> Graph:
-        return self._load(self._bundle.decoder_path, self._bundle.manifest.decoder_contract)
+        return self._load(self._bundle.decoder_path, self._bundle.manifest.decoder_file_contract)
 
     @abstractmethod
     def _load(self, path: Path, contract: GraphContract) -> Graph: ...

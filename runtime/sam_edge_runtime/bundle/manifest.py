@@ -27,6 +27,15 @@ from .contract import (
     side_is_supported,
 )
 from .fields import Fields
+from .official import (
+    INTERFACES,
+    OFFICIAL_POSTPROCESSING,
+    OFFICIAL_PREPROCESSING,
+    OFFICIAL_SINGLE_MASK,
+    SAM_EDGE,
+    official_decoder_contract,
+    official_encoder_contract,
+)
 from .targets import target_named
 
 FORMAT = "sam-edge-bundle"
@@ -94,6 +103,8 @@ class Manifest:
         graph: `plain`, or `ane` for graphs rewritten for Apple's Neural Engine; both compute the same outputs.
         calibration: photos that ranges of activations were measured on, with their hashes; empty where none were.
         picture_input: whether the encoder takes a picture of 8-bit RGB (Core ML's ImageType) instead of a tensor.
+        interface: `sam-edge` for graphs with the tensors of `contract.py`, or `official` or `official-single-mask` for
+            those of `official.py`.
     """
 
     variant: str
@@ -116,16 +127,47 @@ class Manifest:
     graph: str = PLAIN
     picture_input: bool = False
     calibration: dict[str, Any] = field(default_factory=dict)
+    interface: str = SAM_EDGE
 
     @property
     def encoder_contract(self) -> GraphContract:
-        """Inputs and outputs of the image encoder."""
+        """Inputs and outputs of the image encoder, as a `Backend` takes and returns them."""
         return encoder_contract(self.input_side, self.embedding_channels, self.layout)
 
     @property
     def decoder_contract(self) -> GraphContract:
-        """Inputs and outputs of the mask decoder."""
+        """Inputs and outputs of the mask decoder, as a `Backend` takes and returns them."""
         return decoder_contract(self.input_side, self.embedding_channels, self.prompts, self.points, self.layout)
+
+    @property
+    def encoder_file_contract(self) -> GraphContract:
+        """Inputs and outputs in the image encoder's file; in the official layout others than `encoder_contract`'s."""
+        if self.interface == SAM_EDGE:
+            return self.encoder_contract
+        return official_encoder_contract(self.input_side, self.embedding_channels)
+
+    @property
+    def decoder_file_contract(self) -> GraphContract:
+        """Inputs and outputs in the mask decoder's file; in the official layout others than `decoder_contract`'s."""
+        if self.interface == SAM_EDGE:
+            return self.decoder_contract
+        single = self.interface == OFFICIAL_SINGLE_MASK
+        return official_decoder_contract(self.input_side, self.embedding_channels, single_mask=single)
+
+    def require_own_tensors(self, user: str) -> None:
+        """Check that the files have the tensors of `contract.py`.
+
+        Args:
+            user: command or option that feeds the files by itself, for the message.
+
+        Raises:
+            UsageError: the bundle has the official layout.
+        """
+        if self.interface != SAM_EDGE:
+            raise UsageError(
+                f"{user} needs a bundle with sam-edge's own tensors, and this one has the official layout: export it "
+                "again without --layout official"
+            )
 
     @property
     def decoder_signatures(self) -> dict[str, GraphContract]:
@@ -177,15 +219,16 @@ class Manifest:
             "layout": self.layout.value,
             "graph": self.graph,
             "picture_input": self.picture_input,
+            **({} if self.interface == SAM_EDGE else {"interface": self.interface}),
             "capacity": {
                 "prompts": self.prompts,
                 "points": self.points,
                 **({"batches": list(self.batches)} if self.batches else {}),
             },
-            "encoder": {"file": self.encoder, **asdict(self.encoder_contract)},
-            "decoder": {"file": self.decoder, **asdict(self.decoder_contract)},
-            "preprocessing": PREPROCESSING,
-            "postprocessing": POSTPROCESSING,
+            "encoder": {"file": self.encoder, **asdict(self.encoder_file_contract)},
+            "decoder": {"file": self.decoder, **asdict(self.decoder_file_contract)},
+            "preprocessing": PREPROCESSING if self.interface == SAM_EDGE else OFFICIAL_PREPROCESSING,
+            "postprocessing": POSTPROCESSING if self.interface == SAM_EDGE else OFFICIAL_POSTPROCESSING,
             "files": {name: asdict(record) for name, record in sorted(self.files.items())},
             "tools": self.tools,
         }
@@ -208,7 +251,10 @@ class Manifest:
     @classmethod
     def _checked(cls, document: dict[str, Any]) -> Manifest:
         manifest = cls._parse(Fields(document, FILE_NAME))
-        for section, contract in (("encoder", manifest.encoder_contract), ("decoder", manifest.decoder_contract)):
+        for section, contract in (
+            ("encoder", manifest.encoder_file_contract),
+            ("decoder", manifest.decoder_file_contract),
+        ):
             _check_tensors(section, document[section], contract)
         body = {key: value for key, value in document.items() if key != "digest"}
         if document.get("digest") != _digest(body):
@@ -250,6 +296,7 @@ class Manifest:
             picture_input=top.mapping.get("picture_input") is not None and top.flag("picture_input"),
             batches=capacity.ascending("batches", last=capacity.optional_integer("prompts")),
             calibration=top.section("calibration").mapping if "calibration" in top.mapping else {},
+            interface=_interface(top),
         )
 
 
@@ -273,6 +320,14 @@ def _graph(top: Fields) -> str:
     name = top.optional_text("graph") or PLAIN
     if name not in GRAPHS:
         raise BundleError(f"{FILE_NAME}: graph {name!r:.60} is unknown: export the bundle again")
+    return name
+
+
+def _interface(top: Fields) -> str:
+    """Names and shapes of the tensors; only bundles of another layout than sam-edge's own name it."""
+    name = top.optional_text("interface") or SAM_EDGE
+    if name not in INTERFACES:
+        raise BundleError(f"{FILE_NAME}: interface {name!r:.60} is unknown: upgrade sam-edge, or export again")
     return name
 
 

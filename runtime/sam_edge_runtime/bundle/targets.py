@@ -47,6 +47,7 @@ class Target:
         flexible: whether a graph can take any number of prompts and slots.
         several_signatures: whether a file can hold a signature for each of several numbers of prompts.
         picture_input: whether the encoder can take a picture of 8-bit RGB instead of a tensor.
+        official_layout: whether graphs can have the tensors of the official SAM ONNX model (`official.py`).
         neural_engine: whether graphs can be rewritten for Apple's Neural Engine.
         lean: parts of the decoder whose lean form the engine computes faster (`sam_edge.model.lean`).
         scale_first: whether normalizations scale before they divide by the deviation, so that the converter leaves
@@ -70,6 +71,7 @@ class Target:
     flexible: bool = True
     several_signatures: bool = False
     picture_input: bool = False
+    official_layout: bool = False
     neural_engine: bool = False
     lean: tuple[str, ...] = ()
     scale_first: bool = False
@@ -100,6 +102,7 @@ TARGETS: dict[str, Target] = {
             tools=("torch", "onnx", "onnxscript", "onnxruntime"),
             precisions=("fp32", "fp16"),
             schemes=("fp32", "w8", "dynamic", "w8a8", "w4"),
+            official_layout=True,
             lean=("attention", "masks", "features"),
             separable_positions=True,
             saturates=True,
