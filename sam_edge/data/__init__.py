@@ -5,6 +5,7 @@
 | `sample` | a photo and its masks, which stay run-length encoded until they are used |
 | `sa1b` | SA-1B's JSON record, parsed and checked; a filter for its masks |
 | `orientation` | the frame that masks refer to; photo and masks turned upright |
+| `pairs` | which photo and which JSON file belong together, by their names |
 | `photo_files` | the photos of a folder |
 | `tar_index` | offset and length of each record in a tar shard, for random access |
 | `shards` | a tar shard, or files in folders: a record by number, or all records in order |

@@ -19,10 +19,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.photo.formats import PHOTO_ENDINGS
 
+from .pairs import RECORD_ENDING, split_name
 from .skips import BrokenRecordError, Skip
-from .tar_index import ABSENT, RECORD_ENDING, TarIndex, split_name, tar_index
+from .tar_index import ABSENT, TarIndex, tar_index
 
 Chosen = npt.NDArray[np.bool_] | npt.NDArray[np.int64]
 
@@ -83,7 +85,9 @@ class TarShard:
 
         Raises:
             DataError: it is missing, not a tar, or damaged between two records.
+            UsageError: webdataset is not installed.
         """
+        _webdataset()  # refused now if it is not installed
         return cls(path, tar_index(path))
 
     def __len__(self) -> int:
@@ -128,16 +132,11 @@ class TarShard:
             split = split_name(name)
             return split is not None and split[0] in waiting and not (photo_only and split[1] == RECORD_ENDING)
 
-        # Imported here because it brings torch.
-        from webdataset.tariterators import (  # type: ignore[import-untyped]  # noqa: PLC0415
-            group_by_keys,
-            tar_file_expander,
-        )
-
+        group_by_keys, tar_file_expander = _webdataset()
         with suppress(OSError), self.path.open("rb") as file:  # if the file is gone, reading by number reports it
             shard = [{"url": str(self.path), "stream": file}]
             members = tar_file_expander(shard, handler=_stop, select_files=wanted)
-            for group in group_by_keys(members, handler=_stop):
+            for group in group_by_keys(members, keys=_key_and_ending, handler=_stop):
                 key = str(group["__key__"]).removeprefix("./")
                 number = waiting.get(key)
                 if number is None:
@@ -153,6 +152,24 @@ class TarShard:
     def select(self, chosen: Chosen) -> TarShard:
         """The shard with some of its records."""
         return TarShard(self.path, self.index.select(chosen))
+
+
+def _webdataset() -> tuple[Any, Any]:
+    """Webdataset's `group_by_keys` and `tar_file_expander`; imported late because they bring torch."""
+    try:
+        from webdataset.tariterators import (  # type: ignore[import-untyped]  # noqa: PLC0415
+            group_by_keys,
+            tar_file_expander,
+        )
+    except ImportError as error:
+        raise UsageError("webdataset, which reads tar shards, is missing: pip install 'sam-edge[train]'") from error
+    return group_by_keys, tar_file_expander
+
+
+def _key_and_ending(name: str) -> tuple[str, str] | tuple[None, None]:
+    """A member's key and its ending without a dot, for webdataset."""
+    split = split_name(name)
+    return (split[0], split[1][1:]) if split is not None else (None, None)
 
 
 def _length(content: bytes | None) -> int:
@@ -180,16 +197,25 @@ def _one_by_one(shard: Shard, numbers: list[int], *, photo_only: bool) -> Iterat
 
 @dataclass(frozen=True)
 class LooseFiles:
-    """The files of one record: a photo, its JSON, or both."""
+    """The files of one record: a photo, its JSON, or both.
+
+    Attributes:
+        photo: the photo's file.
+        record: the JSON file.
+        whole_name: whether the key is the file's whole name, because another photo has the same stem.
+    """
 
     photo: Path | None
     record: Path | None
+    whole_name: bool = False
 
     @property
     def name(self) -> tuple[str, str]:
-        """The folder, and the file's name without its ending."""
+        """The folder, and the record's key: the file's name without its ending unless `whole_name`."""
         path = self.photo or self.record
-        return (str(path.parent), path.stem) if path else ("", "")
+        if path is None:
+            return "", ""
+        return str(path.parent), path.name if self.whole_name else path.stem
 
 
 @dataclass(frozen=True, eq=False)

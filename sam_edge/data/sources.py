@@ -5,6 +5,7 @@
 | `sa_000000.tar` | one shard |
 | a folder with `*.tar` | its shards |
 | a folder with photos and JSON files | pairs of the same name; one without the other is a broken record |
+| a folder with two folders such as `images` and `annotations` | the pairs of both |
 | a folder with photos | photos without annotations; a JSON file that belongs to none of them is ignored |
 | a photo | that photo, with the JSON file of the same name if there is one |
 | a `.txt` file | a list of photos without annotations, one path a line, relative to the list; `#` begins a comment |
@@ -17,7 +18,9 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Iterable
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,9 +30,10 @@ import numpy.typing as npt
 
 from sam_edge_runtime.errors import DataError, UsageError
 from sam_edge_runtime.photo.formats import PHOTO_ENDINGS
+from sam_edge_runtime.system.text import read_text
 
+from .pairs import RECORD_ENDING, folder_pair, is_further_part
 from .shards import FileShard, LooseFiles, RawRecord, Shard, TarShard
-from .tar_index import RECORD_ENDING
 
 SHARD_ENDING = ".tar"
 LIST_ENDING = ".txt"
@@ -153,9 +157,19 @@ def open_source(what: str | Path) -> Source:
             loose.append(path)
         else:
             shards.append(_tar(path))
-    if loose:
-        shards.append(_pairs(loose, [record for photo in loose if (record := photo.with_suffix(".json")).is_file()]))
+    shards += [
+        _pairs(photos, [record for photo in photos if (record := photo.with_suffix(RECORD_ENDING)).is_file()])
+        for photos in _by_folder(loose)
+    ]
     return Source(name, tuple(shards), any(shard.annotated for shard in shards))
+
+
+def _by_folder(photos: Iterable[Path]) -> list[list[Path]]:
+    """Photos named one by one, those of each folder together."""
+    folders: dict[Path, list[Path]] = {}
+    for photo in photos:
+        folders.setdefault(photo.parent, []).append(photo)
+    return list(folders.values())
 
 
 def _fraction(key: str, seed: int) -> float:
@@ -170,6 +184,8 @@ def _expanded(name: str) -> list[Path]:
     try:
         if path.exists():
             return [path]
+        if (slashed := _with_slashes(Path(), str(path))).exists():
+            return [slashed]
     except (OSError, ValueError) as error:  # ValueError: a null byte; OSError: a name that is too long
         raise DataError(f"no data at {name!r}: it is not a path ({error})") from error
     if not any(sign in name for sign in _PATTERN_SIGNS):
@@ -202,10 +218,7 @@ def _braces(pattern: str) -> list[str]:
 
 def _folder(folder: Path) -> list[Shard]:
     """The shards of a folder, or its photos as one shard."""
-    try:
-        entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"cannot read folder {folder} ({error.strerror}): check its permissions") from error
+    entries = _entries(folder)
     tars = [path for path in entries if path.suffix.lower() == SHARD_ENDING]
     photos = [path for path in entries if path.suffix.lower() in PHOTO_ENDINGS]
     records = [path for path in entries if path.suffix.lower() == RECORD_ENDING]
@@ -219,9 +232,22 @@ def _folder(folder: Path) -> list[Shard]:
         return [_pairs(photos, records)]
     if not entries:
         raise DataError(f"folder {folder} is empty: name one with shards (.tar) or photos")
+    both = folder_pair(path for path in entries if path.is_dir())
+    if both is not None:
+        photos = [path for path in _entries(both[0]) if path.suffix.lower() in PHOTO_ENDINGS]
+        records = [path for path in _entries(both[1]) if path.suffix.lower() == RECORD_ENDING]
+        if photos:
+            return [_pairs(photos, records)]
     folders = [path.name for path in entries if path.is_dir()]
     remedy = f"name one of its folders, such as {folder / folders[0]}" if folders else "name another"
     raise DataError(f"folder {folder} holds neither shards (.tar) nor photos ({', '.join(PHOTO_ENDINGS)}): {remedy}")
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"cannot read folder {folder} ({error.strerror}): check its permissions") from error
 
 
 def _tar(path: Path) -> Shard:
@@ -231,23 +257,45 @@ def _tar(path: Path) -> Shard:
     return shard
 
 
-def _pairs(photos: Iterable[Path], records: Iterable[Path]) -> Shard:
-    """Photos and JSON files of the same name as records. If no photo has a JSON file, other JSON files are ignored."""
-    by_stem: dict[Path, Path] = {path.with_suffix(""): path for path in records}
-    files = [LooseFiles(photo, by_stem.pop(photo.with_suffix(""), None)) for photo in photos]
-    if any(pair.record for pair in files):
-        files += [LooseFiles(None, record) for record in by_stem.values()]
+def _pairs(photos: Sequence[Path], records: Iterable[Path]) -> Shard:
+    """Photos and JSON files of the same name as records. If no photo has a JSON file, other JSON files are ignored.
+
+    Of several photos that share a name and a JSON file, such as `a.jpg` and `a.png`, the first by `PHOTO_ENDINGS` is
+    taken: they show the same. Without a JSON file each is a record of its own.
+    """
+    by_stem: dict[str, Path] = {path.stem: path for path in records}
+    owners: dict[str, Path] = {}
+    for photo in sorted(photos, key=lambda path: PHOTO_ENDINGS.index(path.suffix.lower())):
+        if photo.stem in by_stem:
+            owners.setdefault(photo.stem, photo)
+    others = [photo for photo in photos if photo.stem not in owners and not is_further_part(photo.stem, owners)]
+    taken = {*owners.values(), *others}
+    files = _loose([photo for photo in photos if photo in taken], by_stem)
+    if owners:
+        files += [LooseFiles(None, record) for stem, record in by_stem.items() if stem not in owners]
     return FileShard(tuple(files))
+
+
+def _loose(photos: Sequence[Path], records: Mapping[str, Path]) -> list[LooseFiles]:
+    """The files of each photo; keys that would be equal are whole names."""
+    alike = Counter(path.with_suffix("") for path in set(photos))
+    return [LooseFiles(path, records.get(path.stem), alike[path.with_suffix("")] > 1) for path in photos]
 
 
 def _listed(path: Path) -> Shard:
     """The photos of a list. Missing ones are broken records, found when they are read."""
     try:
-        lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+        lines = [line.strip() for line in read_text(path).splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 or UTF-16 text"
         raise DataError(f"cannot read the photo list {path} ({reason}): write one path a line") from error
-    photos = [path.parent / line for line in lines if line and not line.startswith("#")]
+    photos = [_with_slashes(path.parent, line) for line in lines if line and not line.startswith("#")]
     if not photos:
         raise DataError(f"the photo list {path} names no photo: write one path a line")
-    return FileShard(tuple(LooseFiles(photo, None) for photo in photos))
+    return FileShard(tuple(_loose(photos, {})))
+
+
+def _with_slashes(folder: Path, name: str) -> Path:
+    """A path below `folder`; on other systems than Windows also one written there, with backslashes."""
+    path = folder / name
+    return folder / name.replace("\\", "/") if "\\" in name and not os.path.lexists(path) else path

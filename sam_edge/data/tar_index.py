@@ -6,7 +6,7 @@ pure function of its seed, and a resumed run need not read again what it has see
 the cache folder, under a hash of the shard's path, size and time of change. Why this is not a library's:
 docs/decisions/0009-tar-index.md.
 
-A record is, by webdataset's rule, all files of the same name up to the first dot. They need not lie side by side.
+The files of a record (see `pairs`) need not lie side by side.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ import numpy.typing as npt
 
 from sam_edge.weights.cache import cache_folder
 from sam_edge_runtime.errors import DataError, OutputError, UsageError
-from sam_edge_runtime.photo.formats import PHOTO_ENDINGS
 from sam_edge_runtime.system.files import write_file
 
-RECORD_ENDING = ".json"
+from .pairs import RECORD_ENDING, is_further_part, photo_key, split_name
+
 ABSENT = -1
 WORTH_KEEPING = 256 * 2**20  # bytes of a shard; smaller ones are indexed in no time
 
-_FORMAT = "1"  # of the files in the cache
+_FORMAT = "2"  # of the files in the cache
 _BLOCK = 512  # POSIX.1-2017, pax: a tar consists of blocks of this size and ends with zeros
 
 
@@ -78,18 +78,6 @@ def tar_index(path: Path) -> TarIndex:
     return index
 
 
-def split_name(name: str) -> tuple[str, str] | None:
-    """The record's key, and the file's ending in lower case with its dot; None for a file that belongs to no record."""
-    try:
-        from webdataset.tariterators import base_plus_ext  # type: ignore[import-untyped]  # noqa: PLC0415
-    except ImportError as error:
-        raise UsageError("webdataset, which reads tar shards, is missing: pip install 'sam-edge[train]'") from error
-    key, ending = base_plus_ext(name)
-    if key is None or ending is None:
-        return None
-    return key.removeprefix("./"), f".{ending.lower()}"
-
-
 def _read_index(path: Path) -> TarIndex:
     places: dict[str, list[int]] = {}
     try:
@@ -97,8 +85,6 @@ def _read_index(path: Path) -> TarIndex:
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as shard:
             _collect(shard, places)
             damaged_at = _end_is_missing(file, shard.offset)
-    except UsageError:
-        raise
     except OSError as error:
         raise DataError(f"cannot read shard {path} ({error.strerror}): check the path") from error
     except Exception as error:  # a file that is not a tar raises whatever its bytes lead to
@@ -107,6 +93,7 @@ def _read_index(path: Path) -> TarIndex:
         ) from error
     if damaged_at is not None:
         raise DataError(f"shard {path} is damaged at byte {damaged_at:,}, and the rest cannot be read: fetch it again")
+    places = _paired(places)
     keys = np.array([key.encode("utf-8", "surrogateescape") for key in places], np.bytes_)
     return TarIndex(keys, np.array(list(places.values()), np.int64).reshape(-1, 4))
 
@@ -125,10 +112,20 @@ def _collect(shard: tarfile.TarFile, places: dict[str, list[int]]) -> None:
         if name is None:
             continue
         key, ending = name
-        if ending in PHOTO_ENDINGS:
-            places.setdefault(key, [ABSENT] * 4)[:2] = member.offset_data, member.size
-        elif ending == RECORD_ENDING:
-            places.setdefault(key, [ABSENT] * 4)[2:] = member.offset_data, member.size
+        half = slice(2, 4) if ending == RECORD_ENDING else slice(0, 2)
+        places.setdefault(key, [ABSENT] * 4)[half] = member.offset_data, member.size
+
+
+def _paired(places: dict[str, list[int]]) -> dict[str, list[int]]:
+    """The records: JSON files of an annotation folder joined to their photos, further parts of records left out."""
+    photos = {key for key, (photo, _, record, _) in places.items() if photo != ABSENT and record == ABSENT}
+    for key in [key for key, (photo, *_) in places.items() if photo == ABSENT]:
+        owner = photo_key(key, photos)
+        if owner is not None:
+            places[owner][2:] = places.pop(key)[2:]
+            photos.discard(owner)
+    complete = {key for key, place in places.items() if ABSENT not in place}
+    return {key: place for key, place in places.items() if key not in photos or not is_further_part(key, complete)}
 
 
 def _end_is_missing(file: IO[bytes], offset: int) -> int | None:

@@ -16,6 +16,7 @@ from typing import Any
 from sam_edge.model.sam import check_side
 from sam_edge.model.variants import check_variant
 from sam_edge_runtime.errors import UsageError
+from sam_edge_runtime.system.text import read_text
 
 from .losses import RECIPES
 
@@ -158,7 +159,7 @@ def read_recipe(path: Path) -> TrainRecipe:
         UsageError: the file cannot be read, or it has an unknown or missing key or an impossible value.
     """
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
+        values = tomllib.loads(read_text(path))
     except OSError as error:
         raise UsageError(f"cannot read the recipe {path} ({error.strerror}): check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

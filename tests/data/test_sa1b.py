@@ -78,6 +78,12 @@ def test_optional_fields_may_be_missing():
     assert annotation.predicted_iou == annotation.stability_score == 1
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_json_of_a_windows_editor_is_read(encoding):
+    text = json.dumps(record(rectangles(0)), indent=1).replace("\n", "\r\n")
+    assert parse_record(text.encode(encoding)) == parsed(rectangles(0))
+
+
 def test_areas_are_counted_whatever_the_record_says():
     assert parsed(rectangles(0, 1), area=7).annotations[0].area == rectangles(0, 1).sum()
 

@@ -32,7 +32,7 @@ def expected(files) -> dict[str, list[bytes | None]]:
     """Photo and JSON by key."""
     result: dict[str, list[bytes | None]] = {}
     for name, content in files:
-        key, ending = name.removeprefix("./").split(".")
+        key, _, ending = name.removeprefix("./").rpartition(".")
         result.setdefault(key, [None, None])[ending == "json"] = content
     return result
 
@@ -94,6 +94,60 @@ def test_names_in_folders_and_long_or_foreign_names_are_kept(tmp_path):
     assert [record.key for record in streamed(source)] == keys
 
 
+DATED = "IMG_2023.05.01_12.30"
+
+
+@pytest.mark.parametrize("kind", ["tar", "folder"])
+def test_names_with_dots_are_whole_keys(tmp_path, kind):
+    files = [*pair("sa_0", 0), *pair(DATED, 1), *pair("v1.2/a.b", 2)[: 2 if kind == "tar" else 0]]
+    what = write_tar(tmp_path / "a.tar", files) if kind == "tar" else write_folder(tmp_path / "b", files)
+    source = open_source(what)
+    assert {key: [r.photo, r.record] for key, r in read_all(source).items()} == expected(files)
+    assert {r.key: r for r in streamed(source)} == read_all(source)
+
+
+@pytest.mark.parametrize("kind", ["tar", "folder"])
+def test_further_parts_of_a_record_are_no_photos(tmp_path, kind):
+    files = [*pair("sa_0", 0), ("sa_0.seg.png", encoded(picture(1), "PNG")), ("sa_1.v2.png", b""), *pair("sa_2", 2)]
+    what = write_tar(tmp_path / "a.tar", files) if kind == "tar" else write_folder(tmp_path / "b", files)
+    source = open_source(what)
+    assert set(read_all(source)) == {"sa_0", "sa_1.v2", "sa_2"}  # sa_1.v2 belongs to no record, and lacks its JSON
+    assert {r.key for r in streamed(source)} == {"sa_0", "sa_1.v2", "sa_2"}
+
+
+@pytest.mark.parametrize("folders", [("images", "annotations"), ("JPEGImages", "labels"), ("set/images", "set/json")])
+def test_photos_and_json_files_may_lie_in_two_folders(tmp_path, folders):
+    photo, record = pair("sa_1.5", 0)
+    files = [(f"{folders[0]}/{photo[0]}", photo[1]), (f"{folders[1]}/{record[0]}", record[1])]
+    for name, content in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    in_a_folder = open_source((tmp_path / folders[0]).parent)
+    in_a_tar = open_source(write_tar(tmp_path / "a.tar", files))
+    for source in (in_a_folder, in_a_tar):
+        assert len(source) == 1
+        for raw in (source.read(0), *streamed(source)):
+            assert (raw.photo, raw.record) == (photo[1], record[1])
+
+
+def test_one_photo_in_two_formats_is_one_record_if_it_has_masks(tmp_path):
+    photo, record = pair("a", 0)
+    png = ("a.png", encoded(picture(0), "PNG"))
+    source = open_source(write_folder(tmp_path / "masks", [photo, png, record]))
+    assert len(source) == 1
+    assert source.read(0).photo == photo[1]
+    source = open_source(write_folder(tmp_path / "photos", [photo, png]))
+    assert [source.record_name(number)[1] for number in range(2)] == ["a.jpg", "a.png"]
+
+
+def test_a_folder_gives_photos_of_every_format(tmp_path):
+    names = ["a.jpg", "b.gif", "c.pgm", "d.jfif", "e.avif", "f.jp2", "IMG_1.HEIC", "g.mp4"]
+    source = open_source(write_folder(tmp_path / "a", [(name, b"x") for name in names]))
+    assert {source.record_name(number)[1] for number in range(len(source))} == set("abcdef") | {"IMG_1"}
+    for name in names[:-1]:
+        assert len(open_source(tmp_path / "a" / name)) == 1
+
+
 def test_of_two_files_of_one_name_the_later_counts(tmp_path):
     first, second = pair("a", 0), pair("a", 1)
     source = open_source(write_tar(tmp_path / "a.tar", [*first, *pair("b", 2), *second]))
@@ -148,6 +202,17 @@ def test_a_list_of_photos(tmp_path):
     assert not source.annotated
     assert source.read(1).photo == absolute.read_bytes()
     assert [type(record) for record in streamed(source)] == [RawRecord, RawRecord, Skip]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lists_of_every_editor_are_read(tmp_path, encoding, end):
+    write_folder(tmp_path / "größe", pairs(2))
+    text = end.join(["größe/sa_0.jpg", ".\\größe\\sa_1.jpg", ""])
+    (tmp_path / "list.txt").write_bytes(text.encode(encoding))
+    source = open_source(tmp_path / "list.txt")
+    assert [source.record_name(number) for number in range(2)] == [(str(tmp_path / "größe"), f"sa_{n}") for n in (0, 1)]
+    assert all(isinstance(record, RawRecord) for record in streamed(source))
 
 
 def test_one_photo_brings_its_json(tmp_path):

@@ -84,6 +84,9 @@ def test_a_recipe_file_gives_the_recipe_back(tmp_path):
     path.write_text(write_recipe(recipe, {"why": [1.5]}))
     assert read_recipe(path) == recipe
     assert json.loads(path.read_text())["evidence"] == {"why": [1.5]}
+    for encoding in ("utf-8-sig", "utf-16"):  # as editors on Windows write
+        path.write_bytes(write_recipe(recipe, {}).replace("\n", "\r\n").encode(encoding))
+        assert read_recipe(path) == recipe
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,12 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_recipe_of_a_windows_editor_is_read(tmp_path, encoding):
+    (tmp_path / "windows.toml").write_bytes(GOOD.replace("\n", "\r\n").encode(encoding))
+    assert read_recipe(tmp_path / "windows.toml") == read_recipe(written(tmp_path, GOOD))
+
+
 def test_a_recipe_is_read_from_toml(tmp_path):
     recipe = read_recipe(written(tmp_path, GOOD))
     assert (recipe.model, recipe.steps, recipe.data) == ("nano", 7, ("a.tar=0.5", "b.tar=1"))
