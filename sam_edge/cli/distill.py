@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from sam_edge.data.skips import ALLOWED_BROKEN
 from sam_edge_runtime.errors import UsageError
 
 from .console import ERRORS, INTERRUPTED, line, note
+from .options import AllowBroken
 
 EXAMPLES = (
     "Examples:  sam-edge distill --teacher vit_h --student tiny_vit --data shards/ --out run      "
@@ -43,6 +45,7 @@ def command(
     resume: Annotated[bool, typer.Option("--resume", help="Resume the distillation in --out.")] = False,
     workers: Annotated[int, typer.Option(help="Worker processes that read photos.", min=0)] = 1,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 100,
+    allow_broken: AllowBroken = ALLOWED_BROKEN,
 ) -> None:
     """Distil a teacher into a student, stage by stage.
 
@@ -67,7 +70,7 @@ def command(
         teacher=teacher,
         student=student,
         recipe=found,
-        job=TrainJob(data, out, resume=resume, workers=workers, save_every=save_every),
+        job=TrainJob(data, out, resume=resume, workers=workers, save_every=save_every, allow_broken=allow_broken),
         stages=tuple(part.strip() for part in stages.split(",") if part.strip()),
         teacher_checkpoint=teacher_checkpoint,
         student_checkpoint=student_checkpoint,

@@ -7,10 +7,22 @@ from typing import Annotated
 
 import typer
 
-from sam_edge_runtime.errors import UsageError
+from sam_edge.data.skips import ALLOWED_BROKEN
+from sam_edge_runtime.errors import DataError, UsageError
 
 from .console import line, note, progress_bar, whole
-from .options import Checkpoint, Crops, Iou, Nms, Offset, Points, Smallest, Stability, chosen
+from .options import (
+    AllowBroken,
+    Checkpoint,
+    Crops,
+    Iou,
+    Nms,
+    Offset,
+    Points,
+    Smallest,
+    Stability,
+    chosen,
+)
 
 EXAMPLES = (
     "Examples:  sam-edge evaluate --data coco/val.tar      "
@@ -66,6 +78,7 @@ def command(
     limit: Annotated[
         int | None, typer.Option(help="Measure at most this many photos of each source. Default: all.")
     ] = None,
+    allow_broken: AllowBroken = ALLOWED_BROKEN,
     pictures: Annotated[int, typer.Option(help="Number of photos in examples.png.")] = 6,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the report.")] = Path("evaluation"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier report.")] = False,
@@ -103,6 +116,7 @@ def command(
             min_mask_region_area=min_mask_region_area,
         ),
         limit=limit,
+        allow_broken=allow_broken,
         pictures=pictures,
         overwrite=overwrite,
     )
@@ -123,3 +137,5 @@ def command(
     for name in dict.fromkeys(left_out):
         note(f"left out: {name}")
     line(str(result.report / "report.html"))
+    if result.complaint is not None:
+        raise DataError(result.complaint)

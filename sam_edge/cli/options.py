@@ -41,6 +41,11 @@ Smallest = Annotated[
 ]
 
 
+AllowBroken = Annotated[
+    float, typer.Option("--allow-broken", help="Share of broken records that is accepted, 0 to 1.", min=0.0, max=1.0)
+]
+
+
 def chosen(**options: Any) -> dict[str, Any]:
     """The options that were given: those that are not None."""
     return {name: value for name, value in options.items() if value is not None}

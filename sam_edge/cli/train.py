@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from sam_edge.data.skips import ALLOWED_BROKEN
 from sam_edge_runtime.errors import UsageError
 
 from .console import ERRORS, INTERRUPTED, line, note
+from .options import AllowBroken
 
 EXAMPLES = (
     "Examples:  sam-edge train nano --data shards/ --init-encoder mobilenet_v2.tflite --out run      "
@@ -39,6 +41,7 @@ def command(
     picture_every: Annotated[
         int, typer.Option(help="Steps between pictures of photos, prompts and masks; 0 for none.", min=0)
     ] = 250,
+    allow_broken: AllowBroken = ALLOWED_BROKEN,
     stop_after: Annotated[
         int | None, typer.Option(help="Stop, with a checkpoint, after this many steps of the run.", min=1)
     ] = None,
@@ -68,6 +71,7 @@ def command(
         save_every=save_every,
         picture_every=picture_every,
         stop_after=stop_after,
+        allow_broken=allow_broken,
     )
     columns = (
         TextColumn("{task.description}", markup=False),

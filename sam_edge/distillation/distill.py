@@ -180,6 +180,7 @@ def _objective(
         lambda done, total: progress("teacher's embeddings", done, total, {}),
         state.process_index,
         state.num_processes,
+        distillation.job.allow_broken,
     )
     state.wait_for_everyone()
     for line in log.lines():

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_edge.data.augment import letterbox
-from sam_edge.data.skips import SkipLog
+from sam_edge.data.skips import ALLOWED_BROKEN, SkipLog
 from sam_edge.data.sources import Source
 from sam_edge.data.stream import walk
 from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE
@@ -109,6 +109,7 @@ class EmbeddingCache:
         progress: Callable[[int, int], None] = lambda done, total: None,
         part: int = 0,
         parts: int = 1,
+        allow_broken: float = ALLOWED_BROKEN,
     ) -> SkipLog:
         """Compute and store the missing embeddings.
 
@@ -118,6 +119,7 @@ class EmbeddingCache:
             progress: called with the number of photos that are done, and of all.
             part: number of this process's part of the records, from 0.
             parts: number of parts that the records are divided into.
+            allow_broken: largest accepted share of broken records, 0..1.
 
         Returns:
             The records that could not be used.
@@ -130,7 +132,7 @@ class EmbeddingCache:
         missing = [source.select(self._absent(source)) for source in own]
         total, left = (sum(len(source) for source in each) for each in (own, missing))
         require_space(self.folder, self.bytes_needed(left * parts))
-        log = SkipLog()
+        log = SkipLog(allow_broken)
         done = total - left
         log.add(done)  # the share of broken records is that of the whole data, not of the photos that are left
         progress(done, total)

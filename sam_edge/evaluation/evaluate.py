@@ -43,7 +43,7 @@ def evaluate(job: EvaluateJob, progress: Progress = lambda what, done, total: No
     """Measure, and write `report.json`, `report.html` and pictures.
 
     Raises:
-        DataError: data are missing, have no masks, or too many records are broken.
+        DataError: data are missing, have no masks, or none can be used.
         UsageError, CheckpointError, BundleError, BackendError: a model or bundle cannot be loaded.
         PromptError: a bundle's decoder takes fewer points than the protocol needs.
         OutputError: the report cannot be written.
@@ -62,13 +62,17 @@ def evaluate(job: EvaluateJob, progress: Progress = lambda what, done, total: No
     with staged_folder(job.out, overwrite=job.overwrite, foreign=foreign_in_evaluation) as folder:
         examples: list[Sample] = []
         drawn: list[tuple[Sample, tuple[Rle, ...]]] = []
+        logs: list[SkipLog] = []
         result = Evaluation(
             tuple(subject.description for subject in subjects),
-            tuple(_prompted(job, prompted, subjects, sources, progress, examples)) if prompted is not None else (),
-            tuple(_automatic(job, subjects, sources, progress, drawn)) if AUTOMATIC in job.protocols else (),
+            tuple(_prompted(job, prompted, subjects, sources, progress, examples, logs))
+            if prompted is not None
+            else (),
+            tuple(_automatic(job, subjects, sources, progress, drawn, logs)) if AUTOMATIC in job.protocols else (),
             tuple(_edges(job, subjects, edge_sources, progress)),
             job.out,
         )
+        result = replace(result, complaint=next(filter(None, (log.complaint() for log in logs)), None))
         progress("writing the report", 0, 0)
         report = _report(job, result)
         (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -96,8 +100,9 @@ def _prompted(
     sources: Sequence[Source],
     progress: Progress,
     examples: list[Sample],
+    logs: list[SkipLog],
 ) -> Iterator[Figures]:
-    """Boxes and clicks; appends the photos to draw to `examples`."""
+    """Boxes and clicks; appends the photos to draw to `examples`, and the skipped records to `logs`."""
     for source in sources:
         picked = _picked(job, source, job.pictures, len(sources))
         for number, subject in enumerate(subjects):
@@ -114,7 +119,10 @@ def _prompted(
                     examples.append(sample)
 
             measured = protocol if number == 0 else replace(protocol, grabcut=False)  # it is the same for all subjects
-            figures = evaluate_source(subject.backend, subject.capacity, source, measured, limit=job.limit, watch=watch)
+            logs.append(SkipLog(job.allow_broken, at_end=True))
+            figures = evaluate_source(
+                subject.backend, subject.capacity, source, measured, limit=job.limit, watch=watch, log=logs[-1]
+            )
             yield replace(figures, subject=subject.name)
 
 
@@ -124,6 +132,7 @@ def _automatic(
     sources: Sequence[Source],
     progress: Progress,
     drawn: list[tuple[Sample, tuple[Rle, ...]]],
+    logs: list[SkipLog],
 ) -> Iterator[AutomaticFigures]:
     """Automatic masks; appends the photos to draw to `drawn`, with the first subject's masks."""
     for source in sources:
@@ -131,7 +140,8 @@ def _automatic(
         reference: list[Proposals] | None = None
         for subject in subjects:
             generator = subject.mask_generator(job.settings)
-            count, log = _counter(job, source, subject, progress), SkipLog()
+            count, log = _counter(job, source, subject, progress), SkipLog(job.allow_broken, at_end=True)
+            logs.append(log)
             photos: list[Proposals] = []
             for sample in _with_masks(source, log, job.limit):
                 count(len(photos))
@@ -178,6 +188,7 @@ def evaluate_source(
     *,
     limit: int | None = None,
     watch: Callable[[Sample, int], None] = lambda sample, done: None,
+    log: SkipLog | None = None,
 ) -> Figures:
     """The figures of one source, without a report: for a trainer, for instance.
 
@@ -188,13 +199,14 @@ def evaluate_source(
         protocol: the prompts.
         limit: largest number of photos; None for all.
         watch: called before each photo, with the photo and how many were measured before it.
+        log: counts the records; None for one that raises when too many are broken.
 
     Raises:
         DataError: no photo has a mask, or too many records are broken.
         PromptError: the decoder takes fewer points than the protocol needs.
         BackendError: the engine failed.
     """
-    log = SkipLog()
+    log = SkipLog() if log is None else log
     photos: list[PhotoMeasurement] = []
     for sample in _with_masks(source, log, limit):
         watch(sample, len(photos))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sam_edge.data.skips import ALLOWED_BROKEN, SkipLog
 from sam_edge_runtime.automatic.settings import AutomaticSettings
 from sam_edge_runtime.errors import UsageError
 
@@ -34,6 +35,7 @@ class EvaluateJob:
         grabcut: whether GrabCut is measured too.
         settings: of the automatic mask generator, by the names of `AutomaticSettings`.
         limit: largest number of photos of each source; None for all.
+        allow_broken: largest accepted share of broken records, 0..1.
         pictures: number of photos that are drawn in the report.
         overwrite: replace an earlier report.
 
@@ -53,6 +55,7 @@ class EvaluateJob:
     grabcut: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
     limit: int | None = None
+    allow_broken: float = ALLOWED_BROKEN
     pictures: int = 6
     overwrite: bool = False
 
@@ -75,6 +78,7 @@ class EvaluateJob:
                 f"--checkpoint and --input-size are for a torch model, and {self.bundles[0]} is a bundle: leave them "
                 "out, or name the torch model too, with --model"
             )
+        SkipLog(self.allow_broken)  # refuses a share outside 0..1
         AutomaticSettings.for_variant(self.model or "", **self.settings)  # refused before anything is read
 
     @property
@@ -95,6 +99,7 @@ class Evaluation:
         automatic: of automatic masks, likewise.
         edges: of edges, likewise.
         report: the report's folder.
+        complaint: what is wrong if too many records are broken; the report is written all the same.
     """
 
     subjects: tuple[dict[str, Any], ...]
@@ -102,3 +107,4 @@ class Evaluation:
     automatic: tuple[AutomaticFigures, ...]
     edges: tuple[EdgeFigures, ...]
     report: Path
+    complaint: str | None = None

@@ -37,7 +37,7 @@ from sam_edge.data.augment import Augmentation
 from sam_edge.data.mixture import open_mixture
 from sam_edge.data.order import Steps
 from sam_edge.data.sa1b import MaskFilter
-from sam_edge.data.skips import SkipLog
+from sam_edge.data.skips import ALLOWED_BROKEN, SkipLog
 from sam_edge.data.stream import TrainingSet
 from sam_edge.quantization.fake_quant import round_layers
 from sam_edge_runtime.errors import CheckpointError, DataError, UsageError
@@ -69,6 +69,7 @@ class TrainJob:
         save_every: steps between checkpoints.
         picture_every: steps between pictures; 0 for none.
         stop_after: stop, with a checkpoint, after this many steps of the run; None to run to the end.
+        allow_broken: largest accepted share of broken records, 0..1.
         photos_only: read no masks, and use every photo whole and without augmentation, to distil from stored
             embeddings.
 
@@ -83,6 +84,7 @@ class TrainJob:
     save_every: int = 100
     picture_every: int = 250
     stop_after: int | None = None
+    allow_broken: float = ALLOWED_BROKEN
     photos_only: bool = False
 
     def __post_init__(self) -> None:
@@ -90,6 +92,7 @@ class TrainJob:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"{name} {value} is not possible: choose at least {least}")
+        SkipLog(self.allow_broken)  # refuses a share outside 0..1
 
 
 class Trainer:
@@ -124,7 +127,8 @@ class Trainer:
         self.accelerator = make_accelerator(recipe.precision)
         self._check_division()
         self.mixture = open_mixture([str(job.data / source) for source in recipe.data])
-        self.skips = SkipLog()
+        draws = tuple(zip(self.mixture.shares, map(len, self.mixture.sources), strict=True))
+        self.skips = SkipLog(job.allow_broken, draws=draws)
         self.note = ""
         self.step = self._saved = 0
         state = self._earlier_state()
@@ -156,7 +160,8 @@ class Trainer:
             The file of weights, or None if the run stopped before its end.
 
         Raises:
-            DataError: too many records are broken, or the loss or gradient is NaN or infinite.
+            DataError: too many records are broken, or the loss or gradient is NaN or infinite. In a finished run the
+                weights are written first.
             KeyboardInterrupt: Ctrl-C was pressed; a checkpoint was written first.
             OutputError: a checkpoint cannot be written; earlier ones are kept.
         """
@@ -179,11 +184,12 @@ class Trainer:
                     if self.step % self.job.save_every == 0 or self.step == last:
                         self._save()
                 first = end
+        weights = None if self.step < self.recipe.steps else self._write_weights()
         self._gather_skips()
-        self.skips.check()
-        if self.step < self.recipe.steps:
-            return None
-        return self._write_weights()
+        complaint = self.skips.complaint()
+        if complaint is not None:
+            raise DataError(complaint if weights is None else f"{weights} is written, but {complaint}")
+        return weights
 
     def _log(self) -> AbstractContextManager[StepLog | None]:
         """The run's logs in the main process; None in other processes."""
@@ -215,7 +221,12 @@ class Trainer:
             self.accelerator.num_processes,
         )
         for raw in read_steps(self._training_set(number, phase), steps, self.job.workers):
-            self.skips.add(raw.seen, raw.skipped)
+            try:
+                self.skips.add(raw.seen, raw.skipped)
+            except DataError:
+                if self.accelerator.num_processes == 1 and self.step > self._saved:
+                    self._save()
+                raise
             sheet = self._sheet()
             self.objective.watcher = sheet
             record = self._learn(module, raw)
@@ -328,9 +339,9 @@ class Trainer:
         each = gather_object([(self.skips.seen, self.skips.skipped, self.skips.names)])
         names = [skip for _, _, own in each for skip in own]
         # SkipLog.add counts each name as a skipped record, so they are subtracted here.
-        total = SkipLog(1.0, sum(seen for seen, _, _ in each), sum(skipped for _, skipped, _ in each) - len(names))
+        skipped = sum(skipped for _, skipped, _ in each) - len(names)
+        total = SkipLog(self.skips.most_share, sum(seen for seen, _, _ in each), skipped, self.skips.draws, at_end=True)
         total.add(0, names)
-        total.most_share = self.skips.most_share
         self.skips = total
 
     def _save(self) -> None:

@@ -210,6 +210,24 @@ class TestCommand:
         assert again["photos"] == 1
         assert "grabcut" not in again["baselines"]
 
+    def test_a_report_is_written_before_broken_records_are_complained_of(self, tmp_path, capsys):
+        masks = np.zeros((1, 90, 120), bool)
+        masks[0, 10:60, 20:90] = True
+        files = []
+        for number in range(3):
+            photo = encoded(picture(number, (90, 120)))
+            files.append((f"sa_{number}.jpg", photo if number == 0 else photo[:200]))
+            files.append((f"sa_{number}.json", json.dumps(record(masks)).encode()))
+        out = tmp_path / "report"
+        command = ["evaluate", "--input-size", "256", "--protocol", "box", "--no-grabcut", "--out", str(out)]
+        command += ["--data", str(write_tar(tmp_path / "a.tar", files))]
+        assert run(command) == 2
+        said = capsys.readouterr()
+        assert "box: single mask" in said.out
+        assert "2 of 3 records could not be used, more than 5.0%" in said.err
+        assert json.loads((out / "report.json").read_text())["figures"][0]["photos"] == 1
+        assert run([*command, "--overwrite", "--allow-broken", "0.7"]) == 0
+
     def test_a_model_and_a_bundle_share_one_table(self, shard, bundle, tmp_path, capsys):
         out = tmp_path / "report"
         command = ["evaluate", "--model", "nano", "--input-size", "256", "--bundle", str(bundle)]

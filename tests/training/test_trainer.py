@@ -286,7 +286,7 @@ def test_skipped_records_are_named_at_the_end(recipe, tmp_path, capsys):
     masks = np.zeros((1, 90, 120), bool)
     masks[0, 10:70, 20:90] = True
     files = []
-    for seed in range(21):  # one of 21 is just below the allowed share of a twentieth
+    for seed in range(21):
         photo = encoded(picture(seed, (90, 120)))
         files.append((f"sa_{seed}.jpg", photo[:100] if seed == 7 else photo))
         files.append((f"sa_{seed}.json", json.dumps(record(masks)).encode()))
@@ -298,6 +298,11 @@ def test_skipped_records_are_named_at_the_end(recipe, tmp_path, capsys):
     said = capsys.readouterr().err
     assert "skipped 1 of" in said
     assert "sa_7 in" in said
+    strict = arguments(short, data, tmp_path / "strict", "--allow-broken", "0")
+    assert run(strict) == 2
+    assert (tmp_path / "strict" / "model.safetensors").exists()  # finished work is written before the complaint
+    said = capsys.readouterr().err
+    assert "model.safetensors is written, but 1 of 21 records could not be used, more than 0.0%" in said
 
 
 def test_a_run_that_cannot_start_leaves_no_folder(recipe, shards, tmp_path, capsys):
