@@ -27,6 +27,8 @@ from sam_edge_runtime.photo.read import decode_photo, read_orientation
 from sam_edge_runtime.photo.write import png_bytes
 from sam_edge_runtime.system.files import output_error, write_file
 
+from .record import distinct_names
+
 WORK, FAILURES = ".work", "failures"
 DONE, FAILED = ".json", ".failed"
 _JPEG = "jpg"
@@ -177,15 +179,6 @@ def keys_of(source: Source, piece: Piece) -> dict[int, str]:
 
     A name that is already used in the piece gets a number appended.
     """
-    keys: dict[int, str] = {}
-    taken: set[str] = set()
-    for number in piece.numbers:
-        plain = source.record_name(number)[1].replace("\\", "/").rsplit("/", 1)[-1].replace(".", "_")
-        name = plain = plain or f"photo_{number:08d}"
-        count = 1
-        while name in taken:
-            count += 1
-            name = f"{plain}_{count}"
-        taken.add(name)
-        keys[number] = name
-    return keys
+    names = (source.record_name(number)[1].replace("\\", "/").rsplit("/", 1)[-1] for number in piece.numbers)
+    plain = (name.replace(".", "_") or f"photo_{number:08d}" for number, name in zip(piece.numbers, names, strict=True))
+    return dict(zip(piece.numbers, distinct_names(plain), strict=True))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sam_edge.data.sa1b import UPRIGHT, Annotation, bbox_of
@@ -49,6 +49,20 @@ def kept_mask(annotation: Annotation) -> dict[str, Any]:
         "stability_score": annotation.stability_score,
         "crop_box": list(annotation.crop_box or (0.0, 0.0, float(width), float(height))),
     }
+
+
+def distinct_names(names: Iterable[str]) -> list[str]:
+    """The names, with a number appended to those that are taken, also where systems ignore upper and lower case."""
+    taken: set[str] = set()
+    distinct: list[str] = []
+    for plain in names:
+        name, count = plain, 1
+        while name.casefold() in taken:
+            count += 1
+            name = f"{plain}_{count}"
+        taken.add(name.casefold())
+        distinct.append(name)
+    return distinct
 
 
 def record_bytes(record: dict[str, Any]) -> bytes:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sam_edge.data.pairs import DRAWN
 from sam_edge.data.photo_files import photo_files
 from sam_edge.prediction.promptable import opened
 from sam_edge_runtime.arrays import Photo
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.automatic.settings import AutomaticSettings
-from sam_edge_runtime.errors import PhotoError
+from sam_edge_runtime.errors import OutputError, PhotoError
 from sam_edge_runtime.photo.draw import draw_all_masks
 from sam_edge_runtime.photo.read import read_photo
 from sam_edge_runtime.photo.write import jpeg_bytes
 from sam_edge_runtime.system.files import check_file, write_files
 
-from .record import record_bytes, sa1b_record
+from .record import distinct_names, record_bytes, sa1b_record
 
 Progress = Callable[[str, int, int], None]
 
@@ -75,14 +76,16 @@ def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None
     Raises:
         PhotoError: a single photo cannot be read, or no photo of a folder can.
         UsageError: nothing is at `source`, or a folder holds no photo.
-        OutputError: a result exists already or cannot be written.
+        OutputError: a result exists already, would replace a photo, or cannot be written.
         CheckpointError, BundleError, BackendError: the model cannot be loaded.
     """
     photos = photo_files(job.source)
-    stems = Counter(path.stem for path in photos)
-    names = {path: path.stem if stems[path.stem] == 1 else path.name.replace(".", "_") for path in photos}
+    names = _names(photos)
+    inputs = {path.resolve() for path in photos}
     for path in photos:
         for file in _files(job, names[path]):
+            if file.resolve() in inputs:
+                raise OutputError(f"{file} would replace a photo: choose another --out")
             check_file(file, overwrite=job.overwrite)
     progress("loading the model", 0, len(photos))
     subject = opened(job.bundle, job.model, job.checkpoint, job.threads, job.provider)
@@ -121,8 +124,17 @@ def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None
     yield from failures
 
 
+def _names(photos: Sequence[Path]) -> dict[Path, str]:
+    """A name of its own for each photo's results: its stem, or its whole name where another photo has the stem."""
+    stems = Counter(path.stem.casefold() for path in photos)
+    alike = {path: stems[path.stem.casefold()] > 1 for path in photos}
+    order = sorted(photos, key=lambda path: alike[path])  # stems first, which need no change
+    plain = (path.name.replace(".", "_") if alike[path] else path.stem for path in order)
+    return dict(zip(order, distinct_names(plain), strict=True))
+
+
 def _files(job: SegmentJob, name: str) -> tuple[Path, ...]:
-    record, picture = job.out / f"{name}.json", job.out / f"{name}_masks.jpg"
+    record, picture = job.out / f"{name}.json", job.out / f"{name}{DRAWN}.jpg"
     return (record, picture) if job.picture else (record,)
 
 

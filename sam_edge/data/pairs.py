@@ -5,6 +5,8 @@ A record's key is a name up to its last dot, so that dates and versions may have
 puts with a complete record, such as `sa_1.seg.png` beside `sa_1.jpg` and `sa_1.json`, are further parts of that record
 and no photos of their own.
 
+`NAME_masks.jpg` beside `NAME.json` is the picture that `sam-edge segment` draws, and no photo either.
+
 Photos and JSON files may also lie in two folders beside each other, such as `images` and `annotations`.
 """
 
@@ -16,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from sam_edge_runtime.photo.formats import PHOTO_ENDINGS
 
 RECORD_ENDING = ".json"
+DRAWN = "_masks"  # at the end of the stem of a picture of masks
 # Names of folders, in lower case.
 PHOTO_FOLDERS = ("images", "image", "imgs", "img", "photos", "jpegimages")
 RECORD_FOLDERS = ("annotations", "annotation", "labels", "jsons", "json")
@@ -36,6 +39,11 @@ def is_further_part(key: str, complete: Collection[str]) -> bool:
     folder, slash, name = key.rpartition("/")
     first, dot, _ = name.partition(".")
     return bool(dot) and f"{folder}{slash}{first}" in complete
+
+
+def is_drawn(photo: Path, record_stems: Collection[str]) -> bool:
+    """Whether a file is the picture of masks that belongs to one of the JSON files, by their stems."""
+    return photo.suffix == ".jpg" and photo.stem.endswith(DRAWN) and photo.stem.removesuffix(DRAWN) in record_stems
 
 
 def photo_key(record_key: str, photo_keys: Collection[str]) -> str | None:

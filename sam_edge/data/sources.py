@@ -32,7 +32,7 @@ from sam_edge_runtime.errors import DataError, UsageError
 from sam_edge_runtime.photo.formats import PHOTO_ENDINGS
 from sam_edge_runtime.system.text import read_text
 
-from .pairs import RECORD_ENDING, folder_pair, is_further_part
+from .pairs import RECORD_ENDING, folder_pair, is_drawn, is_further_part
 from .shards import FileShard, LooseFiles, RawRecord, Shard, TarShard
 
 SHARD_ENDING = ".tar"
@@ -264,6 +264,7 @@ def _pairs(photos: Sequence[Path], records: Iterable[Path]) -> Shard:
     taken: they show the same. Without a JSON file each is a record of its own.
     """
     by_stem: dict[str, Path] = {path.stem: path for path in records}
+    photos = [photo for photo in photos if not is_drawn(photo, by_stem)]
     owners: dict[str, Path] = {}
     for photo in sorted(photos, key=lambda path: PHOTO_ENDINGS.index(path.suffix.lower())):
         if photo.stem in by_stem:

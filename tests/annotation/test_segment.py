@@ -11,6 +11,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from sam_edge.cli.app import run
+from sam_edge.data.sources import open_source
 from sam_edge_runtime.photo.draw import draw_all_masks
 from tests.data.builders import encoded, picture, write_folder
 from tests.reference import reference_bbox
@@ -62,6 +63,39 @@ def test_a_bad_photo_in_a_folder_is_named_and_the_others_are_done(tmp_path, caps
     assert run(["segment", str(folder), "--out", str(tmp_path / "out"), *GRID]) == 0
     assert "left out: photo '" in capsys.readouterr().err
     assert sorted(path.name for path in (tmp_path / "out").glob("*.json")) == ["a_jpg.json", "a_png.json"]
+
+
+def test_every_photo_has_a_record_of_its_own(tmp_path):
+    names = ("a.jpg", "a.png", "a_jpg.jpg", "B.jpg", "b.png")
+    for number, name in enumerate(names):
+        kind = "PNG" if name.endswith("png") else "JPEG"
+        write_folder(tmp_path / "photos", [(name, encoded(picture(number, (30, 40 + number)), kind))])
+    assert run(["segment", str(tmp_path / "photos"), "--out", str(tmp_path / "out"), "--no-picture", *GRID]) == 0
+    records = [json.loads(path.read_text()) for path in (tmp_path / "out").iterdir()]
+    assert {(r["image"]["file_name"], r["image"]["width"]) for r in records} == {
+        (n, 40 + i) for i, n in enumerate(names)
+    }
+    assert json.loads((tmp_path / "out" / "a_jpg.json").read_text())["image"]["file_name"] == "a_jpg.jpg"
+
+
+def test_results_beside_their_photos_are_not_read_as_photos(tmp_path, capsys):
+    folder = write_folder(tmp_path / "photos", [(f"{n}.jpg", encoded(picture(n, (60, 80)))) for n in range(2)])
+    command = ["segment", str(folder), "--out", str(folder), *GRID]
+    assert run(command) == 0
+    before = sorted(path.name for path in folder.iterdir())
+    assert before == ["0.jpg", "0.json", "0_masks.jpg", "1.jpg", "1.json", "1_masks.jpg"]
+    assert run([*command, "--overwrite"]) == 0
+    assert sorted(path.name for path in folder.iterdir()) == before
+    source = open_source(folder)
+    assert [source.record_name(number)[1] for number in range(len(source))] == ["0", "1"]
+
+
+def test_a_photo_is_never_replaced_by_a_picture_of_masks(tmp_path, capsys):
+    photos = [("a.jpg", encoded(picture(0))), ("a_masks.jpg", encoded(picture(1)))]
+    folder = write_folder(tmp_path / "photos", photos)
+    assert run(["segment", str(folder), "--out", str(folder), "--overwrite", *GRID]) == 2
+    assert "a_masks.jpg would replace a photo: choose another --out" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == dict(photos)
 
 
 @pytest.mark.parametrize(
