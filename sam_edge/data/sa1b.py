@@ -4,6 +4,7 @@
      "annotations": [{"id", "segmentation": COCO RLE, "bbox": XYWH, "area", "predicted_iou", "stability_score",
                       "crop_box": XYWH, "point_coords": [[x, y]]}, ...]}
 
+Other tools' layouts are converted where they are simple (`foreign`), and numbers may be written as 640.0 or "640".
 (github.com/facebookresearch/segment-anything, README, "Dataset".) `orientation` is ours and optional: the frame that
 the masks refer to (`sam_edge.data.orientation`). One damaged mask makes the whole record broken. The
 run lengths are added up first, because pycocotools leaves pixels uninitialized that no run covers. Areas are computed
@@ -12,10 +13,11 @@ from the run lengths; the record's own are ignored.
 
 from __future__ import annotations
 
+import ast
 import json
-import math
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +27,9 @@ from sam_edge_runtime.automatic.regions import bounding_box, xywh
 from sam_edge_runtime.automatic.rle import Rle
 from sam_edge_runtime.errors import UsageError
 
+from .foreign import to_sa1b
+from .numbers import integer, number
+from .polygons import polygon_rle
 from .skips import BrokenRecordError
 
 Box = tuple[float, float, float, float]
@@ -129,10 +134,11 @@ def parse_record(content: bytes) -> Record:
         loaded = json.loads(content)
     except (ValueError, RecursionError) as error:  # ValueError: JSON and UTF-8 errors, and numbers with too many digits
         raise BrokenRecordError(f"its JSON is truncated or damaged ({error})") from error
-    image = loaded.get("image") if isinstance(loaded, dict) else None
-    annotations = loaded.get("annotations") if isinstance(loaded, dict) else None
-    if not isinstance(image, dict) or not isinstance(annotations, list):
+    if not _is_sa1b(loaded):
+        loaded = to_sa1b(loaded)
+    if not _is_sa1b(loaded):
         raise BrokenRecordError("its JSON is not SA-1B's: it needs an object 'image' and a list 'annotations'")
+    image, annotations = loaded["image"], loaded["annotations"]
     size = (_length(image, "height"), _length(image, "width"))
     orientation = image.get("orientation")
     if orientation not in (None, UPRIGHT, STORED):
@@ -140,10 +146,18 @@ def parse_record(content: bytes) -> Record:
     return Record(size, tuple(_annotation(each, index, size) for index, each in enumerate(annotations)), orientation)
 
 
+def _is_sa1b(document: Any) -> bool:
+    return (
+        isinstance(document, dict)
+        and isinstance(document.get("image"), dict)
+        and isinstance(document.get("annotations"), list)
+    )
+
+
 def _length(image: dict[str, object], name: str) -> int:
-    value = image.get(name)
-    if type(value) is not int or value < 1:
-        raise BrokenRecordError(f"its JSON gives the photo the {name} {value!r}")
+    value = integer(image.get(name))
+    if value is None or value < 1:
+        raise BrokenRecordError(f"its JSON gives the photo the {name} {image.get(name)!r:.40}")
     return value
 
 
@@ -156,10 +170,10 @@ def _annotation(entry: object, index: int, size: tuple[int, int]) -> Annotation:
             rle,
             area,
             _box(entry, "bbox"),
-            _number(entry.get("predicted_iou", 1.0)),
-            _number(entry.get("stability_score", 1.0)),
+            _score(entry, "predicted_iou"),
+            _score(entry, "stability_score"),
             _box(entry, "crop_box"),
-            _points(entry.get("point_coords", [])),
+            _points(entry.get("point_coords") or []),
         )
     except BrokenRecordError as error:
         raise BrokenRecordError(f"annotation {index}: {error}") from error
@@ -168,12 +182,15 @@ def _annotation(entry: object, index: int, size: tuple[int, int]) -> Annotation:
 def _checked_rle(segmentation: object, size: tuple[int, int]) -> tuple[Rle, int]:
     """A segmentation in compressed form and its area in pixels, after checking that its runs cover `size` exactly."""
     if isinstance(segmentation, list):
-        raise BrokenRecordError("its segmentation is a polygon; SA-1B's are RLEs")
+        return polygon_rle(segmentation, size)
     if not isinstance(segmentation, dict):
         raise BrokenRecordError(f"its segmentation is a {type(segmentation).__name__}; SA-1B's are RLEs")
-    if segmentation.get("size") != list(size):
+    if "rle" in segmentation:
+        raise BrokenRecordError("its segmentation is a tight RLE of CVAT, which is not read: export 'COCO 1.0' there")
+    lengths_of_sides = segmentation.get("size")
+    if not isinstance(lengths_of_sides, list) or [integer(each) for each in lengths_of_sides] != list(size):
         raise BrokenRecordError(f"its RLE has the size {segmentation.get('size')!r}, and the photo {list(size)}")
-    counts = segmentation.get("counts")
+    counts = _unquoted(segmentation.get("counts"))
     lengths = _run_lengths(counts)
     pixels = size[0] * size[1]
     # Each length is bounded before adding, so that the sum cannot overflow to the right value.
@@ -189,11 +206,23 @@ def _run_lengths(counts: object) -> npt.NDArray[np.int64]:
     try:
         if isinstance(counts, str):
             return runs.decompress(counts)
-        if isinstance(counts, list) and all(type(length) is int for length in counts):
-            return np.array(counts, np.int64)
+        if isinstance(counts, list) and not any(isinstance(length, str) for length in counts):
+            lengths = [integer(length) for length in counts]
+            if None not in lengths:
+                return np.array(lengths, np.int64)
     except (UsageError, OverflowError) as error:  # OverflowError: a run beyond 64 bits
         raise BrokenRecordError(f"its RLE is damaged ({error})") from error
     raise BrokenRecordError("its RLE has no counts: neither a string nor a list of integers")
+
+
+def _unquoted(counts: object) -> object:
+    """Compressed counts; Python's `str` of bytes, such as "b'PQ1'", is undone."""
+    if isinstance(counts, str) and counts[:2] in ("b'", 'b"'):
+        with suppress(ValueError, SyntaxError):
+            value = ast.literal_eval(counts)
+            if isinstance(value, bytes) and value.isascii():
+                return value.decode("ascii")
+    return counts
 
 
 def _compressed(lengths: npt.NDArray[np.int64], size: tuple[int, int]) -> str:
@@ -204,12 +233,9 @@ def _compressed(lengths: npt.NDArray[np.int64], size: tuple[int, int]) -> str:
     return counts.decode("ascii")
 
 
-def _number(value: object) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        with suppress(OverflowError):  # an integer beyond the range of floats
-            if math.isfinite(value):
-                return float(value)
-    raise BrokenRecordError(f"{value!r:.40} stands where a number should")
+def _score(entry: dict[str, object], name: str) -> float:
+    value = entry.get(name)
+    return 1.0 if value is None else number(value)
 
 
 def _box(entry: dict[str, object], name: str) -> Box | None:
@@ -218,11 +244,11 @@ def _box(entry: dict[str, object], name: str) -> Box | None:
         return None
     if not isinstance(value, list) or len(value) != 4:
         raise BrokenRecordError(f"its {name} is not a list of four numbers")
-    x, y, width, height = map(_number, value)
+    x, y, width, height = map(number, value)
     return x, y, width, height
 
 
 def _points(value: object) -> tuple[tuple[float, float], ...]:
     if not isinstance(value, list) or not all(isinstance(point, list) and len(point) == 2 for point in value):
         raise BrokenRecordError("its point_coords are not a list of x, y")
-    return tuple((_number(x), _number(y)) for x, y in value)
+    return tuple((number(x), number(y)) for x, y in value)

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.photo.formats import PHOTO_ENDINGS
 
+from .instances import record_of
 from .pairs import RECORD_ENDING, split_name
 from .skips import BrokenRecordError, Skip
 from .tar_index import ABSENT, TarIndex, tar_index
@@ -203,11 +204,13 @@ class LooseFiles:
         photo: the photo's file.
         record: the JSON file.
         whole_name: whether the key is the file's whole name, because another photo has the same stem.
+        of_all: whether the JSON file is a COCO file that describes all photos of the folder.
     """
 
     photo: Path | None
     record: Path | None
     whole_name: bool = False
+    of_all: bool = False
 
     @property
     def name(self) -> tuple[str, str]:
@@ -216,6 +219,12 @@ class LooseFiles:
         if path is None:
             return "", ""
         return str(path.parent), path.name if self.whole_name else path.stem
+
+
+def _record_content(files: LooseFiles) -> bytes | None:
+    if files.record is None:
+        return None
+    return record_of(files.record, files.photo.name) if files.of_all and files.photo else files.record.read_bytes()
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,7 +250,7 @@ class FileShard:
         files = self.files[number]
         try:
             photo = files.photo.read_bytes() if files.photo else None
-            record = files.record.read_bytes() if files.record and not photo_only else None
+            record = None if photo_only else _record_content(files)
         except OSError as error:
             raise BrokenRecordError(f"cannot be read ({error.strerror})") from error
         return RawRecord(*files.name, photo, record)

@@ -6,6 +6,7 @@
 | a folder with `*.tar` | its shards |
 | a folder with photos and JSON files | pairs of the same name; one without the other is a broken record |
 | a folder with two folders such as `images` and `annotations` | the pairs of both |
+| a folder with photos and a COCO file | the photos with the masks of, for example, `instances.json` |
 | a folder with photos | photos without annotations; a JSON file that belongs to none of them is ignored |
 | a photo | that photo, with the JSON file of the same name if there is one |
 | a `.txt` file | a list of photos without annotations, one path a line, relative to the list; `#` begins a comment |
@@ -21,7 +22,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from sam_edge_runtime.errors import DataError, UsageError
 from sam_edge_runtime.photo.formats import PHOTO_ENDINGS
 from sam_edge_runtime.system.text import read_text
 
+from .instances import described_photos
 from .pairs import RECORD_ENDING, folder_pair, is_drawn, is_further_part
 from .shards import FileShard, LooseFiles, RawRecord, Shard, TarShard
 
@@ -39,6 +41,7 @@ SHARD_ENDING = ".tar"
 LIST_ENDING = ".txt"
 _PATTERN_SIGNS = "*?[{"
 _HASH_BYTES = 8
+_MOST_DATASETS = 16  # JSON files of a folder that are tried as COCO files
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,9 +275,23 @@ def _pairs(photos: Sequence[Path], records: Iterable[Path]) -> Shard:
     others = [photo for photo in photos if photo.stem not in owners and not is_further_part(photo.stem, owners)]
     taken = {*owners.values(), *others}
     files = _loose([photo for photo in photos if photo in taken], by_stem)
+    if not owners and 0 < len(by_stem) <= _MOST_DATASETS:
+        files = _described(files, list(by_stem.values()))
     if owners:
         files += [LooseFiles(None, record) for stem, record in by_stem.items() if stem not in owners]
     return FileShard(tuple(files))
+
+
+def _described(files: list[LooseFiles], records: list[Path]) -> list[LooseFiles]:
+    """The files with the COCO file that describes them, if there is one among `records`."""
+    for record in records:
+        photos = described_photos(record)
+        if any(each.photo is not None and each.photo.name in photos for each in files):
+            return [
+                replace(each, record=record, of_all=True) if each.photo and each.photo.name in photos else each
+                for each in files
+            ]
+    return files
 
 
 def _loose(photos: Sequence[Path], records: Mapping[str, Path]) -> list[LooseFiles]:

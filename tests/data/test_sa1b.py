@@ -88,6 +88,35 @@ def test_areas_are_counted_whatever_the_record_says():
     assert parsed(rectangles(0, 1), area=7).annotations[0].area == rectangles(0, 1).sum()
 
 
+@pytest.mark.parametrize("convert", [float, str, lambda value: f" {value}.0"])
+def test_numbers_may_be_written_as_floats_or_text(convert):
+    content = record(rectangles(0), predicted_iou="0.9", bbox=["1", 2, 3.0, 4])
+    wanted = parse_record(json.dumps(content).encode())
+    content["image"] |= {"width": convert(40), "height": convert(30)}
+    for annotation in content["annotations"]:
+        annotation["segmentation"]["size"] = [convert(30), convert(40)]
+    assert parse_record(json.dumps(content).encode()) == wanted
+    lengths = [600.0, 300.0, 300.0]
+    counts = {"size": [30.0, 40.0], "counts": lengths}
+    assert parsed(rectangles(0, 1), segmentation=counts).annotations[0].area == 300
+
+
+def test_fields_may_be_null():
+    names = ("predicted_iou", "stability_score", "point_coords", "crop_box", "bbox")
+    annotation = parsed(rectangles(0, 1), **dict.fromkeys(names)).annotations[0]
+    assert (annotation.predicted_iou, annotation.stability_score, annotation.point_coords) == (1, 1, ())
+
+
+def test_counts_that_python_printed_as_bytes_are_read():
+    mask = (np.arange(PIXELS) // 76 == 1).reshape(SIZE[::-1]).T  # a first run of 76 has a backslash in its encoding
+    counts = rle_of(mask)["counts"]
+    quoted = str(counts.encode())
+    assert "\\\\" in quoted
+    assert (
+        parsed(mask[None], segmentation={"size": list(SIZE), "counts": quoted}).annotations[0].rle["counts"] == counts
+    )
+
+
 def rle(**changes) -> dict:
     return {"segmentation": {"size": list(SIZE), "counts": rle_of(rectangles(0, 1)[0])["counts"], **changes}}
 
@@ -100,15 +129,21 @@ BROKEN = {
     "a list": (b"[]", "an object 'image'"),
     "no annotations": (b'{"image": {"width": 4, "height": 3}}', "an object 'image'"),
     "no width": (b'{"image": {"height": 3}, "annotations": []}', "width None"),
-    "a width of text": (b'{"image": {"height": 3, "width": "4"}, "annotations": []}', "width '4'"),
+    "a width of text": (b'{"image": {"height": 3, "width": "four"}, "annotations": []}', "width 'four'"),
+    "a width of a fraction": (b'{"image": {"height": 3, "width": 4.5}, "annotations": []}', r"width 4\.5"),
     "a height of 0": (b'{"image": {"height": 0, "width": 4}, "annotations": []}', "height 0"),
     "an annotation of text": (b'{"image": {"height": 3, "width": 4}, "annotations": ["a"]}', "annotation 0 is a str"),
 }
 BROKEN_FIELDS = {
     "no segmentation": ({"segmentation": None}, "NoneType; SA-1B's are RLEs"),
-    "a polygon": ({"segmentation": [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]}, "polygon"),
+    "a polygon of two corners": ({"segmentation": [[1.0, 2.0, 3.0, 4.0]]}, "4 numbers: x, y of at least three"),
+    "a polygon of text": ({"segmentation": [["a", 2, 3, 4, 5, 6]]}, "'a' stands"),
+    "a polygon far away": ({"segmentation": [[1, 2, 3, 4, 5, 1e9]]}, "far outside"),
+    "a polygon without end": ({"segmentation": [[0, 0, 39, 0, 39, 29] * 1000]}, "outline is longer"),
+    "no polygon": ({"segmentation": []}, "empty list"),
+    "a tight RLE": ({"segmentation": {"rle": [0, 5], "left": 3, "top": 4, "width": 5, "height": 1}}, "CVAT.*COCO 1.0"),
     "no counts": ({"segmentation": {"size": list(SIZE)}}, "no counts"),
-    "counts of floats": (rle(counts=[600.0, 600.0]), "no counts"),
+    "counts of floats": (rle(counts=[600.5, 599.5]), "no counts"),
     "counts of booleans": (rle(counts=[True] * PIXELS), "no counts"),
     "another size": (rle(size=[40, 30]), r"size \[40, 30\], and the photo \[30, 40\]"),
     "a size of text": (rle(size="30x40"), "30x40"),
@@ -123,7 +158,7 @@ BROKEN_FIELDS = {
     "a run beyond 64 bits": (rle(counts=[2**70, 1]), "damaged"),
     "a box of three": ({"bbox": [1, 2, 3]}, "bbox is not a list of four"),
     "a box of text": ({"crop_box": ["a", 1, 2, 3]}, "'a' stands where a number should"),
-    "an IoU that is no number": ({"predicted_iou": None}, "None stands"),
+    "an IoU that is no number": ({"predicted_iou": "high"}, "'high' stands"),
     "an infinite IoU": ({"stability_score": float("nan")}, "nan stands"),
     "an endless number": ({"predicted_iou": 10**400}, "stands where a number should"),
     "points of three": ({"point_coords": [[1, 2, 3]]}, "point_coords"),

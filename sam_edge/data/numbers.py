@@ -1,0 +1,39 @@
+"""Numbers as tools write them into JSON: 640, 640.0 or "640"."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+
+from .skips import BrokenRecordError
+
+_LONGEST = 40  # characters of a number in quotes
+
+
+def number(value: object) -> float:
+    """A finite number.
+
+    Raises:
+        BrokenRecordError: it is something else.
+    """
+    if isinstance(value, int | float | str) and not isinstance(value, bool) and not _is_long(value):
+        with suppress(OverflowError, ValueError):  # an integer beyond the range of floats; a text that is no number
+            converted = float(value)
+            if math.isfinite(converted):
+                return converted
+    raise BrokenRecordError(f"{value!r:.40} stands where a number should")
+
+
+def integer(value: object) -> int | None:
+    """An integer, also from a number such as 640.0 or a text such as "640"; None for anything else."""
+    if type(value) is int:
+        return value
+    with suppress(BrokenRecordError):
+        converted = number(value)
+        if converted.is_integer():
+            return int(converted)
+    return None
+
+
+def _is_long(value: object) -> bool:
+    return isinstance(value, str) and len(value) > _LONGEST
