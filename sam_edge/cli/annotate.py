@@ -10,7 +10,21 @@ import typer
 from sam_edge_runtime.errors import UsageError
 
 from .console import ERRORS, INTERRUPTED, line, note
-from .options import Bundle, Checkpoint, Crops, Iou, Model, Nms, Offset, Points, Smallest, Stability, chosen
+from .options import (
+    Bundle,
+    Checkpoint,
+    Crops,
+    Iou,
+    MaxPixels,
+    Model,
+    Nms,
+    Offset,
+    Points,
+    Smallest,
+    Stability,
+    allow_pixels,
+    chosen,
+)
 
 SHOWN_FAILURES = 10
 EXAMPLES = (
@@ -40,12 +54,14 @@ def command(
     records_per_shard: Annotated[int, typer.Option(help="Photos in each written shard.")] = 1000,
     processes: Annotated[int, typer.Option(help="Processes on this machine. They share its cores.")] = 1,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the shards.")] = Path("shards"),
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Find all masks in every photo of a data set. Write tar shards of photos and JSON records, as SA-1B's.
 
     It may be interrupted at any time, even by kill -9: the same command resumes, and finished photos are kept.
     Photos that cannot be used are skipped and listed in OUT/failures.
     """
+    allow_pixels(max_pixels)
     try:
         from sam_edge.annotation.annotate import (  # noqa: PLC0415  # brings webdataset
             AnnotateJob,

@@ -15,7 +15,7 @@ from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.errors import UsageError
 
 from .console import line, note, progress_bar, whole
-from .options import numbers_of, seconds_of
+from .options import MaxPixels, allow_pixels, numbers_of, seconds_of
 
 if TYPE_CHECKING:
     from sam_edge.devices.timing import Failure, GraphTiming
@@ -78,12 +78,14 @@ def command(
     delegates: Annotated[
         str | None, typer.Option(help="android: delegates to measure, such as cpu,gpu. Default: all that the tool has.")
     ] = None,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Measure latency and memory of bundles on this machine or on a device. Rounds of several bundles are interleaved.
 
     Each bundle runs in a fresh process. Measured are cold start, first inference, percentiles of each step, throughput
     and peak memory.
     """
+    allow_pixels(max_pixels)
     from sam_edge.reporting.folders import is_verification  # noqa: PLC0415
     from sam_edge.reporting.names import short_names  # noqa: PLC0415
     from sam_edge_runtime.benchmark.rounds import Rounds  # noqa: PLC0415

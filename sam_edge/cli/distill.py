@@ -11,7 +11,7 @@ from sam_edge.data.skips import ALLOWED_BROKEN
 from sam_edge_runtime.errors import UsageError
 
 from .console import ERRORS, INTERRUPTED, line, note
-from .options import AllowBroken
+from .options import AllowBroken, MaxPixels, allow_pixels
 
 EXAMPLES = (
     "Examples:  sam-edge distill --teacher vit_h --student tiny_vit --data shards/ --out run      "
@@ -46,11 +46,13 @@ def command(
     workers: Annotated[int, typer.Option(help="Worker processes that read photos.", min=0)] = 1,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 100,
     allow_broken: AllowBroken = ALLOWED_BROKEN,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Distil a teacher into a student, stage by stage.
 
     The teacher's embeddings are computed once and stored. You can interrupt it; --resume continues.
     """
+    allow_pixels(max_pixels)
     from dataclasses import replace  # noqa: PLC0415
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415

@@ -16,11 +16,13 @@ from .options import (
     Checkpoint,
     Crops,
     Iou,
+    MaxPixels,
     Nms,
     Offset,
     Points,
     Smallest,
     Stability,
+    allow_pixels,
     chosen,
 )
 
@@ -82,11 +84,13 @@ def command(
     pictures: Annotated[int, typer.Option(help="Number of photos in examples.png.")] = 6,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the report.")] = Path("evaluation"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier report.")] = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Measure accuracy against human masks: by boxes and clicks, by automatic masks, or by edges.
 
     Prints tables, and writes report.json, report.html and pictures.
     """
+    allow_pixels(max_pixels)
     from rich.table import Table  # noqa: PLC0415
 
     try:

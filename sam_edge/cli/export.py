@@ -11,7 +11,7 @@ import typer
 from sam_edge_runtime.errors import BoundError, UsageError
 
 from .console import OUTPUT, line, note, stages
-from .options import numbers_of, seconds_of
+from .options import MaxPixels, allow_pixels, numbers_of, seconds_of
 
 if TYPE_CHECKING:
     from sam_edge.export.job import ExportJob
@@ -124,11 +124,13 @@ def command(
         typer.Option("--return-single-mask", help="--layout official: return the best mask of a prompt, not all four."),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Export image encoder and mask decoder as a bundle for each target, and verify it against fp32 torch.
 
     A bundle is written completely or not at all. Exit code 1 if one misses an accuracy bound.
     """
+    allow_pixels(max_pixels)
     try:
         from sam_edge.export.job import ExportJob  # noqa: PLC0415  # brings torch and the converters
     except ImportError as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from sam_edge_runtime.errors import UsageError
+from sam_edge_runtime.photo.formats import LARGEST_LIMIT, LIMIT_VARIABLE
 
 Bundle = Annotated[Path | None, typer.Option("--bundle", help="Bundle to run. Default: the torch model.")]
 Model = Annotated[str, typer.Option("--model", "-m", help="Variant of the torch model.")]
@@ -44,6 +46,24 @@ Smallest = Annotated[
 AllowBroken = Annotated[
     float, typer.Option("--allow-broken", help="Share of broken records that is accepted, 0 to 1.", min=0.0, max=1.0)
 ]
+
+
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        help="Largest photo that is decoded; a gigabyte for each 100 million pixels. Default: 134 million.",
+        min=1,
+        max=LARGEST_LIMIT,
+        show_default=False,
+    ),
+]
+
+
+def allow_pixels(most: int | None) -> None:
+    """Set the largest photo that this process and those that it starts decode; None leaves it as it is."""
+    if most is not None:
+        os.environ[LIMIT_VARIABLE] = str(most)
 
 
 def chosen(**options: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .console import line, note
+from .options import MaxPixels, allow_pixels
 
 EXAMPLES = (
     "Examples:  sam-edge predict bundle cat.jpg --point 320,240      "
@@ -17,7 +18,9 @@ EXAMPLES = (
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.", show_default=False)],
-    photo: Annotated[Path, typer.Argument(help="Photo: JPEG, PNG, WebP, TIFF or BMP.", show_default=False)],
+    photo: Annotated[
+        Path, typer.Argument(help="Photo: JPEG, PNG, WebP, TIFF, BMP, HEIC, AVIF or another.", show_default=False)
+    ],
     point: Annotated[
         list[str] | None,
         typer.Option(
@@ -46,11 +49,13 @@ def command(
         str | None, typer.Option(help="ONNX Runtime's execution provider, such as cuda. Default: the CPU.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of an earlier run.")] = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Answer points, boxes and a mask prompt on a photo. Write each mask as PNG, and an overlay picture.
 
     In the JSON of --json, bbox is x, y, width, height as in SAM's own JSON: width is last column minus first column.
     """
+    allow_pixels(max_pixels)
     from sam_edge.prediction.predict import PredictJob, predict  # noqa: PLC0415  # brings the engine
     from sam_edge.prompting.parsing import parse_box, parse_point  # noqa: PLC0415
 

@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 from .console import line, note, progress_bar
-from .options import Bundle, Checkpoint, Crops, Iou, Model, Nms, Offset, Points, Smallest, Stability, chosen
+from .options import (
+    Bundle,
+    Checkpoint,
+    Crops,
+    Iou,
+    MaxPixels,
+    Model,
+    Nms,
+    Offset,
+    Points,
+    Smallest,
+    Stability,
+    allow_pixels,
+    chosen,
+)
 
 EXAMPLES = (
     "Examples:  sam-edge segment photo.jpg --out out      "
@@ -39,12 +53,14 @@ def command(
         str | None, typer.Option(help="ONNX Runtime's execution provider, such as cuda. Default: the CPU.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of an earlier run.")] = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Find all masks of a photo. Write them in SA-1B's JSON format, and a picture of them.
 
     Default thresholds suit the model: SAM's own, and lower ones for nano. In the JSON, bbox is x, y, width, height as
     SAM counts them: width is last column minus first column.
     """
+    allow_pixels(max_pixels)
     from sam_edge.annotation.segment import SegmentJob, segment  # noqa: PLC0415  # brings the engine
 
     settings = chosen(

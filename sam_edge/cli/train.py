@@ -11,7 +11,7 @@ from sam_edge.data.skips import ALLOWED_BROKEN
 from sam_edge_runtime.errors import UsageError
 
 from .console import ERRORS, INTERRUPTED, line, note
-from .options import AllowBroken
+from .options import AllowBroken, MaxPixels, allow_pixels
 
 EXAMPLES = (
     "Examples:  sam-edge train nano --data shards/ --init-encoder mobilenet_v2.tflite --out run      "
@@ -45,12 +45,14 @@ def command(
     stop_after: Annotated[
         int | None, typer.Option(help="Stop, with a checkpoint, after this many steps of the run.", min=1)
     ] = None,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Train a model on photos and masks, as SAM was trained.
 
     You can interrupt it: Ctrl-C saves a checkpoint, and --resume continues exactly from there. OUT holds checkpoints,
     losses.jsonl, curves for TensorBoard, pictures, and at the end model.safetensors.
     """
+    allow_pixels(max_pixels)
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
     try:

@@ -11,6 +11,7 @@ import typer
 from sam_edge_runtime.errors import UsageError
 
 from .console import OUTPUT, line, note, progress_bar
+from .options import MaxPixels, allow_pixels
 
 if TYPE_CHECKING:
     from sam_edge.prediction.reference_cache import ReferenceCache
@@ -49,11 +50,13 @@ def command(
     provider: Annotated[
         str | None, typer.Option(help="ONNX Runtime's execution provider, such as cuda. Default: the CPU.")
     ] = None,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Compare the masks of bundles with those of fp32 torch, or with golden.npz if torch or the weights are missing.
 
     Prints a table and writes report.json and report.html for each bundle. Exit code 1 means that a bound is missed.
     """
+    allow_pixels(max_pixels)
     from sam_edge.prediction.reference_cache import ReferenceCache  # noqa: PLC0415
     from sam_edge.reporting.folders import is_verification  # noqa: PLC0415
     from sam_edge.reporting.tables import Row, overview_table  # noqa: PLC0415

@@ -13,6 +13,7 @@ from pycocotools import mask as coco
 from sam_edge.cli.app import run
 from sam_edge.data.sources import open_source
 from sam_edge_runtime.photo.draw import draw_all_masks
+from sam_edge_runtime.photo.formats import LIMIT_VARIABLE
 from tests.data.builders import encoded, picture, write_folder
 from tests.reference import reference_bbox
 
@@ -96,6 +97,14 @@ def test_a_photo_is_never_replaced_by_a_picture_of_masks(tmp_path, capsys):
     assert run(["segment", str(folder), "--out", str(folder), "--overwrite", *GRID]) == 2
     assert "a_masks.jpg would replace a photo: choose another --out" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == dict(photos)
+
+
+def test_the_largest_photo_is_the_users_choice(cup, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv(LIMIT_VARIABLE, "")  # restored at the end
+    command = ["segment", str(cup), "--out", str(tmp_path / "out"), *GRID]
+    assert run([*command, "--max-pixels", "1000"]) == 2
+    assert "600x400 is more than 1,000 pixels; scale it down, or allow it with --max-pixels" in capsys.readouterr().err
+    assert run([*command, "--max-pixels", "240000"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,9 @@ PHOTO_ENDINGS = (
     ".pnm",
 )
 
+LIMIT_VARIABLE = "SAM_EDGE_MAX_PIXELS"  # of the environment: the largest photo that is decoded, in pixels
+LARGEST_LIMIT = (1 << 31) - 1
+
 _HEIF, _AVIF = "HEIC (HEIF)", "AVIF"
 # ISO/IEC 23008-12 (HEIF), annex B, and the AV1 Image File Format: the brands at byte 8.
 _BRANDS = {

@@ -16,8 +16,8 @@ from PIL import Image, ImageOps
 from sam_edge_runtime.errors import PhotoError, UsageError
 from sam_edge_runtime.photo import read as photo_module
 from sam_edge_runtime.photo.draw import draw_overlay
-from sam_edge_runtime.photo.formats import PHOTO_ENDINGS
-from sam_edge_runtime.photo.read import LIMIT_VARIABLE, decode_photo, read_orientation, read_photo
+from sam_edge_runtime.photo.formats import LIMIT_VARIABLE, PHOTO_ENDINGS
+from sam_edge_runtime.photo.read import decode_photo, read_orientation, read_photo
 from sam_edge_runtime.photo.write import png_bytes
 
 
