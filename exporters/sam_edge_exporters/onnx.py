@@ -31,6 +31,7 @@ from .conversion import PLAIN, Conversion
 from .tracing import EXPECTED_OF_TORCH, dynamic_shapes, example, weight_bytes
 
 OPSET = 20
+IR_VERSION = 9  # of the file format; ONNX Runtime 1.17, the first with opset 20, reads no newer one
 EXTERNAL_DATA_ABOVE = 1 << 31  # bytes of weights; protobuf ends at 2 GiB
 _SPACE_FOR_GRAPH = 16 << 20  # bytes of these that nodes and names may take
 _FEW = 1024  # elements of a constant that may always be folded or repeated
@@ -79,6 +80,7 @@ def export(graph: nn.Module, contract: GraphContract, path: Path, conversion: Co
         raise ExportError(f"torch.onnx.export returned nothing for {path.stem}")
     _share_indices(program.model)
     _remove_source_notes(program.model)
+    program.model.ir_version = IR_VERSION
     program.save(path, external_data=weight_bytes(graph) > EXTERNAL_DATA_ABOVE - _SPACE_FOR_GRAPH)
     del program
     check(path, contract)

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from sam_edge_runtime.backends.requirements import oldest_engines
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import GraphContract
 from sam_edge_runtime.bundle.manifest import Manifest
@@ -42,6 +43,7 @@ def command(
         ("prompts a call", _prompts_a_call(manifest)),
         ("slots a prompt", "any number" if manifest.points is None else str(manifest.points)),
         ("verified when made", _verdict(opened)),
+        ("runs on", "; ".join(oldest_engines(opened)) or "unknown"),
         ("files", ", ".join(f"{name} {record.bytes / 1e6:.1f} MB" for name, record in manifest.files.items())),
         ("made with", ", ".join(f"{name} {version}" for name, version in manifest.tools.items())),
     ):

@@ -6,11 +6,7 @@ installed there, so this also tests the runtime as on a small machine.
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,32 +18,17 @@ from sam_edge_exporters.tflite_fp16 import halve_weights
 from sam_edge_runtime.agreement.agreement import bounds_for
 from sam_edge_runtime.bundle.bundle import Bundle, record_files
 from sam_edge_runtime.bundle.manifest import FILE_NAME
+from tests.engines.environments import environment, golden_figures, run
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
-HOME = ROOT / ".venv-tflite-runtime"
 PACKAGES = ("tflite-runtime==2.14.0", "numpy<2", "Pillow>=10.1", "typer>=0.15,<1", "rich>=13.7")
-ROOMS = (ROOT, ROOT / "runtime")
 
 
 @pytest.fixture(scope="module")
 def old_python() -> Path:
-    """The interpreter of an environment with tflite-runtime, created when there is none."""
-    python, done = HOME / "bin" / "python", HOME / "installed"
-    if done.exists() and done.read_text() == "\n".join(PACKAGES):
-        return python
-    base = sys.executable if sys.version_info[:2] == (3, 11) else shutil.which("python3.11")
-    if base is None:
-        pytest.skip("tflite-runtime 2.14 requires Python 3.11 or older, and there is no python3.11 here")
-    shutil.rmtree(HOME, ignore_errors=True)
-    for command in ((base, "-m", "venv", str(HOME)), (str(python), "-m", "pip", "install", "--quiet", *PACKAGES)):
-        made = subprocess.run(command, capture_output=True, text=True, check=False)
-        if made.returncode:
-            lines = made.stderr.strip().splitlines() or ["no reason given"]
-            pytest.skip(f"tflite-runtime 2.14 cannot be installed here: {lines[-1]}")
-    done.write_text("\n".join(PACKAGES))
-    return python
+    """The interpreter of an environment with tflite-runtime."""
+    return environment("tflite-runtime", *PACKAGES)
 
 
 @pytest.fixture(scope="module")
@@ -64,21 +45,8 @@ def changed(bundle: Bundle, root: Path) -> Bundle:
     return Bundle(root, manifest)
 
 
-def run_python(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, ROOMS))}
-    command = [str(python), "-s", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-
-
-def figures(python: Path, root: Path) -> dict:
-    done = run_python(python, str(Path(__file__).with_name("run_golden.py")), str(root))
-    assert done.returncode == 0, done.stderr
-    print(done.stdout)
-    return json.loads(done.stdout)
-
-
 def test_both_signatures_reach_the_bounds(old_python, bundle):
-    found, bounds = figures(old_python, bundle.root), bounds_for("tflite", "fp32")
+    found, bounds = golden_figures(old_python, bundle.root), bounds_for("tflite", "fp32")
     assert found["engine"] == "tflite-runtime 2.14.0"
     assert found["prompts"] == 2 * (7 + 16)
     assert found["mask_miou"] >= bounds.mask_miou
@@ -92,7 +60,7 @@ def test_weights_in_float16_are_read(old_python, bundle, tmp_path):
     for name in (bundle.encoder_path.name, bundle.decoder_path.name):
         (root / name).unlink()
         halve_weights(bundle.root / name, root / name)
-    found = figures(old_python, changed(bundle, root).root)
+    found = golden_figures(old_python, changed(bundle, root).root)
     assert found["mask_miou"] > 0.99
     assert found["embedding_snr_db"] > 50
     assert found["logit_snr_db"] > 45
@@ -102,12 +70,12 @@ def test_weights_in_float16_are_read(old_python, bundle, tmp_path):
 def test_a_truncated_file_is_refused_in_one_line(old_python, bundle, tmp_path, lost):
     root = Path(shutil.copytree(bundle.root, tmp_path / "cut"))
     (root / "decoder.tflite").write_bytes(bundle.decoder_path.read_bytes()[:-lost])
-    found = figures(old_python, changed(bundle, root).root)
+    found = golden_figures(old_python, changed(bundle, root).root)
     assert "decoder.tflite' is truncated" in found["error"]
 
 
 def test_the_command_line_verifies_a_bundle(old_python, bundle, tmp_path):
     root = Path(shutil.copytree(bundle.root, tmp_path / "nano"))
-    done = run_python(old_python, "-m", "sam_edge", "verify", str(root), "--out", str(tmp_path / "report"))
+    done = run(old_python, "-m", "sam_edge", "verify", str(root), "--out", str(tmp_path / "report"))
     assert done.returncode == 0, done.stderr
     assert "tflite-runtime 2.14.0" in " ".join(done.stdout.split())

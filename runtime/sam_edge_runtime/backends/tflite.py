@@ -23,6 +23,7 @@ from sam_edge_runtime.system.cores import usable_cores
 
 from . import BackendOptions
 from .graphs import LazyGraphs
+from .requirements import needs_litert
 from .tflite_file import is_complete, is_tflite
 
 TARGET = TARGETS["tflite"]
@@ -63,6 +64,8 @@ class TfliteBackend(LazyGraphs["_Graph"]):
             raise BundleError(f"'{path}' is no TFLite model; export it again")
         if not is_complete(path):
             raise BundleError(f"'{path}' is truncated: weights lie beyond its end; copy it or export it again")
+        if self._name == PREDECESSOR and (reason := needs_litert(path)):
+            raise BackendError(f"'{path}' needs LiteRT ({reason}): {TARGET.install}, or export another precision")
         try:
             interpreter = self._interpreter(model_path=str(path), num_threads=self._threads)
             interpreter.allocate_tensors()

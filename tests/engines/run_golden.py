@@ -1,4 +1,4 @@
-"""Runs the acceptance tests of bundles, given as arguments, in the environment of tflite-runtime.
+"""Runs the acceptance tests of bundles, given as arguments, in the environment of another engine.
 
 Prints a line of JSON for each: engine and figures, or a `SamEdgeError`.
 """
