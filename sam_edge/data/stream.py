@@ -222,4 +222,6 @@ def walk(
             yield sample
     log.check()
     if source.annotated and not photos_only and samples and not masks:
+        if wanted == _KEEP_ALL:
+            raise DataError(f"the records of {source.name} have no masks: name other data")
         raise DataError(f"none of the {samples} records of {source.name} has a mask that {wanted}: lower the filter")

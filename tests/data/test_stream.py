@@ -86,6 +86,12 @@ def test_a_walk_filters_masks_and_keeps_records(shards):
         list(walk(open_source(shards), SkipLog(), wanted=MaskFilter(min_area=0.3)))
 
 
+def test_records_without_masks_are_named_as_such(tmp_path):
+    files = [pair("a", 0)[0], ("a.json", json.dumps({**record(rectangles(0)), "annotations": []}).encode())]
+    with pytest.raises(DataError, match=r"the records of .*a\.tar have no masks: name other data"):
+        list(walk(open_source(write_tar(tmp_path / "a.tar", files)), SkipLog()))
+
+
 def test_photos_without_masks_are_walked_too(shards, tmp_path):
     assert all(not s.rles for s in walk(open_source(shards), SkipLog(), photos_only=True))
     folder = write_folder(tmp_path / "photos", [("a.jpg", encoded(picture(0))), ("b.png", encoded(picture(1), "PNG"))])

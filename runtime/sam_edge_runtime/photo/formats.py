@@ -78,11 +78,15 @@ def register_plugin(start: bytes) -> None:
 
 def unread(start: bytes) -> tuple[str, str] | None:
     """What a file is that could not be identified, and the remedy; None if its start says nothing."""
+    from PIL import Image  # noqa: PLC0415
+
     kind = kind_of(start)
     if kind is None:
         return None
     if kind == _HEIF and find_spec("pillow_heif") is None:
         return f"a {kind} picture, which needs pillow-heif", "pip install pillow-heif, or save it as JPEG or PNG"
+    if kind == _AVIF and "AVIF" not in Image.OPEN:
+        return f"an {kind} picture, which this build of Pillow does not read", "save it as JPEG or PNG"
     if kind in (_HEIF, _AVIF):
-        return f"an {kind} picture with a damaged header, or Pillow lacks {kind}", "save it as JPEG or PNG"
+        return f"a picture of the kind {kind} with a damaged header", "copy it again, or save it as JPEG or PNG"
     return f"a {kind} file, which is not supported", "save it as JPEG or PNG"
