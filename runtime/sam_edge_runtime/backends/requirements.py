@@ -49,7 +49,10 @@ def _onnx(bundle: Bundle) -> tuple[str, ...]:
 
 def _tflite(bundle: Bundle) -> tuple[str, ...]:
     litert = "LiteRT 2.1 or later"
-    if needs_litert(bundle.encoder_path) or needs_litert(bundle.decoder_path):
+    # tflite-runtime 2.14 refuses a TRANSPOSE_CONV of INT8 weights and float activations when it loads the file.
+    recipe = str(bundle.manifest.recipe)  # whole, or of one of its layers
+    dynamic = "'dynamic': True" in recipe or ": 'dynamic'" in recipe
+    if dynamic or needs_litert(bundle.encoder_path) or needs_litert(bundle.decoder_path):
         return (litert,)
     return litert, "tflite-runtime 2.14 with numpy 1"
 

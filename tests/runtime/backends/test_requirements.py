@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import flatbuffers
@@ -50,6 +51,13 @@ def test_tflite_files_name_the_engines_that_run_their_tensors(tmp_path, types, e
     bundle = tflite_bundle(tmp_path, *types)
     assert tensor_types(bundle.decoder_path) == {kind for kind in types if kind != FLOAT}
     assert oldest_engines(bundle) == engines
+
+
+def test_dynamic_tflite_bundles_need_litert(tmp_path):
+    bundle = tflite_bundle(tmp_path, INT8)
+    for recipe in ({"name": "dynamic", "dynamic": True}, {"dynamic": False, "layers": {"a": "dynamic"}}):
+        assert oldest_engines(Bundle(tmp_path, replace(bundle.manifest, recipe=recipe))) == LITERT
+    assert oldest_engines(Bundle(tmp_path, replace(bundle.manifest, recipe={"dynamic": False}))) == BOTH
 
 
 @pytest.mark.parametrize(("kind", "says"), [(INT4, "cannot read INT4"), (INT16, "computes INT16 activations wrongly")])
