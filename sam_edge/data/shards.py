@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.photo.formats import PHOTO_ENDINGS
+from sam_edge_runtime.system.text import read_regular
 
 from .instances import record_of
 from .pairs import RECORD_ENDING, split_name
@@ -224,7 +225,7 @@ class LooseFiles:
 def _record_content(files: LooseFiles) -> bytes | None:
     if files.record is None:
         return None
-    return record_of(files.record, files.photo.name) if files.of_all and files.photo else files.record.read_bytes()
+    return record_of(files.record, files.photo.name) if files.of_all and files.photo else read_regular(files.record)
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +250,7 @@ class FileShard:
         """One record."""
         files = self.files[number]
         try:
-            photo = files.photo.read_bytes() if files.photo else None
+            photo = read_regular(files.photo) if files.photo else None
             record = None if photo_only else _record_content(files)
         except OSError as error:
             raise BrokenRecordError(f"cannot be read ({error.strerror})") from error

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import stat
 import tarfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -63,6 +64,8 @@ def tar_index(path: Path) -> TarIndex:
         status = path.stat()
     except OSError as error:
         raise DataError(f"cannot read shard {path} ({error.strerror}): check the path") from error
+    if not stat.S_ISREG(status.st_mode):  # a pipe could block for ever
+        raise DataError(f"shard {path} is no regular file: name a tar, or a folder")
     if status.st_size < WORTH_KEEPING:
         return _read_index(path)
     name = f"{path.absolute()}|{status.st_size}|{status.st_mtime_ns}|{_FORMAT}"

@@ -417,6 +417,28 @@ def test_bad_data_are_refused_in_one_line(tmp_path, name):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("ending", ["tar", "txt", "bin"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_pipes_and_devices_are_refused_at_once(tmp_path, ending, kind):
+    path = tmp_path / f"a.{ending}"
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
+    with pytest.raises(DataError, match="no regular file"):
+        open_source(path)
+
+
+def test_a_pipe_in_a_folder_is_a_broken_record(tmp_path):
+    folder = write_folder(tmp_path / "photos", pairs(2))
+    os.mkfifo(folder / "sa_2.jpg")
+    os.mkfifo(folder / "instances.json")
+    (broken,) = (
+        record for record in streamed(open_source(folder)) if isinstance(record, Skip) and record.key == "sa_2"
+    )
+    assert "no regular file" in broken.reason
+    (folder / "sa_0.json").unlink()
+    (folder / "sa_1.json").unlink()
+    assert not open_source(folder).annotated  # the pipe is no COCO file
+
+
 def test_a_folder_that_may_not_be_read_is_refused(tmp_path):
     (tmp_path / "closed").mkdir(mode=0)
     if os.access(tmp_path / "closed", os.R_OK):

@@ -1,8 +1,11 @@
-"""Text files as editors on every system write them."""
+"""Files that users name: regular ones only, and text as editors on every system write it."""
 
 from __future__ import annotations
 
 import codecs
+import errno
+import os
+import stat
 from pathlib import Path
 
 # The longer marks first: UTF-32's begins with UTF-16's.
@@ -15,6 +18,18 @@ _MARKS = (
 )
 
 
+def read_regular(path: Path) -> bytes:
+    """The content of a regular file. A pipe could block for ever, and a device such as `/dev/zero` has no end.
+
+    Raises:
+        OSError: it cannot be read, or is something else.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        return file.read()
+
+
 def read_text(path: Path) -> str:
     """The text of a file: UTF-8, or what its byte order mark says; every line ends in a line feed.
 
@@ -22,6 +37,6 @@ def read_text(path: Path) -> str:
         OSError: it cannot be read.
         UnicodeDecodeError: it is no such text.
     """
-    content = path.read_bytes()
+    content = read_regular(path)
     encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
     return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
