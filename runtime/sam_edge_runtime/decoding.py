@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from sam_edge_runtime.errors import BackendError
+
 from .arrays import Float32
 from .bundle.contract import MASK_OUTPUTS, MASK_STRIDE
 
@@ -29,6 +31,23 @@ class Capacity(Protocol):
     def call_sizes(self) -> tuple[int, ...]: ...  # noqa: D102
     @property
     def points(self) -> int | None: ...  # noqa: D102
+
+
+def require_finite(what: str, values: Float32) -> None:
+    """Refuse outputs of a network that no mask can be made of.
+
+    Args:
+        what: the outputs, for the message.
+        values: any shape.
+
+    Raises:
+        BackendError: NaN or infinity is among them.
+    """
+    if not np.isfinite(values).all():
+        raise BackendError(
+            f"{what} contain NaN or infinity: this bundle is broken on this engine; `sam-edge verify --trace` finds "
+            "where, and an export with --precision fp32 or mixed avoids float16's overflow"
+        )
 
 
 def decode_prompts(

@@ -19,7 +19,7 @@ from .arrays import Float32
 from .backends import Backend, BackendOptions, load_backend
 from .bundle.bundle import Bundle
 from .bundle.contract import EMBEDDING_STRIDE, FIRST_MULTIMASK, MASK_OUTPUTS, SINGLE_OUTPUT, Label
-from .decoding import decode_prompts
+from .decoding import decode_prompts, require_finite
 from .drop_in import DropIn
 from .errors import PromptError, StateError, UsageError
 from .photo.check import check_image, describe_array
@@ -140,7 +140,9 @@ class SamPredictor(DropIn):
         height, width = image.shape[:2]
         frame = Frame(self.bundle.manifest.input_side, (height, width))
         rgb = image if image_format == "RGB" else image[:, :, ::-1]
-        self._current = _SetImage(frame, self.backend.encode(frame.image(rgb)))
+        embeddings = self.backend.encode(frame.image(rgb))
+        require_finite("the embeddings of the photo", embeddings)
+        self._current = _SetImage(frame, embeddings)
 
     def reset_image(self) -> None:
         """Forget the photo."""
@@ -274,6 +276,8 @@ class SamPredictor(DropIn):
         """Decode all prompts and resize the masks to the photo's size."""
         chosen = slice(FIRST_MULTIMASK, MASK_OUTPUTS) if multimask_output else slice(SINGLE_OUTPUT, FIRST_MULTIMASK)
         all_low_res, all_scores = decode_prompts(self.backend, self.bundle.manifest, image.embeddings, prompts)
+        require_finite("the masks", all_low_res)
+        require_finite("the IoU predictions", all_scores)
         low_res, scores = np.ascontiguousarray(all_low_res[:, chosen]), np.ascontiguousarray(all_scores[:, chosen])
         flat = low_res.reshape(-1, *low_res.shape[2:])  # (B * M, S/4, S/4)
         masks: Masks = upscale(flat, image.frame) if return_logits else upscale_binary(flat, image.frame)

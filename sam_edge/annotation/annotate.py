@@ -27,6 +27,7 @@ from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.manifest import FILE_NAME
 from sam_edge_runtime.errors import DataError, OutputError, SamEdgeError, UsageError
 from sam_edge_runtime.system.cores import usable_cores
+from sam_edge_runtime.system.documents import read_json
 from sam_edge_runtime.system.files import sha256_of, write_file
 
 from .pieces import WORK, Piece, PieceFolder, divide
@@ -167,7 +168,7 @@ def _settle(job: AnnotateJob, source: Source) -> None:
         with suppress(OutputError):  # another process may have been first; then its file is read
             write_file(path, (json.dumps(wanted, indent=1) + "\n").encode(), overwrite=False)
     try:
-        written = json.loads(path.read_text("utf-8"))
+        written = read_json(path)
     except (OSError, ValueError) as error:
         raise OutputError(f"{path} cannot be read ({error}): choose another folder") from error
     wanted = json.loads(json.dumps(wanted))

@@ -25,6 +25,7 @@ from sam_edge.data.sources import Source
 from sam_edge_runtime.errors import DataError
 from sam_edge_runtime.photo.read import decode_photo, read_orientation
 from sam_edge_runtime.photo.write import png_bytes
+from sam_edge_runtime.system.documents import read_json
 from sam_edge_runtime.system.files import output_error, write_file
 
 from .record import distinct_names
@@ -80,12 +81,14 @@ class PieceFolder:
             DataError: the file of failures is damaged.
         """
         try:
-            reasons: dict[str, str] = json.loads(self._failures.read_text("utf-8"))
+            reasons = read_json(self._failures)
+            if not isinstance(reasons, dict):
+                raise ValueError("it holds no object")
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
             raise DataError(f"{self._failures} is damaged ({error}): remove it and run the command again") from error
-        return reasons
+        return {str(key): str(reason) for key, reason in reasons.items()}
 
     def open_numbers(self) -> list[int]:
         """Numbers of the records that are neither finished nor failed."""

@@ -14,7 +14,6 @@ from the run lengths; the record's own are ignored.
 from __future__ import annotations
 
 import ast
-import json
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +25,7 @@ from sam_edge_runtime.automatic import rle as runs
 from sam_edge_runtime.automatic.regions import bounding_box, xywh
 from sam_edge_runtime.automatic.rle import Rle
 from sam_edge_runtime.errors import UsageError
+from sam_edge_runtime.system.documents import parse_json
 
 from .foreign import to_sa1b
 from .numbers import integer, number
@@ -131,8 +131,8 @@ def parse_record(content: bytes) -> Record:
         BrokenRecordError: not JSON, another layout, a damaged mask, or a mask of another size than the photo.
     """
     try:
-        loaded = json.loads(content)
-    except (ValueError, RecursionError) as error:  # ValueError: JSON and UTF-8 errors, and numbers with too many digits
+        loaded = parse_json(content)
+    except ValueError as error:
         raise BrokenRecordError(f"its JSON is truncated or damaged ({error})") from error
     if not _is_sa1b(loaded):
         loaded = to_sa1b(loaded)

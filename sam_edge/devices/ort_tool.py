@@ -16,7 +16,6 @@ Latency: .. s`, and the newest with `Average inference time cost total: .. ms`.
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 from collections import Counter
@@ -24,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sam_edge_runtime.errors import BackendError
+from sam_edge_runtime.system.documents import parse_json
 
 from .timing import Figures, Operator, Spread
 
@@ -119,7 +119,7 @@ def parse_operators(profile: str) -> tuple[Operator, ...]:
         BackendError: not JSON, or not a list of events.
     """
     try:
-        events: Any = json.loads(profile)
+        events: Any = parse_json(profile)
     except ValueError as error:
         raise BackendError(f"{NAME}'s profile is not JSON ({error}): it was cut off; profile fewer runs") from error
     if not isinstance(events, list) or not all(isinstance(event, dict) for event in events):

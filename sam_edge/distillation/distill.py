@@ -26,6 +26,7 @@ from sam_edge.weights.load import LoadedSam, find_source, load_sam
 from sam_edge.weights.source import CheckpointSource, parse_source
 from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.errors import CheckpointError, UsageError
+from sam_edge_runtime.system.documents import read_json
 from sam_edge_runtime.system.files import sha256_of, write_file
 
 from .embeddings import EmbeddingCache
@@ -235,7 +236,9 @@ def _check_identity(distillation: DistillJob, teacher: LoadedSam) -> None:
         if not distillation.job.resume:
             raise UsageError(f"{out} holds a distillation already: resume it with --resume, or choose another --out")
         try:
-            found = json.loads(path.read_text("utf-8"))
+            found = read_json(path)
+            if not isinstance(found, dict):
+                raise ValueError("no object")
         except ValueError as error:
             raise CheckpointError(f"{path} is damaged ({error}): the distillation cannot be resumed") from error
         if isinstance(found.get("recipe"), dict):

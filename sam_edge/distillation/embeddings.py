@@ -27,6 +27,7 @@ from sam_edge.data.sources import Source
 from sam_edge.data.stream import walk
 from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE
 from sam_edge_runtime.errors import DataError, UsageError
+from sam_edge_runtime.system.documents import read_json
 from sam_edge_runtime.system.files import require_space, write_file
 
 IDENTITY = "teacher.json"
@@ -67,7 +68,7 @@ class EmbeddingCache:
             # Several processes may write this file at once, all with the same content.
             write_file(path, (json.dumps(wanted) + "\n").encode(), overwrite=True)
         try:
-            found = json.loads(path.read_text("utf-8"))
+            found = read_json(path)
         except ValueError:
             found = None
         if found != wanted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -25,6 +24,7 @@ from sam_edge_runtime.automatic.settings import AutomaticSettings
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.decoding import Capacity
 from sam_edge_runtime.errors import DataError, PromptError, UsageError
+from sam_edge_runtime.system.documents import json_text
 from sam_edge_runtime.system.folders import check_destination, staged_folder
 
 from .automatic import AutomaticFigures, Proposals, automatic_figures, propose
@@ -75,7 +75,7 @@ def evaluate(job: EvaluateJob, progress: Progress = lambda what, done, total: No
         result = replace(result, complaint=next(filter(None, (log.complaint() for log in logs)), None))
         progress("writing the report", 0, 0)
         report = _report(job, result)
-        (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        (folder / "report.json").write_text(json_text(report), encoding="utf-8")
         if result.figures and result.figures[0].shown:
             draw_curve(folder / CURVE, result.figures)
         if result.automatic:

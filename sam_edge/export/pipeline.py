@@ -7,7 +7,6 @@ renamed at the end, so a bundle exists completely or not at all.
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Sequence
 from copy import deepcopy
@@ -32,6 +31,7 @@ from sam_edge_runtime.bundle.bundle import GOLDEN_FILE, REPORT_FILE, Bundle, for
 from sam_edge_runtime.bundle.manifest import FILE_NAME, Manifest
 from sam_edge_runtime.bundle.official import OFFICIAL
 from sam_edge_runtime.errors import BoundError
+from sam_edge_runtime.system.documents import json_text
 from sam_edge_runtime.system.folders import staged_folder
 
 from .context import ExportContext, Progress, check_job, load_context
@@ -93,7 +93,7 @@ def export_bundle(
         report = _report(manifest, agreement, missed, backend.engine) | details
         if inspect is not None:
             report["graphs"] = {name: inspect(folder / name) for name in (manifest.encoder, manifest.decoder)}
-        (folder / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        (folder / REPORT_FILE).write_text(json_text(report), encoding="utf-8")
         if job.return_single_mask:  # only now: the golden test needs all four masks
             manifest = _rewrite_as_official(folder, manifest, single_mask=True)
         manifest = replace(manifest, files=record_files(folder))

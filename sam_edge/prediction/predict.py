@@ -15,8 +15,6 @@ demand `cat_logits.npy` and `cat.json`. Each mask in `cat.json` has
 from __future__ import annotations
 
 import io
-import json
-import tokenize
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ from sam_edge_runtime.bundle.contract import MASK_STRIDE
 from sam_edge_runtime.bundle.manifest import RANDOM_WEIGHTS_NOTE
 from sam_edge_runtime.errors import PromptError, UsageError
 from sam_edge_runtime.photo.write import png_bytes
+from sam_edge_runtime.system.documents import json_text, parse_npy, read_bytes
 from sam_edge_runtime.system.files import check_file, write_files
 
 Point = tuple[float, float, int]
@@ -166,18 +165,7 @@ def _best_logits(scores: Float32, low_res: Float32) -> Float32:
     return best[0] if len(best) == 1 else best
 
 
-# numpy's reader raises these for damaged files, and for headers that claim more than memory or an integer can hold.
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    MemoryError,
-    OverflowError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    tokenize.TokenError,
-)
+LARGEST_LOGITS = 1 << 20  # bytes of a file with 256 x 256 numbers of eight bytes, and its header, are half of it
 
 
 def _read_logits(path: Path, side: int) -> Float32:
@@ -186,9 +174,8 @@ def _read_logits(path: Path, side: int) -> Float32:
     try:
         if not path.is_file():
             raise UsageError(f"{path} does not exist: name a .npy file that --save-logits wrote")
-        with path.open("rb") as stream:  # not np.load, which opens zip archives too
-            logits = np.lib.format.read_array(stream, allow_pickle=False)
-    except _UNREADABLE as error:
+        logits = parse_npy(read_bytes(path, LARGEST_LOGITS))
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path} is not a .npy file of logits: name one that --save-logits wrote") from error
     if logits.dtype.kind not in "fiu" or logits.size != cells * cells:
         raise UsageError(
@@ -230,4 +217,4 @@ def _json(
     }
     if note is not None:
         document["note"] = note
-    return (json.dumps(document, indent=2) + "\n").encode()
+    return json_text(document).encode()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from sam_edge_runtime.system.documents import read_json
 from sam_edge_runtime.system.folders import others_than
 
 EVALUATION, VERIFICATION = "sam-edge-evaluation", "sam-edge-verification"
@@ -35,7 +35,7 @@ def _foreign(folder: Path, kind: str) -> tuple[str, ...] | None:
 def _format_of(folder: Path) -> object:
     """The `format` of the folder's `report.json`; None where it is missing or damaged."""
     try:
-        document = json.loads((folder / "report.json").read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        document = read_json(folder / "report.json")
+    except (OSError, ValueError):
         return None
     return document.get("format") if isinstance(document, dict) else None

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from sam_edge_runtime.errors import CheckpointError
+from sam_edge_runtime.system.documents import parse_json
 from sam_edge_runtime.system.files import write_file
 
 FOLDER = "checkpoints"
@@ -82,14 +83,14 @@ def read_training_state(path: Path) -> TrainingState:
     groups: dict[str, Tensors] = {"model": {}, "average": {}, "optimizer": {}}
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            meta = json.loads((file.metadata() or {})[_META])
+            meta = parse_json((file.metadata() or {})[_META])
             for name in file.keys():  # noqa: SIM118 - it is a file, not a dict
                 part, _, rest = name.partition("/")
                 groups[part][rest] = file.get_tensor(name)
         return TrainingState(int(meta["step"]), dict(meta["recipe"]), **groups)
     except FileNotFoundError as error:
         raise CheckpointError(f"no training checkpoint at {path}: start the run without --resume") from error
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(
             f"{path} is no training checkpoint, or damaged ({error}): remove it, and --resume uses the one before"
         ) from error

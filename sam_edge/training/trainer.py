@@ -41,6 +41,7 @@ from sam_edge.data.skips import ALLOWED_BROKEN, SkipLog
 from sam_edge.data.stream import TrainingSet
 from sam_edge.quantization.fake_quant import round_layers
 from sam_edge_runtime.errors import CheckpointError, DataError, UsageError
+from sam_edge_runtime.system.documents import read_json
 from sam_edge_runtime.system.files import write_file
 
 from .accelerator import make_accelerator
@@ -379,7 +380,7 @@ class Trainer:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text("utf-8")))
+        return dict(read_json(path))
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}): the run cannot be resumed") from error
 

@@ -6,7 +6,6 @@ in the download cache under the manifest's hash). Elsewhere it is the bundle's `
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +27,7 @@ from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.errors import BundleError, CheckpointError, PhotoError
 from sam_edge_runtime.photo.read import read_photo
+from sam_edge_runtime.system.documents import json_text
 from sam_edge_runtime.system.folders import check_destination, staged_folder
 
 from .compare import PhotoComparison, compare_photo
@@ -202,7 +202,7 @@ def verify(
         traced=traced,
     )
     with staged_folder(out, overwrite=True, foreign=foreign_in_verification) as folder:
-        (folder / "report.json").write_text(json.dumps(verification.to_json(), indent=2) + "\n", encoding="utf-8")
+        (folder / "report.json").write_text(json_text(verification.to_json()), encoding="utf-8")
         missing = write_html(folder / "report.html", verification.to_json(), agreement.checks(bounds), pictures)
     return replace(verification, html=missing)
 

@@ -52,18 +52,18 @@ def unpacked(state: State, name: str) -> State:
             result[key] = tensor
             continue
         scale = state.get(key + SCALE)
-        if scale is None or scale.ndim != tensor.ndim or not scale.dtype.is_floating_point:
+        if scale is None or not scale.dtype.is_floating_point:
             raise CheckpointError(
                 f"{name} holds {short_name(key)} in INT8 without float scales as {short_name(key + SCALE)}: "
                 "use float weights, or a file that sam-edge packed"
             )
-        try:
-            result[key] = tensor.float() * scale.float()
-        except RuntimeError as error:
+        # Checked, because a product with larger scales would broadcast a small file to gigabytes.
+        if scale.ndim != tensor.ndim or any(a not in (1, b) for a, b in zip(scale.shape, tensor.shape, strict=True)):
             raise CheckpointError(
                 f"{name}: the scales {tuple(scale.shape)} do not fit {short_name(key)} {tuple(tensor.shape)}: "
                 "use float weights, or a file that sam-edge packed"
-            ) from error
+            )
+        result[key] = tensor.float() * scale.float()
         used.add(key + SCALE)
     return {key: tensor for key, tensor in result.items() if key not in used}
 

@@ -40,6 +40,8 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         CheckpointError: the file is missing, a folder, unreadable, empty, truncated or corrupt, would run code, or
             holds anything but named tensors.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise CheckpointError(f"{path} is a pipe or a device: name a file of weights")  # it might never end
     try:
         with path.open("rb") as file:
             start = file.read(len(ZIP_MAGIC))

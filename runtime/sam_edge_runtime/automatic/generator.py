@@ -26,7 +26,7 @@ from sam_edge_runtime.arrays import Float32, Float64, Int64, Mask, Photo
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import MASK_OUTPUTS, MASK_STRIDE, MASK_THRESHOLD, Label
-from sam_edge_runtime.decoding import Capacity, decode_prompts
+from sam_edge_runtime.decoding import Capacity, decode_prompts, require_finite
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.photo.check import check_image
 from sam_edge_runtime.photo.frame import Frame
@@ -272,7 +272,9 @@ class AutomaticMaskGenerator:
 
     def _encode(self, job: _CropJob) -> tuple[Frame, Float32]:
         frame = Frame(self._capacity.input_side, job.crop.size)
-        return frame, self._backend.encode(frame.image(job.crop.cut(job.photo)))
+        embeddings = self._backend.encode(frame.image(job.crop.cut(job.photo)))
+        require_finite("the embeddings of the photo", embeddings)
+        return frame, embeddings
 
     def _search(self, job: _CropJob, frame: Frame, embeddings: Float32) -> _CropResult:
         """The masks of a crop after all filters, by descending predicted IoU."""
@@ -296,6 +298,8 @@ class AutomaticMaskGenerator:
         labels = np.full((len(points), 1), int(Label.FOREGROUND))
         prompts = build_prompts(frame, points[:, None], labels, None, None)
         all_low_res, all_iou = decode_prompts(self._backend, self._capacity, embeddings, prompts)
+        require_finite("the masks", all_low_res)
+        require_finite("the IoU predictions", all_iou)
         low_res, iou = all_low_res[:, 1:].reshape(-1, *all_low_res.shape[2:]), all_iou[:, 1:].ravel()
         points = points.repeat(MULTIMASK_OUTPUTS, axis=0)
         if settings.pred_iou_thresh > 0:

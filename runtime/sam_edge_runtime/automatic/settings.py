@@ -27,6 +27,23 @@ VARIANT_DEFAULTS: dict[str, dict[str, float]] = {
     },
 }
 
+# Least and largest value of each field. More points or crops than these take days and gigabytes.
+_SHARES = {
+    "pred_iou_thresh": (0, 1),
+    "stability_score_thresh": (0, 1),
+    "box_nms_thresh": (0, 1),
+    "crop_nms_thresh": (0, 1),
+    "crop_overlap_ratio": (0, 1),
+    "stability_score_offset": (0, 1e6),
+}
+_COUNTS = {
+    "points_per_side": (1, 1024),
+    "points_per_batch": (1, 1024),
+    "crop_n_layers": (0, 6),
+    "crop_n_points_downscale_factor": (1, 1024),
+    "min_mask_region_area": (0, 1 << 40),
+}
+
 
 @dataclass(frozen=True)
 class AutomaticSettings:
@@ -79,25 +96,15 @@ class AutomaticSettings:
                 f"point_grids is given together with points_per_side {self.points_per_side}, whose default is 32: "
                 "give points_per_side=None with point_grids, as segment_anything demands"
             )
-        for name in ("pred_iou_thresh", "stability_score_thresh", "box_nms_thresh", "crop_nms_thresh"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise UsageError(f"{name} {value} is out of range: use 0 to 1")
-        for name, least in (
-            ("points_per_side", 1),
-            ("points_per_batch", 1),
-            ("stability_score_offset", 0),
-            ("crop_n_layers", 0),
-            ("crop_n_points_downscale_factor", 1),
-            ("min_mask_region_area", 0),
-        ):
-            value = getattr(self, name)
-            if value is not None and not (np.isfinite(value) and value >= least):
-                raise UsageError(f"{name} {value} is out of range: use {least} or more")
-        if not 0 <= self.crop_overlap_ratio < 1:
-            raise UsageError(f"crop_overlap_ratio {self.crop_overlap_ratio} is out of range: use 0 to below 1")
-        if self.output_mode not in OUTPUT_MODES:
-            raise UsageError(f"output_mode {self.output_mode!r} is not one of {', '.join(OUTPUT_MODES)}")
+        for name, (least, most) in _SHARES.items():
+            _check_number(name, getattr(self, name), least, most)
+        for name, (fewest, largest) in _COUNTS.items():
+            if getattr(self, name) is not None:
+                _check_integer(name, getattr(self, name), fewest, largest)
+        if self.crop_overlap_ratio == 1:
+            raise UsageError("crop_overlap_ratio 1 is out of range: use 0 to below 1")
+        if not isinstance(self.output_mode, str) or self.output_mode not in OUTPUT_MODES:
+            raise UsageError(f"output_mode {self.output_mode!r:.60} is not one of {', '.join(OUTPUT_MODES)}")
         self.grids()
 
     @classmethod
@@ -121,7 +128,9 @@ class AutomaticSettings:
         """The points of each layer, beginning with the whole photo's: (N, 2), x, y from 0 to 1."""
         if self.points_per_side is not None:
             return layer_grids(self.points_per_side, self.crop_n_layers, self.crop_n_points_downscale_factor)
-        grids = tuple(_checked_grid(grid, layer) for layer, grid in enumerate(self.point_grids or ()))
+        if not isinstance(self.point_grids, Sequence | np.ndarray) or isinstance(self.point_grids, str):
+            raise UsageError(f"point_grids is a {type(self.point_grids).__name__}: give one grid (N, 2) for each layer")
+        grids = tuple(_checked_grid(grid, layer) for layer, grid in enumerate(self.point_grids))
         if len(grids) <= self.crop_n_layers:
             raise UsageError(
                 f"{len(grids)} point_grids are too few for the photo and {self.crop_n_layers} layers of crops: give "
@@ -130,8 +139,25 @@ class AutomaticSettings:
         return grids
 
 
+def _check_number(name: str, value: object, least: float, most: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise UsageError(f"{name} {value!r:.60} is no number: use {least:g} to {most:g}")
+    if not least <= value <= most:  # NaN too
+        raise UsageError(f"{name} {value!r:.60} is out of range: use {least:g} to {most:g}")
+
+
+def _check_integer(name: str, value: object, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise UsageError(f"{name} {value!r:.60} is no integer: use {least} to {most}")
+    if not least <= value <= most:
+        raise UsageError(f"{name} {value!r:.60} is out of range: use {least} to {most}")
+
+
 def _checked_grid(grid: npt.ArrayLike, layer: int) -> Grid:
-    points = np.asarray(grid, np.float64)
+    try:
+        points = np.asarray(grid, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UsageError(f"point grid {layer} is no array of numbers ({error}): give x, y pairs, (N, 2)") from error
     if points.ndim != 2 or points.shape[1] != 2 or not len(points):
         raise UsageError(f"point grid {layer} has shape {points.shape}: give x, y pairs, (N, 2)")
     outside = ~((points >= 0) & (points <= 1)).all(axis=1)  # NaN too

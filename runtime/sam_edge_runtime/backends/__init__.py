@@ -82,6 +82,9 @@ class BundleBackend(Backend, Protocol):
         ...
 
 
+MOST_THREADS = 1024
+
+
 @dataclass(frozen=True)
 class BackendOptions:
     """Options of an engine.
@@ -91,7 +94,7 @@ class BackendOptions:
         provider: the engine's name of an accelerator; None: its CPU (for Core ML: any unit).
 
     Raises:
-        UsageError: `threads` is not a positive integer, or `provider` is an empty string.
+        UsageError: `threads` is not an integer from 1 to `MOST_THREADS`, or `provider` is an empty string.
     """
 
     threads: int | None = None
@@ -99,8 +102,12 @@ class BackendOptions:
 
     def __post_init__(self) -> None:
         threads, provider = self.threads, self.provider
-        if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
-            raise UsageError(f"threads {threads!r} is not a positive integer; leave it out for one per core")
+        if threads is not None and (
+            not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= MOST_THREADS
+        ):
+            raise UsageError(
+                f"threads {threads!r:.60} is not an integer from 1 to {MOST_THREADS}; leave it out for one per core"
+            )
         if provider is not None and (not isinstance(provider, str) or not provider.strip()):
             raise UsageError(f"provider {provider!r} is no name; leave it out for the CPU")
 

@@ -11,12 +11,12 @@ same, and they are checked when they are used. A bundle may also lie in a zip fi
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sam_edge_runtime.errors import BundleError
+from sam_edge_runtime.system.documents import parse_json
 from sam_edge_runtime.system.files import sha256_of
 from sam_edge_runtime.system.folders import others_than, recover
 
@@ -108,8 +108,8 @@ class Bundle:
             content = path.read_bytes()
             if record.sha256 not in {_sha256(content), _sha256(content.replace(b"\r\n", b"\n"))}:
                 return {}
-            report = json.loads(content)
-        except (OSError, ValueError, RecursionError):
+            report = parse_json(content)
+        except (OSError, ValueError):
             return {}
         return report if isinstance(report, dict) else {}
 

@@ -6,12 +6,12 @@ The program is a protocol buffer (coremltools' `Model.proto` and `MIL.proto`). W
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sam_edge_runtime.errors import BundleError
+from sam_edge_runtime.system.documents import read_json
 
 from .constants import Constants, dtype_name
 from .protocol import empty_model
@@ -86,7 +86,7 @@ def _model_file(path: Path) -> tuple[Path, Path]:
     """A package's model file, and the folder to which names of blob files are relative."""
     data = path / "Data"
     try:
-        manifest = json.loads((path / "Manifest.json").read_text("utf-8"))
+        manifest = read_json(path / "Manifest.json")
         root = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"]
         file = (data / root).resolve()
     except (OSError, ValueError, KeyError, TypeError) as error:

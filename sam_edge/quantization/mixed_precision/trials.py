@@ -27,6 +27,7 @@ from sam_edge_runtime.backends import Backend, load_backend
 from sam_edge_runtime.benchmark.rounds import Rounds
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.manifest import Manifest
+from sam_edge_runtime.system.documents import read_json
 from sam_edge_runtime.system.files import write_file
 
 from .configuration import W8A8, Measurement, Schemes
@@ -85,7 +86,7 @@ class TrialCache:
         self._path, self._settings = path, json.loads(json.dumps(settings))
         self._trials: dict[str, Measurement] = {}
         try:
-            stored = json.loads(path.read_text("utf-8"))
+            stored = read_json(path)
             if stored["settings"] == self._settings:
                 self._trials = {key: Measurement(**figures) for key, figures in stored["trials"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
