@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import typer
 
 import sam_edge
-from sam_edge_runtime.errors import BoundError, SamEdgeError, system_line
+from sam_edge_runtime.errors import BoundError, SamEdgeError, UsageError, system_line
 
 from . import (
     annotate,
@@ -83,6 +84,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run the command line with `arguments` and return its exit code."""
     try:
+        _check_printable(arguments)
         app(arguments)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
@@ -96,6 +98,21 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         return _refuse(system_line(error))
     return 0
+
+
+def _check_printable(arguments: list[str]) -> None:
+    """Refuse arguments that a message must not repeat on the terminal."""
+    for argument in arguments:
+        if not argument.isprintable() and not _exists(argument):
+            raise UsageError(f"the argument {argument!r} holds characters that cannot be printed: type it again")
+
+
+def _exists(argument: str) -> bool:
+    """Whether an argument is the name of a file or folder, whose name may hold anything."""
+    try:
+        return Path(argument).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _refuse(line: str) -> int:
