@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from sam_edge_runtime.errors import UsageError
+from sam_edge_runtime.system.documents import parse_json
 from sam_edge_runtime.system.text import read_text
 
 FILE_FORMAT = "sam-edge-recipe"
@@ -160,7 +161,7 @@ def read_recipe(path: Path) -> Recipe:
         UsageError: the file cannot be read, is no recipe, or names something unknown.
     """
     try:
-        document = json.loads(read_text(path))
+        document = parse_json(read_text(path))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read as a recipe ({error})") from error
     if not isinstance(document, dict) or document.get("format") != FILE_FORMAT or document.get("version") != 1:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from sam_edge_runtime.system.documents import parse_json
 from sam_edge_runtime.system.text import read_regular
 
 from .skips import BrokenRecordError
@@ -41,7 +42,7 @@ def _instances(path: Path) -> dict[str, dict[str, Any]]:
 @lru_cache(maxsize=4)
 def _read(path: Path, size: int, changed: int) -> dict[str, dict[str, Any]]:
     """The records by the photos' file names; `size` and `changed` tell a newer file apart."""
-    document = json.loads(read_regular(path))
+    document = parse_json(read_regular(path))
     images = document.get("images") if isinstance(document, dict) else None
     annotations = document.get("annotations") if isinstance(document, dict) else None
     if not isinstance(images, list) or not isinstance(annotations, list):

@@ -10,6 +10,7 @@ read by number.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -112,15 +113,16 @@ class TarShard:
         try:
             with self.path.open("rb") as file:
                 parts = []
+                end = os.fstat(file.fileno()).st_size
                 for offset, length in ((photo, photo_bytes), (ABSENT if photo_only else record, record_bytes)):
                     content = None
                     if offset != ABSENT:
+                        if offset + length > end:  # reading what a damaged header claims could take all memory
+                            raise BrokenRecordError(
+                                f"the shard is cut off {offset + length - end} bytes before its end"
+                            )
                         file.seek(offset)
                         content = file.read(length)
-                        if len(content) < length:
-                            raise BrokenRecordError(
-                                f"the shard is cut off {length - len(content)} bytes before its end"
-                            )
                     parts.append(content)
         except OSError as error:
             raise BrokenRecordError(f"cannot be read ({error.strerror})") from error
@@ -252,8 +254,9 @@ class FileShard:
         try:
             photo = read_regular(files.photo) if files.photo else None
             record = None if photo_only else _record_content(files)
-        except OSError as error:
-            raise BrokenRecordError(f"cannot be read ({error.strerror})") from error
+        except (OSError, ValueError) as error:  # ValueError: no possible name, such as one with a null byte
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise BrokenRecordError(f"cannot be read ({reason})") from error
         return RawRecord(*files.name, photo, record)
 
     def stream(self, *, photo_only: bool = False) -> Iterator[RawRecord | Skip]:

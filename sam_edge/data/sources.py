@@ -304,8 +304,12 @@ def _listed(path: Path) -> Shard:
     """The photos of a list. Missing ones are broken records, found when they are read."""
     try:
         lines = [line.strip() for line in read_text(path).splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 or UTF-16 text"
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"cannot read the photo list {path} (it is not UTF-8 or UTF-16 text): write one path a line"
+        ) from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(f"cannot read the photo list {path} ({reason}): write one path a line") from error
     photos = [_with_slashes(path.parent, line) for line in lines if line and not line.startswith("#")]
     if not photos:

@@ -30,6 +30,7 @@ from sam_edge_runtime.system.files import write_file
 from .pairs import RECORD_ENDING, is_further_part, photo_key, split_name
 
 ABSENT = -1
+LONGEST_NAME = 4096  # bytes; Linux's PATH_MAX
 WORTH_KEEPING = 256 * 2**20  # bytes of a shard; smaller ones are indexed in no time
 
 _FORMAT = "2"  # of the files in the cache
@@ -97,7 +98,11 @@ def _read_index(path: Path) -> TarIndex:
     if damaged_at is not None:
         raise DataError(f"shard {path} is damaged at byte {damaged_at:,}, and the rest cannot be read: fetch it again")
     places = _paired(places)
-    keys = np.array([key.encode("utf-8", "surrogateescape") for key in places], np.bytes_)
+    names = [key.encode("utf-8", "surrogateescape") for key in places]
+    longest = max(map(len, names), default=0)
+    if longest > LONGEST_NAME:  # the array takes as many bytes for every key as for the longest
+        raise DataError(f"shard {path} holds a name of {longest:,} bytes, more than any file can have: make it anew")
+    keys = np.array(names, np.bytes_)
     return TarIndex(keys, np.array(list(places.values()), np.int64).reshape(-1, 4))
 
 

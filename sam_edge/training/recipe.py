@@ -162,7 +162,7 @@ def read_recipe(path: Path) -> TrainRecipe:
         values = tomllib.loads(read_text(path))
     except OSError as error:
         raise UsageError(f"cannot read the recipe {path} ({error.strerror}): check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: TOML, encoding, or a number of thousands of digits
         raise UsageError(f"the recipe {path} is no TOML ({error}): correct that line") from error
     return _recipe_from(values, str(path))
 

@@ -13,6 +13,8 @@ import numpy as np
 
 from sam_edge_runtime.arrays import Array
 
+from .text import read_regular
+
 LARGEST_DOCUMENT = 1 << 28  # bytes of a JSON file; a record of SA-1B has a hundredth of a percent of it
 # What numpy writes: np.savez and np.savez_compressed.
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -34,8 +36,8 @@ def read_json(path: Path) -> Any:
     """The JSON document in a file.
 
     Raises:
-        OSError: the file cannot be read.
-        ValueError: no regular file, larger than `LARGEST_DOCUMENT`, or as `parse_json`.
+        OSError: the file cannot be read, or is no regular file.
+        ValueError: larger than `LARGEST_DOCUMENT`, or as `parse_json`.
     """
     return parse_json(read_bytes(path, LARGEST_DOCUMENT))
 
@@ -44,16 +46,12 @@ def read_bytes(path: Path, most: int) -> bytes:
     """The content of a regular file.
 
     Raises:
-        OSError: the file cannot be read.
-        ValueError: a folder, a pipe or a device, which might never end; or more than `most` bytes.
+        OSError: the file cannot be read, or is a folder, a pipe or a device, which might never end.
+        ValueError: it has more than `most` bytes.
     """
-    if path.exists() and not path.is_file():
-        raise ValueError("it is no regular file")
-    with path.open("rb") as stream:
-        content = stream.read(most + 1)
-    if len(content) > most:
+    if path.stat().st_size > most:
         raise ValueError(f"it has more than {most:,} bytes")
-    return content
+    return read_regular(path)
 
 
 def json_text(document: Any) -> str:

@@ -29,8 +29,8 @@ def test_what_is_no_document_is_a_value_error(text):
 def test_a_pipe_a_folder_and_a_large_file_are_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "large").write_bytes(bytes(11))
-    for path, words in ((tmp_path / "pipe", "no regular file"), (tmp_path, "no regular file")):
-        with pytest.raises(ValueError, match=words):
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(OSError, match=r"no regular file|Is a directory"):
             read_json(path)
     with pytest.raises(ValueError, match="more than 10 bytes"):
         read_bytes(tmp_path / "large", 10)
