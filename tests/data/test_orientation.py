@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from sam_edge.data.orientation import TURNS, decode_annotated
+from sam_edge.data.orientation import decode_annotated
 from sam_edge.data.sa1b import parse_record
 from sam_edge.data.skips import BrokenRecordError, SkipLog
 from sam_edge.data.sources import open_source
 from sam_edge.data.stream import walk
+from sam_edge_runtime.photo.orientation import TURNS, upright
 from tests.data.builders import encoded, exif_of, record, write_folder, write_tar
 
 KINDS = {"JPEG": {"quality": 100, "subsampling": 0}, "PNG": {}, "WEBP": {"lossless": True}, "TIFF": {}}
@@ -102,4 +103,4 @@ def test_a_stated_frame_is_not_overruled_by_the_size():
 @pytest.mark.parametrize("orientation", TURNS)
 def test_turns_are_those_of_pillow(orientation):
     mask = np.random.default_rng(orientation).random((5, 9)) < 0.5
-    np.testing.assert_array_equal(TURNS[orientation].mask(mask), turned(mask.astype(np.uint8), orientation) > 0)
+    np.testing.assert_array_equal(upright(mask, orientation), turned(mask.astype(np.uint8), orientation) > 0)

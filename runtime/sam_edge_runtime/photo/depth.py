@@ -11,6 +11,7 @@ Pillow's decoder for the other byte order takes the other byte. Its decoder of P
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,16 +23,26 @@ if TYPE_CHECKING:
     from PIL import Image
 
 DEPTHS = (8, 10, 12, 14, 16)  # bits
+STRIP = 256  # rows that are converted at once
 _DARK = 65  # the high bytes of 14 bits or fewer are lower; rounded, as PPM's are, they reach 64
 _MAX_PPM = 0xFFFF
 _OTHER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
 Tile = Any  # codec, extents, offset, arguments of the codec
 
 
-def to_8_bits(samples: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Integer samples of 0..65535 scaled to 0..255, rounded to the nearest, in the same shape."""
-    top = _top_of(int(samples.max()))
-    return ((samples.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)
+def to_8_bits(samples: npt.NDArray[Any], brightest: int | None = None) -> npt.NDArray[np.uint8]:
+    """Integer samples of 0..65535 scaled to 0..255, rounded to the nearest, in the same shape.
+
+    Args:
+        samples: of a picture, or of some of its rows.
+        brightest: the largest sample of the whole picture; None if `samples` are the whole picture.
+    """
+    top = _top_of(int(samples.max()) if brightest is None else brightest)
+    table = ((np.arange(top + 1, dtype=np.uint32) * 255 + top // 2) // top).astype(np.uint8)
+    scaled = np.empty(samples.shape, np.uint8)
+    for row in range(0, len(samples), STRIP):  # an index takes eight bytes a sample
+        scaled[row : row + STRIP] = table[samples[row : row + STRIP]]
+    return scaled
 
 
 def has_deep_colour(picture: Image.Image) -> bool:
@@ -44,8 +55,8 @@ def is_dark(pixels: Photo) -> bool:
     return int(pixels[:, :, :3].max()) < _DARK
 
 
-def scaled_colour(kept: Photo, again: Any) -> Photo:
-    """The colour `(H, W, 3)` of a dark picture, scaled by its depth.
+def scale_colour(kept: Photo, again: Any) -> None:
+    """Scale the colour of a dark picture by its depth, in place and strip by strip.
 
     Args:
         kept: the 8 bits that Pillow kept, `(H, W, 3)` or `(H, W, 4)`; the last channel of four is alpha.
@@ -53,15 +64,24 @@ def scaled_colour(kept: Photo, again: Any) -> Photo:
     """
     tiles: list[Tile] = list(again.tile)
     if all(map(_is_ppm, tiles)):
-        brightest = int(kept[:, :, :3].max()) * _MAX_PPM // 255 - _MAX_PPM // 510  # lowest sample that rounds to it
+        brightest = int(kept.max()) * _MAX_PPM // 255 - _MAX_PPM // 510  # lowest sample that rounds to it
         top = max(_top_of(max(brightest, 0)), 256)  # below 256 the decoder reads one byte a sample
         again.tile = [_with(tile, (tile[3][0], top)) for tile in tiles]
         again.load()
-        return np.array(again)
+        kept[:] = np.asarray(again)
+        return
     again.tile = [_low_bytes(tile) or tile for tile in tiles]
     again.load()
-    low = np.asarray(again)[:, :, :3]
-    return to_8_bits(kept[:, :, :3].astype(np.uint16) << 8 | low)
+    brightest = max(int(samples.max()) for _, samples in _samples(kept, again))
+    for row, samples in _samples(kept, again):
+        kept[row : row + STRIP, :, :3] = to_8_bits(samples, brightest)
+
+
+def _samples(kept: Photo, low: Any) -> Iterator[tuple[int, npt.NDArray[np.uint16]]]:
+    """The 16-bit colour of strips of rows, and the first row of each."""
+    for row in range(0, len(kept), STRIP):
+        strip = np.asarray(low.crop((0, row, low.width, min(row + STRIP, low.height))))
+        yield row, kept[row : row + STRIP, :, :3].astype(np.uint16) << 8 | strip[:, :, :3]
 
 
 def _top_of(brightest: int) -> int:

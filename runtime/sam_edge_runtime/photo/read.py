@@ -23,8 +23,9 @@ import numpy as np
 from sam_edge_runtime.arrays import Photo
 from sam_edge_runtime.errors import PhotoError, UsageError
 
-from .depth import has_deep_colour, is_dark, scaled_colour, to_8_bits
+from .depth import STRIP, has_deep_colour, is_dark, scale_colour, to_8_bits
 from .formats import LARGEST_LIMIT, LIMIT_VARIABLE, PHOTO_FORMATS, START_BYTES, register_plugin, unread
+from .orientation import TURNS, upright
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 # A photo with more pixels counts as a decompression bomb, unless `LIMIT_VARIABLE` allows more. The largest that are
 # common, of 108-megapixel phones, pass; decoding one takes about a gigabyte.
 LARGEST_PHOTO_PIXELS = 1 << 27
-BYTES_A_PIXEL = 10  # at the peak of decoding an RGB photo: Pillow's 4, twice 3 of RGB; measured for 108 megapixels
+BYTES_A_PIXEL = 10  # at the peak, measured for JPEG and PNG: Pillow's 4, twice 3 of RGB; WebP takes 18
 
 _WHITE = (255, 255, 255, 255)
 
@@ -93,7 +94,7 @@ def read_orientation(content: bytes) -> int:
                 orientation = _orientation(picture)
     except Exception:  # noqa: BLE001 - decoding reports what is wrong with the file
         return 1
-    return orientation if 1 <= orientation <= 8 else 1
+    return orientation if orientation in TURNS else 1
 
 
 def largest_photo() -> int:
@@ -135,7 +136,7 @@ def _decoded(file: Path | io.BytesIO, name: str) -> Photo:
                 deep = has_deep_colour(picture)
                 picture.load()
                 scaled = _scaled(file, formats, picture) if deep else picture
-                return np.ascontiguousarray(_upright(_rgb(name, scaled), _orientation(picture)))
+                return upright(_rgb(name, scaled), _orientation(picture))
     except PhotoError:
         raise
     except Image.DecompressionBombError:
@@ -162,12 +163,12 @@ def _scaled(file: Path | io.BytesIO, formats: list[str], picture: Image.Image) -
     """A loaded picture of 16-bit colour, scaled by the depth that it uses."""
     from PIL import Image  # noqa: PLC0415
 
-    kept = np.asarray(picture)
+    kept = np.array(picture)
     if kept.ndim != 3 or not is_dark(kept):
         return picture
     with Image.open(file, formats=formats) as again:
-        colour = scaled_colour(kept, again)
-    return Image.fromarray(np.concatenate([colour, kept[:, :, 3:]], axis=2))
+        scale_colour(kept, again)
+    return Image.fromarray(kept)
 
 
 def _check_file(path: Path) -> None:
@@ -211,8 +212,6 @@ def _gigabytes(pixels: int) -> str:
 
 def _rgb(name: str, picture: Image.Image) -> Photo:
     """The pixels of a loaded picture of any mode as (H, W, 3) uint8 RGB."""
-    from PIL import Image  # noqa: PLC0415
-
     if picture.mode == "F":
         raise PhotoError(f"photo '{name}' has floating-point pixels of unknown range; save it with 8 or 16 bits")
     if picture.mode == "I" or picture.mode.startswith("I;16"):
@@ -223,9 +222,21 @@ def _rgb(name: str, picture: Image.Image) -> Photo:
             )
         return np.repeat(to_8_bits(grey)[:, :, None], 3, axis=2)
     if picture.has_transparency_data:
-        rgba = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", rgba.size, _WHITE), rgba)
+        return _on_white(picture)
     return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+
+
+def _on_white(picture: Image.Image) -> Photo:
+    """A picture with transparency blended with white, strip by strip, because it takes several copies."""
+    from PIL import Image  # noqa: PLC0415
+
+    width, height = picture.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, STRIP):
+        strip = picture.crop((0, top, width, min(top + STRIP, height))).convert("RGBA")
+        blended = Image.alpha_composite(Image.new("RGBA", strip.size, _WHITE), strip)
+        pixels[top : top + STRIP] = np.asarray(blended.convert("RGB"))
+    return pixels
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -236,15 +247,3 @@ def _orientation(picture: Image.Image) -> int:
         return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # noqa: BLE001 - damaged metadata must not lose a photo whose pixels are fine
         return 1
-
-
-def _upright(pixels: Photo, orientation: int) -> Photo:
-    """Undo an EXIF orientation (EXIF 2.3, tag 274)."""
-    from PIL import ExifTags, Image, ImageOps  # noqa: PLC0415
-
-    if orientation == 1:
-        return pixels
-    # A picture with this tag alone: of a whole EXIF block, Pillow rewrites the other tags too, and fails on some.
-    picture = Image.fromarray(pixels)
-    picture.getexif()[ExifTags.Base.Orientation] = orientation
-    return np.array(ImageOps.exif_transpose(picture))
