@@ -28,7 +28,7 @@ from sam_edge_runtime.bundle.manifest import FILE_NAME
 from sam_edge_runtime.errors import DataError, OutputError, SamEdgeError, UsageError
 from sam_edge_runtime.system.cores import usable_cores
 from sam_edge_runtime.system.documents import read_json
-from sam_edge_runtime.system.files import sha256_of, write_file
+from sam_edge_runtime.system.files import is_staging, sha256_of, write_file
 
 from .pieces import WORK, Piece, PieceFolder, divide
 from .worker import annotate_piece
@@ -163,7 +163,7 @@ def _settle(job: AnnotateJob, source: Source) -> None:
     }
     path = job.out / SETTINGS_FILE
     if not path.exists():
-        if job.out.exists() and (not job.out.is_dir() or any(job.out.iterdir())):
+        if job.out.exists() and (not job.out.is_dir() or not all(map(is_staging, job.out.iterdir()))):
             raise OutputError(f"{job.out} exists and holds no annotations of sam-edge: choose another folder")
         with suppress(OutputError):  # another process may have been first; then its file is read
             write_file(path, (json.dumps(wanted, indent=1) + "\n").encode(), overwrite=False)

@@ -48,7 +48,7 @@ from .accelerator import make_accelerator
 from .batch import RawBatch
 from .checkpoint import TrainingState, checkpoints, read_training_state, save_state
 from .interrupt import Interrupt
-from .logs import Record, StepLog
+from .logs import LOSSES_FILE, Record, StepLog
 from .objective import Objective
 from .optimization import averaged, make_optimizer, optimizer_tensors, rate_at, restore_optimizer, set_rate
 from .pictures import ContactSheet
@@ -307,6 +307,9 @@ class Trainer:
         if not self.job.resume:
             if saved or (recipe_file.exists() and self.is_main):
                 raise UsageError(f"{out} holds a run already: resume it with --resume, or choose another --out")
+            taken = [name for name in (WEIGHTS_FILE, START_FILE, LOSSES_FILE) if (out / name).exists()]
+            if taken and self.is_main:
+                raise UsageError(f"{out} holds {taken[0]}, which this run would replace: choose another --out")
             return None
         if not recipe_file.exists():
             raise UsageError(f"there is no run to resume in {out}: leave out --resume to start one")

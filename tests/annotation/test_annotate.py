@@ -88,6 +88,18 @@ def test_folders_of_another_run_or_with_other_files_are_refused(bundle, shard, t
         annotate(AnnotateJob(str(shard), shard.parent, bundle))
 
 
+def test_a_run_that_was_killed_at_its_first_file_goes_on(bundle, shard, undisturbed, tmp_path):
+    out = tmp_path / "shards"
+    out.mkdir()
+    (out / ".0123456789ab.partial").write_bytes(b'{"format":')
+    assert run(arguments(shard, bundle, out)) == 0
+    assert shards(out) == undisturbed
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / ".notes.partial").touch()  # nobody else's hidden file is taken for ours
+    with pytest.raises(OutputError, match="holds no annotations of sam-edge"):
+        annotate(AnnotateJob(str(shard), tmp_path / "other", bundle))
+
+
 def test_existing_masks_need_masks(bundle, tmp_path):
     photos = write_folder(tmp_path / "photos", [("a.jpg", encoded(picture(0)))])
     with pytest.raises(DataError, match="photos without masks"):

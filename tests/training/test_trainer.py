@@ -398,6 +398,15 @@ def test_a_min_area_that_no_mask_has_is_named(recipe, shards, tmp_path, capsys):
     refused(capsys, arguments(strict, shards, tmp_path / "run"), "none of", "has a mask", "99.9")
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "start.json", "losses.jsonl"])
+def test_files_that_a_new_run_would_replace_are_kept(trainer_of, tmp_path, name):
+    (tmp_path / name).write_text("weeks of work")
+    with pytest.raises(UsageError, match=f"holds {name}, which this run would replace"):
+        trainer_of(tmp_path)
+    assert (tmp_path / name).read_text() == "weeks of work"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_runs_are_neither_overwritten_nor_resumed_with_another_recipe(whole, recipe, shards, tmp_path, capsys):
     refused(capsys, arguments(recipe, shards, whole), "--resume")
     other = tmp_path / "other.toml"

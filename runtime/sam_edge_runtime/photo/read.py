@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 LARGEST_PHOTO_PIXELS = 1 << 27
 BYTES_A_PIXEL = 10  # at the peak, measured for JPEG and PNG: Pillow's 4, twice 3 of RGB; WebP takes 18
 
+MOST_SCANS = 100  # of a progressive JPEG; encoders write about ten
+
 _WHITE = (255, 255, 255, 255)
 
 
@@ -133,6 +135,8 @@ def _decoded(file: Path | io.BytesIO, name: str) -> Photo:
             warnings.simplefilter("ignore")  # about odd metadata and large photos; what matters is raised
             with Image.open(file, formats=formats) as picture:
                 _check_size(name, *picture.size, limit)
+                if picture.info.get("progressive"):
+                    _check_scans(name, file)
                 deep = has_deep_colour(picture)
                 picture.load()
                 scaled = _scaled(file, formats, picture) if deep else picture
@@ -189,6 +193,17 @@ def _check_file(path: Path) -> None:
         raise PhotoError(
             f"photo {str(path)!r} cannot be opened ({reason}); check the path and its permissions"
         ) from None
+
+
+def _check_scans(name: str, file: Path | io.BytesIO) -> None:
+    """Refuse a progressive JPEG that repeats its scans: each takes the time of a whole decoding.
+
+    Inside a scan 0xFF is followed by 0x00 or a restart marker, so 0xFFDA begins a scan (ITU-T T.81, B.1.1.2).
+    """
+    content = file.read_bytes() if isinstance(file, Path) else file.getvalue()
+    scans = content.count(b"\xff\xda")
+    if scans > MOST_SCANS:
+        raise PhotoError(f"photo '{name}' has {scans} scans, more than {MOST_SCANS}: save it as JPEG or PNG again")
 
 
 def _check_size(name: str, width: int, height: int, limit: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import re
 import secrets
 import shutil
 import stat
@@ -132,6 +133,11 @@ def _naming(destination: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise output_error(destination, error) from error
+
+
+def is_staging(path: Path) -> bool:
+    """Whether a file or folder is one that an interrupted write left, by its name."""
+    return re.fullmatch(r"\..*[0-9a-f]{12}\.partial", path.name) is not None
 
 
 def staging_name(prefix: str = "") -> str:

@@ -395,3 +395,17 @@ def test_boxes_beyond_the_photo_and_single_boxes_are_drawn():
 def test_an_overlay_of_other_shapes_is_refused(arguments, message):
     with pytest.raises(UsageError, match=message):
         draw_overlay(np.asarray(picture()), **arguments)
+
+
+def test_a_progressive_jpeg_that_repeats_its_last_scan_is_refused(tmp_path):
+    file = io.BytesIO()
+    picture((64, 48)).save(file, "JPEG", progressive=True)
+    whole = file.getvalue()
+    last = whole.rindex(b"\xff\xda")
+    bomb = whole[:-2] + whole[last:-2] * 3000 + whole[-2:]
+    (tmp_path / "bomb.jpg").write_bytes(bomb)
+    with pytest.raises(PhotoError, match="scans, more than 100"):
+        read_photo(tmp_path / "bomb.jpg")
+    with pytest.raises(PhotoError, match="scans, more than 100"):
+        decode_photo(bomb, "bomb.jpg")
+    assert decode_photo(whole, "fine.jpg").shape == (48, 64, 3)
