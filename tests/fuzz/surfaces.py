@@ -516,11 +516,11 @@ def command_line(folder: Path) -> Attempt:
         arguments = [verb, *arguments]
         for _ in range(rng.integers(1, 3)):
             value = str(mutate.values(rng)).replace("\x00", "")
-            place = int(rng.integers(1, len(arguments)))
+            place = int(rng.integers(len(arguments)))
             match rng.integers(4):
                 case 0:
                     arguments[place] = value
-                case 1:
+                case 1 if len(arguments) > 1:
                     del arguments[place]
                 case _:
                     arguments += [options[rng.integers(len(options))], value]
