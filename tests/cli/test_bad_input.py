@@ -224,8 +224,11 @@ def break_path_absolute(bundle: Path) -> None:
 
 
 def break_path_link(bundle: Path) -> None:
-    (bundle / "golden.npz").rename(bundle.parent / "elsewhere.npz")
-    (bundle / "golden.npz").symlink_to(bundle.parent / "elsewhere.npz")
+    content = bytearray((bundle / "encoder.onnx").read_bytes())
+    content[-1] ^= 1
+    (bundle.parent / "elsewhere.onnx").write_bytes(content)
+    (bundle / "encoder.onnx").unlink()
+    (bundle / "encoder.onnx").symlink_to(bundle.parent / "elsewhere.onnx")
 
 
 @pytest.mark.parametrize("verb", ["verify", "info", "predict"])
@@ -243,7 +246,7 @@ def break_path_link(bundle: Path) -> None:
         (break_file_missing, ("decoder.onnx", "missing")),
         (break_path_up, ("../stolen", "inside the bundle")),
         (break_path_absolute, ("inside the bundle",)),
-        (break_path_link, ("golden.npz", "leaves the bundle")),
+        (break_path_link, ("encoder.onnx", "SHA-256")),
     ],
 )
 def test_broken_bundles(capsys, bundle, photo, verb, fault, says):
