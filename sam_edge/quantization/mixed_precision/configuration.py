@@ -137,6 +137,8 @@ class _SearchState:
             first = self._try(schemes)
         if self._holds(first):
             return
+        if self.trials.out_of_time():  # the simulation takes minutes, and nothing could be measured after it
+            raise _OutOfTimeError
         self.masks_lost = self.simulator.masks_lost()
         saved = self._saved_time(first)
         for relaxed in (W8, FP32):

@@ -156,6 +156,7 @@ def test_the_result_was_measured_even_if_time_is_up(most):
     assert dict(result.schemes) in network.measured
     assert result.reached == (result.measurement.mask_miou >= 0.98) == (most > 1)
     assert len(result.evidence["tried"]) == most
+    assert (network.simulations == 0) == (most == 1)  # a simulation takes minutes, and no trial could follow it
 
 
 def test_blocks_are_the_first_numbered_parts_of_names():
