@@ -22,7 +22,7 @@ INTERRUPTED = 130  # exit code: 128 and the number of SIGINT
 
 
 class SafeConsole(Console):
-    """A console on which text from files obeys nobody.
+    """A console that prints no control codes from files.
 
     File names, manifests, tensors and engines' messages may hold codes that a terminal obeys: they could set its title
     or print a line of success. Every such character is shown as `\ufffd`. Square brackets stay as they are: nothing is

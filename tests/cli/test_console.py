@@ -1,4 +1,4 @@
-"""What is printed obeys nobody but us."""
+"""Control codes in printed text are shown and have no effect."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def unpack(path: Path) -> Path:
             return _unpack(path, archive)
     except (BundleError, OSError):
         raise
-    except Exception as error:  # a damaged archive fails in whatever way its bytes lead to
+    except Exception as error:  # a damaged archive can raise anything
         raise BundleError(
             f"{path} is a damaged zip file ({str(error) or type(error).__name__}): copy it again, or unpack it yourself"
         ) from error

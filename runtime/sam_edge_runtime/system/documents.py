@@ -1,4 +1,4 @@
-"""JSON and numpy files that nobody vouches for, read within bounds of type, depth, size and memory."""
+"""Untrusted JSON and numpy files, read within limits of type, depth, size and memory."""
 
 from __future__ import annotations
 
@@ -126,6 +126,6 @@ def read_npz(path: Path, most: int) -> dict[str, Array]:
                     raise ValueError(f"{entry.filename!r:.60}: {error}") from error
     except (OSError, ValueError):
         raise
-    except Exception as error:  # a damaged archive fails in whatever way its bytes lead to
+    except Exception as error:  # a damaged archive can raise anything
         raise ValueError(f"it is a damaged zip file ({str(error) or type(error).__name__})") from error
     return arrays

@@ -1,13 +1,13 @@
-"""Output folders that appear whole or not at all, and never at the cost of somebody else's files.
+"""Output folders that appear complete or not at all, and never replace files that sam-edge did not write.
 
 A folder is built beside its destination under a `.partial` name and put in place at the end, so that an interrupted
 run leaves what was there before. An earlier output is replaced only if everything in it was written by sam-edge. Both
 folders trade places in one step where the system can (Linux's renameat2 with RENAME_EXCHANGE, macOS's renamex_np with
-RENAME_SWAP), so that no moment exists at which neither stands under the name. Elsewhere the old folder is set aside
+RENAME_SWAP), so the name always leads to one of them. Elsewhere the old folder is set aside
 under an `.old` name first; `recover` puts it back after a kill between the two renames.
 
-A folder that a killed process left is removed by the next command with the same destination. Whether its process still
-lives is told by a lock on the folder, which the system releases with the process.
+A folder that a killed process left is removed by the next command with the same destination. A lock on
+the folder, which the system releases when the process ends, shows whether the process is still running.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _AT_FDCWD, _RENAME_EXCHANGE, _RENAME_SWAP = -100, 2, 2  # linux/fcntl.h, linux/f
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file's name is one that file managers leave behind: `.DS_Store`, `._*`, `Thumbs.db`, ..."""
+    """Whether file managers create files of this name: `.DS_Store`, `._*`, `Thumbs.db`."""
     return name in _LITTER or name.startswith("._")
 
 
@@ -60,10 +60,10 @@ def others_than(folder: Path, names: Callable[[str], bool]) -> tuple[str, ...]:
 
 @contextmanager
 def staged_folder(destination: Path, *, overwrite: bool, foreign: Foreign) -> Iterator[Path]:
-    """A fresh folder to fill, put in place of `destination` when the block ends without an error.
+    """An empty folder to fill, which takes the place of `destination` when the block ends without an error.
 
     Args:
-        destination: where the folder is to appear; behind a link, where the link leads.
+        destination: where the folder appears; of a link, the folder that it leads to.
         overwrite: replace an existing output; without it an existing one is an error.
         foreign: see `Foreign`. A folder with anything foreign in it is never replaced, `overwrite` or not.
 
@@ -93,7 +93,7 @@ def staged_folder(destination: Path, *, overwrite: bool, foreign: Foreign) -> It
 
 
 def check_destination(destination: Path, *, overwrite: bool, foreign: Foreign) -> None:
-    """Refuse a destination that is taken, so that a long job can ask before it starts.
+    """Refuse a folder that may not be replaced; a long job calls this before it starts.
 
     Raises:
         OutputError: see `staged_folder`.
@@ -120,7 +120,7 @@ def check_destination(destination: Path, *, overwrite: bool, foreign: Foreign) -
 
 
 def recover(destination: Path) -> None:
-    """Put back what a process set aside that was killed before its new folder stood. Does nothing otherwise."""
+    """Restore the folder that a killed process had renamed before its new folder was in place; otherwise do nothing."""
     with suppress(OSError, ValueError):  # no such parent, no possible name, or another process was faster
         place = Path(os.path.realpath(destination))
         if place.exists() or place.is_symlink():
@@ -131,7 +131,7 @@ def recover(destination: Path) -> None:
 
 
 def _put_in_place(staging: Path, destination: Path) -> None:
-    """Give the new folder its name. What was there goes only once the new one stands."""
+    """Rename the new folder to its destination. An old folder is deleted after that, or put back."""
     if not destination.exists():
         staging.rename(destination)
         return
@@ -148,7 +148,7 @@ def _put_in_place(staging: Path, destination: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Let two folders trade names in one step; whether the system and the file system can."""
+    """Exchange the names of two folders in one step; False where the system or the file system cannot."""
     try:
         library = ctypes.CDLL(None, use_errno=True)
         a, b = os.fsencode(one), os.fsencode(other)
@@ -192,7 +192,7 @@ def _remove_left_behind(place: Path) -> None:
 
 
 def _beside(place: Path, *endings: str) -> list[Path]:
-    """The folders beside `place` that were made on the way to it, by name."""
+    """Staging and old folders of `place`, which lie beside it, sorted by name."""
     pattern = re.compile(rf"\.{re.escape(place.name)}\.[0-9a-f]+({'|'.join(map(re.escape, endings))})")
     folders = (path for path in place.parent.iterdir() if pattern.fullmatch(path.name))
     return sorted(path for path in folders if path.is_dir() and not path.is_symlink())

@@ -36,7 +36,7 @@ def names(folder: Path) -> list[str]:
 
 @pytest.fixture(params=["in one step", "in two steps"])
 def swap(request, monkeypatch) -> str:
-    """Both ways of trading places: the system's, and two renames where it has none."""
+    """The system's exchange, and the two renames that replace it elsewhere."""
     if request.param == "in two steps":
         monkeypatch.setattr(folders, "_exchange", lambda one, other: False)
     return request.param
