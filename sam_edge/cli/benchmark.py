@@ -86,10 +86,13 @@ def command(
     and peak memory.
     """
     allow_pixels(max_pixels)
-    from sam_edge.reporting.folders import is_verification  # noqa: PLC0415
+    from sam_edge.reporting.folders import check_benchmark_file, is_verification  # noqa: PLC0415
     from sam_edge.reporting.names import short_names  # noqa: PLC0415
     from sam_edge_runtime.benchmark.rounds import Rounds  # noqa: PLC0415
 
+    for file in (out, html):
+        if file is not None:
+            check_benchmark_file(file)
     kind, _, where = device.partition(":")
     paths = [path for path in bundles if not is_verification(path)] if len(bundles) > 1 else bundles
     opened = {name: Bundle.open(path) for name, path in zip(short_names(paths), paths, strict=True)}

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sam_edge_runtime.system.documents import read_json
+from sam_edge_runtime.errors import OutputError
+from sam_edge_runtime.system.documents import parse_json, read_bytes, read_json
 from sam_edge_runtime.system.folders import others_than
 
 EVALUATION, VERIFICATION = "sam-edge-evaluation", "sam-edge-verification"
 CURVE, RECALL, EXAMPLES, AUTOMATIC_MASKS = "clicks.png", "recall.png", "examples.png", "found.png"
+BENCHMARK, PAGE_TITLE = "sam-edge-benchmark", "<title>sam-edge benchmark</title>"
+LARGEST_RESULT = 64 << 20  # bytes; a page or file of results has a few thousand
+_HEAD = 1000  # characters of a page in which its title stands
+_ROW = {"subject", "device", "tool", "delegate", "threads"}  # of a row that was measured on a phone
 _REPORT = frozenset({"report.json", "report.html"})
 _FILES = {EVALUATION: _REPORT | {CURVE, RECALL, EXAMPLES, AUTOMATIC_MASKS}, VERIFICATION: _REPORT}
 
@@ -26,6 +31,29 @@ def foreign_in_evaluation(folder: Path) -> tuple[str, ...] | None:
 def foreign_in_verification(folder: Path) -> tuple[str, ...] | None:
     """Files in a folder that `sam-edge verify` did not write; None where it holds no report of it."""
     return _foreign(folder, VERIFICATION)
+
+
+def check_benchmark_file(path: Path) -> None:
+    """Refuse to replace a file that holds no results of `sam-edge benchmark`; those of an earlier run may go.
+
+    Raises:
+        OutputError: the file exists and is something else.
+    """
+    try:
+        if not path.exists():
+            return
+        text = read_bytes(path, LARGEST_RESULT).decode("utf-8")
+        if text.startswith("<!doctype html>"):
+            ours = PAGE_TITLE in text[:_HEAD]
+        else:
+            document = parse_json(text)
+            rows = document if isinstance(document, list) else []
+            ours = isinstance(document, dict) and document.get("format") == BENCHMARK
+            ours = ours or (bool(rows) and all(isinstance(row, dict) and row.keys() >= _ROW for row in rows))
+    except (OSError, ValueError):
+        ours = False
+    if not ours:
+        raise OutputError(f"{path} exists and holds no results of sam-edge benchmark: choose another file")
 
 
 def _foreign(folder: Path, kind: str) -> tuple[str, ...] | None:
