@@ -17,7 +17,9 @@ def render(template: Path, **content: Any) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template.parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    return environment.get_template(template.name).render(**content)
+    page = environment.get_template(template.name).render(**content)
+    # A file's name may hold bytes that are no UTF-8; Python keeps them as lone surrogates, which no page can hold.
+    return page.encode("utf-8", "backslashreplace").decode()
 
 
 def empty_figure(width: float, height: float, dpi: int) -> Any:
