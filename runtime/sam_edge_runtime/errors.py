@@ -44,10 +44,15 @@ def short_name(name: str) -> str:
 
 
 class SamEdgeError(Exception):
-    """Base class of every error that sam-edge raises on purpose."""
+    """Base class of every error that sam-edge raises on purpose.
+
+    Attributes:
+        original: the message as it was given, before `printable` cleaned it; not for a terminal.
+    """
 
     def __init__(self, message: str = "") -> None:
         super().__init__(printable(message))
+        self.original = message
 
 
 class UsageError(SamEdgeError):

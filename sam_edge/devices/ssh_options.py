@@ -45,11 +45,11 @@ class Address:
         named = _NAME.fullmatch(host) or _IPV6.fullmatch(host)
         if not named or (("@" in text) and not _USER.fullmatch(user)) or colon not in ("", ":"):
             raise UsageError(
-                f"host {text!r} is not an address: write [USER@]HOST[:PORT], such as pi@raspberrypi.local:22"
+                f"host {text!r:.100} is not an address: write [USER@]HOST[:PORT], such as pi@raspberrypi.local:22"
             )
         if colon and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 1 << 16):
             raise UsageError(
-                f"host {text!r} has port {port!r}: give a number from 1 to 65535, or leave it out for ssh's"
+                f"host {text!r:.100} has port {port!r:.40}: give a number from 1 to 65535, or leave it out for ssh's"
             )
         return cls(host, user or None, int(port) if colon else None)
 

@@ -48,7 +48,7 @@ def read_steps(data: TrainingSet, steps: Steps, workers: int) -> Iterator[RawBat
     try:
         yield from loader
     except SamEdgeError as error:  # torch has put the worker's traceback into the message
-        last_line = _LAST_LINE.match(str(error).strip().splitlines()[-1])
+        last_line = _LAST_LINE.match(error.original.strip().splitlines()[-1])
         if last_line is None or "Traceback" not in str(error):
             raise
         raise type(error)(last_line[1]) from None

@@ -64,7 +64,7 @@ def test_a_bundle_is_compared_with_itself_on_other_threads(bundles, capsys):
         (["--device", "ssh:"], "--device 'ssh:' is unknown"),
         (["--device", "host:3"], "--device 'host:3' is unknown"),
         (["--threads", "two"], "--threads 'two' is not a number"),
-        (["--threads", "0"], "threads 0 is not a positive integer"),
+        (["--threads", "0"], "threads 0 is not an integer from 1 to 1024"),
         (["--budget", "long"], "--budget 'long' is not a time"),
         (["-n", "1"], "1 repetitions are too few to measure a spread"),
         (["--photo", "none.jpg"], "none.jpg"),

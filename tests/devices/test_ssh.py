@@ -228,7 +228,7 @@ def test_a_python_that_is_too_old(options, there, onnx_bundle, tmp_path):
     old.write_text("#!/bin/sh\necho sam-edge-version:3.9\n")
     old.chmod(0o755)
     said = refused(options(python=str(old)), onnx_bundle)
-    assert "is Python 3.9, and 3.10 is the oldest that will do" in said
+    assert "is Python 3.9, and 3.10 is the oldest supported" in said
     assert content(there) == []
 
 
@@ -312,7 +312,7 @@ def test_arguments_are_checked_first(onnx_bundle, tmp_path):
     nowhere = SshOptions("no-such.invalid")
     with pytest.raises(UsageError, match="no bundle is given"):
         benchmark_ssh({}, nowhere, FEW)
-    with pytest.raises(UsageError, match="threads 0 is not a positive integer"):
+    with pytest.raises(UsageError, match="threads 0 is not an integer from 1 to 1024"):
         benchmark_ssh({"b": onnx_bundle}, nowhere, FEW, (0,))
     with pytest.raises(UsageError, match="give numbers only"):
         benchmark_ssh({"b": onnx_bundle}, nowhere, FEW, (None, 2))

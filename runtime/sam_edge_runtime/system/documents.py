@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import tokenize
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,19 @@ def _finite(value: Any) -> Any:
     return value
 
 
+# Raised by numpy, which parses the header as Python literals.
+_BAD_HEADER = (
+    ValueError,
+    TypeError,
+    SyntaxError,
+    KeyError,
+    RecursionError,
+    MemoryError,
+    EOFError,
+    tokenize.TokenError,
+)
+
+
 def parse_npy(content: bytes) -> Array:
     """The array in a `.npy` file, if the file has exactly the bytes that its header claims.
 
@@ -84,7 +98,7 @@ def parse_npy(content: bytes) -> Array:
             shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(stream)
         else:
             raise ValueError(f"its format has the version {version}")
-    except (ValueError, TypeError, SyntaxError, KeyError, RecursionError, MemoryError, EOFError) as error:
+    except _BAD_HEADER as error:
         raise ValueError(f"its header is damaged ({error})") from error
     if dtype.hasobject or dtype.itemsize == 0 or any(size < 0 for size in shape):
         raise ValueError(f"it holds {dtype} of shape {shape}")

@@ -78,6 +78,7 @@ def claiming(shape: tuple[int, ...], content: bytes = bytes(16)) -> bytes:
         (claiming((10**12,)), "claims 4000000000000 bytes of values, and 16 follow"),
         (claiming((3,)), "claims 12 bytes of values, and 16 follow"),
         (claiming((-2, -2)), "of shape"),
+        (b"\x93NUMPY\x01\x00\x0c\x00{'descr': (\n ", "header is damaged"),
         (b"", "header is damaged"),
         (b"\x93NUMPY\x01\x00", "header is damaged"),
         (b"\x93NUMPY\x09\x00" + bytes(100), "header is damaged"),
