@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 SMALL_SIDE = 256
@@ -14,13 +15,20 @@ SMALL_POINTS = 4
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """TinyViT with seeded weights at 256 pixels, four slots a prompt. Read only: copy it to change it."""
+def exported(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """TinyViT with seeded weights at 256 pixels, four slots a prompt. Read only: copy it to change it.
+
+    Made once for all of xdist's workers: it takes most of a minute on a slow machine.
+    """
     from sam_edge.cli.app import run
 
-    out = tmp_path_factory.mktemp("exported") / "bundle"
-    arguments = ["--model", "tiny_vit", "--checkpoint", "random:0", "--input-size", str(SMALL_SIDE)]
-    assert run(["export", *arguments, "--points", str(SMALL_POINTS), "--out", str(out)]) == 0
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+    out = shared / "exported" / "bundle"
+    with FileLock(shared / "exported.lock"):
+        if not out.exists():
+            arguments = ["--model", "tiny_vit", "--checkpoint", "random:0", "--input-size", str(SMALL_SIDE)]
+            assert run(["export", *arguments, "--points", str(SMALL_POINTS), "--out", str(out)]) == 0
     return out
 
 

@@ -227,6 +227,7 @@ def test_options_that_exclude_each_other_are_refused(options, message):
         ExportJob("nano", Path("out"), **options)
 
 
+@pytest.mark.slow
 def test_nano_exported_by_the_command_answers_its_golden_test_and_both_feeds(tmp_path, capsys):
     out = tmp_path / "nano"
     assert command(["export", "--layout", "official", "--input-size", str(SIDE), "--out", str(out)]) == 0
