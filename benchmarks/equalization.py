@@ -29,7 +29,6 @@ from sam_edge.data.stream import read_sample
 from sam_edge.model import Sam
 from sam_edge.model.torch_backend import TorchBackend
 from sam_edge.model.transformer import Attention
-from sam_edge.prediction.calls import Call
 from sam_edge.prompting.grid import prompt_groups
 from sam_edge.quantization.equalization.equalize import METHODS, equalize
 from sam_edge.quantization.equalization.observe import ChannelStatistics, observe_layers
@@ -40,6 +39,7 @@ from sam_edge.weights.load import find_source, load_sam
 from sam_edge_quant.methods import gptq
 from sam_edge_quant.methods.weight_scales import symmetric_scales
 from sam_edge_runtime.agreement.metrics import mask_iou
+from sam_edge_runtime.arrays import Call
 from sam_edge_runtime.benchmark.machine import machine
 from sam_edge_runtime.photo.frame import Frame
 

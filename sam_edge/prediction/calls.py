@@ -7,12 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sam_edge_runtime.agreement import golden
-from sam_edge_runtime.arrays import Float32
+from sam_edge_runtime.arrays import Call, Float32
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.manifest import Manifest
-
-# Inputs of one call by name; NCHW.
-Call = dict[str, Float32]
 
 
 def artifact_sample(call: Call, manifest: Manifest) -> Call:

@@ -15,10 +15,11 @@ from typing import Any
 from torch import nn
 
 from sam_edge.model import Sam, fold_batch_norms
-from sam_edge.prediction.calls import Call, artifact_sample
+from sam_edge.prediction.calls import artifact_sample
 from sam_edge_quant import Plan, Quantizer, Range, Recipe, calibrate, fingerprint, quantizer_for
 from sam_edge_quant.methods.weight_scales import INT8_MAX, QAT_MAX
 from sam_edge_quant.recipe import QUANTIZED
+from sam_edge_runtime.arrays import Call
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.bundle.targets import target_named
 from sam_edge_runtime.errors import UsageError

@@ -15,10 +15,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from sam_edge.model import Sam
-from sam_edge.prediction.calls import Call
 from sam_edge_quant.methods import bias_correction, gptq
 from sam_edge_quant.methods.weight_scales import QAT_MAX, symmetric_scales
-from sam_edge_runtime.arrays import Float64
+from sam_edge_runtime.arrays import Call, Float64
 
 from .equalization.observe import InputMoments, observe_layers
 from .layers import LAYERS, Layer, array, assign, input_patches, is_qat_trained, rows_of, set_rows

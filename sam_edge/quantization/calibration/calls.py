@@ -16,8 +16,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from sam_edge.prediction.calls import Call
-from sam_edge_runtime.arrays import Float32
+from sam_edge_runtime.arrays import Call, Float32
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.decoding import decode_prompts

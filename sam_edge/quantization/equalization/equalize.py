@@ -15,10 +15,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from sam_edge.model import Sam
-from sam_edge.prediction.calls import Call
 from sam_edge.quantization.layers import Layer, array, assign, channels_last, is_qat_trained, set_weight, weight_of
 from sam_edge_quant.methods import Choice, Reader, bimodal, choose_scales, cross_layer, smoothquant
-from sam_edge_runtime.arrays import Float64
+from sam_edge_runtime.arrays import Call, Float64
 from sam_edge_runtime.errors import UsageError
 
 from .groups import Chain, Group, Keys, Normed, Writer, groups_of

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from sam_edge.model.graphs import DecoderGraph, EncoderGraph
 from sam_edge.model.sam import Sam
-from sam_edge.prediction.calls import Call
 from sam_edge.quantization.layers import Layer, array
-from sam_edge_runtime.arrays import Float64
+from sam_edge_runtime.arrays import Call, Float64
 from sam_edge_runtime.errors import ExportError, UsageError
 
 MOST_PATCHES = 4096  # of one call that `InputMoments` multiplies out: neighbouring patches add little information

@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 
 from sam_edge.data.sample_photos import PHOTOS
-from sam_edge.prediction.calls import Call
 from sam_edge.quantization.calibration.calls import calibration_calls
 from sam_edge.quantization.calibration.photos import CalibrationSet, calibration_photos
 from sam_edge.quantization.calibration.prompts import KINDS, LABELS, OBJECTS, draw_prompts
-from sam_edge_runtime.arrays import Float32
+from sam_edge_runtime.arrays import Call, Float32
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.bundle.contract import Label
 from sam_edge_runtime.bundle.manifest import Checkpoint, Manifest
