@@ -30,8 +30,9 @@ from sam_edge_runtime.bundle.contract import MASK_STRIDE
 from sam_edge_runtime.bundle.manifest import RANDOM_WEIGHTS_NOTE
 from sam_edge_runtime.errors import PromptError, UsageError
 from sam_edge_runtime.photo.write import png_bytes
-from sam_edge_runtime.system.documents import json_text, parse_npy, read_bytes
+from sam_edge_runtime.system.documents import json_text, parse_npy
 from sam_edge_runtime.system.files import check_file, write_files
+from sam_edge_runtime.system.text import read_regular
 
 Point = tuple[float, float, int]
 Box = tuple[float, float, float, float]
@@ -174,7 +175,7 @@ def _read_logits(path: Path, side: int) -> Float32:
     try:
         if not path.is_file():
             raise UsageError(f"{path} does not exist: name a .npy file that --save-logits wrote")
-        logits = parse_npy(read_bytes(path, LARGEST_LOGITS))
+        logits = parse_npy(read_regular(path, LARGEST_LOGITS))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} is not a .npy file of logits: name one that --save-logits wrote") from error
     if logits.dtype.kind not in "fiu" or logits.size != cells * cells:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from sam_edge_runtime.errors import OutputError
-from sam_edge_runtime.system.documents import parse_json, read_bytes, read_json
+from sam_edge_runtime.system.documents import parse_json, read_json
 from sam_edge_runtime.system.folders import others_than
+from sam_edge_runtime.system.text import read_regular
 
 EVALUATION, VERIFICATION = "sam-edge-evaluation", "sam-edge-verification"
 CURVE, RECALL, EXAMPLES, AUTOMATIC_MASKS = "clicks.png", "recall.png", "examples.png", "found.png"
@@ -42,7 +43,7 @@ def check_benchmark_file(path: Path) -> None:
     try:
         if not path.exists():
             return
-        text = read_bytes(path, LARGEST_RESULT).decode("utf-8")
+        text = read_regular(path, LARGEST_RESULT).decode("utf-8")
         if text.startswith("<!doctype html>"):
             ours = PAGE_TITLE in text[:_HEAD]
         else:

@@ -40,19 +40,7 @@ def read_json(path: Path) -> Any:
         OSError: the file cannot be read, or is no regular file.
         ValueError: larger than `LARGEST_DOCUMENT`, or as `parse_json`.
     """
-    return parse_json(read_bytes(path, LARGEST_DOCUMENT))
-
-
-def read_bytes(path: Path, most: int) -> bytes:
-    """The content of a regular file.
-
-    Raises:
-        OSError: the file cannot be read, or is a folder, a pipe or a device, which might never end.
-        ValueError: it has more than `most` bytes.
-    """
-    if path.stat().st_size > most:
-        raise ValueError(f"it has more than {most:,} bytes")
-    return read_regular(path)
+    return parse_json(read_regular(path, LARGEST_DOCUMENT))
 
 
 def json_text(document: Any) -> str:
@@ -125,7 +113,7 @@ def read_npz(path: Path, most: int) -> dict[str, Array]:
     arrays: dict[str, Array] = {}
     left = most
     try:
-        with zipfile.ZipFile(io.BytesIO(read_bytes(path, most))) as archive:
+        with zipfile.ZipFile(io.BytesIO(read_regular(path, most))) as archive:
             for entry in archive.infolist():
                 if entry.compress_type not in _COMPRESSIONS or not entry.filename.endswith(".npy"):
                     raise ValueError(f"{entry.filename!r:.60} is no array that numpy wrote")

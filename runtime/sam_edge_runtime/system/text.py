@@ -18,15 +18,23 @@ _MARKS = (
 )
 
 
-def read_regular(path: Path) -> bytes:
+def read_regular(path: Path, most: int | None = None) -> bytes:
     """The content of a regular file. A pipe could block for ever, and a device such as `/dev/zero` has no end.
+
+    Args:
+        path: the file.
+        most: largest number of bytes; None: any.
 
     Raises:
         OSError: it cannot be read, or is something else.
+        ValueError: it has more than `most` bytes.
     """
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        if most is not None and status.st_size > most:
+            raise ValueError(f"it has more than {most:,} bytes")
         return file.read()
 
 

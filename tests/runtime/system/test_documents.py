@@ -10,7 +10,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from sam_edge_runtime.system.documents import json_text, parse_json, parse_npy, read_bytes, read_json, read_npz
+from sam_edge_runtime.system.documents import json_text, parse_json, parse_npy, read_json, read_npz
+from sam_edge_runtime.system.text import read_regular
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
@@ -33,7 +34,7 @@ def test_a_pipe_a_folder_and_a_large_file_are_refused(tmp_path):
         with pytest.raises(OSError, match=r"no regular file|Is a directory"):
             read_json(path)
     with pytest.raises(ValueError, match="more than 10 bytes"):
-        read_bytes(tmp_path / "large", 10)
+        read_regular(tmp_path / "large", 10)
     with pytest.raises(FileNotFoundError):
         read_json(tmp_path / "none")
 
