@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sam_edge_runtime.bundle.targets import target_named
-from sam_edge_runtime.errors import ExportError
+from sam_edge_runtime.errors import ExportError, missing_package
 from sam_edge_runtime.system.quiet import captured_stderr, quiet
 
 from .conversion import Conversion, Inspection, Metadata
@@ -83,9 +83,7 @@ def exporter_for(target: str) -> Exporter:
     try:
         return load()
     except ImportError as error:
-        if (error.name or "").startswith("sam_edge"):
-            raise  # our own bug, not a missing package
-        raise ExportError(f"target {target} needs {error.name}: pip install 'sam-edge[export]'") from error
+        raise ExportError(f"target {target} needs {missing_package(error)}: pip install 'sam-edge[export]'") from error
 
 
 __all__ = [

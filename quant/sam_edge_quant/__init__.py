@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sam_edge_runtime.bundle.targets import target_named
-from sam_edge_runtime.errors import ExportError
+from sam_edge_runtime.errors import ExportError, missing_package
 
 from .layers import fingerprint
 from .plan import Plan
@@ -50,9 +50,7 @@ def quantizer_for(target: str) -> Quantizer:
     try:
         module = import_module(f"{__name__}.{package}.quantizer")
     except ImportError as error:
-        if (error.name or "").startswith("sam_edge"):
-            raise  # our own bug, not a missing package
-        raise ExportError(f"target {target} needs {error.name}: pip install 'sam-edge[export]'") from error
+        raise ExportError(f"target {target} needs {missing_package(error)}: pip install 'sam-edge[export]'") from error
     return Quantizer(module.tensors, module.observer, module.quantize)
 
 

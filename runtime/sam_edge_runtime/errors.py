@@ -104,6 +104,18 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def missing_package(error: ImportError) -> str:
+    """The name of the package that an import lacks, for a message that names the remedy.
+
+    Raises:
+        ImportError: the import that failed is of a module of sam-edge. That is a fault of sam-edge, and no package
+            that somebody installs mends it.
+    """
+    if (error.name or "").startswith("sam_edge"):
+        raise error
+    return error.name or first_line(error)
+
+
 def system_line(error: OSError) -> str:
     """The system's reason for an error, and the file where it names one."""
     return f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}"

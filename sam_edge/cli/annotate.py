@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sam_edge_runtime.errors import UsageError
+from sam_edge_runtime.errors import UsageError, missing_package
 
 from .console import ERRORS, INTERRUPTED, line, note
 from .options import (
@@ -69,7 +69,7 @@ def command(
             place_among_hosts,
         )
     except ImportError as error:
-        raise UsageError(f"annotation needs {error.name or error}: pip install 'sam-edge[evaluate]'") from error
+        raise UsageError(f"annotation needs {missing_package(error)}: pip install 'sam-edge[evaluate]'") from error
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
     settings = chosen(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sam_edge.data.skips import ALLOWED_BROKEN
-from sam_edge_runtime.errors import UsageError
+from sam_edge_runtime.errors import UsageError, missing_package
 
 from .console import ERRORS, INTERRUPTED, line, note
 from .options import AllowBroken, MaxPixels, allow_pixels
@@ -63,7 +63,7 @@ def command(
         from sam_edge.training.recipe import find_recipe  # noqa: PLC0415
         from sam_edge.training.trainer import TrainJob  # noqa: PLC0415
     except ImportError as error:
-        raise UsageError(f"distillation needs {error.name or error}: pip install 'sam-edge[train]'") from error
+        raise UsageError(f"distillation needs {missing_package(error)}: pip install 'sam-edge[train]'") from error
 
     found = find_recipe(recipe)
     if recipe == "distill":

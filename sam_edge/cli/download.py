@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sam_edge.weights.catalogue import release_of
-from sam_edge_runtime.errors import UsageError
+from sam_edge_runtime.errors import UsageError, missing_package
 
 from .console import line
 
@@ -25,5 +25,5 @@ def command(
     try:
         from sam_edge.weights.download import download  # noqa: PLC0415  # imports pooch and requests
     except ImportError as error:
-        raise UsageError(f"downloads need {error.name or error}: pip install 'sam-edge[download]'") from error
+        raise UsageError(f"downloads need {missing_package(error)}: pip install 'sam-edge[download]'") from error
     line(str(download(release)))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sam_edge.data.skips import ALLOWED_BROKEN
-from sam_edge_runtime.errors import DataError, UsageError
+from sam_edge_runtime.errors import DataError, UsageError, missing_package
 
 from .console import line, note, progress_bar, whole
 from .options import (
@@ -98,7 +98,7 @@ def command(
         from sam_edge.evaluation.job import CLICKS, EvaluateJob  # noqa: PLC0415
         from sam_edge.evaluation.report import tables  # noqa: PLC0415
     except ImportError as error:
-        raise UsageError(f"evaluation needs {error.name or error}: pip install 'sam-edge[evaluate]'") from error
+        raise UsageError(f"evaluation needs {missing_package(error)}: pip install 'sam-edge[evaluate]'") from error
 
     job = EvaluateJob(
         data=tuple(data),

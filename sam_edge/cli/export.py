@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sam_edge_runtime.errors import BoundError, UsageError
+from sam_edge_runtime.errors import BoundError, UsageError, missing_package
 
 from .console import OUTPUT, line, note, stages
 from .options import MaxPixels, allow_pixels, numbers_of, seconds_of
@@ -134,7 +134,7 @@ def command(
     try:
         from sam_edge.export.job import ExportJob  # noqa: PLC0415  # brings torch and the converters
     except ImportError as error:
-        raise UsageError(f"export needs {error.name or error}: pip install 'sam-edge[export]'") from error
+        raise UsageError(f"export needs {missing_package(error)}: pip install 'sam-edge[export]'") from error
     from sam_edge.prediction.reference_cache import ReferenceCache  # noqa: PLC0415
     from sam_edge.reporting.tables import Row, overview_table  # noqa: PLC0415
     from sam_edge_runtime.bundle.targets import TARGETS, target_named  # noqa: PLC0415

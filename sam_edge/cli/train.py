@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sam_edge.data.skips import ALLOWED_BROKEN
-from sam_edge_runtime.errors import UsageError
+from sam_edge_runtime.errors import UsageError, missing_package
 
 from .console import ERRORS, INTERRUPTED, line, note
 from .options import AllowBroken, MaxPixels, allow_pixels
@@ -62,7 +62,7 @@ def command(
         from sam_edge.training.train import InitialWeights, train  # noqa: PLC0415  # imports torch and accelerate
         from sam_edge.training.trainer import RECIPE_FILE, TrainJob  # noqa: PLC0415
     except ImportError as error:
-        raise UsageError(f"training needs {error.name or error}: pip install 'sam-edge[train]'") from error
+        raise UsageError(f"training needs {missing_package(error)}: pip install 'sam-edge[train]'") from error
 
     found = find_recipe(recipe)
     job = TrainJob(

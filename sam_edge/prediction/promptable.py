@@ -13,7 +13,7 @@ from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.manifest import Checkpoint
 from sam_edge_runtime.decoding import Capacity
-from sam_edge_runtime.errors import UsageError
+from sam_edge_runtime.errors import UsageError, missing_package
 
 
 @dataclass(frozen=True)
@@ -123,5 +123,6 @@ def opened(
         return open_model(model, checkpoint)
     except ImportError as error:
         raise UsageError(
-            f"the torch model {model} needs {error.name or error}: pip install 'sam-edge[export]', or name a --bundle"
+            f"the torch model {model} needs {missing_package(error)}: pip install 'sam-edge[export]', "
+            "or name a --bundle"
         ) from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sam_edge.weights.source import CheckpointSource, parse_source, recorded_source
 from sam_edge_runtime.bundle.manifest import Manifest
-from sam_edge_runtime.errors import CheckpointError
+from sam_edge_runtime.errors import CheckpointError, missing_package
 
 if TYPE_CHECKING:
     from sam_edge.model.torch_backend import TorchBackend
@@ -57,7 +57,7 @@ def torch_reference(manifest: Manifest, source: CheckpointSource) -> TorchBacken
         from sam_edge.model.torch_backend import TorchBackend  # noqa: PLC0415
         from sam_edge.weights.load import load_sam  # noqa: PLC0415  # brings torch
     except ImportError as error:
-        raise CheckpointError(f"the comparison with torch needs {error.name or error}: {INSTALL}") from error
+        raise CheckpointError(f"the comparison with torch needs {missing_package(error)}: {INSTALL}") from error
     loaded = load_sam(manifest.variant, source, manifest.input_side)
     if loaded.checkpoint.sha256 != made_from.sha256:
         raise _other_weights(source, manifest)
