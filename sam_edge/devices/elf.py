@@ -9,11 +9,13 @@ https://man7.org/linux/man-pages/man5/elf.5.html; Android's names: https://devel
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from sam_edge_runtime.errors import UsageError, first_line
+from sam_edge_runtime.system.text import read_regular
 
 # pyelftools' name of e_machine -> Android's name of the processor
 ABIS = {
@@ -49,18 +51,17 @@ class AndroidBinary:
                 missing.
         """
         try:
-            with path.open("rb") as file:
-                machine, interpreter = _header(file, path, remedy)
-            size = path.stat().st_size
+            content = read_regular(path)
         except OSError as error:
             raise UsageError(f"{path} cannot be read ({error.strerror or error}): {remedy}") from error
+        machine, interpreter = _header(io.BytesIO(content), path, remedy)
         if machine not in ABIS:
             raise UsageError(f"{path} is for processor {machine}, none of {', '.join(ABIS.values())}: {remedy}")
         if interpreter and not interpreter.startswith(_LOADERS):
             raise UsageError(
                 f"{path} is a program for another system than Android (its interpreter is {interpreter}): {remedy}"
             )
-        return cls(path, ABIS[machine], size)
+        return cls(path, ABIS[machine], len(content))
 
     def check_runs_on(self, abis: tuple[str, ...], remedy: str) -> None:
         """Refuse a program that the device's processor does not run; `abis` are the device's, best first.

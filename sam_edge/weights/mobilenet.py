@@ -18,6 +18,7 @@ import torch
 from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD
 from sam_edge_runtime.errors import CheckpointError
+from sam_edge_runtime.system.text import read_regular
 
 MAGIC = b"TFL3"  # the file identifier, at byte 4 of the flatbuffer
 HALF_RANGE = 127.5  # MobileNetV2 takes pixels as x / 127.5 - 1
@@ -61,7 +62,7 @@ def read_mobilenet_v2(path: Path) -> dict[str, torch.Tensor]:
     except ImportError as error:
         raise CheckpointError(f"reading {path.name} needs ai-edge-litert: pip install 'sam-edge[tflite]'") from error
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     if content[4:8] != MAGIC:

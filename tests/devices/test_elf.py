@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -55,6 +56,12 @@ def test_other_files_are_refused(tmp_path, content, words):
 
 def test_a_missing_file_is_named(tmp_path):
     assert "No such file" in refused(tmp_path / "none")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes in folders")
+def test_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert "it is no regular file" in refused(tmp_path / "pipe")
 
 
 def test_a_program_for_another_processor_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,13 @@ def test_files_that_are_no_mobilenet_are_refused(written, tmp_path):
         with pytest.raises(CheckpointError, match=says) as caught:
             read_mobilenet_v2(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes in folders")
+def test_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.tflite")
+    with pytest.raises(CheckpointError, match=r"pipe.tflite: it is no regular file"):
+        read_mobilenet_v2(tmp_path / "pipe.tflite")
 
 
 @pytest.mark.parametrize("fault", ["another width", "uint8 kernels", "one convolution more"])
