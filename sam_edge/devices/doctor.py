@@ -27,6 +27,7 @@ from sam_edge.reporting.versions import commit
 from sam_edge.weights.cache import CACHE_VARIABLE, cache_folder, cached
 from sam_edge.weights.catalogue import RELEASES
 from sam_edge_runtime.benchmark.machine import machine
+from sam_edge_runtime.bundle.targets import TARGETS
 from sam_edge_runtime.errors import SamEdgeError
 from sam_edge_runtime.system.cores import usable_cores
 
@@ -45,6 +46,9 @@ BASE = ("numpy", "Pillow", "typer", "rich")
 _ADB_PATIENCE = 20.0  # seconds; the first call starts adb's server
 _MAC = sys.platform == "darwin"
 _LINUX_X86 = sys.platform == "linux" and platform.machine() == "x86_64"
+(ONNX_RUNTIME,), (CORE_ML,) = TARGETS["onnx"].engines, TARGETS["coreml"].engines
+# No extra asks for the predecessor, which LiteRT replaced. It is used where a board has nothing else.
+LITERT, PREDECESSOR = TARGETS["tflite"].engines
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,10 @@ class Extra:
 
 
 PACKAGES: dict[str, Package] = {
-    "onnxruntime": Package("onnxruntime"),
-    "ai-edge-litert": Package("ai_edge_litert.interpreter", offered=sys.platform != "win32"),
-    "coremltools": Package("coremltools", large=not _MAC, offered=_MAC or _LINUX_X86),  # on a Mac it is an engine
+    ONNX_RUNTIME.distribution: Package(ONNX_RUNTIME.module),
+    LITERT.distribution: Package(LITERT.module, offered=sys.platform != "win32"),
+    # On a Mac it is an engine.
+    CORE_ML.distribution: Package(CORE_ML.module, large=not _MAC, offered=_MAC or _LINUX_X86),
     "pooch": Package("pooch"),
     "requests": Package("requests"),
     "pyelftools": Package("elftools.elf.elffile"),
@@ -118,8 +123,6 @@ EXTRAS: dict[str, Extra] = {
     ),
     "train": Extra("train and distil", ("accelerate", "tensorboard", "tomli"), ("evaluate", "export")),
 }
-# An engine that no extra asks for: what ai-edge-litert replaced. It is used where it is all that a board has.
-PREDECESSOR, PREDECESSOR_MODULE = "tflite-runtime", "tflite_runtime.interpreter"
 
 
 @dataclass(frozen=True)
@@ -180,7 +183,7 @@ def diagnose(
         adb: the `adb` program, by path or by name on PATH. It starts its server, which goes on running.
     """
     probes = _probe_all(show, patience, thorough=thorough)
-    packages = tuple(_package(name, probes) for name in (*PACKAGES, PREDECESSOR))
+    packages = tuple(_package(name, probes) for name in (*PACKAGES, PREDECESSOR.distribution))
     by_name = {each.name: each for each in packages}
     return Diagnosis(
         {"version": sam_edge.__version__, "commit": commit()},
@@ -191,7 +194,7 @@ def diagnose(
         tuple(_quantizers(by_name)),
         tuple(_extra(name, by_name) for name in EXTRAS),
         packages,
-        (_phones(adb), _boards(), _mac(by_name["coremltools"])),
+        (_phones(adb), _boards(), _mac(by_name[CORE_ML.distribution])),
     )
 
 
@@ -204,7 +207,7 @@ def packages_of(extra: str) -> tuple[str, ...]:
 def _probe_all(show: Callable[[str, int, int], None], patience: float, *, thorough: bool) -> dict[str, Probe]:
     """An answer for each package that this machine may have, by its name for pip."""
     wanted = {name: package for name, package in PACKAGES.items() if package.offered}
-    wanted[PREDECESSOR] = Package(PREDECESSOR_MODULE)
+    wanted[PREDECESSOR.distribution] = Package(PREDECESSOR.module)
     imported = [name for name, package in wanted.items() if thorough or not package.large]
     found = {name: look(package.module, name) for name, package in wanted.items() if name not in imported}
     with ThreadPoolExecutor(max(2, usable_cores())) as pool:
@@ -222,7 +225,8 @@ def _package(name: str, probes: Mapping[str, Probe]) -> Finding:
     if found.missing:
         return Finding(name, MISSING, remedy=_install(name))
     if found.error is not None:
-        remedy = f"pip install --force-reinstall --no-deps {name}" if name != PREDECESSOR else _install(name)
+        replaced = name == PREDECESSOR.distribution
+        remedy = _install(name) if replaced else f"pip install --force-reinstall --no-deps {name}"
         return Finding(name, BROKEN, found.version, found.error, remedy)
     if not found.imported:
         return Finding(name, INSTALLED, found.version)
@@ -232,30 +236,32 @@ def _package(name: str, probes: Mapping[str, Probe]) -> Finding:
 
 def _install(name: str) -> str:
     """How a package is brought: by the smallest extra that has it."""
-    extra = "tflite" if name == PREDECESSOR else next(each for each, what in EXTRAS.items() if name in what.packages)
+    if name == PREDECESSOR.distribution:
+        name = LITERT.distribution
+    extra = next(each for each, what in EXTRAS.items() if name in what.packages)
     return f"pip install 'sam-edge[{extra}]'"
 
 
 def _engines(probes: Mapping[str, Probe], packages: Mapping[str, Finding]) -> Iterator[Finding]:
     """What can run a bundle's graphs, and torch, which they are verified against."""
-    for title, name in (("ONNX Runtime", "onnxruntime"), ("LiteRT", "ai-edge-litert"), (PREDECESSOR, PREDECESSOR)):
-        if name == PREDECESSOR and probes[name].missing:
+    for engine in (ONNX_RUNTIME, LITERT, PREDECESSOR):
+        if engine == PREDECESSOR and probes[engine.distribution].missing:
             continue  # nobody needs it beside LiteRT
-        yield _renamed(packages[name], title)
-    if _MAC:
-        yield _renamed(packages["coremltools"], "Core ML")
+        yield _renamed(packages[engine.distribution], engine.name)
+    if TARGETS["coreml"].runs_here:
+        yield _renamed(packages[CORE_ML.distribution], CORE_ML.name)
     else:
         detail = "Core ML bundles are computed by sam-edge's evaluator in numpy; Core ML itself is on Macs only"
-        yield Finding("Core ML", NOT_HERE, detail=detail)
+        yield Finding(CORE_ML.name, NOT_HERE, detail=detail)
     yield _renamed(packages["torch"], "torch")
 
 
 def _quantizers(packages: Mapping[str, Finding]) -> Iterator[Finding]:
     """What `--precision w8` and below need for each target; all come with the extra `export`."""
     for target, names in (
-        ("ONNX", ("onnxruntime", "onnx")),
+        ("ONNX", (ONNX_RUNTIME.distribution, "onnx")),
         ("TFLite", ("ai-edge-quantizer",)),
-        ("Core ML", ("coremltools",)),
+        ("Core ML", (CORE_ML.distribution,)),
     ):
         parts = [packages[name] for name in names]
         joined = _joined(target, parts, "export")

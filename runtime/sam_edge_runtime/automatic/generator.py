@@ -25,7 +25,7 @@ import numpy.typing as npt
 from sam_edge_runtime.arrays import Float32, Float64, Int64, Mask, Photo
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.bundle import Bundle
-from sam_edge_runtime.bundle.contract import MASK_OUTPUTS, MASK_STRIDE, MASK_THRESHOLD, Label
+from sam_edge_runtime.bundle.contract import FIRST_MULTIMASK, MASK_OUTPUTS, MASK_STRIDE, MASK_THRESHOLD, Label
 from sam_edge_runtime.decoding import Capacity, decode_prompts, require_finite
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.photo.check import check_image
@@ -40,7 +40,7 @@ from .nms import nms
 from .regions import bounding_box, count_pixels_within, remove_small_regions, xywh
 from .settings import COCO_RLE, UNCOMPRESSED_RLE, AutomaticSettings
 
-MULTIMASK_OUTPUTS = MASK_OUTPUTS - 1  # whole, part, subpart
+MULTIMASK_OUTPUTS = MASK_OUTPUTS - FIRST_MULTIMASK  # whole, part, subpart
 # Pixels. A box this near to a crop's edge counts as cut off (utils/amg.py, `is_box_near_crop_edge`).
 CROP_EDGE_DISTANCE = 20
 
@@ -300,7 +300,8 @@ class AutomaticMaskGenerator:
         all_low_res, all_iou = decode_prompts(self._backend, self._capacity, embeddings, prompts)
         require_finite("the masks", all_low_res)
         require_finite("the IoU predictions", all_iou)
-        low_res, iou = all_low_res[:, 1:].reshape(-1, *all_low_res.shape[2:]), all_iou[:, 1:].ravel()
+        low_res = all_low_res[:, FIRST_MULTIMASK:].reshape(-1, *all_low_res.shape[2:])
+        iou = all_iou[:, FIRST_MULTIMASK:].ravel()
         points = points.repeat(MULTIMASK_OUTPUTS, axis=0)
         if settings.pred_iou_thresh > 0:
             kept = iou > settings.pred_iou_thresh
