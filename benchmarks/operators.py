@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
@@ -19,6 +20,9 @@ import numpy as np
 import onnxruntime
 
 from sam_edge_runtime.bundle.bundle import Bundle
+from sam_edge_runtime.bundle.official import SAM_EDGE
+from sam_edge_runtime.bundle.targets import target_named
+from sam_edge_runtime.errors import SamEdgeError, UsageError
 
 LEAST_SHARE = 0.01
 
@@ -30,7 +34,10 @@ def main() -> None:
     parser.add_argument("--graph", choices=["encoder", "decoder"], default="encoder")
     parser.add_argument("--runs", type=int, default=15)
     arguments = parser.parse_args()
-    times = [_profiled(Bundle.open(path), arguments.graph, arguments.runs) for path in arguments.bundles]
+    bundles = [Bundle.open(path) for path in arguments.bundles]
+    for bundle in bundles:
+        check(bundle)
+    times = [_profiled(bundle, arguments.graph, arguments.runs) for bundle in bundles]
     total = sum(times[0].values())
     kinds = sorted(
         {kind for each in times for kind in each}, key=lambda kind: -max(each.get(kind, 0) for each in times)
@@ -43,6 +50,25 @@ def main() -> None:
     others = [sum(value for kind, value in each.items() if kind not in shown) for each in times]
     print(f"| others | {' | '.join(f'{value:.1f}' for value in others)} |")
     print(f"| all | {' | '.join(f'{sum(each.values()):.1f}' for each in times)} |")
+
+
+def check(bundle: Bundle) -> None:
+    """Refuse bundles whose graphs the profiler cannot feed.
+
+    Raises:
+        UsageError: another target than ONNX Runtime, or the official layout.
+    """
+    manifest = bundle.manifest
+    if manifest.target != "onnx":
+        raise UsageError(
+            f"{bundle.root} is for {target_named(manifest.target).title}, and ONNX Runtime is profiled here: name a "
+            "bundle for --target onnx"
+        )
+    if manifest.interface != SAM_EDGE:
+        raise UsageError(
+            f"{bundle.root} has the tensors of the official SAM model (interface {manifest.interface!r}), which are "
+            "not profiled here: export it again without --layout official"
+        )
 
 
 def _profiled(bundle: Bundle, graph: str, runs: int) -> dict[str, float]:
@@ -76,4 +102,7 @@ def _profiled(bundle: Bundle, graph: str, runs: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SamEdgeError as error:
+        sys.exit(f"error: {error}")
