@@ -33,7 +33,7 @@ from sam_edge.prompting.grid import prompt_groups
 from sam_edge.quantization.equalization.equalize import METHODS, equalize
 from sam_edge.quantization.equalization.observe import ChannelStatistics, observe_layers
 from sam_edge.quantization.gptq import round_weights
-from sam_edge.quantization.layers import LAYERS, rows_of, set_rows
+from sam_edge.quantization.layers import LAYERS, Layer, rows_of, set_rows
 from sam_edge.reporting.versions import commit, tool_versions
 from sam_edge.weights.load import find_source, load_sam
 from sam_edge_quant.methods import gptq
@@ -46,6 +46,8 @@ from sam_edge_runtime.photo.frame import Frame
 PROMPTS = ("image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input")
 WIDENED = (1.0, 1.02, 1.04)
 ROWS = 4  # largest number of clicks, and of boxes, of a photo
+Calls = tuple[list[Call], list[Call]]  # of the encoder and of the decoder
+Statistics = dict[Layer, ChannelStatistics]
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Figures:
         return {name: round(float(value), 4) for name, value in figures.items()}
 
 
-def calls_of(sam: Sam, what: Path, count: int) -> tuple[list[Call], list[Call]]:
+def calls_of(sam: Sam, what: Path, count: int) -> Calls:
     """Calls of both graphs for the first photos of a source: clicks, boxes, and both."""
     source, backend = open_source(what), TorchBackend(sam)
     images, prompts = [], []
@@ -121,8 +123,8 @@ def calls_of(sam: Sam, what: Path, count: int) -> tuple[list[Call], list[Call]]:
         embeddings = backend.encode(images[-1]["image"])
         for group in prompt_groups(frame):
             for feed in group.prompts.feeds((), None):
-                inputs = (feed.point_coords, feed.point_labels, feed.mask_input, feed.has_mask_input)
-                inputs = tuple(each[:: -(-len(each) // ROWS)] for each in inputs)
+                whole = (feed.point_coords, feed.point_labels, feed.mask_input, feed.has_mask_input)
+                inputs = [each[:: -(-len(each) // ROWS)] for each in whole]
                 prompts.append(dict(zip(PROMPTS, (embeddings, *inputs), strict=True)))
     return images, prompts
 
@@ -136,9 +138,7 @@ def grid(values: Tensor, low: float, high: float) -> Tensor:
 
 
 @contextmanager
-def quantized(
-    sam: Sam, plan: Plan, seen: dict[str, dict[nn.Module, ChannelStatistics]], widened: float
-) -> Iterator[Sam]:
+def quantized(sam: Sam, plan: Plan, seen: dict[str, Statistics], widened: float) -> Iterator[Sam]:
     """Quantize activations within the block."""
 
     def ends(statistics: ChannelStatistics) -> tuple[float, float]:
@@ -168,12 +168,10 @@ def round_to_nearest(sam: Sam, levels: int) -> None:
             set_rows(layer, gptq.round_to_nearest(rows, scales.reshape(rows.shape[:2])))
 
 
-def observed(
-    sam: Sam, images: Sequence[Call], prompts: Sequence[Call]
-) -> dict[str, dict[nn.Module, ChannelStatistics]]:
+def observed(sam: Sam, images: Sequence[Call], prompts: Sequence[Call]) -> dict[str, Statistics]:
     """Ranges of layers' inputs, and of queries and keys."""
-    reads = {layer: ChannelStatistics() for layer in sam.modules() if isinstance(layer, LAYERS)}
-    keys = {
+    reads: Statistics = {layer: ChannelStatistics() for layer in sam.modules() if isinstance(layer, LAYERS)}
+    keys: Statistics = {
         layer: ChannelStatistics()
         for module in sam.modules()
         if isinstance(module, Attention)
@@ -189,7 +187,7 @@ def add_values(statistics: ChannelStatistics, values: Tensor) -> None:
     statistics.add(values.reshape(-1, 1))
 
 
-def measure(sam: Sam, plan: Plan, calibration: Sequence[list[Call]], photos: Sequence[list[Call]]) -> dict[str, float]:
+def measure(sam: Sam, plan: Plan, calibration: Calls, photos: Calls) -> dict[str, float]:
     """One row."""
     changed = copy.deepcopy(sam)
     if plan.methods:
@@ -207,7 +205,7 @@ def measure(sam: Sam, plan: Plan, calibration: Sequence[list[Call]], photos: Seq
     return figures.summary()
 
 
-def compare(reference: TorchBackend, found: TorchBackend, photos: Sequence[list[Call]], figures: Figures) -> None:
+def compare(reference: TorchBackend, found: TorchBackend, photos: Calls, figures: Figures) -> None:
     """Run both on the same calls, and `found` a second time with its own embedding."""
     embeddings = {}
     for call in photos[0]:

@@ -41,7 +41,9 @@ def _ours(folder: Path, photo: Photo) -> Engine:
 
 def _torch(variant: str, photo: Photo) -> Engine:
     import torch  # noqa: PLC0415
-    from peer_modules import import_segment_anything, ours, reference  # noqa: PLC0415
+    from peer_modules import ours, reference  # noqa: PLC0415
+
+    from tests.reference import import_segment_anything  # noqa: PLC0415  # peer_modules puts it on the path
 
     package = import_segment_anything()
     if variant.startswith("vit"):
@@ -111,7 +113,7 @@ def _tflite(folder: Path, photo: Photo) -> Engine:
 
     def encode(_keep: object = graphs) -> Float32:
         (embeddings,) = encoder(**{name: image}).values()
-        return embeddings
+        return np.asarray(embeddings, np.float32)
 
     embeddings = encode()
     feed = dict(

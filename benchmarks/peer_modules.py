@@ -88,12 +88,8 @@ def export_plain(kind: str, variant: str, out: Path) -> None:
         side, channels = sam.side, sam.channels
         encoder = EncoderGraph(sam)
         decoder = DecoderToPhoto(DecoderGraph(sam), side).eval()
-        torch.onnx.export(decoder, decoder_inputs(side, channels), dynamo=True, verbose=False).save(
-            out / "decoder.onnx"
-        )
-    torch.onnx.export(encoder.eval(), (torch.zeros(1, 3, side, side),), dynamo=True, verbose=False).save(
-        out / "encoder.onnx"
-    )
+        _dynamo_onnx(decoder, decoder_inputs(side, channels), out / "decoder.onnx")
+    _dynamo_onnx(encoder.eval(), (torch.zeros(1, 3, side, side),), out / "encoder.onnx")
     if kind == "samexporter's way":
         from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415
 
@@ -102,6 +98,14 @@ def export_plain(kind: str, variant: str, out: Path) -> None:
             source, out / "decoder.onnx", per_channel=False, reduce_range=False, weight_type=QuantType.QUInt8
         )
         source.unlink()
+
+
+def _dynamo_onnx(graph: nn.Module, inputs: tuple[torch.Tensor, ...], path: Path) -> None:
+    """A graph through torch's exporter, as it is."""
+    program = torch.onnx.export(graph, inputs, dynamo=True, verbose=False)
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    program.save(path)
 
 
 def _sam_onnx_model(theirs: Any, path: Path) -> None:

@@ -86,8 +86,8 @@ def _quartiles(found: dict[str, float], scale: float = 1.0, digits: int = 2) -> 
 
 def exports_table(rows: list[Row]) -> str:
     """What each export costs, and how near its masks are to fp32 torch's."""
-    head = ("export", "embedding SNR", "mask mIoU", "boundary IoU", "IoU prediction error", "lowest mask IoU")
-    head += ("MB", "seconds", "peak GB")
+    figures_head = ("embedding SNR", "mask mIoU", "boundary IoU", "IoU prediction error", "lowest mask IoU")
+    head = ("export", *figures_head, "MB", "seconds", "peak GB")
     cells = []
     for row in rows:
         name = f"{row['variant']} {row['target']} {row['precision']}" + (" ane" if row["graph"] == "ane" else "")
@@ -126,8 +126,8 @@ def coverage_table(exports: list[Row], quantized: list[Row]) -> str:
 
 def peers_table(rows: list[Row]) -> str:
     """Bundles beside plain exports and torch: median ms with quartiles, and ratios within a round."""
-    head = ("", "encoder ms", "click ms", "encoder / plain", "click / plain", "click / torch", "peak MB")
-    head += ("peak / plain", "MB on disk", "export s", "embedding SNR")
+    times_head = ("encoder ms", "click ms", "encoder / plain", "click / plain", "click / torch")
+    head = ("", *times_head, "peak MB", "peak / plain", "MB on disk", "export s", "embedding SNR")
     cells = []
     for row in rows:
         if "error" in row:
@@ -187,8 +187,9 @@ def _peer_figure(row: Row, figure: str) -> tuple[float, str]:
 
 def int8_table(rows: list[Row]) -> str:
     """Size, time and masks of quantized bundles beside fp32's."""
-    head = ("bundle", "MB", "MB / fp32", "graphs / fp32", "encoder time / fp32", "decoder time / fp32")
-    head += ("embedding SNR", "mask mIoU", "boundary IoU", "lowest mask IoU", "human masks: COCO", "CCP", "export s")
+    cost_head = ("MB", "MB / fp32", "graphs / fp32", "encoder time / fp32", "decoder time / fp32")
+    masks_head = ("embedding SNR", "mask mIoU", "boundary IoU", "lowest mask IoU", "human masks: COCO", "CCP")
+    head = ("bundle", *cost_head, *masks_head, "export s")
     cells = []
     for row in rows:
         name = f"{row['variant']} {row['target']} {row['recipe']}"
