@@ -99,7 +99,7 @@ def _read(source: Source, number: int, *, existing: bool) -> _Photo:
         raise BrokenRecordError("its photo is missing")
     if not existing or raw.record is None:
         return _Photo(number, decode_photo(raw.photo, raw.key), packed_ending(raw.photo), ())
-    photo, record = decode_annotated(raw.photo, raw.key, parse_record(raw.record))
+    photo, record = decode_annotated(raw.photo, raw.key, parse_record(raw.record, raw.photo))
     return _Photo(number, photo, packed_ending(raw.photo), record.annotations)
 
 

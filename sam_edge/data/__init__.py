@@ -5,7 +5,7 @@
 | `sample` | a photo and its masks, which stay run-length encoded until they are used |
 | `sa1b` | SA-1B's JSON record, parsed and checked; a filter for its masks |
 | `foreign` | JSON of other tools: converted to SA-1B's layout, or named |
-| `instances`, `polygons`, `numbers` | COCO files, polygons, and numbers as tools write them |
+| `instances`, `polygons`, `numbers` | JSON files about several photos, polygons, and numbers as tools write them |
 | `orientation` | the frame that masks refer to; photo and masks turned upright |
 | `pairs` | which photo and which JSON file belong together, by their names |
 | `photo_files` | the photos of a folder |

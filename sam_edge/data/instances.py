@@ -1,20 +1,21 @@
-"""A COCO file of instances that describes all photos of a folder (cocodataset.org/#format-data)."""
+"""JSON files that describe all photos of a folder: COCO's instances, tasks of Label Studio, projects of VIA."""
 
 from __future__ import annotations
 
 import json
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from sam_edge_runtime.system.documents import parse_json
 from sam_edge_runtime.system.text import read_regular
 
+from .foreign import records_by_photo
 from .skips import BrokenRecordError
 
 
 def described_photos(path: Path) -> frozenset[str]:
-    """The file names of the photos that a JSON file describes; empty if it is no COCO file."""
+    """The file names of the photos that a JSON file describes; empty if it describes no photos by name."""
     try:
         return frozenset(_instances(path))
     except (OSError, ValueError, RecursionError):
@@ -22,7 +23,7 @@ def described_photos(path: Path) -> frozenset[str]:
 
 
 def record_of(path: Path, photo: str) -> bytes:
-    """The record of one photo, in SA-1B's layout, out of a COCO file.
+    """The part of such a file that describes one photo, as JSON for `parse_record`.
 
     Raises:
         OSError: the file cannot be read.
@@ -34,28 +35,12 @@ def record_of(path: Path, photo: str) -> bytes:
         raise BrokenRecordError(f"{path.name} does not describe it any more") from error
 
 
-def _instances(path: Path) -> dict[str, dict[str, Any]]:
+def _instances(path: Path) -> dict[str, Any]:
     status = path.stat()
     return _read(path, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=4)
-def _read(path: Path, size: int, changed: int) -> dict[str, dict[str, Any]]:
+def _read(path: Path, size: int, changed: int) -> dict[str, Any]:
     """The records by the photos' file names; `size` and `changed` tell a newer file apart."""
-    document = parse_json(read_regular(path))
-    images = document.get("images") if isinstance(document, dict) else None
-    annotations = document.get("annotations") if isinstance(document, dict) else None
-    if not isinstance(images, list) or not isinstance(annotations, list):
-        return {}
-    by_id: dict[str, dict[str, Any]] = {}
-    records: dict[str, dict[str, Any]] = {}
-    for image in images:
-        if isinstance(image, dict) and isinstance(image.get("file_name"), str):
-            record = {"image": image, "annotations": []}
-            by_id[str(image.get("id"))] = record
-            records[PurePosixPath(image["file_name"].replace("\\", "/")).name] = record
-    for annotation in annotations:
-        owner = by_id.get(str(annotation.get("image_id"))) if isinstance(annotation, dict) else None
-        if owner is not None:
-            owner["annotations"].append(annotation)
-    return records
+    return records_by_photo(parse_json(read_regular(path)))

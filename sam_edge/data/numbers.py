@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import suppress
+
+from sam_edge_runtime.photo.formats import LARGEST_LIMIT
 
 from .skips import BrokenRecordError
 
@@ -33,6 +36,23 @@ def integer(value: object) -> int | None:
         if converted.is_integer():
             return int(converted)
     return None
+
+
+def photo_size(document: Mapping[str, object], height: str = "height", width: str = "width") -> tuple[int, int]:
+    """(H, W) in pixels of a photo, from two members of an object.
+
+    Raises:
+        BrokenRecordError: one is no integer above 0, or no photo of that size could be read.
+    """
+    sides = []
+    for name in (height, width):
+        side = integer(document.get(name))
+        if side is None or side < 1:
+            raise BrokenRecordError(f"its JSON gives the photo the {name} {document.get(name)!r:.40}")
+        sides.append(side)
+    if sides[0] * sides[1] > LARGEST_LIMIT:
+        raise BrokenRecordError(f"its JSON gives the photo more pixels than any photo may have ({LARGEST_LIMIT:,})")
+    return sides[0], sides[1]
 
 
 def _is_long(value: object) -> bool:

@@ -7,7 +7,8 @@ and no photos of their own.
 
 `NAME_masks.jpg` beside `NAME.json` is the picture that `sam-edge segment` draws, and no photo either.
 
-Photos and JSON files may also lie in two folders beside each other, such as `images` and `annotations`.
+Photos and JSON files may also lie in two folders beside each other, such as `images` and `annotations`. In folders, a
+JSON file may have the photo's whole name before its ending: Supervisely writes `ann/a.jpg.json` beside `img/a.jpg`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ RECORD_ENDING = ".json"
 DRAWN = "_masks"  # at the end of the stem of a picture of masks
 # Names of folders, in lower case.
 PHOTO_FOLDERS = ("images", "image", "imgs", "img", "photos", "jpegimages")
-RECORD_FOLDERS = ("annotations", "annotation", "labels", "jsons", "json")
+RECORD_FOLDERS = ("annotations", "annotation", "ann", "labels", "jsons", "json")
 
 
 def split_name(name: str) -> tuple[str, str] | None:

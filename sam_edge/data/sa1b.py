@@ -25,10 +25,12 @@ from sam_edge_runtime.automatic import rle as runs
 from sam_edge_runtime.automatic.regions import bounding_box, xywh
 from sam_edge_runtime.automatic.rle import Rle
 from sam_edge_runtime.errors import UsageError
+from sam_edge_runtime.photo.read import read_size
 from sam_edge_runtime.system.documents import parse_json
 
 from .foreign import to_sa1b
-from .numbers import integer, number
+from .foreign.cvat import tight_rle
+from .numbers import integer, number, photo_size
 from .polygons import polygon_rle
 from .skips import BrokenRecordError
 
@@ -124,8 +126,12 @@ def bbox_of(mask: Rle) -> list[float]:
     return xywh(bounding_box(runs.decompress(mask["counts"]), mask["size"][0]))
 
 
-def parse_record(content: bytes) -> Record:
+def parse_record(content: bytes, photo: bytes = b"") -> Record:
     """Read a record and check every field that is used.
+
+    Args:
+        content: the JSON file.
+        photo: the photo's file, for layouts of other tools that do not state its size.
 
     Raises:
         BrokenRecordError: not JSON, another layout, a damaged mask, or a mask of another size than the photo.
@@ -134,16 +140,24 @@ def parse_record(content: bytes) -> Record:
         loaded = parse_json(content)
     except ValueError as error:
         raise BrokenRecordError(f"its JSON is truncated or damaged ({error})") from error
-    if not _is_sa1b(loaded):
-        loaded = to_sa1b(loaded)
+    converted = to_sa1b(loaded, lambda: _size_of(photo))
+    if converted is not None:
+        loaded = converted
     if not _is_sa1b(loaded):
         raise BrokenRecordError("its JSON is not SA-1B's: it needs an object 'image' and a list 'annotations'")
     image, annotations = loaded["image"], loaded["annotations"]
-    size = (_length(image, "height"), _length(image, "width"))
+    size = photo_size(image)
     orientation = image.get("orientation")
     if orientation not in (None, UPRIGHT, STORED):
         raise BrokenRecordError(f"its JSON gives the photo the orientation {orientation!r:.40}: {UPRIGHT} or {STORED}")
     return Record(size, tuple(_annotation(each, index, size) for index, each in enumerate(annotations)), orientation)
+
+
+def _size_of(photo: bytes) -> tuple[int, int]:
+    size = read_size(photo)
+    if size is None:
+        raise BrokenRecordError("it does not state the photo's size, and the photo cannot be read")
+    return size
 
 
 def _is_sa1b(document: Any) -> bool:
@@ -152,13 +166,6 @@ def _is_sa1b(document: Any) -> bool:
         and isinstance(document.get("image"), dict)
         and isinstance(document.get("annotations"), list)
     )
-
-
-def _length(image: dict[str, object], name: str) -> int:
-    value = integer(image.get(name))
-    if value is None or value < 1:
-        raise BrokenRecordError(f"its JSON gives the photo the {name} {image.get(name)!r:.40}")
-    return value
 
 
 def _annotation(entry: object, index: int, size: tuple[int, int]) -> Annotation:
@@ -186,7 +193,7 @@ def _checked_rle(segmentation: object, size: tuple[int, int]) -> tuple[Rle, int]
     if not isinstance(segmentation, dict):
         raise BrokenRecordError(f"its segmentation is a {type(segmentation).__name__}; SA-1B's are RLEs")
     if "rle" in segmentation:
-        raise BrokenRecordError("its segmentation is a tight RLE of CVAT, which is not read: export 'COCO 1.0' there")
+        segmentation = tight_rle(segmentation, size)
     lengths_of_sides = segmentation.get("size")
     if not isinstance(lengths_of_sides, list) or [integer(each) for each in lengths_of_sides] != list(size):
         raise BrokenRecordError(f"its RLE has the size {segmentation.get('size')!r}, and the photo {list(size)}")

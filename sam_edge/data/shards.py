@@ -207,7 +207,7 @@ class LooseFiles:
         photo: the photo's file.
         record: the JSON file.
         whole_name: whether the key is the file's whole name, because another photo has the same stem.
-        of_all: whether the JSON file is a COCO file that describes all photos of the folder.
+        of_all: whether the JSON file describes all photos of the folder.
     """
 
     photo: Path | None

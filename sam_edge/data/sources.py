@@ -6,7 +6,7 @@
 | a folder with `*.tar` | its shards |
 | a folder with photos and JSON files | pairs of the same name; one without the other is a broken record |
 | a folder with two folders such as `images` and `annotations` | the pairs of both |
-| a folder with photos and a COCO file | the photos with the masks of, for example, `instances.json` |
+| a folder with photos and a JSON file of another name | the photos that it describes: COCO, Label Studio, VIA |
 | a folder with photos | photos without annotations; a JSON file that belongs to none of them is ignored |
 | a photo | that photo, with the JSON file of the same name if there is one |
 | a `.txt` file | a list of photos without annotations, one path a line, relative to the list; `#` begins a comment |
@@ -41,7 +41,7 @@ SHARD_ENDING = ".tar"
 LIST_ENDING = ".txt"
 _PATTERN_SIGNS = "*?[{"
 _HASH_BYTES = 8
-_MOST_DATASETS = 16  # JSON files of a folder that are tried as COCO files
+_MOST_DATASETS = 16  # JSON files of a folder that are tried as descriptions of all photos
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,10 +161,15 @@ def open_source(what: str | Path) -> Source:
         else:
             shards.append(_tar(path))
     shards += [
-        _pairs(photos, [record for photo in photos if (record := photo.with_suffix(RECORD_ENDING)).is_file()])
-        for photos in _by_folder(loose)
+        _pairs(photos, [record for photo in photos for record in _beside(photo)]) for photos in _by_folder(loose)
     ]
     return Source(name, tuple(shards), any(shard.annotated for shard in shards))
+
+
+def _beside(photo: Path) -> list[Path]:
+    """The JSON files of a photo named alone: `a.json` or `a.jpg.json`."""
+    names = (photo.with_suffix(RECORD_ENDING), photo.with_name(photo.name + RECORD_ENDING))
+    return [path for path in names if os.path.isfile(path)]  # noqa: PTH113 - pathlib's raises for a name too long
 
 
 def _by_folder(photos: Iterable[Path]) -> list[list[Path]]:
@@ -261,18 +266,22 @@ def _tar(path: Path) -> Shard:
 
 
 def _pairs(photos: Sequence[Path], records: Iterable[Path]) -> Shard:
-    """Photos and JSON files of the same name as records. If no photo has a JSON file, other JSON files are ignored.
+    """Photos and JSON files of the same name as records. If no photo has one, other JSON files may describe them all.
 
     Of several photos that share a name and a JSON file, such as `a.jpg` and `a.png`, the first by `PHOTO_ENDINGS` is
     taken: they show the same. Without a JSON file each is a record of its own.
     """
     by_stem: dict[str, Path] = {path.stem: path for path in records}
     photos = [photo for photo in photos if not is_drawn(photo, by_stem)]
-    owners: dict[str, Path] = {}
+    owners = {photo.name: photo for photo in photos if photo.name in by_stem}  # a.jpg.json
     for photo in sorted(photos, key=lambda path: PHOTO_ENDINGS.index(path.suffix.lower())):
-        if photo.stem in by_stem:
+        if photo.stem in by_stem and photo.name not in owners:
             owners.setdefault(photo.stem, photo)
-    others = [photo for photo in photos if photo.stem not in owners and not is_further_part(photo.stem, owners)]
+    others = [
+        photo
+        for photo in photos
+        if photo.name not in owners and photo.stem not in owners and not is_further_part(photo.stem, owners)
+    ]
     taken = {*owners.values(), *others}
     files = _loose([photo for photo in photos if photo in taken], by_stem)
     if not owners and 0 < len(by_stem) <= _MOST_DATASETS:
@@ -283,7 +292,7 @@ def _pairs(photos: Sequence[Path], records: Iterable[Path]) -> Shard:
 
 
 def _described(files: list[LooseFiles], records: list[Path]) -> list[LooseFiles]:
-    """The files with the COCO file that describes them, if there is one among `records`."""
+    """The files with the JSON file that describes them all, if there is one among `records`."""
     for record in records:
         photos = described_photos(record)
         if any(each.photo is not None and each.photo.name in photos for each in files):
@@ -297,7 +306,10 @@ def _described(files: list[LooseFiles], records: list[Path]) -> list[LooseFiles]
 def _loose(photos: Sequence[Path], records: Mapping[str, Path]) -> list[LooseFiles]:
     """The files of each photo; keys that would be equal are whole names."""
     alike = Counter(path.with_suffix("") for path in set(photos))
-    return [LooseFiles(path, records.get(path.stem), alike[path.with_suffix("")] > 1) for path in photos]
+    return [
+        LooseFiles(path, records.get(path.name, records.get(path.stem)), alike[path.with_suffix("")] > 1)
+        for path in photos
+    ]
 
 
 def _listed(path: Path) -> Shard:

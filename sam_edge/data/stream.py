@@ -70,7 +70,7 @@ def read_sample(raw: RawRecord, *, annotated: bool, wanted: MaskFilter = _KEEP_A
     if annotated and not photo_only:
         if raw.record is None:
             raise BrokenRecordError("its JSON is missing")
-        record = parse_record(raw.record)
+        record = parse_record(raw.record, raw.photo)
     try:
         if record is None:
             return Sample(decode_photo(raw.photo, raw.key), (), raw.source, raw.key)

@@ -113,12 +113,8 @@ def test_one_coco_file_describes_the_photos_beside_it(tmp_path):
 
 
 NOT_READ = {
-    "Label Studio": ([{"id": 1, "data": {"image": "a.jpg"}, "annotations": [{"result": []}]}], "export COCO"),
-    "Supervisely": ({"size": {"height": 3, "width": 4}, "objects": []}, "export COCO"),
-    "VGG Image Annotator": ({"_via_img_metadata": {}}, "export COCO"),
     "Labelbox": ([{"data_row": {"id": "x"}}], "export COCO"),
-    "V7 Darwin": ({"item": {}, "annotations": []}, "export COCO"),
-    "COCO": ({"images": [IMAGE, IMAGE], "annotations": []}, "call it instances.json"),
+    "COCO": ({"images": [IMAGE, IMAGE], "annotations": []}, "2 photos.* a name of its own, beside the photos"),
     "LabelMe": (labelme(shape(CORNERS, "mask")), "type 'mask' is not read: draw it as a polygon"),
     "ISAT": ({**ISAT, "objects": [{"segmentation": [1, 2]}]}, "damaged"),
     "segment_anything's amg": ([{"segmentation": {"counts": "a"}}], "damaged"),

@@ -121,6 +121,10 @@ def rle(**changes) -> dict:
     return {"segmentation": {"size": list(SIZE), "counts": rle_of(rectangles(0, 1)[0])["counts"], **changes}}
 
 
+def tight(**changes) -> dict:
+    return {"segmentation": {"rle": [0, 5], "left": 3, "top": 4, "width": 5, "height": 1, **changes}}
+
+
 BROKEN = {
     "no JSON": (b"photo", "truncated or damaged"),
     "cut off": (json.dumps(record(rectangles(0))).encode()[:200], "truncated or damaged"),
@@ -131,6 +135,10 @@ BROKEN = {
     "no width": (b'{"image": {"height": 3}, "annotations": []}', "width None"),
     "a width of text": (b'{"image": {"height": 3, "width": "four"}, "annotations": []}', "width 'four'"),
     "a width of a fraction": (b'{"image": {"height": 3, "width": 4.5}, "annotations": []}', r"width 4\.5"),
+    "sides that no photo has": (
+        b'{"image": {"height": 1000000, "width": 1000000}, "annotations": []}',
+        "more pixels than any photo may have",
+    ),
     "a height of 0": (b'{"image": {"height": 0, "width": 4}, "annotations": []}', "height 0"),
     "an annotation of text": (b'{"image": {"height": 3, "width": 4}, "annotations": ["a"]}', "annotation 0 is a str"),
 }
@@ -141,7 +149,11 @@ BROKEN_FIELDS = {
     "a polygon far away": ({"segmentation": [[1, 2, 3, 4, 5, 1e9]]}, "far outside"),
     "a polygon without end": ({"segmentation": [[0, 0, 39, 0, 39, 29] * 1000]}, "outline is longer"),
     "no polygon": ({"segmentation": []}, "empty list"),
-    "a tight RLE": ({"segmentation": {"rle": [0, 5], "left": 3, "top": 4, "width": 5, "height": 1}}, "CVAT.*COCO 1.0"),
+    "a tight RLE beyond the photo": (tight(left=36), "5x1 pixels at 36, 4 reaches beyond"),
+    "a tight RLE that is too short": (tight(rle=[0, 4]), "cover 4 pixels, and the mask has 5"),
+    "a tight RLE without a place": (tight(left=None), "CVAT.* no integers left, top"),
+    "a tight RLE that is too large": (tight(height=10**9), "larger than the photo"),
+    "a tight RLE of text": (tight(rle="a,b"), "no integer that the mask has room for"),
     "no counts": ({"segmentation": {"size": list(SIZE)}}, "no counts"),
     "counts of floats": (rle(counts=[600.5, 599.5]), "no counts"),
     "counts of booleans": (rle(counts=[True] * PIXELS), "no counts"),

@@ -86,6 +86,21 @@ def read_orientation(content: bytes) -> int:
 
     `decode_photo` undoes it. Orientations of 5 or more swap width and height.
     """
+    header = _header(content)
+    return 1 if header is None else header[1]
+
+
+def read_size(content: bytes) -> tuple[int, int] | None:
+    """(H, W) in pixels of the upright photo in a picture file in memory, by its header; None if that is damaged."""
+    header = _header(content)
+    if header is None:
+        return None
+    (width, height), orientation = header
+    return (width, height) if TURNS[orientation].transpose else (height, width)
+
+
+def _header(content: bytes) -> tuple[tuple[int, int], int] | None:
+    """Width, height and orientation of a stored picture; None where its header is damaged."""
     from PIL import Image  # noqa: PLC0415
 
     try:
@@ -93,10 +108,10 @@ def read_orientation(content: bytes) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(content), formats=_formats()) as picture:
-                orientation = _orientation(picture)
+                size, orientation = picture.size, _orientation(picture)
     except Exception:  # noqa: BLE001 - decoding reports what is wrong with the file
-        return 1
-    return orientation if orientation in TURNS else 1
+        return None
+    return size, orientation if orientation in TURNS else 1
 
 
 def largest_photo() -> int:
