@@ -14,7 +14,7 @@ from .console import OUTPUT, line, note, stages
 from .options import MaxPixels, allow_pixels, numbers_of, seconds_of
 
 if TYPE_CHECKING:
-    from sam_edge.export.job import ExportJob
+    from sam_edge.export.job import ExportJob, LossGoal
     from sam_edge.export.pipeline import ExportResult
     from sam_edge.prediction.reference_cache import ReferenceCache
 
@@ -24,6 +24,7 @@ EXAMPLES = (
     "Examples:  sam-edge export --out nano      sam-edge export --target all --precision fp32,fp16 --out nano      "
     "sam-edge export --target coreml --precision mixed --picture-input --out Nano      "
     "sam-edge export --target all --precision auto --calibration photos/ --out nano8      "
+    "sam-edge export --precision auto --labelled val.tar --loss 0.005 --calibration photos/ --out nano8      "
     "sam-edge export --model tiny_vit --checkpoint random:0 --points 8 --prompts 1 --out phone"
 )
 
@@ -45,7 +46,7 @@ def command(
             help="Numeric precision: fp32, fp16, mixed (coreml: fp16, but fp32 for operations measured unsafe in it); "
             "w8, w4 (weights in INT8 or INT4); dynamic (activations in INT8, ranges measured in each call); w8a8, "
             "w8a16 (ranges measured on --calibration); auto (search for the fastest mixed-precision configuration "
-            "within --bound); or several separated by commas."
+            "within --bound or --loss); or several separated by commas."
         ),
     ] = "fp32",
     recipe: Annotated[
@@ -69,8 +70,33 @@ def command(
     ] = 0.98,
     budget: Annotated[str, typer.Option(help="auto: time limit of the search for each bundle: 90s, 10m, 1h.")] = "2m",
     keep: Annotated[
-        bool, typer.Option("--keep", help="auto: export the best configuration even if it misses --bound.")
+        bool, typer.Option("--keep", help="auto: export the best configuration even if it misses --bound or --loss.")
     ] = False,
+    labelled: Annotated[
+        str | None,
+        typer.Option(
+            help="auto: photos with masks that people drew, such as a tar like SA-1B's shards. The search then keeps "
+            "--loss on them instead of --bound. Calibration photos among them are left out.",
+            show_default=False,
+        ),
+    ] = None,
+    loss: Annotated[
+        float | None,
+        typer.Option(
+            help="auto: largest loss of mIoU with the masks of --labelled, against fp32 torch on the same boxes and "
+            "clicks, such as 0.005.",
+            show_default=False,
+        ),
+    ] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(
+            help="auto: the loss must be within --loss with this confidence (0.5 to 1), which needs more photos. "
+            "Default: the measured loss must be, and its interval at 0.95 is reported.",
+            show_default=False,
+        ),
+    ] = None,
+    labelled_photos: Annotated[int, typer.Option(help="auto: how many photos of --labelled to use.")] = 40,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -153,6 +179,7 @@ def command(
         names = [name for name, count in ((target, len(targets)), (precision, len(precisions))) if count > 1]
         return out / "-".join(names) if names else out
 
+    goal = _loss_goal(labelled, loss, confidence, labelled_photos)
     jobs = [  # all of them before the first export: each one is checked when it is made
         ExportJob(
             variant=model,
@@ -176,6 +203,7 @@ def command(
             keep=keep,
             layout=layout,
             return_single_mask=return_single_mask,
+            loss=goal if each_precision == "auto" or "auto" not in precisions else None,
         )
         for each_target in targets
         for each_precision in precisions
@@ -200,6 +228,26 @@ def command(
         OUTPUT.print(overview_table(rows))
     if missed or any(row.missed for row in rows):
         raise typer.Exit(1)
+
+
+def _loss_goal(labelled: str | None, loss: float | None, confidence: float | None, photos: int) -> LossGoal | None:
+    """The goal that --labelled and its companions state; None where they are absent.
+
+    Raises:
+        UsageError: one of them is missing, or out of range.
+    """
+    from sam_edge.export.job import LossGoal  # noqa: PLC0415
+
+    if labelled is None:
+        for option, value in (("--loss", loss), ("--confidence", confidence)):
+            if value is not None:
+                raise UsageError(
+                    f"{option} {value} needs masks that people drew to measure a loss on: name some with --labelled"
+                )
+        return None
+    if loss is None:
+        raise UsageError("--labelled needs the loss of mIoU that is allowed: add --loss, such as --loss 0.005")
+    return LossGoal(labelled, loss, confidence, photos)
 
 
 def _export(job: ExportJob, cache: ReferenceCache) -> ExportResult:

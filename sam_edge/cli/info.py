@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from sam_edge.reporting.search import COLUMNS, goal_sentence, search_of, tried_rows
 from sam_edge_runtime.backends.requirements import oldest_engines
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import GraphContract
@@ -49,11 +51,33 @@ def command(
     ):
         facts.add_row(Text(name, style="bold"), Text(value))
     OUTPUT.print(facts)
+    search = search_of(opened.report())
+    if search is not None:
+        OUTPUT.print(_tried(search))
     for title, contract in (
         ("encoder", manifest.encoder_file_contract),
         ("decoder", manifest.decoder_file_contract),
     ):
         OUTPUT.print(_tensors(title, contract))
+
+
+def _tried(search: Mapping[str, Any]) -> Table:
+    """The configurations that a search tried."""
+    table = Table(
+        title="search: times and mIoU of all configurations that were tried",
+        title_justify="left",
+        caption=Text(goal_sentence(search)),
+        caption_justify="left",
+        box=None,
+        padding=(0, 1, 0, 0),
+    )
+    rows = tried_rows(search)
+    shown = [place for place in range(len(COLUMNS)) if any(row.cells[place] for row in rows)]
+    for place in shown:
+        table.add_column(COLUMNS[place], justify="right" if place else "left", no_wrap=place > 0)
+    for row in rows:
+        table.add_row(*(Text(row.cells[place]) for place in shown), style="green" if row.chosen else None)
+    return table
 
 
 def _prompts_a_call(manifest: Manifest) -> str:

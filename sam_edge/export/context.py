@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 import torch
 
@@ -13,6 +14,7 @@ from sam_edge.prediction.reference_cache import ReferenceCache
 from sam_edge.quantization.artifacts import keep_first_layer_in_float
 from sam_edge.quantization.calibration.photos import CalibrationSet, calibration_photos
 from sam_edge.quantization.mixed_precision.configuration import W8A8
+from sam_edge.quantization.mixed_precision.labelled import LabelledSet, labelled_photos
 from sam_edge.reporting.versions import tool_versions
 from sam_edge.weights.load import LoadedSam, find_source, load_sam
 from sam_edge.weights.source import CheckpointSource
@@ -47,6 +49,7 @@ class CheckedJob:
         source: of the weights.
         exporter: of the target.
         photos: for calibration; None if nothing is quantized.
+        labelled: for the loss on human masks; None if the search has no such goal.
     """
 
     job: ExportJob
@@ -54,6 +57,7 @@ class CheckedJob:
     source: CheckpointSource
     exporter: Exporter
     photos: CalibrationSet | None
+    labelled: LabelledSet | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +72,7 @@ class ExportContext:
         reference: fp32 torch, behind the command's reference cache.
         exporter: of the target.
         photos: for calibration; None if nothing is quantized.
+        labelled: for the loss on human masks; None if the search has no such goal.
         cache: the command's reference cache.
         progress: called with the name of each stage as it starts.
     """
@@ -79,6 +84,7 @@ class ExportContext:
     reference: Backend
     exporter: Exporter
     photos: CalibrationSet | None
+    labelled: LabelledSet | None
     cache: ReferenceCache
     progress: Progress
 
@@ -88,6 +94,7 @@ def check_job(job: ExportJob) -> CheckedJob:
 
     Raises:
         UsageError: a recipe, a target or photos that cannot be used.
+        DataError: there are too few photos with human masks for the confidence of a loss.
         CheckpointError: there are no such weights.
         ExportError: the converter is not installed, or cannot convert this variant.
         OutputError: `job.out` cannot be written.
@@ -106,7 +113,7 @@ def check_job(job: ExportJob) -> CheckedJob:
     _check_convertible(job, recipe, exporter)
     if target_named(job.target).fixed_shapes and not job.flexible:
         job = replace(job, prompts=job.prompts or FIXED_PROMPTS, points=job.points or FIXED_POINTS)
-    return CheckedJob(job, recipe, source, exporter, photos)
+    return CheckedJob(job, recipe, source, exporter, photos, _labelled(job, photos))
 
 
 def load_context(checked: CheckedJob, cache: ReferenceCache, progress: Progress) -> ExportContext:
@@ -129,7 +136,16 @@ def load_context(checked: CheckedJob, cache: ReferenceCache, progress: Progress)
     manifest = _manifest(checked, recipe, loaded)
     reference = cache.wrap(TorchBackend(loaded.sam), manifest)
     return ExportContext(
-        job, recipe, loaded.sam, manifest, reference, checked.exporter, checked.photos, cache, progress
+        job=job,
+        recipe=recipe,
+        model=loaded.sam,
+        manifest=manifest,
+        reference=reference,
+        exporter=checked.exporter,
+        photos=checked.photos,
+        labelled=checked.labelled,
+        cache=cache,
+        progress=progress,
     )
 
 
@@ -138,6 +154,16 @@ def _recipe(job: ExportJob) -> Recipe:
     if job.recipe is not None:
         return read_recipe(job.recipe)
     return recipe_named(W8A8 if job.searched else job.precision)
+
+
+def _labelled(job: ExportJob, photos: CalibrationSet | None) -> LabelledSet | None:
+    """The photos with human masks, none of which is a calibration photo."""
+    if job.loss is None or photos is None:
+        return None
+    for package in ("matplotlib", "scipy", "webdataset"):
+        if find_spec(package) is None:
+            raise UsageError(f"--labelled needs {package}: pip install 'sam-edge[evaluate]'")
+    return labelled_photos(job.loss.data, job.loss.photos, photos, job.loss.interval)
 
 
 def _check_convertible(job: ExportJob, recipe: Recipe, exporter: Exporter) -> None:

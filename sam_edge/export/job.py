@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sam_edge.evaluation.paired import least_photos
 from sam_edge.quantization.calibration.photos import COUNT
+from sam_edge.quantization.mixed_precision.labelled import PHOTOS
 from sam_edge_quant import AUTO, recipe_named
 from sam_edge_runtime.bundle.manifest import GRAPHS, NEURAL_ENGINE, PLAIN
 from sam_edge_runtime.bundle.official import OFFICIAL, SAM_EDGE
@@ -14,8 +16,48 @@ from sam_edge_runtime.errors import UsageError
 
 SMALLEST_POINTS = 2  # a click and SAM's padding
 BOUND, BUDGET = 0.98, 120.0  # of a search: mask mIoU, seconds
+CONFIDENCE = 0.95  # of the interval of a loss
 LAYOUTS = (SAM_EDGE, OFFICIAL)
 LEAST_BUDGET = 10
+
+
+@dataclass(frozen=True)
+class LossGoal:
+    """What a search may lose on masks that people drew.
+
+    Attributes:
+        data: photos with such masks: a tar like SA-1B's shards, or what else `open_source` takes.
+        loss: largest loss of mIoU against fp32 torch, above 0 and below 1.
+        confidence: the whole confidence interval has to be within `loss`, above 0.5 and below 1; None: the measured
+            loss has to be, and the interval at 0.95 is reported.
+        photos: how many are used.
+
+    Raises:
+        UsageError: a number out of range, or too few photos for the confidence.
+    """
+
+    data: str
+    loss: float
+    confidence: float | None = None
+    photos: int = PHOTOS
+
+    def __post_init__(self) -> None:
+        if not 0 < self.loss < 1:
+            raise UsageError(
+                f"--loss {self.loss} is out of range: use a loss of mIoU above 0 and below 1, such as 0.005"
+            )
+        if self.confidence is not None and not 0.5 < self.confidence < 1:
+            raise UsageError(f"--confidence {self.confidence} is out of range: use more than 0.5 and less than 1")
+        least = least_photos(self.interval)
+        if self.photos < least:
+            raise UsageError(
+                f"--labelled-photos {self.photos} is too few for a confidence of {self.interval}: use {least} or more"
+            )
+
+    @property
+    def interval(self) -> float:
+        """The confidence of the interval that is reported."""
+        return CONFIDENCE if self.confidence is None else self.confidence
 
 
 @dataclass(frozen=True)
@@ -45,7 +87,8 @@ class ExportJob:
         budget: seconds after which a search starts no further trial, at least 10.
         layout: `sam-edge` for the tensors of the contract, or `official` for those of the official SAM ONNX model.
         return_single_mask: whether an official decoder returns the best mask of a prompt instead of all four.
-        keep: whether to export the best configuration of a search that does not reach `bound`.
+        keep: whether to export the best configuration of a search that does not reach its goal.
+        loss: a loss on human masks that a search may not exceed; it decides instead of `bound`.
 
     Raises:
         UsageError: an unknown target, a capacity that no prompt fits into, several capacities where the target has one,
@@ -73,16 +116,12 @@ class ExportJob:
     keep: bool = False
     layout: str = SAM_EDGE
     return_single_mask: bool = False
+    loss: LossGoal | None = None
 
     def __post_init__(self) -> None:
         if self.precision != AUTO:
             recipe_named(self.precision)
-        if not 0 < self.bound <= 1:
-            raise UsageError(f"--bound {self.bound} is out of range: use a mask mIoU above 0 and up to 1, such as 0.98")
-        if self.budget < LEAST_BUDGET:
-            raise UsageError(
-                f"--budget of {self.budget:g} seconds is too short for a search: use {LEAST_BUDGET} or more, such as 2m"
-            )
+        self._check_search()
         target, possible = target_named(self.target), precisions_of(self.target)
         if self.precision not in possible:
             raise UsageError(
@@ -125,6 +164,16 @@ class ExportJob:
                 f"--points {self.points} is too few: use {SMALLEST_POINTS} or more; a click takes two slots with SAM's "
                 "padding, a box two"
             )
+
+    def _check_search(self) -> None:
+        if not 0 < self.bound <= 1:
+            raise UsageError(f"--bound {self.bound} is out of range: use a mask mIoU above 0 and up to 1, such as 0.98")
+        if self.budget < LEAST_BUDGET:
+            raise UsageError(
+                f"--budget of {self.budget:g} seconds is too short for a search: use {LEAST_BUDGET} or more, such as 2m"
+            )
+        if self.loss is not None and not self.searched:
+            raise UsageError(f"--labelled is for --precision {AUTO} only: use that, or omit it")
 
     def _check_layout(self) -> None:
         if self.layout not in LAYOUTS:

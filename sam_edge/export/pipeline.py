@@ -7,6 +7,7 @@ renamed at the end, so a bundle exists completely or not at all.
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Sequence
 from copy import deepcopy
@@ -21,13 +22,29 @@ from sam_edge.prediction.reference_cache import ReferenceCache
 from sam_edge.quantization.artifacts import ArtifactQuantizer, host_processor, prepare
 from sam_edge.quantization.calibration.calls import CalibrationCalls, calibration_calls
 from sam_edge.quantization.calibration.photos import CalibrationSet
-from sam_edge.quantization.mixed_precision import Evaluator, Search, TrialCache
+from sam_edge.quantization.mixed_precision import (
+    AgreementGoal,
+    Evaluator,
+    HumanGoal,
+    HumanMasks,
+    Search,
+    TrialCache,
+)
+from sam_edge.quantization.mixed_precision.goals import Goal
+from sam_edge.reporting.search import draw_front
 from sam_edge_exporters import Conversion, Metadata
 from sam_edge_quant import FLOAT, Recipe, write_recipe
 from sam_edge_runtime.agreement import golden
 from sam_edge_runtime.agreement.agreement import Agreement, bounds_of
 from sam_edge_runtime.backends import load_backend
-from sam_edge_runtime.bundle.bundle import GOLDEN_FILE, REPORT_FILE, Bundle, foreign_files, record_files
+from sam_edge_runtime.bundle.bundle import (
+    GOLDEN_FILE,
+    REPORT_FILE,
+    SEARCH_PLOT,
+    Bundle,
+    foreign_files,
+    record_files,
+)
 from sam_edge_runtime.bundle.manifest import FILE_NAME, Manifest
 from sam_edge_runtime.bundle.official import OFFICIAL
 from sam_edge_runtime.errors import BoundError
@@ -38,6 +55,7 @@ from .context import ExportContext, Progress, check_job, load_context
 from .job import ExportJob
 
 RECIPE_FILE = "recipe.json"  # in a bundle whose recipe was searched for: to read, to edit, to use again
+AGREEMENT_MARGIN = 0.01  # of mask mIoU
 EVALUATION_PHOTOS = 4  # of the calibration, with all prompts that fit, for a search's evaluator
 
 
@@ -116,8 +134,19 @@ def _write_graphs(context: ExportContext, golden_test: golden.Golden, folder: Pa
         _convert(context, context.model, folder, calls)
         return context.manifest, {}
     recipe, details = _quantize(context, context.photos, golden_test, folder)
-    bound = {"bound": context.job.bound} if context.job.searched else {}
+    bound = _recorded_bound(context.job, details["search"]) if context.job.searched else {}
     return replace(context.manifest, recipe={**recipe.to_json(), **bound}), {"quantization": details}
+
+
+def _recorded_bound(job: ExportJob, evidence: dict[str, Any]) -> dict[str, Any]:
+    """What the manifest records of a search's goal; `bound` is what verification holds the bundle to.
+
+    Where a loss on human masks decided, that is the measured agreement with fp32, less a margin for other engines.
+    """
+    if job.loss is None:
+        return {"bound": job.bound}
+    agreement = evidence["chosen"]["mask_miou"] - AGREEMENT_MARGIN
+    return {"bound": max(math.floor(100 * agreement) / 100, 0.01), "loss": job.loss.loss}
 
 
 def _convert(context: ExportContext, model: Sam, folder: Path, calls: RecordedCalls) -> None:
@@ -161,6 +190,8 @@ def _quantize(
         if job.searched:
             recipe, evidence = _search(context, quantizer, calls.subset(EVALUATION_PHOTOS), golden_test)
             (folder / RECIPE_FILE).write_text(write_recipe(recipe, evidence), encoding="utf-8")
+            if job.loss is not None:
+                draw_front(folder / SEARCH_PLOT, evidence)
             search = {"search": evidence}
         graphs = quantizer.write(recipe, folder, progress)
     return recipe, {"host": host, **changes, **search, "graphs": graphs}
@@ -175,23 +206,43 @@ def _search(
         BoundError: no configuration that was tried holds the bound, and the job does not keep the best one.
     """
     job, manifest = context.job, context.manifest
-    evaluator = Evaluator(golden_test, list(calls.prompted_photos(manifest)), context.reference, manifest)
-    trials = _trial_cache(job, manifest)
+    human, goal = _goal(context)
+    evaluator = Evaluator(golden_test, list(calls.prompted_photos(manifest)), context.reference, manifest, human)
+    trials = _trial_cache(context)
     search = Search(quantizer, evaluator, trials, context.cache.masks_lost, context.progress)
-    result, recipe = search.run(context.recipe, job.bound, job.budget)
+    result, recipe = search.run(context.recipe, goal, job.budget)
     if not result.reached and not job.keep:
         raise BoundError(
-            f"the best of {len(result.evidence['tried'])} mixed-precision configurations for {job.target} has a mask "
-            f"mIoU of {result.measurement.mask_miou:.4f}, below the bound of {job.bound}: lower --bound, raise "
-            "--budget, or export it with --keep"
+            f"the best of {len(result.evidence['tried'])} mixed-precision configurations for {job.target} "
+            f"{goal.shortfall(result.measurement)}"
         )
     trials.discard()
-    return recipe, {**result.evidence, "complete": result.complete, "photos": len(calls.photos)}
+    evidence = {**result.evidence, "complete": result.complete, "photos": len(calls.photos)}
+    if context.labelled is not None and result.measurement.human is not None:
+        measured = result.measurement.human
+        evidence["labelled"] = {
+            **context.labelled.to_json(),
+            "measured_photos": measured.photos,
+            "prompts": measured.prompts,
+            "fp32_miou": round(measured.reference, 5),
+            "confidence": measured.confidence,
+        }
+    return recipe, evidence
 
 
-def _trial_cache(job: ExportJob, manifest: Manifest) -> TrialCache:
+def _goal(context: ExportContext) -> tuple[HumanMasks | None, Goal]:
+    """The goal of the search, and what measures the loss on human masks where that is the goal."""
+    job = context.job
+    if context.labelled is None or job.loss is None:
+        return None, AgreementGoal(job.bound)
+    human = HumanMasks(context.labelled, context.manifest, job.loss.interval)
+    return human, HumanGoal(job.loss.loss, certain=job.loss.confidence is not None)
+
+
+def _trial_cache(context: ExportContext) -> TrialCache:
     """Measurements that an interrupted search with the same settings left beside the bundle's place."""
-    settings = {
+    job, manifest = context.job, context.manifest
+    settings: dict[str, Any] = {
         "variant": manifest.variant,
         "checkpoint": asdict(manifest.checkpoint),
         "target": manifest.target,
@@ -200,6 +251,8 @@ def _trial_cache(job: ExportJob, manifest: Manifest) -> TrialCache:
         "calibration": manifest.calibration,
         "host": job.host or host_processor(),
     }
+    if context.labelled is not None and job.loss is not None:
+        settings["labelled"] = {**context.labelled.to_json(), "confidence": job.loss.interval}
     return TrialCache(job.out.with_name(f"{job.out.name}.trials.json"), settings)
 
 

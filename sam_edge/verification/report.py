@@ -15,9 +15,12 @@ from typing import Any
 import numpy as np
 
 from sam_edge.reporting.pages import render
+from sam_edge.reporting.search import COLUMNS, TriedRow, goal_sentence, search_of, tried_rows
 from sam_edge_runtime.agreement.agreement import Check
 from sam_edge_runtime.arrays import Photo
+from sam_edge_runtime.bundle.bundle import SEARCH_PLOT, Bundle
 from sam_edge_runtime.photo.draw import draw_overlay
+from sam_edge_runtime.system.files import sha256_of
 
 from .compare import Illustration, PhotoComparison
 
@@ -106,8 +109,46 @@ def _jpeg(picture: Photo) -> str:
     return base64.b64encode(stream.getvalue()).decode()
 
 
+@dataclass(frozen=True)
+class SearchSection:
+    """What the page says of the search that found the bundle's recipe.
+
+    Attributes:
+        sentence: what decided.
+        columns: of the table.
+        rows: the configurations that were tried.
+        png: the plot of time against loss as base64; empty where the bundle has none.
+    """
+
+    sentence: str
+    columns: tuple[str, ...]
+    rows: tuple[TriedRow, ...]
+    png: str
+
+
+def search_section(bundle: Bundle) -> SearchSection | None:
+    """The section on a bundle's search; None where its recipe was not searched for."""
+    search = search_of(bundle.report())
+    if search is None:
+        return None
+    rows = tuple(tried_rows(search))
+    shown = [place for place in range(len(COLUMNS)) if any(row.cells[place] for row in rows)]
+    plot, record = bundle.root / SEARCH_PLOT, bundle.manifest.files.get(SEARCH_PLOT)
+    is_own = record is not None and plot.is_file() and sha256_of(plot) == record.sha256
+    return SearchSection(
+        goal_sentence(search),
+        tuple(COLUMNS[place] for place in shown),
+        tuple(TriedRow(tuple(row.cells[place] for place in shown), row.chosen) for row in rows),
+        base64.b64encode(plot.read_bytes()).decode() if is_own else "",
+    )
+
+
 def write_html(
-    path: Path, report: dict[str, Any], checks: tuple[Check, ...], photos: list[PhotoPictures]
+    path: Path,
+    report: dict[str, Any],
+    checks: tuple[Check, ...],
+    photos: list[PhotoPictures],
+    search: SearchSection | None = None,
 ) -> str | None:
     """Write the page.
 
@@ -116,12 +157,13 @@ def write_html(
         report: the content of `report.json`.
         checks: the figures beside their bounds.
         photos: the drawn photos, which may be fewer than were compared.
+        search: the search that found the bundle's recipe, if there was one.
 
     Returns:
         None, or the reason why there is no page: jinja2, an extra, is missing.
     """
     try:
-        page = render(Path(__file__).with_name(TEMPLATE), report=report, checks=checks, photos=photos)
+        page = render(Path(__file__).with_name(TEMPLATE), report=report, checks=checks, photos=photos, search=search)
     except ImportError:
         return "report.html needs jinja2: pip install 'sam-edge[report]'"
     path.write_text(page, encoding="utf-8")

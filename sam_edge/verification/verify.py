@@ -32,7 +32,7 @@ from sam_edge_runtime.system.folders import check_destination, staged_folder
 
 from .compare import PhotoComparison, compare_photo
 from .reference import INSTALL, find_weights, torch_reference
-from .report import SHOWN_PHOTOS, PhotoPictures, draw_photo, write_html
+from .report import SHOWN_PHOTOS, PhotoPictures, draw_photo, search_section, write_html
 
 if TYPE_CHECKING:
     from sam_edge.model.torch_backend import TorchBackend
@@ -203,7 +203,8 @@ def verify(
     )
     with staged_folder(out, overwrite=True, foreign=foreign_in_verification) as folder:
         (folder / "report.json").write_text(json_text(verification.to_json()), encoding="utf-8")
-        missing = write_html(folder / "report.html", verification.to_json(), agreement.checks(bounds), pictures)
+        page, checks = folder / "report.html", agreement.checks(bounds)
+        missing = write_html(page, verification.to_json(), checks, pictures, search_section(bundle))
     return replace(verification, html=missing)
 
 

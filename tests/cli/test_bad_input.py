@@ -77,6 +77,24 @@ def leftovers(folder: Path) -> list[str]:
         (("--target", "tflite", "--picture-input"), ("--picture-input", "--target coreml", "tflite")),
         (("--target", "coreml", "--graph", "ane", "--flexible"), ("--flexible", "--graph ane", "fixed shapes")),
         (("--target", "all", "--flexible"), ("--flexible", "tflite", "--prompts 1,8")),
+        (("--precision", "auto", "--loss", "0.005"), ("--loss 0.005", "--labelled")),
+        (("--precision", "auto", "--confidence", "0.9"), ("--confidence 0.9", "--labelled")),
+        (("--precision", "auto", "--labelled", "val.tar"), ("--labelled", "--loss 0.005")),
+        (("--precision", "w8a8", "--labelled", "val.tar", "--loss", "0.005"), ("--labelled", "--precision auto")),
+        (("--precision", "auto", "--labelled", "val.tar", "--loss", "0"), ("--loss 0.0", "above 0 and below 1")),
+        (("--precision", "auto", "--labelled", "val.tar", "--loss", "nan"), ("--loss nan", "above 0 and below 1")),
+        (
+            ("--precision", "auto", "--labelled", "val.tar", "--loss", "0.01", "--confidence", "1"),
+            ("--confidence 1.0", "less than 1"),
+        ),
+        (
+            ("--precision", "auto", "--labelled", "val.tar", "--loss", "0.01", "--labelled-photos", "5"),
+            ("--labelled-photos 5", "0.95", "use 6 or more"),
+        ),
+        (
+            ("--checkpoint", "random:0", "--precision", "auto", "--labelled", "val.tar", "--loss", "0.01"),
+            ("val.tar",),
+        ),
     ],
 )
 def test_export_arguments(capsys, tmp_path, arguments, says):

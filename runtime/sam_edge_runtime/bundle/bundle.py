@@ -25,7 +25,8 @@ from .manifest import FILE_NAME, LARGEST_MANIFEST, FileRecord, Manifest, check_f
 
 GOLDEN_FILE = "golden.npz"
 REPORT_FILE = "report.json"
-_NOT_NEEDED = frozenset({GOLDEN_FILE, REPORT_FILE})  # for a prediction
+SEARCH_PLOT = "search.png"  # time and loss of the configurations that a search tried
+_NOT_NEEDED = frozenset({GOLDEN_FILE, REPORT_FILE, SEARCH_PLOT})  # for a prediction
 
 
 @dataclass(frozen=True)

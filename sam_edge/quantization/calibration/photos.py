@@ -9,7 +9,7 @@ hash are kept.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,21 +107,8 @@ def calibration_photos(source: Path | str | None, count: int = COUNT) -> Calibra
     """
     if count < 1:
         raise UsageError(f"{count} calibration photos are too few: use 1 or more; {COUNT} is usual")
-    opened = _samples() if source is None else _open(source, count)
-    photos: list[CalibrationPhoto] = []
-    skipped: list[Skip] = []
-    starts = np.cumsum([0, *opened.sizes[:-1]])
-    untried = [start + np.arange(size) for start, size in zip(starts, opened.sizes, strict=True)]
-    while len(photos) < count and any(len(numbers) for numbers in untried):
-        shares = _shares([len(numbers) for numbers in untried], count - len(photos))
-        for shard, share in enumerate(shares):
-            places = _evenly(len(untried[shard]), share)
-            for number in untried[shard][places].tolist():
-                try:
-                    photos.append(_photo(opened, number))
-                except BrokenRecordError as error:
-                    skipped.append(Skip(*opened.record_name(number), str(error)))
-            untried[shard] = np.delete(untried[shard], places)
+    opened = _samples() if source is None else open_photos(source, count)
+    photos, skipped = choose_photos(opened, count, lambda photo, annotated: True)
     if not photos:
         raise UsageError(
             f"none of the {len(skipped)} photos in {opened.name} can be read for calibration; the first: {skipped[0]}"
@@ -129,18 +116,52 @@ def calibration_photos(source: Path | str | None, count: int = COUNT) -> Calibra
     return CalibrationSet(_kind(source, opened), count, tuple(photos), tuple(skipped))
 
 
+def choose_photos(
+    opened: Source, count: int, wanted: Callable[[CalibrationPhoto, AnnotatedPhoto], bool]
+) -> tuple[list[CalibrationPhoto], list[Skip]]:
+    """Choose photos evenly, the same ones on every machine.
+
+    Args:
+        opened: what to choose from.
+        count: how many; the result has fewer if the source does.
+        wanted: whether a photo may be chosen; if not, another one is tried in its place.
+
+    Returns:
+        The photos, and the ones that could not be read.
+    """
+    photos: list[CalibrationPhoto] = []
+    skipped: list[Skip] = []
+    starts = np.cumsum([0, *opened.sizes[:-1]])
+    untried = [start + np.arange(size) for start, size in zip(starts, opened.sizes, strict=True)]
+    while len(photos) < count and any(len(numbers) for numbers in untried):
+        shares = _shares([len(numbers) for numbers in untried], count - len(photos))
+        for shard, share in enumerate(shares):
+            places = evenly(len(untried[shard]), share)
+            for number in untried[shard][places].tolist():
+                try:
+                    digest, annotated = _read(opened, number)
+                except BrokenRecordError as error:
+                    skipped.append(Skip(*opened.record_name(number), str(error)))
+                    continue
+                photo = CalibrationPhoto(Path(annotated.source).name, annotated.key, digest, opened, number)
+                if wanted(photo, annotated):
+                    photos.append(photo)
+            untried[shard] = np.delete(untried[shard], places)
+    return photos, skipped
+
+
 def _samples() -> Source:
     files = tuple(LooseFiles(path, None) for path in sample_paths())
     return Source("scikit-image", (FileShard(files),), annotated=False)
 
 
-def _open(location: Path | str, count: int) -> Source:
+def open_photos(location: Path | str, count: int) -> Source:
     """The source; of a folder with more shards than photos only `count` are opened: each takes a second or two."""
     folder = Path(location)
     if folder.is_dir():
         tars = sorted(path for path in folder.iterdir() if path.suffix.lower() == SHARD_ENDING)
         if len(tars) > count:
-            opened = [open_source(tars[place]) for place in _evenly(len(tars), count)]
+            opened = [open_source(tars[place]) for place in evenly(len(tars), count)]
             shards = tuple(shard for each in opened for shard in each.shards)
             return Source(str(location), shards, any(each.annotated for each in opened))
     return open_source(location)
@@ -150,11 +171,6 @@ def _kind(source: Path | str | None, opened: Source) -> str:
     if source is None:
         return SAMPLES
     return PHOTOS if all(isinstance(shard, FileShard) for shard in opened.shards) else SHARDS
-
-
-def _photo(source: Source, number: int) -> CalibrationPhoto:
-    digest, photo = _read(source, number)
-    return CalibrationPhoto(Path(photo.source).name, photo.key, digest, source, number)
 
 
 def _read(source: Source, number: int) -> tuple[str, AnnotatedPhoto]:
@@ -172,13 +188,13 @@ def _shares(sizes: Sequence[int], count: int) -> list[int]:
     while left:
         giving = np.flatnonzero(shares < available)
         if left < len(giving):
-            giving = giving[_evenly(len(giving), left)]
+            giving = giving[evenly(len(giving), left)]
         given = np.minimum(available[giving] - shares[giving], left // len(giving))
         shares[giving] += given
         left -= int(given.sum())
     return [int(share) for share in shares]
 
 
-def _evenly(size: int, count: int) -> Int64:
+def evenly(size: int, count: int) -> Int64:
     """`count` different places out of `size`, each in the middle of its part."""
     return np.asarray((2 * np.arange(count, dtype=np.int64) + 1) * size // max(2 * count, 1), np.int64)

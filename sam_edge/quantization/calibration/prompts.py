@@ -65,8 +65,8 @@ class ObjectPrompts:
     """Clicks and boxes on a photo's objects, in the photo's pixels.
 
     Attributes:
-        clicks: `(OBJECTS, 9, 2)` x, y, labelled `LABELS`.
-        boxes: `(OBJECTS, 4)` x0, y0, x1, y1.
+        clicks: `(M, 9, 2)` x, y of M objects, labelled `LABELS`.
+        boxes: `(M, 4)` x0, y0, x1, y1.
     """
 
     clicks: Float64
@@ -78,7 +78,7 @@ class ObjectPrompts:
         Args:
             frame: the photo's.
             kind: what they consist of.
-            masks: `(OBJECTS, 1, S/4, S/4)` mask prompts, for kinds that have one.
+            masks: `(M, 1, S/4, S/4)` mask prompts, for kinds that have one.
         """
         labels = np.tile(LABELS[: kind.clicks], (len(self.boxes), 1))
         return build_prompts(
@@ -98,7 +98,7 @@ def draw_prompts(photo: AnnotatedPhoto, seed: int) -> ObjectPrompts:
         seed: of the random generator that places clicks, and boxes where there is no mask.
     """
     rng = np.random.default_rng(seed)
-    drawn = [_on_mask(mask, rng) for mask in _chosen_masks(photo)]
+    drawn = [prompts_on_mask(mask, rng) for mask in _chosen_masks(photo)]
     drawn += [_anywhere(photo.size, sides, rng) for sides in SIDES[len(drawn) :]]
     return ObjectPrompts(np.stack([clicks for clicks, _ in drawn]), np.stack([box for _, box in drawn]))
 
@@ -110,8 +110,8 @@ def _chosen_masks(photo: AnnotatedPhoto) -> list[Mask]:
     return [rle.decode(by_area[(2 * which + 1) * len(by_area) // (2 * count)]) for which in range(count)]
 
 
-def _on_mask(mask: Mask, rng: np.random.Generator) -> tuple[Float64, Float64]:
-    """Clicks `(9, 2)` and box `(4)` for a mask `(H, W)` that is not empty."""
+def prompts_on_mask(mask: Mask, rng: np.random.Generator) -> tuple[Float64, Float64]:
+    """Clicks `(9, 2)`, labelled `LABELS`, and box `(4)` for a mask `(H, W)` that is not empty."""
     inside, outside = np.flatnonzero(mask), np.flatnonzero(~mask)
     first = first_click(mask)
     clicks = np.empty((len(LABELS), 2))

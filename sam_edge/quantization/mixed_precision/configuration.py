@@ -1,16 +1,16 @@
 """Which mixed-precision configuration to try next.
 
 1. All blocks in `w8a8`. Where time can be measured and a graph became slower than in fp32, all of that graph in `w8`.
-   If the masks are within the bound, the search continues with step 3.
+   If the goal holds, the search continues with step 3.
 2. Otherwise blocks are ordered by the masks they lose relative to the time they save. As few of them as possible, worst
    first, get activations in float (`w8`; the file stays small). A block's saved time is its graph's, in proportion to
    the block's operations; where no time can be measured, only masks count. A simulation estimates how many blocks to
-   relax. From there configurations are measured: upwards, at least doubling the number, until one holds the bound, then
+   relax. From there configurations are measured: upwards, at least doubling the number, until the goal holds, then
    down by bisection. If `w8` everywhere is not enough, the same with `fp32`.
 3. Where time can be measured, block after block gets `w8` if that makes a click faster.
 
 Bisection assumes that more blocks in float are never worse. That holds for sums of errors, though not always for one
-mask. The result was measured itself, so the bound does not depend on the assumption.
+mask. The result was measured itself, so the goal does not depend on the assumption.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from .goals import Goal, Measurement
 
 Schemes = Mapping[str, str]  # a configuration: scheme by block
 
@@ -27,36 +29,13 @@ LEAST_GAIN = 0.01  # share of a click's time; a smaller difference is within the
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """Accuracy and time of one configuration.
-
-    Attributes:
-        mask_miou: mean IoU of its masks with fp32 torch's.
-        encoder: time of the image encoder relative to the fp32 artifact's in the same run; None: not measured.
-        decoder: the same for the mask decoder.
-        click: the same for both together.
-    """
-
-    mask_miou: float
-    encoder: float | None = None
-    decoder: float | None = None
-    click: float | None = None
-
-    @property
-    def graph_times(self) -> dict[str, float]:
-        """Relative times by graph, where they were measured."""
-        named = {"encoder": self.encoder, "decoder": self.decoder}
-        return {graph: time for graph, time in named.items() if time is not None}
-
-
-@dataclass(frozen=True)
 class SearchResult:
     """The best configuration that was measured.
 
     Attributes:
         schemes: its scheme of each block.
         measurement: its accuracy and time.
-        reached: whether the bound holds.
+        reached: whether the goal holds.
         complete: whether the search ended before its time was up.
         evidence: for each block its scheme, the masks it loses and the time it saves, where these were measured; and
             every configuration that was tried.
@@ -96,18 +75,18 @@ class _OutOfTimeError(Exception):
     """The search has to end with what it has measured."""
 
 
-def find_configuration(blocks: Sequence[str], trials: Trials, simulator: Simulator, bound: float) -> SearchResult:
-    """Search for the fastest configuration within a bound.
+def find_configuration(blocks: Sequence[str], trials: Trials, simulator: Simulator, goal: Goal) -> SearchResult:
+    """Search for the fastest configuration that a goal holds for.
 
     Args:
         blocks: names of the blocks that get a scheme.
         trials: measures configurations.
         simulator: estimates them.
-        bound: smallest mask mIoU.
+        goal: what the configuration has to keep.
     """
-    state = _SearchState(tuple(blocks), trials, simulator, bound)
+    state = _SearchState(tuple(blocks), trials, simulator, goal)
     try:
-        state.meet_bound()
+        state.meet_goal()
         state.relax_slow_blocks()
         complete = True
     except _OutOfTimeError:
@@ -122,12 +101,12 @@ class _SearchState:
     blocks: tuple[str, ...]
     trials: Trials
     simulator: Simulator
-    bound: float
+    goal: Goal
     tried: list[tuple[Schemes, Measurement]] = field(default_factory=list)
     masks_lost: Mapping[str, float] = field(default_factory=dict)
     gains: dict[str, float] = field(default_factory=dict)
 
-    def meet_bound(self) -> None:
+    def meet_goal(self) -> None:
         """Steps 1 and 2."""
         schemes: Schemes = dict.fromkeys(self.blocks, W8A8)
         first = self._try(schemes)
@@ -144,7 +123,8 @@ class _SearchState:
         for relaxed in (W8, FP32):
             candidates = [block for block in self.blocks if schemes[block] != relaxed]
             worst_first = sorted(candidates, key=lambda block: -self.masks_lost.get(block, 0.0) / saved.get(block, 1.0))
-            if worst_first and self._relax_fewest(schemes, worst_first, relaxed):
+            aim = self.goal.needed_agreement(self._try(schemes))
+            if worst_first and self._relax_fewest(schemes, worst_first, relaxed, aim):
                 return
             schemes = dict.fromkeys(self.blocks, relaxed)
 
@@ -157,14 +137,17 @@ class _SearchState:
             for block in self._blocks_in(graph)
         }
 
-    def _relax_fewest(self, base: Schemes, order: Sequence[str], relaxed: str) -> bool:
-        """Find the smallest number of blocks, in `order`, to relax; False: all of them are not enough."""
+    def _relax_fewest(self, base: Schemes, order: Sequence[str], relaxed: str, aim: float) -> bool:
+        """Find the smallest number of blocks, in `order`, to relax; False: all of them are not enough.
+
+        A simulated mask mIoU of `aim` decides how many blocks are tried first.
+        """
         most = len(order) if relaxed == W8 else len(order) - 1  # fp32 everywhere is no mixed-precision configuration
 
         def schemes(count: int) -> Schemes:
             return {**base, **dict.fromkeys(order[:count], relaxed)}
 
-        too_few, enough = 0, self._estimate_count(schemes, most, self.bound)
+        too_few, enough = 0, self._estimate_count(schemes, most, aim)
         while True:
             measurement = self._try(schemes(enough))
             if self._holds(measurement):
@@ -172,7 +155,8 @@ class _SearchState:
             if enough == most:
                 return False
             # The simulation is as optimistic about similar configurations, so the aim rises by its error.
-            aim = self.bound + max(0.0, self.simulator.mask_miou(schemes(enough)) - measurement.mask_miou)
+            error = max(0.0, self.simulator.mask_miou(schemes(enough)) - measurement.mask_miou)
+            aim = self.goal.needed_agreement(measurement) + error
             too_few, enough = enough, max(min(2 * enough, most), self._estimate_count(schemes, most, aim))
         while enough - too_few > 1:
             middle = (enough + too_few) // 2
@@ -205,7 +189,7 @@ class _SearchState:
         return [block for block in self.blocks if block.startswith("image_encoder.") == (graph == "encoder")]
 
     def _holds(self, measurement: Measurement) -> bool:
-        return measurement.mask_miou >= self.bound
+        return self.goal.holds(measurement)
 
     def _try(self, schemes: Schemes) -> Measurement:
         for earlier, measurement in self.tried:
@@ -218,13 +202,13 @@ class _SearchState:
         return measurement
 
     def _best(self) -> tuple[Schemes, Measurement]:
-        """The fastest within the bound, or without times the one with most blocks in INT8; else the most accurate.
+        """The fastest that the goal holds for; without times that with most blocks in INT8; else the most accurate.
 
         A configuration that gains less than `LEAST_GAIN` does not replace an earlier one.
         """
         within = [each for each in self.tried if self._holds(each[1])]
         if not within:
-            return max(self.tried, key=lambda each: each[1].mask_miou)
+            return max(self.tried, key=lambda each: self.goal.score(each[1]))
         best = within[0]
         for each in within[1:]:
             if each[1].click is not None and best[1].click is not None:
@@ -238,7 +222,7 @@ class _SearchState:
         """The best configuration so far, with the evidence for it."""
         schemes, measurement = self._best()
         evidence = {
-            "bound": self.bound,
+            **self.goal.to_json(),
             "blocks": {
                 block: {
                     "scheme": schemes[block],
@@ -247,7 +231,8 @@ class _SearchState:
                 }
                 for block in self.blocks
             },
-            "tried": [{"changed": _changed(each), **_figures(figures)} for each, figures in self.tried],
+            "chosen": measurement.figures(),
+            "tried": [{"changed": _changed(each), **figures.figures()} for each, figures in self.tried],
         }
         return SearchResult(schemes, measurement, self._holds(measurement), complete, evidence)
 
@@ -260,13 +245,3 @@ def _int8_rank(schemes: Schemes) -> tuple[int, int]:
 
 def _changed(schemes: Schemes) -> dict[str, str]:
     return {block: scheme for block, scheme in schemes.items() if scheme != W8A8}
-
-
-def _figures(measurement: Measurement) -> dict[str, float]:
-    named = {
-        "mask_miou": measurement.mask_miou,
-        "encoder_time": measurement.encoder,
-        "decoder_time": measurement.decoder,
-        "click_time": measurement.click,
-    }
-    return {name: round(value, 5) for name, value in named.items() if value is not None}

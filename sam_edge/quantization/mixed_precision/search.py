@@ -14,6 +14,8 @@ from sam_edge_runtime.bundle.targets import target_named
 
 from .blocks import blocks_of
 from .configuration import W8A8, Schemes, SearchResult, find_configuration
+from .goals import Goal
+from .labelled import REFERENCE_SHARE
 from .sensitivity import Simulation
 from .trials import Evaluator, TrialCache, TrialRunner
 
@@ -39,24 +41,26 @@ class Search:
     masks_lost: dict[str, Mapping[str, float]]
     progress: Callable[[str], None]
 
-    def run(self, recipe: Recipe, bound: float, budget: float) -> tuple[SearchResult, Recipe]:
-        """Look for the fastest mixed-precision configuration within a bound.
+    def run(self, recipe: Recipe, goal: Goal, budget: float) -> tuple[SearchResult, Recipe]:
+        """Look for the fastest mixed-precision configuration that a goal holds for.
 
         Args:
             recipe: configurations add exceptions to it; layers that it excepts itself keep their scheme.
-            bound: smallest mask mIoU.
+            goal: what the configuration has to keep.
             budget: seconds after which no further configuration is started.
 
         Returns:
             The result, and its recipe.
         """
+        deadline = monotonic() + budget
+        if self.evaluator.human is not None:
+            self.progress("measuring fp32 torch on human masks")
+        self.evaluator.measure_reference(self.cache, REFERENCE_SHARE * budget)
         blocks = blocks_of(name for name in self.quantizer.names if recipe.scheme_of(name) == W8A8)
         timed = target_named(self.quantizer.manifest.target).runs_here
-        runner = TrialRunner(
-            self.quantizer, recipe, self.evaluator, self.cache, monotonic() + budget, self.progress, timed=timed
-        )
+        runner = TrialRunner(self.quantizer, recipe, self.evaluator, self.cache, deadline, self.progress, timed=timed)
         simulator = _SearchSimulator(self, blocks)
-        result = find_configuration(blocks, runner, simulator, bound)
+        result = find_configuration(blocks, runner, simulator, goal)
         return result, runner.recipe(result.schemes)
 
 

@@ -30,7 +30,9 @@ from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.system.documents import read_json
 from sam_edge_runtime.system.files import write_file
 
-from .configuration import W8A8, Measurement, Schemes
+from .configuration import W8A8, Schemes
+from .goals import Measurement
+from .labelled import HumanMasks
 from .sensitivity import predict_masks, selected_mask_iou
 from .timing import DECODER, ENCODER, time_graphs
 
@@ -50,14 +52,28 @@ class Evaluator:
 
     Attributes:
         photos: calibration photos and their prompts.
+        human: measures the loss on human masks; None: there are none.
     """
 
     def __init__(
-        self, golden_test: golden.Golden, photos: Sequence[PromptedPhoto], reference: Backend, manifest: Manifest
+        self,
+        golden_test: golden.Golden,
+        photos: Sequence[PromptedPhoto],
+        reference: Backend,
+        manifest: Manifest,
+        human: HumanMasks | None = None,
     ) -> None:
-        self.photos = tuple(photos)
+        self.photos, self.human = tuple(photos), human
         self._golden_test, self._reference, self._manifest = golden_test, reference, manifest
         self._expected = predict_masks(reference, photos, manifest.of_any_capacity())
+
+    def measure_reference(self, cache: TrialCache, seconds: float) -> None:
+        """Measure fp32 torch on the human masks, or take the scores of an interrupted search; see `HumanMasks`."""
+        if self.human is not None:
+            any_capacity = self._manifest.of_any_capacity()
+            cache.keep_reference(
+                self.human.measure_reference(self._reference, any_capacity, seconds, cache.reference_scores)
+            )
 
     def __call__(self, backend: Backend) -> float:
         """The figure of one engine, 0 to 1."""
@@ -78,17 +94,24 @@ class Evaluator:
 
 
 class TrialCache:
-    """Measurements in a file beside the bundle, with which an interrupted search continues."""
+    """Measurements in a file beside the bundle, with which an interrupted search continues.
+
+    Attributes:
+        reference_scores: fp32 torch's scores on human masks, by photo; empty where none were measured.
+    """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         """Read the file, if it was written with the same settings."""
         settings = {**settings, "evaluator": EVALUATOR_VERSION}
         self._path, self._settings = path, json.loads(json.dumps(settings))
         self._trials: dict[str, Measurement] = {}
+        self.reference_scores: list[list[float]] = []
         try:
             stored = read_json(path)
             if stored["settings"] == self._settings:
-                self._trials = {key: Measurement(**figures) for key, figures in stored["trials"].items()}
+                scores = [[float(score) for score in photo] for photo in stored.get("reference_scores", [])]
+                self._trials = {key: Measurement.from_json(figures) for key, figures in stored["trials"].items()}
+                self.reference_scores = scores
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass  # no file, or not one of ours: the next measurement replaces it
 
@@ -99,8 +122,20 @@ class TrialCache:
     def add(self, schemes: Schemes, measurement: Measurement) -> None:
         """Store a measurement."""
         self._trials[_key(schemes)] = measurement
+        self._write()
+
+    def keep_reference(self, scores: list[list[float]]) -> None:
+        """Store fp32 torch's scores on human masks, so that a search that resumes compares with the same photos."""
+        if scores != self.reference_scores:
+            self.reference_scores = scores
+            self._write()
+
+    def _write(self) -> None:
         trials = {key: asdict(each) for key, each in self._trials.items()}
-        text = json.dumps({"settings": self._settings, "trials": trials}, indent=1)
+        document: dict[str, Any] = {"settings": self._settings, "trials": trials}
+        if self.reference_scores:
+            document["reference_scores"] = self.reference_scores
+        text = json.dumps(document, indent=1)
         write_file(self._path, f"{text}\n".encode(), overwrite=True)
 
     def discard(self) -> None:
@@ -165,7 +200,9 @@ class TrialRunner:
         self._progress(f"trial {self._count}: {what}")
         folder = self.write(schemes, self._folder / "candidate")
         backend = load_backend(Bundle(folder, self._manifest))
-        measurement = self._timed(backend, self._evaluator(backend))
+        mask_miou = self._evaluator(backend)
+        human = None if self._evaluator.human is None else self._evaluator.human(backend)
+        measurement = replace(self._timed(backend, mask_miou), human=human)
         self._cache.add(schemes, measurement)
         return measurement
 

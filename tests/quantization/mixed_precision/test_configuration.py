@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
+from sam_edge.evaluation.paired import PairedLoss
 from sam_edge.quantization.mixed_precision.blocks import blocks_of
 from sam_edge.quantization.mixed_precision.configuration import (
     FP32,
     W8,
     W8A8,
-    Measurement,
     SearchResult,
     find_configuration,
 )
+from sam_edge.quantization.mixed_precision.goals import AgreementGoal, HumanGoal, Measurement
 
 ENCODER = [f"image_encoder.blocks.{index}" for index in range(6)]
 DECODER = ["mask_decoder.up", "mask_decoder.refine"]
@@ -63,7 +65,7 @@ class Network:
         return 1.0 - sum(self.lost.get(block, 0.0) for block, scheme in schemes.items() if scheme == W8A8)
 
     def find(self, bound: float = 0.98) -> SearchResult:
-        return find_configuration(BLOCKS, self, self, bound)
+        return find_configuration(BLOCKS, self, self, AgreementGoal(bound))
 
 
 def test_if_w8a8_everywhere_holds_the_bound_nothing_else_is_tried():
@@ -177,3 +179,59 @@ def test_blocks_are_the_first_numbered_parts_of_names():
         "mask_decoder.transformer.layers.0",
         "mask_decoder.transformer",
     )
+
+
+class LabelledNetwork(Network):
+    """A network that also loses a tenth of its changed masks in the eyes of people."""
+
+    share = 0.1
+
+    def measure(self, schemes: Mapping[str, str]) -> Measurement:
+        measured = super().measure(schemes)
+        lost = self.share * (1.0 - measured.mask_miou)
+        human = PairedLoss(0.6, 0.6 - lost, lost, lost - 0.002, lost + 0.002, 0.95, 40, 300)
+        return replace(measured, human=human)
+
+    def find_for_people(self, loss: float, *, certain: bool = False) -> SearchResult:
+        return find_configuration(BLOCKS, self, self, HumanGoal(loss, certain=certain))
+
+
+def test_human_masks_decide_instead_of_the_agreement_with_fp32():
+    network = LabelledNetwork({ENCODER[0]: 0.04})
+    result = network.find_for_people(0.005)
+    assert result.reached
+    assert set(result.schemes.values()) == {W8A8}
+    assert result.measurement.mask_miou == pytest.approx(0.96)
+    assert result.evidence["tried"][0]["human_loss"] == pytest.approx(0.004)
+    assert result.evidence["loss"] == 0.005
+    assert "bound" not in result.evidence
+
+
+def test_a_loss_that_is_too_large_relaxes_the_fewest_blocks():
+    lost = dict(zip(ENCODER, (0.03, 0.001, 0.02, 0.001, 0.001, 0.015), strict=True))
+    network = LabelledNetwork(lost)
+    result = network.find_for_people(0.002)
+    assert result.reached
+    assert {block for block, scheme in result.schemes.items() if scheme == W8} == {ENCODER[0], ENCODER[2]}
+    assert len(network.measured) == 3  # everything, two blocks as the proportion says, one block
+
+
+def test_with_a_confidence_the_whole_interval_has_to_be_within_the_loss():
+    network = LabelledNetwork({ENCODER[0]: 0.04})
+    result = network.find_for_people(0.005, certain=True)
+    assert result.reached
+    assert result.schemes[ENCODER[0]] == W8
+    impossible = LabelledNetwork({ENCODER[0]: 0.04}).find_for_people(0.001, certain=True)
+    assert not impossible.reached
+    said = HumanGoal(0.001, certain=True).shortfall(impossible.measurement)
+    assert "about 160 photos with masks would be needed" in said
+
+
+def test_of_configurations_that_lose_too_much_the_one_that_loses_least_is_kept():
+    network = LabelledNetwork({ENCODER[0]: 0.02}, lost_by_weights=0.01)
+    network.most_trials = 3
+    result = network.find_for_people(1e-6)
+    assert not result.reached
+    assert result.schemes[ENCODER[0]] == W8
+    assert result.measurement.human.loss == pytest.approx(0.008)  # 0.01 with all blocks in w8a8
+    assert "raise --loss" in HumanGoal(1e-6).shortfall(result.measurement)

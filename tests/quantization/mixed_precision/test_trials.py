@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession
 from torch import nn
 
+from sam_edge.evaluation.paired import PairedLoss
 from sam_edge.model import build_sam
 from sam_edge.quantization.artifacts import ArtifactQuantizer
 from sam_edge.quantization.calibration.calls import PromptedPhoto
-from sam_edge.quantization.mixed_precision.configuration import Measurement
+from sam_edge.quantization.mixed_precision.goals import Measurement
 from sam_edge.quantization.mixed_precision.sensitivity import Simulation
 from sam_edge.quantization.mixed_precision.trials import GOLDEN, Evaluator, TrialCache, TrialRunner
 from sam_edge.verification.compare import compare_photo
@@ -43,6 +45,21 @@ def test_a_trial_cache_returns_what_was_measured_with_the_same_settings(tmp_path
     assert TrialCache(path, {"target": "tflite", "bounds": (1, 2)}).get(SCHEMES) is None
     again.discard()
     assert not path.exists()
+
+
+def test_a_trial_cache_keeps_losses_and_the_scores_that_they_refer_to(tmp_path):
+    path = tmp_path / "out.trials.json"
+    settings = {"target": "onnx", "labelled": {"photos": ["a"]}}
+    measured = replace(MEASUREMENT, human=PairedLoss(0.6, 0.59, 0.01, 0.005, 0.015, 0.95, 2, 5))
+    cache = TrialCache(path, settings)
+    cache.keep_reference([[0.5, 0.75], [0.25]])
+    cache.add(SCHEMES, measured)
+    again = TrialCache(path, settings)
+    assert again.get(SCHEMES) == measured
+    assert again.reference_scores == [[0.5, 0.75], [0.25]]
+    other = TrialCache(path, {"target": "onnx", "labelled": {"photos": ["b"]}})
+    assert other.get(SCHEMES) is None
+    assert other.reference_scores == []
 
 
 @pytest.mark.parametrize(
