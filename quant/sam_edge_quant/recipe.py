@@ -36,6 +36,14 @@ SCHEMES = (FLOAT, "fp16", "mixed", "w8", "dynamic", "w8a8", "w8a16", "w4")
 # Schemes with integer weights, and those among them that need ranges of activations.
 QUANTIZED = frozenset({"w8", "dynamic", "w8a8", "w8a16", "w4"})
 CALIBRATED = frozenset({"w8a8", "w8a16"})
+GPTQ = "gptq"
+ROUNDINGS = (GPTQ, "nc-rtn", "nc-gptq")
+# Methods of neural-compressor whose results no target's quantizer can hold, and why.
+REFUSED_ROUNDINGS = {
+    "nc-awq": "scales a layer's inputs, which have to be folded into the layer before: equalization does that already",
+    "nc-hqq": "has fractions as zero points, which no target stores",
+    "nc-autoround": "needs auto-round, which is made for language models",
+}
 AUTO = "auto"  # a precision that stands for a search; its result is a recipe with exceptions
 
 
@@ -56,9 +64,11 @@ class Recipe:
         layers: scheme of each exception, by the name of a layer or of a module that contains several.
         estimator: how calibration turns observed values into the range of an activation, one of `ESTIMATORS`.
         dynamic: whether ranges are computed in each call instead.
+        rounding: how weights are rounded, one of `ROUNDINGS`: our GPTQ for all layers, or a method of neural-compressor
+            for the linear layers in `w8` and `w4`.
 
     Raises:
-        UsageError: an unknown scheme, dtype or estimator.
+        UsageError: an unknown scheme, dtype, estimator or rounding.
     """
 
     name: str
@@ -68,12 +78,19 @@ class Recipe:
     layers: Mapping[str, str] = field(default_factory=dict)
     estimator: str = "minmax"
     dynamic: bool = False
+    rounding: str = GPTQ
 
     def __post_init__(self) -> None:
         _check("precision", self.name, SCHEMES)
         for dtype in (self.weights, self.activations, *(() if self.unsafe is None else (self.unsafe,))):
             _check("dtype", dtype, DTYPES)
         _check("estimator", self.estimator, ESTIMATORS)
+        if self.rounding in REFUSED_ROUNDINGS:
+            raise UsageError(
+                f"rounding {self.rounding} is not possible, because it {REFUSED_ROUNDINGS[self.rounding]}: choose one "
+                f"of {', '.join(ROUNDINGS)}"
+            )
+        _check("rounding", self.rounding, ROUNDINGS)
         if not isinstance(self.layers, Mapping) or not all(isinstance(name, str) for name in self.layers):
             raise UsageError(
                 f"layers is {self.layers!r:.60}: an object is expected, with a scheme for each layer's name"
@@ -114,8 +131,11 @@ class Recipe:
                 )
 
     def to_json(self) -> dict[str, Any]:
-        """The recipe as a manifest stores it."""
-        return {**asdict(self), "layers": dict(self.layers)}
+        """The recipe as a manifest stores it. The usual rounding is left out: older readers do not know the field."""
+        document = {**asdict(self), "layers": dict(self.layers)}
+        if self.rounding == GPTQ:
+            del document["rounding"]
+        return document
 
 
 RECIPES: dict[str, Recipe] = {
@@ -174,6 +194,6 @@ def read_recipe(path: Path) -> Recipe:
         )
     try:
         base = recipe_named(document.get("name", ""))
-        return replace(base, **{key: document[key] for key in ("layers", "estimator") if key in document})
+        return replace(base, **{key: document[key] for key in ("layers", "estimator", "rounding") if key in document})
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error

@@ -25,6 +25,7 @@ EXAMPLES = (
     "sam-edge export --target coreml --precision mixed --picture-input --out Nano      "
     "sam-edge export --target all --precision auto --calibration photos/ --out nano8      "
     "sam-edge export --precision auto --labelled val.tar --loss 0.005 --calibration photos/ --out nano8      "
+    "sam-edge export --precision auto --tuner neural-compressor --calibration photos/ --out nano8      "
     "sam-edge export --model tiny_vit --checkpoint random:0 --points 8 --prompts 1 --out phone"
 )
 
@@ -97,6 +98,9 @@ def command(
         ),
     ] = None,
     labelled_photos: Annotated[int, typer.Option(help="auto: how many photos of --labelled to use.")] = 40,
+    tuner: Annotated[
+        str, typer.Option(help="auto: what proposes configurations: sam-edge, or neural-compressor (an extra).")
+    ] = "sam-edge",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -180,6 +184,11 @@ def command(
         return out / "-".join(names) if names else out
 
     goal = _loss_goal(labelled, loss, confidence, labelled_photos)
+
+    def is_for_search(precision: str) -> bool:
+        """Whether a search's options are for this export; where none is searched for, each refuses them."""
+        return precision == "auto" or "auto" not in precisions
+
     jobs = [  # all of them before the first export: each one is checked when it is made
         ExportJob(
             variant=model,
@@ -203,7 +212,8 @@ def command(
             keep=keep,
             layout=layout,
             return_single_mask=return_single_mask,
-            loss=goal if each_precision == "auto" or "auto" not in precisions else None,
+            loss=goal if is_for_search(each_precision) else None,
+            tuner=tuner if is_for_search(each_precision) else "sam-edge",
         )
         for each_target in targets
         for each_precision in precisions

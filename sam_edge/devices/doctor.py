@@ -104,6 +104,7 @@ PACKAGES: dict[str, Package] = {
     "scipy": Package("scipy.ndimage"),
     "matplotlib": Package("matplotlib.figure", large=True),
     "opencv-python-headless": Package("cv2"),
+    "neural-compressor": Package("neural_compressor", large=True, offered=sys.version_info >= (3, 11)),
 }
 EXTRAS: dict[str, Extra] = {
     "onnx": Extra("run ONNX bundles", ("onnxruntime",)),
@@ -122,6 +123,7 @@ EXTRAS: dict[str, Extra] = {
         ("webdataset", "pycocotools", "scipy", "matplotlib", "opencv-python-headless", "jinja2"),
     ),
     "train": Extra("train and distil", ("accelerate", "tensorboard", "tomli"), ("evaluate", "export")),
+    "neural-compressor": Extra("a second driver and roundings for INT8", ("neural-compressor",), ("export",)),
 }
 
 

@@ -15,11 +15,13 @@ from sam_edge.quantization.artifacts import keep_first_layer_in_float
 from sam_edge.quantization.calibration.photos import CalibrationSet, calibration_photos
 from sam_edge.quantization.mixed_precision.configuration import W8A8
 from sam_edge.quantization.mixed_precision.labelled import LabelledSet, labelled_photos
+from sam_edge.quantization.neural_compressor.package import require_package
 from sam_edge.reporting.versions import tool_versions
 from sam_edge.weights.load import LoadedSam, find_source, load_sam
 from sam_edge.weights.source import CheckpointSource
 from sam_edge_exporters import Exporter, exporter_for
 from sam_edge_quant import AUTO, FLOAT, Recipe, read_recipe, recipe_named
+from sam_edge_quant.recipe import GPTQ
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.bundle import foreign_files
 from sam_edge_runtime.bundle.manifest import Checkpoint, Manifest
@@ -28,7 +30,7 @@ from sam_edge_runtime.errors import ExportError, UsageError
 from sam_edge_runtime.system.files import require_space
 from sam_edge_runtime.system.folders import check_destination
 
-from .job import ExportJob, precisions_of
+from .job import NEURAL_COMPRESSOR, ExportJob, precisions_of
 
 # Capacity of a decoder of fixed shape by default: one prompt of nine clicks, or of a box and eight clicks.
 FIXED_PROMPTS, FIXED_POINTS = 1, 10
@@ -109,6 +111,9 @@ def check_job(job: ExportJob) -> CheckedJob:
             f"the recipe asks for {refused[0]}, which is not possible for target {job.target}: choose from "
             f"{', '.join(precisions_of(job.target))}"
         )
+    _check_rounding(recipe, job.target)
+    if job.tuner == NEURAL_COMPRESSOR:
+        require_package(f"--tuner {NEURAL_COMPRESSOR}")
     photos = calibration_photos(job.calibration, job.photos) if recipe.is_quantized else None
     _check_convertible(job, recipe, exporter)
     if target_named(job.target).fixed_shapes and not job.flexible:
@@ -154,6 +159,18 @@ def _recipe(job: ExportJob) -> Recipe:
     if job.recipe is not None:
         return read_recipe(job.recipe)
     return recipe_named(W8A8 if job.searched else job.precision)
+
+
+def _check_rounding(recipe: Recipe, target: str) -> None:
+    """Refuse a method of neural-compressor that is not installed, or whose weights the target cannot hold."""
+    if recipe.rounding == GPTQ:
+        return
+    require_package(f"rounding {recipe.rounding}")
+    if target_named(target).int4_palette and "w4" in recipe.schemes:
+        raise UsageError(
+            f"rounding {recipe.rounding} is not possible for w4 of target {target}, whose INT4 weights are indices "
+            f"into a palette: use w8, or rounding {GPTQ}"
+        )
 
 
 def _labelled(job: ExportJob, photos: CalibrationSet | None) -> LabelledSet | None:

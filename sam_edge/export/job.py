@@ -17,6 +17,7 @@ from sam_edge_runtime.errors import UsageError
 SMALLEST_POINTS = 2  # a click and SAM's padding
 BOUND, BUDGET = 0.98, 120.0  # of a search: mask mIoU, seconds
 CONFIDENCE = 0.95  # of the interval of a loss
+OWN_TUNER, NEURAL_COMPRESSOR = TUNERS = ("sam-edge", "neural-compressor")
 LAYOUTS = (SAM_EDGE, OFFICIAL)
 LEAST_BUDGET = 10
 
@@ -89,6 +90,7 @@ class ExportJob:
         return_single_mask: whether an official decoder returns the best mask of a prompt instead of all four.
         keep: whether to export the best configuration of a search that does not reach its goal.
         loss: a loss on human masks that a search may not exceed; it decides instead of `bound`.
+        tuner: what proposes a search's configurations, one of `TUNERS`.
 
     Raises:
         UsageError: an unknown target, a capacity that no prompt fits into, several capacities where the target has one,
@@ -117,6 +119,7 @@ class ExportJob:
     layout: str = SAM_EDGE
     return_single_mask: bool = False
     loss: LossGoal | None = None
+    tuner: str = OWN_TUNER
 
     def __post_init__(self) -> None:
         if self.precision != AUTO:
@@ -174,6 +177,10 @@ class ExportJob:
             )
         if self.loss is not None and not self.searched:
             raise UsageError(f"--labelled is for --precision {AUTO} only: use that, or omit it")
+        if self.tuner not in TUNERS:
+            raise UsageError(f"no tuner called {self.tuner!r:.60}: choose one of {', '.join(TUNERS)}")
+        if self.tuner != OWN_TUNER and not self.searched:
+            raise UsageError(f"--tuner {self.tuner} is for --precision {AUTO} only: use that, or omit it")
 
     def _check_layout(self) -> None:
         if self.layout not in LAYOUTS:

@@ -30,7 +30,9 @@ from sam_edge.quantization.mixed_precision import (
     Search,
     TrialCache,
 )
+from sam_edge.quantization.mixed_precision.configuration import find_configuration
 from sam_edge.quantization.mixed_precision.goals import Goal
+from sam_edge.quantization.mixed_precision.search import Find
 from sam_edge.reporting.search import draw_front
 from sam_edge_exporters import Conversion, Metadata
 from sam_edge_quant import FLOAT, Recipe, write_recipe
@@ -52,7 +54,7 @@ from sam_edge_runtime.system.documents import json_text
 from sam_edge_runtime.system.folders import staged_folder
 
 from .context import ExportContext, Progress, check_job, load_context
-from .job import ExportJob
+from .job import NEURAL_COMPRESSOR, ExportJob
 
 RECIPE_FILE = "recipe.json"  # in a bundle whose recipe was searched for: to read, to edit, to use again
 AGREEMENT_MARGIN = 0.01  # of mask mIoU
@@ -209,7 +211,7 @@ def _search(
     human, goal = _goal(context)
     evaluator = Evaluator(golden_test, list(calls.prompted_photos(manifest)), context.reference, manifest, human)
     trials = _trial_cache(context)
-    search = Search(quantizer, evaluator, trials, context.cache.masks_lost, context.progress)
+    search = Search(quantizer, evaluator, trials, context.cache.masks_lost, context.progress, _driver(job.tuner))
     result, recipe = search.run(context.recipe, goal, job.budget)
     if not result.reached and not job.keep:
         raise BoundError(
@@ -228,6 +230,15 @@ def _search(
             "confidence": measured.confidence,
         }
     return recipe, evidence
+
+
+def _driver(tuner: str) -> Find:
+    """What proposes a search's configurations."""
+    if tuner == NEURAL_COMPRESSOR:
+        from sam_edge.quantization.neural_compressor import tuner as other  # noqa: PLC0415  # an extra
+
+        return other.find_configuration
+    return find_configuration
 
 
 def _goal(context: ExportContext) -> tuple[HumanMasks | None, Goal]:

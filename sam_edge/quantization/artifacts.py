@@ -18,7 +18,7 @@ from sam_edge.model import Sam, fold_batch_norms
 from sam_edge.prediction.calls import artifact_sample
 from sam_edge_quant import Plan, Quantizer, Range, Recipe, calibrate, fingerprint, quantizer_for
 from sam_edge_quant.methods.weight_scales import INT8_MAX, QAT_MAX
-from sam_edge_quant.recipe import QUANTIZED
+from sam_edge_quant.recipe import GPTQ, QUANTIZED
 from sam_edge_runtime.arrays import Call
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.bundle.targets import target_named
@@ -27,7 +27,7 @@ from sam_edge_runtime.errors import UsageError
 from .calibration.calls import CalibrationCalls
 from .calibration.prompts import MOST_SLOTS
 from .equalization.equalize import equalize
-from .gptq import round_weights
+from .gptq import Rounder, round_weights
 from .layers import LAYERS, Layer, is_depthwise
 
 Progress = Callable[[str], None]
@@ -92,8 +92,23 @@ def prepare(
         for name, layer in _layers(sam)
         if (scheme := recipe.scheme_of(name)) in QUANTIZED
     }
-    rounded = round_weights(sam, calls.encoder(), calls.decoder(capacity), levels)
+    rounders = _rounders(sam, recipe, manifest.target)
+    rounded = round_weights(sam, calls.encoder(), calls.decoder(capacity), levels, rounders)
     return {"equalized": equalized, "rounded": {name: asdict(each) for name, each in rounded.items()}}
+
+
+def _rounders(sam: Sam, recipe: Recipe, target: str) -> dict[str, Rounder]:
+    """What rounds linear layers in `w8` and `w4` if the recipe names a method of neural-compressor."""
+    if recipe.rounding == GPTQ:
+        return {}
+    from .neural_compressor.rounding import Grid, rounder  # noqa: PLC0415  # an extra that takes seconds to import
+
+    grids = {"w8": Grid(8), "w4": Grid(4, target_named(target).int4_block)}
+    return {
+        name: rounder(recipe.rounding, grids[scheme])
+        for name, layer in _layers(sam)
+        if isinstance(layer, nn.Linear) and (scheme := recipe.scheme_of(name)) in grids
+    }
 
 
 def _levels(layer: Layer, scheme: str, target: str) -> int:

@@ -7,9 +7,10 @@ so one model serves all targets. The methods are `sam_edge_quant.methods.gptq` a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 from torch import Tensor, nn
@@ -22,14 +23,17 @@ from sam_edge_runtime.arrays import Call, Float64
 from .equalization.observe import InputMoments, observe_layers
 from .layers import LAYERS, Layer, array, assign, input_patches, is_qat_trained, rows_of, set_rows
 
+# Rounds a linear layer's weight `(outputs, inputs)`, given the moments `(inputs, inputs)` of its inputs.
+Rounder = Callable[[Float64, Float64], Float64]
+
 
 @dataclass(frozen=True)
 class RoundingQuality:
     """SNR in dB of one layer's outputs after rounding, for inputs as in fp32.
 
     Attributes:
-        nearest_db: with every weight rounded to nearest and the bias unchanged.
-        snr_db: with GPTQ and bias correction.
+        nearest_db: with every weight rounded to nearest, a scale for each output, and the bias unchanged.
+        snr_db: with GPTQ, or the method that the recipe names, and bias correction.
     """
 
     nearest_db: float
@@ -37,7 +41,11 @@ class RoundingQuality:
 
 
 def round_weights(
-    sam: Sam, encoder_calls: Iterable[Call], decoder_calls: Iterable[Call], levels: Mapping[str, int]
+    sam: Sam,
+    encoder_calls: Iterable[Call],
+    decoder_calls: Iterable[Call],
+    levels: Mapping[str, int],
+    rounders: Mapping[str, Rounder] = MappingProxyType({}),
 ) -> dict[str, RoundingQuality]:
     """Round weights in place.
 
@@ -50,6 +58,7 @@ def round_weights(
         levels: by layer name, the largest integer of its quantizer: 127 for int8, 64 for ONNX Runtime's
             `reduce_range`, 7 for int4. Layers that are not named, that no call reaches, or that quantization-aware
             training has rounded stay unchanged.
+        rounders: by layer name, what rounds a linear layer instead of our GPTQ.
 
     Raises:
         UsageError: one of the graphs gets no calls.
@@ -66,7 +75,9 @@ def round_weights(
     reads = {layer: partial(_add, layer, each) for layer, each in moments.items()}
     observe_layers(sam, encoder_calls, decoder_calls, reads)
     return {
-        name: _round(layer, moments[layer], levels[name]) for name, layer in layers.items() if moments[layer].patches
+        name: _round(layer, moments[layer], levels[name], rounders.get(name))
+        for name, layer in layers.items()
+        if moments[layer].patches
     }
 
 
@@ -74,14 +85,17 @@ def _add(layer: Layer, moments: InputMoments, values: Tensor) -> None:
     moments.add(input_patches(layer, values))
 
 
-def _round(layer: Layer, moments: InputMoments, levels: int) -> RoundingQuality:
+def _round(layer: Layer, moments: InputMoments, levels: int, rounder: Rounder | None) -> RoundingQuality:
     rows = rows_of(layer)  # (groups, rows, inputs)
     outputs = layer.out_channels if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) else layer.out_features
     scales = symmetric_scales(rows.reshape(outputs, -1), levels)
     scales = scales.repeat(rows[..., 0].size // outputs).reshape(rows.shape[:2])
     second_moment = moments.covariance + moments.mean[:, :, None] * moments.mean[:, None, :]
     hessian = second_moment if layer.bias is None else moments.covariance  # a bias corrects the mean
-    rounded = gptq.round_compensating(rows, hessian, scales, levels)
+    if rounder is None:
+        rounded = gptq.round_compensating(rows, hessian, scales, levels)
+    else:
+        rounded = rounder(rows[0], hessian[0])[None]
     nearest = gptq.round_to_nearest(rows, scales)
     set_rows(layer, rounded)
     if layer.bias is not None:

@@ -91,6 +91,8 @@ def leftovers(folder: Path) -> list[str]:
             ("--precision", "auto", "--labelled", "val.tar", "--loss", "0.01", "--labelled-photos", "5"),
             ("--labelled-photos 5", "0.95", "use 6 or more"),
         ),
+        (("--precision", "auto", "--tuner", "optuna"), ("'optuna'", "sam-edge, neural-compressor")),
+        (("--precision", "w8a8", "--tuner", "neural-compressor"), ("--tuner neural-compressor", "--precision auto")),
         (
             ("--checkpoint", "random:0", "--precision", "auto", "--labelled", "val.tar", "--loss", "0.01"),
             ("val.tar",),

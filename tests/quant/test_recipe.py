@@ -142,3 +142,24 @@ def test_a_file_that_is_not_json_is_refused(tmp_path):
     for wrong in (path, tmp_path / "missing.json"):
         with pytest.raises(UsageError, match="cannot be read"):
             read_recipe(wrong)
+
+
+def test_a_recipe_names_how_weights_are_rounded(tmp_path):
+    recipe = dataclasses.replace(recipe_named("w4"), rounding="nc-gptq")
+    (tmp_path / "recipe.json").write_text(write_recipe(recipe))
+    assert read_recipe(tmp_path / "recipe.json") == recipe
+    assert "rounding" not in recipe_named("w4").to_json()  # older readers do not know the field
+
+
+@pytest.mark.parametrize(
+    ("rounding", "says"),
+    [
+        ("nc-awq", "rounding nc-awq is not possible, because it scales .*: choose one of gptq, nc-rtn, nc-gptq"),
+        ("nc-hqq", "fractions as zero points"),
+        ("nc-autoround", "auto-round"),
+        ("nearest", "no rounding called 'nearest': choose one of gptq, nc-rtn, nc-gptq"),
+    ],
+)
+def test_a_rounding_that_no_target_can_hold_is_refused_with_the_alternatives(rounding, says):
+    with pytest.raises(UsageError, match=says):
+        dataclasses.replace(recipe_named("w4"), rounding=rounding)

@@ -56,6 +56,8 @@ class Target:
         saturates: whether the engine may add two products of 8-bit integers in 16 bits, which overflows with weights
             of full range (`sam_edge_quant.methods.weight_scales`).
         platforms: values of `sys.platform` that the engine exists for; empty: any.
+        int4_block: inputs of an INT4 weight that share a scale and a zero point; None: each output has a scale.
+        int4_palette: whether INT4 weights are indices into a palette instead.
     """
 
     name: str
@@ -78,6 +80,8 @@ class Target:
     separable_positions: bool = False
     saturates: bool = False
     platforms: tuple[str, ...] = ()
+    int4_block: int | None = None
+    int4_palette: bool = False
 
     @property
     def runs_here(self) -> bool:
@@ -106,6 +110,7 @@ TARGETS: dict[str, Target] = {
             lean=("attention", "masks", "features"),
             separable_positions=True,
             saturates=True,
+            int4_block=32,
         ),
         Target(
             name="coreml",
@@ -121,6 +126,7 @@ TARGETS: dict[str, Target] = {
             picture_input=True,
             neural_engine=True,
             platforms=("darwin",),
+            int4_palette=True,
         ),
         Target(
             name="tflite",

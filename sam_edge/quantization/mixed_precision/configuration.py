@@ -71,7 +71,7 @@ class Simulator(Protocol):
         """An estimate of a configuration's mask mIoU."""
 
 
-class _OutOfTimeError(Exception):
+class OutOfTimeError(Exception):
     """The search has to end with what it has measured."""
 
 
@@ -84,18 +84,18 @@ def find_configuration(blocks: Sequence[str], trials: Trials, simulator: Simulat
         simulator: estimates them.
         goal: what the configuration has to keep.
     """
-    state = _SearchState(tuple(blocks), trials, simulator, goal)
+    state = SearchState(tuple(blocks), trials, simulator, goal)
     try:
         state.meet_goal()
         state.relax_slow_blocks()
         complete = True
-    except _OutOfTimeError:
+    except OutOfTimeError:
         complete = False
     return state.result(complete=complete)
 
 
 @dataclass
-class _SearchState:
+class SearchState:
     """The arguments of `find_configuration`, and what was measured so far."""
 
     blocks: tuple[str, ...]
@@ -109,21 +109,21 @@ class _SearchState:
     def meet_goal(self) -> None:
         """Steps 1 and 2."""
         schemes: Schemes = dict.fromkeys(self.blocks, W8A8)
-        first = self._try(schemes)
+        first = self.measure(schemes)
         slower = [block for graph, time in first.graph_times.items() if time > 1.0 for block in self._blocks_in(graph)]
         if slower:
             schemes = {**schemes, **dict.fromkeys(slower, W8)}
-            first = self._try(schemes)
+            first = self.measure(schemes)
         if self._holds(first):
             return
         if self.trials.out_of_time():  # the simulation takes minutes, and nothing could be measured after it
-            raise _OutOfTimeError
+            raise OutOfTimeError
         self.masks_lost = self.simulator.masks_lost()
         saved = self._saved_time(first)
         for relaxed in (W8, FP32):
             candidates = [block for block in self.blocks if schemes[block] != relaxed]
             worst_first = sorted(candidates, key=lambda block: -self.masks_lost.get(block, 0.0) / saved.get(block, 1.0))
-            aim = self.goal.needed_agreement(self._try(schemes))
+            aim = self.goal.needed_agreement(self.measure(schemes))
             if worst_first and self._relax_fewest(schemes, worst_first, relaxed, aim):
                 return
             schemes = dict.fromkeys(self.blocks, relaxed)
@@ -149,7 +149,7 @@ class _SearchState:
 
         too_few, enough = 0, self._estimate_count(schemes, most, aim)
         while True:
-            measurement = self._try(schemes(enough))
+            measurement = self.measure(schemes(enough))
             if self._holds(measurement):
                 break
             if enough == most:
@@ -160,7 +160,7 @@ class _SearchState:
             too_few, enough = enough, max(min(2 * enough, most), self._estimate_count(schemes, most, aim))
         while enough - too_few > 1:
             middle = (enough + too_few) // 2
-            if self._holds(self._try(schemes(middle))):
+            if self._holds(self.measure(schemes(middle))):
                 enough = middle
             else:
                 too_few = middle
@@ -181,7 +181,7 @@ class _SearchState:
         for block in self.blocks:
             schemes, best = self._best()
             if schemes[block] == W8A8 and best.click is not None:
-                other = self._try({**schemes, block: W8})
+                other = self.measure({**schemes, block: W8})
                 if other.click is not None:
                     self.gains[block] = other.click - best.click
 
@@ -191,12 +191,17 @@ class _SearchState:
     def _holds(self, measurement: Measurement) -> bool:
         return self.goal.holds(measurement)
 
-    def _try(self, schemes: Schemes) -> Measurement:
+    def measure(self, schemes: Schemes) -> Measurement:
+        """The measurement of a configuration, which is made unless it was tried before.
+
+        Raises:
+            OutOfTimeError: no further configuration may be started.
+        """
         for earlier, measurement in self.tried:
             if earlier == schemes:
                 return measurement
         if self.tried and self.trials.out_of_time():
-            raise _OutOfTimeError
+            raise OutOfTimeError
         measurement = self.trials.measure(schemes)
         self.tried.append((dict(schemes), measurement))
         return measurement
@@ -208,7 +213,7 @@ class _SearchState:
         """
         within = [each for each in self.tried if self._holds(each[1])]
         if not within:
-            return max(self.tried, key=lambda each: self.goal.score(each[1]))
+            return min(self.tried, key=lambda each: self.goal.lost(each[1]))
         best = within[0]
         for each in within[1:]:
             if each[1].click is not None and best[1].click is not None:

@@ -67,8 +67,12 @@ class Goal(Protocol):
     def holds(self, measurement: Measurement) -> bool:
         """Whether a configuration may be returned."""
 
-    def score(self, measurement: Measurement) -> float:
-        """Accuracy of a configuration; more is better."""
+    @property
+    def allowed(self) -> float:
+        """The largest `lost`."""
+
+    def lost(self, measurement: Measurement) -> float:
+        """What a configuration loses, 0 if nothing."""
 
     def needed_agreement(self, measurement: Measurement) -> float:
         """The mask mIoU with fp32 at which the goal is expected to hold, given a configuration that misses it."""
@@ -94,9 +98,14 @@ class AgreementGoal:
         """See `Goal`."""
         return measurement.mask_miou >= self.bound
 
-    def score(self, measurement: Measurement) -> float:
+    @property
+    def allowed(self) -> float:
         """See `Goal`."""
-        return measurement.mask_miou
+        return 1.0 - self.bound
+
+    def lost(self, measurement: Measurement) -> float:
+        """See `Goal`."""
+        return 1.0 - measurement.mask_miou
 
     def needed_agreement(self, measurement: Measurement) -> float:
         """See `Goal`."""
@@ -128,15 +137,22 @@ class HumanGoal:
 
     def holds(self, measurement: Measurement) -> bool:
         """See `Goal`."""
-        return self._lost(measurement) <= self.loss
+        return self.lost(measurement) <= self.loss
 
-    def score(self, measurement: Measurement) -> float:
+    @property
+    def allowed(self) -> float:
         """See `Goal`."""
-        return -self._lost(measurement)
+        return self.loss
+
+    def lost(self, measurement: Measurement) -> float:
+        """See `Goal`."""
+        if measurement.human is None:
+            return float("inf")
+        return measurement.human.high if self.certain else measurement.human.loss
 
     def needed_agreement(self, measurement: Measurement) -> float:
         """See `Goal`. The loss is taken to fall in proportion to the masks that differ from fp32's."""
-        lost = max(self._lost(measurement), self.loss, 1e-9)
+        lost = max(self.lost(measurement), self.loss, 1e-9)
         return 1.0 - (1.0 - measurement.mask_miou) * self.loss / lost
 
     def shortfall(self, measurement: Measurement) -> str:
@@ -159,8 +175,3 @@ class HumanGoal:
     def to_json(self) -> dict[str, Any]:
         """See `Goal`."""
         return {"loss": self.loss, "decided_by": "interval" if self.certain else "mean"}
-
-    def _lost(self, measurement: Measurement) -> float:
-        if measurement.human is None:
-            return float("inf")
-        return measurement.human.high if self.certain else measurement.human.loss

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from time import monotonic
@@ -13,12 +13,13 @@ from sam_edge_quant import Recipe
 from sam_edge_runtime.bundle.targets import target_named
 
 from .blocks import blocks_of
-from .configuration import W8A8, Schemes, SearchResult, find_configuration
+from .configuration import W8A8, Schemes, SearchResult, Simulator, Trials, find_configuration
 from .goals import Goal
 from .labelled import REFERENCE_SHARE
 from .sensitivity import Simulation
 from .trials import Evaluator, TrialCache, TrialRunner
 
+Find = Callable[[Sequence[str], Trials, Simulator, Goal], SearchResult]
 SIMULATED_PHOTOS = 2  # with the prompts that have no mask: the simulation orders blocks, it gives no figure
 
 
@@ -33,6 +34,7 @@ class Search:
         masks_lost: share of masks that each block loses, by what it was measured with; it is the same for all targets,
             so a command keeps it between exports.
         progress: called with the name of each stage.
+        find: proposes configurations, as `find_configuration` does.
     """
 
     quantizer: ArtifactQuantizer
@@ -40,6 +42,7 @@ class Search:
     cache: TrialCache
     masks_lost: dict[str, Mapping[str, float]]
     progress: Callable[[str], None]
+    find: Find = find_configuration
 
     def run(self, recipe: Recipe, goal: Goal, budget: float) -> tuple[SearchResult, Recipe]:
         """Look for the fastest mixed-precision configuration that a goal holds for.
@@ -60,7 +63,7 @@ class Search:
         timed = target_named(self.quantizer.manifest.target).runs_here
         runner = TrialRunner(self.quantizer, recipe, self.evaluator, self.cache, deadline, self.progress, timed=timed)
         simulator = _SearchSimulator(self, blocks)
-        result = find_configuration(blocks, runner, simulator, goal)
+        result = self.find(blocks, runner, simulator, goal)
         return result, runner.recipe(result.schemes)
 
 
