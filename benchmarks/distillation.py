@@ -44,6 +44,7 @@ from sam_edge.training.train import InitialWeights, load_initial_weights
 from sam_edge.training.trainer import WEIGHTS_FILE, Trainer, TrainJob
 from sam_edge.weights.load import find_source, load_sam
 from sam_edge.weights.state_file import read_state
+from sam_edge_runtime.bundle.contract import FrameSize
 
 PLANS = {"encoder": (1.0, 0.0), "encoder+prompt": (0.5, 0.5)}  # shares of the steps
 CLICKS = 3
@@ -85,7 +86,10 @@ def main() -> None:
 
     def evaluated(sam: Sam) -> dict[str, float]:
         figures = evaluate_source(
-            TorchBackend(sam.eval()), AnyCapacity(sam.side), validation, Protocol(CLICKS, grabcut=False)
+            TorchBackend(sam.eval()),
+            AnyCapacity((FrameSize.square(sam.side),)),
+            validation,
+            Protocol(CLICKS, grabcut=False),
         )
         return {"box": figures.box.single, **{f"{k + 1} clicks": value for k, value in enumerate(figures.shown)}}
 

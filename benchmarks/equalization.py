@@ -41,6 +41,7 @@ from sam_edge_quant.methods.weight_scales import symmetric_scales
 from sam_edge_runtime.agreement.metrics import mask_iou
 from sam_edge_runtime.arrays import Call
 from sam_edge_runtime.benchmark.machine import machine
+from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.photo.frame import Frame
 
 PROMPTS = ("image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input")
@@ -118,7 +119,7 @@ def calls_of(sam: Sam, what: Path, count: int) -> Calls:
     records = [partial(shard.read, index, photo_only=True) for shard in source.shards for index in range(len(shard))]
     for read in records[:count]:
         photo = read_sample(read(), annotated=source.annotated, photo_only=True).photo
-        frame = Frame(sam.side, photo.shape[:2])
+        frame = Frame(FrameSize.square(sam.side), photo.shape[:2])
         images.append({"image": frame.image(photo)})
         embeddings = backend.encode(images[-1]["image"])
         for group in prompt_groups(frame):

@@ -11,6 +11,7 @@ import numpy as np
 from sam_edge_runtime import Bundle, SamPredictor
 from sam_edge_runtime.arrays import Float32, Photo
 from sam_edge_runtime.benchmark.steps import click_tensors
+from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.photo.frame import Frame
 from sam_edge_runtime.photo.masks import upscale
 
@@ -30,7 +31,7 @@ def engine(kind: str, variant: str, folder: Path, photo: Photo) -> Engine:
 
 def _ours(folder: Path, photo: Photo) -> Engine:
     predictor = SamPredictor(Bundle.open(folder))
-    image = Frame(predictor.bundle.manifest.input_side, (photo.shape[0], photo.shape[1])).image(photo)
+    image = Frame(FrameSize.square(predictor.bundle.manifest.input_side), (photo.shape[0], photo.shape[1])).image(photo)
     predictor.set_image(photo)
     point, label = np.array([[photo.shape[1] / 2, photo.shape[0] / 2]]), np.array([1])
     return (
@@ -50,7 +51,7 @@ def _torch(variant: str, photo: Photo) -> Engine:
         sam = reference(variant)
         predictor = package.SamPredictor(sam)
         point, label = np.array([[photo.shape[1] / 2, photo.shape[0] / 2]]), np.array([1])
-        frame = Frame(1024, (photo.shape[0], photo.shape[1]))
+        frame = Frame(FrameSize.square(1024), (photo.shape[0], photo.shape[1]))
         image = torch.from_numpy(frame.image(photo))
         predictor.set_image(photo)
 
@@ -64,7 +65,7 @@ def _torch(variant: str, photo: Photo) -> Engine:
     from sam_edge.model import DecoderGraph, EncoderGraph  # noqa: PLC0415
 
     model = ours(variant)
-    frame = Frame(model.side, (photo.shape[0], photo.shape[1]))
+    frame = Frame(FrameSize.square(model.side), (photo.shape[0], photo.shape[1]))
     image = torch.from_numpy(frame.image(photo))
     encoder, decoder = EncoderGraph(model).eval(), DecoderToPhoto(DecoderGraph(model), model.side).eval()
     prompt = [torch.from_numpy(array) for array in click_tensors(frame, slots=2)]
@@ -88,9 +89,13 @@ def _onnx(folder: Path, photo: Photo) -> Engine:
     encoder, decoder = (ort.InferenceSession(str(folder / f"{name}.onnx")) for name in ("encoder", "decoder"))
     (first,) = encoder.get_inputs()
     size = (photo.shape[0], photo.shape[1])
-    image = Frame(first.shape[-1], size).image(photo)
+    image = Frame(FrameSize.square(first.shape[-1]), size).image(photo)
     (embeddings,) = encoder.run(None, {first.name: image})
-    values = [embeddings, *click_tensors(Frame(first.shape[-1], size), slots=2), np.array(size, np.float32)]
+    values = [
+        embeddings,
+        *click_tensors(Frame(FrameSize.square(first.shape[-1]), size), slots=2),
+        np.array(size, np.float32),
+    ]
     # A traced graph may have lost inputs that it does not use.
     feed = dict(zip((each.name for each in decoder.get_inputs()), values, strict=False))
     return lambda: encoder.run(None, {first.name: image})[0], lambda: decoder.run(None, feed)[0] > 0
@@ -108,7 +113,7 @@ def _tflite(folder: Path, photo: Photo) -> Engine:
     (name,) = encoder.get_input_details()
     side = int(encoder.get_input_details()[name]["shape"][-1])
     size = (photo.shape[0], photo.shape[1])
-    frame = Frame(side, size)
+    frame = Frame(FrameSize.square(side), size)
     image = frame.image(photo)
 
     def encode(_keep: object = graphs) -> Float32:

@@ -16,6 +16,7 @@ from sam_edge.model import DecoderGraph, EncoderGraph, Sam
 from sam_edge.weights.load import find_source, load_sam
 from sam_edge_runtime.benchmark.photo import SIZE
 from sam_edge_runtime.benchmark.steps import click_tensors
+from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.photo.frame import Frame
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -56,7 +57,7 @@ class DecoderToPhoto(nn.Module):
     def __init__(self, graph: DecoderGraph, side: int) -> None:
         super().__init__()
         self.decoder, self.side = graph, side
-        self.resized = Frame(side, SIZE).resized_size
+        self.resized = Frame(FrameSize.square(side), SIZE).resized_size
 
     def forward(self, *prompt: Tensor) -> tuple[Tensor, Tensor]:
         """The contract's inputs to logits `(B, 1, H, W)` and IoU predictions."""
@@ -69,7 +70,9 @@ class DecoderToPhoto(nn.Module):
 def decoder_inputs(side: int, channels: int) -> tuple[Tensor, ...]:
     """A decoder's inputs for one click in the middle of the photo, on an embedding of zeros."""
     embeddings = torch.zeros(1, channels, side // 16, side // 16)
-    return embeddings, *(torch.from_numpy(array) for array in click_tensors(Frame(side, SIZE), slots=2))
+    return embeddings, *(
+        torch.from_numpy(array) for array in click_tensors(Frame(FrameSize.square(side), SIZE), slots=2)
+    )
 
 
 def export_plain(kind: str, variant: str, out: Path) -> None:

@@ -36,6 +36,7 @@ from sam_edge.reporting.versions import commit, tool_versions
 from sam_edge_runtime.benchmark.clock import timed
 from sam_edge_runtime.benchmark.machine import machine
 from sam_edge_runtime.benchmark.spread import spread
+from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.system.memory import peak_bytes
 
 RESULTS = Path(__file__).parent / "results" / "scaling.json"
@@ -165,10 +166,10 @@ def _exported(point: Point, path: Path) -> tuple[Path, int]:
     sam = load_sam(point.variant, find_source(point.variant, "random:0"), point.side).sam.eval()
     if point.graph == "encoder":
         graph: torch.nn.Module = EncoderGraph(sam).eval()
-        contract = encoder_contract(point.side, sam.channels)
+        contract = encoder_contract(FrameSize.square(point.side), sam.channels)
     else:
         graph = lean_rewrite(DecoderGraph(sam).eval())
-        contract = decoder_contract(point.side, sam.channels, None, None)
+        contract = decoder_contract(FrameSize.square(point.side), sam.channels, None, None)
     export(graph, contract, path)
     inputs = [torch.from_numpy(array) for array in _inputs(point, sam.channels, prompts=1)]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

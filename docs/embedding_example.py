@@ -16,6 +16,7 @@ import numpy.typing as npt
 from sam_edge_runtime import Bundle
 from sam_edge_runtime.arrays import Photo
 from sam_edge_runtime.backends import Backend, load_backend
+from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.decoding import Capacity, decode_prompts
 from sam_edge_runtime.photo.frame import Frame
 from sam_edge_runtime.photo.masks import upscale_binary
@@ -82,7 +83,7 @@ def measure(backend: Backend, capacity: Capacity | None = None) -> dict[str, flo
         numbers[f"{name}: {CENTRE}, x"], numbers[f"{name}: {CENTRE}, y"] = float(columns.mean()), float(rows.mean())
 
     capacity = capacity or Phone()
-    frame = Frame(SIDE, (384, 512))
+    frame = Frame(FrameSize.square(SIDE), (384, 512))
     image = frame.image(picture())
     note("image", image, PIXELS + PADDING)
     embeddings = backend.encode(image)
@@ -94,7 +95,7 @@ def measure(backend: Backend, capacity: Capacity | None = None) -> dict[str, flo
         note(f"{name}: iou_predictions", iou, tuple((0, output) for output in range(4)))
         note_masks(name, upscale_binary(low_res[0], frame))
 
-    frame = Frame(SIDE, (720, 1280))
+    frame = Frame(FrameSize.square(SIDE), (720, 1280))
     image = frame.image(camera_picture())
     note("camera: image", image, RESIZED)
     asked = build_prompts(frame, [[CAMERA_CLICK]], [[1]], None, None)

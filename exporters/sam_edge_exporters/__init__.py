@@ -6,7 +6,7 @@ does. What a target can do stands in `sam_edge_runtime.bundle.targets`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from sam_edge_runtime.errors import ExportError, missing_package
 from sam_edge_runtime.system.quiet import captured_stderr, quiet
 
 from .conversion import Conversion, Inspection, Metadata
+from .joining import Part
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,6 +30,7 @@ class Exporter:
 
     Attributes:
         export: writes a graph to a path.
+        join: writes the graphs of several frames over one copy of their weights.
         export_signatures: writes a graph in several fixed shapes, each a named signature, to one file; None if the
             format has no signatures.
         refusal: returns the reason why a graph (module, its name, precision) cannot become an artifact, or None, before
@@ -37,6 +39,7 @@ class Exporter:
     """
 
     export: Callable[[nn.Module, GraphContract, Path, Conversion], None]
+    join: Callable[[Sequence[Part]], None]
     export_signatures: Callable[[nn.Module, Mapping[str, GraphContract], Path, Conversion], None] | None = None
     refusal: Callable[[nn.Module, str, str], str | None] | None = None
     inspect: Callable[[Path], Inspection] | None = None
@@ -44,16 +47,19 @@ class Exporter:
 
 def _onnx() -> Exporter:
     from . import onnx  # noqa: PLC0415  # brings torch and the converter
+    from .joining import onnx as joining  # noqa: PLC0415
 
-    return Exporter(onnx.export)
+    return Exporter(onnx.export, joining.join)
 
 
 def _tflite() -> Exporter:
     with captured_stderr(), quiet(("torch", "torchao")):
         from . import tflite  # noqa: PLC0415  # brings torch and the converter
+        from .joining import tflite as joining  # noqa: PLC0415
 
     return Exporter(
         lambda graph, contract, path, conversion: tflite.export(graph, contract, path, conversion.precision),
+        joining.join,
         export_signatures=lambda graph, contracts, path, conversion: tflite.export_signatures(
             graph, contracts, path, conversion.precision
         ),
@@ -65,8 +71,9 @@ def _tflite() -> Exporter:
 def _coreml() -> Exporter:
     with captured_stderr(), quiet(("torch", "torchao", "coremltools")):
         from . import coreml  # noqa: PLC0415  # brings torch and the converter
+        from .joining import coreml as joining  # noqa: PLC0415
 
-    return Exporter(coreml.export, inspect=coreml.inspect)
+    return Exporter(coreml.export, joining.join, inspect=coreml.inspect)
 
 
 EXPORTERS: dict[str, Callable[[], Exporter]] = {"onnx": _onnx, "coreml": _coreml, "tflite": _tflite}
@@ -92,5 +99,6 @@ __all__ = [
     "Exporter",
     "Inspection",
     "Metadata",
+    "Part",
     "exporter_for",
 ]

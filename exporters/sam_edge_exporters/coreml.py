@@ -24,6 +24,7 @@ from sam_edge_runtime.bundle.contract import GraphContract, TensorSpec
 from sam_edge_runtime.bundle.targets import TARGETS
 from sam_edge_runtime.errors import ExportError
 from sam_edge_runtime.mil import read_package
+from sam_edge_runtime.mil.package import MAIN
 from sam_edge_runtime.system.quiet import (
     captured_errors,
     captured_stderr,
@@ -171,14 +172,14 @@ def _describe(model: Any, contract: GraphContract, metadata: Metadata, unsafe: d
 
 
 def inspect(path: Path) -> Inspection:
-    """Statistics of a package.
+    """Statistics of a package; of several functions, the default one, as the others have the same operations.
 
     Returns:
         `operations`, the number of each kind; `highest_rank` of their outputs; `float16` and `float32`, the number of
         outputs with that dtype; `kept_in_float32`, operations with reasons where the precision is mixed.
     """
     spec = ct.utils.load_spec(str(path))
-    (block,) = spec.mlProgram.functions["main"].block_specializations.values()
+    (block,) = spec.mlProgram.functions[spec.description.defaultFunctionName or MAIN].block_specializations.values()
     operations = [operation for operation in block.operations if operation.type != "const"]
     made = [output.type.tensorType for operation in operations for output in operation.outputs]
     kinds = Counter(tensor.dataType for tensor in made)

@@ -9,7 +9,7 @@ import numpy as np
 from sam_edge_runtime.errors import BackendError
 
 from .arrays import Float32
-from .bundle.contract import MASK_OUTPUTS, MASK_STRIDE
+from .bundle.contract import MASK_OUTPUTS, FrameSize
 
 if TYPE_CHECKING:
     from .backends import Backend
@@ -20,13 +20,13 @@ class Capacity(Protocol):
     """Limits of a decoder; a `Manifest` has them.
 
     Attributes:
-        input_side: frame side S in pixels.
+        frames: sizes (H, W) of the frames that the graphs take, in pixels.
         call_sizes: numbers of prompts that a call may have, ascending; empty: any number.
         points: fixed number of slots N of a prompt; None: any number.
     """
 
     @property
-    def input_side(self) -> int: ...  # noqa: D102
+    def frames(self) -> tuple[FrameSize, ...]: ...  # noqa: D102
     @property
     def call_sizes(self) -> tuple[int, ...]: ...  # noqa: D102
     @property
@@ -58,18 +58,17 @@ def decode_prompts(
     Args:
         backend: the engine that decodes.
         capacity: limits that each call keeps.
-        embeddings: `(1, C, S/16, S/16)` float32, of the photo.
+        embeddings: `(1, C, H/16, W/16)` float32, of the photo.
         prompts: B prompts in frame coordinates.
 
     Returns:
-        Low-resolution logits `(B, 4, S/4, S/4)` and IoU predictions `(B, 4)`, float32.
+        Low-resolution logits `(B, 4, H/4, W/4)` and IoU predictions `(B, 4)`, float32.
 
     Raises:
         PromptError: a prompt needs more slots than the decoder has.
         BackendError: the engine failed.
     """
-    cells = capacity.input_side // MASK_STRIDE
-    low_res = np.empty((len(prompts), MASK_OUTPUTS, cells, cells), np.float32)
+    low_res = np.empty((len(prompts), MASK_OUTPUTS, *prompts.frame.cells), np.float32)
     iou = np.empty((len(prompts), MASK_OUTPUTS), np.float32)
     done = 0
     for feed in prompts.feeds(capacity.call_sizes, capacity.points):

@@ -18,12 +18,12 @@ import numpy.typing as npt
 from .arrays import Float32
 from .backends import Backend, BackendOptions, load_backend
 from .bundle.bundle import Bundle
-from .bundle.contract import EMBEDDING_STRIDE, FIRST_MULTIMASK, MASK_OUTPUTS, SINGLE_OUTPUT, Label
+from .bundle.contract import FIRST_MULTIMASK, MASK_OUTPUTS, SINGLE_OUTPUT, Label
 from .decoding import decode_prompts, require_finite
 from .drop_in import DropIn
 from .errors import PromptError, StateError, UsageError
 from .photo.check import check_image, describe_array
-from .photo.frame import Frame
+from .photo.frame import Frame, fitting_frame
 from .photo.masks import upscale, upscale_binary
 from .prompts import Prompts, build_prompts
 
@@ -35,7 +35,7 @@ _BATCH_LABELS = (int(Label.BACKGROUND), int(Label.FOREGROUND), int(Label.PADDING
 
 @dataclass(frozen=True)
 class _SetImage:
-    """The photo that is set: its geometry and its embeddings `(1, C, S/16, S/16)`."""
+    """The photo that is set: its geometry and its embeddings `(1, C, h/16, w/16)`."""
 
     frame: Frame
     embeddings: Float32
@@ -49,7 +49,8 @@ class SamPredictor(DropIn):
         masks, scores, low_res = predictor.predict(point_coords=[[500, 375]], point_labels=[1])
 
     In shapes, B is the number of prompts, N the points of a prompt, M the masks of a prompt, H and W the photo's size
-    and S the frame side in pixels. Coordinates are x, y in pixels of the photo.
+    and h and w that of its frame in pixels. Coordinates are x, y in pixels of the photo. A bundle with several frames
+    takes each photo in the one that it fills best.
 
     Args:
         bundle: an opened bundle, or the path of its folder.
@@ -138,7 +139,7 @@ class SamPredictor(DropIn):
             raise UsageError(f"image_format {image_format!r} is not one of {', '.join(_IMAGE_FORMATS)}")
         check_image(image)
         height, width = image.shape[:2]
-        frame = Frame(self.bundle.manifest.input_side, (height, width))
+        frame = fitting_frame(self.bundle.manifest.frames, (height, width))
         rgb = image if image_format == "RGB" else image[:, :, ::-1]
         embeddings = self.backend.encode(frame.image(rgb))
         require_finite("the embeddings of the photo", embeddings)
@@ -149,7 +150,7 @@ class SamPredictor(DropIn):
         self._current = None
 
     def get_image_embedding(self) -> Float32:
-        """A copy of the photo's embeddings, `(1, C, S/16, S/16)` float32.
+        """A copy of the photo's embeddings, `(1, C, h/16, w/16)` float32.
 
         Raises:
             StateError: no photo is set.
@@ -167,7 +168,7 @@ class SamPredictor(DropIn):
         After an error the previous photo is still set.
 
         Args:
-            embedding: `(1, C, S/16, S/16)` float32, made by the same model at the same input size.
+            embedding: `(1, C, h/16, w/16)` float32, made by the same model at the same input size.
             original_size: (H, W) of the photo in pixels.
 
         Raises:
@@ -176,8 +177,11 @@ class SamPredictor(DropIn):
             PhotoError: a photo of that size is empty, or so narrow that its shorter side would vanish in the frame.
         """
         manifest = self.bundle.manifest
-        grid = manifest.input_side // EMBEDDING_STRIDE
-        wanted = (1, manifest.embedding_channels, grid, grid)
+        size = tuple(original_size) if isinstance(original_size, tuple | list | np.ndarray) else ()
+        if len(size) != 2 or not all(isinstance(side, int | np.integer) for side in size):
+            raise UsageError(f"original_size {original_size!r:.60} is no pair of integers; give the photo's (H, W)")
+        frame = fitting_frame(manifest.frames, (int(size[0]), int(size[1])))
+        wanted = (1, manifest.embedding_channels, *frame.size.grid)
         if not isinstance(embedding, np.ndarray) or embedding.shape != wanted or embedding.dtype != np.float32:
             raise UsageError(
                 f"the embedding is {describe_array(embedding)}; this bundle's are float32 of shape {wanted}, "
@@ -185,10 +189,6 @@ class SamPredictor(DropIn):
             )
         if not np.isfinite(embedding).all():
             raise UsageError("the embedding holds values that are not finite; encode the photo again with set_image")
-        size = tuple(original_size) if isinstance(original_size, tuple | list | np.ndarray) else ()
-        if len(size) != 2 or not all(isinstance(side, int | np.integer) for side in size):
-            raise UsageError(f"original_size {original_size!r:.60} is no pair of integers; give the photo's (H, W)")
-        frame = Frame(manifest.input_side, (int(size[0]), int(size[1])))
         self._current = _SetImage(frame, np.array(embedding, order="C"))
 
     def predict(
@@ -206,7 +206,7 @@ class SamPredictor(DropIn):
             point_coords: `(N, 2)`, x, y in pixels of the photo, x in 0..W and y in 0..H.
             point_labels: `(N,)`, 1 inside the object, 0 outside it.
             box: `(4,)`, x0, y0, x1, y1 in pixels of the photo, with x0 < x1 and y0 < y1. It overlaps the photo.
-            mask_input: `(1, S/4, S/4)` logits: one mask of the third result of an earlier call.
+            mask_input: `(1, h/4, w/4)` logits: one mask of the third result of an earlier call.
             multimask_output: whether to return three masks (whole, part, subpart), for an ambiguous prompt such as one
                 point; else one.
             return_logits: whether masks are float32 logits instead of bool.
@@ -215,7 +215,7 @@ class SamPredictor(DropIn):
             masks: `(M, H, W)` bool, or float32 logits, which are above 0 inside. M is 3 with `multimask_output`, else
                 1.
             scores: `(M,)` float32, the model's estimate of each mask's IoU.
-            low_res: `(M, S/4, S/4)` float32 logits, for `mask_input` of a later call.
+            low_res: `(M, h/4, w/4)` float32 logits, for `mask_input` of a later call.
 
         Raises:
             StateError: no photo is set.
@@ -250,14 +250,14 @@ class SamPredictor(DropIn):
             point_coords: `(B, N, 2)`, x, y in pixels of the photo.
             point_labels: `(B, N)`: 1 inside the object, 0 outside it, -2 unused, -1 SAM's "not a point".
             boxes: `(B, 4)`, x0, y0, x1, y1 in pixels of the photo.
-            mask_input: `(B, 1, S/4, S/4)` logits.
+            mask_input: `(B, 1, h/4, w/4)` logits.
             multimask_output: whether to return three masks for each prompt; else one.
             return_logits: whether masks are float32 logits instead of bool.
 
         Returns:
             masks: `(B, M, H, W)`, as `predict` returns them for each prompt.
             scores: `(B, M)` float32.
-            low_res: `(B, M, S/4, S/4)` float32 logits.
+            low_res: `(B, M, h/4, w/4)` float32 logits.
 
         Raises:
             StateError: no photo is set.
@@ -279,7 +279,7 @@ class SamPredictor(DropIn):
         require_finite("the masks", all_low_res)
         require_finite("the IoU predictions", all_scores)
         low_res, scores = np.ascontiguousarray(all_low_res[:, chosen]), np.ascontiguousarray(all_scores[:, chosen])
-        flat = low_res.reshape(-1, *low_res.shape[2:])  # (B * M, S/4, S/4)
+        flat = low_res.reshape(-1, *low_res.shape[2:])  # (B * M, h/4, w/4)
         masks: Masks = upscale(flat, image.frame) if return_logits else upscale_binary(flat, image.frame)
         return masks.reshape(*low_res.shape[:2], *image.frame.original_size), scores, low_res
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Float32, Float64
-from .bundle.contract import MASK_STRIDE, Label
+from .bundle.contract import FrameSize, Label
 from .errors import PromptError
 from .photo.frame import Frame
 
@@ -35,7 +35,7 @@ class DecoderFeed:
     Attributes:
         point_coords: `(B, N, 2)` float32, x, y in pixels of the frame.
         point_labels: `(B, N)` float32, values of `Label`.
-        mask_input: `(B, 1, S/4, S/4)` float32 logits.
+        mask_input: `(B, 1, H/4, W/4)` float32 logits.
         has_mask_input: `(B,)` float32, 1 where `mask_input` counts, else 0.
         count: number of real prompts; they come first, and the rest of B fills a fixed shape.
     """
@@ -54,14 +54,14 @@ class Prompts:
     Attributes:
         coords: `(B, N, 2)` float32, x, y in pixels of the frame, N >= 1.
         labels: `(B, N)` float32, values of `Label`.
-        masks: `(B, 1, S/4, S/4)` float32 logits; None: no prompt has a mask.
-        side: frame side S in pixels.
+        masks: `(B, 1, H/4, W/4)` float32 logits; None: no prompt has a mask.
+        frame: size (H, W) of the frame in pixels.
     """
 
     coords: Float32
     labels: Float32
     masks: Float32 | None
-    side: int
+    frame: FrameSize
 
     def __len__(self) -> int:
         return len(self.coords)
@@ -71,7 +71,7 @@ class Prompts:
         """All prompts of `parts` in order; shorter ones end with empty slots.
 
         Args:
-            parts: prompts for frames of the same side, all with masks or all without.
+            parts: prompts for frames of the same size, all with masks or all without.
         """
         slots = max(part.coords.shape[1] for part in parts)
         coords, labels = [], []
@@ -81,7 +81,7 @@ class Prompts:
             labels.append(np.pad(part.labels, ((0, 0), (0, missing)), constant_values=float(Label.EMPTY)))
         masks = [part.masks for part in parts if part.masks is not None]
         return cls(
-            np.concatenate(coords), np.concatenate(labels), np.concatenate(masks) if masks else None, parts[0].side
+            np.concatenate(coords), np.concatenate(labels), np.concatenate(masks) if masks else None, parts[0].frame
         )
 
     def feeds(self, sizes: tuple[int, ...], slots: int | None) -> Iterator[DecoderFeed]:
@@ -100,7 +100,6 @@ class Prompts:
                 f"the prompt needs {needed} slots and this decoder has {slots} (a click takes one, a box two, and "
                 f"clicks without a box one more); give fewer points or export with --points {needed}"
             )
-        low_res = self.side // MASK_STRIDE
         start = 0
         while start < len(self):
             rows = _rows(len(self) - start, sizes)
@@ -109,7 +108,7 @@ class Prompts:
             feed = DecoderFeed(
                 point_coords=np.zeros((rows, columns, 2), np.float32),
                 point_labels=np.full((rows, columns), Label.EMPTY, np.float32),
-                mask_input=np.zeros((rows, 1, low_res, low_res), np.float32),
+                mask_input=np.zeros((rows, 1, *self.frame.cells), np.float32),
                 has_mask_input=np.zeros(rows, np.float32),
                 count=real,
             )
@@ -151,7 +150,7 @@ def build_prompts(
         point_coords: `(B, N, 2)`, x, y in pixels of the photo, inside it; ignored where the label is below 0.
         point_labels: `(B, N)`, values of `labels_allowed`.
         boxes: `(B, 4)`, x0, y0, x1, y1 in pixels of the photo; each overlaps it.
-        mask_input: `(B, 1, S/4, S/4)` logits.
+        mask_input: `(B, 1, H/4, W/4)` logits.
         labels_allowed: accepted labels. Those below 0 pad prompts of different lengths to one array.
 
     Returns:
@@ -184,7 +183,7 @@ def build_prompts(
         coords = np.concatenate([coords, np.zeros((count, 1, 2))], axis=1)
         labels = np.concatenate([labels, np.full((count, 1), float(Label.PADDING))], axis=1)
     coords, labels = _compacted(coords, labels)
-    return Prompts(frame.to_frame(coords), labels.astype(np.float32), masks, frame.side)
+    return Prompts(frame.to_frame(coords), labels.astype(np.float32), masks, frame.size)
 
 
 def _compacted(coords: Float64, labels: Float64) -> tuple[Float64, Float64]:
@@ -272,18 +271,18 @@ def _corners(frame: Frame, boxes: npt.ArrayLike) -> Float64:
 
 
 def _masks(frame: Frame, mask_input: npt.ArrayLike) -> Float32:
-    """Mask prompts `(B, 1, S/4, S/4)` float32."""
+    """Mask prompts `(B, 1, H/4, W/4)` float32."""
     masks = _numbers("mask_input", mask_input)
-    low_res = frame.side // MASK_STRIDE
-    if masks.ndim == 3 and masks.shape[1:] == (low_res, low_res):
+    rows, columns = frame.size.cells
+    if masks.ndim == 3 and masks.shape[1:] == (rows, columns):
         raise PromptError(
-            f"mask_input lacks an axis: this model takes (1, {low_res}, {low_res}), in a batch (B, 1, {low_res}, "
-            f"{low_res}); give mask_input[None] to predict, mask_input[:, None] to predict_batch"
+            f"mask_input lacks an axis: this model takes (1, {rows}, {columns}), in a batch (B, 1, {rows}, "
+            f"{columns}); give mask_input[None] to predict, mask_input[:, None] to predict_batch"
         )
-    if masks.ndim != 4 or masks.shape[1:] != (1, low_res, low_res):
+    if masks.ndim != 4 or masks.shape[1:] != (1, rows, columns):
         raise PromptError(
-            f"mask_input has shape {masks.shape[1:]} where this model takes (1, {low_res}, {low_res}), in a batch "
-            f"(B, 1, {low_res}, {low_res}); pass on the low-resolution logits that an earlier predict returned"
+            f"mask_input has shape {masks.shape[1:]} where this model takes (1, {rows}, {columns}), in a batch "
+            f"(B, 1, {rows}, {columns}); pass on the low-resolution logits that an earlier predict returned"
         )
     if not (np.abs(masks) <= np.finfo(np.float32).max).all():  # False for NaN too
         raise PromptError("mask_input holds values that are not finite; pass on the logits of an earlier predict")

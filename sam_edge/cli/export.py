@@ -26,6 +26,7 @@ EXAMPLES = (
     "sam-edge export --target all --precision auto --calibration photos/ --out nano8      "
     "sam-edge export --precision auto --labelled val.tar --loss 0.005 --calibration photos/ --out nano8      "
     "sam-edge export --precision auto --tuner neural-compressor --calibration photos/ --out nano8      "
+    "sam-edge export --target tflite --frame 4:3,3:4,16:9 --out camera      "
     "sam-edge export --model tiny_vit --checkpoint random:0 --points 8 --prompts 1 --out phone"
 )
 
@@ -111,6 +112,13 @@ def command(
         int | None,
         typer.Option(help="Side of the frame in pixels: a multiple of 64, 256 to 1024. Default: that of training."),
     ] = None,
+    frame: Annotated[
+        str,
+        typer.Option(
+            help="Shape of the frame, width:height such as 4:3 or 16:9, or its size such as 1024x576: a photo of that "
+            "shape has no padding to compute. Several separated by commas share the weights. square: as the reference."
+        ),
+    ] = "square",
     points: Annotated[
         int | None,
         typer.Option(
@@ -214,6 +222,7 @@ def command(
             return_single_mask=return_single_mask,
             loss=goal if is_for_search(each_precision) else None,
             tuner=tuner if is_for_search(each_precision) else "sam-edge",
+            frames=tuple(dict.fromkeys(frame.split(","))),
         )
         for each_target in targets
         for each_precision in precisions

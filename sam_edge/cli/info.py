@@ -41,7 +41,7 @@ def command(
         ("model", f"{manifest.variant}, {manifest.parameters / 1e6:.1f} M parameters, licence {manifest.licence}"),
         ("weights", weights),
         ("target", f"{manifest.target} {manifest.precision}"),
-        ("input", f"{manifest.input_side} x {manifest.input_side}"),
+        ("frames" if len(manifest.frames) > 1 else "frame", ", ".join(frame.name for frame in manifest.frames)),
         ("prompts a call", _prompts_a_call(manifest)),
         ("slots a prompt", "any number" if manifest.points is None else str(manifest.points)),
         ("verified when made", _verdict(opened)),

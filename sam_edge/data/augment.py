@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_edge_runtime.arrays import Float32, Photo
-from sam_edge_runtime.bundle.contract import MASK_STRIDE, PIXEL_MEAN
+from sam_edge_runtime.bundle.contract import MASK_STRIDE, PIXEL_MEAN, FrameSize
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.photo.frame import Frame
 
@@ -147,7 +147,7 @@ def letterbox(sample: Sample, side: int) -> Crop:
     Raises:
         PhotoError: the photo is so narrow that its short side would vanish.
     """
-    frame = Frame(side, sample.size)
+    frame = Frame(FrameSize.square(side), sample.size)
     view = _View(sample.size, frame.resized_size, (0, 0), frame.resized_size, flipped=False)
     masks = np.zeros((len(sample.rles), side, side), np.bool_)
     height, width = view.size

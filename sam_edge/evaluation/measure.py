@@ -28,7 +28,7 @@ from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.contract import FIRST_MULTIMASK, MASK_OUTPUTS, SINGLE_OUTPUT, Label
 from sam_edge_runtime.decoding import Capacity, decode_prompts
 from sam_edge_runtime.errors import UsageError
-from sam_edge_runtime.photo.frame import Frame
+from sam_edge_runtime.photo.frame import Frame, fitting_frame
 from sam_edge_runtime.photo.masks import upscale_binary
 from sam_edge_runtime.prompts import build_prompts
 
@@ -131,7 +131,7 @@ def measure(
 
 def measure_photo(backend: Backend, capacity: Capacity, sample: Sample, protocol: Protocol) -> PhotoMeasurement:
     """Prompt for every mask of a photo, by its box and by clicks."""
-    frame = Frame(capacity.input_side, sample.size)
+    frame = fitting_frame(capacity.frames, sample.size)
     embeddings = backend.encode(frame.image(sample.photo))
     parts = []
     for first in range(0, len(sample.rles), MASKS_AT_ONCE):

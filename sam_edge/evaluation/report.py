@@ -21,7 +21,7 @@ from sam_edge_runtime.bundle.contract import FIRST_MULTIMASK, SINGLE_OUTPUT, Lab
 from sam_edge_runtime.decoding import Capacity, decode_prompts
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.photo.draw import draw_all_masks, draw_overlay
-from sam_edge_runtime.photo.frame import Frame
+from sam_edge_runtime.photo.frame import fitting_frame
 from sam_edge_runtime.photo.masks import upscale_binary
 from sam_edge_runtime.prompts import build_prompts
 
@@ -177,7 +177,7 @@ def _sheet(path: Path, rows: Sequence[Sequence[Photo]]) -> None:
 def _example(backend: Backend, capacity: Capacity, sample: Sample) -> tuple[Photo, ...]:
     sizes = np.argsort([-int(mask.sum()) for mask in sample.masks()])[:SHOWN_MASKS]
     targets = np.ascontiguousarray(sample.masks([int(index) for index in sizes]))
-    frame = Frame(capacity.input_side, sample.size)
+    frame = fitting_frame(capacity.frames, sample.size)
     embeddings = backend.encode(frame.image(sample.photo))
     boxes = box_prompts(np.array([tight_box(mask) for mask in targets], np.int64))
     low_res, _ = decode_prompts(backend, capacity, embeddings, build_prompts(frame, None, None, boxes, None))

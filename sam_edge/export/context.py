@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import torch
 
-from sam_edge.model import DecoderGraph, EncoderGraph, Sam, build_sam
+from sam_edge.model import DecoderGraph, EncoderGraph, Sam, build_sam, native_side
 from sam_edge.model.torch_backend import TorchBackend
 from sam_edge.prediction.reference_cache import ReferenceCache
 from sam_edge.quantization.artifacts import keep_first_layer_in_float
@@ -30,6 +30,7 @@ from sam_edge_runtime.errors import ExportError, UsageError
 from sam_edge_runtime.system.files import require_space
 from sam_edge_runtime.system.folders import check_destination
 
+from .frames import frame_sizes
 from .job import NEURAL_COMPRESSOR, ExportJob, precisions_of
 
 # Capacity of a decoder of fixed shape by default: one prompt of nine clicks, or of a box and eight clicks.
@@ -115,6 +116,7 @@ def check_job(job: ExportJob) -> CheckedJob:
     if job.tuner == NEURAL_COMPRESSOR:
         require_package(f"--tuner {NEURAL_COMPRESSOR}")
     photos = calibration_photos(job.calibration, job.photos) if recipe.is_quantized else None
+    frame_sizes(job.frames, job.input_side or native_side(job.variant))  # raises here, before weights are read
     _check_convertible(job, recipe, exporter)
     if target_named(job.target).fixed_shapes and not job.flexible:
         job = replace(job, prompts=job.prompts or FIXED_PROMPTS, points=job.points or FIXED_POINTS)
@@ -219,4 +221,5 @@ def _manifest(checked: CheckedJob, recipe: Recipe, loaded: LoadedSam) -> Manifes
         graph=job.graph,
         picture_input=job.picture_input,
         batches=job.call_sizes if len(job.call_sizes) > 1 else (),
+        frames=frame_sizes(job.frames, loaded.sam.side),
     )

@@ -14,6 +14,8 @@ from sam_edge_runtime.bundle.official import OFFICIAL, SAM_EDGE
 from sam_edge_runtime.bundle.targets import TARGETS, target_named
 from sam_edge_runtime.errors import UsageError
 
+from .frames import SQUARE, check_names
+
 SMALLEST_POINTS = 2  # a click and SAM's padding
 BOUND, BUDGET = 0.98, 120.0  # of a search: mask mIoU, seconds
 CONFIDENCE = 0.95  # of the interval of a loss
@@ -72,6 +74,8 @@ class ExportJob:
         target: artifact kind.
         precision: recipe name, or `auto` for a search.
         input_side: frame side in pixels; None: the one that the variant was trained for.
+        frames: shapes width:height such as `4:3`, sizes in pixels such as `1024x576`, or `square`; the runtime takes
+            each photo in the one that it fills best.
         prompts: fixed number of prompts per call, or several for a decoder with one signature for each; None: any, or 1
             where the target has fixed shapes.
         points: fixed number of slots per prompt; None: any, or 10 where the target has fixed shapes.
@@ -120,6 +124,7 @@ class ExportJob:
     return_single_mask: bool = False
     loss: LossGoal | None = None
     tuner: str = OWN_TUNER
+    frames: tuple[str, ...] = (SQUARE,)
 
     def __post_init__(self) -> None:
         if self.precision != AUTO:
@@ -134,6 +139,7 @@ class ExportJob:
         if self.graph not in GRAPHS:
             raise UsageError(f"no graph called {self.graph!r}: choose one of {', '.join(GRAPHS)}")
         self._check_layout()
+        check_names(self.frames)
         for chosen, feature, option in (
             (self.layout == OFFICIAL, "official_layout", f"--layout {OFFICIAL}"),
             (self.graph == NEURAL_ENGINE, "neural_engine", f"--graph {NEURAL_ENGINE}"),
@@ -190,6 +196,8 @@ class ExportJob:
                 f"--layout {OFFICIAL} takes one prompt of any number of points, as the official model does: omit "
                 "--prompts and --points"
             )
+        if self.layout == OFFICIAL and self.frames != (SQUARE,):
+            raise UsageError(f"--layout {OFFICIAL} has the square frame, as the official model does: omit --frame")
         if self.return_single_mask and self.layout != OFFICIAL:
             raise UsageError(f"--return-single-mask is for --layout {OFFICIAL} only: add that, or omit it")
 

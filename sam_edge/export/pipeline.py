@@ -34,7 +34,7 @@ from sam_edge.quantization.mixed_precision.configuration import find_configurati
 from sam_edge.quantization.mixed_precision.goals import Goal
 from sam_edge.quantization.mixed_precision.search import Find
 from sam_edge.reporting.search import draw_front
-from sam_edge_exporters import Conversion, Metadata
+from sam_edge_exporters import Conversion, Metadata, Part
 from sam_edge_quant import FLOAT, Recipe, write_recipe
 from sam_edge_runtime.agreement import golden
 from sam_edge_runtime.agreement.agreement import Agreement, bounds_of
@@ -47,6 +47,7 @@ from sam_edge_runtime.bundle.bundle import (
     foreign_files,
     record_files,
 )
+from sam_edge_runtime.bundle.contract import frame_signature
 from sam_edge_runtime.bundle.manifest import FILE_NAME, Manifest
 from sam_edge_runtime.bundle.official import OFFICIAL
 from sam_edge_runtime.errors import BoundError
@@ -100,7 +101,7 @@ def export_bundle(
         progress("recording the outputs of fp32 torch")
         golden_test = golden.record(context.reference, context.manifest)
         golden_test.save(folder / GOLDEN_FILE)
-        manifest, details = _write_graphs(context, golden_test, folder)
+        manifest, details = _write_frames(context, golden_test, folder)
         inspect = context.exporter.inspect
         del context  # frees the fp32 model: a large one and its artifact need not be in memory together
 
@@ -112,7 +113,8 @@ def export_bundle(
         missed = agreement.missed(bounds_of(manifest))
         report = _report(manifest, agreement, missed, backend.engine) | details
         if inspect is not None:
-            report["graphs"] = {name: inspect(folder / name) for name in (manifest.encoder, manifest.decoder)}
+            files = dict.fromkeys(file for each in manifest.each_frame() for file in (each.encoder, each.decoder))
+            report["graphs"] = {name: inspect(folder / name) for name in files}
         (folder / REPORT_FILE).write_text(json_text(report), encoding="utf-8")
         if job.return_single_mask:  # only now: the golden test needs all four masks
             manifest = _rewrite_as_official(folder, manifest, single_mask=True)
@@ -128,16 +130,78 @@ def _rewrite_as_official(folder: Path, manifest: Manifest, *, single_mask: bool 
     return rewrite(folder, manifest, single_mask=single_mask)
 
 
-def _write_graphs(context: ExportContext, golden_test: golden.Golden, folder: Path) -> tuple[Manifest, dict[str, Any]]:
-    """Write both graphs; returns the manifest with the recipe that was used, and the report's section on it."""
+def _write_frames(context: ExportContext, golden_test: golden.Golden, folder: Path) -> tuple[Manifest, dict[str, Any]]:
+    """Write the graphs of all frames; returns the manifest with the recipe used, and the report's section on it."""
+    each_frame = context.manifest.each_frame()
+    if len(each_frame) == 1:
+        return _with_recipe(context, _write_graphs(context, golden_test, folder, None))
+    with TemporaryDirectory(dir=folder, prefix=".frames-") as temporary:
+        quantized: _Quantized | None = None
+        for manifest in each_frame:
+            context.progress(f"frame {manifest.frame.name}")
+            of_frame = replace(context, manifest=replace(context.manifest, frames=manifest.frames))
+            place = Path(temporary, manifest.frame.name)
+            place.mkdir()
+            quantized = _write_graphs(of_frame, golden_test.of_frame(manifest.frame), place, quantized)
+        for name in (RECIPE_FILE, SEARCH_PLOT):  # of a search, which the first frame had
+            if (found := Path(temporary, each_frame[0].frame.name, name)).exists():
+                found.replace(folder / name)
+        context.progress("joining the frames")
+        for name in ("encoder", "decoder"):
+            context.exporter.join(
+                [
+                    Part(
+                        frame_signature(manifest.frame),
+                        Path(temporary, manifest.frame.name, getattr(context.manifest, name)),
+                        folder / getattr(manifest, name),
+                    )
+                    for manifest in each_frame
+                ]
+            )
+    return _with_recipe(context, quantized)
+
+
+@dataclass(frozen=True, eq=False)
+class _Quantized:
+    """What the quantization of a frame leaves to the next: all frames share the weights.
+
+    Attributes:
+        model: prepared for the quantizer.
+        recipe: that was used.
+        details: its section of the report.
+    """
+
+    model: Sam
+    recipe: Recipe
+    details: dict[str, Any]
+
+
+def _with_recipe(context: ExportContext, quantized: _Quantized | None) -> tuple[Manifest, dict[str, Any]]:
+    """The bundle's manifest with the recipe that was used, and the report's section on it."""
+    if quantized is None:
+        return context.manifest, {}
+    details = quantized.details
+    bound = _recorded_bound(context.job, details["search"]) if context.job.searched else {}
+    return replace(context.manifest, recipe={**quantized.recipe.to_json(), **bound}), {"quantization": details}
+
+
+def _write_graphs(
+    context: ExportContext, golden_test: golden.Golden, folder: Path, earlier: _Quantized | None
+) -> _Quantized | None:
+    """Write both graphs of one frame; returns how they were quantized, or None.
+
+    Args:
+        context: of the export; its manifest has one frame.
+        golden_test: of that frame.
+        folder: where to.
+        earlier: how the graphs of an earlier frame were quantized.
+    """
     if context.photos is None:
         needs_calls = context.recipe.unsafe is not None
         calls = golden_calls(golden_test, context.reference, context.manifest) if needs_calls else RecordedCalls()
         _convert(context, context.model, folder, calls)
-        return context.manifest, {}
-    recipe, details = _quantize(context, context.photos, golden_test, folder)
-    bound = _recorded_bound(context.job, details["search"]) if context.job.searched else {}
-    return replace(context.manifest, recipe={**recipe.to_json(), **bound}), {"quantization": details}
+        return None
+    return _quantize(context, context.photos, golden_test, folder, earlier)
 
 
 def _recorded_bound(job: ExportJob, evidence: dict[str, Any]) -> dict[str, Any]:
@@ -175,28 +239,33 @@ def _convert(context: ExportContext, model: Sam, folder: Path, calls: RecordedCa
 
 
 def _quantize(
-    context: ExportContext, photos: CalibrationSet, golden_test: golden.Golden, folder: Path
-) -> tuple[Recipe, dict[str, Any]]:
-    """Write both quantized graphs to a folder; returns the recipe that was used, and its section of the report."""
+    context: ExportContext,
+    photos: CalibrationSet,
+    golden_test: golden.Golden,
+    folder: Path,
+    earlier: _Quantized | None,
+) -> _Quantized:
+    """Write both quantized graphs of one frame to a folder, with the weights and recipe of an earlier frame, if any."""
     job, manifest, progress = context.job, context.manifest, context.progress
     host = job.host or host_processor()
     with (
         calibration_calls(photos, context.reference, manifest) as calls,
         TemporaryDirectory(prefix="sam-edge-") as temporary,
     ):
-        prepared = deepcopy(context.model)  # the reference stays in fp32
-        changes = prepare(prepared, calls, context.recipe, manifest, progress)
+        prepared = deepcopy(context.model) if earlier is None else earlier.model  # the reference stays in fp32
+        changes = prepare(prepared, calls, context.recipe, manifest, progress) if earlier is None else {}
         _convert(context, prepared, Path(temporary), RecordedCalls())
         quantizer = ArtifactQuantizer(prepared, manifest, calls, Path(temporary), host)
-        recipe, search = context.recipe, {}
-        if job.searched:
+        recipe, search = context.recipe if earlier is None else earlier.recipe, {}
+        if job.searched and earlier is None:
             recipe, evidence = _search(context, quantizer, calls.subset(EVALUATION_PHOTOS), golden_test)
             (folder / RECIPE_FILE).write_text(write_recipe(recipe, evidence), encoding="utf-8")
             if job.loss is not None:
                 draw_front(folder / SEARCH_PLOT, evidence)
             search = {"search": evidence}
         graphs = quantizer.write(recipe, folder, progress)
-    return recipe, {"host": host, **changes, **search, "graphs": graphs}
+    details = {"host": host, **changes, **search, "graphs": graphs} if earlier is None else earlier.details
+    return _Quantized(prepared, recipe, details)
 
 
 def _search(
@@ -258,6 +327,7 @@ def _trial_cache(context: ExportContext) -> TrialCache:
         "checkpoint": asdict(manifest.checkpoint),
         "target": manifest.target,
         "input_side": manifest.input_side,
+        "frame": list(manifest.frame),
         "capacity": [*manifest.call_sizes, manifest.points],
         "calibration": manifest.calibration,
         "host": job.host or host_processor(),

@@ -26,7 +26,7 @@ from .forms import Graphs, graphs_of
 from .graphs import DecoderGraph, EncoderGraph
 from .norms import fold_batch_norms
 from .sam import Sam
-from .variants import VARIANTS, build_sam
+from .variants import VARIANTS, build_sam, native_side
 
 __all__ = [
     "VARIANTS",
@@ -38,4 +38,5 @@ __all__ = [
     "build_sam",
     "fold_batch_norms",
     "graphs_of",
+    "native_side",
 ]

@@ -1,7 +1,7 @@
 """The two graphs in the form that a bundle's target computes fastest.
 
-Each target gets the rewrites that were measured to be faster on its own runtime (docs/performance.md), at every
-precision:
+Encoders project only the map's cells, not the padding of windows (`lean.windows`), but for `ane`. Beyond that, each
+target gets the rewrites that were measured to be faster on its own runtime (docs/performance.md), at every precision:
 
 - ONNX Runtime: the whole lean decoder. Its dense positions come from small lookup tables, which that runtime expands
   once, when it loads the file.
@@ -21,7 +21,7 @@ from sam_edge_runtime.bundle.targets import target_named
 
 from .ane import ane_rewrite
 from .graphs import DecoderGraph, EncoderGraph
-from .lean import ATTENTION, attention_is_cheaper, lean_rewrite
+from .lean import ATTENTION, attention_is_cheaper, lean_rewrite, without_padded_cells
 from .norms import scale_first
 from .prompt_encoder import SeparablePositions
 from .sam import Sam
@@ -35,10 +35,12 @@ class Graphs(NamedTuple):
 
 
 def graphs_of(sam: Sam, manifest: Manifest) -> Graphs:
-    """The encoder and decoder graph that `manifest` names, in evaluation mode; they share the parameters of `sam`."""
-    encoder, decoder = EncoderGraph(sam, manifest.layout).eval(), DecoderGraph(sam, manifest.layout).eval()
+    """The graphs of the first frame that `manifest` names, in evaluation mode; they share the parameters of `sam`."""
+    encoder = EncoderGraph(sam, manifest.layout).eval()
+    decoder = DecoderGraph(sam, manifest.layout, manifest.frame).eval()
     if manifest.graph == NEURAL_ENGINE:
         return Graphs(ane_rewrite(encoder), ane_rewrite(decoder))
+    encoder = without_padded_cells(encoder)
     target = target_named(manifest.target)
     parts = target.lean
     if ATTENTION in parts and not attention_is_cheaper(decoder, manifest.points):
@@ -47,5 +49,5 @@ def graphs_of(sam: Sam, manifest: Manifest) -> Graphs:
     if target.scale_first:  # in fp32 too, where it costs no time (docs/performance.md)
         return Graphs(scale_first(encoder), scale_first(decoder))
     if target.separable_positions:
-        decoder.tables = SeparablePositions(sam.prompt_encoder)
+        decoder.tables = SeparablePositions(sam.prompt_encoder, manifest.frame.grid)
     return Graphs(encoder, decoder)

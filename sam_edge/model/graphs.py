@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD, Label, Layout
+from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD, FrameSize, Label, Layout
 
 from .layers import is_label
 from .prompt_encoder import SeparablePositions
@@ -18,7 +18,7 @@ from .sam import Sam
 
 
 class EncoderGraph(nn.Module):
-    """`image (1, 3, S, S)`, RGB in 0..255, to `image_embeddings (1, C, S/16, S/16)`; with NHWC, channels come last."""
+    """`image (1, 3, H, W)`, RGB in 0..255, to `image_embeddings (1, C, H/16, W/16)`; with NHWC, channels come last."""
 
     mean: Tensor
     std: Tensor
@@ -39,21 +39,29 @@ class EncoderGraph(nn.Module):
 
 
 class DecoderGraph(nn.Module):
-    """An embedding and B prompts of N slots to `low_res_masks (B, 4, S/4, S/4)` and `iou_predictions (B, 4)`.
+    """An embedding and B prompts of N slots to `low_res_masks (B, 4, H/4, W/4)` and `iou_predictions (B, 4)`.
 
     Attributes:
-        positions: `(1, C, S/16, S/16)` position embeddings of the image's cells.
+        positions: `(1, C, H/16, W/16)` position embeddings of the image's cells.
         tables: computes the same positions from small lookup tables; None to store `positions` in the graph.
     """
 
     positions: Tensor
 
-    def __init__(self, sam: Sam, layout: Layout = Layout.NCHW) -> None:
+    def __init__(self, sam: Sam, layout: Layout = Layout.NCHW, frame: FrameSize | None = None) -> None:
+        """The decoder for one frame.
+
+        Args:
+            sam: the model.
+            layout: axis order of the embedding.
+            frame: size of the frame in pixels; None: the square of the model's side.
+        """
         super().__init__()
         self.layout = layout
+        grid = (frame or FrameSize.square(sam.side)).grid
         self.prompt_encoder = sam.prompt_encoder
         self.mask_decoder = sam.mask_decoder
-        self.register_buffer("positions", sam.prompt_encoder.dense_positions().detach(), persistent=False)
+        self.register_buffer("positions", sam.prompt_encoder.dense_positions(grid).detach(), persistent=False)
         self.tables: SeparablePositions | None = None
 
     def forward(
@@ -67,14 +75,14 @@ class DecoderGraph(nn.Module):
         """Decode every prompt.
 
         Args:
-            image_embeddings: `(1, C, S/16, S/16)` from the encoder graph; with NHWC `(1, S/16, S/16, C)`.
-            point_coords: `(B, N, 2)` x, y in pixels of the S frame.
+            image_embeddings: `(1, C, H/16, W/16)` from the encoder graph; with NHWC `(1, H/16, W/16, C)`.
+            point_coords: `(B, N, 2)` x, y in pixels of the frame.
             point_labels: `(B, N)` values of `Label`.
-            mask_input: `(B, 1, S/4, S/4)` logits.
+            mask_input: `(B, 1, H/4, W/4)` logits.
             has_mask_input: `(B)` 1 where `mask_input` counts, else 0.
 
         Returns:
-            Mask logits `(B, 4, S/4, S/4)` and IoU predictions `(B, 4)`; output 0 is the single mask, 1..3 are whole,
+            Mask logits `(B, 4, H/4, W/4)` and IoU predictions `(B, 4)`; output 0 is the single mask, 1..3 are whole,
             part and subpart.
         """
         if self.layout is Layout.NHWC:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE, LARGEST_SIDE
 
-from .layers import FeedForward, LayerNorm2d, join_windows, split_windows
+from .layers import FeedForward, LayerNorm2d, first_of_axis, join_windows, split_windows
 
 NATIVE_SIDE = LARGEST_SIDE  # the frame side that the official positions were trained for
 WINDOW = 14
@@ -39,7 +39,7 @@ class ViTConfig:
 
 
 class RelativeAttention(nn.Module):
-    """Multi-head self-attention over a `grid x grid` map, with decomposed relative position biases."""
+    """Multi-head self-attention over a map of up to `grid x grid`, with decomposed relative position biases."""
 
     def __init__(self, dim: int, heads: int, grid: int) -> None:
         super().__init__()
@@ -52,8 +52,13 @@ class RelativeAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend over all H*W positions of `(B, H, W, C)`; returns the same shape."""
-        b, h, w, c = x.shape
-        q, k, v = (part.reshape(b, h * w, self.heads, self.head_dim) for part in self.qkv(x).chunk(3, dim=-1))
+        projected: Tensor = self.proj(self.attend(self.qkv(x)).reshape(x.shape))
+        return projected
+
+    def attend(self, qkv: Tensor) -> Tensor:
+        """Attention of queries, keys and values `(B, H, W, 3*C)`, without the projections; returns `(B, H*W, C)`."""
+        b, h, w, _ = qkv.shape
+        q, k, v = (part.reshape(b, h * w, self.heads, self.head_dim) for part in qkv.chunk(3, dim=-1))
         by_row, by_column = self._biases(q, h, w)
         queries, keys, values = by_head(q), by_head(k).mT, by_head(v)
 
@@ -66,9 +71,7 @@ class RelativeAttention(nn.Module):
         # The scores of a block are (B*heads, QUERY_BLOCK, H*W). Each query has a softmax of its own, so blocks change
         # no output. Heads are merged before the blocks are joined: otherwise litert-torch joins the scores of all
         # blocks first and multiplies them with the values at once.
-        attended = torch.cat([attend(first) for first in range(0, h * w, QUERY_BLOCK)], dim=1)
-        projected: Tensor = self.proj(attended.reshape(b, h, w, c))
-        return projected
+        return torch.cat([attend(first) for first in range(0, h * w, QUERY_BLOCK)], dim=1)
 
     def _biases(self, q: Tensor, h: int, w: int) -> tuple[Tensor, Tensor]:
         """Biases of each query's scores by the key's row `(B*heads, H*W, H)` and by its column `(B*heads, H*W, W)`.
@@ -98,10 +101,15 @@ def by_head(x: Tensor) -> Tensor:
     return x.transpose(1, 2).reshape(-1, x.shape[1], x.shape[3])
 
 
+def cropped_positions(table: Tensor, h: int, w: int) -> Tensor:
+    """The upper left `(1, h, w, C)` of a table of positions `(1, grid, grid, C)`."""
+    return first_of_axis(first_of_axis(table, 1, h), 2, w)
+
+
 def relative_table(rel_pos: Tensor, size: int) -> Tensor:
-    """The rows of `rel_pos (2*size-1, D)` for every pair of places: `(size, size, D)`, query first, then key."""
+    """The rows of `rel_pos (2*grid-1, D)` for pairs of `size <= grid` places: `(size, size, D)`, query, then key."""
     places = torch.arange(size, device=rel_pos.device)
-    return rel_pos[places[:, None] - places[None, :] + (size - 1)]
+    return rel_pos[places[:, None] - places[None, :] + len(rel_pos) // 2]
 
 
 class Block(nn.Module):
@@ -137,13 +145,15 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(3, dim, kernel_size=EMBEDDING_STRIDE, stride=EMBEDDING_STRIDE)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `(B, 3, S, S)` to `(B, S/16, S/16, dim)`."""
+        """Map `(B, 3, H, W)` to `(B, H/16, W/16, dim)`."""
         patches: Tensor = self.proj(x)
         return patches.permute(0, 2, 3, 1)
 
 
 class ImageEncoderViT(nn.Module):
-    """Normalized photo `(B, 3, S, S)` to embedding `(B, out_channels, S/16, S/16)`.
+    """Normalized photo `(B, 3, H, W)` to embedding `(B, out_channels, H/16, W/16)`.
+
+    Positions are those of the square of side S, cropped to the frame's H x W.
 
     Attributes:
         any_side: false: positions are learned for one side, so `set_input_side` works once.
@@ -162,8 +172,9 @@ class ImageEncoderViT(nn.Module):
         self.neck = make_neck(config.dim, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode `x`; its side S must be the one given to `set_input_side`, 1024 by default."""
-        x = self.patch_embed(x) + self.pos_embed
+        """Encode `x`; neither side exceeds S, which `set_input_side` sets and is 1024 by default."""
+        x = self.patch_embed(x)
+        x = x + cropped_positions(self.pos_embed, x.shape[1], x.shape[2])
         for block in self.blocks:
             x = block(x)
         out: Tensor = self.neck(x.permute(0, 3, 1, 2))
@@ -171,7 +182,7 @@ class ImageEncoderViT(nn.Module):
 
     @torch.no_grad()
     def set_input_side(self, side: int) -> None:
-        """Resize the position embeddings to frames of `side` pixels, in place.
+        """Resize the position embeddings to frames whose longer side is `side` pixels, in place.
 
         Call it once, after the official weights are loaded: afterwards the state dict no longer has the official
         shapes. Absolute positions are resized bicubically, as in ViTDet; the relative positions of global attention

@@ -50,6 +50,11 @@ def is_label(labels: Tensor, label: Tensor | float) -> Tensor:
     return (1.0 - (labels - label).abs()).relu()
 
 
+def first_of_axis(x: Tensor, axis: int, size: int) -> Tensor:
+    """The first `size` entries along an axis; `x` itself if it has no more, so that graphs get no empty operation."""
+    return x if x.shape[axis] == size else x.narrow(axis, 0, size)
+
+
 def split_windows(x: Tensor, window: int) -> tuple[Tensor, tuple[int, int]]:
     """Cut a `(B, H, W, C)` map into square windows, zero-padded at the bottom and right where they do not fit.
 

@@ -57,19 +57,19 @@ class MaskDecoder(nn.Module):
     def forward(
         self, embeddings: Tensor, positions: Tensor, sparse: Tensor, dense: Tensor, empty: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Decode B prompts on one photo; G is the embedding's side, S/16.
+        """Decode B prompts on one photo; the embedding has h x w cells, H/16 x W/16.
 
         Args:
-            embeddings: `(1, C, G, G)` from the image encoder.
-            positions: `(1, C, G, G)` from `PromptEncoder.dense_positions`.
+            embeddings: `(1, C, h, w)` from the image encoder.
+            positions: `(1, C, h, w)` from `PromptEncoder.dense_positions`.
             sparse: `(B, N, C)` prompt tokens.
-            dense: `(B, C, G, G)` mask prompt.
+            dense: `(B, C, h, w)` mask prompt.
             empty: `(B, N)` 1 where a slot is empty, else 0.
 
         Returns:
-            Mask logits `(B, 4, 4G, 4G)` and IoU predictions `(B, 4)`.
+            Mask logits `(B, 4, 4h, 4w)` and IoU predictions `(B, 4)`.
         """
-        b, _, grid, _ = dense.shape
+        b, _, *grid = dense.shape
         outputs = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (5, C)
         tokens = torch.cat([outputs.unsqueeze(0).expand(b, -1, -1), sparse], dim=1)
         # A slot's bias, with zeros in front for the output tokens: (B, 1, 1, 5 + N).
@@ -81,20 +81,20 @@ class MaskDecoder(nn.Module):
         filters = torch.stack(
             [mlp(tokens[:, 1 + index]) for index, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )  # (B, 4, C/8)
-        return self.apply_filters(image, filters, grid), self.iou_prediction_head(tokens[:, 0])
+        return self.apply_filters(image, filters, (grid[0], grid[1])), self.iou_prediction_head(tokens[:, 0])
 
-    def apply_filters(self, image: Tensor, filters: Tensor, grid: int) -> Tensor:
+    def apply_filters(self, image: Tensor, filters: Tensor, grid: tuple[int, int]) -> Tensor:
         """Upscale the image by four and multiply each pixel's features with each mask's filter.
 
         Args:
-            image: `(B, G * G, C)` cells, row by row.
+            image: `(B, h * w, C)` cells, row by row.
             filters: `(B, 4, C/8)`, one a mask.
-            grid: G.
+            grid: (h, w).
 
         Returns:
-            Mask logits `(B, 4, 4G, 4G)`.
+            Mask logits `(B, 4, 4h, 4w)`.
         """
-        b = image.shape[0]
-        features = self.output_upscaling(image.transpose(1, 2).reshape(b, -1, grid, grid))  # (B, C/8, 4G, 4G)
-        masks: Tensor = (filters @ features.flatten(2)).reshape(b, MASK_OUTPUTS, 4 * grid, 4 * grid)
+        b, (h, w) = image.shape[0], grid
+        features = self.output_upscaling(image.transpose(1, 2).reshape(b, -1, h, w))  # (B, C/8, 4h, 4w)
+        masks: Tensor = (filters @ features.flatten(2)).reshape(b, MASK_OUTPUTS, 4 * h, 4 * w)
         return masks

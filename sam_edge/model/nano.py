@@ -68,7 +68,7 @@ class InvertedResidual(nn.Module):
 
 
 class NanoImageEncoder(nn.Module):
-    """Normalized photo `(B, 3, S, S)` to embedding `(B, 256, S/16, S/16)`: 128 semantic, then 128 detail channels.
+    """Normalized photo `(B, 3, H, W)` to embedding `(B, 256, H/16, W/16)`: 128 semantic, then 128 detail channels.
 
     Attributes:
         any_side: true: nothing depends on the frame's side.
@@ -95,7 +95,7 @@ class NanoImageEncoder(nn.Module):
         self.pack_4 = nn.Conv2d(24, DETAIL_CHANNELS, 4, stride=4)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode photos of any side that is a multiple of 32."""
+        """Encode photos whose sides are multiples of 32."""
         x = F.relu6(self.stem(x))
         outputs: dict[int, Tensor] = {}
         for index, block in enumerate(self.blocks):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sam_edge_runtime.bundle.contract import MASK_OUTPUTS, MASK_STRIDE, Label
 
-from .layers import is_label
+from .layers import first_of_axis, is_label
 from .mask_decoder import MLP
 from .prompt_encoder import PromptEncoder
 from .transformer import EMPTY_SLOT_BIAS, TwoWayTransformer
@@ -30,7 +30,7 @@ FINE = 32  # channels at stride 4
 
 
 class NanoPromptEncoder(PromptEncoder):
-    """Prompts to sparse tokens `(B, N, C)` and eight maps `(B, 8, S/4, S/4)`."""
+    """Prompts to sparse tokens `(B, N, C)` and eight maps `(B, 8, H/4, W/4)`."""
 
     def __init__(self, channels: int, side: int) -> None:
         super().__init__(channels)
@@ -49,59 +49,69 @@ class NanoPromptEncoder(PromptEncoder):
         Args:
             coords: `(B, N, 2)` x, y in pixels of the frame; pixel centres lie at +0.5, which is added here.
             labels: `(B, N)` values of `Label`.
-            mask_input: `(B, 1, S/4, S/4)` logits.
+            mask_input: `(B, 1, H/4, W/4)` logits.
             has_mask_input: `(B)` 1 where `mask_input` counts, else 0.
 
         Returns:
-            `(B, 8, S/4, S/4)` in 0..1: foreground clicks (narrow, wide), background clicks (narrow, wide), box,
+            `(B, 8, H/4, W/4)` in 0..1: foreground clicks (narrow, wide), background clicks (narrow, wide), box,
             ellipse in the box, mask probability, and 1 everywhere if there is a mask.
         """
         places = coords + 0.5
-        low_res = mask_input.shape[-1]
+        rows, columns = mask_input.shape[2:]
+        low_res = max(rows, columns)
         centres = (torch.arange(low_res, device=coords.device, dtype=coords.dtype) + 0.5) * MASK_STRIDE
         points = []
         for label in (Label.FOREGROUND, Label.BACKGROUND):
             counts = is_label(labels, float(label))
-            points += [self._clicks(places, counts, centres, width) for width in CLICK_WIDTHS]
+            points += [self._clicks(places, counts, centres, width, (rows, columns)) for width in CLICK_WIDTHS]
         has = has_mask_input.reshape(-1, 1, 1, 1)
         probability = mask_input.sigmoid()
         # Phones' delegates have no broadcast of a scalar to a map (so: an addition) and refuse a concatenation of eight
         # tensors (so: three). The ReLUs change nothing in 0..1; they keep converters from merging the three into one.
         masks = [probability * has, 0.0 * probability + has]
-        others = [*self._box(places, labels, centres), *masks]
+        others = [*self._box(places, labels, centres, (rows, columns)), *masks]
         return torch.cat([torch.cat(points, dim=1).relu(), torch.cat(others, dim=1).relu()], dim=1)
 
     @staticmethod
-    def _clicks(places: Tensor, counts: Tensor, centres: Tensor, width: float) -> Tensor:
-        """The maximum over the slots of a Gaussian at each place, `(B, 1, h, w)`.
+    def _clicks(places: Tensor, counts: Tensor, centres: Tensor, width: float, size: tuple[int, int]) -> Tensor:
+        """The maximum over the slots of a Gaussian at each place, `(B, 1, H/4, W/4)`.
 
         Args:
             places: `(B, N, 2)` x, y in pixels.
             counts: `(B, N)` 1 where the slot is drawn, else 0.
-            centres: `(w)` centres of the low-resolution pixels; h equals w.
+            centres: `(S/4)` centres of the low-resolution pixels along the longer side.
             width: standard deviation in pixels.
+            size: (H/4, W/4) of the map.
         """
-        distance = (places.unsqueeze(-1) - centres) / width  # (B, N, 2, w)
+        distance = (places.unsqueeze(-1) - centres) / width  # (B, N, 2, S/4)
         gaussians = torch.exp(-0.5 * distance * distance)
-        columns, rows = gaussians[:, :, 0] * counts.unsqueeze(-1), gaussians[:, :, 1]  # (B, N, w), (B, N, h)
+        columns = first_of_axis(gaussians[:, :, 0], 2, size[1]) * counts.unsqueeze(-1)  # (B, N, W/4)
+        rows = first_of_axis(gaussians[:, :, 1], 2, size[0])  # (B, N, H/4)
         return (rows.unsqueeze(-1) * columns.unsqueeze(-2)).amax(dim=1, keepdim=True)
 
     @staticmethod
-    def _box(places: Tensor, labels: Tensor, centres: Tensor) -> list[Tensor]:
-        """The box and the ellipse in it, `(B, 1, h, w)` each, in 0..1; zero without a box."""
+    def _box(places: Tensor, labels: Tensor, centres: Tensor, size: tuple[int, int]) -> list[Tensor]:
+        """The box and the ellipse in it, `(B, 1, H/4, W/4)` each, in 0..1; zero without a box. See `_clicks`."""
         first = is_label(labels, float(Label.BOX_TOP_LEFT))
         second = is_label(labels, float(Label.BOX_BOTTOM_RIGHT))
         low = (places * first.unsqueeze(-1)).sum(dim=1).unsqueeze(-1)  # (B, 2, 1)
         high = (places * second.unsqueeze(-1)).sum(dim=1).unsqueeze(-1)
         has_box = first.amax(dim=1).reshape(-1, 1, 1, 1)
-        inside = ((centres - low) / BOX_SOFTNESS).sigmoid() * ((high - centres) / BOX_SOFTNESS).sigmoid()  # (B, 2, w)
+        inside = ((centres - low) / BOX_SOFTNESS).sigmoid() * ((high - centres) / BOX_SOFTNESS).sigmoid()
+        inside_x, inside_y = _by_axis(inside, size)  # (B, W/4), (B, H/4)
         half = (0.5 * (high - low)).clamp(min=0.5 * SMALLEST_BOX)
         # At 4 half-axes the sigmoid is zero already; the bound keeps squares finite in half precision.
         squares = ((centres - 0.5 * (low + high)) / half).clamp(-4.0, 4.0).square()
-        radius = squares[:, 1].unsqueeze(-1) + squares[:, 0].unsqueeze(-2)  # (B, h, w)
-        box = (inside[:, 1].unsqueeze(-1) * inside[:, 0].unsqueeze(-2)).unsqueeze(1) * has_box
+        squares_x, squares_y = _by_axis(squares, size)
+        radius = squares_y.unsqueeze(-1) + squares_x.unsqueeze(-2)  # (B, H/4, W/4)
+        box = (inside_y.unsqueeze(-1) * inside_x.unsqueeze(-2)).unsqueeze(1) * has_box
         ellipse = (ELLIPSE_STEEPNESS * (1.0 - radius)).sigmoid().unsqueeze(1) * has_box
         return [box, ellipse]
+
+
+def _by_axis(profiles: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Profiles along x and y `(B, 2, S/4)` as `(B, W/4)` and `(B, H/4)`; `size` is (H/4, W/4)."""
+    return first_of_axis(profiles[:, 0], 1, size[1]), first_of_axis(profiles[:, 1], 1, size[0])
 
 
 class Refine(nn.Module):
@@ -143,24 +153,24 @@ class NanoMaskDecoder(nn.Module):
     def forward(
         self, embeddings: Tensor, positions: Tensor, sparse: Tensor, dense: Tensor, empty: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Decode B prompts on one photo, or on B photos; G is the embedding's side, S/16.
+        """Decode B prompts on one photo, or on B photos; the embedding has h x w cells, H/16 x W/16.
 
         Args:
-            embeddings: `(1 or B, 256, G, G)` from the image encoder.
-            positions: `(1, C, G, G)` from `PromptEncoder.dense_positions`.
+            embeddings: `(1 or B, 256, h, w)` from the image encoder.
+            positions: `(1, C, h, w)` from `PromptEncoder.dense_positions`.
             sparse: `(B, N, C)` prompt tokens.
-            dense: `(B, 8, 4G, 4G)` maps from `NanoPromptEncoder.rasterize`.
+            dense: `(B, 8, 4h, 4w)` maps from `NanoPromptEncoder.rasterize`.
             empty: `(B, N)` 1 where a slot is empty, else 0.
 
         Returns:
-            Mask logits `(B, 4, 4G, 4G)` and IoU predictions `(B, 4)`.
+            Mask logits `(B, 4, 4h, 4w)` and IoU predictions `(B, 4)`.
         """
-        b, grid = sparse.shape[0], embeddings.shape[-1]
+        b, (h, w) = sparse.shape[0], embeddings.shape[2:]
         outputs = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (5, C)
         tokens = torch.cat([outputs.unsqueeze(0).expand(b, -1, -1), sparse], dim=1)
         # A slot's bias, with zeros in front for the output tokens: (B, 1, 1, 5 + N).
         key_bias = F.pad(empty * EMPTY_SLOT_BIAS, (len(outputs), 0))[:, None, None, :]
-        maps = self.maps_to_16(F.relu(self.maps_to_8(dense)))  # (B, C, G, G)
+        maps = self.maps_to_16(F.relu(self.maps_to_8(dense)))  # (B, C, h, w)
         image = (embeddings[:, : self.semantic] + maps).flatten(2).transpose(1, 2)  # (B, HW, C)
         tokens, image = self.transformer(image, positions.flatten(2).transpose(1, 2), tokens, key_bias)
         fine = self.to_stride_4(image, embeddings[:, self.semantic :])
@@ -168,17 +178,17 @@ class NanoMaskDecoder(nn.Module):
         filters = torch.stack(
             [mlp(tokens[:, 1 + index]) for index, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )  # (B, 4, 32)
-        masks = (filters @ features.flatten(2)).reshape(b, MASK_OUTPUTS, 4 * grid, 4 * grid)
+        masks = (filters @ features.flatten(2)).reshape(b, MASK_OUTPUTS, 4 * h, 4 * w)
         return masks, self.iou_prediction_head(tokens[:, 0])
 
     def to_stride_4(self, image: Tensor, detail: Tensor) -> Tensor:
-        """Upscale the image's cells and unpack the detail: features `(B, 32, 4G, 4G)`.
+        """Upscale the image's cells and unpack the detail: features `(B, 32, 4h, 4w)`.
 
         Args:
-            image: `(B, G * G, C)` cells, row by row.
-            detail: `(1 or B, D, G, G)` detail channels of the embedding.
+            image: `(B, h * w, C)` cells, row by row.
+            detail: `(1 or B, D, h, w)` detail channels of the embedding.
         """
-        b, grid = image.shape[0], detail.shape[-1]
-        coarse = self.up_4(F.relu(self.up_8(image.transpose(1, 2).reshape(b, self.semantic, grid, grid))))
+        b, (h, w) = image.shape[0], detail.shape[2:]
+        coarse = self.up_4(F.relu(self.up_8(image.transpose(1, 2).reshape(b, self.semantic, h, w))))
         unpacked: Tensor = coarse + self.unpack(detail)
         return unpacked

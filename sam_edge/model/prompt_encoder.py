@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE, Label
+from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE, FrameSize, Label
 
 from .image_encoder import NATIVE_SIDE
 from .layers import LayerNorm2d, is_label
@@ -42,8 +42,8 @@ class SeparablePositions(nn.Module):
     """Computes `PromptEncoder.dense_positions` from lookup tables of rows and columns.
 
     The angle of a cell is a sum of one for its column and one for its row, so sine and cosine follow from the angle
-    addition formulas. Four tables of `(C/2, S/16)` replace a map of `(C, S/16, S/16)`: a file of SAM's decoder is 4 MB
-    smaller.
+    addition formulas. Tables of `(C/2, H/16)` and `(C/2, W/16)` replace a map of `(C, H/16, W/16)`: a file of SAM's
+    decoder is 4 MB smaller.
     """
 
     sin_x: Tensor
@@ -51,24 +51,25 @@ class SeparablePositions(nn.Module):
     sin_y: Tensor
     cos_y: Tensor
 
-    def __init__(self, encoder: PromptEncoder) -> None:
+    def __init__(self, encoder: PromptEncoder, grid: tuple[int, int]) -> None:
+        """Tables of a grid of (H/16, W/16) cells."""
         super().__init__()
-        centres = _cell_centres(encoder.side) * 2.0 - 1.0
+        rows, columns = (_cell_centres(cells, encoder.side) * 2.0 - 1.0 for cells in grid)
         frequencies = encoder.pe_layer.positional_encoding_gaussian_matrix.double() * (2.0 * math.pi)
-        phases = frequencies[:, None, :, None] * centres  # (2, 1, C/2, S/16)
-        x, y = phases[0].unsqueeze(-2), phases[1].unsqueeze(-1)
+        of_x, of_y = (each[None, :, None] for each in frequencies)  # (1, C/2, 1)
+        x, y = (of_x * columns).unsqueeze(-2), (of_y * rows).unsqueeze(-1)  # (1, C/2, 1, W/16), (1, C/2, H/16, 1)
         for name, table in (("sin_x", x.sin()), ("cos_x", x.cos()), ("sin_y", y.sin()), ("cos_y", y.cos())):
             self.register_buffer(name, table.float(), persistent=False)
 
     def forward(self) -> Tensor:
-        """Position embeddings of all cells, `(1, C, S/16, S/16)`."""
+        """Position embeddings of all cells, `(1, C, H/16, W/16)`."""
         sine = self.sin_x * self.cos_y + self.cos_x * self.sin_y
         cosine = self.cos_x * self.cos_y - self.sin_x * self.sin_y
         return torch.cat([sine, cosine], dim=1)
 
 
 class PromptEncoder(nn.Module):
-    """Prompts to sparse tokens `(B, N, C)` and a dense map `(B, C, S/16, S/16)`."""
+    """Prompts to sparse tokens `(B, N, C)` and a dense map `(B, C, H/16, W/16)`."""
 
     def __init__(self, channels: int = 256) -> None:
         super().__init__()
@@ -88,7 +89,7 @@ class PromptEncoder(nn.Module):
         self.no_mask_embed = nn.Embedding(1, channels)
 
     def set_input_side(self, side: int) -> None:
-        """From now on, coordinates are those of frames of `side` pixels."""
+        """From now on, coordinates are those of frames whose longer side is `side` pixels."""
         self.side = side
 
     def embed_points(self, coords: Tensor, labels: Tensor) -> Tensor:
@@ -111,10 +112,10 @@ class PromptEncoder(nn.Module):
         return out
 
     def embed_masks(self, mask_input: Tensor, has_mask_input: Tensor) -> Tensor:
-        """Dense map `(B, C, S/16, S/16)` of the mask prompts; a learned vector in every cell where there is none.
+        """Dense map `(B, C, H/16, W/16)` of the mask prompts; a learned vector in every cell where there is none.
 
         Args:
-            mask_input: `(B, 1, S/4, S/4)` logits.
+            mask_input: `(B, 1, H/4, W/4)` logits.
             has_mask_input: `(B)` 1 where `mask_input` counts, else 0.
         """
         has = has_mask_input.reshape(-1, 1, 1, 1)
@@ -128,15 +129,21 @@ class PromptEncoder(nn.Module):
         """Sparse tokens and the dense map: `embed_points` and `embed_masks`."""
         return self.embed_points(coords, labels), self.embed_masks(mask_input, has_mask_input)
 
-    def dense_positions(self) -> Tensor:
-        """Fourier features of every embedding cell's centre, `(1, C, S/16, S/16)`."""
-        centres = _cell_centres(self.side).to(self.not_a_point_embed.weight.device)
-        y, x = torch.meshgrid(centres, centres, indexing="ij")
+    def dense_positions(self, grid: tuple[int, int] | None = None) -> Tensor:
+        """Fourier features of every embedding cell's centre, `(1, C, H/16, W/16)`.
+
+        Args:
+            grid: cells (H/16, W/16) of a frame; None: of the square.
+        """
+        device = self.not_a_point_embed.weight.device
+        rows, columns = grid or FrameSize.square(self.side).grid
+        y, x = torch.meshgrid(
+            _cell_centres(rows, self.side).to(device), _cell_centres(columns, self.side).to(device), indexing="ij"
+        )
         features: Tensor = self.pe_layer(torch.stack([x, y], dim=-1))
         return features.permute(2, 0, 1).unsqueeze(0)
 
 
-def _cell_centres(side: int) -> Tensor:
-    """Centres `(side/16)` of the embedding's cells along one side of a frame of `side` pixels, in 0..1 of the side."""
-    grid = side // EMBEDDING_STRIDE
-    return (torch.arange(grid) + 0.5) / grid
+def _cell_centres(cells: int, side: int) -> Tensor:
+    """Centres of `cells` of the embedding along one side of a frame, as fractions of the longer side `side`."""
+    return (torch.arange(cells) + 0.5) / (side // EMBEDDING_STRIDE)

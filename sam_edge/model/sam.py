@@ -24,7 +24,7 @@ class ImageEncoder(Protocol):
     any_side: bool
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Normalized photo `(B, 3, S, S)` to embedding `(B, C, S/16, S/16)`."""
+        """Normalized photo `(B, 3, H, W)` to embedding `(B, C, H/16, W/16)`."""
         ...
 
     def set_input_side(self, side: int) -> None:

@@ -46,7 +46,7 @@ class PatchEmbed(nn.Module):
         self.seq = nn.Sequential(ConvNorm(3, channels // 2, 3, 2), nn.GELU(), ConvNorm(channels // 2, channels, 3, 2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `(B, 3, S, S)` to `(B, channels, S/4, S/4)`."""
+        """Map `(B, 3, H, W)` to `(B, channels, S/4, S/4)`."""
         out: Tensor = self.seq(x)
         return out
 
@@ -100,14 +100,19 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend over the positions of `(windows, window^2, dim)`; returns the same shape."""
-        n, length, dim = x.shape
-        # Each head's query, key and value lie side by side: (windows, length, heads, 3 * head_dim).
-        qkv = self.qkv(self.norm(x)).reshape(n, length, self.heads, 3 * self.head_dim).transpose(1, 2)
-        q, k, v = qkv.chunk(3, dim=-1)
-        scores = (q * self.head_dim**-0.5) @ k.transpose(-2, -1) + self.attention_biases[:, self.index]
-        out = (scores.softmax(dim=-1) @ v).transpose(1, 2).reshape(n, length, dim)
-        projected: Tensor = self.proj(out)
+        projected: Tensor = self.proj(self.attend(self.qkv(self.norm(x))))
         return projected
+
+    def attend(self, qkv: Tensor) -> Tensor:
+        """Attention of `(windows, window^2, 3*dim)`, without the projections; returns `(windows, window^2, dim)`.
+
+        Each head's query, key and value lie side by side along the last axis.
+        """
+        n, length, _ = qkv.shape
+        q, k, v = qkv.reshape(n, length, self.heads, 3 * self.head_dim).transpose(1, 2).chunk(3, dim=-1)
+        scores = (q * self.head_dim**-0.5) @ k.transpose(-2, -1) + self.attention_biases[:, self.index]
+        out: Tensor = (scores.softmax(dim=-1) @ v).transpose(1, 2).reshape(n, length, -1)
+        return out
 
 
 class Mlp(nn.Module):
@@ -174,7 +179,7 @@ def _make_stage(index: int) -> Stage:
 
 
 class TinyViT(nn.Module):
-    """Normalized photo `(B, 3, S, S)` to embedding `(B, out_channels, S/16, S/16)`.
+    """Normalized photo `(B, 3, H, W)` to embedding `(B, out_channels, H/16, W/16)`.
 
     Attributes:
         any_side: true: nothing depends on the frame's side.
@@ -191,7 +196,7 @@ class TinyViT(nn.Module):
         self.neck = make_neck(WIDTHS[-1], out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode `x`; its side is any multiple of 16."""
+        """Encode `x`; both sides are multiples of 16."""
         x = self.patch_embed(x)
         for stage in self.layers:
             x = stage(x)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+
 from sam_edge_runtime.errors import UsageError
 
 from .image_encoder import ImageEncoderViT, ViTConfig
@@ -33,6 +35,16 @@ def build_sam(variant: str) -> Sam:
     """
     check_variant(variant)
     return VARIANTS[variant]().eval()
+
+
+def native_side(variant: str) -> int:
+    """The frame side in pixels that a variant is trained for.
+
+    Raises:
+        UsageError: no variant has that name.
+    """
+    with torch.device("meta"):
+        return build_sam(variant).native_side
 
 
 def check_variant(variant: str) -> None:

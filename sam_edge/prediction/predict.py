@@ -26,9 +26,10 @@ from sam_edge.data.sa1b import bbox_of
 from sam_edge_runtime import Bundle, SamPredictor, draw_overlay, read_photo
 from sam_edge_runtime.arrays import Float32, Mask
 from sam_edge_runtime.automatic import rle
-from sam_edge_runtime.bundle.contract import MASK_STRIDE
+from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.bundle.manifest import RANDOM_WEIGHTS_NOTE
 from sam_edge_runtime.errors import PromptError, UsageError
+from sam_edge_runtime.photo.frame import fitting_frame
 from sam_edge_runtime.photo.write import png_bytes
 from sam_edge_runtime.system.documents import json_text, parse_npy
 from sam_edge_runtime.system.files import check_file, write_files
@@ -111,7 +112,8 @@ def predict(job: PredictJob) -> PredictResult:
     bundle = Bundle.open(job.bundle)
     photo = read_photo(job.photo)
     predictor = SamPredictor(bundle, threads=job.threads, provider=job.provider)
-    mask_prompt = None if job.mask_input is None else _read_logits(job.mask_input, bundle.manifest.input_side)
+    frame = fitting_frame(bundle.manifest.frames, photo.shape[:2])
+    mask_prompt = None if job.mask_input is None else _read_logits(job.mask_input, frame.size)
     prompts, outputs = max(1, len(job.boxes)), 3 if job.multimask else 1
     files = [
         job.out / (f"{job.photo.stem}_mask.png" if prompts * outputs == 1 else f"{job.photo.stem}_mask_{index}.png")
@@ -169,20 +171,21 @@ def _best_logits(scores: Float32, low_res: Float32) -> Float32:
 LARGEST_LOGITS = 1 << 20  # bytes of a file with 256 x 256 numbers of eight bytes, and its header, are half of it
 
 
-def _read_logits(path: Path, side: int) -> Float32:
-    """Low-resolution logits `(1, 1, S/4, S/4)` from a `.npy` file; `side` is S, in pixels."""
-    cells = side // MASK_STRIDE
+def _read_logits(path: Path, frame: FrameSize) -> Float32:
+    """Low-resolution logits `(1, 1, H/4, W/4)` of a frame, from a `.npy` file."""
+    rows, columns = frame.cells
     try:
         if not path.is_file():
             raise UsageError(f"{path} does not exist: name a .npy file that --save-logits wrote")
         logits = parse_npy(read_regular(path, LARGEST_LOGITS))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} is not a .npy file of logits: name one that --save-logits wrote") from error
-    if logits.dtype.kind not in "fiu" or logits.size != cells * cells:
+    if logits.dtype.kind not in "fiu" or logits.size != rows * columns:
         raise UsageError(
-            f"{path} holds {logits.dtype} values of shape {logits.shape}: this bundle takes {cells} x {cells} logits"
+            f"{path} holds {logits.dtype} values of shape {logits.shape}: this bundle takes {rows} x {columns} logits "
+            "for this photo"
         )
-    return logits.reshape(1, 1, cells, cells).astype(np.float32)
+    return logits.reshape(1, 1, rows, columns).astype(np.float32)
 
 
 def _npy(array: Float32) -> bytes:

@@ -11,6 +11,7 @@ from sam_edge_runtime.automatic.generator import AutomaticMaskGenerator
 from sam_edge_runtime.automatic.settings import COCO_RLE, AutomaticSettings
 from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
 from sam_edge_runtime.bundle.bundle import Bundle
+from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.bundle.manifest import Checkpoint
 from sam_edge_runtime.decoding import Capacity
 from sam_edge_runtime.errors import UsageError, missing_package
@@ -52,9 +53,9 @@ class Promptable:
 
 @dataclass(frozen=True)
 class AnyCapacity:
-    """A torch model's capacity: any number of prompts and points. `input_side` is the frame's side in pixels."""
+    """A torch model's capacity: any number of prompts and points. `frames` are the sizes of its frames in pixels."""
 
-    input_side: int
+    frames: tuple[FrameSize, ...]
     call_sizes: tuple[int, ...] = ()
     points: int | None = None
 
@@ -102,7 +103,7 @@ def open_model(variant: str, checkpoint: str | None = None, input_side: int | No
         "sha256": record.sha256,
         "input side": loaded.sam.side,
     }
-    return Promptable(TorchBackend(loaded.sam), AnyCapacity(loaded.sam.side), description)
+    return Promptable(TorchBackend(loaded.sam), AnyCapacity((FrameSize.square(loaded.sam.side),)), description)
 
 
 def opened(

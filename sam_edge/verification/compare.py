@@ -12,10 +12,10 @@ from sam_edge_runtime.agreement.agreement import PhotoAgreement, PromptAgreement
 from sam_edge_runtime.agreement.metrics import cosine, snr_db
 from sam_edge_runtime.arrays import Float32, Mask
 from sam_edge_runtime.backends import Backend
-from sam_edge_runtime.bundle.contract import MASK_STRIDE, MASK_THRESHOLD
+from sam_edge_runtime.bundle.contract import MASK_STRIDE, MASK_THRESHOLD, FrameSize
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.decoding import decode_prompts
-from sam_edge_runtime.photo.frame import Frame
+from sam_edge_runtime.photo.frame import Frame, fitting_frame
 from sam_edge_runtime.photo.masks import upscale_binary
 
 
@@ -54,7 +54,12 @@ class PhotoComparison:
 
 
 def compare_photo(
-    name: str, photo: npt.NDArray[np.uint8], reference: Backend, bundle: Backend, manifest: Manifest
+    name: str,
+    photo: npt.NDArray[np.uint8],
+    reference: Backend,
+    bundle: Backend,
+    manifest: Manifest,
+    size: FrameSize | None = None,
 ) -> PhotoComparison:
     """Run every prompt through both engines; a bundle of several capacities in calls of each.
 
@@ -64,8 +69,9 @@ def compare_photo(
         reference: fp32 torch.
         bundle: the bundle's engine.
         manifest: the bundle's manifest.
+        size: of the frame; None: of the one that the photo fills best.
     """
-    frame = Frame(manifest.input_side, (photo.shape[0], photo.shape[1]))
+    frame = fitting_frame(manifest.frames if size is None else (size,), photo.shape[:2])
     image = frame.image(photo)
     # The reference gets no empty slots, so that the comparison shows what a fixed decoder does with them.
     any_capacity = manifest.of_any_capacity()
@@ -112,7 +118,7 @@ def _compare_one(
     expected: tuple[Float32, Float32],
     computed: tuple[Float32, Float32],
 ) -> tuple[PromptAgreement, Illustration]:
-    low_res = (expected[0][index], computed[0][index])  # (4, S/4, S/4) each
+    low_res = (expected[0][index], computed[0][index])  # (4, H/4, W/4) each
     iou = (expected[1][index], computed[1][index])
     masks = (upscale_binary(low_res[0], frame), upscale_binary(low_res[1], frame))  # (4, H, W) each
     inside = (_inside(low_res[0], frame), _inside(low_res[1], frame))

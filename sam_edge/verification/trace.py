@@ -233,8 +233,8 @@ def trace_bundle(bundle: Bundle, backend: Backend, sam: Sam, progress: Callable[
     """
     if bundle.golden_path is None:
         raise BundleError(f"{bundle.root} has no golden.npz, whose calls are traced: export the bundle again")
-    manifest = bundle.manifest.each_capacity()[0]
-    test = golden.Golden.load(bundle.golden_path, bundle.manifest)
+    manifest = bundle.manifest.each_frame()[0].each_capacity()[0]
+    test = golden.Golden.load(bundle.golden_path, bundle.manifest).of_frame(manifest.frame)
     calls = golden_calls(test, TorchBackend(sam), manifest)
     encoder, decoder = graphs_of(sam, manifest)
     parts = (

@@ -24,6 +24,7 @@ from sam_edge_runtime.agreement import golden
 from sam_edge_runtime.agreement.agreement import Agreement, Bounds, bounds_of
 from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
 from sam_edge_runtime.bundle.bundle import Bundle
+from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.errors import BundleError, CheckpointError, PhotoError
 from sam_edge_runtime.photo.read import read_photo
@@ -108,6 +109,7 @@ class Verification:
                 "target": manifest.target,
                 "precision": manifest.precision,
                 "input_side": manifest.input_side,
+                "frames": [list(frame) for frame in manifest.frames],
                 "prompts": manifest.prompts,
                 "points": manifest.points,
             },
@@ -172,11 +174,11 @@ def verify(
         photos = list(_photos(job.images, bundle))
         torch_backend = torch_reference(manifest, source)
         reference = torch_backend if known is None else known.wrap(torch_backend, manifest)
-        for index, (name, read) in enumerate(photos):
+        for index, (name, read, frame) in enumerate(photos):
             progress(name, index, len(photos))
             try:
                 photo = read()
-                comparison = compare_photo(name, photo, reference, backend, manifest)
+                comparison = compare_photo(name, photo, reference, backend, manifest, frame)
             except PhotoError as error:
                 unreadable.append(f"{name}: {error}")
                 continue
@@ -228,11 +230,17 @@ def _golden(bundle: Bundle) -> golden.Golden:
     return golden.Golden.load(bundle.golden_path, bundle.manifest)
 
 
-def _photos(images: Path | None, bundle: Bundle) -> Iterator[tuple[str, Callable[[], npt.NDArray[np.uint8]]]]:
-    """The photos' names, and functions that read them, so that only one is in memory at a time."""
+def _photos(
+    images: Path | None, bundle: Bundle
+) -> Iterator[tuple[str, Callable[[], npt.NDArray[np.uint8]], FrameSize | None]]:
+    """The photos' names, functions that read them, so that only one is in memory at a time, and their frames.
+
+    A golden picture lies in the frame that it was recorded in, a photo in the one that it fills best (None).
+    """
     if images is None:
-        for index, picture in enumerate(_golden(bundle).pictures):
-            yield f"golden picture {index + 1}", picture.copy
+        test = _golden(bundle)
+        for index, picture in enumerate(test.pictures):
+            yield golden.picture_name(test, index), picture.copy, test.frames[index]
         return
     for path in photo_files(images):
-        yield path.name, partial(read_photo, path)
+        yield path.name, partial(read_photo, path), None

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sam_edge.data.augment import Augmentation, Crop, augment, letterbox
-from sam_edge_runtime.bundle.contract import PIXEL_MEAN
+from sam_edge_runtime.bundle.contract import PIXEL_MEAN, FrameSize
 from sam_edge_runtime.errors import PhotoError, UsageError
 from sam_edge_runtime.photo.frame import Frame
 from tests.data.builders import rectangles, sample
@@ -99,7 +99,7 @@ def test_a_flip_mirrors_photo_and_masks():
 def test_the_letterbox_is_the_runtimes_frame(size):
     record = sample(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8), rectangles(0, 2, (*size,)))
     crop = letterbox(record, SIDE)
-    frame = Frame(SIDE, size)
+    frame = Frame(FrameSize.square(SIDE), size)
     np.testing.assert_array_equal(crop.image, frame.image(record.photo)[0])
     assert crop.size == frame.resized_size
     assert crop.masks.shape == (2, SIDE, SIDE)

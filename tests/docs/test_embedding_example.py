@@ -18,6 +18,7 @@ from sam_edge_runtime import Bundle
 from sam_edge_runtime.backends import load_backend
 from sam_edge_runtime.bundle.contract import (
     PIXEL_MEAN,
+    FrameSize,
     Label,
     Layout,
     decoder_contract,
@@ -128,8 +129,8 @@ def test_the_numbers_show_mistakes_even_at_the_loosest_tolerance(torch_nano, exp
 
 @pytest.mark.parametrize(("column", "layout"), [(1, Layout.NCHW), (2, Layout.NHWC)])
 def test_shapes_are_the_contract_s(column, layout):
-    encoder = encoder_contract(EXAMPLE.SIDE, CHANNELS, layout)
-    decoder = decoder_contract(EXAMPLE.SIDE, CHANNELS, 1, EXAMPLE.SLOTS, layout)
+    encoder = encoder_contract(FrameSize.square(EXAMPLE.SIDE), CHANNELS, layout)
+    decoder = decoder_contract(FrameSize.square(EXAMPLE.SIDE), CHANNELS, 1, EXAMPLE.SLOTS, layout)
     specs = (*encoder.inputs, *encoder.outputs, *decoder.inputs[1:], *decoder.outputs)
     table = rows("| tensor | ONNX, Core ML | TFLite |")
     printed_shapes = {row[0]: ast.literal_eval(row[column].replace(")", ",)")) for row in table}
@@ -142,7 +143,7 @@ def test_labels_are_the_contract_s():
 
 def test_sizes_of_embeddings_follow_from_the_contract():
     for megabytes, side, shape in ((1.0, 512, "256 x 32 x 32"), (4.2, 1024, "256 x 64 x 64")):
-        _, channels, height, width = encoder_contract(side, CHANNELS).outputs[0].shape
+        _, channels, height, width = encoder_contract(FrameSize.square(side), CHANNELS).outputs[0].shape
         assert shape == f"{channels} x {height} x {width}"
         assert shape in DOCUMENT
         assert f"{megabytes} MB for" in DOCUMENT
@@ -161,6 +162,9 @@ def test_code_for_apps_has_the_contract_s_constants(name):
     code = (DOCS / "embedding" / name).read_text(encoding="utf-8")
     assert [float(number) for number in re.findall(r"\b1\d\d\.\d+", code)] == list(PIXEL_MEAN)
     assert re.search(rf"\bside = {EXAMPLE.SIDE}\b", code, re.IGNORECASE)
-    encoder, decoder = encoder_contract(512, CHANNELS), decoder_contract(512, CHANNELS, None, None)
+    encoder, decoder = (
+        encoder_contract(FrameSize.square(512), CHANNELS),
+        decoder_contract(FrameSize.square(512), CHANNELS, None, None),
+    )
     for tensor in (*encoder.input_names, *encoder.output_names, *decoder.input_names, *decoder.output_names):
         assert re.search(rf"\b{tensor}\b", code)

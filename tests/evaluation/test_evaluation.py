@@ -18,7 +18,7 @@ from sam_edge.evaluation.figures import Figures, clicks_needed, correlation, fig
 from sam_edge.evaluation.measure import OutputScores, Protocol, measure_photo, tight_box
 from sam_edge.prediction.promptable import AnyCapacity
 from sam_edge.prompting.clicks import first_click
-from sam_edge_runtime.bundle.contract import Label
+from sam_edge_runtime.bundle.contract import FrameSize, Label
 from sam_edge_runtime.errors import UsageError
 from tests.data.builders import encoded, picture, record, rle_of, write_tar
 from tests.data.real import real_data
@@ -72,7 +72,9 @@ def exact(mask: np.ndarray, target: np.ndarray) -> float:
 
 
 def measured(standin: Standin, masks: np.ndarray = TARGETS[:1], clicks: int = 2):
-    return measure_photo(standin, AnyCapacity(SIDE), sample(masks), Protocol(clicks, grabcut=False))
+    return measure_photo(
+        standin, AnyCapacity((FrameSize.square(SIDE),)), sample(masks), Protocol(clicks, grabcut=False)
+    )
 
 
 class TestMeasurement:
@@ -300,7 +302,7 @@ def test_the_baselines_equal_the_published_ones():
 
     standin = Standin(np.stack([TARGETS[0]] * 4))
     photos = [
-        measure_photo(standin, AnyCapacity(SIDE), each, Protocol(1, grabcut=False))
+        measure_photo(standin, AnyCapacity((FrameSize.square(SIDE),)), each, Protocol(1, grabcut=False))
         for each in walk(open_source(real_data("coco/val.tar")), SkipLog())
         if each.rles
     ]

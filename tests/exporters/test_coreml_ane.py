@@ -16,7 +16,7 @@ from sam_edge.model.image_encoder import ImageEncoderViT
 from sam_edge.model.layers import LayerNorm2d
 from sam_edge.model.transformer import Attention
 from sam_edge_exporters import coreml
-from sam_edge_runtime.bundle.contract import GraphContract, decoder_contract, encoder_contract
+from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, decoder_contract, encoder_contract
 from sam_edge_runtime.mil import Program, read_package
 from sam_edge_runtime.mil.operations import OPERATIONS
 from tests.model.builders import BOUND, NARROW, error, every_prompt, photo, seed
@@ -75,7 +75,7 @@ def small_vit(side: int) -> Sam:
 
 @pytest.fixture(scope="module")
 def vit(tmp_path_factory):
-    graph, contract = EncoderGraph(small_vit(SIDE)).eval(), encoder_contract(SIDE, 256)
+    graph, contract = EncoderGraph(small_vit(SIDE)).eval(), encoder_contract(FrameSize.square(SIDE), 256)
     return graph, contract, written(graph, contract, tmp_path_factory.mktemp("vit"))
 
 
@@ -84,7 +84,7 @@ def decoder(tmp_path_factory):
     sam = build_sam("nano")
     seed(sam)
     sam.set_input_side(SIDE)
-    graph, contract = DecoderGraph(sam).eval(), decoder_contract(SIDE, sam.channels, 2, SLOTS)
+    graph, contract = DecoderGraph(sam).eval(), decoder_contract(FrameSize.square(SIDE), sam.channels, 2, SLOTS)
     return sam, graph, contract, written(graph, contract, tmp_path_factory.mktemp("decoder"))
 
 
@@ -131,9 +131,13 @@ def test_tiny_vit_computes_the_same_as_torch(which, tmp_path):
     sam.set_input_side(SIDE)
     graph: EncoderGraph | DecoderGraph
     if which == "encoder":
-        graph, contract, inputs = EncoderGraph(sam).eval(), encoder_contract(SIDE, sam.channels), (photo(SIDE),)
+        graph, contract, inputs = (
+            EncoderGraph(sam).eval(),
+            encoder_contract(FrameSize.square(SIDE), sam.channels),
+            (photo(SIDE),),
+        )
     else:
-        graph, contract = DecoderGraph(sam).eval(), decoder_contract(SIDE, sam.channels, 2, SLOTS)
+        graph, contract = DecoderGraph(sam).eval(), decoder_contract(FrameSize.square(SIDE), sam.channels, 2, SLOTS)
         inputs = every_prompt(sam)
     assert_outputs(written(graph, contract, tmp_path), graph, contract, inputs)
 
@@ -141,7 +145,7 @@ def test_tiny_vit_computes_the_same_as_torch(which, tmp_path):
 @pytest.mark.slow
 @needs_einsum
 def test_queries_in_blocks_compute_the_same_as_torch(tmp_path):
-    graph, contract = EncoderGraph(small_vit(1024)).eval(), encoder_contract(1024, 256)
+    graph, contract = EncoderGraph(small_vit(1024)).eval(), encoder_contract(FrameSize.square(1024), 256)
     package = written(graph, contract, tmp_path)
     assert operations(package)["softmax"] == NARROW.heads * (1 + 8)
     assert_outputs(package, graph, contract, (photo(1024),))

@@ -17,7 +17,14 @@ from torch import Tensor
 
 from sam_edge.model import DecoderGraph, EncoderGraph, build_sam
 from sam_edge_exporters import onnx as exporter
-from sam_edge_runtime.bundle.contract import GraphContract, Label, TensorSpec, decoder_contract, encoder_contract
+from sam_edge_runtime.bundle.contract import (
+    FrameSize,
+    GraphContract,
+    Label,
+    TensorSpec,
+    decoder_contract,
+    encoder_contract,
+)
 from tests.exporters.sessions import run, session
 from tests.model.builders import BOUND, error, gap, seed, seeded_tensor
 
@@ -42,21 +49,21 @@ def decoder(sam) -> DecoderGraph:
 @pytest.fixture(scope="module")
 def encoder_path(sam, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("encoder") / "encoder.onnx"
-    exporter.export(EncoderGraph(sam).eval(), encoder_contract(SIDE, 256), path)
+    exporter.export(EncoderGraph(sam).eval(), encoder_contract(FrameSize.square(SIDE), 256), path)
     return path
 
 
 @pytest.fixture(scope="module")
 def variable_path(decoder, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("variable") / "decoder.onnx"
-    exporter.export(decoder, decoder_contract(SIDE, 256, None, None), path)
+    exporter.export(decoder, decoder_contract(FrameSize.square(SIDE), 256, None, None), path)
     return path
 
 
 @pytest.fixture(scope="module")
 def fixed_path(decoder, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("fixed") / "decoder.onnx"
-    exporter.export(decoder, decoder_contract(SIDE, 256, PROMPTS, SLOTS), path)
+    exporter.export(decoder, decoder_contract(FrameSize.square(SIDE), 256, PROMPTS, SLOTS), path)
     return path
 
 
@@ -189,7 +196,7 @@ def test_fixed_graphs_have_only_known_shapes(request, fixture):
 def test_normalization_and_positions_are_inside(encoder_path, variable_path):
     """An app passes a photo in 0..255 and an embedding, and nothing else."""
     names = [[value.name for value in onnx.load(path).graph.input] for path in (encoder_path, variable_path)]
-    assert names == [["image"], list(decoder_contract(SIDE, 256, None, None).input_names)]
+    assert names == [["image"], list(decoder_contract(FrameSize.square(SIDE), 256, None, None).input_names)]
 
 
 @pytest.mark.slow
@@ -197,7 +204,7 @@ def test_normalization_and_positions_are_inside(encoder_path, variable_path):
 def test_a_decoder_with_external_weights_computes_the_same(decoder, variable, tmp_path, monkeypatch):
     monkeypatch.setattr(exporter, "EXTERNAL_DATA_ABOVE", 1 << 20)
     path = tmp_path / "decoder.onnx"
-    exporter.export(decoder, decoder_contract(SIDE, 256, None, None), path)
+    exporter.export(decoder, decoder_contract(FrameSize.square(SIDE), 256, None, None), path)
     assert (tmp_path / "decoder.onnx.data").stat().st_size > 10 * path.stat().st_size
     inputs = feed(2, 3)
     for ours, theirs in zip(run(session(path), *inputs), run(variable, *inputs), strict=True):
@@ -212,8 +219,10 @@ def test_nanos_graphs_keep_their_free_axes_and_compute_the_same_as_torch(tmp_pat
     nano.requires_grad_(requires_grad=False)
     nano.set_input_side(SIDE)
     encoder, decoder = EncoderGraph(nano).eval(), DecoderGraph(nano).eval()
-    exporter.export(encoder, encoder_contract(SIDE, nano.channels), tmp_path / "encoder.onnx")
-    exporter.export(decoder, decoder_contract(SIDE, nano.channels, None, None), tmp_path / "decoder.onnx")
+    exporter.export(encoder, encoder_contract(FrameSize.square(SIDE), nano.channels), tmp_path / "encoder.onnx")
+    exporter.export(
+        decoder, decoder_contract(FrameSize.square(SIDE), nano.channels, None, None), tmp_path / "decoder.onnx"
+    )
     image = seeded_tensor("image", 1, 3, SIDE, SIDE).mul(60).add(120)
     embeddings = encoder(image)
     assert error(run(session(tmp_path / "encoder.onnx"), image)[0], embeddings) <= BOUND

@@ -31,7 +31,7 @@ from sam_edge_runtime.agreement.metrics import snr_db
 from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
 from sam_edge_runtime.backends import tflite as backend
 from sam_edge_runtime.bundle.bundle import Bundle
-from sam_edge_runtime.bundle.contract import GraphContract, Label, Layout, TensorSpec, encoder_contract
+from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, Label, Layout, TensorSpec, encoder_contract
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.bundle.targets import Engine
 from sam_edge_runtime.decoding import decode_prompts
@@ -40,7 +40,7 @@ from sam_edge_runtime.prompts import Prompts
 from tests.exporters.layers import Crashing, OneLayer
 from tests.model.builders import BOUND, NARROW, error, seed, seeded_tensor
 
-ENCODER_ALONE = {tflite.ONLY: encoder_contract(256, 256, Layout.NHWC)}
+ENCODER_ALONE = {tflite.ONLY: encoder_contract(FrameSize.square(256), 256, Layout.NHWC)}
 SIDE, GRID, CELLS = 256, 16, 64
 DECODER_BYTES = 3_109_136  # of nano's weights and constants at this side, in fp32
 CONTRACT = GraphContract((TensorSpec("x", (2, 64), ""),), (TensorSpec("y", (2, 32), ""),))
@@ -169,7 +169,7 @@ class _Faulty:
 @pytest.mark.parametrize(("count", "calls"), [(1, [1]), (3, [1, 1, 1]), (4, [8]), (11, [8, 1, 1, 1]), (20, [8, 8, 8])])
 def test_calls_have_the_capacities_that_suit_the_prompts(bundle, torch_nano, count, calls):
     embeddings, coords, slots, masks, _ = _decoder_inputs(count)
-    prompts = Prompts(coords, slots, masks, SIDE)
+    prompts = Prompts(coords, slots, masks, FrameSize.square(SIDE))
     backend = _Counting(load_backend(bundle))
     found = decode_prompts(backend, bundle.manifest, embeddings, prompts)
     assert backend.calls == calls
@@ -291,7 +291,7 @@ def test_a_vit_computes_the_same_as_torch(tmp_path, monkeypatch):
     seed(sam)
     sam.set_input_side(SIDE)
     graph, path = EncoderGraph(sam.requires_grad_(requires_grad=False), Layout.NHWC).eval(), tmp_path / "vit.tflite"
-    tflite.export(graph, encoder_contract(SIDE, 256, Layout.NHWC), path)
+    tflite.export(graph, encoder_contract(FrameSize.square(SIDE), 256, Layout.NHWC), path)
     image = (seeded_tensor("image", 1, SIDE, SIDE, 3) * 60 + 120).clamp(0, 255)
     runner = Interpreter(str(path)).get_signature_runner()
     assert error(runner(image=image.numpy())["image_embeddings"], graph(image)) <= BOUND

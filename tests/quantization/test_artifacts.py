@@ -23,7 +23,7 @@ from sam_edge_exporters import Conversion, exporter_for
 from sam_edge_quant import Plan, quantizer_for, recipe_named, write_recipe
 from sam_edge_runtime.agreement.metrics import snr_db
 from sam_edge_runtime.bundle.bundle import Bundle
-from sam_edge_runtime.bundle.contract import Layout, decoder_contract
+from sam_edge_runtime.bundle.contract import FrameSize, Layout, decoder_contract
 from sam_edge_runtime.bundle.targets import TARGETS
 from sam_edge_runtime.errors import UsageError
 from tests.model.builders import every_prompt
@@ -96,7 +96,7 @@ def test_decoders_with_int8_weights_keep_their_outputs(variant, target, tmp_path
         set_weight(layer, np.rint(channels / scales) * scales)
     exporter, name = exporter_for(target), f"decoder.{target}"
     about = replace(manifest(2, 6), target=target, precision="w8", layout=TARGETS[target].layout)
-    contract = decoder_contract(256, sam.channels, 2, 6, about.layout)
+    contract = decoder_contract(FrameSize.square(256), sam.channels, 2, 6, about.layout)
     _, decoder = graphs_of(sam, about)
     exporter.export(decoder, contract, tmp_path / name, Conversion())
     plan = Plan(recipe_named("w8"), layer_names(sam))

@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from sam_edge_runtime.bundle.bundle import Bundle, record_files
-from sam_edge_runtime.bundle.contract import GraphContract, TensorSpec, decoder_contract, encoder_contract
+from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, TensorSpec, decoder_contract, encoder_contract
 from sam_edge_runtime.bundle.manifest import Checkpoint, Manifest
 
 SIDE, CHANNELS = 256, 3
@@ -98,7 +98,7 @@ def _model(nodes, contract: GraphContract, constants, dtype: int = TensorProto.F
 
 
 def encoder_model(contract: GraphContract | None = None) -> onnx.ModelProto:
-    contract = contract or encoder_contract(SIDE, CHANNELS)
+    contract = contract or encoder_contract(FrameSize.square(SIDE), CHANNELS)
     (image,), (embeddings,) = contract.input_names, contract.output_names
     pool = helper.make_node("AveragePool", [image], [embeddings], kernel_shape=[16, 16], strides=[16, 16])
     return _model([pool], contract, [])
@@ -142,7 +142,7 @@ def decoder_model(contract: GraphContract) -> onnx.ModelProto:
 def write_onnx_bundle(folder: Path, prompts: int | None = None, points: int | None = None, **models) -> Bundle:
     """A complete bundle in `folder`; `models` replace `encoder` or `decoder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    contract = decoder_contract(SIDE, CHANNELS, prompts, points)
+    contract = decoder_contract(FrameSize.square(SIDE), CHANNELS, prompts, points)
     onnx.save(models.get("encoder") or encoder_model(), folder / "encoder.onnx")
     onnx.save(models.get("decoder") or decoder_model(contract), folder / "decoder.onnx")
     (folder / "manifest.json").write_text(manifest(prompts, points, files=record_files(folder)).to_json())

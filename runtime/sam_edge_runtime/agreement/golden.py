@@ -1,15 +1,15 @@
 """The acceptance test of a bundle: inputs, and the fp32 torch model's outputs for them.
 
-`golden.npz` contains two small drawn pictures, prompts of every kind in frame coordinates, and the outputs of the fp32
-torch model: every fourth cell of each embedding and, for each prompt, the IoU predictions, every fourth low-resolution
-logit, and the low-resolution masks. Any machine with the runtime, and any port of it to another language, can check
-itself without torch, weights or photos.
+`golden.npz` contains two small drawn pictures in each of the bundle's frames, prompts of every kind in frame
+coordinates, and the outputs of the fp32 torch model: every fourth cell of each embedding and, for each prompt, the IoU
+predictions, every fourth low-resolution logit, and the low-resolution masks. Any machine with the runtime, and any port
+of it to another language, can check itself without torch, weights or photos.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from sam_edge_runtime.arrays import Array, Float32
 from sam_edge_runtime.backends import Backend
-from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE, MASK_OUTPUTS, MASK_STRIDE, MASK_THRESHOLD
+from sam_edge_runtime.bundle.contract import MASK_OUTPUTS, MASK_THRESHOLD, FrameSize
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.decoding import decode_prompts
 from sam_edge_runtime.errors import BundleError
@@ -40,8 +40,8 @@ class Expected:
     """The fp32 model's outputs for one prompt.
 
     Attributes:
-        logits: `(4, S/16, S/16)` float32, every fourth low-resolution logit along both axes.
-        inside: `(4, S/4, S/4)` bool, the low-resolution masks.
+        logits: `(4, H/16, W/16)` float32, every fourth low-resolution logit along both axes.
+        inside: `(4, H/4, W/4)` bool, the low-resolution masks.
         iou: `(4,)` float32, IoU predictions.
     """
 
@@ -72,14 +72,26 @@ class Golden:
     """The content of `golden.npz`.
 
     Attributes:
-        pictures: `(H, W, 3)` uint8 RGB each.
-        embeddings: `(1, C, S/64, S/64)` float32 each: every fourth cell of a picture's embedding.
+        pictures: `(h, w, 3)` uint8 RGB each.
+        frames: the size (H, W) of the frame that each picture lies in.
+        embeddings: `(1, C, ~H/64, ~W/64)` float32 each: every fourth cell of a picture's embedding.
         cases: prompts on the pictures.
     """
 
     pictures: tuple[npt.NDArray[np.uint8], ...]
+    frames: tuple[FrameSize, ...]
     embeddings: tuple[Float32, ...]
     cases: tuple[Case, ...]
+
+    def of_frame(self, frame: FrameSize) -> Golden:
+        """The pictures and prompts in one frame."""
+        kept = [index for index, size in enumerate(self.frames) if size == frame]
+        return Golden(
+            tuple(self.pictures[index] for index in kept),
+            (frame,) * len(kept),
+            tuple(self.embeddings[index] for index in kept),
+            tuple(replace(case, picture=kept.index(case.picture)) for case in self.cases if case.picture in kept),
+        )
 
     def save(self, path: Path) -> None:
         """Write the arrays to `path`, compressed."""
@@ -87,6 +99,8 @@ class Golden:
         for index, (picture, embedding) in enumerate(zip(self.pictures, self.embeddings, strict=True)):
             arrays[f"picture_{index}"] = picture
             arrays[f"picture_{index}_embedding"] = embedding
+            if (frame := self.frames[index]) != FrameSize.square(frame.side):
+                arrays[f"picture_{index}_frame"] = np.array(frame, np.int64)
         for index, case in enumerate(self.cases):
             prefix = f"case_{index}_"
             arrays[prefix + "picture"] = np.int64(case.picture)
@@ -105,7 +119,7 @@ class Golden:
 
         Args:
             path: the file.
-            manifest: of the bundle; shapes must fit its input side and embedding channels.
+            manifest: of the bundle; shapes must fit its frames and embedding channels.
 
         Raises:
             BundleError: the file is damaged, or its arrays are not those that `save` writes.
@@ -117,17 +131,37 @@ class Golden:
 
     @classmethod
     def _read(cls, stored: dict[str, Array], manifest: Manifest) -> Golden:
-        grid = manifest.input_side // EMBEDDING_STRIDE // EMBEDDING_SAMPLING
-        sample = (1, manifest.embedding_channels, grid, grid)
         count = sum(name.startswith("picture_") and name.count("_") == 1 for name in stored)
         names = stored["names"]
         if names.ndim != 1 or names.dtype.kind != "U":
             raise ValueError(f"names is {names.dtype} of shape {names.shape}")
+        frames = tuple(_frame(stored, index, manifest) for index in range(count))
         return cls(
             tuple(_array(stored, f"picture_{index}", np.uint8, None, None, 3) for index in range(count)),
-            tuple(_array(stored, f"picture_{index}_embedding", np.float32, *sample) for index in range(count)),
-            tuple(_case(stored, index, str(name), count, manifest.input_side) for index, name in enumerate(names)),
+            frames,
+            tuple(
+                _array(
+                    stored,
+                    f"picture_{index}_embedding",
+                    np.float32,
+                    1,
+                    manifest.embedding_channels,
+                    *(-(-cells // EMBEDDING_SAMPLING) for cells in frame.grid),
+                )
+                for index, frame in enumerate(frames)
+            ),
+            tuple(_case(stored, index, str(name), frames) for index, name in enumerate(names)),
         )
+
+
+def _frame(stored: dict[str, Array], index: int, manifest: Manifest) -> FrameSize:
+    """The frame of a picture, one of the bundle's; the square does not need to be named."""
+    name, frame = f"picture_{index}_frame", FrameSize.square(manifest.input_side)
+    if name in stored:
+        frame = FrameSize(*_array(stored, name, np.int64, 2).tolist())
+    if frame not in manifest.frames:
+        raise ValueError(f"picture {index} lies in a frame of {frame.name}, which the bundle does not have")
+    return frame
 
 
 def _array(stored: dict[str, Array], name: str, dtype: type[np.generic], *shape: int | None) -> Any:
@@ -141,31 +175,33 @@ def _array(stored: dict[str, Array], name: str, dtype: type[np.generic], *shape:
     return array
 
 
-def _case(stored: dict[str, Array], index: int, name: str, pictures: int, side: int) -> Case:
-    prefix, cells = f"case_{index}_", side // MASK_STRIDE
+def _case(stored: dict[str, Array], index: int, name: str, frames: tuple[FrameSize, ...]) -> Case:
+    prefix = f"case_{index}_"
     picture = int(_array(stored, prefix + "picture", np.int64))
-    if not 0 <= picture < pictures:
-        raise ValueError(f"{prefix}picture is {picture} of {pictures}")
+    if not 0 <= picture < len(frames):
+        raise ValueError(f"{prefix}picture is {picture} of {len(frames)}")
+    frame = frames[picture]
+    rows, columns = frame.cells
     coords = _array(stored, prefix + "point_coords", np.float32, None, 2)
     mask = None
     if prefix + "mask_input" in stored:
-        eighths = _array(stored, prefix + "mask_input", np.int8, 1, cells, cells)
+        eighths = _array(stored, prefix + "mask_input", np.int8, 1, rows, columns)
         mask = (eighths[None] / MASK_PROMPT_SCALE).astype(np.float32)
-    inside = np.unpackbits(_array(stored, prefix + "inside", np.uint8, MASK_OUTPUTS * cells * cells // 8))
+    inside = np.unpackbits(_array(stored, prefix + "inside", np.uint8, MASK_OUTPUTS * rows * columns // 8))
     return Case(
         name,
         picture,
-        Prompts(coords[None], _array(stored, prefix + "point_labels", np.float32, coords.shape[0])[None], mask, side),
+        Prompts(coords[None], _array(stored, prefix + "point_labels", np.float32, coords.shape[0])[None], mask, frame),
         Expected(
             _array(
                 stored,
                 prefix + "logits",
                 np.float32,
                 MASK_OUTPUTS,
-                cells // LOGIT_SAMPLING,
-                cells // LOGIT_SAMPLING,
+                -(-rows // LOGIT_SAMPLING),
+                -(-columns // LOGIT_SAMPLING),
             ),
-            inside.reshape(MASK_OUTPUTS, cells, cells).astype(np.bool_),
+            inside.reshape(MASK_OUTPUTS, rows, columns).astype(np.bool_),
             _array(stored, prefix + "iou_predictions", np.float32, MASK_OUTPUTS),
         ),
     )
@@ -181,9 +217,10 @@ def record(reference: Backend, manifest: Manifest) -> Golden:
     Raises:
         BackendError: the model failed.
     """
-    drawn = [draw_picture(size, seed) for seed, size in enumerate(PICTURE_SIZES)]
+    drawn = [draw_picture(size, seed) for seed, size in enumerate(PICTURE_SIZES)] * len(manifest.frames)
     pictures = tuple(picture for picture, _ in drawn)
-    frames = [Frame(manifest.input_side, (picture.shape[0], picture.shape[1])) for picture in pictures]
+    sizes = tuple(size for size in manifest.frames for _ in PICTURE_SIZES)
+    frames = [Frame(size, (picture.shape[0], picture.shape[1])) for size, picture in zip(sizes, pictures, strict=True)]
     full = [reference.encode(frame.image(picture)) for frame, picture in zip(frames, pictures, strict=True)]
     cases = []
     for index, frame in enumerate(frames):
@@ -193,7 +230,7 @@ def record(reference: Backend, manifest: Manifest) -> Golden:
                 (low_res,), (iou,) = decode_prompts(reference, manifest.of_any_capacity(), full[index], prompts)
                 expected = Expected(low_res[:, ::LOGIT_SAMPLING, ::LOGIT_SAMPLING], low_res > MASK_THRESHOLD, iou)
                 cases.append(Case(name, index, prompts, expected))
-    return Golden(pictures, tuple(_sample(embedding) for embedding in full), tuple(cases))
+    return Golden(pictures, sizes, tuple(_sample(embedding) for embedding in full), tuple(cases))
 
 
 def check(golden: Golden, backend: Backend, manifest: Manifest) -> Agreement:
@@ -212,12 +249,12 @@ def check(golden: Golden, backend: Backend, manifest: Manifest) -> Agreement:
     """
     photos = []
     for index, picture in enumerate(golden.pictures):
-        frame = Frame(manifest.input_side, (picture.shape[0], picture.shape[1]))
+        frame = Frame(golden.frames[index], (picture.shape[0], picture.shape[1]))
         embeddings = backend.encode(frame.image(picture))
         cases = [case for case in golden.cases if case.picture == index]
         photos.append(
             PhotoAgreement(
-                f"golden picture {index + 1}",
+                picture_name(golden, index),
                 snr_db(golden.embeddings[index], _sample(embeddings)),
                 cosine(golden.embeddings[index], _sample(embeddings)),
                 tuple(
@@ -229,6 +266,12 @@ def check(golden: Golden, backend: Backend, manifest: Manifest) -> Agreement:
             )
         )
     return Agreement(tuple(photos))
+
+
+def picture_name(golden: Golden, index: int) -> str:
+    """A picture's name in reports; with its frame, where the bundle has several."""
+    number = golden.frames[: index + 1].count(golden.frames[index])
+    return f"golden picture {number}" + (f" in {golden.frames[index].name}" if len(set(golden.frames)) > 1 else "")
 
 
 def _calls(cases: Sequence[Case], size: int | None) -> Iterator[list[Case]]:

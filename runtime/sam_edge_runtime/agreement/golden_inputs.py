@@ -47,7 +47,7 @@ def prompts_for(frame: Frame, ellipse: Ellipse) -> dict[str, Prompts]:
     def prompt(*slots: tuple[tuple[float, float], float], mask: Float32 | None = None) -> Prompts:
         coords = np.array([[point for point, _ in slots]], np.float32)
         labels = np.array([[label for _, label in slots]], np.float32)
-        return Prompts(coords, labels, mask, frame.side)
+        return Prompts(coords, labels, mask, frame.size)
 
     centre, padding = (ellipse.at(frame, 0.0, 0.0), fore), ((0.0, 0.0), pad)
     in_box = ((box[0], corners[0]), (box[1], corners[1]))
@@ -69,10 +69,10 @@ def prompts_for(frame: Frame, ellipse: Ellipse) -> dict[str, Prompts]:
 
 
 def _disc(frame: Frame, ellipse: Ellipse) -> Float32:
-    """A mask prompt `(1, 1, S/4, S/4)`: logits in eighths that fall from the ellipse's centre to 0 at its edge."""
-    cells = frame.side // MASK_STRIDE
+    """A mask prompt `(1, 1, H/4, W/4)`: logits in eighths that fall from the ellipse's centre to 0 at its edge."""
+    rows, columns = frame.size.cells
     h, w = frame.resized_size
-    y, x = np.mgrid[:cells, :cells] * MASK_STRIDE
+    y, x = np.mgrid[:rows, :columns] * MASK_STRIDE
     centre = ellipse.at(frame, 0.0, 0.0)
     distance = np.hypot((x - centre[0]) / (ellipse.across * w), (y - centre[1]) / (ellipse.down * h))
     logits = 8.0 * (1.0 - distance)

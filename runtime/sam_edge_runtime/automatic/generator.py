@@ -25,11 +25,11 @@ import numpy.typing as npt
 from sam_edge_runtime.arrays import Float32, Float64, Int64, Mask, Photo
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.bundle import Bundle
-from sam_edge_runtime.bundle.contract import FIRST_MULTIMASK, MASK_OUTPUTS, MASK_STRIDE, MASK_THRESHOLD, Label
+from sam_edge_runtime.bundle.contract import FIRST_MULTIMASK, MASK_OUTPUTS, MASK_THRESHOLD, Label
 from sam_edge_runtime.decoding import Capacity, decode_prompts, require_finite
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.photo.check import check_image
-from sam_edge_runtime.photo.frame import Frame
+from sam_edge_runtime.photo.frame import Frame, fitting_frame
 from sam_edge_runtime.predictor import SamPredictor
 from sam_edge_runtime.prompts import build_prompts
 
@@ -50,7 +50,7 @@ class _Candidates:
     """K candidate masks of one crop.
 
     Attributes:
-        low_res: (K, S/4, S/4) logits.
+        low_res: (K, H/4, W/4) logits.
         predicted_iou, stability: (K).
         points: (K, 2) x, y of the prompt, in pixels of the crop.
         boxes: (K, 4) x0, y0, x1, y1 in pixels of the crop.
@@ -67,10 +67,10 @@ class _Candidates:
         return _Candidates(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
     @classmethod
-    def none(cls, cells: int) -> _Candidates:
-        """No candidates; `cells` is S/4."""
+    def none(cls, cells: tuple[int, int]) -> _Candidates:
+        """No candidates; `cells` is (H/4, W/4)."""
         empty = np.zeros(0, np.float32)
-        return cls(np.zeros((0, cells, cells), np.float32), empty, empty, np.zeros((0, 2)), np.zeros((0, 4), np.int64))
+        return cls(np.zeros((0, *cells), np.float32), empty, empty, np.zeros((0, 2)), np.zeros((0, 4), np.int64))
 
     @classmethod
     def concatenate(cls, parts: Sequence[_Candidates]) -> _Candidates:
@@ -239,13 +239,13 @@ class AutomaticMaskGenerator:
         """
         check_image(image)
         for crop in self._crops(image):
-            Frame(self._capacity.input_side, crop.size)
+            fitting_frame(self._capacity.frames, crop.size)
 
     def low_res_masks(self, image: Photo) -> tuple[Float32, Frame]:
         """Low-resolution masks of the whole photo, without crops.
 
         Returns:
-            Logits (K, S/4, S/4) by descending predicted IoU, and how the photo lies in the frame.
+            Logits (K, H/4, W/4) by descending predicted IoU, and how the photo lies in the frame.
 
         Raises:
             PhotoError, BackendError: as `generate`.
@@ -271,7 +271,7 @@ class AutomaticMaskGenerator:
         return generate_crops((height, width), self.settings.crop_n_layers, self.settings.crop_overlap_ratio)
 
     def _encode(self, job: _CropJob) -> tuple[Frame, Float32]:
-        frame = Frame(self._capacity.input_side, job.crop.size)
+        frame = fitting_frame(self._capacity.frames, job.crop.size)
         embeddings = self._backend.encode(frame.image(job.crop.cut(job.photo)))
         require_finite("the embeddings of the photo", embeddings)
         return frame, embeddings
@@ -285,8 +285,7 @@ class AutomaticMaskGenerator:
         for start in range(0, len(points), self.settings.points_per_batch):
             batch = points[start : start + self.settings.points_per_batch]
             parts.append(self._candidates(batch, frame, statistics, embeddings, job))
-        cells = self._capacity.input_side // MASK_STRIDE
-        candidates = _Candidates.concatenate(parts) if parts else _Candidates.none(cells)
+        candidates = _Candidates.concatenate(parts) if parts else _Candidates.none(frame.size.cells)
         kept = nms(candidates.boxes, candidates.predicted_iou, self.settings.box_nms_thresh)
         return _CropResult(job.crop, statistics, candidates.take(kept))
 

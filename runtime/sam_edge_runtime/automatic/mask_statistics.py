@@ -111,14 +111,14 @@ class MaskStatistics:
     def __init__(self, frame: Frame) -> None:
         (height, width), (new_height, new_width) = frame.original_size, frame.resized_size
         self._frame = frame
-        self._rows = _axis(frame.side, new_height, height)
-        self._columns = _axis(frame.side, new_width, width)
+        self._rows = _axis(frame.size.height, new_height, height)
+        self._columns = _axis(frame.size.width, new_width, width)
 
     def stability(self, low_res: Float32, threshold: float, offset: float, least: float = 0.0) -> Float32:
         """`stability_score` of the masks at the photo's size.
 
         Args:
-            low_res: (K, S/4, S/4) float32 logits.
+            low_res: (K, H/4, W/4) float32 logits.
             threshold: as in `stability_score`.
             offset: likewise.
             least: a score below it may be an upper bound, itself below `least`: cheaper, and enough for a filter.
@@ -149,7 +149,7 @@ class MaskStatistics:
         """The bounding boxes of the masks at the photo's size.
 
         Args:
-            low_res: (K, S/4, S/4) float32 logits.
+            low_res: (K, H/4, W/4) float32 logits.
             threshold: logits above it are inside.
 
         Returns:
@@ -177,7 +177,7 @@ class MaskStatistics:
         """The run lengths of one mask at the photo's size, as `rle.run_lengths` gives them.
 
         Args:
-            low_res: (S/4, S/4) float32 logits.
+            low_res: (H/4, W/4) float32 logits.
             threshold: logits above it are inside.
             at: x, y of the photo's first pixel in the larger photo that it was cropped from.
             size: (H, W) of that larger photo; None where there is none.

@@ -17,6 +17,7 @@ from sam_edge_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from sam_edge_runtime.bundle.bundle import Bundle
+    from sam_edge_runtime.bundle.contract import FrameSize
 
 
 class Backend(Protocol):
@@ -32,10 +33,10 @@ class Backend(Protocol):
         """The image embeddings of a photo.
 
         Args:
-            image: `(1, 3, S, S)` float32, RGB 0..255 in the frame, not normalized.
+            image: `(1, 3, H, W)` float32, RGB 0..255 in the frame, not normalized.
 
         Returns:
-            `(1, C, S/16, S/16)` float32.
+            `(1, C, H/16, W/16)` float32.
 
         Raises:
             BackendError: the engine failed.
@@ -53,14 +54,14 @@ class Backend(Protocol):
         """The masks for B prompts of N slots.
 
         Args:
-            image_embeddings: `(1, C, S/16, S/16)` float32, from `encode`.
+            image_embeddings: `(1, C, H/16, W/16)` float32, from `encode`.
             point_coords: `(B, N, 2)` float32, x, y in pixels of the frame.
             point_labels: `(B, N)` float32, values of `Label`.
-            mask_input: `(B, 1, S/4, S/4)` float32 logits.
+            mask_input: `(B, 1, H/4, W/4)` float32 logits.
             has_mask_input: `(B,)` float32, 1 where `mask_input` counts, else 0.
 
         Returns:
-            low_res_masks: `(B, 4, S/4, S/4)` float32 logits; 0 is the single mask, 1, 2, 3 are whole, part, subpart.
+            low_res_masks: `(B, 4, H/4, W/4)` float32 logits; 0 is the single mask, 1, 2, 3 are whole, part, subpart.
             iou_predictions: `(B, 4)` float32, the model's estimate of each mask's IoU.
 
         Raises:
@@ -72,8 +73,11 @@ class Backend(Protocol):
 class BundleBackend(Backend, Protocol):
     """A backend for the graphs of a bundle, each loaded on first use."""
 
-    def load(self) -> None:
+    def load(self, frame: FrameSize | None = None) -> None:
         """Load both graphs now.
+
+        Args:
+            frame: whose graphs; None: those of the first frame. Other frames' are loaded by their first photo.
 
         Raises:
             BackendError: the engine rejects a graph.

@@ -12,7 +12,7 @@ import numpy as np
 
 from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.bundle.bundle import Bundle
-from sam_edge_runtime.bundle.contract import GraphContract
+from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, frame_signature
 from sam_edge_runtime.bundle.targets import TARGETS
 from sam_edge_runtime.errors import BackendError, BundleError
 from sam_edge_runtime.mil import Program, read_package
@@ -56,8 +56,9 @@ class CoremlBackend(LazyGraphs["_Engine"]):
         self._units = UNITS[units]
         self._picture_input = bundle.manifest.picture_input
 
-    def _load(self, path: Path, contract: GraphContract) -> _Engine:
-        package = read_package(path)
+    def _load(self, path: Path, contract: GraphContract, frame: FrameSize) -> _Engine:
+        function = frame_signature(frame) if len(self._bundle.manifest.frames) > 1 else None
+        package = read_package(path, function)
         want = {
             spec.name: tuple(None if isinstance(size, str) else size for size in spec.shape) for spec in contract.inputs
         }
@@ -67,12 +68,12 @@ class CoremlBackend(LazyGraphs["_Engine"]):
                 f"'{path}' takes {have} and gives {list(package.outputs)}, where the contract has {want} and "
                 f"{list(contract.output_names)}; export it again"
             )
-        return _Framework(path, self._units) if self._on_mac else Program(package)
+        return _Framework(path, self._units, function) if self._on_mac else Program(package)
 
     def encode(self, image: Float32) -> Float32:
-        """Image embeddings `(1, C, S/16, S/16)`; see `Backend.encode`."""
+        """Image embeddings `(1, C, H/16, W/16)`; see `Backend.encode`."""
         given = self._as_picture(image) if self._picture_input else image
-        return self._encoder.run({"image": given})["image_embeddings"]
+        return self._encoder_for(image).run({"image": given})["image_embeddings"]
 
     def _as_picture(self, image: Float32) -> Any:
         """The photo rounded to integers 0..255; on a Mac as a Pillow image."""
@@ -91,23 +92,23 @@ class CoremlBackend(LazyGraphs["_Engine"]):
         mask_input: Float32,
         has_mask_input: Float32,
     ) -> tuple[Float32, Float32]:
-        """Masks `(B, 4, S/4, S/4)` and IoU predictions `(B, 4)`; see `Backend.decode`."""
+        """Masks `(B, 4, H/4, W/4)` and IoU predictions `(B, 4)`; see `Backend.decode`."""
         names = self._bundle.manifest.decoder_contract.input_names
         arrays = (image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
-        outputs = self._decoder.run(dict(zip(names, arrays, strict=True)))
+        outputs = self._decoder_for(image_embeddings).run(dict(zip(names, arrays, strict=True)))
         return outputs["low_res_masks"], outputs["iou_predictions"]
 
 
 class _Framework:
     """A package in Apple's framework."""
 
-    def __init__(self, path: Path, units: str) -> None:
+    def __init__(self, path: Path, units: str, function: str | None) -> None:
         import coremltools  # noqa: PLC0415 - an extra
 
         self._path = path
         try:
             self._model: Any = coremltools.models.MLModel(
-                str(path), compute_units=getattr(coremltools.ComputeUnit, units)
+                str(path), compute_units=getattr(coremltools.ComputeUnit, units), function_name=function
             )
         except Exception as error:  # the framework's errors have no common class
             raise BackendError(f"Core ML cannot load '{path}' ({error}); export it again") from error

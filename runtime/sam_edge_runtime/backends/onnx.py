@@ -12,7 +12,7 @@ from typing import Any
 
 from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.bundle.bundle import Bundle
-from sam_edge_runtime.bundle.contract import GraphContract, TensorSpec
+from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, TensorSpec
 from sam_edge_runtime.bundle.targets import TARGETS
 from sam_edge_runtime.errors import BackendError, BundleError, first_line
 
@@ -63,7 +63,7 @@ class OnnxBackend(LazyGraphs["_Graph"]):
         self._threads = options.threads
         self._providers = _provider_chain(options.provider, self._ort.get_available_providers())
 
-    def _load(self, path: Path, contract: GraphContract) -> _Graph:
+    def _load(self, path: Path, contract: GraphContract, frame: FrameSize) -> _Graph:
         session = open_session(self._ort, path, self._threads, self._providers)
         if self._providers[0] not in session.get_providers():
             raise BackendError(
@@ -75,8 +75,8 @@ class OnnxBackend(LazyGraphs["_Graph"]):
         return _Graph(path, session, contract)
 
     def encode(self, image: Float32) -> Float32:
-        """Image embeddings `(1, C, S/16, S/16)`; see `Backend.encode`."""
-        (embeddings,) = self._encoder.run(image)
+        """Image embeddings `(1, C, H/16, W/16)`; see `Backend.encode`."""
+        (embeddings,) = self._encoder_for(image).run(image)
         return embeddings
 
     def decode(
@@ -87,8 +87,10 @@ class OnnxBackend(LazyGraphs["_Graph"]):
         mask_input: Float32,
         has_mask_input: Float32,
     ) -> tuple[Float32, Float32]:
-        """Masks `(B, 4, S/4, S/4)` and IoU predictions `(B, 4)`; see `Backend.decode`."""
-        masks, scores = self._decoder.run(image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
+        """Masks `(B, 4, H/4, W/4)` and IoU predictions `(B, 4)`; see `Backend.decode`."""
+        masks, scores = self._decoder_for(image_embeddings).run(
+            image_embeddings, point_coords, point_labels, mask_input, has_mask_input
+        )
         return masks, scores
 
 

@@ -31,8 +31,8 @@ class OfficialOnnxBackend(OnnxBackend):
         super().__init__(bundle, options)
 
     def encode(self, image: Float32) -> Float32:
-        """The embeddings (1, C, S/16, S/16) float32 of an image (1, 3, S, S) float32."""
-        (embeddings,) = self._encoder.run(np.ascontiguousarray(image[0].transpose(1, 2, 0)))
+        """The embeddings (1, C, H/16, W/16) float32 of an image (1, 3, S, S) float32."""
+        (embeddings,) = self._encoder_for(image).run(np.ascontiguousarray(image[0].transpose(1, 2, 0)))
         return embeddings
 
     def decode(
@@ -43,8 +43,8 @@ class OfficialOnnxBackend(OnnxBackend):
         mask_input: Float32,
         has_mask_input: Float32,
     ) -> tuple[Float32, Float32]:
-        """low_res_masks (1, 4, S/4, S/4) and iou_predictions (1, 4) of one prompt; see `Backend.decode`."""
-        _, scores, low_res = self._decoder.run(
+        """low_res_masks (1, 4, H/4, W/4) and iou_predictions (1, 4) of one prompt; see `Backend.decode`."""
+        _, scores, low_res = self._decoder_for(image_embeddings).run(
             image_embeddings, point_coords, point_labels, mask_input, has_mask_input, _SMALLEST_PHOTO
         )
         return low_res, scores

@@ -16,7 +16,7 @@ import numpy as np
 
 from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.bundle.bundle import Bundle
-from sam_edge_runtime.bundle.contract import GraphContract, TensorSpec
+from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, TensorSpec
 from sam_edge_runtime.bundle.targets import TARGETS
 from sam_edge_runtime.errors import BackendError, BundleError, first_line
 from sam_edge_runtime.system.cores import usable_cores
@@ -54,10 +54,18 @@ class TfliteBackend(LazyGraphs["_Graph"]):
         self._threads = options.threads or usable_cores()  # LiteRT's default is one
         self._layout = bundle.manifest.layout
 
-    def _load(self, path: Path, contract: GraphContract) -> _Graph:
+    def _encoder(self, frame: FrameSize) -> _Graph:
+        """The encoder of all frames: one interpreter has a signature for each."""
+        return super()._encoder(self._bundle.manifest.frame)
+
+    def _decoder(self, frame: FrameSize) -> _Graph:
+        return super()._decoder(self._bundle.manifest.frame)
+
+    def _load(self, path: Path, contract: GraphContract, frame: FrameSize) -> _Graph:
         manifest = self._bundle.manifest
-        several = manifest.decoder_signatures if contract == manifest.decoder_contract else {}
-        return self._open(path, several or {None: contract})
+        is_decoder = contract == manifest.decoder_contract
+        signatures = manifest.decoder_signatures if is_decoder else manifest.encoder_signatures
+        return self._open(path, signatures or {None: contract})
 
     def _open(self, path: Path, contracts: Mapping[str, GraphContract] | Mapping[None, GraphContract]) -> _Graph:
         if not is_tflite(path):
@@ -80,8 +88,8 @@ class TfliteBackend(LazyGraphs["_Graph"]):
         )
 
     def encode(self, image: Float32) -> Float32:
-        """Image embeddings `(1, C, S/16, S/16)`; see `Backend.encode`."""
-        (embeddings,) = self._encoder.run(self._layout.from_nchw(image))
+        """Image embeddings `(1, C, H/16, W/16)`; see `Backend.encode`."""
+        (embeddings,) = self._encoder_for(image).run(self._layout.from_nchw(image))
         return self._layout.to_nchw(embeddings)
 
     def decode(
@@ -92,8 +100,8 @@ class TfliteBackend(LazyGraphs["_Graph"]):
         mask_input: Float32,
         has_mask_input: Float32,
     ) -> tuple[Float32, Float32]:
-        """Masks `(B, 4, S/4, S/4)` and IoU predictions `(B, 4)`; see `Backend.decode`."""
-        masks, scores = self._decoder.run(
+        """Masks `(B, 4, H/4, W/4)` and IoU predictions `(B, 4)`; see `Backend.decode`."""
+        masks, scores = self._decoder_for(image_embeddings).run(
             self._layout.from_nchw(image_embeddings), point_coords, point_labels, mask_input, has_mask_input
         )
         return masks, scores

@@ -22,6 +22,7 @@ from sam_edge_runtime.backends import BackendOptions
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.targets import target_named
 from sam_edge_runtime.errors import UsageError
+from sam_edge_runtime.photo.frame import fitting_frame
 
 from .machine import machine
 from .process import Worker
@@ -124,7 +125,8 @@ def measure(
         "rounds": len(samples[0]),
         "warm_up": rounds.warm_up,
         "bundles": [
-            _row(each, record, rows, samples[0]) for each, record, rows in zip(running, records, samples, strict=True)
+            _row(each, record, rows, samples[0], photo.shape[:2])
+            for each, record, rows in zip(running, records, samples, strict=True)
         ],
         "not_measured": reasons,
     }
@@ -138,9 +140,14 @@ def _reason_not_measured(bundle: Bundle) -> str | None:
 
 
 def _row(
-    each: Contestant, record: dict[str, Any], rows: list[dict[str, float]], first: list[dict[str, float]]
+    each: Contestant,
+    record: dict[str, Any],
+    rows: list[dict[str, float]],
+    first: list[dict[str, float]],
+    photo_size: tuple[int, ...],
 ) -> dict[str, Any]:
     manifest, options = each.bundle.manifest, each.options
+    height, width = photo_size[:2]
     samples = {step: [seconds[step] for seconds in rows] for step in STEPS}
     references = {step: [seconds[step] for seconds in first] for step in STEPS}
     parts = [sum(seconds[step] for step in PARTS_OF_CLICK) for seconds in rows]
@@ -150,6 +157,7 @@ def _row(
         "target": manifest.target,
         "precision": manifest.precision,
         "input_side": manifest.input_side,
+        "frame": fitting_frame(manifest.frames, (height, width)).size.name,
         "weights": manifest.checkpoint.described,
         "bytes": manifest.size,
         "mask_miou": _mask_miou(each.bundle),

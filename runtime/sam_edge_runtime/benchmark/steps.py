@@ -18,7 +18,7 @@ import numpy.typing as npt
 from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.bundle import Bundle
-from sam_edge_runtime.photo.frame import Frame
+from sam_edge_runtime.photo.frame import Frame, fitting_frame
 from sam_edge_runtime.photo.masks import upscale_binary
 from sam_edge_runtime.predictor import SamPredictor
 from sam_edge_runtime.prompts import build_prompts
@@ -57,7 +57,7 @@ class Steps:
     def __init__(self, bundle: Bundle, backend: Backend, photo: npt.NDArray[np.uint8]) -> None:
         self._backend, self._photo = backend, photo
         height, width = photo.shape[:2]
-        self._frame = Frame(bundle.manifest.input_side, (height, width))
+        self._frame = fitting_frame(bundle.manifest.frames, (height, width))
         self._point, self._label = np.array([[width / 2, height / 2]]), np.array([1])
         self._prompt = click_tensors(self._frame, bundle.manifest.call_sizes, bundle.manifest.points)
         self._predictor = SamPredictor(bundle, backend=backend)

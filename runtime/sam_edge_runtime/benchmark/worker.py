@@ -21,8 +21,10 @@ import numpy as np
 
 from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
 from sam_edge_runtime.bundle.bundle import Bundle
+from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.bundle.targets import target_named
 from sam_edge_runtime.errors import SamEdgeError
+from sam_edge_runtime.photo.frame import fitting_frame
 from sam_edge_runtime.system.memory import peak_bytes
 
 from .clock import timed
@@ -88,7 +90,8 @@ def _prepare(job: Job) -> tuple[Callable[[], dict[str, float]], dict[str, Any]]:
     photo = np.load(job.photo)
     idle = peak_bytes()
     opening, bundle = timed(lambda: Bundle.open(Path(job.bundle)), rest=0)
-    loading, backend = timed(lambda: _loaded(bundle, BackendOptions(job.threads, job.provider)), rest=0)
+    frame = fitting_frame(bundle.manifest.frames, photo.shape[:2]).size
+    loading, backend = timed(lambda: _loaded(bundle, BackendOptions(job.threads, job.provider), frame), rest=0)
     loaded = peak_bytes()
     steps = Steps(bundle, backend, photo)
     first_photo, first_click = steps.first()
@@ -107,9 +110,9 @@ def _prepare(job: Job) -> tuple[Callable[[], dict[str, float]], dict[str, Any]]:
     }
 
 
-def _loaded(bundle: Bundle, options: BackendOptions) -> Backend:
+def _loaded(bundle: Bundle, options: BackendOptions, frame: FrameSize) -> Backend:
     backend = load_backend(bundle, options)
-    backend.load()
+    backend.load(frame)
     return backend
 
 

@@ -64,8 +64,9 @@ class Bundle:
                 check_file_name(root, name)
                 if name not in _NOT_NEEDED:
                     _check_file(root, name, record, check_hash=check_hashes)
-            for name in (manifest.encoder, manifest.decoder):
-                _check_graph(root, name, manifest)
+            for each in manifest.each_frame():
+                _check_graph(root, each.encoder, manifest)
+                _check_graph(root, each.decoder, manifest)
         except OSError as error:
             raise BundleError(
                 f"{error.filename or root} cannot be read ({error.strerror or error}): check the folder's name and "

@@ -2,18 +2,21 @@
 
 Exporters name tensors by it, manifests contain it, the runtime checks graphs against it, and tests read it.
 
-Axis letters: B prompts, N slots of a prompt, C embedding channels, S side of the square frame in pixels. A size in a
-shape is a number (fixed) or one of these letters (free).
+Axis letters: B prompts, N slots of a prompt, C embedding channels, H and W height and width of the frame in pixels, S
+the longer of both. A size in a shape is a number (fixed) or one of these letters (free).
 
-The frame is the photo, resized so that its longest side is S and padded at the bottom and right to S x S. All
-coordinates in the graphs are pixels of the frame. Labels are integers stored as float32, because integer inputs distort
-quantization scales and are not supported by GPU delegates on phones.
+The frame is the photo, resized to fit into H x W and padded at the bottom and right. The reference's frame is the
+square S x S; a frame of the camera's shape leaves out rows or columns that would be padding. All coordinates in the
+graphs are pixels of the frame. Positions are those of the square, cropped: a pixel has the same position embedding in
+every frame of the same S. Labels are integers stored as float32, because integer inputs distort quantization scales and
+are not supported by GPU delegates on phones.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, IntEnum
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +33,40 @@ FIRST_MULTIMASK = 1  # of the four: whole, part and subpart begin here
 MASK_THRESHOLD = 0.0  # pixels whose logit is above it are inside the mask
 
 SMALLEST_SIDE, LARGEST_SIDE, SIDE_STEP = 256, 1024, 64
+# The shorter side of a frame, in pixels. nano's encoder needs multiples of 32, the other encoders of 16.
+SMALLEST_SHORT_SIDE, FRAME_STEP = 128, 32
+
+
+class FrameSize(NamedTuple):
+    """Size of a frame in pixels."""
+
+    height: int
+    width: int
+
+    @classmethod
+    def square(cls, side: int) -> FrameSize:
+        """The reference's frame."""
+        return cls(side, side)
+
+    @property
+    def side(self) -> int:
+        """The longer side S."""
+        return max(self)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the embedding: `(H/16, W/16)`."""
+        return self.height // EMBEDDING_STRIDE, self.width // EMBEDDING_STRIDE
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Rows and columns of a low-resolution mask: `(H/4, W/4)`."""
+        return self.height // MASK_STRIDE, self.width // MASK_STRIDE
+
+    @property
+    def name(self) -> str:
+        """Width and height as people write them, such as `1024x768`; in names of files and signatures."""
+        return f"{self.width}x{self.height}"
 
 
 class Label(IntEnum):
@@ -58,9 +95,9 @@ class Layout(str, Enum):
     NCHW = "NCHW"
     NHWC = "NHWC"
 
-    def shape(self, channels: int, side: int) -> tuple[int, ...]:
-        """The shape of one map: `(1, channels, side, side)` or `(1, side, side, channels)`."""
-        return (1, channels, side, side) if self is Layout.NCHW else (1, side, side, channels)
+    def shape(self, channels: int, size: tuple[int, int]) -> tuple[int, ...]:
+        """The shape of one map of `size` (H, W): `(1, channels, H, W)` or `(1, H, W, channels)`."""
+        return (1, channels, *size) if self is Layout.NCHW else (1, *size, channels)
 
     def from_nchw(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Maps `(B, C, H, W)` in this axis order, contiguous."""
@@ -118,28 +155,41 @@ def side_is_supported(side: int) -> bool:
     return SMALLEST_SIDE <= side <= LARGEST_SIDE and side % SIDE_STEP == 0
 
 
-def encoder_contract(side: int, channels: int, layout: Layout = Layout.NCHW) -> GraphContract:
+def frame_is_supported(frame: FrameSize, side: int) -> bool:
+    """Whether the longer side of `frame` is `side`, both sides are multiples of 32, and the shorter is 128 or more."""
+    return frame.side == side and min(frame) >= SMALLEST_SHORT_SIDE and not any(size % FRAME_STEP for size in frame)
+
+
+def encoder_contract(frame: FrameSize, channels: int, layout: Layout = Layout.NCHW) -> GraphContract:
     """The image encoder's contract.
 
     Input: `image`, one RGB photo in the frame, 0..255, not normalized. Output: `image_embeddings`.
 
     Args:
-        side: frame side S in pixels.
+        frame: size (H, W) of the frame in pixels.
         channels: embedding channels C.
-        layout: axis order of both tensors: `(1, 3, S, S)` and `(1, C, S/16, S/16)` in NCHW.
+        layout: axis order of both tensors: `(1, 3, H, W)` and `(1, C, H/16, W/16)` in NCHW.
     """
-    grid = side // EMBEDDING_STRIDE
     return GraphContract(
         inputs=(
             TensorSpec(
                 "image",
-                layout.shape(3, side),
-                "RGB photo, longest side resized to S, padded bottom and right with the pixel mean; not normalized",
+                layout.shape(3, frame),
+                _IMAGE if frame == FrameSize.square(frame.side) else _CROPPED_IMAGE,
                 (0.0, 255.0),
             ),
         ),
-        outputs=(TensorSpec("image_embeddings", layout.shape(channels, grid), "embedding of the whole frame"),),
+        outputs=(TensorSpec("image_embeddings", layout.shape(channels, frame.grid), "embedding of the whole frame"),),
     )
+
+
+_IMAGE = "RGB photo, longest side resized to S, padded bottom and right with the pixel mean; not normalized"
+_CROPPED_IMAGE = "RGB photo, resized to fit into the frame, padded bottom and right with the pixel mean; not normalized"
+
+
+def frame_signature(frame: FrameSize) -> str:
+    """Name of the signature or function for a frame, in a file that holds a graph for several frames."""
+    return f"frame_{frame.name}"
 
 
 def decoder_signature(prompts: int) -> str:
@@ -148,54 +198,51 @@ def decoder_signature(prompts: int) -> str:
 
 
 def decoder_contract(
-    side: int, channels: int, prompts: int | None, points: int | None, layout: Layout = Layout.NCHW
+    frame: FrameSize, channels: int, prompts: int | None, points: int | None, layout: Layout = Layout.NCHW
 ) -> GraphContract:
     """The mask decoder's contract.
 
     | input              | shape               | range                                 |
     |--------------------|---------------------|---------------------------------------|
-    | `image_embeddings` | (1, C, S/16, S/16)  | the encoder's output, in `layout`     |
+    | `image_embeddings` | (1, C, H/16, W/16)  | the encoder's output, in `layout`     |
     | `point_coords`     | (B, N, 2)           | x, y in pixels of the frame, 0..S     |
     | `point_labels`     | (B, N)              | values of `Label`, -2..3              |
-    | `mask_input`       | (B, 1, S/4, S/4)    | logits                                |
+    | `mask_input`       | (B, 1, H/4, W/4)    | logits                                |
     | `has_mask_input`   | (B,)                | 1 where `mask_input` counts, else 0   |
 
     | output             | shape               |                                       |
     |--------------------|---------------------|---------------------------------------|
-    | `low_res_masks`    | (B, 4, S/4, S/4)    | logits; above 0 is inside             |
+    | `low_res_masks`    | (B, 4, H/4, W/4)    | logits; above 0 is inside             |
     | `iou_predictions`  | (B, 4)              | the model's estimate of each mask's IoU |
 
     All tensors are float32. Of the four masks, 0 is for unambiguous prompts; 1, 2, 3 are whole, part and subpart.
 
     Args:
-        side: frame side S in pixels.
+        frame: size (H, W) of the frame in pixels.
         channels: embedding channels C.
         prompts: fixed number of prompts B in a call; None: any.
         points: fixed number of slots N of a prompt; None: any.
         layout: axis order of the embedding; masks are always NCHW.
     """
-    grid, low_res = side // EMBEDDING_STRIDE, side // MASK_STRIDE
     b: int | str = prompts if prompts is not None else "B"
     n: int | str = points if points is not None else "N"
     return GraphContract(
         inputs=(
-            TensorSpec("image_embeddings", layout.shape(channels, grid), "the encoder's output"),
-            TensorSpec("point_coords", (b, n, 2), "x, y in pixels of the S frame", (0.0, float(side))),
+            TensorSpec("image_embeddings", layout.shape(channels, frame.grid), "the encoder's output"),
+            TensorSpec("point_coords", (b, n, 2), "x, y in pixels of the S frame", (0.0, float(frame.side))),
             TensorSpec(
                 "point_labels",
                 (b, n),
                 "-2 empty slot, -1 not a point, 0 background, 1 foreground, 2 box top left, 3 box bottom right",
                 (float(min(Label)), float(max(Label))),
             ),
-            TensorSpec(
-                "mask_input", (b, 1, low_res, low_res), "mask prompt as logits; ignored where has_mask_input is 0"
-            ),
+            TensorSpec("mask_input", (b, 1, *frame.cells), "mask prompt as logits; ignored where has_mask_input is 0"),
             TensorSpec("has_mask_input", (b,), "1 where mask_input counts, else 0", (0.0, 1.0)),
         ),
         outputs=(
             TensorSpec(
                 "low_res_masks",
-                (b, MASK_OUTPUTS, low_res, low_res),
+                (b, MASK_OUTPUTS, *frame.cells),
                 "logits; 0 is the single-mask output, 1..3 whole, part, subpart",
             ),
             TensorSpec("iou_predictions", (b, MASK_OUTPUTS), "the model's own estimate of each mask's IoU"),

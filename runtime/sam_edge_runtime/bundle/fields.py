@@ -36,6 +36,13 @@ class Fields:
         """The object at `key`."""
         return Fields(self._get(key, dict, "an object"), self._file, f"{self._path}{key}.")
 
+    def sections(self, key: str, most: int) -> list[Fields]:
+        """The list of at most `most` objects at `key`; empty where there is no such field."""
+        values = self.mapping.get(key, [])
+        if not isinstance(values, list) or not all(isinstance(value, dict) for value in values) or len(values) > most:
+            raise self._error(key, f"a list of up to {most} objects is expected")
+        return [Fields(value, self._file, f"{self._path}{key}.{index}.") for index, value in enumerate(values)]
+
     def text(self, key: str) -> str:
         """The string at `key`."""
         value: str = self._get(key, str, "a string")

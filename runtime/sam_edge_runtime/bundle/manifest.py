@@ -16,14 +16,14 @@ from typing import Any
 from sam_edge_runtime.errors import BundleError, UsageError
 
 from .contract import (
-    MASK_THRESHOLD,
-    PIXEL_MEAN,
-    PIXEL_STD,
+    FrameSize,
     GraphContract,
     Layout,
     decoder_contract,
     decoder_signature,
     encoder_contract,
+    frame_is_supported,
+    frame_signature,
     side_is_supported,
 )
 from .fields import Fields
@@ -36,12 +36,14 @@ from .official import (
     official_decoder_contract,
     official_encoder_contract,
 )
+from .processing import FRAMES_POSTPROCESSING, FRAMES_PREPROCESSING, POSTPROCESSING, PREPROCESSING
 from .targets import target_named
 
 FORMAT = "sam-edge-bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 without frames: such bundles are still written as 1, so that older releases read them
 FILE_NAME = "manifest.json"
 LARGEST_MANIFEST = 4 << 20  # bytes; real ones have a few thousand
+MOST_FRAMES = 16
 LARGEST_CAPACITY = 4096  # prompts of a call and slots of a prompt; beyond it the masks of one call exceed 4 GB
 PLAIN, NEURAL_ENGINE = "plain", "ane"
 GRAPHS = (PLAIN, NEURAL_ENGINE)  # forms of the two graphs; both compute the same outputs
@@ -89,7 +91,7 @@ class Manifest:
         precision: quantization scheme, such as `fp32`; `auto` for a recipe that was searched for, `custom` for one
             from a file.
         recipe: the quantization recipe, as `sam_edge_quant.Recipe.to_json` returns it.
-        input_side: frame side S in pixels: a multiple of 64 from 256 to 1024.
+        input_side: the longer side S of every frame in pixels: a multiple of 64 from 256 to 1024.
         embedding_channels: channels C of the image embedding.
         prompts: fixed number of prompts B in a call, or the largest of `batches`; None: any number.
         points: fixed number of slots N of a prompt; None: any number.
@@ -103,6 +105,8 @@ class Manifest:
         graph: `plain`, or `ane` for graphs rewritten for Apple's Neural Engine; both compute the same outputs.
         calibration: photos that ranges of activations were measured on, with their hashes; empty where none were.
         picture_input: whether the encoder takes a picture of 8-bit RGB (Core ML's ImageType) instead of a tensor.
+        frames: sizes of the frames that the bundle has graphs for, without doubles; given as `()`, the square of side
+            S.
         interface: `sam-edge` for graphs with the tensors of `contract.py`, or `official` or `official-single-mask` for
             those of `official.py`.
     """
@@ -128,16 +132,26 @@ class Manifest:
     picture_input: bool = False
     calibration: dict[str, Any] = field(default_factory=dict)
     interface: str = SAM_EDGE
+    frames: tuple[FrameSize, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.frames:
+            object.__setattr__(self, "frames", (FrameSize.square(self.input_side),))
+
+    @property
+    def frame(self) -> FrameSize:
+        """The first frame; the one of the contracts below."""
+        return self.frames[0]
 
     @property
     def encoder_contract(self) -> GraphContract:
         """Inputs and outputs of the image encoder, as a `Backend` takes and returns them."""
-        return encoder_contract(self.input_side, self.embedding_channels, self.layout)
+        return encoder_contract(self.frame, self.embedding_channels, self.layout)
 
     @property
     def decoder_contract(self) -> GraphContract:
         """Inputs and outputs of the mask decoder, as a `Backend` takes and returns them."""
-        return decoder_contract(self.input_side, self.embedding_channels, self.prompts, self.points, self.layout)
+        return decoder_contract(self.frame, self.embedding_channels, self.prompts, self.points, self.layout)
 
     @property
     def encoder_file_contract(self) -> GraphContract:
@@ -170,12 +184,23 @@ class Manifest:
             )
 
     @property
+    def encoder_signatures(self) -> dict[str, GraphContract]:
+        """Inputs and outputs of the encoder for each frame, by its signature's name; empty for a single frame."""
+        if len(self.frames) == 1:
+            return {}
+        return {frame_signature(each.frame): each.encoder_contract for each in self.each_frame()}
+
+    @property
     def decoder_signatures(self) -> dict[str, GraphContract]:
         """Inputs and outputs of each signature of the decoder, by its name; empty where the decoder has only one."""
-        return {
-            decoder_signature(size): each.decoder_contract
-            for size, each in zip(self.batches, self.each_capacity(), strict=False)
-        }
+        signatures = {}
+        for of_frame in self.each_frame():
+            parts = (frame_signature(of_frame.frame),) if len(self.frames) > 1 else ()
+            for capacity in of_frame.each_capacity():
+                called = (*parts, decoder_signature(capacity.prompts or 1)) if self.batches else parts
+                if called:
+                    signatures["_".join(called)] = capacity.decoder_contract
+        return signatures
 
     @property
     def call_sizes(self) -> tuple[int, ...]:
@@ -195,6 +220,31 @@ class Manifest:
         """A copy for each number of prompts in `batches`, with that number fixed; this manifest where it is empty."""
         return tuple(replace(self, prompts=size, batches=()) for size in self.batches) or (self,)
 
+    def each_frame(self) -> tuple[Manifest, ...]:
+        """A copy for each frame, with that frame alone and the files of its graphs."""
+        if len(self.frames) == 1:
+            return (self,)
+        return tuple(
+            replace(
+                self,
+                frames=(frame,),
+                encoder=self._file_of(self.encoder, frame),
+                decoder=self._file_of(self.decoder, frame),
+            )
+            for frame in self.frames
+        )
+
+    def of_frame(self, frame: FrameSize) -> Manifest:
+        """The copy of `each_frame` for `frame`, one of `frames`."""
+        return next(each for each in self.each_frame() if each.frame == frame)
+
+    def _file_of(self, name: str, frame: FrameSize) -> str:
+        """The file of a frame's graph: for all but the first, `encoder.onnx` becomes `encoder_1024x768.onnx`."""
+        if frame == self.frame or not target_named(self.target).file_per_frame:
+            return name
+        path = PurePosixPath(name)
+        return str(path.with_name(f"{path.stem}_{frame.name}{path.suffix}"))
+
     def to_json(self) -> str:
         """The text of `manifest.json`."""
         body = self._body()
@@ -203,7 +253,7 @@ class Manifest:
     def _body(self) -> dict[str, Any]:
         body: dict[str, Any] = {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION,
+            "format_version": FORMAT_VERSION if self._has_frames else 1,
             "model": {
                 "variant": self.variant,
                 "parameters": self.parameters,
@@ -225,16 +275,39 @@ class Manifest:
                 "points": self.points,
                 **({"batches": list(self.batches)} if self.batches else {}),
             },
-            "encoder": {"file": self.encoder, **asdict(self.encoder_file_contract)},
-            "decoder": {"file": self.decoder, **asdict(self.decoder_file_contract)},
-            "preprocessing": PREPROCESSING if self.interface == SAM_EDGE else OFFICIAL_PREPROCESSING,
-            "postprocessing": POSTPROCESSING if self.interface == SAM_EDGE else OFFICIAL_POSTPROCESSING,
+            **self.each_frame()[0]._graphs_json(),
+            **({"frames": self._frames_json()} if self._has_frames else {}),
+            **self._processing_json(),
             "files": {name: asdict(record) for name, record in sorted(self.files.items())},
             "tools": self.tools,
         }
         if self.checkpoint.random:
             body["note"] = RANDOM_WEIGHTS_NOTE
         return body
+
+    @property
+    def _has_frames(self) -> bool:
+        """Whether there is another frame than the square."""
+        return self.frames != (FrameSize.square(self.input_side),)
+
+    def _graphs_json(self) -> dict[str, Any]:
+        """File and contract of both graphs, of the first frame."""
+        return {
+            "encoder": {"file": self.encoder, **asdict(self.encoder_file_contract)},
+            "decoder": {"file": self.decoder, **asdict(self.decoder_file_contract)},
+        }
+
+    def _frames_json(self) -> list[dict[str, Any]]:
+        return [
+            {"height": each.frame.height, "width": each.frame.width, **each._graphs_json()}
+            for each in self.each_frame()
+        ]
+
+    def _processing_json(self) -> dict[str, Any]:
+        if self.interface != SAM_EDGE:
+            return {"preprocessing": OFFICIAL_PREPROCESSING, "postprocessing": OFFICIAL_POSTPROCESSING}
+        before, after = (FRAMES_PREPROCESSING, FRAMES_POSTPROCESSING) if self._has_frames else ({}, {})
+        return {"preprocessing": PREPROCESSING | before, "postprocessing": POSTPROCESSING | after}
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
@@ -251,11 +324,10 @@ class Manifest:
     @classmethod
     def _checked(cls, document: dict[str, Any]) -> Manifest:
         manifest = cls._parse(Fields(document, FILE_NAME))
-        for section, contract in (
-            ("encoder", manifest.encoder_file_contract),
-            ("decoder", manifest.decoder_file_contract),
-        ):
-            _check_tensors(section, document[section], contract)
+        each_frame = manifest.each_frame()
+        _check_graphs("", document, each_frame[0])
+        for index, graphs in enumerate(document.get("frames", ())):
+            _check_graphs(f"frames.{index}.", graphs, each_frame[index])
         body = {key: value for key, value in document.items() if key != "digest"}
         if document.get("digest") != _digest(body):
             raise BundleError(f"{FILE_NAME} does not match its digest: it was edited; export the bundle again")
@@ -297,6 +369,7 @@ class Manifest:
             batches=capacity.ascending("batches", last=capacity.optional_integer("prompts")),
             calibration=top.section("calibration").mapping if "calibration" in top.mapping else {},
             interface=_interface(top),
+            frames=_frames(top, side),
         )
 
 
@@ -323,30 +396,26 @@ def _graph(top: Fields) -> str:
     return name
 
 
+def _frames(top: Fields, side: int) -> tuple[FrameSize, ...]:
+    """The sizes of the frames; bundles that have only the square do not name it."""
+    frames = tuple(
+        FrameSize(each.integer("height"), each.integer("width")) for each in top.sections("frames", MOST_FRAMES)
+    )
+    if wrong := [frame for frame in frames if not frame_is_supported(frame, side)]:
+        raise BundleError(
+            f"{FILE_NAME}: frame {wrong[0].name} is impossible for input_side {side}: export the bundle again"
+        )
+    if len(set(frames)) < len(frames):
+        raise BundleError(f"{FILE_NAME}: a frame is named twice: export the bundle again")
+    return frames
+
+
 def _interface(top: Fields) -> str:
     """Names and shapes of the tensors; only bundles of another layout than sam-edge's own name it."""
     name = top.optional_text("interface") or SAM_EDGE
     if name not in INTERFACES:
         raise BundleError(f"{FILE_NAME}: interface {name!r:.60} is unknown: upgrade sam-edge, or export again")
     return name
-
-
-PREPROCESSING: dict[str, Any] = {
-    "channel_order": "RGB",
-    "resize": "longest side to S; the other side to floor(side * S / longest + 0.5)",
-    "filter": "bilinear with antialiasing, on uint8 (Pillow's Image.BILINEAR)",
-    "pad": "bottom and right, to S x S",
-    "pad_value": list(PIXEL_MEAN),
-    "normalization": {"inside_graph": True, "mean": list(PIXEL_MEAN), "std": list(PIXEL_STD)},
-    "coordinates": "x * resized width / photo width, y likewise; the graph adds 0.5",
-}
-POSTPROCESSING: dict[str, Any] = {
-    "resize": "bilinear without aligned corners to S x S, crop to the resized photo, bilinear to the photo's size",
-    "mask_threshold": MASK_THRESHOLD,
-    "single_mask": "output 0",
-    "multimask": "outputs 1, 2, 3",
-    "slots": "a point takes one, a box two (labels 2 and 3); points without a box end with one at (0, 0) labelled -1",
-}
 
 
 def check_file_name(root: Path, name: str) -> None:
@@ -391,6 +460,20 @@ def _document(text: str) -> dict[str, Any]:
 def _digest(body: dict[str, Any]) -> str:
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _check_graphs(place: str, document: dict[str, Any], manifest: Manifest) -> None:
+    """Compare the sections `encoder` and `decoder` at `place` with files and contracts of a manifest of one frame."""
+    for name, file, contract in (
+        ("encoder", manifest.encoder, manifest.encoder_file_contract),
+        ("decoder", manifest.decoder, manifest.decoder_file_contract),
+    ):
+        section = document.get(name)
+        if not isinstance(section, dict) or section.get("file") != file:
+            raise BundleError(
+                f"{FILE_NAME}: {place}{name} does not name the file {file!r:.200}: export the bundle again"
+            )
+        _check_tensors(f"{place}{name}", section, contract)
 
 
 def _check_tensors(section: str, declared: dict[str, Any], contract: GraphContract) -> None:

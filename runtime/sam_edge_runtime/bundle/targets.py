@@ -45,6 +45,8 @@ class Target:
         cpu: what computes when no provider is chosen, as reports show it.
         fixed_shapes: whether a graph has one number of prompts and slots unless a flexible one is wanted.
         flexible: whether a graph can take any number of prompts and slots.
+        file_per_frame: whether each frame's graph is a file of its own, beside weights that all share; else a file
+            holds a signature or function for each frame.
         several_signatures: whether a file can hold a signature for each of several numbers of prompts.
         picture_input: whether the encoder can take a picture of 8-bit RGB instead of a tensor.
         official_layout: whether graphs can have the tensors of the official SAM ONNX model (`official.py`).
@@ -71,6 +73,7 @@ class Target:
     cpu: str = "CPU"
     fixed_shapes: bool = False
     flexible: bool = True
+    file_per_frame: bool = False
     several_signatures: bool = False
     picture_input: bool = False
     official_layout: bool = False
@@ -107,6 +110,7 @@ TARGETS: dict[str, Target] = {
             precisions=("fp32", "fp16"),
             schemes=("fp32", "w8", "dynamic", "w8a8", "w4"),
             official_layout=True,
+            file_per_frame=True,
             lean=("attention", "masks", "features"),
             separable_positions=True,
             saturates=True,

@@ -18,6 +18,7 @@ from .protocol import empty_model
 
 Shape = tuple[int | None, ...]  # None is a flexible axis
 
+MAIN = "main"  # name of the function in a package of one
 CONSTEXPR = "constexpr_"  # prefix of the operations that compute weights
 _LISTS = frozenset({"values"})  # parameters of concat, stack and einsum: always a list, even of one tensor
 
@@ -48,7 +49,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Package:
-    """The function `main` of a package's ML Program.
+    """A function of a package's ML Program.
 
     Attributes:
         inputs: shape and dtype of its inputs, by name; None is a flexible axis.
@@ -61,12 +62,16 @@ class Package:
     operations: tuple[Operation, ...]
 
 
-def read_package(path: Path) -> Package:
-    """Read the ML Program of a `.mlpackage`.
+def read_package(path: Path, function: str | None = None) -> Package:
+    """Read a function of the ML Program of a `.mlpackage`.
+
+    Args:
+        path: the package.
+        function: its name, in a package of several; None for the only one, `main`.
 
     Raises:
         BackendError: coremltools, which knows the protocol buffers, is not installed.
-        BundleError: the package is incomplete or damaged, or is no ML Program with `main` as its only function.
+        BundleError: the package is incomplete or damaged, or its ML Program does not have the function.
     """
     model, folder = _model_file(path)
     spec = empty_model()
@@ -74,10 +79,13 @@ def read_package(path: Path) -> Package:
         spec.ParseFromString(model.read_bytes())
     except Exception as error:  # protobuf's DecodeError, whose module depends on its implementation
         raise BundleError(f"'{model}' is damaged ({error}); export it again") from error
-    if spec.WhichOneof("Type") != "mlProgram" or list(spec.mlProgram.functions) != ["main"]:
-        raise BundleError(f"'{path}' is no ML Program with 'main' as its only function; export it again")
+    functions = list(spec.mlProgram.functions) if spec.WhichOneof("Type") == "mlProgram" else []
+    if function is None and functions != [MAIN]:
+        raise BundleError(f"'{path}' is no ML Program with '{MAIN}' as its only function; export it again")
+    if function is not None and function not in functions:
+        raise BundleError(f"'{path}' has no function '{function}'; export it again")
     try:
-        return _read_function(spec.mlProgram.functions["main"], Constants(folder), path)
+        return _read_function(spec.mlProgram.functions[function or MAIN], Constants(folder), path)
     except (ValueError, IndexError) as error:  # values that do not fill their shape, a parameter without a value
         raise BundleError(f"'{model}' is damaged ({error}); export it again") from error
 

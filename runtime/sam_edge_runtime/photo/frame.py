@@ -1,7 +1,10 @@
-"""The geometry between a photo and the frame: the S x S pixels that the encoder takes.
+"""The geometry between a photo and the frame: the H x W pixels that the encoder takes.
 
-The photo is resized so that its longest side is S, then padded at the bottom and right with the pixel mean. Rounding,
-filter and coordinate scaling are those of the reference (segment_anything 1.0, utils/transforms.py,
+The photo is resized to fit into the frame, then padded at the bottom and right with the pixel mean. The reference's
+frame is a square of side S, so the photo's longest side becomes S. Other frames keep that scale for photos of their
+shape, and have less padding. Where a bundle has several frames, a photo goes into the one that it fills best.
+
+Rounding, filter and coordinate scaling are those of the reference (segment_anything 1.0, utils/transforms.py,
 `ResizeLongestSide`), so the encoder gets the same bytes: torchvision's `resize` of a PIL picture is Pillow's
 antialiased bilinear filter, too. The reference pads with zeros after normalization. Normalization is inside our graphs,
 so the pixel mean comes before it: mean - mean is exactly 0.
@@ -9,12 +12,13 @@ so the pixel mean comes before it: mean - mean is exactly 0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from sam_edge_runtime.bundle.contract import PIXEL_MEAN
+from sam_edge_runtime.bundle.contract import PIXEL_MEAN, FrameSize
 from sam_edge_runtime.errors import PhotoError, UsageError
 
 
@@ -23,35 +27,45 @@ class Frame:
     """How a photo lies in the frame.
 
     Attributes:
-        side: side S of the square frame, in pixels.
+        size: (height, width) of the frame, in pixels.
         original_size: (H, W) of the photo, in pixels.
 
     Raises:
-        UsageError: `side` is less than 1.
+        UsageError: a side of the frame is less than 1.
         PhotoError: the photo has no pixels, or is so narrow that its short side would have no pixel in the frame.
     """
 
-    side: int
+    size: FrameSize
     original_size: tuple[int, int]
 
     def __post_init__(self) -> None:
-        if self.side < 1:
-            raise UsageError(f"frame side {self.side} is not positive; use the input side of the bundle's manifest")
+        if min(self.size) < 1:
+            raise UsageError(f"a frame of {self.size.name} pixels is empty; use a frame of the bundle's manifest")
         height, width = self.original_size
         if height < 1 or width < 1:
             raise PhotoError(f"a photo of {width}x{height} pixels is empty; use one with at least one pixel")
         if min(self.resized_size) < 1:
             raise PhotoError(
-                f"a photo of {width}x{height} pixels is too narrow: resized to a longest side of {self.side}, its "
-                "short side has no pixel; crop it to a squarer part"
+                f"a photo of {width}x{height} pixels is too narrow: resized to a longest side of "
+                f"{self.size.side}, its short side has no pixel; crop it to a squarer part"
             )
 
     @property
     def resized_size(self) -> tuple[int, int]:
-        """(h, w) of the photo in the frame, in pixels: the longest side is S, the other is rounded half up."""
-        height, width = self.original_size
-        scale = self.side * 1.0 / max(height, width)
+        """(h, w) of the photo in the frame, in pixels: one side is the frame's, the other is rounded half up."""
+        (height, width), (frame_height, frame_width) = self.original_size, self.size
+        # As the reference does it: the scale is rounded before it multiplies.
+        if frame_height * width <= frame_width * height:
+            scale = frame_height * 1.0 / height
+        else:
+            scale = frame_width * 1.0 / width
         return int(height * scale + 0.5), int(width * scale + 0.5)
+
+    @property
+    def waste(self) -> float:
+        """Share of the frame that is padding, 0..1."""
+        (h, w), (height, width) = self.resized_size, self.size
+        return 1.0 - h * w / (height * width)
 
     def resize(self, photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Resize the photo to the frame's scale, without padding.
@@ -79,10 +93,10 @@ class Frame:
             photo: (H, W, 3) uint8 RGB, of this frame's `original_size`.
 
         Returns:
-            (1, 3, S, S) float32 RGB in 0..255, not normalized.
+            (1, 3, H, W) float32 RGB in 0..255, not normalized; H and W are the frame's.
         """
         height, width = self.resized_size
-        image = np.empty((1, 3, self.side, self.side), np.float32)
+        image = np.empty((1, 3, *self.size), np.float32)
         image[:] = np.array(PIXEL_MEAN, np.float32).reshape(1, 3, 1, 1)
         image[0, :, :height, :width] = self.resize(photo).transpose(2, 0, 1)
         return image
@@ -103,3 +117,17 @@ class Frame:
         scale = np.array([new_width / width, new_height / height])
         in_frame: npt.NDArray[np.float32] = (np.asarray(coords, np.float64) * scale).astype(np.float32)
         return in_frame
+
+
+def fitting_frame(frames: Sequence[FrameSize], original_size: tuple[int, int]) -> Frame:
+    """How a photo lies in the frame that it wastes least of.
+
+    Args:
+        frames: to choose from; of equals the one with the larger scale, then the first.
+        original_size: (H, W) of the photo, in pixels.
+
+    Raises:
+        PhotoError: the photo is empty, or too narrow for a frame.
+    """
+    fitted = [Frame(size, original_size) for size in frames]
+    return min(fitted, key=lambda frame: (frame.waste, -max(frame.resized_size)))

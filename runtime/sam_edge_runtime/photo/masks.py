@@ -1,9 +1,9 @@
 """Low-resolution logits to logits or masks at the photo's size.
 
-The reference (segment_anything 1.0, modeling/sam.py, `Sam.postprocess_masks`) interpolates the decoder's S/4 x S/4
-logits bilinearly to S x S, crops the padding, and interpolates bilinearly to the photo's size. Every step is linear and
-separable, so the whole is `rows @ low_res @ columns.T` with two small matrices that depend on the geometry alone, and
-the S x S picture is never made.
+The reference (segment_anything 1.0, modeling/sam.py, `Sam.postprocess_masks`) interpolates the decoder's H/4 x W/4
+logits bilinearly to the frame's H x W, crops the padding, and interpolates bilinearly to the photo's size. Every step
+is linear and separable, so the whole is `rows @ low_res @ columns.T` with two small matrices that depend on the
+geometry alone, and the H x W picture is never made.
 
 A pixel is a mean of few neighbouring cells, so the matrices are mostly zeros. They are split once per geometry into
 bands of `BAND` pixels with the zeros left out. A band's logits are consumed while they are in the cache, and the
@@ -52,18 +52,18 @@ def _interpolation(inputs: int, outputs: int) -> npt.NDArray[np.float64]:
     return matrix
 
 
-def axis_matrix(side: int, resized: int, original: int) -> Float32:
-    """The matrix of one axis: S/4 low-resolution cells to S frame pixels, the first `resized` of them to the photo.
+def axis_matrix(size: int, resized: int, original: int) -> Float32:
+    """The matrix of one axis: low-resolution cells to frame pixels, the first `resized` of them to the photo.
 
     Args:
-        side: S, in pixels of the frame.
+        size: of the frame along the axis, in pixels; there are size/4 cells.
         resized: pixels of the photo in the frame.
         original: pixels of the photo.
 
     Returns:
-        (original, n) float32 with n <= S/4: cells that lie wholly in the padding are left out.
+        (original, n) float32 with n <= size/4: cells that lie wholly in the padding are left out.
     """
-    to_frame = _interpolation(side // MASK_STRIDE, side)[:resized]
+    to_frame = _interpolation(size // MASK_STRIDE, size)[:resized]
     matrix = (_interpolation(resized, original) @ to_frame).astype(np.float32)
     used = int(np.flatnonzero(matrix.any(axis=0))[-1]) + 1
     return matrix[:, :used]
@@ -85,9 +85,9 @@ class Band:
 
 
 @lru_cache(maxsize=_CACHED_AXES)
-def _bands(side: int, resized: int, original: int) -> tuple[Band, ...]:
+def _bands(size: int, resized: int, original: int) -> tuple[Band, ...]:
     """The bands of an axis."""
-    matrix = axis_matrix(side, resized, original)
+    matrix = axis_matrix(size, resized, original)
     bands = []
     for start in range(0, original, BAND):
         part = matrix[start : start + BAND]
@@ -98,25 +98,25 @@ def _bands(side: int, resized: int, original: int) -> tuple[Band, ...]:
 
 
 def check_low_res(low_res: Float32, frame: Frame) -> None:
-    """Refuse low-resolution masks whose shape is not (K, S/4, S/4) of a frame.
+    """Refuse low-resolution masks whose shape is not (K, H/4, W/4) of a frame.
 
     Raises:
         UsageError: `low_res` is of another frame size.
     """
-    cells = frame.side // MASK_STRIDE
-    if low_res.ndim != 3 or low_res.shape[1:] != (cells, cells):
+    rows, columns = frame.size.cells
+    if low_res.ndim != 3 or low_res.shape[1:] != (rows, columns):
         raise UsageError(
-            f"low-resolution masks of shape {low_res.shape} do not belong to a frame of {frame.side} pixels, "
-            f"whose masks are (K, {cells}, {cells})"
+            f"low-resolution masks of shape {low_res.shape} do not belong to a frame of {frame.size.name} pixels, "
+            f"whose masks are (K, {rows}, {columns})"
         )
 
 
 def _in_bands(low_res: Float32, frame: Frame) -> Iterator[tuple[slice, Float32]]:
-    """For each band of rows: the rows, and their logits (n, W) of one mask (S/4, S/4)."""
+    """For each band of rows: the rows, and their logits (n, W) of one mask (H/4, W/4)."""
     (height, width), (new_height, new_width) = frame.original_size, frame.resized_size
-    rows = _bands(frame.side, new_height, height)
+    rows = _bands(frame.size.height, new_height, height)
     wide = np.empty((rows[-1].cells.stop, width), np.float32)
-    for band in _bands(frame.side, new_width, width):
+    for band in _bands(frame.size.width, new_width, width):
         np.matmul(low_res[: len(wide), band.cells], band.weights.T, out=wide[:, band.pixels])
     for band in rows:
         yield band.pixels, band.weights @ wide[band.cells]
@@ -126,7 +126,7 @@ def upscale(low_res: Float32, frame: Frame) -> Float32:
     """Upscale logits to the photo's size.
 
     Args:
-        low_res: (K, S/4, S/4) float32 logits of the decoder, all finite.
+        low_res: (K, H/4, W/4) float32 logits of the decoder, all finite; H and W are the frame's.
         frame: how the photo lies in the frame.
 
     Returns:
@@ -149,7 +149,7 @@ def upscale_binary(low_res: Float32, frame: Frame, threshold: float = MASK_THRES
     Only one band of logits is in memory at a time: a mask takes one byte per pixel, not five.
 
     Args:
-        low_res: (K, S/4, S/4) float32 logits.
+        low_res: (K, H/4, W/4) float32 logits; H and W are the frame's.
         frame: how the photo lies in the frame.
         threshold: logits above it are inside.
 

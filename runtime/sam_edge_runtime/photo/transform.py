@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.errors import UsageError
 
 from .frame import Frame
@@ -47,7 +48,7 @@ class ResizeLongestSide:
         if getattr(image, "ndim", 0) != 3:
             raise UsageError(f"the image has shape {getattr(image, 'shape', None)}; give a uint8 array (H, W, 3)")
         height, width = image.shape[:2]
-        return Frame(self.target_length, (height, width)).resize(image)
+        return Frame(FrameSize.square(self.target_length), (height, width)).resize(image)
 
     def apply_coords(self, coords: npt.ArrayLike, original_size: tuple[int, int]) -> npt.NDArray[np.float64]:
         """Coordinates in the frame's scale.
@@ -60,7 +61,7 @@ class ResizeLongestSide:
             (..., 2) float64 x, y in pixels of the frame.
         """
         height, width = original_size
-        new_height, new_width = Frame(self.target_length, (height, width)).resized_size
+        new_height, new_width = Frame(FrameSize.square(self.target_length), (height, width)).resized_size
         scaled: npt.NDArray[np.float64] = np.asarray(coords, np.float64) * (new_width / width, new_height / height)
         return scaled
 
@@ -71,7 +72,7 @@ class ResizeLongestSide:
     @staticmethod
     def get_preprocess_shape(oldh: int, oldw: int, long_side_length: int) -> tuple[int, int]:
         """(h, w) of a photo of (oldh, oldw) pixels once its longest side is `long_side_length`."""
-        return Frame(long_side_length, (oldh, oldw)).resized_size
+        return Frame(FrameSize.square(long_side_length), (oldh, oldw)).resized_size
 
     if not TYPE_CHECKING:  # a type checker should go on to report unknown names
 

@@ -12,7 +12,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sam_edge.model.image_encoder import Block, ImageEncoderViT, RelativeAttention, relative_table
+from sam_edge.model.image_encoder import (
+    Block,
+    ImageEncoderViT,
+    RelativeAttention,
+    cropped_positions,
+    relative_table,
+)
 
 from .attention import attend, split_keys, split_queries
 from .layers import join_windows, split_windows
@@ -96,9 +102,10 @@ class BC1SImageEncoder(nn.Module):
         self.neck = plain.neck
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalized photo `(B, 3, S, S)` to embedding `(B, out_channels, S/16, S/16)`."""
-        maps = self.patches(x) + self.pos_embed.permute(0, 3, 1, 2)  # (B, C, H, W)
+        """Normalized photo `(B, 3, H, W)` to embedding `(B, out_channels, H/16, W/16)`."""
+        maps = self.patches(x)  # (B, C, h, w)
         b, c, h, w = maps.shape
+        maps = maps + cropped_positions(self.pos_embed, h, w).permute(0, 3, 1, 2)
         x = maps.reshape(b, c, 1, h * w)
         for block in self.blocks:
             x = block(x, h, w)

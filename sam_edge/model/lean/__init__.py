@@ -1,4 +1,6 @@
-"""The decoder graph rewritten for CPU runtimes: same parameters, inputs and outputs, fewer and larger products.
+"""Graphs rewritten for CPU runtimes: same parameters, inputs and outputs, fewer and larger products.
+
+`without_padded_cells` copies an encoder graph whose windowed attention projects no padding (`windows`).
 
 `lean_rewrite` copies a decoder graph and replaces parts of it:
 
@@ -15,5 +17,6 @@ identifies a layer by its weight's numbers in any order (`sam_edge_quant.layers`
 """
 
 from .rewrite import ATTENTION, MASKS, PARTS, attention_is_cheaper, lean_rewrite
+from .windows import without_padded_cells
 
-__all__ = ["ATTENTION", "MASKS", "PARTS", "attention_is_cheaper", "lean_rewrite"]
+__all__ = ["ATTENTION", "MASKS", "PARTS", "attention_is_cheaper", "lean_rewrite", "without_padded_cells"]

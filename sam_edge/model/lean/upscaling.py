@@ -26,17 +26,17 @@ class CellwiseMaskDecoder(MaskDecoder):
         first, _, _, second, _ = plain.output_upscaling
         self.first, self.second = CellUpscaling(first), CellUpscaling(second)
 
-    def apply_filters(self, image: Tensor, filters: Tensor, grid: int) -> Tensor:
+    def apply_filters(self, image: Tensor, filters: Tensor, grid: tuple[int, int]) -> Tensor:
         """See `MaskDecoder.apply_filters`."""
-        b = image.shape[0]
+        b, (h, w) = image.shape[0], grid
         _, norm, first_gelu, _, second_gelu = self.output_upscaling
         if not isinstance(norm, LayerNorm2d):
             raise TypeError(f"the upscaling's second module must be a LayerNorm2d, not a {type(norm).__name__}")
         x = self.first(image.flatten(0, 1))  # (B * HW * 2 * 2, C/4)
         x = first_gelu(F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps))
-        x = second_gelu(self.second(x)).reshape(b, grid * grid * 16, -1)  # (B, HW * 2 * 2 * 2 * 2, C/8)
+        x = second_gelu(self.second(x)).reshape(b, h * w * 16, -1)  # (B, hw * 2 * 2 * 2 * 2, C/8)
         masks = filters @ x.transpose(1, 2)
-        return cells_to_maps(masks, grid, 1).reshape(b, -1, 4 * grid, 4 * grid)
+        return cells_to_maps(masks, grid, 1).reshape(b, -1, 4 * h, 4 * w)
 
 
 class CellwiseNanoMaskDecoder(NanoMaskDecoder):
@@ -50,10 +50,10 @@ class CellwiseNanoMaskDecoder(NanoMaskDecoder):
 
     def to_stride_4(self, image: Tensor, detail: Tensor) -> Tensor:
         """See `NanoMaskDecoder.to_stride_4`."""
-        b, grid = image.shape[0], detail.shape[-1]
-        coarse = self.second(F.relu(self.first(image.flatten(0, 1)))).reshape(b, grid * grid * 16, -1)
-        unpacked = self.all(detail.flatten(2).transpose(1, 2).flatten(0, 1)).reshape(-1, grid * grid * 16, FINE)
-        return cells_to_maps(coarse + unpacked, grid, FINE).permute(0, 3, 1, 2)
+        b, (h, w) = image.shape[0], detail.shape[2:]
+        coarse = self.second(F.relu(self.first(image.flatten(0, 1)))).reshape(b, h * w * 16, -1)
+        unpacked = self.all(detail.flatten(2).transpose(1, 2).flatten(0, 1)).reshape(-1, h * w * 16, FINE)
+        return cells_to_maps(coarse + unpacked, (h, w), FINE).permute(0, 3, 1, 2)
 
 
 class CellUpscaling(nn.Module):
@@ -91,15 +91,16 @@ class CellUpscaling(nn.Module):
         return F.linear(x, self.weight, self.bias).reshape(-1, self.channels)
 
 
-def cells_to_maps(cells: Tensor, grid: int, channels: int) -> Tensor:
-    """Arrange cells as maps: `(K, G * G * 2 * 2 * 2 * 2, C)` to `(K, 4G, 4G, C)`.
+def cells_to_maps(cells: Tensor, grid: tuple[int, int], channels: int) -> Tensor:
+    """Arrange cells as maps: `(K, h * w * 2 * 2 * 2 * 2, C)` to `(K, 4h, 4w, C)`.
 
-    Cells are ordered by the G x G grid, then by their 2 x 2 halves, then by the 2 x 2 quarters of these, each row by
+    Cells are ordered by the h x w grid, then by their 2 x 2 halves, then by the 2 x 2 quarters of these, each row by
     row. No tensor has more than four axes, the most that phones' delegates take.
     """
-    halves = cells.reshape(-1, grid, 2, 8 * channels).transpose(1, 2)  # (K * G, 2, G, ..): rows of halves
-    quarters = halves.reshape(-1, 2 * grid, 2, 2 * channels).transpose(1, 2)  # (K * 2G, 2, 2G, ..): rows of quarters
-    return quarters.reshape(-1, 4 * grid, 4 * grid, channels)
+    h, w = grid
+    halves = cells.reshape(-1, w, 2, 8 * channels).transpose(1, 2)  # (K * h, 2, w, ..): rows of halves
+    quarters = halves.reshape(-1, 2 * w, 2, 2 * channels).transpose(1, 2)  # (K * 2h, 2, 2w, ..): rows of quarters
+    return quarters.reshape(-1, 4 * h, 4 * w, channels)
 
 
 def share_children(module: nn.Module, plain: nn.Module) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from sam_edge_runtime.arrays import Call, Float32
 from sam_edge_runtime.backends import Backend
+from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.decoding import decode_prompts
 from sam_edge_runtime.photo.frame import Frame
@@ -35,7 +36,7 @@ def calibration_calls(photos: CalibrationSet, reference: Backend, manifest: Mani
     Args:
         photos: of the calibration.
         reference: the fp32 model; it must take any number of prompts and slots.
-        manifest: gives the calls' input side and names; its capacity does not matter here.
+        manifest: of one frame; gives the calls' frame and names; its capacity does not matter here.
     """
     with TemporaryDirectory(prefix="sam-edge-calibration-") as folder:
         yield CalibrationCalls(photos, reference, manifest, Path(folder))
@@ -102,14 +103,14 @@ class CalibrationCalls:
             yield PromptedPhoto(prepared.frame.image(photo.read().photo), prompts)
 
     def _frame(self, height: int, width: int) -> Frame:
-        return Frame(self._manifest.input_side, (height, width))
+        return Frame(self._manifest.frame, (height, width))
 
     def _prepared(self, index: int, photo: CalibrationPhoto) -> _PreparedPhoto:
         """A photo's embeddings and prompts: from the folder, or computed and stored there."""
         path = self._folder / f"{index}.npz"
         if not path.exists():
             self._prepare(photo).save(path)
-        return _PreparedPhoto.load(path, self._manifest.input_side)
+        return _PreparedPhoto.load(path, self._manifest.frame)
 
     def _prepare(self, photo: CalibrationPhoto) -> _PreparedPhoto:
         annotated = photo.read()
@@ -129,7 +130,7 @@ class PromptedPhoto:
     """A photo and prompts on it.
 
     Attributes:
-        image: `(1, 3, S, S)`, the photo in its frame.
+        image: `(1, 3, H, W)`, the photo in its frame.
         prompts: groups of prompts, each of which is decoded together.
     """
 
@@ -139,12 +140,12 @@ class PromptedPhoto:
 
 @dataclass(frozen=True, eq=False)
 class _PreparedPhoto:
-    """A photo's embeddings `(1, C, S/16, S/16)`, and prompts on its objects."""
+    """A photo's embeddings `(1, C, H/16, W/16)`, and prompts on its objects."""
 
     frame: Frame
     embeddings: Float32
     objects: ObjectPrompts
-    masks: Float32  # (OBJECTS, 1, S/4, S/4)
+    masks: Float32  # (OBJECTS, 1, H/4, W/4)
 
     def prompts(self) -> list[Prompts]:
         """Prompts of every kind, in the order of `KINDS`."""
@@ -161,11 +162,11 @@ class _PreparedPhoto:
         )
 
     @classmethod
-    def load(cls, path: Path, side: int) -> _PreparedPhoto:
+    def load(cls, path: Path, size: FrameSize) -> _PreparedPhoto:
         with np.load(path, allow_pickle=False) as stored:
             height, width = stored["size"].tolist()
             objects = ObjectPrompts(stored["clicks"], stored["boxes"])
-            return cls(Frame(side, (height, width)), stored["embeddings"], objects, stored["masks"])
+            return cls(Frame(size, (height, width)), stored["embeddings"], objects, stored["masks"])
 
 
 def _feeds(kinds: list[Prompts], capacity: Manifest) -> Iterator[DecoderFeed]:
@@ -198,4 +199,4 @@ def _filled(prompts: Prompts, size: int) -> Prompts:
     """The prompts repeated from the start until they fill calls of `size`."""
     rows = np.arange(-(-len(prompts) // size) * size) % len(prompts)
     masks = None if prompts.masks is None else prompts.masks[rows]
-    return Prompts(prompts.coords[rows], prompts.labels[rows], masks, prompts.side)
+    return Prompts(prompts.coords[rows], prompts.labels[rows], masks, prompts.frame)

@@ -38,7 +38,7 @@ from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.contract import FIRST_MULTIMASK, SINGLE_OUTPUT
 from sam_edge_runtime.decoding import Capacity, decode_prompts
 from sam_edge_runtime.errors import DataError
-from sam_edge_runtime.photo.frame import Frame
+from sam_edge_runtime.photo.frame import Frame, fitting_frame
 from sam_edge_runtime.photo.masks import upscale_binary
 from sam_edge_runtime.prompts import Prompts
 
@@ -210,7 +210,7 @@ class _PromptedPhoto:
     @classmethod
     def of(cls, photo: CalibrationPhoto, capacity: Capacity) -> _PromptedPhoto:
         annotated = photo.read()
-        frame = Frame(capacity.input_side, annotated.size)
+        frame = fitting_frame(capacity.frames, annotated.size)
         by_area = sorted(annotated.rles, key=rle.area, reverse=True)
         masks = [by_area[place] for place in evenly(len(by_area), min(len(by_area), PROMPTS))]
         rng = np.random.default_rng(photo.seed)

@@ -77,7 +77,7 @@ class _SearchSimulator:
     def masks_lost(self) -> Mapping[str, float]:
         """See `Simulator`."""
         manifest = self.search.quantizer.manifest
-        settings = [manifest.variant, asdict(manifest.checkpoint), manifest.input_side, manifest.calibration]
+        settings = [manifest.variant, asdict(manifest.checkpoint), list(manifest.frame), manifest.calibration]
         key = json.dumps([*settings, self.blocks])
         stored = self.search.masks_lost
         if key not in stored:

@@ -29,7 +29,7 @@ def time_graphs(
         manifest: of one of their bundles.
         rounds: how often.
     """
-    frame = Frame(manifest.input_side, (manifest.input_side, manifest.input_side))
+    frame = Frame(manifest.frame, manifest.frame)
     click = click_tensors(frame, manifest.call_sizes, manifest.points)
 
     def once(backend: Backend) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from sam_edge.quantization.calibration.photos import CalibrationSet, calibration
 from sam_edge.quantization.calibration.prompts import KINDS, LABELS, OBJECTS, draw_prompts
 from sam_edge_runtime.arrays import Call, Float32
 from sam_edge_runtime.automatic import rle
-from sam_edge_runtime.bundle.contract import Label
+from sam_edge_runtime.bundle.contract import FrameSize, Label
 from sam_edge_runtime.bundle.manifest import Checkpoint, Manifest
 from sam_edge_runtime.errors import DataError, UsageError
 from sam_edge_runtime.photo.frame import Frame
@@ -258,7 +258,7 @@ def test_the_slots_of_a_kind_are_those_of_its_prompts():
     photo = builders.sample(builders.picture(0), builders.rectangles(0))
     masks = np.zeros((OBJECTS, 1, LOW_RES, LOW_RES), np.float32)
     for kind in KINDS.values():
-        prompts = draw_prompts(photo, 0).prompts(Frame(SIDE, builders.SIZE), kind, masks)
+        prompts = draw_prompts(photo, 0).prompts(Frame(FrameSize.square(SIDE), builders.SIZE), kind, masks)
         assert prompts.coords.shape == (OBJECTS, kind.slots, 2)
 
 
@@ -295,7 +295,9 @@ def test_encoder_calls_are_the_photos_in_their_frames(tmp_path):
     with calibration_calls(photos, StandIn(), manifest()) as calls:
         made = list(calls.encoder())
     for call, photo in zip(made, photos.photos, strict=True):
-        np.testing.assert_array_equal(call["image"], Frame(SIDE, builders.SIZE).image(photo.read().photo))
+        np.testing.assert_array_equal(
+            call["image"], Frame(FrameSize.square(SIDE), builders.SIZE).image(photo.read().photo)
+        )
 
 
 def test_the_same_calls_are_made_on_every_run(tmp_path):

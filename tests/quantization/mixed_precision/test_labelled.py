@@ -13,6 +13,7 @@ from sam_edge.prediction.promptable import AnyCapacity
 from sam_edge.quantization.calibration.photos import calibration_photos
 from sam_edge.quantization.mixed_precision import labelled
 from sam_edge.quantization.mixed_precision.labelled import PROMPTS, HumanMasks, LabelledSet, labelled_photos
+from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.errors import DataError
 from tests.data.builders import encoded, picture, record, write_tar
 from tests.runtime.automatic import discs
@@ -108,7 +109,7 @@ class BestOutput(discs.DiscBackend):
 
 def test_the_loss_is_that_of_the_shown_masks(data, calibration):
     human = human_masks(data, calibration)
-    scores = human.measure_reference(BestOutput(), AnyCapacity(SIDE), 60.0)
+    scores = human.measure_reference(BestOutput(), AnyCapacity((FrameSize.square(SIDE),)), 60.0)
     assert [len(each) for each in scores] == [6] * 8  # two masks, and three kinds of prompts for each
     clicks = np.array(scores)[:, 2:]  # boxes come first; the stand-in draws discs at their corner
     assert clicks.min() > 0.9  # both kinds of clicks begin at the disc's centre
@@ -123,22 +124,24 @@ def test_the_loss_is_that_of_the_shown_masks(data, calibration):
 
 
 def test_scores_of_an_interrupted_search_are_taken_instead_of_measured_again(data, calibration):
-    stored = human_masks(data, calibration).measure_reference(BestOutput(), AnyCapacity(SIDE), 60.0)[:5]
+    stored = human_masks(data, calibration).measure_reference(
+        BestOutput(), AnyCapacity((FrameSize.square(SIDE),)), 60.0
+    )[:5]
     human = human_masks(data, calibration)
-    assert human.measure_reference(None, AnyCapacity(SIDE), 60.0, stored) == stored
+    assert human.measure_reference(None, AnyCapacity((FrameSize.square(SIDE),)), 60.0, stored) == stored
     lost = human(BestOutput())
     assert (lost.loss, lost.photos) == (0.0, 5)
 
 
 def test_little_time_means_fewer_photos_but_never_too_few(data, calibration, monkeypatch):
     monkeypatch.setattr(labelled, "FEWEST", 3)
-    scores = human_masks(data, calibration).measure_reference(BestOutput(), AnyCapacity(SIDE), 0.0)
+    scores = human_masks(data, calibration).measure_reference(BestOutput(), AnyCapacity((FrameSize.square(SIDE),)), 0.0)
     assert len(scores) == 6  # what the confidence of 0.95 needs
 
 
 def test_a_decoder_with_few_slots_gets_the_prompts_that_fit(data, calibration):
     human = human_masks(data, calibration, points=2)
-    scores = human.measure_reference(BestOutput(), AnyCapacity(SIDE), 60.0)
+    scores = human.measure_reference(BestOutput(), AnyCapacity((FrameSize.square(SIDE),)), 60.0)
     assert [len(each) for each in scores] == [4] * 8  # boxes and single clicks
     assert human(BestOutput()).loss == 0.0
 
@@ -150,5 +153,5 @@ def test_of_many_masks_each_gets_one_prompt(tmp_path, calibration):
         files += photo_files(seed, np.stack(masks))
     chosen: LabelledSet = labelled_photos(str(write_tar(tmp_path / "many.tar", files)), 40, calibration, 0.9)
     human = HumanMasks(chosen, OF_DISCS, 0.9)
-    scores = human.measure_reference(BestOutput(), AnyCapacity(SIDE), 60.0)
+    scores = human.measure_reference(BestOutput(), AnyCapacity((FrameSize.square(SIDE),)), 60.0)
     assert {len(each) for each in scores} == {PROMPTS}

@@ -27,7 +27,7 @@ from sam_edge_quant.onnx import quantizer as onnx_quantizer
 from sam_edge_runtime.agreement import golden
 from sam_edge_runtime.agreement.agreement import Agreement
 from sam_edge_runtime.agreement.metrics import snr_db
-from sam_edge_runtime.bundle.contract import Label
+from sam_edge_runtime.bundle.contract import FrameSize, Label
 from sam_edge_runtime.prompts import Prompts
 from tests.runtime.automatic import discs
 from tests.runtime.standin import IR_VERSION, OPSET, manifest
@@ -156,7 +156,7 @@ def test_a_candidate_whose_weights_lie_beside_its_graphs_can_be_loaded(tmp_path,
 class AnyCapacity:
     """The attributes of a manifest that decoding uses."""
 
-    input_side, call_sizes, points = 256, (), None
+    frames, call_sizes, points = (FrameSize.square(256),), (), None
 
     def of_any_capacity(self):
         return self
@@ -167,7 +167,7 @@ def clicks(count: int) -> PromptedPhoto:
     image = rng.uniform(0, 255, (1, 3, 8, 8)).astype(np.float32).repeat(32, axis=2).repeat(32, axis=3)
     labels = np.array([[Label.FOREGROUND, Label.PADDING]] * count, np.float32)
     coords = np.concatenate([rng.uniform(0, 256, (count, 1, 2)), np.zeros((count, 1, 2))], axis=1).astype(np.float32)
-    return PromptedPhoto(image, (Prompts(coords, labels, None, 256),))
+    return PromptedPhoto(image, (Prompts(coords, labels, None, FrameSize.square(256)),))
 
 
 def test_operations_are_those_of_one_photo_and_one_click():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from sam_edge_runtime.agreement.golden import Golden, check, record
 from sam_edge_runtime.agreement.metrics import LARGEST_SNR
 from sam_edge_runtime.backends import load_backend
 from sam_edge_runtime.bundle.bundle import Bundle, record_files
-from sam_edge_runtime.bundle.contract import Label
+from sam_edge_runtime.bundle.contract import FrameSize, Label
 from sam_edge_runtime.decoding import decode_prompts
 from sam_edge_runtime.errors import BundleError, UsageError
 from sam_edge_runtime.prompts import Prompts
@@ -120,7 +121,7 @@ def test_expected_outputs_are_those_of_the_reference(recorded):
     backend = Model()
     for case in recorded.cases:
         picture = recorded.pictures[case.picture]
-        embeddings = backend.encode(golden.Frame(SIDE, picture.shape[:2]).image(picture))
+        embeddings = backend.encode(golden.Frame(FrameSize.square(SIDE), picture.shape[:2]).image(picture))
         np.testing.assert_array_equal(recorded.embeddings[case.picture], embeddings[:, :, ::4, ::4])
         mask = case.prompts.masks
         low_res, iou = backend.decode(
@@ -162,7 +163,7 @@ def test_a_correct_engine_agrees_bit_for_bit(stored, recorded, tmp_path):
     assert_perfect(check(recorded, Model(), manifest()))
     assert_perfect(check(loaded, Model(), manifest()))
     for before, after in zip(recorded.cases, loaded.cases, strict=True):
-        assert (before.name, before.picture, before.prompts.side) == (after.name, after.picture, after.prompts.side)
+        assert (before.name, before.picture, before.prompts.frame) == (after.name, after.picture, after.prompts.frame)
         for name in ("coords", "labels", "masks"):
             old, new = getattr(before.prompts, name), getattr(after.prompts, name)
             assert (old is None) == (new is None)
@@ -216,7 +217,9 @@ def test_a_batch_in_several_calls_is_decoded_in_order(prompts, points):
     masks = rng.normal(size=(5, 1, CELLS, CELLS)).astype(np.float32)
     embeddings = rng.normal(size=(1, CHANNELS, 16, 16)).astype(np.float32)
     backend = Model() if prompts is None else Fixed(prompts, points)
-    low_res, iou = decode_prompts(backend, manifest(prompts, points), embeddings, Prompts(coords, labels, masks, SIDE))
+    low_res, iou = decode_prompts(
+        backend, manifest(prompts, points), embeddings, Prompts(coords, labels, masks, FrameSize.square(SIDE))
+    )
     assert (low_res.shape, iou.shape) == ((5, 4, CELLS, CELLS), (5, 4))
     assert len(backend.calls) == (1 if prompts is None else -(-5 // prompts))
     for index in range(5):
@@ -314,7 +317,7 @@ def test_the_worst_prompt_is_named(recorded):
 
 def test_a_golden_test_without_prompts_is_refused(recorded):
     with pytest.raises(UsageError, match="nothing to compare"):
-        check(Golden(recorded.pictures, recorded.embeddings, ()), Model(), manifest())
+        check(replace(recorded, cases=()), Model(), manifest())
 
 
 # Files that are no golden test --------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import numpy as np
 from sam_edge.prediction.promptable import AnyCapacity
 from sam_edge_runtime.automatic.generator import AutomaticMaskGenerator
 from sam_edge_runtime.automatic.settings import COCO_RLE, AutomaticSettings
+from sam_edge_runtime.bundle.contract import FrameSize
 
 SIDE = 256
 RADII = (0.0, 12.0, 20.0, 30.0)  # of the four outputs, in pixels of the frame
@@ -31,4 +32,4 @@ class DiscBackend:
 
 def disc_generator(points_per_side: int = 3) -> AutomaticMaskGenerator:
     settings = AutomaticSettings(points_per_side=points_per_side, stability_score_thresh=0.8, output_mode=COCO_RLE)
-    return AutomaticMaskGenerator.from_backend(DiscBackend(), AnyCapacity(SIDE), settings)
+    return AutomaticMaskGenerator.from_backend(DiscBackend(), AnyCapacity((FrameSize.square(SIDE),)), settings)

@@ -17,6 +17,7 @@ from sam_edge_runtime.automatic.grids import generate_crops, layer_grids
 from sam_edge_runtime.automatic.nms import nms
 from sam_edge_runtime.automatic.settings import AutomaticSettings
 from sam_edge_runtime.bundle.bundle import Bundle
+from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.errors import PhotoError, UsageError
 from sam_edge_runtime.predictor import SamPredictor
 from tests.reference import batched_nms, import_segment_anything
@@ -44,7 +45,9 @@ def nano():
 
 
 def make_generator(sam, **keywords) -> AutomaticMaskGenerator:
-    return AutomaticMaskGenerator.from_backend(TorchBackend(sam), AnyCapacity(sam.side), AutomaticSettings(**keywords))
+    return AutomaticMaskGenerator.from_backend(
+        TorchBackend(sam), AnyCapacity((FrameSize.square(sam.side),)), AutomaticSettings(**keywords)
+    )
 
 
 def photo(name: str) -> np.ndarray:

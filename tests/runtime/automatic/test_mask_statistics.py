@@ -10,6 +10,7 @@ import torch
 
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.automatic.mask_statistics import MaskStatistics, stability_score
+from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.photo.frame import Frame
 from sam_edge_runtime.photo.masks import upscale
@@ -36,7 +37,7 @@ def blobs(count: int, seed: int) -> np.ndarray:
 @pytest.fixture(params=SIZES, ids=lambda size: f"{size[1]}x{size[0]}")
 def case(request):
     """Statistics of a geometry, low-resolution logits, and the same at the photo's size."""
-    frame = Frame(SIDE, request.param)
+    frame = Frame(FrameSize.square(SIDE), request.param)
     low_res = blobs(12, seed=request.param[0])
     return MaskStatistics(frame), low_res, upscale(low_res, frame)
 
@@ -80,7 +81,7 @@ def test_runs_equal_those_of_the_full_size_masks(case):
 
 
 def test_runs_of_a_crop_lie_where_the_crop_was_cut():
-    frame = Frame(SIDE, (60, 80))
+    frame = Frame(FrameSize.square(SIDE), (60, 80))
     low_res = blobs(12, seed=3)
     for one, mask in zip(low_res, upscale(low_res, frame) > 0, strict=True):
         whole = np.zeros((100, 120), np.bool_)
@@ -91,9 +92,9 @@ def test_runs_of_a_crop_lie_where_the_crop_was_cut():
 
 def test_a_full_mask_is_one_run_after_an_empty_one():
     full = np.full((SIDE // 4, SIDE // 4), 3, np.float32)
-    assert MaskStatistics(Frame(SIDE, (50, 70))).run_lengths(full, 0.0).tolist() == [0, 3500]
+    assert MaskStatistics(Frame(FrameSize.square(SIDE), (50, 70))).run_lengths(full, 0.0).tolist() == [0, 3500]
 
 
 def test_masks_of_another_frame_are_refused():
     with pytest.raises(UsageError, match="do not belong to a frame of 256"):
-        MaskStatistics(Frame(SIDE, (50, 70))).boxes(np.zeros((1, 32, 32), np.float32), 0.0)
+        MaskStatistics(Frame(FrameSize.square(SIDE), (50, 70))).boxes(np.zeros((1, 32, 32), np.float32), 0.0)

@@ -15,7 +15,7 @@ from sam_edge_runtime.backends import BackendOptions, load_backend
 from sam_edge_runtime.backends import onnx as onnx_backend
 from sam_edge_runtime.backends.onnx import PROVIDERS, OnnxBackend
 from sam_edge_runtime.bundle.bundle import Bundle
-from sam_edge_runtime.bundle.contract import GraphContract, decoder_contract, encoder_contract
+from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, decoder_contract, encoder_contract
 from sam_edge_runtime.bundle.targets import TARGETS
 from sam_edge_runtime.errors import BackendError, BundleError, UsageError
 from sam_edge_runtime.predictor import SamPredictor
@@ -184,8 +184,11 @@ def with_output(contract: GraphContract, index: int, **changes) -> GraphContract
     return GraphContract(contract.inputs, tuple(outputs))
 
 
-ENCODER = encoder_contract(SIDE, CHANNELS)
-FREE, FIXED = decoder_contract(SIDE, CHANNELS, None, None), decoder_contract(SIDE, CHANNELS, 1, 4)
+ENCODER = encoder_contract(FrameSize.square(SIDE), CHANNELS)
+FREE, FIXED = (
+    decoder_contract(FrameSize.square(SIDE), CHANNELS, None, None),
+    decoder_contract(FrameSize.square(SIDE), CHANNELS, 1, 4),
+)
 
 
 def run_encoder(backend):

@@ -65,7 +65,7 @@ def test_tflite_runtime_refuses_what_it_would_compute_wrongly(tmp_path, kind, sa
     backend = TfliteBackend(tflite_bundle(tmp_path, kind), BackendOptions())
     backend._name = PREDECESSOR
     with pytest.raises(BackendError, match=rf"decoder.tflite' needs LiteRT \(tflite-runtime 2.14 {says}") as refusal:
-        _ = backend._decoder
+        backend._decoder(backend._bundle.manifest.frame)
     assert "\n" not in str(refusal.value)
 
 

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.bundle.manifest import RANDOM_WEIGHTS_NOTE, Checkpoint, FileRecord, Manifest
 from sam_edge_runtime.errors import BundleError
 from tests.runtime.standin import manifest
@@ -83,6 +84,8 @@ def refused(text: str) -> str:
         {"prompts": 8, "batches": (1, 2, 8)},
         {"tools": {}, "recipe": {}},
         {"licence": "Lizenz für Ümläute \u2028 日本"},
+        {"frames": (FrameSize(192, 256),)},
+        {"frames": (FrameSize(192, 256), FrameSize.square(256), FrameSize(256, 160)), "prompts": 8, "batches": (1, 8)},
     ],
 )
 def test_a_written_manifest_is_read_back(changes):
@@ -95,6 +98,75 @@ def test_a_written_manifest_is_read_back(changes):
 def test_batches_are_written_only_where_there_are_several():
     assert document()["capacity"] == {"prompts": 2, "points": 8}
     assert document(batches=(1, 2))["capacity"] == {"prompts": 2, "points": 8, "batches": [1, 2]}
+
+
+WIDE, TALL = FrameSize(192, 256), FrameSize(256, 192)
+
+
+def test_a_manifest_of_squares_alone_names_no_frame_and_is_read_by_older_releases():
+    assert complete().frames == (FrameSize.square(256),)
+    assert "frames" not in document()
+    assert document()["format_version"] == 1
+    assert document(frames=(WIDE,))["format_version"] == 2
+
+
+def test_each_frame_has_files_and_contracts_of_its_own():
+    several = complete(frames=(WIDE, TALL))
+    assert [(each.frame, each.encoder, each.decoder) for each in several.each_frame()] == [
+        (WIDE, "encoder.onnx", "decoder.onnx"),
+        (TALL, "encoder_192x256.onnx", "decoder_192x256.onnx"),
+    ]
+    written = document(frames=(WIDE, TALL))
+    assert [(each["height"], each["width"], each["encoder"]["file"]) for each in written["frames"]] == [
+        (192, 256, "encoder.onnx"),
+        (256, 192, "encoder_192x256.onnx"),
+    ]
+    shapes = [[tensor["shape"] for tensor in each["decoder"]["outputs"]] for each in written["frames"]]
+    assert shapes == [[[2, 4, 48, 64], [2, 4]], [[2, 4, 64, 48], [2, 4]]]
+    assert written["encoder"] == written["frames"][0]["encoder"]
+
+
+def test_frames_in_one_file_have_signatures():
+    several = complete(target="tflite", frames=(WIDE, TALL), prompts=8, batches=(1, 8))
+    assert [each.encoder for each in several.each_frame()] == ["encoder.onnx"] * 2
+    assert {name: contract.inputs[0].shape for name, contract in several.encoder_signatures.items()} == {
+        "frame_256x192": (1, 3, 192, 256),
+        "frame_192x256": (1, 3, 256, 192),
+    }
+    assert list(several.decoder_signatures) == [
+        "frame_256x192_prompts_1",
+        "frame_256x192_prompts_8",
+        "frame_192x256_prompts_1",
+        "frame_192x256_prompts_8",
+    ]
+    assert list(complete(target="tflite", frames=(WIDE, TALL)).decoder_signatures) == ["frame_256x192", "frame_192x256"]
+
+
+@pytest.mark.parametrize(
+    ("frames", "says"),
+    [
+        ([{"height": 100, "width": 256}], "frame 256x100 is impossible for input_side 256"),
+        ([{"height": 128, "width": 192}], "frame 192x128 is impossible for input_side 256"),
+        ([{"height": 192, "width": 512}], "frame 512x192 is impossible"),
+        ([{"height": 192, "width": 256}] * 2, "a frame is named twice"),
+        ([{"height": 192, "width": "256"}], "frames.0.width is '256', an integer is expected"),
+        ([7], "frames is [7], a list of up to 16 objects is expected"),
+        ({"height": 192}, "a list of up to 16 objects is expected"),
+        ([{"height": 192, "width": 256}] * 17, "a list of up to 16 objects is expected"),
+    ],
+)
+def test_impossible_frames_are_refused(frames, says):
+    assert says in refused(sealed(changed("frames", frames)))
+
+
+def test_a_frame_with_another_ones_file_or_tensors_is_refused():
+    for name, value in (("file", "../x.onnx"), ("outputs", []), ("file", None)):
+        edited = document(frames=(WIDE, TALL))
+        edited["frames"][1]["decoder"][name] = value
+        assert "frames.1.decoder" in refused(sealed(edited))
+    edited = document(frames=(WIDE, TALL))
+    del edited["frames"][1]["encoder"]
+    assert "frames.1.encoder" in refused(sealed(edited))
 
 
 def test_each_of_several_call_sizes_has_a_signature():
@@ -261,10 +333,10 @@ def test_every_depth_of_nesting_is_refused_without_a_traceback(field):
         assert refused(text.replace('"HERE"', f'{{"a":{nested}}}' if field == "recipe" else nested))
 
 
-@pytest.mark.parametrize("version", [2, 3, 10**20])
+@pytest.mark.parametrize("version", [3, 4, 10**20])
 def test_a_newer_format_is_refused_with_the_advice_to_upgrade(version):
     line = refused(json.dumps({"format": "sam-edge-bundle", "format_version": version, "surprise": []}))
-    assert f"format_version {version}, and this sam-edge reads up to 1: upgrade sam-edge" in line
+    assert f"format_version {version}, and this sam-edge reads up to 2: upgrade sam-edge" in line
 
 
 @pytest.mark.parametrize("version", [MISSING, None, 0, -1, "1", 1.0, True, [1]])

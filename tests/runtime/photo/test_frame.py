@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD
+from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD, FrameSize
 from sam_edge_runtime.errors import PhotoError, UsageError
-from sam_edge_runtime.photo.frame import Frame
+from sam_edge_runtime.photo.frame import Frame, fitting_frame
 from tests.reference import import_segment_anything
 
 SIZES = [(480, 640), (640, 480), (333, 333), (1, 1), (7, 1001), (1500, 37), (1024, 683), (1365, 2048), (255, 257)]
@@ -28,7 +28,7 @@ def random_photo(size: tuple[int, int], seed: int = 0) -> np.ndarray:
 def test_resize_is_bit_equal_to_the_reference(size, side):
     photo = random_photo(size)
     expected = reference_transform(side).apply_image(photo)
-    frame = Frame(side, size)
+    frame = Frame(FrameSize.square(side), size)
     assert frame.resized_size == expected.shape[:2]
     np.testing.assert_array_equal(frame.resize(photo), expected)
 
@@ -39,7 +39,7 @@ def test_coordinates_equal_the_reference(size, side):
     rng = np.random.default_rng(1)
     coords = rng.uniform(0, 1, (2, 5, 2)) * [size[1], size[0]]
     expected = torch.as_tensor(reference_transform(side).apply_coords(coords, size), dtype=torch.float).numpy()
-    result = Frame(side, size).to_frame(coords)
+    result = Frame(FrameSize.square(side), size).to_frame(coords)
     assert result.dtype == np.float32
     np.testing.assert_array_equal(result, expected)
 
@@ -47,7 +47,7 @@ def test_coordinates_equal_the_reference(size, side):
 @pytest.mark.parametrize("size", [(480, 640), (640, 480), (100, 100)])
 def test_image_equals_the_reference_after_normalization(size):
     photo, side = random_photo(size), 256
-    image = Frame(side, size).image(photo)
+    image = Frame(FrameSize.square(side), size).image(photo)
     assert image.shape == (1, 3, side, side)
     assert image.dtype == np.float32
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
@@ -61,14 +61,14 @@ def test_image_equals_the_reference_after_normalization(size):
 
 def test_a_channel_reversed_view_is_resized_like_its_copy():
     photo = random_photo((40, 60))[:, :, ::-1]
-    frame = Frame(256, (40, 60))
+    frame = Frame(FrameSize.square(256), (40, 60))
     np.testing.assert_array_equal(frame.resize(photo), frame.resize(photo.copy()))
 
 
 @pytest.mark.parametrize(
     ("side", "size", "error", "message"),
     [
-        (0, (10, 10), UsageError, "frame side 0"),
+        (0, (10, 10), UsageError, "frame of 0x0 pixels is empty"),
         (256, (0, 10), PhotoError, "10x0"),
         (256, (10, 0), PhotoError, "0x10"),
         (256, (1, 600), PhotoError, "too narrow"),
@@ -76,10 +76,52 @@ def test_a_channel_reversed_view_is_resized_like_its_copy():
 )
 def test_impossible_frames_are_refused(side, size, error, message):
     with pytest.raises(error, match=message):
-        Frame(side, size)
+        Frame(FrameSize.square(side), size)
 
 
 @pytest.mark.parametrize("photo", [np.zeros((4, 5, 3), np.uint8), np.zeros((5, 4, 3), np.float32), np.zeros((5, 4))])
 def test_a_photo_of_another_frame_is_refused(photo):
     with pytest.raises(UsageError, match=r"\(5, 4, 3\)"):
-        Frame(256, (5, 4)).resize(photo)
+        Frame(FrameSize.square(256), (5, 4)).resize(photo)
+
+
+# Frames that are no squares -----------------------------------------------------------------------------------------
+
+WIDE, TALL, SQUARE = FrameSize(192, 256), FrameSize(256, 192), FrameSize.square(256)
+
+
+def test_a_photo_of_the_frames_shape_is_resized_as_in_the_square():
+    photo = random_photo((480, 640))
+    wide, square = Frame(WIDE, (480, 640)), Frame(SQUARE, (480, 640))
+    assert wide.resized_size == square.resized_size == (192, 256)
+    np.testing.assert_array_equal(wide.image(photo), square.image(photo)[:, :, :192])
+    np.testing.assert_array_equal(wide.to_frame(np.array([[3.5, 7.0]])), square.to_frame(np.array([[3.5, 7.0]])))
+    assert (wide.waste, square.waste) == (0.0, 0.25)
+
+
+def test_a_photo_that_does_not_fit_is_scaled_to_fit_and_padded():
+    photo = random_photo((640, 480))
+    frame = Frame(WIDE, (640, 480))
+    assert frame.resized_size == (192, 144)
+    image = frame.image(photo)
+    assert image.shape == (1, 3, 192, 256)
+    np.testing.assert_array_equal(image[0, :, :, :144].transpose(1, 2, 0), frame.resize(photo))
+    assert (image[0, :, :, 144:].reshape(3, -1) == np.array(PIXEL_MEAN, np.float32)[:, None]).all()
+    assert frame.waste == 1 - 144 / 256
+    np.testing.assert_allclose(frame.to_frame(np.array([[480.0, 640.0]])), [[144.0, 192.0]])
+
+
+@pytest.mark.parametrize(
+    ("size", "chosen"),
+    [((480, 640), WIDE), ((640, 480), TALL), ((500, 500), SQUARE), ((360, 640), WIDE), ((1000, 10), TALL)],
+)
+def test_a_photo_goes_into_the_frame_that_it_fills_best(size, chosen):
+    for frames in ((SQUARE, WIDE, TALL), (TALL, WIDE, SQUARE)):
+        assert fitting_frame(frames, size) == Frame(chosen, size)
+
+
+def test_of_equal_frames_the_one_with_the_larger_scale_is_taken():
+    half = FrameSize(96, 128)
+    assert fitting_frame((half, WIDE), (480, 640)).size == fitting_frame((WIDE, half), (480, 640)).size == WIDE
+    assert fitting_frame((WIDE, TALL), (100, 100)).size == WIDE  # of equals the first
+    assert fitting_frame((TALL, WIDE), (100, 100)).size == TALL

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.photo import masks as masks_module
 from sam_edge_runtime.photo.frame import Frame
@@ -19,7 +20,7 @@ BOUND = 1e-4  # absolute, in logits
 
 
 def reference_masks(low_res: np.ndarray, frame: Frame) -> np.ndarray:
-    model = SimpleNamespace(image_encoder=SimpleNamespace(img_size=frame.side))
+    model = SimpleNamespace(image_encoder=SimpleNamespace(img_size=frame.size.side))
     batch = torch.from_numpy(low_res)[None]
     sam = import_segment_anything().modeling.Sam
     return sam.postprocess_masks(model, batch, frame.resized_size, frame.original_size)[0].numpy()
@@ -32,7 +33,7 @@ def random_logits(side: int, count: int = 2, scale: float = 10.0) -> np.ndarray:
 @pytest.mark.parametrize("side", [256, 448, 1024])
 @pytest.mark.parametrize("size", SIZES)
 def test_logits_equal_the_reference(size, side):
-    frame, low_res = Frame(side, size), random_logits(side)
+    frame, low_res = Frame(FrameSize.square(side), size), random_logits(side)
     result = upscale(low_res, frame)
     assert result.shape == (2, *size)
     assert result.dtype == np.float32
@@ -40,20 +41,20 @@ def test_logits_equal_the_reference(size, side):
 
 
 def test_binary_masks_are_the_thresholded_logits():
-    frame, low_res = Frame(256, (200, 301)), random_logits(256)
+    frame, low_res = Frame(FrameSize.square(256), (200, 301)), random_logits(256)
     np.testing.assert_array_equal(upscale_binary(low_res, frame), upscale(low_res, frame) > 0)
     np.testing.assert_array_equal(upscale_binary(low_res, frame, 2.5), upscale(low_res, frame) > 2.5)
 
 
 def test_no_masks_give_no_masks():
-    frame = Frame(256, (20, 30))
+    frame = Frame(FrameSize.square(256), (20, 30))
     assert upscale(np.zeros((0, 64, 64), np.float32), frame).shape == (0, 20, 30)
     assert upscale_binary(np.zeros((0, 64, 64), np.float32), frame).shape == (0, 20, 30)
 
 
 def test_bands_are_computed_once_per_geometry():
     masks_module._bands.cache_clear()
-    frame, low_res = Frame(256, (200, 301)), random_logits(256)
+    frame, low_res = Frame(FrameSize.square(256), (200, 301)), random_logits(256)
     for _ in range(3):
         upscale(low_res, frame)
     assert masks_module._bands.cache_info().misses == 2
@@ -76,7 +77,7 @@ def test_a_band_has_few_cells(pixels, cells):
 
 @pytest.mark.parametrize("size", [(3000, 4000), (1500, 2250), (4000, 3000), (480, 640)])
 def test_the_products_of_a_photo_start_no_threads_of_openblas(size):
-    frame = Frame(1024, size)
+    frame = Frame(FrameSize.square(1024), size)
     for band in masks_module._bands(1024, frame.resized_size[0], size[0]):
         assert band.weights.size * size[1] <= 1 << 18
     columns = masks_module._bands(1024, frame.resized_size[1], size[1])
@@ -84,7 +85,7 @@ def test_the_products_of_a_photo_start_no_threads_of_openblas(size):
 
 
 def test_logits_in_the_padding_have_no_influence():
-    frame, low_res = Frame(256, (64, 256)), random_logits(256)  # 16 of 64 rows hold the photo
+    frame, low_res = Frame(FrameSize.square(256), (64, 256)), random_logits(256)  # 16 of 64 rows hold the photo
     changed = low_res.copy()
     changed[:, 17:] = 1e6
     np.testing.assert_array_equal(upscale(low_res, frame), upscale(changed, frame))
@@ -93,4 +94,20 @@ def test_logits_in_the_padding_have_no_influence():
 @pytest.mark.parametrize("shape", [(64, 64), (1, 32, 64), (1, 1, 64, 64)])
 def test_masks_of_another_frame_are_refused(shape):
     with pytest.raises(UsageError, match=r"\(K, 64, 64\)"):
-        upscale(np.zeros(shape, np.float32), Frame(256, (10, 10)))
+        upscale(np.zeros(shape, np.float32), Frame(FrameSize.square(256), (10, 10)))
+
+
+@pytest.mark.parametrize(
+    ("frame", "size"), [((192, 256), (480, 640)), ((256, 192), (641, 480)), ((160, 256), (99, 50))]
+)
+def test_frames_that_are_no_squares_are_upscaled_as_the_reference_does(frame, size):
+    """The reference knows squares: its first step is done by torch for the frame's two sides."""
+    placed = Frame(FrameSize(*frame), size)
+    low_res = np.random.default_rng(0).normal(0, 10, (2, *placed.size.cells)).astype(np.float32)
+    in_frame = torch.nn.functional.interpolate(
+        torch.from_numpy(low_res)[None], frame, mode="bilinear", align_corners=False
+    )
+    h, w = placed.resized_size
+    expected = torch.nn.functional.interpolate(in_frame[..., :h, :w], size, mode="bilinear", align_corners=False)
+    assert np.abs(upscale(low_res, placed) - expected[0].numpy()).max() <= BOUND
+    np.testing.assert_array_equal(upscale_binary(low_res, placed), upscale(low_res, placed) > 0)

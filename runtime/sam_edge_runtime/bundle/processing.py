@@ -1,0 +1,33 @@
+"""What a runtime does to a photo before the encoder and to masks after the decoder, in the words of the manifest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .contract import MASK_THRESHOLD, PIXEL_MEAN, PIXEL_STD
+
+PREPROCESSING: dict[str, Any] = {
+    "channel_order": "RGB",
+    "resize": "longest side to S; the other side to floor(side * S / longest + 0.5)",
+    "filter": "bilinear with antialiasing, on uint8 (Pillow's Image.BILINEAR)",
+    "pad": "bottom and right, to S x S",
+    "pad_value": list(PIXEL_MEAN),
+    "normalization": {"inside_graph": True, "mean": list(PIXEL_MEAN), "std": list(PIXEL_STD)},
+    "coordinates": "x * resized width / photo width, y likewise; the graph adds 0.5",
+}
+POSTPROCESSING: dict[str, Any] = {
+    "resize": "bilinear without aligned corners to S x S, crop to the resized photo, bilinear to the photo's size",
+    "mask_threshold": MASK_THRESHOLD,
+    "single_mask": "output 0",
+    "multimask": "outputs 1, 2, 3",
+    "slots": "a point takes one, a box two (labels 2 and 3); points without a box end with one at (0, 0) labelled -1",
+}
+# In place of the entries above where a bundle has frames of other shapes than the square.
+FRAMES_PREPROCESSING: dict[str, Any] = {
+    "frame": "of `frames`, the one with the least padding; of equals the one with the larger scale, then the first",
+    "resize": "to fit: both sides times the smaller of H / height and W / width, to floor(side + 0.5)",
+    "pad": "bottom and right, to H x W",
+}
+FRAMES_POSTPROCESSING: dict[str, Any] = {
+    "resize": "bilinear without aligned corners to H x W, crop to the resized photo, bilinear to the photo's size",
+}
