@@ -30,33 +30,49 @@ QUERY_BLOCK = 512  # queries of one block: their scores exist at a time
 
 @dataclass(frozen=True)
 class ViTConfig:
-    """Width, depth and heads of a ViT, and which of its blocks attend globally."""
+    """Width, depth and heads of a ViT, and which of its blocks attend globally.
+
+    Attributes:
+        dim: channels between the blocks.
+        depth: number of blocks.
+        heads: attention heads of each block.
+        global_blocks: indices of the blocks without windows.
+        attention_widths: queries' channels of each block, where a pruned model has others than `dim`; empty: `dim`.
+        mlp_widths: hidden channels of each block's MLP; empty: four times `dim`.
+    """
 
     dim: int
     depth: int
     heads: int
     global_blocks: tuple[int, ...]
+    attention_widths: tuple[int, ...] = ()
+    mlp_widths: tuple[int, ...] = ()
 
 
 class RelativeAttention(nn.Module):
-    """Multi-head self-attention over a map of up to `grid x grid`, with decomposed relative position biases."""
+    """Multi-head self-attention over a map of up to `grid x grid`, with decomposed relative position biases.
 
-    def __init__(self, dim: int, heads: int, grid: int) -> None:
+    `width` is the number of the queries' channels over all heads; by default it is `dim`.
+    """
+
+    def __init__(self, dim: int, heads: int, grid: int, width: int | None = None) -> None:
         super().__init__()
+        width = width or dim
         self.heads = heads
-        self.head_dim = dim // heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.head_dim = width // heads
+        self.qkv = nn.Linear(dim, 3 * width)
+        self.proj = nn.Linear(width, dim)
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * grid - 1, self.head_dim))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * grid - 1, self.head_dim))
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend over all H*W positions of `(B, H, W, C)`; returns the same shape."""
-        projected: Tensor = self.proj(self.attend(self.qkv(x)).reshape(x.shape))
+        attended = self.attend(self.qkv(x))  # (B, H*W, heads*D)
+        projected: Tensor = self.proj(attended.reshape(*x.shape[:3], -1))
         return projected
 
     def attend(self, qkv: Tensor) -> Tensor:
-        """Attention of queries, keys and values `(B, H, W, 3*C)`, without the projections; returns `(B, H*W, C)`."""
+        """Attention of queries, keys and values `(B, H, W, 3*heads*D)`, unprojected; returns `(B, H*W, heads*D)`."""
         b, h, w, _ = qkv.shape
         q, k, v = (part.reshape(b, h * w, self.heads, self.head_dim) for part in qkv.chunk(3, dim=-1))
         by_row, by_column = self._biases(q, h, w)
@@ -115,13 +131,15 @@ def relative_table(rel_pos: Tensor, size: int) -> Tensor:
 class Block(nn.Module):
     """A transformer block: attention in windows of `window x window` cells, or over the whole map where it is 0."""
 
-    def __init__(self, config: ViTConfig, window: int, grid: int) -> None:
+    def __init__(self, config: ViTConfig, index: int, grid: int) -> None:
         super().__init__()
-        self.window = window
+        self.window = window = 0 if index in config.global_blocks else WINDOW
+        width = config.attention_widths[index] if config.attention_widths else config.dim
+        hidden = config.mlp_widths[index] if config.mlp_widths else 4 * config.dim
         self.norm1 = nn.LayerNorm(config.dim, eps=LAYER_NORM_EPS)
-        self.attn = RelativeAttention(config.dim, config.heads, window or grid)
+        self.attn = RelativeAttention(config.dim, config.heads, window or grid, width)
         self.norm2 = nn.LayerNorm(config.dim, eps=LAYER_NORM_EPS)
-        self.mlp = FeedForward(config.dim, 4 * config.dim, nn.GELU())
+        self.mlp = FeedForward(config.dim, hidden, nn.GELU())
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, H, W, C)` to the same shape."""
@@ -166,9 +184,7 @@ class ImageEncoderViT(nn.Module):
         grid = NATIVE_SIDE // EMBEDDING_STRIDE
         self.patch_embed = PatchEmbed(config.dim)
         self.pos_embed = nn.Parameter(torch.zeros(1, grid, grid, config.dim))
-        self.blocks = nn.ModuleList(
-            Block(config, 0 if index in config.global_blocks else WINDOW, grid) for index in range(config.depth)
-        )
+        self.blocks = nn.ModuleList(Block(config, index, grid) for index in range(config.depth))
         self.neck = make_neck(config.dim, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:

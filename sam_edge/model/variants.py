@@ -18,12 +18,21 @@ VIT_B = ViTConfig(dim=768, depth=12, heads=12, global_blocks=(2, 5, 8, 11))
 VIT_L = ViTConfig(dim=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23))
 VIT_H = ViTConfig(dim=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31))
 
+# SlimSAM (arXiv 2312.05284) prunes ViT-B: these are the uniform widths of its `build_sam`, 50 % and 77 % pruned.
+SLIM_50 = ViTConfig(dim=384, depth=12, heads=12, global_blocks=VIT_B.global_blocks, mlp_widths=(1536,) * 12)
+SLIM_77 = ViTConfig(dim=168, depth=12, heads=12, global_blocks=VIT_B.global_blocks, mlp_widths=(696,) * 12)
+
+# A ViT that was pruned block by block: only its file says how wide each block is (`weights/pruned_vit.py`).
+SLIM = "slimsam"
+
 VARIANTS: dict[str, Callable[[], Sam]] = {
     "nano": build_nano,
     "tiny_vit": lambda: Sam(TinyViT()),
     "vit_b": lambda: Sam(ImageEncoderViT(VIT_B)),
     "vit_l": lambda: Sam(ImageEncoderViT(VIT_L)),
     "vit_h": lambda: Sam(ImageEncoderViT(VIT_H)),
+    "slimsam_50": lambda: Sam(ImageEncoderViT(SLIM_50)),
+    "slimsam_77": lambda: Sam(ImageEncoderViT(SLIM_77)),
 }
 
 
@@ -31,9 +40,13 @@ def build_sam(variant: str) -> Sam:
     """Build an untrained SAM in evaluation mode, for frames of its native side: 512 pixels for nano, 1024 for others.
 
     Raises:
-        UsageError: no variant has that name.
+        UsageError: no variant has that name, or its widths are read off its file.
     """
     check_variant(variant)
+    if variant == SLIM:
+        raise UsageError(
+            f"the widths of {SLIM} are read off its file: name it with --checkpoint, or choose slimsam_50 or slimsam_77"
+        )
     return VARIANTS[variant]().eval()
 
 
@@ -53,5 +66,5 @@ def check_variant(variant: str) -> None:
     Raises:
         UsageError: no variant has that name.
     """
-    if variant not in VARIANTS:
+    if variant not in VARIANTS and variant != SLIM:
         raise UsageError(f"no model called {variant!r}: choose one of {', '.join(VARIANTS)}")

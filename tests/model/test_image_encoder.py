@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from sam_edge.model import build_sam, image_encoder
-from sam_edge.model.image_encoder import ImageEncoderViT, ViTConfig
+from sam_edge.model.image_encoder import Block, ImageEncoderViT, ViTConfig
 from sam_edge.model.layers import join_windows, split_windows
 from sam_edge.model.sam import Sam
 from sam_edge.model.variants import VIT_B, VIT_H, VIT_L
+from sam_edge.weights.seeded import seed_module
 from sam_edge_runtime.errors import UsageError
 from tests.model.builders import (
     BOUND,
@@ -185,3 +186,30 @@ def test_queries_in_blocks_equal_all_queries_at_once(block, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "softmax", lambda x, dim: sizes.append(x.shape[-2]) or real(x, dim))
     assert error(encoder(image), whole) <= 1e-6
     assert max(sizes[-2:]) <= block
+
+
+def test_a_pruned_block_attends_with_the_widths_that_are_left():
+    """Against the definition, position by position: 3 heads of 5 channels in a block of 8 channels, MLP of 7."""
+    config = ViTConfig(dim=8, depth=1, heads=3, global_blocks=(0,), attention_widths=(15,), mlp_widths=(7,))
+    block = Block(config, 0, 4)
+    seed_module(block, 1)
+    cells = torch.randn(1, 4, 4, 8, generator=torch.Generator().manual_seed(0))
+    x = cells
+    normed = F.layer_norm(x, (8,), block.norm1.weight, block.norm1.bias, 1e-6).reshape(16, 8)
+    q, k, v = block.attn.qkv(normed).reshape(16, 3, 3, 5).unbind(1)  # (positions, heads, channels)
+    out = torch.empty(16, 3, 5)
+    for head in range(3):
+        for at in range(16):
+            scores = torch.stack(
+                [
+                    q[at, head] @ k[other, head] / 5**0.5
+                    + q[at, head] @ block.attn.rel_pos_h[at // 4 - other // 4 + 3]
+                    + q[at, head] @ block.attn.rel_pos_w[at % 4 - other % 4 + 3]
+                    for other in range(16)
+                ]
+            )
+            out[at, head] = scores.softmax(0) @ v[:, head]
+    x = x.reshape(16, 8) + block.attn.proj(out.reshape(16, 15))
+    x = x + block.mlp.lin2(F.gelu(block.mlp.lin1(F.layer_norm(x, (8,), block.norm2.weight, block.norm2.bias, 1e-6))))
+    assert block.mlp.lin1.out_features == 7
+    torch.testing.assert_close(block(cells).reshape(16, 8), x)

@@ -50,7 +50,7 @@ class UnpaddedBlock(Block):
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, H, W, C)` to the same shape."""
         windows, padded = split_windows(self.attn.qkv(self.norm1(x)), self.window)
-        attended = self.attn.attend(windows).reshape(-1, self.window, self.window, x.shape[3])
+        attended = self.attn.attend(windows).reshape(-1, self.window, self.window, self.attn.proj.in_features)
         x = x + self.attn.proj(join_windows(attended, self.window, padded, (x.shape[1], x.shape[2])))
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
