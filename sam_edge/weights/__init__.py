@@ -6,10 +6,19 @@
 | `cache` | the folder of downloaded weights |
 | `transfer` | one resumable download over HTTP |
 | `download` | a release, checked against its sha256 and moved into the cache |
-| `source` | the argument of `--checkpoint`: a file, or `random:SEED` |
+| `source` | the argument of `--checkpoint`: a file or folder, `hf:OWNER/NAME`, or `random:SEED` |
 | `seeded` | random weights that depend on name, shape and seed alone |
-| `state_file` | a weights file as named tensors, read without running its code |
+| `hub` | files of a repository on the Hugging Face Hub, through its cache |
+| `state_file` | what one file of weights holds, read without running its code |
 | `packed` | INT8 weights with scales in a file |
+| `contents` | what a checkpoint holds: a file, shards with an index, or an adapter with its base |
+| `unwrapping` | the model's tensors in what a training script saved |
+| `layouts` | names of tensors: official, and transformers' |
+| `adapters` | LoRA adapters, merged into the layers that they adapt |
+| `pruned_vit` | a ViT's widths, read off its tensors |
+| `families` | the families of models: names and shapes that identify them |
+| `recognition` | reads a checkpoint of any make, and says what it is |
+| `conversion` | writes a checkpoint under the names of another layout |
 | `fit` | checks that named tensors fit a model |
 | `mobilenet` | ImageNet weights of nano's encoder from a TFLite file |
 | `checkpoint` | loads a source into a model and records what was loaded |

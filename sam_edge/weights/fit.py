@@ -13,21 +13,9 @@ import torch
 
 from sam_edge_runtime.errors import CheckpointError, short_name
 
+from .families import Shapes, guess_variant
+
 SHOWN = 3  # names that the error lists of each kind
-
-# The width of the position embeddings identifies a ViT, and the name of its first convolution TinyViT.
-POSITION_EMBEDDING = "image_encoder.pos_embed"  # (1, H, W, C)
-VARIANT_OF_WIDTH = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
-TINY_VIT_STEM = "image_encoder.patch_embed.seq.0.c.weight"
-
-
-def guess_variant(state: Mapping[str, torch.Tensor]) -> str | None:
-    """The official variant that `state` belongs to, by its names and widths, or None."""
-    if TINY_VIT_STEM in state:
-        return "tiny_vit"
-    if POSITION_EMBEDDING in state and state[POSITION_EMBEDDING].ndim == 4:
-        return VARIANT_OF_WIDTH.get(state[POSITION_EMBEDDING].shape[-1])
-    return None
 
 
 def check_fit(state: Mapping[str, torch.Tensor], model: torch.nn.Module, label: str) -> None:
@@ -43,22 +31,35 @@ def check_fit(state: Mapping[str, torch.Tensor], model: torch.nn.Module, label: 
             copied, or a number is NaN or infinite in the model's precision.
     """
     wanted: dict[str, torch.Tensor] = model.state_dict()
-    missing = [name for name in wanted if name not in state]
-    unexpected = [name for name in state if name not in wanted]
-    differing = [
-        f"{name} is {tuple(state[name].shape)} where the model has {tuple(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name in state and state[name].shape != tensor.shape
-    ]
-    if missing or unexpected or differing:
-        faults = [_first("missing", missing), _first("unexpected", unexpected), _first("shapes:", differing)]
-        found, expected = guess_variant(state), guess_variant(wanted)
+    held, expected_shapes = _shapes(state), _shapes(wanted)
+    if faults := differences(held, expected_shapes):
+        found, expected = guess_variant(held), guess_variant(expected_shapes)
         hint = (
             f"; these are the names and widths of {found}: use --model {found}" if found and found != expected else ""
         )
-        raise CheckpointError(f"{label} is not for this model: {'; '.join(filter(None, faults))}{hint}")
+        raise CheckpointError(f"{label} is not for this model: {faults}{hint}")
     for name, tensor in wanted.items():
         _check_numbers(name, state[name], tensor.dtype, label)
+
+
+def differences(shapes: Shapes, wanted: Shapes) -> str:
+    """How `shapes` differ from `wanted`: the first names that are missing, unexpected, or of another shape.
+
+    Empty if they do not.
+    """
+    missing = [name for name in wanted if name not in shapes]
+    unexpected = [name for name in shapes if name not in wanted]
+    differing = [
+        f"{name} is {shapes[name]} where the model has {shape}"
+        for name, shape in wanted.items()
+        if name in shapes and shapes[name] != shape
+    ]
+    faults = (_first("missing", missing), _first("unexpected", unexpected), _first("shapes:", differing))
+    return "; ".join(filter(None, faults))
+
+
+def _shapes(state: Mapping[str, torch.Tensor]) -> Shapes:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def _first(kind: str, items: Sequence[str]) -> str:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sam_edge.model import Sam, build_sam
 from sam_edge.model.sam import check_side
-from sam_edge.model.variants import check_variant
-from sam_edge_runtime.errors import CheckpointError
+from sam_edge.model.variants import SLIM, check_variant
+from sam_edge_runtime.errors import CheckpointError, UsageError
 
 from .cache import cached
 from .catalogue import RELEASES, SHIPPED
-from .checkpoint import CheckpointRecord, load_into
+from .checkpoint import CheckpointRecord, copy_into, load_into
+from .recognition import AUTO, Recognized, read_checkpoint, recognize
 from .source import CheckpointSource, parse_source
 
+DEFAULT = "nano"  # the model without --model and without a file of weights
 NO_LICENCE_STATED = "NOASSERTION"  # SPDX's term for an unknown licence
 
 
@@ -44,7 +47,7 @@ def find_source(variant: str, checkpoint: str | None) -> CheckpointSource:
 
     Args:
         variant: name of the architecture.
-        checkpoint: a file or `random:SEED`; None for the default.
+        checkpoint: a file or folder, `hf:OWNER/NAME` or `random:SEED`; None for the default.
 
     Raises:
         UsageError: no such variant, or a malformed seed.
@@ -53,6 +56,11 @@ def find_source(variant: str, checkpoint: str | None) -> CheckpointSource:
     check_variant(variant)
     if checkpoint is not None:
         return parse_source(checkpoint)
+    if variant not in SHIPPED and variant not in RELEASES:
+        raise CheckpointError(
+            f"{variant} has no weights to download: name a file or hf:OWNER/NAME with --checkpoint, or use "
+            "--checkpoint random:0 where only structure and speed matter"
+        )
     path = SHIPPED[variant].path if variant in SHIPPED else cached(RELEASES[variant])
     if path is None:
         raise CheckpointError(
@@ -62,11 +70,44 @@ def find_source(variant: str, checkpoint: str | None) -> CheckpointSource:
     return parse_source(path)
 
 
+def choose_model(variant: str, checkpoint: str | None) -> tuple[str, Recognized | None]:
+    """The variant that `--model` and `--checkpoint` mean, and what the checkpoint holds.
+
+    Args:
+        variant: name of a variant; or `auto`: the checkpoint's, or nano without a file of weights.
+        checkpoint: as for `find_source`.
+
+    Raises:
+        UsageError: no such variant, or a malformed checkpoint.
+        CheckpointError: the checkpoint cannot be read, or is not for the variant.
+    """
+    if variant != AUTO:
+        check_variant(variant)
+    source = None if checkpoint is None else parse_source(checkpoint)
+    if source is None or source.is_random:
+        return (DEFAULT if variant == AUTO else variant), None
+    found = recognize(read_checkpoint(source), variant)
+    return found.variant, found
+
+
+def builder_of(variant: str, source: CheckpointSource) -> Callable[[], Sam]:
+    """What builds the model; for a ViT that was pruned block by block, its file says how wide each block is.
+
+    Raises:
+        UsageError: no such variant, or one whose widths only a file can tell, with seeded weights.
+        CheckpointError: that file cannot be read, or is not for the variant.
+    """
+    check_variant(variant)
+    if variant != SLIM or source.is_random:
+        return lambda: build_sam(variant)
+    return recognize(read_checkpoint(source), variant).build
+
+
 def load_sam(variant: str, source: CheckpointSource, input_side: int | None = None) -> LoadedSam:
     """Build `variant`, load its weights strictly, and set its frame side.
 
     Args:
-        variant: name of the architecture.
+        variant: name of the architecture, or `auto` for the one whose weights `source` holds.
         source: its weights.
         input_side: frame side S in pixels, a multiple of 64 from 256 to 1024; None for the side it was trained for.
 
@@ -76,8 +117,17 @@ def load_sam(variant: str, source: CheckpointSource, input_side: int | None = No
     """
     if input_side is not None:
         check_side(input_side)
-    sam = build_sam(variant)
-    record = load_into(sam, source)
+    if variant != AUTO:
+        check_variant(variant)
+    if source.is_random:
+        if variant == AUTO:
+            raise UsageError(f"{source.label} fits every model: choose one with --model")
+        sam = build_sam(variant)
+        record = load_into(sam, source)
+    else:
+        found = recognize(read_checkpoint(source), variant)
+        variant, sam = found.variant, found.build()
+        record = copy_into(sam, found.checkpoint)
     sam.requires_grad_(requires_grad=False)
     sam.set_input_side(sam.native_side if input_side is None else input_side)
     official = any(record.sha256 == release.sha256 for release in RELEASES.values())

@@ -1,50 +1,58 @@
-"""Read a file of weights as named tensors, without running code from the file.
+"""Read one file of weights without running code from the file.
 
 `.safetensors` holds only tensors. torch.save writes a pickle, which is a small program. It is only read with
-`weights_only=True`: torch then builds tensors and plain containers and refuses everything else. When torch refuses,
-this module lists the pickle's instructions, without executing them, to distinguish a broken file from one that would
-run code. A broken file should be downloaded again; the other should not be trusted.
+`weights_only=True`: torch then builds tensors and plain containers and refuses everything else, except the few harmless
+classes of `_harmless`. When torch refuses, this module lists the pickle's instructions, without executing them, to
+distinguish a broken file from one that would run code. A broken file should be downloaded again; the other should not
+be trusted.
+
+The content decides the format, not the file's name.
 """
 
 from __future__ import annotations
 
+import argparse
+import pathlib
 import pickle
 import pickletools
 import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+import numpy as np
 import torch
 
 from sam_edge_runtime.errors import CheckpointError, short_name
 
 from .packed import unpacked
 
-NESTED_UNDER = ("model", "state_dict")  # keys under which training scripts store the weights in a larger dict
 ZIP_MAGIC = b"PK\x03\x04"
+PICKLE_MAGIC = b"\x80"
 # torch.save before 1.6 wrote five pickles in a row (magic, version, system, object, keys), then raw bytes.
 LEGACY_PICKLES = 5
+SIZE_BYTES = 8  # a safetensors file begins with the size of its JSON header
 REMEDY = "if you trust it, load it yourself and save its state_dict() with torch.save or as .safetensors"
 
 
-def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of the file at `path` by name, on the CPU, memory-mapped where the format allows it.
+def read_file(path: Path) -> dict[Any, object]:
+    """What the file at `path` holds: tensors by name, or a training script's dict that nests them.
+
+    Tensors are on the CPU, wherever they were saved, and memory-mapped where the format allows it.
 
     Args:
-        path: a `.safetensors` file, or a file that torch.save wrote: a state dict, or a dict that holds one under
-            `model` or `state_dict`.
+        path: a safetensors file, or a file that torch.save wrote.
 
     Raises:
         CheckpointError: the file is missing, a folder, unreadable, empty, truncated or corrupt, would run code, or
-            holds anything but named tensors.
+            holds no dict.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         raise CheckpointError(f"{path} is a pipe or a device: name a file of weights")  # it might never end
     try:
         with path.open("rb") as file:
-            start = file.read(len(ZIP_MAGIC))
+            start = file.read(SIZE_BYTES + 1)
     except FileNotFoundError as error:
         raise CheckpointError(
             f"no checkpoint at {path}: check the path, download one with `sam-edge download vit_b`, or use random:0"
@@ -55,11 +63,15 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     if not start:
         raise CheckpointError(f"{path} is empty: copy or download it again")
-    if path.suffix == ".safetensors":
-        return unpacked(_tensors(path, _read_safetensors(path)), str(path))
-    if start == ZIP_MAGIC:
+    zipped = start.startswith(ZIP_MAGIC)
+    if start[SIZE_BYTES:] == b"{" or (path.suffix == ".safetensors" and not zipped and start[:1] != PICKLE_MAGIC):
+        return dict[Any, object](unpacked(_read_safetensors(path), str(path)))
+    if zipped:
         _check_archive(path)
-    return _tensors(path, _read_torch(path, mapped=start == ZIP_MAGIC))
+    loaded = _read_torch(path, mapped=zipped)
+    if not isinstance(loaded, dict):
+        raise CheckpointError(f"{path} holds a {type(loaded).__name__}, not a state dict (names to tensors)")
+    return loaded
 
 
 def _check_archive(path: Path) -> None:
@@ -80,13 +92,13 @@ def _holds(path: Path, ending: str) -> bool:
         return any(name.endswith(ending) for name in archive.namelist())
 
 
-def _read_safetensors(path: Path) -> object:
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         import safetensors.torch  # noqa: PLC0415  # torch's own files do not need it
     except ImportError as error:
         raise CheckpointError(f"{path.name} needs safetensors: pip install safetensors") from error
     try:
-        return safetensors.torch.load_file(path, device="cpu")
+        return dict(safetensors.torch.load_file(path, device="cpu"))
     except Exception as error:  # a broken header can raise anything
         raise _corrupt(path, error) from error
 
@@ -96,7 +108,11 @@ def _read_torch(path: Path, *, mapped: bool) -> object:
         with warnings.catch_warnings():
             # torch warns before it refuses most such files; the error below says it in one line.
             warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            with torch.serialization.safe_globals(_harmless()):
+                if path.suffix == ".safetensors":  # torch goes by this name; a stream has none
+                    with path.open("rb") as stream:
+                        return torch.load(stream, map_location="cpu", weights_only=True)
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a broken pickle can raise anything
         names = _foreign_names(path)
         if names:
@@ -136,7 +152,26 @@ def _foreign_names(path: Path) -> list[str]:
                     names += _imports(file)
     except Exception:  # noqa: BLE001  as above: broken bytes can raise anything
         return []
-    return [name for name in names if not name.startswith(("torch.", "collections.OrderedDict"))]
+    harmless = {each[1] if isinstance(each, tuple) else f"{each.__module__}.{each.__name__}" for each in _harmless()}
+    return [
+        name for name in names if not name.startswith(("torch.", "collections.OrderedDict")) and name not in harmless
+    ]
+
+
+def _harmless() -> list[Any]:
+    """What training scripts save beside weights and what cannot run code: arguments, paths, numpy's numbers.
+
+    Each is a class or function, or a pair of one and the name that pickles have for it.
+    """
+    scalar = np.float64(0).__reduce__()[0]  # numpy's own function that makes a number of a type and bytes
+    types = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)]
+    paths = [
+        (pure, f"{module}.{name}")
+        for module in ("pathlib", "pathlib._local")
+        for name, pure in (("PosixPath", pathlib.PurePosixPath), ("WindowsPath", pathlib.PureWindowsPath))
+    ]
+    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")  # of numpy 1 and 2
+    return [argparse.Namespace, np.dtype, *types, *((scalar, name) for name in names), *paths]
 
 
 def _imports(stream: IO[bytes]) -> Iterator[str]:
@@ -149,26 +184,3 @@ def _imports(stream: IO[bytes]) -> Iterator[str]:
             yield ".".join(strings[-2:])
         elif isinstance(argument, str):
             strings.append(argument)
-
-
-def _tensors(path: Path, loaded: object) -> dict[str, torch.Tensor]:
-    """The state dict in a loaded file: the whole content, or the part under a key of NESTED_UNDER."""
-    if isinstance(loaded, dict):
-        inner = [key for key in NESTED_UNDER if isinstance(loaded.get(key), dict)]
-        if len(inner) > 1:
-            raise CheckpointError(f"{path} holds weights under both {' and '.join(inner)}: save the right one alone")
-        if inner:
-            loaded = loaded[inner[0]]
-    if not isinstance(loaded, dict):
-        raise CheckpointError(f"{path} holds a {type(loaded).__name__}, not a state dict (names to tensors)")
-    if not loaded:
-        raise CheckpointError(f"{path} holds an empty state dict")
-    state: dict[str, torch.Tensor] = {}
-    for name, value in loaded.items():
-        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            entry = short_name(repr(name))
-            raise CheckpointError(
-                f"{path} is not a state dict (names to tensors): entry {entry} is a {type(value).__name__}"
-            )
-        state[name] = value
-    return state

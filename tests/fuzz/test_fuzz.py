@@ -19,8 +19,8 @@ import pytest
 from tests.fuzz.surfaces import SURFACES
 
 ROOT = Path(__file__).parents[2]
-PER_SURFACE = 133  # 15 surfaces, and a tenth of it for the slow one: 2,008 cases
-PER_SURFACE_SLOW = 3315  # 50,056
+PER_SURFACE = 125  # 16 surfaces, and a tenth of it for the slow one: 2,012 cases
+PER_SURFACE_SLOW = 3107  # 50,022
 SLOW_SURFACES = ("command_line",)  # a third of a second for each case
 LONGEST_RUN = 1800  # seconds of one worker, after which the case at hand is a hang that no signal ended
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -14,9 +16,11 @@ from sam_edge.model.tiny_vit import TinyViT
 from tests.model.builders import BOUND, NARROW, error, seed, seeded_tensor
 
 
-@pytest.fixture(scope="module", params=["vit", "tiny_vit"])
+@pytest.fixture(scope="module", params=["vit", "pruned", "tiny_vit"])
 def plain(request):
-    sam = Sam(ImageEncoderViT(NARROW) if request.param == "vit" else TinyViT())
+    pruned = replace(NARROW, attention_widths=(24, 16), mlp_widths=(40, 30))
+    vits = {"vit": NARROW, "pruned": pruned}
+    sam = Sam(ImageEncoderViT(vits[request.param]) if request.param in vits else TinyViT())
     seed(sam)
     return EncoderGraph(sam.requires_grad_(requires_grad=False)).eval()
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from sam_edge.quantization.fake_quant import round_layers
 from sam_edge.weights.packed import SCALE, packed, unpacked
-from sam_edge.weights.state_file import read_state
+from sam_edge.weights.state_file import read_file
 from sam_edge_runtime.errors import CheckpointError
 
 
@@ -28,7 +28,7 @@ def test_weights_on_the_quantization_grid_are_packed_and_restored_bit_by_bit(sta
     assert small["conv.weight" + SCALE].shape == (6, 1, 1, 1)
     assert small["up.weight" + SCALE].shape == (1, 3, 1, 1)
     save_file({name: tensor.contiguous() for name, tensor in small.items()}, tmp_path / "a.safetensors")
-    back = read_state(tmp_path / "a.safetensors")
+    back = read_file(tmp_path / "a.safetensors")
     assert back.keys() == state.keys()
     assert all(torch.equal(back[name], tensor) for name, tensor in state.items())
 

@@ -1,0 +1,159 @@
+"""The families of models, as data: names that identify a family, and shapes that identify its variants.
+
+A further family is one more entry of `FAMILIES`. The first whose marks a file has counts, so a family that adds names
+to another's stands before it. One without variants is recognized and cannot be built yet.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from sam_edge.model import Sam, build_sam
+from sam_edge.model.image_encoder import ImageEncoderViT
+from sam_edge.model.variants import SLIM
+
+from .layouts import HUGGING_FACE, OFFICIAL
+from .pruned_vit import read_widths
+
+Shapes = Mapping[str, tuple[int, ...]]
+Signature = Mapping[str, tuple[int | None, ...]]  # None: any size
+Builder = Callable[[], Sam]
+
+POSITION = "image_encoder.pos_embed"  # (1, S/16, S/16, dim)
+
+
+@dataclass(frozen=True)
+class Family:
+    """One architecture, by its official names.
+
+    Attributes:
+        title: for users.
+        marks: names that each of its files has.
+        variants: for each variant the shapes that identify it.
+        spare: pattern of names that no mask depends on: a file may lack them, and they are zero then.
+        unused: pattern of names that belong to the family's files, and that this package does not load.
+        read: the variant and builder for shapes that no variant has, or None if they are not of this family either.
+        note: what a user should know of the weights; shown where they are not the official ones.
+        layouts: layouts that its tensors have names in.
+    """
+
+    title: str
+    marks: tuple[str, ...]
+    variants: Mapping[str, Signature] = field(default_factory=dict)
+    spare: str = ""
+    unused: str = ""
+    read: Callable[[Shapes], tuple[str, Builder] | None] | None = None
+    note: str = ""
+    layouts: tuple[str, ...] = (OFFICIAL.name,)
+
+
+def _slimsam(shapes: Shapes) -> tuple[str, Builder] | None:
+    config = read_widths(shapes)
+    return None if config is None else (SLIM, lambda: Sam(ImageEncoderViT(config)).eval())
+
+
+def _vit(dim: int) -> Signature:
+    return {POSITION: (1, None, None, dim)}
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family("EdgeTAM", ("image_encoder.trunk.body.stem.conv1.c.weight",)),
+    Family("SAM 2", ("image_encoder.trunk.pos_embed_window",)),
+    Family("SAM-HQ", ("mask_decoder.hf_token.weight",)),
+    Family("EfficientSAM", ("mask_decoder.final_output_upscaling_layers.0.0.weight",)),
+    Family("EfficientViT-SAM", ("image_encoder.backbone.stages.0.op_list.0.conv.weight",)),
+    Family("RepViT-SAM", ("image_encoder.features.0.0.c.weight",)),
+    Family(
+        "MobileSAM (TinyViT)",
+        ("image_encoder.patch_embed.seq.0.c.weight",),
+        {"tiny_vit": {"image_encoder.patch_embed.seq.0.c.weight": (32, 3, 3, 3)}},
+        spare=r"image_encoder\.(norm_head|head)\..*",
+        # TinyViT's attention biases, gathered for inference; they follow from `attention_biases`.
+        unused=r"image_encoder\..*\.attn\.(ab|attention_bias_idxs)",
+        note="not MobileSAM's own file: TinySAM's and fine-tuned weights have the same modules",
+    ),
+    Family("nano", ("image_encoder.stem.weight",), {"nano": {"image_encoder.stem.weight": (32, 3, 3, 3)}}),
+    Family(
+        "SAM (ViT)",
+        (POSITION,),
+        {
+            "vit_b": _vit(768),
+            "vit_l": _vit(1024),
+            "vit_h": _vit(1280),
+            "slimsam_50": _vit(384),
+            "slimsam_77": _vit(168),
+        },
+        read=_slimsam,
+        layouts=(OFFICIAL.name, HUGGING_FACE.name),
+    ),
+)
+
+MEMORY = ("memory_attention.", "memory_encoder.", "maskmem_")  # parts that only videos need
+
+
+def family_of(shapes: Shapes) -> Family | None:
+    """The first family whose marks are all among the names."""
+    return next((family for family in FAMILIES if all(mark in shapes for mark in family.marks)), None)
+
+
+def guess_variant(shapes: Shapes) -> str | None:
+    """The variant whose marks and identifying shapes are there, whatever the rest is; None if there is none."""
+    family = family_of(shapes)
+    if family is None:
+        return None
+    return next((variant for variant, signature in family.variants.items() if _matches(shapes, signature)), None)
+
+
+def _matches(shapes: Shapes, signature: Signature) -> bool:
+    return all(
+        name in shapes
+        and len(shapes[name]) == len(wanted)
+        and all(b is None or a == b for a, b in zip(shapes[name], wanted, strict=True))
+        for name, wanted in signature.items()
+    )
+
+
+@cache
+def shapes_of_variant(variant: str) -> Shapes:
+    """Names and shapes of a variant's state dict; no memory is used for the numbers."""
+    return shapes_built(lambda: build_sam(variant))
+
+
+def shapes_built(build: Builder) -> Shapes:
+    """Names and shapes of the state dict of the model that `build` makes."""
+    return {name: tuple(tensor.shape) for name, tensor in build_empty(build).state_dict().items()}
+
+
+def build_empty(build: Builder) -> Sam:
+    """The model that `build` makes, on the meta device: names, shapes and types without numbers."""
+    with torch.device("meta"), _NoNumbers():
+        return build()
+
+
+class _NoNumbers(TorchFunctionMode):
+    """Leaves out the drawing of initial weights. On the meta device it would import torch's compiler, for seconds."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        keywords = kwargs or {}
+        if getattr(func, "__name__", "") in ("normal_", "uniform_"):  # Tensor's methods, and torch.nn.init's functions
+            return args[0] if args else keywords["tensor"]
+        return func(*args, **keywords)
+
+
+def is_spare(name: str) -> bool:
+    """Whether no mask depends on the tensor, in any family."""
+    return any(family.spare and re.fullmatch(family.spare, name) for family in FAMILIES)
+
+
+def is_unused(name: str) -> bool:
+    """Whether the tensor belongs to a family's files without being a part of the models here."""
+    return any(family.unused and re.fullmatch(family.unused, name) for family in FAMILIES)

@@ -1,0 +1,99 @@
+"""Weights on the Hugging Face Hub, through the cache of `huggingface_hub`: `hf:OWNER/NAME[/FILE][@REVISION]`.
+
+`HF_HOME`, `HF_HUB_OFFLINE`, `HF_TOKEN` and `HF_ENDPOINT` work as in every program that uses that package. Without a
+network, what its cache holds is used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sam_edge_runtime.errors import CheckpointError, UsageError, short_name
+
+PREFIX = "hf:"
+_PART = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}"
+_FORM = re.compile(rf"(?P<repository>{_PART}/{_PART})(?P<file>(/{_PART})+)?(@(?P<revision>[A-Za-z0-9._/-]{{1,100}}))?")
+
+
+@dataclass(frozen=True)
+class HubAddress:
+    """A repository on the Hub, or one file in it.
+
+    Attributes:
+        repository: `OWNER/NAME`.
+        file: path of a file in it; None: the files of weights are found by their usual names.
+        revision: branch, tag or commit; None: the default branch.
+    """
+
+    repository: str
+    file: str | None = None
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        """As `--checkpoint` takes it."""
+        file = f"/{self.file}" if self.file else ""
+        return f"{PREFIX}{self.repository}{file}" + (f"@{self.revision}" if self.revision else "")
+
+
+def parse_address(text: str) -> HubAddress:
+    """The address after `hf:`.
+
+    Raises:
+        UsageError: it is no `OWNER/NAME`.
+    """
+    found = _FORM.fullmatch(text.removeprefix(PREFIX))
+    if found is None:
+        raise UsageError(
+            f"{text!r:.120} is no repository: write hf:OWNER/NAME such as hf:facebook/sam-vit-base, with /FILE or "
+            "@REVISION behind it if need be"
+        )
+    file = found["file"]
+    return HubAddress(found["repository"], file.removeprefix("/") if file else None, found["revision"])
+
+
+def fetch(address: HubAddress, names: Iterable[str]) -> Path | None:
+    """The first of the files `names` that the repository has, in the cache; it is downloaded if it is not there yet.
+
+    Returns:
+        Its path in the cache, beside those of the same revision; None if the repository has none of them.
+
+    Raises:
+        CheckpointError: no such repository or revision, no access, or the Hub cannot be reached and none of the files
+            is in the cache.
+        UsageError: huggingface_hub is not installed.
+    """
+    try:
+        # Imported here: it takes a while, and only this address needs it.
+        import huggingface_hub  # noqa: PLC0415
+        from huggingface_hub import errors  # noqa: PLC0415
+    except ImportError as error:
+        raise UsageError(
+            f"{address} needs {error.name or error}: pip install 'sam-edge[download]', or name a file"
+        ) from error
+    unreachable: Exception | None = None
+    for name in names:
+        try:
+            path = huggingface_hub.hf_hub_download(address.repository, name, revision=address.revision)
+            return Path(path)
+        except errors.LocalEntryNotFoundError as error:  # offline, and this file is not in the cache
+            unreachable = error
+        except errors.EntryNotFoundError:
+            continue
+        except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
+            raise CheckpointError(
+                f"there is no {address} on the Hugging Face Hub, or it needs a login: check the name, or set HF_TOKEN"
+            ) from error
+        except Exception as error:  # the network, the disk or the Hub: many classes of several packages
+            raise CheckpointError(
+                f"{address} was not downloaded ({short_name(str(error).strip().split(chr(10), 1)[0])}): try again, or "
+                "name a file"
+            ) from error
+    if unreachable is not None:
+        raise CheckpointError(
+            f"{address} is not in the cache, and the Hugging Face Hub cannot be reached (offline): download it where "
+            "there is a network (`hf download " + address.repository + "`), or name a file with --checkpoint"
+        ) from unreachable
+    return None
