@@ -42,8 +42,8 @@ from sam_edge.training.objective import Objective, SessionRecipe
 from sam_edge.training.recipe import Phase, TrainRecipe
 from sam_edge.training.train import InitialWeights, load_initial_weights
 from sam_edge.training.trainer import WEIGHTS_FILE, Trainer, TrainJob
+from sam_edge.weights.checkpoint import CheckpointSource, load_into
 from sam_edge.weights.load import find_source, load_sam
-from sam_edge.weights.state_file import read_state
 from sam_edge_runtime.bundle.contract import FrameSize
 
 PLANS = {"encoder": (1.0, 0.0), "encoder+prompt": (0.5, 0.5)}  # shares of the steps
@@ -141,7 +141,7 @@ def main() -> None:
                 weights = Trainer(job, part, objective).run()
                 if weights is None:
                     raise SystemExit("a run stopped before its end")
-                student.load_state_dict(read_state(arguments.out / f"{name}-{plan}-{stage}" / WEIGHTS_FILE))
+                load_into(student, CheckpointSource(path=arguments.out / f"{name}-{plan}-{stage}" / WEIGHTS_FILE))
             seconds = time.perf_counter() - begun
             rows.append({"student": name, "plan": plan, **evaluated(student), "seconds": round(seconds)})
             print(rows[-1])

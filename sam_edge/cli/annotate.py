@@ -11,6 +11,7 @@ from sam_edge_runtime.errors import UsageError, missing_package
 
 from .console import ERRORS, INTERRUPTED, line, note
 from .options import (
+    AUTO,
     Bundle,
     Checkpoint,
     Crops,
@@ -24,6 +25,7 @@ from .options import (
     Stability,
     allow_pixels,
     chosen,
+    model_of,
 )
 
 SHOWN_FAILURES = 10
@@ -39,7 +41,7 @@ def command(
         str, typer.Argument(help="Photos: a folder, a tar in SA-1B's layout, a pattern, or a list of photos (.txt).")
     ],
     bundle: Bundle = None,
-    model: Model = "nano",
+    model: Model = AUTO,
     checkpoint: Checkpoint = None,
     existing: Annotated[
         bool, typer.Option("--existing", help="Keep the masks of the source, and search only what they do not cover.")
@@ -81,6 +83,8 @@ def command(
         crop_n_layers=crop_n_layers,
         min_mask_region_area=min_mask_region_area,
     )
+    if bundle is None:
+        model = model_of(model, checkpoint)
     job = AnnotateJob(source, out, bundle, model, checkpoint, settings, existing, records_per_shard, processes)
     columns = (
         TextColumn("{task.description}", markup=False),

@@ -13,6 +13,7 @@ from sam_edge_runtime.errors import BoundError, SamEdgeError, UsageError, system
 from . import (
     annotate,
     benchmark,
+    convert,
     demo,
     distill,
     doctor,
@@ -59,6 +60,7 @@ def _root(
 VERBS = {
     "models": models,
     "download": download,
+    "convert": convert,
     "export": export,
     "verify": verify,
     "predict": predict,

@@ -12,6 +12,8 @@ from sam_edge_runtime.errors import DataError, UsageError, missing_package
 
 from .console import line, note, progress_bar, whole
 from .options import (
+    AUTO,
+    MODEL_HELP,
     AllowBroken,
     Checkpoint,
     Crops,
@@ -24,6 +26,7 @@ from .options import (
     Stability,
     allow_pixels,
     chosen,
+    model_of,
 )
 
 EXAMPLES = (
@@ -31,7 +34,6 @@ EXAMPLES = (
     "sam-edge evaluate --bundle phone --data coco/val.tar --data ccp/val.tar --out report      "
     "sam-edge evaluate --model nano --bundle nano-onnx --bundle nano-int8 --protocol automatic --data coco/val.tar"
 )
-MODEL = "nano"
 
 
 def command(
@@ -53,7 +55,9 @@ def command(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "-m", help=f"Variant to measure in fp32 torch. Default: {MODEL}, or none if --bundle is given."
+            "--model",
+            "-m",
+            help=f"Variant to measure in fp32 torch; {MODEL_HELP} Default: auto, or none if --bundle is given.",
         ),
     ] = None,
     checkpoint: Checkpoint = None,
@@ -100,10 +104,12 @@ def command(
     except ImportError as error:
         raise UsageError(f"evaluation needs {missing_package(error)}: pip install 'sam-edge[evaluate]'") from error
 
+    if model is not None or not bundle:
+        model = model_of(model or AUTO, checkpoint)
     job = EvaluateJob(
         data=tuple(data),
         out=out,
-        model=model or (None if bundle else MODEL),
+        model=model,
         checkpoint=checkpoint,
         input_side=input_size,
         bundles=tuple(bundle or ()),

@@ -11,7 +11,7 @@ import typer
 from sam_edge_runtime.errors import BoundError, UsageError, missing_package
 
 from .console import OUTPUT, line, note, stages
-from .options import MaxPixels, allow_pixels, numbers_of, seconds_of
+from .options import AUTO, MODEL_HELP, MaxPixels, allow_pixels, model_of, numbers_of, seconds_of
 
 if TYPE_CHECKING:
     from sam_edge.export.job import ExportJob, LossGoal
@@ -27,16 +27,19 @@ EXAMPLES = (
     "sam-edge export --precision auto --labelled val.tar --loss 0.005 --calibration photos/ --out nano8      "
     "sam-edge export --precision auto --tuner neural-compressor --calibration photos/ --out nano8      "
     "sam-edge export --target tflite --frame 4:3,3:4,16:9 --out camera      "
+    "sam-edge export --checkpoint medsam_vit_b.pth --out medsam      "
+    "sam-edge export --checkpoint hf:facebook/sam-vit-base --out sam-b      "
     "sam-edge export --model tiny_vit --checkpoint random:0 --points 8 --prompts 1 --out phone"
 )
 
 
 def command(
-    model: Annotated[str, typer.Option("--model", "-m", help="Variant; see `sam-edge models`.")] = "nano",
+    model: Annotated[str, typer.Option("--model", "-m", help=f"Variant, see `sam-edge models`; {MODEL_HELP}")] = AUTO,
     checkpoint: Annotated[
         str | None,
         typer.Option(
-            help="File of weights (.pth, .pt, .safetensors), or random:SEED. Default: shipped (nano), or downloaded."
+            help="Weights: a file (.pth, .pt, .safetensors) or folder, hf:OWNER/NAME on the Hugging Face Hub, or "
+            "random:SEED. Default: shipped (nano), or downloaded."
         ),
     ] = None,
     target: Annotated[
@@ -184,6 +187,8 @@ def command(
     sizes = None if prompts is None else numbers_of("--prompts", prompts)
     precisions = tuple(dict.fromkeys(precision.split(",")))
     seconds = seconds_of("--budget", budget)
+
+    model = model_of(model, checkpoint)
 
     def folder(target: str, precision: str) -> Path:
         if out is None:

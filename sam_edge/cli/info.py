@@ -1,4 +1,4 @@
-"""`sam-edge info`: print what a bundle contains."""
+"""`sam-edge info`: print what a bundle or a checkpoint contains."""
 
 from __future__ import annotations
 
@@ -12,24 +12,38 @@ from rich.table import Table
 from rich.text import Text
 
 from sam_edge.reporting.search import COLUMNS, goal_sentence, search_of, tried_rows
+from sam_edge.weights.source import names_weights, parse_source
 from sam_edge_runtime.backends.requirements import oldest_engines
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import GraphContract
 from sam_edge_runtime.bundle.manifest import Manifest
+from sam_edge_runtime.errors import UsageError, missing_package
 
 from .console import OUTPUT
 
-EXAMPLES = "Examples:  sam-edge info bundle      sam-edge info bundle --json"
+EXAMPLES = (
+    "Examples:  sam-edge info bundle      sam-edge info bundle --json      sam-edge info sam_vit_b.pth      "
+    "sam-edge info hf:facebook/sam-vit-base"
+)
 
 
 def command(
-    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.", show_default=False)],
+    bundle: Annotated[
+        str,
+        typer.Argument(help="Folder of a bundle; or weights: a file, a folder or hf:OWNER/NAME.", show_default=False),
+    ],
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the bundle's manifest.json and report.json as one JSON object.")
     ] = False,
 ) -> None:
-    """Check a bundle's files and print its model, precision, capacity, tensors, files and tools."""
-    opened = Bundle.open(bundle)
+    """Check a bundle's files and print its model, precision, capacity, tensors, files and tools.
+
+    Of weights, print which model they are for, whose they are, and what stands beside them.
+    """
+    if names_weights(bundle):
+        _print_weights(bundle, as_json=as_json)
+        return
+    opened = Bundle.open(Path(bundle))
     manifest = opened.manifest
     if as_json:
         typer.echo(json.dumps({"manifest": json.loads(manifest.to_json()), "report": opened.report()}, indent=1))
@@ -78,6 +92,40 @@ def _tried(search: Mapping[str, Any]) -> Table:
     for row in rows:
         table.add_row(*(Text(row.cells[place]) for place in shown), style="green" if row.chosen else None)
     return table
+
+
+def _print_weights(text: str, *, as_json: bool) -> None:
+    """Print what a checkpoint holds; it must fit a model."""
+    try:
+        from sam_edge.weights.recognition import read_checkpoint, recognize  # noqa: PLC0415  # brings torch
+    except ImportError as error:
+        raise UsageError(f"weights need {missing_package(error)}: pip install 'sam-edge[export]'") from error
+    found = recognize(read_checkpoint(parse_source(text)))
+    read = found.checkpoint
+    facts: dict[str, Any] = {
+        "model": found.variant,
+        "family": found.family.title,
+        "layout": read.layout.title,
+        "found under": read.prefix.removesuffix("."),
+        "numbers": read.precision,
+        "tensors": len(read.state),
+        "merged": read.adapters,
+        "left out": list(read.left_out),
+        "whose": found.origin or "not the official file",
+        "licence": found.release.licence if found.release else "not stated",
+        "files": {path.name: path.stat().st_size for path in read.contents.files},
+        "sha256": read.contents.sha256(),
+    }
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    table = Table(show_header=False, box=None, pad_edge=False)
+    facts["files"] = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in facts["files"].items())
+    facts["left out"] = ", ".join(facts["left out"])
+    for name, value in facts.items():
+        if value:
+            table.add_row(Text(name, style="bold"), Text(str(value)))
+    OUTPUT.print(table)
 
 
 def _prompts_a_call(manifest: Manifest) -> str:

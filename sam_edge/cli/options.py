@@ -8,16 +8,22 @@ from typing import Annotated, Any
 
 import typer
 
-from sam_edge_runtime.errors import UsageError
+from sam_edge_runtime.errors import UsageError, missing_package
 from sam_edge_runtime.photo.formats import LARGEST_LIMIT, LIMIT_VARIABLE
 
+from .console import note
+
 Bundle = Annotated[Path | None, typer.Option("--bundle", help="Bundle to run. Default: the torch model.")]
-Model = Annotated[str, typer.Option("--model", "-m", help="Variant of the torch model.")]
+DEFAULT_MODEL = "nano"
+AUTO = "auto"  # sam_edge.weights.recognition.AUTO, which brings torch
+MODEL_HELP = "auto takes the one that --checkpoint holds, or nano without a file."
+Model = Annotated[str, typer.Option("--model", "-m", help=f"Variant of the torch model; {MODEL_HELP}")]
 Checkpoint = Annotated[
     str | None,
     typer.Option(
         "--checkpoint",
-        help="Weights of the torch model: a file or random:SEED. Default: those that are shipped or downloaded.",
+        help="Weights of the torch model: a file, a folder, hf:OWNER/NAME or random:SEED. Default: those that are "
+        "shipped or downloaded.",
     ),
 ]
 Points = Annotated[
@@ -64,6 +70,25 @@ def allow_pixels(most: int | None) -> None:
     """Set the largest photo that this process and those that it starts decode; None leaves it as it is."""
     if most is not None:
         os.environ[LIMIT_VARIABLE] = str(most)
+
+
+def model_of(model: str, checkpoint: str | None) -> str:
+    """The variant that `--model` and `--checkpoint` mean; what a checkpoint's file holds is printed.
+
+    Raises:
+        UsageError: no such variant, a malformed checkpoint, or torch is missing.
+        CheckpointError: the file cannot be read, or is not for that variant.
+    """
+    if checkpoint is None:
+        return DEFAULT_MODEL if model == AUTO else model
+    try:
+        from sam_edge.weights.load import choose_model  # noqa: PLC0415  # brings torch
+    except ImportError as error:
+        raise UsageError(f"a checkpoint needs {missing_package(error)}: pip install 'sam-edge[export]'") from error
+    variant, found = choose_model(model, checkpoint)
+    if found is not None:
+        note(found.described, "")
+    return variant
 
 
 def chosen(**options: Any) -> dict[str, Any]:

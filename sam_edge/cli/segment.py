@@ -9,6 +9,7 @@ import typer
 
 from .console import line, note, progress_bar
 from .options import (
+    AUTO,
     Bundle,
     Checkpoint,
     Crops,
@@ -22,6 +23,7 @@ from .options import (
     Stability,
     allow_pixels,
     chosen,
+    model_of,
 )
 
 EXAMPLES = (
@@ -33,7 +35,7 @@ EXAMPLES = (
 def command(
     source: Annotated[Path, typer.Argument(help="Photo, or folder of photos.", show_default=False)],
     bundle: Bundle = None,
-    model: Model = "nano",
+    model: Model = AUTO,
     checkpoint: Checkpoint = None,
     points_per_side: Points = None,
     pred_iou_thresh: Iou = None,
@@ -72,6 +74,8 @@ def command(
         crop_n_layers=crop_n_layers,
         min_mask_region_area=min_mask_region_area,
     )
+    if bundle is None:
+        model = model_of(model, checkpoint)
     job = SegmentJob(source, bundle, model, checkpoint, settings, out, picture, threads, provider, overwrite)
     with progress_bar() as show:
         for result in segment(job, show):

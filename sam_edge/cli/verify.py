@@ -30,7 +30,8 @@ def command(
     checkpoint: Annotated[
         str | None,
         typer.Option(
-            help="Weights that the bundle was made from: a file or random:SEED. Default: as recorded in the bundle."
+            help="Weights that the bundle was made from: a file, a folder, hf:OWNER/NAME or random:SEED. Default: as "
+            "recorded in the bundle."
         ),
     ] = None,
     images: Annotated[

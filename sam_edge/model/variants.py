@@ -8,7 +8,7 @@ import torch
 
 from sam_edge_runtime.errors import UsageError
 
-from .image_encoder import ImageEncoderViT, ViTConfig
+from .image_encoder import NATIVE_SIDE, ImageEncoderViT, ViTConfig
 from .nano import build_nano
 from .sam import Sam
 from .tiny_vit import TinyViT
@@ -56,6 +56,8 @@ def native_side(variant: str) -> int:
     Raises:
         UsageError: no variant has that name.
     """
+    if variant == SLIM:
+        return NATIVE_SIDE
     with torch.device("meta"):
         return build_sam(variant).native_side
 
