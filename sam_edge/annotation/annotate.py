@@ -116,9 +116,19 @@ def annotate(job: AnnotateJob, progress: Progress = lambda done, failed, total: 
     }
     if failures and len(failures) == total:
         raise DataError(f"none of the {total} photos could be used: {next(iter(failures.values()))}")
-    with suppress(OSError):  # other hosts may still be at work
-        (job.out / WORK).rmdir()
+    _remove_work(job, own)
     return Annotated(total - len(failures), failures)
+
+
+def _remove_work(job: AnnotateJob, own: Sequence[Piece]) -> None:
+    """Remove the working files of complete pieces, which a process that outlived its killed parent may have left."""
+    work = job.out / WORK
+    with suppress(OSError):  # there are none, or other hosts are still at work
+        left = {path.name.removeprefix(".").partition(".")[0] for path in work.iterdir()}
+        for folder in (PieceFolder(job.out, piece) for piece in own if piece.name in left):
+            if folder.complete:
+                folder.clear()
+        work.rmdir()
 
 
 def place_among_hosts() -> tuple[int, int]:

@@ -14,7 +14,6 @@ folder alone shows what is done. Only one process works on a piece at a time.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from sam_edge_runtime.errors import DataError
 from sam_edge_runtime.photo.read import decode_photo, read_orientation
 from sam_edge_runtime.photo.write import png_bytes
 from sam_edge_runtime.system.documents import read_json
-from sam_edge_runtime.system.files import output_error, write_file
+from sam_edge_runtime.system.files import output_error, staging_name, write_file
 
 from .record import distinct_names
 
@@ -94,7 +93,10 @@ class PieceFolder:
         """Numbers of the records that are neither finished nor failed."""
         if self.complete:
             return []
-        there = {path.name for path in self._work.iterdir()} if self._work.is_dir() else set()
+        try:
+            there = {path.name for path in self._work.iterdir()}
+        except FileNotFoundError:  # not begun, or removed by a process that outlived its killed parent
+            there = set()
         return [n for n in self.piece.numbers if not {f"{n:08d}{DONE}", f"{n:08d}{FAILED}"} & there]
 
     def finish(self, number: int, record: bytes) -> None:
@@ -119,10 +121,10 @@ class PieceFolder:
         from webdataset.writer import TarWriter  # type: ignore[import-untyped]  # noqa: PLC0415  # brings torch
 
         failures: dict[str, str] = {}
-        partial = self._work.with_name(f"{self.piece.name}.{os.getpid()}.partial")
+        partial = self._work.with_name(staging_name(f"{self.piece.name}."))
         try:
-            with partial.open("wb") as file:
-                writer = TarWriter(file, encoder=False, mtime=0)  # every run writes the same bytes
+            # Every run writes the same bytes, because `mtime` is.
+            with partial.open("wb") as file, TarWriter(file, encoder=False, mtime=0) as writer:
                 for number, key in keys.items():
                     failed = self._work / f"{number:08d}{FAILED}"
                     if failed.exists():
@@ -134,13 +136,16 @@ class PieceFolder:
                     record = (self._work / f"{number:08d}{DONE}").read_bytes()
                     ending, content = packed(photo, key)
                     writer.write({"__key__": key, ending: content, "json": record})
-                writer.close()
             if failures:
                 write_file(self._failures, json.dumps(failures, indent=1).encode(), overwrite=True)
             if len(failures) < len(self.piece.numbers):
                 partial.replace(self._tar)
             else:
                 partial.unlink()
+        except FileNotFoundError as error:
+            if not self.complete:
+                raise output_error(self._tar, error) from error
+            # A process that outlived its killed parent has packed the same piece.
         except OSError as error:
             raise output_error(self._tar, error) from error
         self.clear()
@@ -148,7 +153,7 @@ class PieceFolder:
     def clear(self) -> None:
         """Remove the working files of a complete piece."""
         shutil.rmtree(self._work, ignore_errors=True)
-        for left in self._work.parent.glob(f"{self.piece.name}.*.partial"):
+        for left in self._work.parent.glob(f"*{self.piece.name}.*.partial"):
             left.unlink(missing_ok=True)
 
 

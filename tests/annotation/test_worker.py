@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from pycocotools import mask as coco
 from sam_edge.annotation.pieces import PieceFolder, divide, keys_of
 from sam_edge.annotation.worker import annotate_piece
 from sam_edge.data.skips import SkipLog
-from sam_edge.data.sources import open_source
+from sam_edge.data.sources import Source, open_source
 from sam_edge.data.stream import walk
 from tests.data.builders import encoded, exif_of, pair, pairs, picture, record, rectangles, write_folder, write_tar
 from tests.runtime.automatic.discs import disc_generator
@@ -80,6 +81,32 @@ def test_an_interruption_neither_loses_nor_repeats_photos(photos, tmp_path):
     for name in ("sa_000000.tar", "sa_000001.tar"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not list((tmp_path / "out" / ".work").iterdir())
+
+
+@pytest.mark.parametrize(("owner", "method"), [(Source, "read"), (Path, "replace")])
+def test_two_processes_that_pack_one_piece_make_one_shard(photos, tmp_path, monkeypatch, owner, method):
+    """A process that outlived its killed parent packs while the next run reads, or before that renames its shard."""
+    annotate(photos, tmp_path / "whole")
+    (piece,) = divide(photos, 1000)
+    folder, other = (PieceFolder(tmp_path / "out", piece) for _ in range(2))
+    keys = keys_of(photos, piece)
+    with monkeypatch.context() as patch:
+        patch.setattr(PieceFolder, "pack", lambda *_: None)
+        annotate(photos, tmp_path / "out")
+    original, called = getattr(owner, method), []
+
+    def with_the_other_first(self, *arguments, **options):
+        if not called:
+            called.append(self)
+            other.pack(photos, keys)
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(owner, method, with_the_other_first)
+    folder.pack(photos, keys)
+    assert called
+    assert {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()} == {"sa_000000.tar"}
+    assert (tmp_path / "out/sa_000000.tar").read_bytes() == (tmp_path / "whole/sa_000000.tar").read_bytes()
+    assert folder.open_numbers() == []
 
 
 def test_unusable_photos_are_listed_and_the_others_are_done(tmp_path):

@@ -1,7 +1,8 @@
 """Atomic writes: a file or folder appears complete, or not at all.
 
 Everything is written beside its destination under a `.partial` name and renamed at the end, so an interrupted run
-leaves the destination as it was. Nothing is replaced unless the caller allows it.
+leaves the destination as it was. Nothing is replaced unless the caller allows it. What a killed process left under such
+a name is removed by the next one that writes to the same folder.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
+from time import time
 
 from sam_edge_runtime.errors import OutputError
 
 _CHUNK = 1 << 20
+LEFT_BEHIND = 60  # seconds without a change after which what has a `.partial` name counts as left behind
+_STAGED_FILE = re.compile(r"\.[0-9a-f]{12}\.partial")  # see `staging_name`
 _SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -90,6 +95,7 @@ def write_files(contents: dict[Path, bytes], *, overwrite: bool) -> None:
                 parent = destination.parent
                 made[:0] = [folder for folder in (parent, *parent.parents) if not folder.exists()]
                 parent.mkdir(parents=True, exist_ok=True)
+                _remove_left_behind(parent)
                 check_file(
                     destination, overwrite=overwrite
                 )  # again: a name that is too long fails only in an existing folder
@@ -124,6 +130,19 @@ def check_file(destination: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{destination} is a folder or a device: name a file")
     if not overwrite:
         raise OutputError(f"{destination} exists: add --overwrite to replace it")
+
+
+@lru_cache(maxsize=1024)  # a process looks into each folder once
+def _remove_left_behind(folder: Path) -> None:
+    """Remove the staging files that killed processes left in a folder."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if _STAGED_FILE.fullmatch(path.name) is None:
+                continue
+            with suppress(OSError):  # another process was faster
+                status = path.lstat()
+                if stat.S_ISREG(status.st_mode) and time() - status.st_mtime >= LEFT_BEHIND:
+                    path.unlink()
 
 
 @contextmanager

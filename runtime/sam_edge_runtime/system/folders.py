@@ -24,7 +24,7 @@ from time import time
 
 from sam_edge_runtime.errors import OutputError
 
-from .files import output_error, staging_name
+from .files import LEFT_BEHIND, output_error, staging_name
 
 if sys.platform != "win32":
     import fcntl
@@ -33,7 +33,6 @@ if sys.platform != "win32":
 Foreign = Callable[[Path], "tuple[str, ...] | None"]
 
 PARTIAL, OLD = ".partial", ".old"
-_LEFT_BEHIND = 60  # seconds without a lock after which a folder counts as left behind: its owner locks it at once
 _SHOWN = 3  # names in an error's one line
 # What file managers leave in any folder.
 _LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", ".directory"})
@@ -183,8 +182,8 @@ def _remove_left_behind(place: Path) -> None:
     endings = (PARTIAL, OLD) if place.exists() else (PARTIAL,)  # an old folder may be the only copy
     for path in _beside(place, *endings):
         with suppress(OSError):
-            if time() - path.stat().st_mtime < _LEFT_BEHIND:
-                continue
+            if time() - path.stat().st_mtime < LEFT_BEHIND:
+                continue  # its owner may not have locked it yet
             lock = _lock(path)
             if lock is not None:
                 shutil.rmtree(path, ignore_errors=True)

@@ -372,6 +372,18 @@ def test_if_one_of_several_files_cannot_be_written_none_is(tmp_path, monkeypatch
     assert contents(tmp_path) == {"1": "old"}
 
 
+def test_what_killed_processes_left_is_removed_once_it_is_old(tmp_path, monkeypatch):
+    old, new, mine = (tmp_path / name for name in (".0123456789ab.partial", ".ba9876543210.partial", ".notes.partial"))
+    folder = tmp_path / ".aaaaaaaaaaaa.partial"
+    folder.mkdir()
+    for path in (old, new, mine):
+        path.write_text("half")
+    for path in (old, mine, folder):
+        os.utime(path, (0, 0))
+    write_file(tmp_path / "result", b"whole", overwrite=False)
+    assert {path.name for path in tmp_path.iterdir()} == {"result", new.name, mine.name, folder.name}
+
+
 # No space, no permission ---------------------------------------------------------------------------------------------
 
 # Runs in a process of its own: writes a megabyte over an older result, prints the error and the files that remain.
