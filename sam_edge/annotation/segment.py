@@ -16,6 +16,7 @@ from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.automatic.settings import AutomaticSettings
 from sam_edge_runtime.errors import OutputError, PhotoError
 from sam_edge_runtime.photo.draw import draw_all_masks
+from sam_edge_runtime.photo.frame import waste_warning
 from sam_edge_runtime.photo.read import read_photo
 from sam_edge_runtime.photo.write import jpeg_bytes
 from sam_edge_runtime.system.files import check_file, write_files
@@ -62,12 +63,13 @@ class SegmentJob:
 
 @dataclass(frozen=True)
 class Segmented:
-    """The result for one photo: its files and the number of masks, or why it was left out."""
+    """The result for one photo: its files and the number of masks, or why it was left out; and a warning, if any."""
 
     photo: Path
     files: tuple[Path, ...] = ()
     masks: int = 0
     failure: str | None = None
+    warning: str | None = None
 
 
 def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None) -> Iterator[Segmented]:
@@ -118,7 +120,8 @@ def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None
         write_files(dict(zip(files, contents, strict=True)), overwrite=job.overwrite)
         done += 1
         progress(path.name, done + len(failures), len(photos))
-        yield Segmented(path, files, len(masks))
+        warning = waste_warning(subject.capacity.frames, photo.shape[:2])
+        yield Segmented(path, files, len(masks), warning=warning)
     if not done:
         raise PhotoError(f"none of the {len(photos)} photos in {job.source} can be read: {failures[0].failure}")
     yield from failures

@@ -78,5 +78,5 @@ def command(
         line(f"{mask.file}  predicted IoU {mask.score:.3f}, {mask.area} pixels")
     for path in result.others:
         line(str(path))
-    if result.note is not None:
-        note(result.note)
+    for text in result.notes:
+        note(text)

@@ -77,9 +77,13 @@ def command(
     if bundle is None:
         model = model_of(model, checkpoint)
     job = SegmentJob(source, bundle, model, checkpoint, settings, out, picture, threads, provider, overwrite)
+    warnings: list[str] = []
     with progress_bar() as show:
         for result in segment(job, show):
+            warnings += [result.warning] if result.warning is not None else []
             if result.failure is not None:
                 note(f"left out: {result.failure}")
             else:
                 line(f"{', '.join(map(str, result.files))}  {result.masks} masks")
+    if warnings:
+        note(warnings[0] if len(warnings) == 1 else f"{warnings[0]}; {len(warnings) - 1} more photos are like it")

@@ -29,7 +29,7 @@ from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.bundle.manifest import RANDOM_WEIGHTS_NOTE
 from sam_edge_runtime.errors import PromptError, UsageError
-from sam_edge_runtime.photo.frame import fitting_frame
+from sam_edge_runtime.photo.frame import fitting_frame, waste_warning
 from sam_edge_runtime.photo.write import png_bytes
 from sam_edge_runtime.system.documents import json_text, parse_npy
 from sam_edge_runtime.system.files import check_file, write_files
@@ -95,11 +95,11 @@ class MaskFile:
 
 @dataclass(frozen=True)
 class PredictResult:
-    """The masks, the other files, and a note about them (for random weights), or None."""
+    """The masks, the other files, and notes about them: random weights, a frame that the photo hardly fills."""
 
     masks: tuple[MaskFile, ...]
     others: tuple[Path, ...]
-    note: str | None
+    notes: tuple[str, ...]
 
 
 def predict(job: PredictJob) -> PredictResult:
@@ -153,7 +153,8 @@ def predict(job: PredictJob) -> PredictResult:
         MaskFile(path, float(score), int(np.count_nonzero(mask)))
         for path, score, mask in zip(files, scores.ravel(), flat, strict=True)
     ]
-    return PredictResult(tuple(written), tuple(wanted[len(files) :]), note)
+    notes = (note, waste_warning(bundle.manifest.frames, photo.shape[:2]))
+    return PredictResult(tuple(written), tuple(wanted[len(files) :]), tuple(filter(None, notes)))
 
 
 def _best(scores: Float32) -> npt.NDArray[np.intp]:

@@ -18,8 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sam_edge_runtime.bundle.contract import PIXEL_MEAN, FrameSize
+from sam_edge_runtime.bundle.contract import FRAME_STEP, PIXEL_MEAN, SMALLEST_SHORT_SIDE, FrameSize
 from sam_edge_runtime.errors import PhotoError, UsageError
+
+MUCH_WASTE = 0.3  # share of padding in a frame that is no square, above which another frame is advised
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,27 @@ class Frame:
         scale = np.array([new_width / width, new_height / height])
         in_frame: npt.NDArray[np.float32] = (np.asarray(coords, np.float64) * scale).astype(np.float32)
         return in_frame
+
+
+def waste_warning(frames: Sequence[FrameSize], original_size: tuple[int, int]) -> str | None:
+    """A line on a photo that fills less than 70 % of its frame; None for others, and where only squares can be chosen.
+
+    Args:
+        frames: of the bundle.
+        original_size: (H, W) of the photo, in pixels.
+    """
+    frame = fitting_frame(frames, original_size)
+    side = frame.size.side
+    if frame.waste <= MUCH_WASTE or tuple(frames) == (FrameSize.square(side),):
+        return None
+    height, width = original_size
+    shorter = -(-side * min(original_size) // (max(original_size) * FRAME_STEP)) * FRAME_STEP
+    better = (max(shorter, SMALLEST_SHORT_SIDE), side)
+    advised = FrameSize(*better) if width >= height else FrameSize(*better[::-1])
+    return (
+        f"the photo of {width}x{height} pixels fills {1 - frame.waste:.0%} of the frame {frame.size.name}, the rest is "
+        f"padding: a bundle with --frame {advised.name} as well is faster or sees more of it"
+    )
 
 
 def fitting_frame(frames: Sequence[FrameSize], original_size: tuple[int, int]) -> Frame:

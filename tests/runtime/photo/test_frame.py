@@ -8,7 +8,7 @@ import torch
 
 from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD, FrameSize
 from sam_edge_runtime.errors import PhotoError, UsageError
-from sam_edge_runtime.photo.frame import Frame, fitting_frame
+from sam_edge_runtime.photo.frame import Frame, fitting_frame, waste_warning
 from tests.reference import import_segment_anything
 
 SIZES = [(480, 640), (640, 480), (333, 333), (1, 1), (7, 1001), (1500, 37), (1024, 683), (1365, 2048), (255, 257)]
@@ -125,3 +125,13 @@ def test_of_equal_frames_the_one_with_the_larger_scale_is_taken():
     assert fitting_frame((half, WIDE), (480, 640)).size == fitting_frame((WIDE, half), (480, 640)).size == WIDE
     assert fitting_frame((WIDE, TALL), (100, 100)).size == WIDE  # of equals the first
     assert fitting_frame((TALL, WIDE), (100, 100)).size == TALL
+
+
+def test_a_photo_that_hardly_fills_its_frame_is_named_with_a_better_frame():
+    line = waste_warning((WIDE,), (640, 480))
+    assert line is not None
+    assert line.startswith("the photo of 480x640 pixels fills 56% of the frame 256x192")
+    assert "--frame 192x256 as well" in line
+    assert "--frame 256x128" in str(waste_warning((TALL,), (100, 1000)))
+    assert waste_warning((WIDE, TALL), (640, 480)) is None
+    assert waste_warning((SQUARE,), (100, 1000)) is None  # the default, whose cost is known
