@@ -31,8 +31,8 @@ def engine(kind: str, variant: str, folder: Path, photo: Photo) -> Engine:
 
 def _ours(folder: Path, photo: Photo) -> Engine:
     predictor = SamPredictor(Bundle.open(folder))
-    image = Frame(FrameSize.square(predictor.bundle.manifest.input_side), (photo.shape[0], photo.shape[1])).image(photo)
     predictor.set_image(photo)
+    image = predictor.frame.image(photo)
     point, label = np.array([[photo.shape[1] / 2, photo.shape[0] / 2]]), np.array([1])
     return (
         lambda: predictor.backend.encode(image),

@@ -3,10 +3,12 @@
     python benchmarks/peers.py                                   # the tables of results/peers.json
     python benchmarks/peers.py --measure [nano tiny_vit vit_b]   # export everything, measure interleaved, then the
     tables
+    python benchmarks/peers.py --measure --frames --results benchmarks/results/frames.json   # frames beside squares
 
 Contestants, all with the same seeded weights (nano with its own), each in a process of its own:
 
     sam-edge onnx, tflite      this project's bundles in its runtime
+    the same with 3:2 or 16:9  bundles with a frame of that shape, on a photo of it
     plain onnx                 `torch.onnx.export` of the unchanged modules, in ONNX Runtime with default options
     plain tflite               `litert_torch.convert` of the same image encoder, in LiteRT with default options
     samexporter's way          plain onnx, with the decoder quantized to QUInt8 per tensor by `quantize_dynamic`
@@ -15,7 +17,8 @@ Contestants, all with the same seeded weights (nano with its own), each in a pro
 For vit_b the modules are those of PyPI's segment-anything 1.0: the encoder, and `SamOnnxModel`, which scales masks to
 the photo's size inside the graph. TinyViT and nano are not in that package, so their plain exports are of this
 project's modules, unchanged, and `torch` runs these too. Steps: `encode`; `click` is the decoder and the mask at the
-size of a 1500 x 2250 photo. Ratios are taken within a round. Embeddings are compared with torch's.
+size of a 1500 x 2250 photo, or of one of 16:9 with as many pixels. Ratios are taken within a round. Embeddings are
+compared with torch's.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from typing import Any
 import numpy as np
 from peer_inputs import SEED, draw_photo
 from rich.console import Console
-from tables import peers_table
+from tables import frames_table, peers_table
 
 from sam_edge.reporting.versions import commit, tool_versions
 from sam_edge_runtime.benchmark.clock import timed
@@ -52,6 +55,15 @@ VARIANTS = ("nano", "tiny_vit", "vit_b")
 OURS_ONNX, OURS_TFLITE = "sam-edge onnx", "sam-edge tflite"
 PLAIN_ONNX, PLAIN_TFLITE, DYNAMIC, TORCH = "plain onnx", "plain tflite", "samexporter's way", "torch"
 KINDS = (OURS_ONNX, PLAIN_ONNX, DYNAMIC, OURS_TFLITE, PLAIN_TFLITE, TORCH)
+FRAMES = {"3:2": SIZE, "16:9": (1378, 2450)}  # (H, W) of the photo
+FRAME_KINDS = (
+    PLAIN_ONNX,
+    OURS_ONNX,
+    *(f"{OURS_ONNX} {frame}" for frame in FRAMES),
+    PLAIN_TFLITE,
+    OURS_TFLITE,
+    *(f"{OURS_TFLITE} {frame}" for frame in FRAMES),
+)
 STEPS = ("encode", "click")
 CONSOLE = Console(stderr=True, markup=False, highlight=False)
 Row = dict[str, Any]
@@ -68,7 +80,8 @@ def main() -> None:
         print(json.dumps(_exported(arguments.kind, arguments.measure[0], arguments.folder)))
         return
     if arguments.measure is not None:
-        document = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else {"variants": {}}
+        results = arguments.results
+        document = json.loads(results.read_text("utf-8")) if results.is_file() else {"variants": {}}
         measured_at = commit()  # before results are written into the tree
         document |= {
             "machine": machine(),
@@ -79,14 +92,16 @@ def main() -> None:
         }
         for variant in arguments.measure or VARIANTS:
             document["variants"][variant] = {"commit": measured_at, "rows": _measured(variant, arguments)}
-            RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    for variant, found in json.loads(RESULTS.read_text("utf-8"))["variants"].items():
-        print(f"\n**{variant}**, at {found['commit']}\n\n{peers_table(found['rows'])}")
+            results.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    for variant, found in json.loads(arguments.results.read_text("utf-8"))["variants"].items():
+        table = frames_table(found["rows"]) if arguments.frames else peers_table(found["rows"])
+        print(f"\n**{variant}**, at {found['commit']}\n\n{table}")
 
 
 def _measured(variant: str, arguments: argparse.Namespace) -> list[Row]:
     """A row for each contestant of a variant."""
-    kinds = [kind for kind in arguments.kinds if not (variant != "vit_b" and kind == DYNAMIC)]
+    wanted = FRAME_KINDS if arguments.frames else arguments.kinds
+    kinds = [kind for kind in wanted if not (variant != "vit_b" and kind == DYNAMIC)]
     rows: dict[str, Row] = {}
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
@@ -98,7 +113,8 @@ def _measured(variant: str, arguments: argparse.Namespace) -> list[Row]:
             else:
                 rows[kind] = {"kind": kind, **json.loads(said.stdout.splitlines()[-1])}
             CONSOLE.print(f"{variant}, {kind}: exported {rows[kind]}")
-        np.save(folder / "photo.npy", draw_photo(SIZE))
+        for frame, size in FRAMES.items():
+            np.save(folder / _photo(frame), draw_photo(size))
         running = [kind for kind in kinds if "error" not in rows[kind]]
         workers = {
             kind: stack.enter_context(Worker(kind, (sys.executable, __file__, "--child", "serve"))) for kind in running
@@ -134,7 +150,13 @@ def _measured(variant: str, arguments: argparse.Namespace) -> list[Row]:
 def _snr(expected: Any, found: Any) -> float | None:
     from sam_edge_runtime.agreement.metrics import snr_db  # noqa: PLC0415
 
-    return None if expected is None else float(snr_db(expected, found))
+    return None if expected is None or expected.shape != found.shape else float(snr_db(expected, found))
+
+
+def _photo(kind: str) -> str:
+    """The file of a contestant's photo: of its frame's shape, or of 3:2."""
+    shape = next((frame for frame in FRAMES if kind.endswith(frame)), "3:2")
+    return f"photo-{shape.replace(':', '-')}.npy"
 
 
 # The functions below run in child processes: one for each export, then one for each contestant.
@@ -144,7 +166,8 @@ def _exported(kind: str, variant: str, folder: Path) -> Row:
     """Make the files of a contestant; returns size, seconds and peak memory."""
     reset_peak()
     begun = time.perf_counter()
-    if kind in {OURS_ONNX, OURS_TFLITE}:
+    if kind.startswith((OURS_ONNX, OURS_TFLITE)):
+        _, target, *frame = kind.split()
         out = folder / kind
         command = [
             sys.executable,
@@ -154,7 +177,9 @@ def _exported(kind: str, variant: str, folder: Path) -> Row:
             "--model",
             variant,
             "--target",
-            kind.rsplit(maxsplit=1)[-1],
+            target,
+            "--frame",
+            *(frame or ["square"]),
         ]
         command += ["--out", str(out)] + ([] if variant == "nano" else ["--checkpoint", SEED])
         subprocess.run(command, check=True, stdout=sys.stderr)
@@ -179,7 +204,7 @@ def _begin(job: Row) -> tuple[Measure, Row]:
     from peer_engines import engine  # noqa: PLC0415
 
     folder = Path(job["folder"])
-    encode, click = engine(job["kind"], job["variant"], folder / job["kind"], np.load(folder / "photo.npy"))
+    encode, click = engine(job["kind"], job["variant"], folder / job["kind"], np.load(folder / _photo(job["kind"])))
     embeddings = encode()
     np.save(folder / f"{job['kind']}.npy", embeddings)
 
@@ -193,6 +218,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--measure", nargs="*", choices=VARIANTS, help="measure these variants; default: all")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--frames", action="store_true", help="measure frames beside squares and plain exports")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file of the results")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument(
         "--budget",

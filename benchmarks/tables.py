@@ -155,6 +155,31 @@ def peers_table(rows: list[Row]) -> str:
     return markdown(head, cells)
 
 
+def frames_table(rows: list[Row]) -> str:
+    """Frames beside squares and plain exports: median ms with quartiles, and ratios within a round."""
+    head = ("", "encoder ms", "encoder / plain", "encoder / square", "click / square", "peak MB", "peak / plain")
+    cells = []
+    for row in rows:
+        if "error" in row:
+            cells.append(_failed(row["kind"], row["error"], head))
+            continue
+        square = next((kind for kind in PLAIN if row["kind"].startswith(kind)), None)
+        plain = None if square is None else PLAIN[square]
+        memory = row.get("memory_ratio", {}).get(plain)
+        cells.append(
+            [
+                row["kind"],
+                _quartiles(row["steps"]["encode"], 1e3, 1 if row["steps"]["encode"]["p50"] < 0.1 else 0),
+                _ratio(row, "encode", plain),
+                _ratio(row, "encode", square),
+                _ratio(row, "click", square),
+                f"{row['peak_bytes'] / 1e6:,.0f}",
+                "" if memory is None else f"{memory:.2f}",
+            ]
+        )
+    return markdown(head, cells)
+
+
 def _ratio(row: Row, step: str, other: str | None) -> str:
     found = row["ratio"].get(other, {}).get(step)
     return "" if found is None else _quartiles(found)
