@@ -40,7 +40,7 @@ KINDS = (AREA, CENTRE, "iou_predictions", "low_res_masks", "image_embeddings", "
 class Phone:
     """The capacity of a decoder of fixed shape: what `decode_prompts` fills up with empty slots."""
 
-    input_side: int = SIDE
+    frames: tuple[FrameSize, ...] = (FrameSize.square(SIDE),)
     call_sizes: tuple[int, ...] = (1,)
     points: int | None = SLOTS
 
