@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import decoder_signature
+from sam_edge_runtime.errors import UsageError
 
 from .timing import DECODER, ENCODER, BundleUnderTest
 
@@ -35,9 +36,18 @@ class Work:
 
 
 def works_of(name: str, bundle: Bundle) -> list[Work]:
-    """The encoder, then the decoder once for each capacity; `name` is the bundle's name in tables."""
+    """The encoder, then the decoder once for each capacity; `name` is the bundle's name in tables.
+
+    Raises:
+        UsageError: the bundle has the official layout, or several frames.
+    """
     manifest = bundle.manifest
     manifest.require_own_tensors("a measurement on a device")
+    if len(manifest.frames) > 1:
+        raise UsageError(
+            f"{name} holds {len(manifest.frames)} frames, and a device's tool runs a file with one: export the frame "
+            f"to measure by itself, such as --frame {manifest.frame.name}"
+        )
 
     def work(graph: str, file: str, prompts: int | None, signature: str = "") -> Work:
         parts = [part for part in manifest.files if part == file or part.startswith((f"{file}.", f"{file}/"))]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sam_edge.cli.app import run
+from sam_edge.devices.work import works_of
 from sam_edge.export.frames import check_names, frame_sizes
 from sam_edge.export.job import ExportJob
 from sam_edge.export.pipeline import export_bundle
@@ -165,6 +166,22 @@ def test_verify_and_info_know_the_frames(bundle, tmp_path, capsys):
     assert json.loads((tmp_path / "report" / "report.json").read_text())["bundle"]["frames"] == [[192, 256], [256, 192]]
     assert run(["info", str(bundle.root)]) == 0
     assert "256x192, 192x256" in capsys.readouterr().out
+
+
+def test_a_device_measures_one_frame(bundle):
+    with pytest.raises(UsageError, match=r"holds 2 frames.*such as --frame 256x192"):
+        works_of("nano", bundle)
+    alone = Bundle(bundle.root, bundle.manifest.of_frame(WIDE))
+    assert [work.files[0].name for work in works_of("nano", alone)] == ["encoder.onnx", "decoder.onnx"]
+
+
+def test_a_photo_that_hardly_fills_its_frame_is_named(bundle, tmp_path, capsys):
+    from PIL import Image
+
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 400, 3), np.uint8)).save(tmp_path / "narrow.png")
+    arguments = [str(tmp_path / "narrow.png"), "--point", "200,30", "--out", str(tmp_path / "out")]
+    assert run(["predict", str(bundle.root), *arguments]) == 0
+    assert "fills 20% of the frame 256x192" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_changed_file_of_any_frame_is_found(bundle, tmp_path):

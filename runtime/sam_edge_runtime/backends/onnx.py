@@ -126,8 +126,9 @@ def open_session(ort: Any, path: Path, threads: int | None, providers: list[str]
 
 
 def _bytes(path: Path) -> int:
-    """Size of a graph in bytes, with its external weights if it has any."""
-    return sum(each.stat().st_size for each in (path, path.with_name(f"{path.name}.data")) if each.is_file())
+    """Size of a graph in bytes, with its external weights if it has any; frames share those of the first one's file."""
+    shared = path.with_name(f"{path.stem.partition('_')[0]}{path.suffix}.data")
+    return sum(each.stat().st_size for each in (path, shared) if each.is_file())
 
 
 class _Graph:

@@ -67,7 +67,7 @@ def read_package(path: Path, function: str | None = None) -> Package:
 
     Args:
         path: the package.
-        function: its name, in a package of several; None for the only one, `main`.
+        function: its name; None for the only one, `main`, or the default one of several.
 
     Raises:
         BackendError: coremltools, which knows the protocol buffers, is not installed.
@@ -80,12 +80,13 @@ def read_package(path: Path, function: str | None = None) -> Package:
     except Exception as error:  # protobuf's DecodeError, whose module depends on its implementation
         raise BundleError(f"'{model}' is damaged ({error}); export it again") from error
     functions = list(spec.mlProgram.functions) if spec.WhichOneof("Type") == "mlProgram" else []
-    if function is None and functions != [MAIN]:
+    default = spec.description.defaultFunctionName
+    if function is None and functions != [MAIN] and default not in functions:
         raise BundleError(f"'{path}' is no ML Program with '{MAIN}' as its only function; export it again")
     if function is not None and function not in functions:
         raise BundleError(f"'{path}' has no function '{function}'; export it again")
     try:
-        return _read_function(spec.mlProgram.functions[function or MAIN], Constants(folder), path)
+        return _read_function(spec.mlProgram.functions[function or default or MAIN], Constants(folder), path)
     except (ValueError, IndexError) as error:  # values that do not fill their shape, a parameter without a value
         raise BundleError(f"'{model}' is damaged ({error}); export it again") from error
 
