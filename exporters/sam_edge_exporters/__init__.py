@@ -46,10 +46,10 @@ class Exporter:
 
 
 def _onnx() -> Exporter:
-    from . import onnx  # noqa: PLC0415  # brings torch and the converter
+    from . import onnx, qnn  # noqa: PLC0415  # brings torch and the converter
     from .joining import onnx as joining  # noqa: PLC0415
 
-    return Exporter(onnx.export, joining.join)
+    return Exporter(onnx.export, joining.join, inspect=qnn.inspect)
 
 
 def _tflite() -> Exporter:

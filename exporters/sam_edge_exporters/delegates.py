@@ -1,4 +1,4 @@
-"""The TFLite operations of Android's accelerators: a table for each delegate, with its source.
+"""The TFLite operations of phones' accelerators: a table for each delegate, with its source.
 
 A delegate may still reject an operation of its table for its shapes, types or version. An operation that is missing
 from the table is never delegated. Names are those of TFLite's schema.
@@ -28,8 +28,21 @@ _NNAPI = (
     "RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR RSQRT SELECT SIN SLICE SOFTMAX SPACE_TO_BATCH_ND SPACE_TO_DEPTH SPLIT "
     "SPLIT_V SQRT SQUEEZE STRIDED_SLICE SUB SUM TANH TILE TOPK_V2 TRANSPOSE TRANSPOSE_CONV"
 )
+# LiteRT's compiler for Qualcomm's HTP, "Supported Operations" of litert/vendors/qualcomm/compiler/
+# Qualcomm_QNN_Compiler.md in github.com/google-ai-edge/LiteRT; in float, INT8 and INT16. `qnn.py` has ONNX' operations.
+_QNN_HTP = (
+    "ABS ADD ARG_MAX ARG_MIN AVERAGE_POOL_2D BATCH_MATMUL BROADCAST_TO CAST CEIL CONCATENATION CONV_2D CONV_3D COS "
+    "CUMSUM DEPTHWISE_CONV_2D DEPTH_TO_SPACE DEQUANTIZE DIV DYNAMIC_UPDATE_SLICE ELU EMBEDDING_LOOKUP EQUAL EXP FLOOR "
+    "FLOOR_DIV FULLY_CONNECTED GATHER GATHER_ND GELU GREATER GREATER_EQUAL HARD_SWISH L2_NORMALIZATION L2_POOL_2D "
+    "LEAKY_RELU LESS LESS_EQUAL LOG LOGICAL_AND LOGICAL_NOT LOGICAL_OR LOGISTIC MAXIMUM MAX_POOL_2D MEAN MINIMUM "
+    "MIRROR_PAD MUL NEG NOT_EQUAL PACK PAD PADV2 POW PRELU QUANTIZE REDUCE_ALL REDUCE_ANY REDUCE_MAX REDUCE_MIN RELU "
+    "RELU6 RELU_0_TO_1 RELU_N1_TO_1 RESHAPE RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR REVERSE_V2 ROUND RSQRT SELECT "
+    "SELECT_V2 SIGN SIN SLICE SOFTMAX SPACE_TO_DEPTH SPLIT SQRT SQUARE SQUARED_DIFFERENCE STRIDED_SLICE SUB SUM TANH "
+    "TILE TOPK_V2 TRANSPOSE TRANSPOSE_CONV UNPACK"
+)
 DELEGATES: dict[str, frozenset[str]] = {
-    name: frozenset(operations.split()) for name, operations in (("gpu", _GPU), ("nnapi", _NNAPI))
+    name: frozenset(operations.split())
+    for name, operations in (("gpu", _GPU), ("nnapi", _NNAPI), ("qnn_htp", _QNN_HTP))
 }
 # Notes for the report: on operations that a delegate lacks, and on GELU, which the GPU delegate computes differently.
 _CPU, _ON_GPU, _ON_NNAPI = "XNNPACK", "the GPU delegate", "NNAPI"

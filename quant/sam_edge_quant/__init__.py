@@ -19,7 +19,7 @@ from sam_edge_runtime.errors import ExportError, missing_package
 from .layers import fingerprint
 from .plan import Plan
 from .ranges.ranges import Observer, Range, RangeObserver, Ranges, calibrate
-from .recipe import AUTO, FLOAT, RECIPES, Recipe, read_recipe, recipe_named, write_recipe
+from .recipe import AUTO, FLOAT, NPU, RECIPES, Recipe, read_recipe, recipe_named, write_recipe
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ def quantizer_for(target: str) -> Quantizer:
 __all__ = [
     "AUTO",
     "FLOAT",
+    "NPU",
     "RECIPES",
     "Observer",
     "Plan",

@@ -10,6 +10,7 @@
 | `w8a8`    | INT8    | INT8, with ranges from calibration                             |
 | `w8a16`   | INT8    | INT16, with ranges from calibration                            |
 | `w4`      | INT4    | float32                                                        |
+| `npu`     | INT8    | INT8 in convolutions and linear layers, INT16 around them      |
 
 A recipe has one scheme for the whole network and, in `layers`, exceptions for parts of it. An exception names a layer
 as torch does (`image_encoder.blocks.3.project`) or a module that contains several (`mask_decoder`); the longest
@@ -32,10 +33,11 @@ FILE_FORMAT = "sam-edge-recipe"
 ESTIMATORS = ("minmax", "percentile", "entropy", "mse")
 DTYPES = ("float32", "float16", "int16", "int8", "int4")
 FLOAT = "fp32"  # the scheme of a layer that is not quantized
-SCHEMES = (FLOAT, "fp16", "mixed", "w8", "dynamic", "w8a8", "w8a16", "w4")
+NPU = "npu"  # the scheme of a layer in a graph that is computed in integers as a whole
+SCHEMES = (FLOAT, "fp16", "mixed", "w8", "dynamic", "w8a8", "w8a16", "w4", NPU)
 # Schemes with integer weights, and those among them that need ranges of activations.
-QUANTIZED = frozenset({"w8", "dynamic", "w8a8", "w8a16", "w4"})
-CALIBRATED = frozenset({"w8a8", "w8a16"})
+QUANTIZED = frozenset({"w8", "dynamic", "w8a8", "w8a16", "w4", NPU})
+CALIBRATED = frozenset({"w8a8", "w8a16", NPU})
 GPTQ = "gptq"
 ROUNDINGS = (GPTQ, "nc-rtn", "nc-gptq")
 # Methods of neural-compressor whose results no target's quantizer can hold, and why.
@@ -149,6 +151,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe("w8a8", "int8", "int8"),
         Recipe("w8a16", "int8", "int16"),
         Recipe("w4", "int4", "float32"),
+        Recipe(NPU, "int8", "int8"),
     )
 }
 

@@ -50,7 +50,8 @@ def command(
         typer.Option(
             help="Numeric precision: fp32, fp16, mixed (coreml: fp16, but fp32 for operations measured unsafe in it); "
             "w8, w4 (weights in INT8 or INT4); dynamic (activations in INT8, ranges measured in each call); w8a8, "
-            "w8a16 (ranges measured on --calibration); auto (search for the fastest mixed-precision configuration "
+            "w8a16 (ranges measured on --calibration); npu (onnx, tflite: w8a8 layers among 16-bit operations for "
+            "Qualcomm's NPU, decoder in fp32); auto (search for the fastest mixed-precision configuration "
             "within --bound or --loss); or several separated by commas."
         ),
     ] = "fp32",

@@ -25,6 +25,8 @@ EXAMPLES = (
     "Examples:  sam-edge info bundle      sam-edge info bundle --json      sam-edge info sam_vit_b.pth      "
     "sam-edge info hf:facebook/sam-vit-base"
 )
+NPU = "npu"
+NPU_NOTE = "Qualcomm's NPU (HTP); verified on this machine's CPU only, not on a device"
 
 
 def command(
@@ -59,6 +61,7 @@ def command(
         ("prompts a call", _prompts_a_call(manifest)),
         ("slots a prompt", "any number" if manifest.points is None else str(manifest.points)),
         ("verified when made", _verdict(opened)),
+        *((("made for", NPU_NOTE),) if manifest.precision == NPU else ()),
         ("runs on", "; ".join(oldest_engines(opened)) or "unknown"),
         ("files", ", ".join(f"{name} {record.bytes / 1e6:.1f} MB" for name, record in manifest.files.items())),
         ("made with", ", ".join(f"{name} {version}" for name, version in manifest.tools.items())),

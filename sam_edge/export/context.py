@@ -11,7 +11,7 @@ import torch
 from sam_edge.model import DecoderGraph, EncoderGraph, Sam, native_side
 from sam_edge.model.torch_backend import TorchBackend
 from sam_edge.prediction.reference_cache import ReferenceCache
-from sam_edge.quantization.artifacts import keep_first_layer_in_float
+from sam_edge.quantization.artifacts import with_exceptions
 from sam_edge.quantization.calibration.photos import CalibrationSet, calibration_photos
 from sam_edge.quantization.mixed_precision.configuration import W8A8
 from sam_edge.quantization.mixed_precision.labelled import LabelledSet, labelled_photos
@@ -138,7 +138,7 @@ def load_context(checked: CheckedJob, cache: ReferenceCache, progress: Progress)
     job = checked.job
     progress(f"loading {job.variant}, {checked.source.label}")
     loaded = load_sam(job.variant, checked.source, job.input_side)
-    recipe = checked.recipe if job.recipe else keep_first_layer_in_float(checked.recipe, loaded.sam)
+    recipe = checked.recipe if job.recipe else with_exceptions(checked.recipe, loaded.sam, job.target)
     require_space(job.out, loaded.parameters * _BYTES_PER_WEIGHT + _BYTES_BESIDE_WEIGHTS)
     manifest = _manifest(checked, recipe, loaded)
     reference = cache.wrap(TorchBackend(loaded.sam), manifest)

@@ -8,7 +8,7 @@ from pathlib import Path
 from sam_edge.evaluation.paired import least_photos
 from sam_edge.quantization.calibration.photos import COUNT
 from sam_edge.quantization.mixed_precision.labelled import PHOTOS
-from sam_edge_quant import AUTO, recipe_named
+from sam_edge_quant import AUTO, NPU, recipe_named
 from sam_edge_runtime.bundle.manifest import GRAPHS, NEURAL_ENGINE, PLAIN
 from sam_edge_runtime.bundle.official import OFFICIAL, SAM_EDGE
 from sam_edge_runtime.bundle.targets import TARGETS, target_named
@@ -132,10 +132,7 @@ class ExportJob:
         self._check_search()
         target, possible = target_named(self.target), precisions_of(self.target)
         if self.precision not in possible:
-            raise UsageError(
-                f"--precision {self.precision} is not possible for target {self.target}: choose one of "
-                f"{', '.join(possible)}"
-            )
+            raise UsageError(self._refused_precision(possible))
         if self.graph not in GRAPHS:
             raise UsageError(f"no graph called {self.graph!r}: choose one of {', '.join(GRAPHS)}")
         self._check_layout()
@@ -187,6 +184,12 @@ class ExportJob:
             raise UsageError(f"no tuner called {self.tuner!r:.60}: choose one of {', '.join(TUNERS)}")
         if self.tuner != OWN_TUNER and not self.searched:
             raise UsageError(f"--tuner {self.tuner} is for --precision {AUTO} only: use that, or omit it")
+
+    def _refused_precision(self, possible: tuple[str, ...]) -> str:
+        instead = f"choose one of {', '.join(possible)}"
+        if self.precision == NPU:
+            instead = "Apple's Neural Engine takes --graph ane with --precision w8a8"
+        return f"--precision {self.precision} is not possible for target {self.target}: {instead}"
 
     def _check_layout(self) -> None:
         if self.layout not in LAYOUTS:

@@ -35,7 +35,7 @@ from sam_edge.quantization.mixed_precision.goals import Goal
 from sam_edge.quantization.mixed_precision.search import Find
 from sam_edge.reporting.search import draw_front
 from sam_edge_exporters import Conversion, Metadata, Part
-from sam_edge_quant import FLOAT, Recipe, write_recipe
+from sam_edge_quant import FLOAT, NPU, Recipe, write_recipe
 from sam_edge_runtime.agreement import golden
 from sam_edge_runtime.agreement.agreement import Agreement, bounds_of
 from sam_edge_runtime.backends import load_backend
@@ -360,4 +360,5 @@ def _report(manifest: Manifest, agreement: Agreement, missed: tuple[str, ...], e
         "missed": list(missed),
         "machine": {"system": platform.system(), "processor": platform.machine()},
         "tools": manifest.tools,
+        **({"run_on_device": False} if manifest.precision == NPU else {}),
     }

@@ -17,7 +17,7 @@ from sam_edge.cli.app import run
 from sam_edge.data.sample_photos import sample_paths
 from sam_edge.export.job import ExportJob, precisions_of
 from sam_edge.model import build_sam, graphs_of
-from sam_edge.quantization.artifacts import keep_first_layer_in_float, layer_names
+from sam_edge.quantization.artifacts import layer_names, with_exceptions
 from sam_edge.quantization.layers import LAYERS, set_weight, weight_of
 from sam_edge_exporters import Conversion, exporter_for
 from sam_edge_quant import Plan, quantizer_for, recipe_named, write_recipe
@@ -43,8 +43,27 @@ def test_every_layer_of_a_model_has_a_name_of_its_own():
 def test_the_layer_that_reads_the_photo_keeps_its_activations_in_float(variant, first):
     with torch.device("meta"):
         sam = build_sam(variant)
-    assert keep_first_layer_in_float(recipe_named("w8a8"), sam).layers == {f"image_encoder.{first}": "w8"}
-    assert keep_first_layer_in_float(recipe_named("w8"), sam).layers == {}
+    assert with_exceptions(recipe_named("w8a8"), sam, "onnx").layers == {f"image_encoder.{first}": "w8"}
+    assert with_exceptions(recipe_named("w8"), sam, "onnx").layers == {}
+
+
+def test_decoders_of_recipes_for_npus_stay_in_float():
+    with torch.device("meta"):
+        nano, tiny_vit = build_sam("nano"), build_sam("tiny_vit")
+    npu, wide = recipe_named("npu"), recipe_named("w8a16")
+    decoder = {"mask_decoder": "fp32", "prompt_encoder": "fp32"}
+    assert with_exceptions(npu, nano, "onnx").layers == {"image_encoder.stem": "w8a16", "mask_decoder": "fp32"}
+    assert with_exceptions(npu, tiny_vit, "tflite").layers == {
+        "image_encoder.patch_embed.seq.0.c": "w8a16",
+        **decoder,
+    }
+    assert with_exceptions(wide, tiny_vit, "onnx").layers == decoder
+    assert with_exceptions(wide, tiny_vit, "tflite").layers == {}
+
+
+def test_core_ml_refuses_the_recipe_for_other_npus_and_names_its_own(tmp_path):
+    with pytest.raises(UsageError, match=r"npu is not possible for target coreml: .* --graph ane"):
+        ExportJob("nano", tmp_path / "out", target="coreml", precision="npu")
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -74,10 +93,10 @@ def test_missing_photos_and_a_wrong_recipe_are_refused_in_one_line(tmp_path, cap
     (tmp_path / "recipe.json").write_text("{}")
     assert run(["export", "--recipe", str(tmp_path / "recipe.json"), *out]) == 2
     (tmp_path / "recipe.json").write_text(write_recipe(recipe_named("w8a16")))
-    assert run(["export", "--recipe", str(tmp_path / "recipe.json"), *out]) == 2
+    assert run(["export", "--target", "coreml", "--recipe", str(tmp_path / "recipe.json"), *out]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 3
-    assert "w8a16, which is not possible for target onnx" in lines[2]
+    assert "w8a16, which is not possible for target coreml" in lines[2]
     assert not (tmp_path / "out").exists()
 
 

@@ -2,7 +2,8 @@
 
 `graph` finds the operations to compute in INT8, `static` has ONNX Runtime's quantizer quantize their activations
 (`w8a8`), and `weights` carries out the schemes without calibration (`w8`, `dynamic`, `w4`). A graph may have all of
-them. Activations are unsigned on x86 and signed on Arm, for which each has its fast kernels.
+them. Activations are unsigned on x86 and signed on Arm, for which each has its fast kernels. A graph with a layer of
+the scheme `npu` or `w8a16` is written by `npu` instead, whole and in integers.
 
 Where ONNX Runtime has no kernel for a scheme, a layer gets `w8` instead: a convolution for `dynamic` or `w4`, a
 transposed convolution for `w8a8`, and a product with anything but a plain matrix for all three.
@@ -11,30 +12,32 @@ transposed convolution for `w8a8`, and a product with anything but a plain matri
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite, prod
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import onnx
-import onnxruntime as ort
-from onnx import GraphProto, ModelProto, TensorProto
+from onnx import GraphProto, ModelProto
 from onnxruntime.quantization.onnx_model import ONNXModel
 
 from sam_edge_quant.plan import Plan
-from sam_edge_quant.ranges.ranges import Range, Ranges, Receive
+from sam_edge_quant.ranges.ranges import Range, Ranges
 from sam_edge_quant.recipe import FLOAT
-from sam_edge_runtime.arrays import Call
 from sam_edge_runtime.errors import ExportError, UsageError, first_line
 from sam_edge_runtime.system.quiet import no_logging
 
 from .graph import BOUNDS, Int8Region, OnnxLayer, int8_region, layers_of, limits_of
+from .npu import NpuWriter
+from .npu_layout import BITS, is_for_npu, layout_of, measured, schemes_in
+from .observer import observer
 from .static import quantize_activations
 from .weights import MICROSOFT, WeightRewriter
 
+__all__ = ["observer", "quantize", "tensors"]
+
 EXTERNAL_DATA_ABOVE = (1 << 31) - (16 << 20)  # bytes of weights: protobuf's 2 GiB less space for nodes and names
-BYTES_AT_ONCE = 1 << 30  # of activations that an observer holds
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,16 @@ class NamedLayers:
         """The layers that have this scheme."""
         return [layer for layer, _, own in self.layers if own == scheme]
 
+    @property
+    def for_npu(self) -> bool:
+        """Whether the graph takes the form of `npu`."""
+        return is_for_npu([scheme for _, _, scheme in self.layers])
+
+    @property
+    def schemes(self) -> list[tuple[OnnxLayer, str]]:
+        """The layers with their schemes."""
+        return [(layer, scheme) for layer, _, scheme in self.layers]
+
 
 def tensors(path: Path, plan: Plan) -> list[str]:
     """Names of the activations whose ranges a plan needs, in the graph's order.
@@ -61,66 +74,10 @@ def tensors(path: Path, plan: Plan) -> list[str]:
         UsageError: the plan's recipe has a scheme that ONNX Runtime lacks.
     """
     graph = onnx.load(path).graph
-    return int8_region(graph, _named_layers(graph, plan).with_scheme("w8a8")).measured
-
-
-def observer(path: Path, names: Sequence[str]) -> Callable[[Call, Receive], None]:
-    """A function that runs the fp32 artifact on a sample and passes the values of the named activations on.
-
-    Where these exceed 1 GiB, the artifact is run several times, for some of them at a time.
-
-    Raises:
-        ExportError: ONNX Runtime rejects the artifact; the function raises it if ONNX Runtime rejects the sample.
-    """
-    model = onnx.load(path, load_external_data=False)
-    inputs = {each.name for each in model.graph.input}
-    parts = _parts(model.graph, [name for name in names if name not in inputs])
-    # A single session is kept; several, each with all the weights, would take more memory than the values.
-    single = _session(model, parts[0], path) if len(parts) == 1 else None
-
-    def observe(sample: Call, receive: Receive) -> None:
-        for name in inputs.intersection(names):
-            receive(name, sample[name])
-        for part in parts:
-            session = single or _session(model, part, path)
-            try:
-                values = session.run(part, sample)
-            except Exception as error:  # ONNX Runtime's errors have no common class
-                raise ExportError(f"ONNX Runtime fails on {path.name}: {first_line(error)}") from error
-            for name, value in zip(part, values, strict=True):
-                receive(name, value)
-
-    return observe
-
-
-def _parts(graph: GraphProto, names: Sequence[str]) -> list[list[str]]:
-    """Names in groups whose values are held at once; a free axis counts as 1."""
-    shapes = {each.name: each.type.tensor_type.shape.dim for each in (*graph.value_info, *graph.output)}
-    parts: list[list[str]] = []
-    space = 0
-    for name in names:
-        size = 4 * prod(each.dim_value or 1 for each in shapes[name])
-        if size > space:
-            parts.append([])
-            space = BYTES_AT_ONCE
-        parts[-1].append(name)
-        space -= size
-    return parts
-
-
-def _session(model: ModelProto, names: Sequence[str], path: Path) -> ort.InferenceSession:
-    """A session whose outputs are the named tensors; changes the outputs of `model`."""
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    # Extended optimizations compute in other layouts: more memory for copies, the same values.
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
-    try:
-        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's errors have no common class
-        raise ExportError(f"ONNX Runtime rejects {path.name}: {first_line(error)}") from error
+    found = _named_layers(graph, plan)
+    if found.for_npu:
+        return measured(graph, layout_of(graph, found.schemes))
+    return int8_region(graph, found.with_scheme("w8a8")).measured
 
 
 def quantize(source: Path, path: Path, plan: Plan, ranges: Ranges) -> dict[str, Any]:
@@ -136,14 +93,18 @@ def quantize(source: Path, path: Path, plan: Plan, ranges: Ranges) -> dict[str, 
 
     Returns:
         `layers`, the scheme of each layer by name; `unknown`, the operations with a weight of two axes or more that is
-        no layer's; `operations`, the number of operations of each type with integer weights or activations.
+        no layer's; `operations`, the number of operations of each type with integer weights or activations. For an
+        NPU also `activations`: the number of operations of each type in `uint8`, `uint16` and `float`.
 
     Raises:
         UsageError: the plan's recipe has a scheme that ONNX Runtime lacks.
-        ExportError: the range of an activation is missing or not finite, or ONNX Runtime's quantizer fails.
+        ExportError: the range of an activation is missing or not finite, ONNX Runtime's quantizer fails, or a graph for
+            an NPU has no fixed shapes.
     """
     model = onnx.load(source)
     found = _named_layers(model.graph, plan)
+    if found.for_npu:
+        return _quantize_for_npu(model, found, path, ranges)
     region = int8_region(model.graph, found.with_scheme("w8a8"))
     by_tensor = _ranges_of(region, model.graph, ranges)
     kinds = Counter(layer.kind for layer, _, scheme in found.layers if scheme != FLOAT)
@@ -156,6 +117,23 @@ def quantize(source: Path, path: Path, plan: Plan, ranges: Ranges) -> dict[str, 
     _save(model, path)
     schemes = {name: scheme for _, name, scheme in found.layers}
     return {"layers": schemes, "unknown": found.unknown, "operations": dict(sorted(kinds.items()))}
+
+
+def _quantize_for_npu(model: ModelProto, found: NamedLayers, path: Path, ranges: Ranges) -> dict[str, Any]:
+    """Write a graph whole in integers; see `quantize`."""
+    layout = layout_of(model.graph, found.schemes)
+    writer = NpuWriter(model.graph, layout, ranges)
+    writer.write()
+    _tidy(model)
+    _save(model, path)
+    names = {id(layer): name for layer, name, _ in found.layers}
+    integers = writer.activations["uint8"] + writer.activations["uint16"]
+    return {
+        "layers": {names[id(layer)]: scheme for layer, scheme in schemes_in(layout)},
+        "unknown": found.unknown,
+        "operations": dict(sorted(integers.items())),
+        "activations": {name: dict(sorted(each.items())) for name, each in writer.activations.items()},
+    }
 
 
 def _change(model: ModelProto, found: NamedLayers, region: Int8Region, ranges: Mapping[str, Range], plan: Plan) -> None:
@@ -180,8 +158,18 @@ def _named_layers(graph: GraphProto, plan: Plan) -> NamedLayers:
         if name is None:
             unknown.append(str(layer.node.name))
         else:
-            layers.append((layer, name, _supported_scheme(layer, name, plan.recipe.scheme_of(name))))
-    return NamedLayers(layers, unknown)
+            layers.append((layer, name, plan.recipe.scheme_of(name)))
+    if is_for_npu([scheme for _, _, scheme in layers]):
+        for _, name, scheme in layers:
+            if scheme != FLOAT and scheme not in BITS:
+                raise UsageError(
+                    f"layer {name} has the scheme {scheme!r} in a graph for an NPU: choose one of "
+                    f"{', '.join((FLOAT, *BITS))}"
+                )
+        return NamedLayers(layers, unknown)
+    return NamedLayers(
+        [(layer, name, _supported_scheme(layer, name, scheme)) for layer, name, scheme in layers], unknown
+    )
 
 
 def _supported_scheme(layer: OnnxLayer, name: str, requested: str) -> str:
@@ -193,7 +181,8 @@ def _supported_scheme(layer: OnnxLayer, name: str, requested: str) -> str:
     if requested == "w8a8":
         return requested if layer.is_plain_product or layer.kind == "Conv" else "w8"
     raise UsageError(
-        f"ONNX Runtime has no scheme {requested!r} for layer {name}: choose one of fp32, w8, dynamic, w8a8, w4"
+        f"ONNX Runtime has no scheme {requested!r} for layer {name}: choose one of fp32, w8, dynamic, w8a8, w8a16, w4, "
+        "npu"
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 from onnx import numpy_helper
 
 from sam_edge_quant import Range, fingerprint, quantizer_for, recipe_named
-from sam_edge_quant.onnx import quantizer
+from sam_edge_quant.onnx import observer, quantizer
 from sam_edge_quant.onnx.graph import layers_of
 from sam_edge_quant.onnx.weights import scales_of
 from sam_edge_runtime.agreement.metrics import snr_db
@@ -321,8 +321,8 @@ def test_an_observer_passes_on_all_activations_in_one_run_or_several(tmp_path, m
     names = quantizer.tensors(source, plan_for(source, recipe_named("w8a8")))
     assert names == ["x", "r", "b", "sum", "c", "normal", "s"]
     received = []
-    for space in (quantizer.BYTES_AT_ONCE, 2000, 0):
-        monkeypatch.setattr(quantizer, "BYTES_AT_ONCE", space)
+    for space in (observer.BYTES_AT_ONCE, 2000, 0):
+        monkeypatch.setattr(observer, "BYTES_AT_ONCE", space)
         received.append({})
         quantizer.observer(source, names)(sample, received[-1].__setitem__)
     assert all(set(each) == set(names) for each in received)
@@ -365,14 +365,14 @@ def test_faulty_input_is_named_in_one_line(tmp_path):
     ranges = ranges_of(source, plan, sample)
     missing = {name: each for name, each in ranges.items() if name != "sum"}
     broken = {**ranges, "sum": Range(-1.0, float("nan"))}
-    odd = plan_for(source, replace(recipe_named("w8"), layers={"d": "w8a16"}))
+    odd = plan_for(source, replace(recipe_named("w8"), layers={"d": "mixed"}))
     for work, error, said in (
         (lambda: quantizer.quantize(source, tmp_path / "new.onnx", plan, missing), ExportError, "'sum'.*calibrate"),
         (lambda: quantizer.quantize(source, tmp_path / "new.onnx", plan, broken), ExportError, "'sum'.*nan"),
         (
             lambda: quantizer.tensors(source, odd),
             UsageError,
-            "'w8a16' for layer d: choose one of fp32",
+            "'mixed' for layer d: choose one of fp32",
         ),
         (lambda: quantizer.observer(source, ["r"])({"x": sample["x"][:, :4]}, print), ExportError, "fails on net.onnx"),
     ):

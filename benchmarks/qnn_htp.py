@@ -1,0 +1,142 @@
+"""A bundle on Qualcomm's HTP without a phone: compiled by QNN's own compiler, and computed in its simulator.
+
+    pip install "sam-edge[qnn]"                                       # Linux x86-64
+    python benchmarks/qnn_htp.py build/npu                            # the operations that the compiler leaves out
+    python benchmarks/qnn_htp.py build/npu --simulate                 # and the golden test with that encoder
+
+The package onnxruntime-qnn has the HTP backend for Linux x86-64, which compiles a graph for Hexagon NPUs (`--arch`, V73
+is Snapdragon 8 Gen 2) and computes the result bit by bit on the CPU. That shows which operations the compiler takes,
+and what masks its integers and its float16 give. It says nothing of time, and a device may still differ. The decoder
+stays on the CPU in float32 unless `--decoder` is given; its shapes have to be fixed for that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from sam_edge_runtime.agreement import golden
+from sam_edge_runtime.arrays import Float32
+from sam_edge_runtime.backends import load_backend
+from sam_edge_runtime.bundle.bundle import GOLDEN_FILE, Bundle
+
+NAME = "QNNExecutionProvider"
+SOC = {68: 30, 69: 36, 73: 43, 75: 57}  # a chip of each architecture: SM8350, SM8450, SM8550, SM8650
+_ERRORS = 3  # of ONNX Runtime's severities
+
+
+def options(arch: int, **more: str) -> ort.SessionOptions:
+    """Options of a session on the HTP of one architecture."""
+    import onnxruntime_qnn  # noqa: PLC0415  # an extra
+
+    if not any(device.ep_name == NAME for device in ort.get_ep_devices()):
+        ort.register_execution_provider_library(NAME, onnxruntime_qnn.get_library_path())
+    chosen = ort.SessionOptions()
+    chosen.log_severity_level = _ERRORS
+    provider = {
+        "backend_path": onnxruntime_qnn.get_qnn_htp_path(),
+        "htp_arch": str(arch),
+        "soc_model": str(SOC[arch]),
+        "offload_graph_io_quantization": "0",
+        **more,
+    }
+    chosen.add_provider_for_devices([device for device in ort.get_ep_devices() if device.ep_name == NAME], provider)
+    return chosen
+
+
+def compiled(path: Path, arch: int) -> dict[str, Any]:
+    """Compile one ONNX file.
+
+    Returns:
+        `seconds`; `operations`, the number of QNN's own operations of each kind; `left_out`, the operations that stay
+        on the CPU, with the compiler's reason.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = options(
+            arch, enable_htp_prepare_only="1", enable_framework_op_trace="1", framework_op_trace_dir=folder
+        )
+        chosen.add_session_config_entry("ep.context_enable", "1")
+        chosen.add_session_config_entry("ep.context_file_path", str(Path(folder, "context.onnx")))
+        begun = time.perf_counter()
+        ort.InferenceSession(str(path), chosen)
+        seconds = time.perf_counter() - begun
+        found = Path(folder, "qnn_op_trace.json")
+        if not found.is_file():
+            return {"seconds": seconds, "operations": {}, "left_out": ["everything"]}
+        trace = json.loads(found.read_text("utf-8"))
+    kinds = [made["dst_qnn_op_type"] for graph in trace["subgraph_traces"] for made in graph["op_mappings"]]
+    return {
+        "seconds": seconds,
+        "operations": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
+        "left_out": [f"{each['op_type']}: {each['reason']}" for each in trace["unsupported_nodes"]],
+    }
+
+
+class Simulated:
+    """A bundle's backend with one or both graphs in the HTP's simulator."""
+
+    def __init__(self, bundle: Bundle, arch: int, *, decoder: bool) -> None:
+        self._plain = load_backend(bundle)
+        self.engine = f"QNN HTP V{arch}, simulated"
+        self._encoder = ort.InferenceSession(str(bundle.root / bundle.manifest.encoder), options(arch))
+        self._decoder = (
+            ort.InferenceSession(str(bundle.root / bundle.manifest.decoder), options(arch)) if decoder else None
+        )
+
+    def encode(self, image: Float32) -> Float32:
+        """The embedding of one photo."""
+        return np.asarray(self._encoder.run(None, {self._encoder.get_inputs()[0].name: image})[0])
+
+    def decode(
+        self,
+        image_embeddings: Float32,
+        point_coords: Float32,
+        point_labels: Float32,
+        mask_input: Float32,
+        has_mask_input: Float32,
+    ) -> tuple[Float32, Float32]:
+        """The masks and IoU predictions of one call."""
+        tensors = (image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
+        if self._decoder is None:
+            return self._plain.decode(*tensors)
+        names = [each.name for each in self._decoder.get_inputs()]
+        masks, iou = self._decoder.run(None, dict(zip(names, tensors, strict=True)))
+        return np.asarray(masks), np.asarray(iou)
+
+
+def main() -> None:
+    """Compile a bundle's graphs, simulate them if wanted, and print what was found."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--arch", type=int, default=73, choices=SOC, help="architecture of the Hexagon NPU")
+    parser.add_argument("--decoder", action="store_true", help="the decoder, too, in float16; its shapes must be fixed")
+    parser.add_argument("--simulate", action="store_true", help="run the golden test; seconds to minutes a picture")
+    parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
+    arguments = parser.parse_args()
+    bundle = Bundle.open(arguments.bundle)
+    manifest = bundle.manifest
+    if manifest.target != "onnx":
+        sys.exit(f"{arguments.bundle} is for {manifest.target}: QNN's provider takes ONNX bundles")
+    document: dict[str, Any] = {"arch": arguments.arch, "variant": manifest.variant, "precision": manifest.precision}
+    document["input_side"] = manifest.input_side
+    for name in (manifest.encoder, *((manifest.decoder,) if arguments.decoder else ())):
+        document[name] = compiled(bundle.root / name, arguments.arch)
+    if arguments.simulate:
+        test = golden.Golden.load(bundle.root / GOLDEN_FILE, manifest)
+        found = golden.check(test, Simulated(bundle, arguments.arch, decoder=arguments.decoder), manifest)
+        document["simulated"] = found.summary()
+    print(json.dumps(document, indent=1))
+    if arguments.output:
+        arguments.output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
