@@ -23,11 +23,13 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from sam_edge.reporting.versions import commit, tool_versions
 from sam_edge_runtime.agreement import golden
 from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.backends import load_backend
 from sam_edge_runtime.bundle.bundle import GOLDEN_FILE, Bundle
 
+RESULTS = Path(__file__).parent / "results" / "qnn_htp.json"
 NAME = "QNNExecutionProvider"
 SOC = {68: 30, 69: 36, 73: 43, 75: 57}  # a chip of each architecture: SM8350, SM8450, SM8550, SM8650
 _ERRORS = 3  # of ONNX Runtime's severities
@@ -119,7 +121,7 @@ def main() -> None:
     parser.add_argument("--arch", type=int, default=73, choices=SOC, help="architecture of the Hexagon NPU")
     parser.add_argument("--decoder", action="store_true", help="the decoder, too, in float16; its shapes must be fixed")
     parser.add_argument("--simulate", action="store_true", help="run the golden test; seconds to minutes a picture")
-    parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
+    parser.add_argument("--record", action="store_true", help=f"add the figures to results/{RESULTS.name}")
     arguments = parser.parse_args()
     bundle = Bundle.open(arguments.bundle)
     manifest = bundle.manifest
@@ -133,9 +135,20 @@ def main() -> None:
         test = golden.Golden.load(bundle.root / GOLDEN_FILE, manifest)
         found = golden.check(test, Simulated(bundle, arguments.arch, decoder=arguments.decoder), manifest)
         document["simulated"] = found.summary()
+    document["report"] = bundle.report()["figures"]
     print(json.dumps(document, indent=1))
-    if arguments.output:
-        arguments.output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if arguments.record:
+        _record(document)
+
+
+def _record(document: dict[str, Any]) -> None:
+    """Add the figures of a bundle to the results, in the place of older ones of the same kind."""
+    rows = json.loads(RESULTS.read_text("utf-8"))["bundles"] if RESULTS.is_file() else []
+    kind = ("variant", "precision", "input_side", "arch")
+    kept = [row for row in rows if any(row[key] != document[key] for key in kind)]
+    kept.append({**document, "versions": tool_versions(("onnxruntime", "onnxruntime-qnn")), "commit": commit()})
+    text = json.dumps({"bundles": kept}, indent=1)
+    RESULTS.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -256,6 +256,26 @@ def int8_short_table(rows: list[Row]) -> str:
     return markdown(head, cells)
 
 
+def qnn_table(rows: list[Row]) -> str:
+    """Bundles for NPUs: what QNN's compiler takes, and masks by ONNX Runtime and by QNN's simulator."""
+    head = ("bundle", "Hexagon", "QNN operations", "left to the CPU", "embedding SNR: ONNX Runtime", "QNN simulator")
+    head += ("mask mIoU: ONNX Runtime", "QNN simulator")
+    cells = []
+    for row in rows:
+        encoder, measured = row["encoder.onnx"], (row["report"], row["simulated"])
+        cells.append(
+            [
+                f"{row['variant']} {row['input_side']} `{row['precision']}`",
+                f"V{row['arch']}",
+                sum(encoder["operations"].values()),
+                len(encoder["left_out"]),
+                *(f"{each['embedding_snr_db']:.1f} dB" for each in measured),
+                *(f"{each['mask_miou']:.4f}" for each in measured),
+            ]
+        )
+    return markdown(head, cells)
+
+
 def _share(found: dict[str, float] | None) -> str:
     return "" if found is None else f"{found['median']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
 
@@ -378,6 +398,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "int8": lambda: int8_table(read("int8")["bundles"]),
     "int8-avx2": lambda: int8_short_table(read("int8_avx2")["bundles"]),
     "int8-aims": lambda: int8_aims_table(read("int8")["bundles"]),
+    "qnn-htp": lambda: qnn_table(read("qnn_htp")["bundles"]),
     "scaling-peak": lambda: peak_line(read("scaling")),
     "scaling-encoder": lambda: scaling_table(read("scaling"), "encoder"),
     "scaling-decoder": lambda: scaling_table(read("scaling"), "decoder"),

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sam_edge_quant.plan import Plan
-from sam_edge_quant.recipe import CALIBRATED, FLOAT
+from sam_edge_quant.recipe import CALIBRATED, FLOAT, NPU
 
-from .graph import KEEP_RANGE, Graph, Operation, TfliteFile, origin, pass_through_schemes
+from .graph import KEEP_RANGE, Graph, Operation, TfliteFile, npu_schemes, origin, pass_through_schemes
 
 # Schemes that the quantizer lacks, or that LiteRT computes outside XNNPACK although a better one is inside: its kernel
 # for depthwise convolutions with dynamic ranges is slow.
@@ -28,12 +28,14 @@ class Assignment:
         layers: names of the layers; None for operations with a weight that is no layer's.
         weighted: schemes of the operations with weights; those in float are left out.
         pass_through: schemes of the quantized operations without weights.
+        for_npu: whether all operations are quantized that can be.
     """
 
     graph: Graph
     layers: Mapping[int, str | None]
     weighted: Mapping[int, str]
     pass_through: Mapping[int, str]
+    for_npu: bool = False
 
     @property
     def static(self) -> list[tuple[Operation, str]]:
@@ -53,6 +55,8 @@ class Assignment:
         made += [self.graph.operations[index] for index in self.pass_through]
         names = [self.source(operation) for operation, _ in self.static]
         names += [name for operation in made if operation.kind not in KEEP_RANGE for name in operation.outputs]
+        for index in self.pass_through:
+            names += [origin(self.graph, self.pass_through, name) for name in self.graph.operations[index].inputs]
         return list(dict.fromkeys(names))
 
 
@@ -73,6 +77,10 @@ def assign(file: TfliteFile, plan: Plan) -> list[Assignment]:
             for index, layer in layers.items()
             if layer is not None and (scheme := plan.recipe.scheme_of(layer)) != FLOAT
         }
+        if NPU in schemes.values():
+            schemes = {index: "w8a8" if scheme == NPU else scheme for index, scheme in schemes.items()}
+            assignments.append(Assignment(graph, layers, schemes, npu_schemes(graph, schemes), for_npu=True))
+            continue
         static = {index: scheme for index, scheme in schemes.items() if scheme in CALIBRATED}
         assignments.append(Assignment(graph, layers, schemes, pass_through_schemes(graph, static)))
     return assignments

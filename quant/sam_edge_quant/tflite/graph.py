@@ -20,6 +20,7 @@ from ai_edge_quantizer.utils import tfl_flatbuffer_utils as flatbuffer
 from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.errors import ExportError, first_line
 
+WIDE_SCHEME = "w8a16"
 _ABSENT = -1  # in an operation's list of inputs
 _KINDS = {code: name for name, code in vars(qtyping.BuiltinOperator).items() if isinstance(code, int)}
 
@@ -38,7 +39,12 @@ MOVES = frozenset({"MAX_POOL_2D", "PAD", "RESHAPE", "RESIZE_NEAREST_NEIGHBOR", "
 _COMPUTES = frozenset({"ADD", "CONCATENATION", "RESIZE_BILINEAR"})
 PASS_THROUGH = MOVES | _COMPUTES
 # AI Edge Quantizer gives the outputs of these the range of their input.
-KEEP_RANGE = MOVES | {"RESIZE_BILINEAR"}
+KEEP_RANGE = MOVES | {"BROADCAST_TO", "GATHER", "GATHER_ND", "RESIZE_BILINEAR", "STRIDED_SLICE"}
+# Operations without a weight that AI Edge Quantizer has in INT16 (`static_wi8_ai16` of its default policy), and LiteRT
+# too: a graph for an NPU has them in 16 bits.
+WIDE = KEEP_RANGE | frozenset(
+    {"ADD", "BATCH_MATMUL", "CONCATENATION", "DIV", "GELU", "MEAN", "MUL", "RSQRT", "SOFTMAX", "SQRT", "SUB", "SUM"}
+)
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,27 @@ def pass_through_schemes(graph: Graph, static: Mapping[int, str]) -> dict[int, s
         for index in dropped:
             del schemes[index]
     return {index: scheme for index, scheme in schemes.items() if index not in static}
+
+
+def npu_schemes(graph: Graph, layers: Mapping[int, str]) -> dict[int, str]:
+    """The operations without a weight that are quantized in a graph for an NPU: all that can be.
+
+    Those that compute have 16 bits; those that keep their input's range have its width.
+
+    Args:
+        graph: operations in topological order.
+        layers: the schemes of operations with a weight, by index.
+
+    Returns:
+        The schemes of the other operations, by index.
+    """
+    schemes = dict(layers)
+    for index, operation in enumerate(graph.operations):
+        if index in layers or operation.kind not in WIDE or not operation.inputs:
+            continue
+        maker = schemes.get(graph.makers.get(operation.inputs[0], _ABSENT), WIDE_SCHEME)
+        schemes[index] = maker if operation.kind in KEEP_RANGE else WIDE_SCHEME
+    return {index: scheme for index, scheme in schemes.items() if index not in layers}
 
 
 def _lies_between(graph: Graph, index: int, schemes: Mapping[int, str]) -> bool:

@@ -24,7 +24,7 @@ from ai_edge_quantizer.utils import tfl_flatbuffer_utils as flatbuffer
 
 from sam_edge_quant.plan import Plan
 from sam_edge_quant.ranges.ranges import Ranges
-from sam_edge_quant.recipe import CALIBRATED, FLOAT
+from sam_edge_quant.recipe import CALIBRATED, FLOAT, NPU
 from sam_edge_runtime.errors import ExportError, first_line
 from sam_edge_runtime.system.quiet import no_logging
 
@@ -72,7 +72,8 @@ def quantize(source: Path, path: Path, plan: Plan, ranges: Ranges) -> dict[str, 
     manager = recipe_manager.RecipeManager()
     for (kind, scheme), scopes in _scopes(assignments).items():
         _add(manager, kind, scheme, scopes)
-    halve_tables(file)
+    if not any(each.for_npu for each in assignments):  # there tables are INT16
+        halve_tables(file)
     with no_logging():  # the quantizer logs what it does with each shared weight
         try:
             generator = params_generator.ParamsGenerator(file.model)
@@ -95,7 +96,8 @@ def _report(assignments: Sequence[Assignment]) -> dict[str, Any]:
             if layer is None:
                 unknown.append(each.graph.operations[index].outputs[0])
             else:
-                layers[layer] = each.weighted.get(index, FLOAT)
+                scheme = each.weighted.get(index, FLOAT)
+                layers[layer] = NPU if each.for_npu and scheme == "w8a8" else scheme
     return {"layers": layers, "unknown": unknown, "operations": dict(sorted(operations.items()))}
 
 

@@ -143,7 +143,7 @@ TARGETS: dict[str, Target] = {
             ),
             tools=("torch", "litert-torch", "ai-edge-litert", "ai-edge-quantizer"),
             precisions=("fp32", "fp16"),
-            schemes=("fp32", "w8", "dynamic", "w8a8", "w8a16", "w4"),
+            schemes=("fp32", "w8", "dynamic", "w8a8", "w8a16", "w4", "npu"),
             cpu="CPU (XNNPACK)",
             fixed_shapes=True,
             flexible=False,

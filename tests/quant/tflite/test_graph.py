@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sam_edge_quant.tflite.graph import Graph, Operation, TfliteFile, origin, pass_through_schemes
+from sam_edge_quant.tflite.graph import Graph, Operation, TfliteFile, npu_schemes, origin, pass_through_schemes
 from sam_edge_runtime.errors import ExportError
 from tests.quant.tflite.network import Net
 
@@ -45,6 +45,16 @@ def test_operations_that_move_values_between_convolutions_are_quantized(kind):
 def test_other_operations_stay_in_float_and_so_do_moves_of_their_values(kind):
     assert not quantized(graph("a = CONV_2D x", f"b = {kind} a", "c = RESHAPE b", "d = CONV_2D c"))
     assert not quantized(graph("a = CONV_2D x", "b = RESHAPE a", f"c = {kind} b", "d = CONV_2D c"))
+
+
+def test_for_an_npu_all_operations_are_quantized_that_can_be():
+    net = graph("a = RESHAPE x", "b = CONV_2D a", "c = GELU b", "d = TRANSPOSE b", "e = CONV_2D c", "f = COS e")
+    schemes = npu_schemes(net, {1: "w8a8", 4: "w8a8"})
+    assert {net.operations[index].outputs[0]: scheme for index, scheme in schemes.items()} == {
+        "a": "w8a16",  # it reads the graph's input
+        "c": "w8a16",
+        "d": "w8a8",  # moves the convolution's integers
+    }
 
 
 def test_pass_through_operations_at_the_ends_of_a_graph_stay_in_float():

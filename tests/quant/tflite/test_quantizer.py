@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ai_edge_litert.tools import flatbuffer_utils
+from ai_edge_quantizer import qtyping
 
 from sam_edge_quant import Plan, Range, fingerprint, quantizer_for, recipe_named
 from sam_edge_quant.tflite import observer as tflite_observer
@@ -473,3 +474,31 @@ def test_samples_and_names_that_do_not_fit_are_refused(tmp_path):
     ):
         with pytest.raises(UsageError, match=r"a sample for net\.tflite has the shapes"):
             observe(wrong, lambda name, value: None)
+
+
+def test_for_an_npu_products_of_activations_have_16_bits_among_layers_of_8(tmp_path):
+    size = (1, SIDE, INPUTS)
+    rows = X[:, 0]
+    net = Net().start(x=size)
+    net.dense("a", size, "x", normal(INPUTS, INPUTS), normal(INPUTS))
+    net.add("GELU", "bent", size, "a", options="GeluOptions", approximate=False)
+    net.matmul("scores", (1, SIDE, SIDE), "bent", "a", transposed=True)
+    net.add("SOFTMAX", "shares", (1, SIDE, SIDE), "scores", options="SoftmaxOptions", beta=1.0)
+    net.matmul("attended", size, "shares", "bent")
+    net.dense("b", size, "attended", normal(INPUTS, INPUTS), normal(INPUTS))
+    source = net.sum("y", size, "a", "b").finish("y").write(tmp_path / "npu.tflite")
+    out, report, _ = quantized(source, "npu", {"x": rows})
+    assert report["layers"] == {"a": "npu", "b": "npu"}
+    assert report["operations"] == {"ADD": 1, "BATCH_MATMUL": 2, "FULLY_CONNECTED": 2, "GELU": 1, "SOFTMAX": 1}
+    file = TfliteFile(out)
+    made = {each.kind: file.dtype(each.outputs[0]) for each in file.graphs[0].operations if each.kind != "QUANTIZE"}
+    narrow, wide = qtyping.TensorType.INT8, qtyping.TensorType.INT16
+    assert made.pop("DEQUANTIZE") == qtyping.TensorType.FLOAT32
+    assert made == {
+        "FULLY_CONNECTED": narrow,
+        "GELU": wide,
+        "BATCH_MATMUL": wide,
+        "SOFTMAX": wide,
+        "ADD": wide,
+    }
+    assert snr(run(source, {"x": rows})["y"], run(out, {"x": rows})["y"]) > 30
