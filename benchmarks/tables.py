@@ -258,8 +258,10 @@ def int8_short_table(rows: list[Row]) -> str:
 
 def qnn_table(rows: list[Row]) -> str:
     """Bundles for NPUs: what QNN's compiler takes, and masks by ONNX Runtime and by QNN's simulator."""
-    head = ("bundle", "Hexagon", "QNN operations", "left to the CPU", "embedding SNR: ONNX Runtime", "QNN simulator")
-    head += ("mask mIoU: ONNX Runtime", "QNN simulator")
+    head = (
+        *("bundle", "Hexagon", "QNN operations", "left to the CPU", "embedding SNR: ONNX Runtime", "QNN simulator"),
+        *("mask mIoU: ONNX Runtime", "QNN simulator"),
+    )
     cells = []
     for row in rows:
         encoder, measured = row["encoder.onnx"], (row["report"], row["simulated"])
