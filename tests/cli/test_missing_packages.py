@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 import pytest
 
@@ -40,6 +41,8 @@ def test_exporters_quantizers_and_models_do_not_either(monkeypatch):
         ("sam_edge.model.torch_backend", lambda: opened(None, "nano", None)),
     ):
         monkeypatch.setitem(sys.modules, module, None)
+        package, _, name = module.rpartition(".")
+        monkeypatch.delattr(import_module(package), name, raising=False)  # of an earlier test's import
         with pytest.raises(ModuleNotFoundError, match=module):
             broken()
 

@@ -12,7 +12,7 @@ from sam_edge.model.ane.transformer import BC1STransformer
 from sam_edge.model.lean.attention import TokensReadImage
 from sam_edge.model.lean.upscaling import CellwiseMaskDecoder, CellwiseNanoMaskDecoder
 from sam_edge.model.prompt_encoder import SeparablePositions
-from sam_edge_runtime.bundle.contract import Layout
+from sam_edge_runtime.bundle.contract import FrameSize, Layout
 from tests.model.builders import BOUND, error, every_prompt, photo
 from tests.runtime.standin import manifest
 
@@ -74,7 +74,7 @@ def test_tflite_has_sam_s_cellwise_masks_and_the_plain_attention(precision):
 def test_positions_from_lookup_tables_equal_the_dense_positions(variant):
     torch.manual_seed(0)
     encoder = build_sam(variant).prompt_encoder
-    tables = SeparablePositions(encoder)
+    tables = SeparablePositions(encoder, FrameSize.square(encoder.side).grid)
     assert error(tables(), encoder.dense_positions()) <= 1e-5
     assert sum(each.numel() for each in tables.buffers()) <= encoder.dense_positions().numel() / 16
 
