@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import nn
 from sam_edge.model import Sam, fold_batch_norms
 from sam_edge.prediction.calls import artifact_sample
 from sam_edge_quant import FLOAT, NPU, Plan, Quantizer, Range, Recipe, calibrate, fingerprint, quantizer_for
+from sam_edge_quant.methods.gptq import round_in_blocks
 from sam_edge_quant.methods.weight_scales import INT8_MAX, QAT_MAX
 from sam_edge_quant.recipe import GPTQ, QUANTIZED
 from sam_edge_runtime.arrays import Call
@@ -110,25 +112,37 @@ def prepare(
 
 
 def _rounders(sam: Sam, recipe: Recipe, target: str) -> dict[str, Rounder]:
-    """What rounds linear layers in `w8` and `w4` if the recipe names a method of neural-compressor."""
+    """What rounds linear layers where the recipe names a method of neural-compressor, or INT4 has blocks."""
+    linear = {
+        name: recipe.scheme_of(name)
+        for name, layer in _layers(sam)
+        if isinstance(layer, nn.Linear) and recipe.scheme_of(name) in {"w8", "w4"}
+    }
+    block = target_named(target).int4_block
     if recipe.rounding == GPTQ:
-        return {}
+        if block is None:
+            return {}
+        return {name: partial(round_in_blocks, block=block) for name, scheme in linear.items() if scheme == "w4"}
     from .neural_compressor.rounding import Grid, rounder  # noqa: PLC0415  # an extra that takes seconds to import
 
-    grids = {"w8": Grid(8), "w4": Grid(4, target_named(target).int4_block)}
-    return {
-        name: rounder(recipe.rounding, grids[scheme])
-        for name, layer in _layers(sam)
-        if isinstance(layer, nn.Linear) and (scheme := recipe.scheme_of(name)) in grids
-    }
+    grids = {"w8": Grid(8), "w4": Grid(4, block)}
+    return {name: rounder(recipe.rounding, grids[scheme]) for name, scheme in linear.items()}
 
 
 def _levels(layer: Layer, scheme: str, target: str) -> int:
     """The largest integer that a weight is rounded to."""
-    if scheme == "w4":
+    if scheme == "w4" and _has_int4(layer, target):
         return INT4_MAX
     avoid_saturation = target_named(target).saturates and scheme in {"w8a8", "w8a16", "dynamic", NPU}
     return QAT_MAX if avoid_saturation and not is_depthwise(layer) else INT8_MAX
+
+
+def _has_int4(layer: Layer, target: str) -> bool:
+    """Whether the target's quantizer stores this kind of layer in INT4 for `w4`; it gives the others `w8`."""
+    facts = target_named(target)
+    if facts.int4_block is not None:
+        return isinstance(layer, nn.Linear)
+    return facts.int4_palette or not (isinstance(layer, nn.ConvTranspose2d) or is_depthwise(layer))
 
 
 class ArtifactQuantizer:

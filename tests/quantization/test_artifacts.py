@@ -12,12 +12,13 @@ import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
 from onnxruntime import InferenceSession
+from torch import nn
 
 from sam_edge.cli.app import run
 from sam_edge.data.sample_photos import sample_paths
 from sam_edge.export.job import ExportJob, precisions_of
 from sam_edge.model import build_sam, graphs_of
-from sam_edge.quantization.artifacts import layer_names, with_exceptions
+from sam_edge.quantization.artifacts import _levels, layer_names, with_exceptions
 from sam_edge.quantization.layers import LAYERS, set_weight, weight_of
 from sam_edge_exporters import Conversion, exporter_for
 from sam_edge_quant import Plan, quantizer_for, recipe_named, write_recipe
@@ -73,6 +74,16 @@ def test_a_target_takes_its_precisions_and_refuses_others(target, tmp_path):
     for precision in {"w8a16", "dynamic"} - set(precisions_of(target)):
         with pytest.raises(UsageError, match=f"{precision} is not possible for target {target}: choose one of fp32"):
             ExportJob("nano", tmp_path / "out", target=target, precision=precision)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_w4_rounds_to_int4_only_what_the_target_stores_in_int4(target):
+    linear, plain = nn.Linear(8, 8), nn.Conv2d(8, 8, 3)
+    depthwise, transposed = nn.Conv2d(8, 8, 3, groups=8), nn.ConvTranspose2d(8, 8, 2)
+    levels = {kind: _levels(kind, "w4", target) for kind in (linear, plain, depthwise, transposed)}
+    in_int4 = {"onnx": {linear}, "tflite": {linear, plain}, "coreml": set(levels)}[target]
+    assert {kind for kind, each in levels.items() if each == 7} == in_int4
+    assert set(levels.values()) <= {7, 127}
 
 
 @pytest.fixture
