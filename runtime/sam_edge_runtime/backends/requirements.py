@@ -57,7 +57,9 @@ def _tflite(bundle: Bundle) -> tuple[str, ...]:
     return litert, "tflite-runtime 2.14 with numpy 1"
 
 
-def _coreml(_: Bundle) -> tuple[str, ...]:
+def _coreml(bundle: Bundle) -> tuple[str, ...]:
+    if len(bundle.manifest.frames) > 1:  # a function for each
+        return ("Core ML from iOS 18 or macOS 15 on",)
     return ("Core ML from iOS 17 or macOS 14 on",)
 
 

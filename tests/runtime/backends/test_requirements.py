@@ -16,6 +16,7 @@ from sam_edge_runtime.backends.requirements import ir_version, oldest_engines
 from sam_edge_runtime.backends.tflite import PREDECESSOR, TfliteBackend
 from sam_edge_runtime.backends.tflite_file import tensor_types
 from sam_edge_runtime.bundle.bundle import Bundle
+from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.errors import BackendError
 from tests.runtime.standin import manifest, write_onnx_bundle
 
@@ -103,3 +104,15 @@ def test_a_model_that_the_package_wrote_starts_with_its_ir_version(tmp_path):
     graph = helper.make_graph([], "empty", [], [])
     onnx.save(helper.make_model(graph, ir_version=7), path)
     assert ir_version(path) == 7
+
+
+@pytest.mark.parametrize(
+    ("frames", "engine"),
+    [
+        ((), "Core ML from iOS 17 or macOS 14 on"),
+        ((FrameSize(192, 256), FrameSize(256, 192)), "Core ML from iOS 18 or macOS 15 on"),  # functions
+    ],
+)
+def test_packages_of_several_frames_need_a_newer_core_ml(frames, engine):
+    bundle = Bundle(Path("nowhere"), manifest(target="coreml", frames=frames))
+    assert oldest_engines(bundle) == (engine,)
