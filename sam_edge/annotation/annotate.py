@@ -175,8 +175,11 @@ def _settle(job: AnnotateJob, source: Source) -> None:
     if not path.exists():
         if job.out.exists() and (not job.out.is_dir() or not all(map(is_staging, job.out.iterdir()))):
             raise OutputError(f"{job.out} exists and holds no annotations of sam-edge: choose another folder")
-        with suppress(OutputError):  # another process may have been first; then its file is read
+        try:
             write_file(path, (json.dumps(wanted, indent=1) + "\n").encode(), overwrite=False)
+        except OutputError:
+            if not path.exists():  # else another process was first, and its file is read
+                raise
     try:
         written = read_json(path)
     except (OSError, ValueError) as error:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,14 +141,15 @@ class PieceFolder:
                 write_file(self._failures, json.dumps(failures, indent=1).encode(), overwrite=True)
             if len(failures) < len(self.piece.numbers):
                 partial.replace(self._tar)
-            else:
-                partial.unlink()
         except FileNotFoundError as error:
             if not self.complete:
                 raise output_error(self._tar, error) from error
             # A process that outlived its killed parent has packed the same piece.
         except OSError as error:
             raise output_error(self._tar, error) from error
+        finally:
+            with suppress(OSError):  # it was renamed, or removed by the other process
+                partial.unlink()
         self.clear()
 
     def clear(self) -> None:

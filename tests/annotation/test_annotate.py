@@ -100,6 +100,12 @@ def test_a_run_that_was_killed_at_its_first_file_goes_on(bundle, shard, undistur
         annotate(AnnotateJob(str(shard), tmp_path / "other", bundle))
 
 
+def test_a_place_that_cannot_be_written_is_named_with_the_reason(bundle, shard, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"cannot write .*file/out/annotation.json \(Not a directory\)"):
+        annotate(AnnotateJob(str(shard), tmp_path / "file" / "out", bundle))
+
+
 def test_existing_masks_need_masks(bundle, tmp_path):
     photos = write_folder(tmp_path / "photos", [("a.jpg", encoded(picture(0)))])
     with pytest.raises(DataError, match="photos without masks"):

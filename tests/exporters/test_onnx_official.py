@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -227,12 +228,37 @@ def test_options_that_exclude_each_other_are_refused(options, message):
         ExportJob("nano", Path("out"), **options)
 
 
+# Of segment_anything's scripts/export_onnx_model.py, and of samexporter's encoder.
+OFFICIAL_NAMES = {
+    "encoder.onnx": (["input_image"], ["image_embeddings"]),
+    "decoder.onnx": (
+        ["image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input", "orig_im_size"],
+        ["masks", "iou_predictions", "low_res_masks"],
+    ),
+}
+
+
+def integer_weights(path: Path) -> int:
+    """Bytes of a file's weights in INT8."""
+    kinds = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+    return sum(len(each.raw_data) for each in onnx.load(path).graph.initializer if each.data_type in kinds)
+
+
 @pytest.mark.slow
-def test_nano_exported_by_the_command_answers_its_golden_test_and_both_feeds(tmp_path, capsys):
+@pytest.mark.parametrize("precision", ["fp32", "w8", "w8a8"])
+def test_nano_exported_by_the_command_answers_its_golden_test_and_both_feeds(tmp_path, capsys, precision):
     out = tmp_path / "nano"
-    assert command(["export", "--layout", "official", "--input-size", str(SIDE), "--out", str(out)]) == 0
+    options = ["--layout", "official", "--precision", precision, "--input-size", str(SIDE), "--photos", "4"]
+    assert command(["export", *options, "--out", str(out)]) == 0
     assert command(["info", str(out)]) == 0
     assert "orig_im_size" in capsys.readouterr().out
+    assert Bundle.open(out).report()["passed"]
+    for name, (inputs, outputs) in OFFICIAL_NAMES.items():
+        runner = session(out / name)
+        assert [each.name for each in runner.get_inputs()] == inputs
+        assert [each.name for each in runner.get_outputs()] == outputs
+        assert all(each.type == "tensor(float)" for each in (*runner.get_inputs(), *runner.get_outputs()))
+    assert (integer_weights(out / "encoder.onnx") > 1_000_000) == (precision != "fp32")
     pixels = photo((48, 64))
     predictor = SamPredictor(out)
     assert predictor.bundle.manifest.interface == OFFICIAL

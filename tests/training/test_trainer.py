@@ -55,10 +55,8 @@ interactions = 3
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
+def write_shards(folder: Path) -> Path:
     """Two shards of photos with two rectangles each, large enough for a low-resolution pixel at any jitter."""
-    folder = tmp_path_factory.mktemp("shards")
     for name, start in (("a", 0), ("b", 10)):
         files = []
         for seed in range(start, start + 4):
@@ -69,6 +67,11 @@ def shards(tmp_path_factory) -> Path:
             files.append((f"sa_{seed}.json", json.dumps(record(masks)).encode()))
         write_tar(folder / f"{name}.tar", files)
     return folder
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    return write_shards(tmp_path_factory.mktemp("shards"))
 
 
 @pytest.fixture(scope="module")
