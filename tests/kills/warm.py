@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,7 +22,6 @@ import torch
 import sam_edge_exporters
 import sam_edge_exporters.onnx
 from sam_edge.cli.app import run
-from sam_edge_exporters import Exporter
 
 
 def use_converted(folder: Path) -> None:
@@ -31,7 +31,8 @@ def use_converted(folder: Path) -> None:
         shutil.copyfile(folder / path.name, path)
         sam_edge_exporters.onnx.check(path, contract)
 
-    sam_edge_exporters.EXPORTERS["onnx"] = lambda: Exporter(export)
+    exporter = replace(sam_edge_exporters.exporter_for("onnx"), export=export)
+    sam_edge_exporters.EXPORTERS["onnx"] = lambda: exporter
 
 
 def main(log: str, converted: str | None = None) -> None:
