@@ -256,6 +256,40 @@ def int8_short_table(rows: list[Row]) -> str:
     return markdown(head, cells)
 
 
+def int8_peers_table(rows: list[Row]) -> str:
+    """Our INT8 beside other quantizers': size, time and masks as shares of the same target's fp32 bundle."""
+    head = (
+        *("", "graphs / fp32", "encoder time / fp32", "click time / fp32", "embedding SNR", "mask mIoU with fp32"),
+        *("lowest mask IoU", "human masks, COCO"),
+    )
+    cells = []
+    for row in sorted(rows, key=lambda each: (VARIANTS.index(each["model"]), _target_of(each["row"]))):
+        ours = row["row"].split()[0] in TARGETS
+        name = f"{row['model']} " + (f"**{row['row']}**" if ours else row["row"])
+        if "error" in row:
+            cells.append(_failed(name, row["error"], head))
+            continue
+        cells.append(
+            [
+                name,
+                f"{row['size']:.2f}",
+                *(_share(row.get(graph)) for graph in ("encoder", "click")),
+                f"{row['embedding_snr_db']:.1f} dB",
+                f"{row['mask_miou']:.4f}",
+                f"{row['lowest_mask_iou']:.3f}",
+                f"{row['human']:.4f}" if "human" in row else "",
+            ]
+        )
+    return markdown(head, cells)
+
+
+def _target_of(row: str) -> int:
+    """The place of a contestant's target in the table of targets."""
+    makers = {"ONNX": "onnx", "neural-compressor": "onnx", "AI": "tflite", "coremltools": "coreml"}
+    first = row.split(maxsplit=1)[0]
+    return list(TARGETS).index(makers.get(first, first))
+
+
 def qnn_table(rows: list[Row]) -> str:
     """Bundles for NPUs: what QNN's compiler takes, and masks by ONNX Runtime and by QNN's simulator."""
     head = (

@@ -29,6 +29,7 @@ from sam_edge_runtime.errors import ExportError, first_line
 from sam_edge_runtime.system.quiet import no_logging
 
 from .assignment import Assignment, assign
+from .compact import compact_files
 from .graph import TfliteFile
 from .lookup_tables import halve_tables
 from .observer import TfliteObserver
@@ -79,7 +80,8 @@ def quantize(source: Path, path: Path, plan: Plan, ranges: Ranges) -> dict[str, 
             generator = params_generator.ParamsGenerator(file.model)
             parameters = generator.generate_quantization_parameters(manager, statistics, enable_progress_bar=False)
             modifier = model_modifier.ModelModifier(file.model)
-            modifier.modify_model(parameters, serialize_to_path=str(path), enable_progress_bar=False)
+            with compact_files():
+                modifier.modify_model(parameters, serialize_to_path=str(path), enable_progress_bar=False)
         except Exception as error:  # the quantizer's own errors have no common class
             raise ExportError(f"ai-edge-quantizer failed on {source.name}: {first_line(error)}") from error
     return _report(assignments)
