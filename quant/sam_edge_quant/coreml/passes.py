@@ -19,8 +19,11 @@ from sam_edge_runtime.arrays import Array
 from sam_edge_runtime.errors import ExportError
 from sam_edge_runtime.system.quiet import last_line_of, no_logging, no_progress_bars, quiet
 
+from .graph import WEIGHTED
 from .palette import palettize
 
+LEAST_SIZE = 4096  # elements of a table; smaller ones save little
+LARGEST_HALF = float(np.finfo(np.float16).max)
 _NARROWEST = 255 * 2.0**-20  # of a range: a scale of 2^-20 is a float16 number, too
 _EXPECTED_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     (r".*", DeprecationWarning),  # coremltools' use of its own old functions
@@ -30,8 +33,9 @@ _EXPECTED_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
 with no_logging(), quiet((), _EXPECTED_WARNINGS):  # it logs which of macOS' libraries it cannot load
     import coremltools as ct
     from coremltools import _SPECIFICATION_VERSION_IOS_17 as IOS_17
+    from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - coremltools' own name for it
     from coremltools.converters.mil.mil.passes.defs.optimize_conv import fuse_conv_bias
-    from coremltools.converters.mil.mil.passes.graph_pass import PassOption
+    from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass, PassOption
     from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
     from coremltools.models.utils import _apply_graph_pass
     from coremltools.optimize import _utils as optimize_utils
@@ -127,6 +131,50 @@ def _no_fusion_of_compressed_weights() -> Iterator[None]:
 
     with _patched(fuse_conv_bias, _try_to_transform_transpose_pattern=staticmethod(transform)):
         yield
+
+
+def halve_tables(model: Any) -> Any:
+    """Store lookup tables in float16: large float32 constants that are no layer's weight or bias.
+
+    Position embeddings, and relative ones of a number for each pair of cells, are nearly as large as TinyViT's weights
+    in INT8. Their values are small and only added to activations. A `constexpr_cast` makes them float32 again when the
+    package is loaded.
+    """
+    return _apply_graph_pass(model, [_HalveTables()], spec_version=IOS_17, skip_model_load=True)
+
+
+class _HalveTables(AbstractGraphPass):  # type: ignore[misc]  # coremltools has no types
+    """The pass of `halve_tables`."""
+
+    def apply(self, prog: Any) -> None:
+        """Change the program in place."""
+        for function in prog.functions.values():
+            for operation in list(function.operations):
+                if operation.op_type == "const" and _is_table(operation):
+                    _store_in_half(function, operation)
+
+
+def _is_table(operation: Any) -> bool:
+    (variable,) = operation.outputs
+    values = variable.val
+    if not isinstance(values, np.ndarray) or values.dtype != np.float32 or values.size < LEAST_SIZE:
+        return False
+    readers = variable.child_ops
+    of_layers = any(each.op_type in WEIGHTED or each.op_type.startswith("constexpr") for each in readers)
+    return bool(readers) and not of_layers and float(np.abs(values).max()) <= LARGEST_HALF
+
+
+def _store_in_half(block: Any, operation: Any) -> None:
+    (variable,) = operation.outputs
+    halves = variable.val.astype(np.float16)
+    with block:
+        whole = mb.constexpr_cast(
+            source_val=halves, output_dtype="fp32", before_op=operation, name=f"{operation.name}_half"
+        )
+    block.replace_uses_of_var_after_op(
+        anchor_op=whole.op, old_var=variable, new_var=whole, force_replace=True, no_check_var_types=True
+    )
+    block.remove_ops([operation])
 
 
 def palettize_weights(model: Any, operations: Iterable[str]) -> Any:

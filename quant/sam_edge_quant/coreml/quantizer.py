@@ -34,7 +34,15 @@ from .graph import (
     layers_of,
     shared_ranges,
 )
-from .passes import failing_as, load, operation_names, palettize_weights, quantize_activations, quantize_weights
+from .passes import (
+    failing_as,
+    halve_tables,
+    load,
+    operation_names,
+    palettize_weights,
+    quantize_activations,
+    quantize_weights,
+)
 
 # Operations that the Neural Engine is taken to compute in INT8. Apple publishes no list; these are the operations that
 # coremltools 9.0 puts between dequantize and quantize for that hardware. Sources are files under its own folder:
@@ -149,7 +157,7 @@ def _quantized(
         chosen = [names[layer.output] for layer in layers if layer.scheme in schemes]
         if chosen:
             model = change(model, chosen)
-    return model
+    return halve_tables(model)
 
 
 def _check(before: Package, after: Package, layers: Sequence[MilLayer], path: Path) -> None:
