@@ -434,6 +434,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "int8": lambda: int8_table(read("int8")["bundles"]),
     "int8-avx2": lambda: int8_short_table(read("int8_avx2")["bundles"]),
     "int8-aims": lambda: int8_aims_table(read("int8")["bundles"]),
+    "int8-peers": lambda: int8_peers_table(read("int8_peers")["rows"]),
     "qnn-htp": lambda: qnn_table(read("qnn_htp")["bundles"]),
     "scaling-peak": lambda: peak_line(read("scaling")),
     "scaling-encoder": lambda: scaling_table(read("scaling"), "encoder"),

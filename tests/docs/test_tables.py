@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.tables import ROOT, TABLES, documents, filled, int8_aims_table, markdown, peer_aims_table, read
+from benchmarks.tables import (
+    ROOT,
+    TABLES,
+    documents,
+    filled,
+    int8_aims_table,
+    int8_peers_table,
+    markdown,
+    peer_aims_table,
+    read,
+)
 
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
 
@@ -90,3 +100,25 @@ def test_the_readme_shows_every_room():
     rooms = [ROOT / "sam_edge", ROOT / "quant/sam_edge_quant", ROOT / "runtime/sam_edge_runtime"]
     wanted = {path.parent.name for room in rooms for path in Path(room).glob("*/__init__.py")}
     assert wanted - shown == set()
+
+
+def test_our_int8_is_bold_beside_other_quantizers_and_a_failure_is_shown():
+    figures = {
+        "size": 0.25,
+        "encoder": {"median": 0.5, "low": 0.4, "high": 0.6},
+        "embedding_snr_db": 20.0,
+        "mask_miou": 0.98,
+        "lowest_mask_iou": 0.9,
+    }
+    table = int8_peers_table(
+        [
+            {"model": "nano", "row": "coremltools palettize_weights", "error": "no such mode"},
+            {"model": "nano", "row": "onnx w8a8", **figures},
+            {"model": "nano", "row": "ONNX Runtime quantize_static", **figures, "human": 0.5},
+        ]
+    )
+    assert table.splitlines()[2:] == [
+        "| nano **onnx w8a8** | 0.25 | 0.50 (0.40 to 0.60) |  | 20.0 dB | 0.9800 | 0.900 |  |",
+        "| nano ONNX Runtime quantize_static | 0.25 | 0.50 (0.40 to 0.60) |  | 20.0 dB | 0.9800 | 0.900 | 0.5000 |",
+        "| nano coremltools palettize_weights | no such mode |  |  |  |  |  |  |",
+    ]
