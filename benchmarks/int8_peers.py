@@ -45,17 +45,11 @@ from sam_edge_runtime.bundle.bundle import GOLDEN_FILE, Bundle
 RESULTS = Path(__file__).parent / "results" / "int8_peers.json"
 MODELS = ("nano", "tiny_vit", "vit_b")
 SEED = "random:0"
-OURS = (
-    "onnx w8",
-    "onnx dynamic",
-    "onnx w8a8",
-    "onnx auto",
-    "tflite w8",
-    "tflite dynamic",
-    "tflite w8a8",
-    "tflite auto",
+OURS: tuple[str, ...] = (
+    *("onnx w8", "onnx dynamic", "onnx w8a8", "onnx auto"),
+    *("tflite w8", "tflite dynamic", "tflite w8a8", "tflite auto"),
+    *("coreml w8", "coreml w4"),
 )
-OURS += ("coreml w8", "coreml w4")
 FP32 = ("onnx fp32", "tflite fp32", "coreml fp32")  # each with itself: 1, and the masks of fp32
 ROWS = (*FP32, *OURS, *QUANTIZERS)
 ROUNDS, SECONDS = 15, 60.0  # largest number of timing rounds, and seconds after which they end

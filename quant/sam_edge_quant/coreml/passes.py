@@ -140,7 +140,8 @@ def halve_tables(model: Any) -> Any:
     in INT8. Their values are small and only added to activations. A `constexpr_cast` makes them float32 again when the
     package is loaded.
     """
-    return _apply_graph_pass(model, [_HalveTables()], spec_version=IOS_17, skip_model_load=True)
+    with _no_fusion_of_compressed_weights():
+        return _apply_graph_pass(model, [_HalveTables()], spec_version=IOS_17, skip_model_load=True)
 
 
 class _HalveTables(AbstractGraphPass):  # type: ignore[misc]  # coremltools has no types
