@@ -7,6 +7,7 @@ official names (`layouts`), merge adapters (`adapters`), join split projections 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import torch
@@ -33,7 +34,7 @@ from .fit import differences
 from .layouts import Layout, layout_of, to_official
 from .pruned_vit import join_split_projections
 from .source import CheckpointSource
-from .unwrapping import State, unwrap
+from .unwrapping import State, described, unwrap
 
 AUTO = "auto"  # as `--model`: the model that the checkpoint holds
 PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
@@ -155,10 +156,17 @@ def normalized(contents: Contents, label: str) -> Checkpoint:
         own = replace(own, state={**base.state, **own.state}, layout=base.layout)
     state, adapters = merge_adapters(own.state, contents.adapter, label)
     state = join_split_projections(state, label)
-    unused = [name for name in state if is_unused(name)]
-    left_out = own.left_out + ((f"{short_name(unused[0])} and its like ({len(unused)} tensors)",) if unused else ())
-    kept = {name: tensor for name, tensor in state.items() if name not in unused}
+    kept = {name: tensor for name, tensor in state.items() if not is_unused(name)}
+    left_out = own.left_out + _unused([name for name in state if name not in kept], kept)
     return replace(own, state=kept, adapters=adapters, left_out=left_out)
+
+
+def _unused(names: list[str], kept: State) -> tuple[str, ...]:
+    """Tensors of a family's files that are not loaded: by their part, or by their last name within a part in use."""
+    parts = {name.partition(".")[0] for name in kept}
+    roots = [(name.partition(".")[0], name.rpartition(".")[2]) for name in names]
+    counts = Counter(root if root not in parts else f"{root}...{last}" for root, last in roots)
+    return tuple(described(entry, count) for entry, count in counts.items())
 
 
 def _under_official_names(contents: Contents, label: str) -> Checkpoint:

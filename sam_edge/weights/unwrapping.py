@@ -139,7 +139,7 @@ def _left_out(strays: Iterable[str], others: Iterable[str], prefix: str) -> tupl
     """Entries that are not loaded: each with the number of its tensors, and what it is where that is known."""
     tensors = Counter(_entry(name, prefix) for name in strays)
     entries = list(dict.fromkeys([*tensors, *(_entry(name, prefix) for name in others)]))
-    return tuple(_described(entry, tensors[entry]) for entry in entries)
+    return tuple(described(entry, tensors[entry]) for entry in entries)
 
 
 def _entry(name: str, prefix: str) -> str:
@@ -151,7 +151,8 @@ def _entry(name: str, prefix: str) -> str:
     return ".".join(segments[: shared + 1])
 
 
-def _described(entry: str, tensors: int) -> str:
+def described(entry: str, tensors: int) -> str:
+    """An entry with what it is, where that is known, and the number of its tensors."""
     about = [KNOWN[entry.rpartition(".")[2]]] if entry.rpartition(".")[2] in KNOWN else []
     about += [f"{tensors} tensors"] if tensors > 1 else []
     return short_name(entry) + (f" ({', '.join(about)})" if about else "")
