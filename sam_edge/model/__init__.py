@@ -5,6 +5,7 @@
 | `sam` | the model: image encoder, prompt encoder, mask decoder |
 | `image_encoder` | SAM's ViT-B, ViT-L and ViT-H |
 | `tiny_vit` | MobileSAM's TinyViT-5M |
+| `hiera`, `feature_pyramid` | the trunk and the neck of SAM 2's image encoder; no variant uses them yet |
 | `nano` | nano's image encoder, a MobileNetV2 |
 | `prompt_encoder`, `mask_decoder`, `transformer` | SAM's prompt encoder and mask decoder |
 | `nano_decoder` | nano's prompt encoder and mask decoder |

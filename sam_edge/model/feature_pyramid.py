@@ -1,0 +1,82 @@
+"""SAM 2's image encoder: a trunk with outputs at four strides, and a feature pyramid that brings them to one width.
+
+Source: "SAM 2" (https://arxiv.org/abs/2408.00714, section 4 and appendix D.1) and feature pyramid networks
+(https://arxiv.org/abs/1612.03144). The pyramid adds stride 32 to stride 16, which is the image embedding. Strides 4 and
+8 go to the upscaling of the mask decoder alone, and sharpen the masks. Parameter names and shapes are those of the
+official checkpoints, below `image_encoder`.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+PYRAMID_CHANNELS = 256
+
+
+class Trunk(Protocol):
+    """A backbone for the pyramid.
+
+    Attributes:
+        widths: channels of its outputs, at strides 4, 8, 16 and 32.
+    """
+
+    widths: tuple[int, ...]
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Normalized photo `(B, 3, H, W)` to four maps `(B, widths[i], H/s, W/s)`."""
+        ...
+
+
+class Lateral(nn.Module):
+    """A 1 x 1 convolution of one level."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels_in, channels_out, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, channels_in, H, W)` to `(B, channels_out, H, W)`."""
+        out: Tensor = self.conv(x)
+        return out
+
+
+class FeaturePyramid(nn.Module):
+    """Maps at strides 4, 8, 16 and 32 to maps of one width at strides 4, 8 and 16."""
+
+    def __init__(self, widths: tuple[int, ...], channels: int = PYRAMID_CHANNELS) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(Lateral(width, channels) for width in reversed(widths))  # the coarsest first
+
+    def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """Map `(B, widths[i], H/s, W/s)` at four strides to `(B, channels, H/s, W/s)` at strides 4, 8 and 16."""
+        at_32, at_16, at_8, at_4 = (conv(each) for conv, each in zip(self.convs, reversed(maps), strict=True))
+        return at_4, at_8, at_16 + F.interpolate(at_32, scale_factor=2.0, mode="nearest")
+
+
+class PyramidImageEncoder(nn.Module):
+    """Normalized photo `(B, 3, H, W)` to features `(B, 256, H/s, W/s)` at strides s = 4, 8 and 16, in this order.
+
+    The last is the image embedding, without SAM 2's `no_mem_embed`. The decoder's `conv_s0` and `conv_s1` make its
+    high-resolution features of the others.
+
+    Attributes:
+        any_side: true: positions are resized to every map.
+    """
+
+    any_side = True
+
+    def __init__(self, trunk: Trunk) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.neck = FeaturePyramid(trunk.widths)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode `x`; its sides are multiples of 32."""
+        features: tuple[Tensor, Tensor, Tensor] = self.neck(self.trunk(x))
+        return features
+
+    def set_input_side(self, side: int) -> None:
+        """Do nothing: no parameter depends on the frame's side."""
