@@ -15,7 +15,7 @@ EXAMPLES = "Example:  sam-edge download vit_b"
 
 
 def command(
-    variant: Annotated[str, typer.Argument(help="vit_b, vit_l, vit_h or tiny_vit.", show_default=False)],
+    variant: Annotated[str, typer.Argument(help="Variant, see `sam-edge models`.", show_default=False)],
 ) -> None:
     """Download a variant's official weights into the cache and check their SHA-256.
 

@@ -8,6 +8,7 @@
 | `hiera`, `feature_pyramid` | the trunk and the neck of SAM 2's image encoder; no variant uses them yet |
 | `nano` | nano's image encoder, a MobileNetV2 |
 | `prompt_encoder`, `mask_decoder`, `transformer` | SAM's prompt encoder and mask decoder |
+| `hq_mask_decoder` | the mask decoder of SAM-HQ and Light-HQ |
 | `nano_decoder` | nano's prompt encoder and mask decoder |
 | `layers` | layers that several parts share |
 | `variants` | every model by its name |

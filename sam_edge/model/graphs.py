@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD, FrameSize, Label, Layout
+from sam_edge_runtime.errors import UsageError
 
 from .layers import is_label
 from .prompt_encoder import SeparablePositions
@@ -25,6 +26,12 @@ class EncoderGraph(nn.Module):
 
     def __init__(self, sam: Sam, layout: Layout = Layout.NCHW) -> None:
         super().__init__()
+        if sam.further_outputs:  # SAM-HQ
+            names = ", ".join(each.name for each in sam.further_outputs)
+            raise UsageError(
+                f"the image encoder of this model also has the output {names}, which no bundle can hold yet: choose a "
+                "model without it, such as vit_b or tiny_vit"
+            )
         self.layout = layout
         self.image_encoder = sam.image_encoder
         self.register_buffer("mean", torch.tensor(PIXEL_MEAN).reshape(1, 3, 1, 1), persistent=False)

@@ -13,6 +13,7 @@ those of all 4096 queries. The biases are added to each block. Folded into a wid
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,15 @@ NATIVE_SIDE = LARGEST_SIDE  # the frame side that the official positions were tr
 WINDOW = 14
 LAYER_NORM_EPS = 1e-6
 QUERY_BLOCK = 512  # queries of one block: their scores exist at a time
+EARLY_FEATURES = "early_features"  # SAM-HQ's second input of the mask decoder
+
+
+class FurtherOutput(NamedTuple):
+    """A map that an image encoder returns beside the embedding: `(B, channels, H/stride, W/stride)`."""
+
+    name: str
+    channels: int
+    stride: int
 
 
 @dataclass(frozen=True)
@@ -175,26 +185,43 @@ class ImageEncoderViT(nn.Module):
 
     Attributes:
         any_side: false: positions are learned for one side, so `set_input_side` works once.
+        further_outputs: what `forward` returns beside the embedding; empty: it returns the embedding alone.
     """
 
     any_side = False
 
-    def __init__(self, config: ViTConfig, out_channels: int = 256) -> None:
+    def __init__(self, config: ViTConfig, out_channels: int = 256, *, early: bool = False) -> None:
+        """An untrained encoder.
+
+        Args:
+            config: its widths.
+            out_channels: channels of the embedding.
+            early: return the output of the first global block as well, for SAM-HQ.
+        """
         super().__init__()
+        self.early_block = min(config.global_blocks) if early else None
+        self.further_outputs = early_features(config.dim) if early else ()
         grid = NATIVE_SIDE // EMBEDDING_STRIDE
         self.patch_embed = PatchEmbed(config.dim)
         self.pos_embed = nn.Parameter(torch.zeros(1, grid, grid, config.dim))
         self.blocks = nn.ModuleList(Block(config, index, grid) for index in range(config.depth))
         self.neck = make_neck(config.dim, out_channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Encode `x`; neither side exceeds S, which `set_input_side` sets and is 1024 by default."""
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Encode `x`; neither side exceeds S, which `set_input_side` sets and is 1024 by default.
+
+        Returns:
+            The embedding; or, with early features, the embedding and the features `(B, dim, H/16, W/16)`.
+        """
         x = self.patch_embed(x)
         x = x + cropped_positions(self.pos_embed, x.shape[1], x.shape[2])
-        for block in self.blocks:
+        early = None
+        for index, block in enumerate(self.blocks):
             x = block(x)
+            if index == self.early_block:
+                early = x.permute(0, 3, 1, 2)
         out: Tensor = self.neck(x.permute(0, 3, 1, 2))
-        return out
+        return out if early is None else (out, early)
 
     @torch.no_grad()
     def set_input_side(self, side: int) -> None:
@@ -220,6 +247,11 @@ def _resized_rows(rel_pos: Tensor, rows: int) -> nn.Parameter:
     """Linear interpolation of a `(L, D)` table to `(rows, D)`."""
     resized = F.interpolate(rel_pos.T[None], size=rows, mode="linear", align_corners=False)
     return nn.Parameter(resized[0].T.contiguous())
+
+
+def early_features(channels: int) -> tuple[FurtherOutput, ...]:
+    """The further outputs of an encoder with early features of so many channels."""
+    return (FurtherOutput(EARLY_FEATURES, channels, EMBEDDING_STRIDE),)
 
 
 def make_neck(dim: int, out_channels: int) -> nn.Sequential:

@@ -34,6 +34,16 @@ class MLP(nn.Module):
         return out
 
 
+def upscaling(dim: int, hidden: int, out: int) -> list[nn.Module]:
+    """Layers that map `(B, dim, h, w)` to `(B, out, 4h, 4w)`."""
+    return [
+        nn.ConvTranspose2d(dim, hidden, kernel_size=2, stride=2),
+        LayerNorm2d(hidden),
+        nn.GELU(),
+        nn.ConvTranspose2d(hidden, out, kernel_size=2, stride=2),
+    ]
+
+
 class MaskDecoder(nn.Module):
     """Image embedding and prompt tokens to mask logits and IoU predictions."""
 
@@ -42,13 +52,7 @@ class MaskDecoder(nn.Module):
         self.transformer = TwoWayTransformer(channels)
         self.iou_token = nn.Embedding(1, channels)
         self.mask_tokens = nn.Embedding(MASK_OUTPUTS, channels)
-        self.output_upscaling = nn.Sequential(
-            nn.ConvTranspose2d(channels, channels // 4, kernel_size=2, stride=2),
-            LayerNorm2d(channels // 4),
-            nn.GELU(),
-            nn.ConvTranspose2d(channels // 4, channels // 8, kernel_size=2, stride=2),
-            nn.GELU(),
-        )
+        self.output_upscaling = nn.Sequential(*upscaling(channels, channels // 4, channels // 8), nn.GELU())
         self.output_hypernetworks_mlps = nn.ModuleList(
             MLP(channels, channels, channels // 8) for _ in range(MASK_OUTPUTS)
         )
@@ -69,19 +73,36 @@ class MaskDecoder(nn.Module):
         Returns:
             Mask logits `(B, 4, 4h, 4w)` and IoU predictions `(B, 4)`.
         """
-        b, _, *grid = dense.shape
-        outputs = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (5, C)
-        tokens = torch.cat([outputs.unsqueeze(0).expand(b, -1, -1), sparse], dim=1)
-        # A slot's bias, with zeros in front for the output tokens: (B, 1, 1, 5 + N).
+        tokens, image = self.attend(embeddings, positions, sparse, dense, empty)
+        masks = self.apply_filters(image, self.filters(tokens), (dense.shape[2], dense.shape[3]))
+        return masks, self.iou_prediction_head(tokens[:, 0])
+
+    def output_tokens(self) -> Tensor:
+        """The learned tokens in front of the prompt's, `(5, C)`: of the IoU predictions, then of each mask."""
+        return torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+
+    def attend(
+        self, embeddings: Tensor, positions: Tensor, sparse: Tensor, dense: Tensor, empty: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Let T output tokens, the prompt and the image attend to each other; see `forward`.
+
+        Returns:
+            Tokens `(B, T + N, C)` and the image's cells `(B, h * w, C)`.
+        """
+        outputs = self.output_tokens()
+        tokens = torch.cat([outputs.unsqueeze(0).expand(dense.shape[0], -1, -1), sparse], dim=1)
+        # A slot's bias, with zeros in front for the output tokens: (B, 1, 1, T + N).
         key_bias = nn.functional.pad(empty * EMPTY_SLOT_BIAS, (len(outputs), 0))[:, None, None, :]
         image = (embeddings + dense).flatten(2).transpose(1, 2)  # (B, HW, C)
         image_pe = positions.flatten(2).transpose(1, 2)  # (1, HW, C)
+        attended: tuple[Tensor, Tensor] = self.transformer(image, image_pe, tokens, key_bias)
+        return attended
 
-        tokens, image = self.transformer(image, image_pe, tokens, key_bias)
-        filters = torch.stack(
+    def filters(self, tokens: Tensor) -> Tensor:
+        """A filter for each mask, `(B, 4, C/8)`, of the tokens that `attend` returns."""
+        return torch.stack(
             [mlp(tokens[:, 1 + index]) for index, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
-        )  # (B, 4, C/8)
-        return self.apply_filters(image, filters, (grid[0], grid[1])), self.iou_prediction_head(tokens[:, 0])
+        )
 
     def apply_filters(self, image: Tensor, filters: Tensor, grid: tuple[int, int]) -> Tensor:
         """Upscale the image by four and multiply each pixel's features with each mask's filter.
@@ -95,6 +116,11 @@ class MaskDecoder(nn.Module):
             Mask logits `(B, 4, 4h, 4w)`.
         """
         b, (h, w) = image.shape[0], grid
-        features = self.output_upscaling(image.transpose(1, 2).reshape(b, -1, h, w))  # (B, C/8, 4h, 4w)
-        masks: Tensor = (filters @ features.flatten(2)).reshape(b, MASK_OUTPUTS, 4 * h, 4 * w)
-        return masks
+        features = self.upscale(image, grid)
+        return (filters @ features.flatten(2)).reshape(b, MASK_OUTPUTS, 4 * h, 4 * w)
+
+    def upscale(self, image: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Features `(B, C/8, 4h, 4w)` of the image's cells `(B, h * w, C)`; `grid` is (h, w)."""
+        b, (h, w) = image.shape[0], grid
+        features: Tensor = self.output_upscaling(image.transpose(1, 2).reshape(b, -1, h, w))
+        return features

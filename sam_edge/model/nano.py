@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .image_encoder import FurtherOutput
 from .nano_decoder import NanoMaskDecoder, NanoPromptEncoder
 from .sam import Sam
 
@@ -72,9 +73,11 @@ class NanoImageEncoder(nn.Module):
 
     Attributes:
         any_side: true: nothing depends on the frame's side.
+        further_outputs: none: `forward` returns the embedding alone.
     """
 
     any_side = True
+    further_outputs: tuple[FurtherOutput, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()

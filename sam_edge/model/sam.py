@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sam_edge_runtime.bundle.contract import LARGEST_SIDE, SIDE_STEP, SMALLEST_SIDE, side_is_supported
 from sam_edge_runtime.errors import UsageError
 
-from .image_encoder import NATIVE_SIDE
+from .image_encoder import NATIVE_SIDE, FurtherOutput
 from .mask_decoder import MaskDecoder
 from .prompt_encoder import PromptEncoder
 
@@ -19,12 +19,17 @@ class ImageEncoder(Protocol):
 
     Attributes:
         any_side: whether nothing in it depends on the frame's side; if not, the side can change only once.
+        further_outputs: the maps that it returns beside the embedding, in order; the mask decoder takes them too.
     """
 
     any_side: bool
+    further_outputs: tuple[FurtherOutput, ...]
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Normalized photo `(B, 3, H, W)` to embedding `(B, C, H/16, W/16)`."""
+    def __call__(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Normalized photo `(B, 3, H, W)` to embedding `(B, C, H/16, W/16)`.
+
+        With `further_outputs`, a tuple of the embedding and of these.
+        """
         ...
 
     def set_input_side(self, side: int) -> None:
@@ -57,6 +62,12 @@ class Sam(nn.Module):
         self.image_encoder = image_encoder
         self.prompt_encoder = prompt_encoder if prompt_encoder is not None else PromptEncoder(channels)
         self.mask_decoder = mask_decoder if mask_decoder is not None else MaskDecoder(channels)
+
+    @property
+    def further_outputs(self) -> tuple[FurtherOutput, ...]:
+        """The maps that the mask decoder takes beside the embedding; none, but for SAM-HQ."""
+        encoder: ImageEncoder = self.image_encoder  # type: ignore[assignment]  # nn.Module hides its own attributes
+        return encoder.further_outputs
 
     def set_input_side(self, side: int) -> None:
         """Switch to frames of `side` pixels. Load the weights first; a ViT can be switched only once.

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .image_encoder import make_neck
+from .image_encoder import early_features, make_neck
 from .layers import join_windows, split_windows
 
 WIDTHS = (64, 128, 160, 320)
@@ -20,6 +20,7 @@ DEPTHS = (2, 2, 6, 2)
 HEADS = (2, 4, 5, 10)
 WINDOWS = (7, 7, 14, 7)
 MERGE_STRIDES = (2, 2, 1)  # after stages 0, 1 and 2; TinyViT itself has 2 everywhere
+EARLY_STAGE = 1  # the first whose output, after merging, has a stride of 16: Light-HQ's early features
 EXPANSION = 4
 IMAGENET_CLASSES = 1000
 
@@ -183,25 +184,41 @@ class TinyViT(nn.Module):
 
     Attributes:
         any_side: true: nothing depends on the frame's side.
+        further_outputs: what `forward` returns beside the embedding; empty: it returns the embedding alone.
     """
 
     any_side = True
 
-    def __init__(self, out_channels: int = 256) -> None:
+    def __init__(self, out_channels: int = 256, *, early: bool = False) -> None:
+        """An untrained encoder.
+
+        Args:
+            out_channels: channels of the embedding.
+            early: return the output of stage 1 as well, for Light-HQ.
+        """
         super().__init__()
+        self.early_stage = EARLY_STAGE if early else None
+        self.further_outputs = early_features(WIDTHS[EARLY_STAGE + 1]) if early else ()
         self.patch_embed = PatchEmbed(WIDTHS[0])
         self.layers = nn.ModuleList(_make_stage(index) for index in range(len(WIDTHS)))
         self.norm_head = nn.LayerNorm(WIDTHS[-1])  # norm_head and head are in the checkpoint, and unused
         self.head = nn.Linear(WIDTHS[-1], IMAGENET_CLASSES)
         self.neck = make_neck(WIDTHS[-1], out_channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Encode `x`; both sides are multiples of 16."""
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Encode `x`; both sides are multiples of 16.
+
+        Returns:
+            The embedding; or, with early features, the embedding and the features `(B, 160, H/16, W/16)`.
+        """
         x = self.patch_embed(x)
-        for stage in self.layers:
+        early = None
+        for index, stage in enumerate(self.layers):
             x = stage(x)
+            if index == self.early_stage:
+                early = x
         out: Tensor = self.neck(x)
-        return out
+        return out if early is None else (out, early)
 
     def set_input_side(self, side: int) -> None:
         """Do nothing: no part of this encoder depends on the frame's side."""

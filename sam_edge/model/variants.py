@@ -8,6 +8,7 @@ import torch
 
 from sam_edge_runtime.errors import UsageError
 
+from .hq_mask_decoder import HQMaskDecoder
 from .image_encoder import NATIVE_SIDE, ImageEncoderViT, ViTConfig
 from .nano import build_nano
 from .sam import Sam
@@ -22,6 +23,13 @@ VIT_H = ViTConfig(dim=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31))
 SLIM_50 = ViTConfig(dim=384, depth=12, heads=12, global_blocks=VIT_B.global_blocks, mlp_widths=(1536,) * 12)
 SLIM_77 = ViTConfig(dim=168, depth=12, heads=12, global_blocks=VIT_B.global_blocks, mlp_widths=(696,) * 12)
 
+
+def _hq(encoder: ImageEncoderViT | TinyViT) -> Sam:
+    """SAM-HQ, or Light-HQ, on an encoder with early features."""
+    (early,) = encoder.further_outputs
+    return Sam(encoder, mask_decoder=HQMaskDecoder(256, early.channels))
+
+
 # A ViT that was pruned block by block: only its file says how wide each block is (`weights/pruned_vit.py`).
 SLIM = "slimsam"
 
@@ -33,6 +41,10 @@ VARIANTS: dict[str, Callable[[], Sam]] = {
     "vit_h": lambda: Sam(ImageEncoderViT(VIT_H)),
     "slimsam_50": lambda: Sam(ImageEncoderViT(SLIM_50)),
     "slimsam_77": lambda: Sam(ImageEncoderViT(SLIM_77)),
+    "sam_hq_vit_b": lambda: _hq(ImageEncoderViT(VIT_B, early=True)),
+    "sam_hq_vit_l": lambda: _hq(ImageEncoderViT(VIT_L, early=True)),
+    "sam_hq_vit_h": lambda: _hq(ImageEncoderViT(VIT_H, early=True)),
+    "light_hq": lambda: _hq(TinyViT(early=True)),
 }
 
 

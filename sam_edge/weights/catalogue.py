@@ -61,11 +61,12 @@ class Release:
 
 
 # The parameter counts are computed, not quoted: for the ViTs, the sum over `parameters()` of the reference package's
-# models; for TinyViT, the sum over the float entries of mobile_sam.pt without the running statistics. All four leave
-# out the 256 numbers of `prompt_encoder.pe_layer.positional_encoding_gaussian_matrix`, a buffer. The prompt encoder
-# (6,220) and the mask decoder (4,058,340) are the same in all; the rest is the image encoder:
+# models; for TinyViT, the sum over the float entries of mobile_sam.pt without the running statistics. All leave out the
+# 256 numbers of `prompt_encoder.pe_layer.positional_encoding_gaussian_matrix`, a buffer. The prompt encoder (6,220) and
+# the mask decoder (4,058,340) are the same in all; the rest is the image encoder. SAM-HQ adds to the decoder:
 #   vit_b 89,670,912, vit_l 308,278,272, vit_h 637,026,048
 #   tiny_vit 6,065,532, of which 321,640 are a classification head (norm_head, head) that no mask depends on.
+#   sam_hq_vit_b 1,071,104, sam_hq_vit_l 1,333,248, sam_hq_vit_h 1,595,392, light_hq 448,512 in the decoder.
 RELEASES: dict[str, Release] = {
     "vit_b": Release(
         variant="vit_b",
@@ -114,6 +115,54 @@ RELEASES: dict[str, Release] = {
         input_side=1024,
         source="MobileSAM, https://arxiv.org/abs/2306.14289",
         note="MobileSAM: a distilled TinyViT-5M encoder before SAM's own mask decoder",
+    ),
+    "sam_hq_vit_b": Release(
+        variant="sam_hq_vit_b",
+        url="https://huggingface.co/lkeab/hq-sam/resolve/main/sam_hq_vit_b.pth",
+        file="sam_hq_vit_b.pth",
+        size=379_335_069,
+        sha256="14a9d662cd6f5a9c2dba6d40ab0058d88d287e4a18fd6fdc6ad5fb1a3fdeaa57",
+        licence="Apache-2.0",
+        parameters=94_806_576,
+        input_side=1024,
+        source="Segment Anything in High Quality, https://arxiv.org/abs/2306.01567",
+        note="SAM-HQ with ViT-B: sharper outlines from early features of the encoder",
+    ),
+    "sam_hq_vit_l": Release(
+        variant="sam_hq_vit_l",
+        url="https://huggingface.co/lkeab/hq-sam/resolve/main/sam_hq_vit_l.pth",
+        file="sam_hq_vit_l.pth",
+        size=1_254_865_805,
+        sha256="e1a6c385d62bf005ded91a54d5ec55c985cfc4103ef89c08d90f39f04934c343",
+        licence="Apache-2.0",
+        parameters=313_676_080,
+        input_side=1024,
+        source="Segment Anything in High Quality, https://arxiv.org/abs/2306.01567",
+        note="SAM-HQ with ViT-L",
+    ),
+    "sam_hq_vit_h": Release(
+        variant="sam_hq_vit_h",
+        url="https://huggingface.co/lkeab/hq-sam/resolve/main/sam_hq_vit_h.pth",
+        file="sam_hq_vit_h.pth",
+        size=2_570_940_653,
+        sha256="a7ac14a085326d9fa6199c8c698c4f0e7280afdbb974d2c4660ec60877b45e35",
+        licence="Apache-2.0",
+        parameters=642_686_000,
+        input_side=1024,
+        source="Segment Anything in High Quality, https://arxiv.org/abs/2306.01567",
+        note="SAM-HQ with ViT-H, above 2 GB in fp32",
+    ),
+    "light_hq": Release(
+        variant="light_hq",
+        url="https://huggingface.co/lkeab/hq-sam/resolve/main/sam_hq_vit_tiny.pth",
+        file="sam_hq_vit_tiny.pth",
+        size=42_526_881,
+        sha256="0f32c075ccdd870ae54db2f7630e7a0878ede5a2b06d05d6fe02c65a82fb7196",
+        licence="Apache-2.0",
+        parameters=10_578_604,
+        input_side=1024,
+        source="Segment Anything in High Quality, https://arxiv.org/abs/2306.01567",
+        note="Light-HQ: SAM-HQ on MobileSAM's TinyViT-5M encoder",
     ),
 }
 

@@ -27,6 +27,8 @@ Signature = Mapping[str, tuple[int | None, ...]]  # None: any size
 Builder = Callable[[], Sam]
 
 POSITION = "image_encoder.pos_embed"  # (1, S/16, S/16, dim)
+STEM = "image_encoder.patch_embed.seq.0.c.weight"  # of TinyViT
+HQ_MARK = "mask_decoder.hf_token.weight"
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,20 @@ def _vit(dim: int) -> Signature:
 FAMILIES: tuple[Family, ...] = (
     Family("EdgeTAM", ("image_encoder.trunk.body.stem.conv1.c.weight",)),
     Family("SAM 2", ("image_encoder.trunk.pos_embed_window",)),
-    Family("SAM-HQ", ("mask_decoder.hf_token.weight",)),
+    Family("Light-HQ (TinyViT)", (HQ_MARK, STEM), {"light_hq": {STEM: (32, 3, 3, 3)}}),
+    Family(
+        "SAM-HQ (ViT)",
+        (HQ_MARK,),
+        {"sam_hq_vit_b": _vit(768), "sam_hq_vit_l": _vit(1024), "sam_hq_vit_h": _vit(1280)},
+        layouts=(OFFICIAL.name, HUGGING_FACE.name),
+    ),
     Family("EfficientSAM", ("mask_decoder.final_output_upscaling_layers.0.0.weight",)),
     Family("EfficientViT-SAM", ("image_encoder.backbone.stages.0.op_list.0.conv.weight",)),
     Family("RepViT-SAM", ("image_encoder.features.0.0.c.weight",)),
     Family(
         "MobileSAM (TinyViT)",
-        ("image_encoder.patch_embed.seq.0.c.weight",),
-        {"tiny_vit": {"image_encoder.patch_embed.seq.0.c.weight": (32, 3, 3, 3)}},
+        (STEM,),
+        {"tiny_vit": {STEM: (32, 3, 3, 3)}},
         spare=r"image_encoder\.(norm_head|head)\..*",
         # TinyViT's attention biases, gathered for inference; they follow from `attention_biases`.
         unused=r"image_encoder\..*\.attn\.(ab|attention_bias_idxs)",

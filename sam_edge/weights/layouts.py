@@ -40,8 +40,13 @@ class Layout:
 
 OFFICIAL = Layout("official", "official names", ("image_encoder",), ("prompt_encoder", "mask_decoder"))
 
-# transformers' SamModel (models/sam/modeling_sam.py of transformers 5.24).
-_MLPS = ("mask_decoder.output_hypernetworks_mlps.*", "mask_decoder.iou_prediction_head")
+# transformers' SamModel and SamHQModel (models/sam/modeling_sam.py and models/sam_hq/modeling_sam_hq.py of transformers
+# 5.24). The second has the names of the first and a few more.
+_MLPS = (
+    ("mask_decoder.output_hypernetworks_mlps.*", "mask_decoder.output_hypernetworks_mlps.*"),
+    ("mask_decoder.iou_prediction_head", "mask_decoder.iou_prediction_head"),
+    ("mask_decoder.hq_mask_mlp", "mask_decoder.hf_mlp"),
+)
 _HF_PAIRS = (
     ("vision_encoder.patch_embed.projection.", "image_encoder.patch_embed.proj."),
     ("vision_encoder.layers.*.layer_norm1.", "image_encoder.blocks.*.norm1."),
@@ -73,14 +78,24 @@ _HF_PAIRS = (
     ("mask_decoder.upscale_layer_norm.", "mask_decoder.output_upscaling.1."),
     ("mask_decoder.upscale_conv2.", "mask_decoder.output_upscaling.3."),
     *(
-        (f"{mlp}.{theirs}.", f"{mlp}.{ours}.")
-        for mlp in _MLPS
+        (f"{their_mlp}.{theirs}.", f"{mlp}.{ours}.")
+        for their_mlp, mlp in _MLPS
         for theirs, ours in (("proj_in", "layers.0"), ("layers.0", "layers.1"), ("proj_out", "layers.2"))
+    ),
+    ("mask_decoder.hq_token.", "mask_decoder.hf_token."),
+    *(
+        (f"mask_decoder.{theirs}_{layer}.", f"mask_decoder.{ours}.{index}.")
+        for theirs, ours in (
+            ("compress_vit", "compress_vit_feat"),
+            ("encoder", "embedding_encoder"),
+            ("mask", "embedding_maskfeature"),
+        )
+        for layer, index in (("conv1", 0), ("norm", 1), ("conv2", 3))
     ),
 )
 HUGGING_FACE = Layout(
     "hf",
-    "Hugging Face SamModel",
+    "Hugging Face names",
     ("vision_encoder", "shared_image_embedding"),
     ("prompt_encoder", "mask_decoder"),
     _HF_PAIRS,

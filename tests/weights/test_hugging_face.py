@@ -1,4 +1,4 @@
-"""SamModel of transformers: the same names, the same outputs, whole or in shards; and repositories of the Hub's cache.
+"""SamModel and SamHQModel of transformers: the same names and outputs; shards; and repositories of the Hub's cache.
 
 transformers is a test dependency. It is imported in this module alone, because that takes seconds.
 """
@@ -13,13 +13,15 @@ import torch
 from safetensors.torch import load_file
 
 from sam_edge.model import DecoderGraph, Sam, build_sam
+from sam_edge.model.hq_mask_decoder import HQMaskDecoder
 from sam_edge.model.image_encoder import ImageEncoderViT, ViTConfig
 from sam_edge.model.variants import SLIM_77, VARIANTS, VIT_B, VIT_H, VIT_L
+from sam_edge.weights.contents import Contents
 from sam_edge.weights.conversion import convert
 from sam_edge.weights.families import shapes_built, shapes_of_variant
 from sam_edge.weights.layouts import HUGGING_FACE, from_official
 from sam_edge.weights.load import load_sam
-from sam_edge.weights.recognition import read_checkpoint, recognize
+from sam_edge.weights.recognition import normalized, read_checkpoint, recognize
 from sam_edge.weights.seeded import seed_module
 from sam_edge.weights.source import CheckpointSource, parse_source
 from sam_edge_runtime.errors import CheckpointError, UsageError
@@ -28,13 +30,14 @@ transformers = pytest.importorskip("transformers", reason="transformers is a tes
 
 TWIN = "prompt_encoder.shared_embedding.positional_embedding"
 CONFIGS = {"vit_b": VIT_B, "vit_l": VIT_L, "vit_h": VIT_H, "slimsam_77": SLIM_77}
+HQ_CONFIGS = {"sam_hq_vit_b": VIT_B, "sam_hq_vit_l": VIT_L, "sam_hq_vit_h": VIT_H}
 # One block of each kind of attention; transformers holds the scores of all positions of a global one at a time.
 SMALL = ViTConfig(dim=48, depth=2, heads=4, global_blocks=(1,), mlp_widths=(100, 100))
 
 
-def their_model(config: ViTConfig) -> torch.nn.Module:
-    """SamModel with these widths; the decoder's norms have SAM's own epsilon (transformers' is 1e-6)."""
-    from transformers import SamConfig, SamModel
+def their_model(config: ViTConfig, *, hq: bool = False) -> torch.nn.Module:
+    """SamModel or SamHQModel with these widths; the decoder's norms have SAM's own epsilon (transformers' is 1e-6)."""
+    from transformers import SamConfig, SamHQConfig, SamHQModel, SamModel
 
     vision = {
         "hidden_size": config.dim,
@@ -43,7 +46,11 @@ def their_model(config: ViTConfig) -> torch.nn.Module:
         "global_attn_indexes": list(config.global_blocks),
         "mlp_dim": config.mlp_widths[0] if config.mlp_widths else 4 * config.dim,
     }
-    model = SamModel(SamConfig(vision_config=vision)).eval()
+    if hq:
+        decoder = {"vit_dim": config.dim}
+        model = SamHQModel(SamHQConfig(vision_config=vision, mask_decoder_config=decoder)).eval()
+    else:
+        model = SamModel(SamConfig(vision_config=vision)).eval()
     for module in model.mask_decoder.transformer.modules():
         if isinstance(module, torch.nn.LayerNorm):
             module.eps = 1e-5
@@ -57,8 +64,8 @@ def ours() -> Sam:
     return sam.requires_grad_(requires_grad=False)
 
 
-def with_weights_of(ours: Sam, config: ViTConfig) -> torch.nn.Module:
-    model = their_model(config)
+def with_weights_of(ours: Sam, config: ViTConfig, *, hq: bool = False) -> torch.nn.Module:
+    model = their_model(config, hq=hq)
     state = from_official(ours.state_dict(), HUGGING_FACE)
     missing, unexpected = model.load_state_dict(state, strict=False)
     assert (missing, unexpected) == ([TWIN], [])
@@ -71,9 +78,10 @@ def theirs(ours: Sam) -> torch.nn.Module:
     return with_weights_of(ours, SLIM_77)
 
 
-@pytest.mark.parametrize("variant", list(CONFIGS))
+@pytest.mark.parametrize("variant", [*CONFIGS, *HQ_CONFIGS])
 def test_names_and_shapes_are_those_of_sam_model(variant):
-    theirs = dict(shapes_built(lambda: their_model(CONFIGS[variant])))
+    hq = variant in HQ_CONFIGS
+    theirs = dict(shapes_built(lambda: their_model({**CONFIGS, **HQ_CONFIGS}[variant], hq=hq)))
     theirs.pop(TWIN)
     zeros = {name: torch.zeros(()).expand(shape) for name, shape in shapes_of_variant(variant).items()}
     assert {name: tuple(tensor.shape) for name, tensor in from_official(zeros, HUGGING_FACE).items()} == theirs
@@ -104,6 +112,71 @@ def test_a_saved_sam_model_has_the_same_masks_here(tmp_path):
     logits = answer.pred_masks[0, 0]  # (3, 256, 256): tokens 1 to 3
     torch.testing.assert_close(masks[0, 1:], logits, rtol=0, atol=1e-4 * float(logits.abs().max()))
     torch.testing.assert_close(ious[0, 1:], answer.iou_scores[0, 0], rtol=0, atol=1e-4)
+
+
+def keep_the_image(transformer, args, kwargs, output) -> None:
+    """Let SamHQModel's decoder compute as the official code does, which it does not in transformers 5.24.
+
+    The decoder drops the image that its transformer returns, and transposes the transformer's input in its place
+    (modeling_sam_hq.py, `SamHQMaskDecoder.forward`). So the returned image is written into the input, transposed.
+    """
+    before, after = kwargs["image_embeddings"], output[1]  # (1, C, h, w) and (1, 1, h * w, C)
+    _, channels, h, w = before.shape
+    before.copy_(after[:, 0].mT.reshape(1, channels, w, h).mT)
+
+
+def test_sam_hq_has_the_masks_of_transformers():
+    """Early features, and all masks with and without SAM's own: a photo, and a box in a frame that is no square."""
+    ours = Sam(ImageEncoderViT(SMALL, early=True), mask_decoder=HQMaskDecoder(256, SMALL.dim)).eval()
+    seed_module(ours, 2)
+    theirs = with_weights_of(ours, SMALL, hq=True)
+    theirs.mask_decoder.transformer.register_forward_hook(keep_the_image, with_kwargs=True)
+    rng = np.random.default_rng(0)
+    photo = torch.from_numpy(rng.standard_normal((1, 3, 1024, 1024)).astype(np.float32))
+    with torch.inference_mode():
+        embedding, early = ours.image_encoder(photo)
+        their_embedding, (their_early,) = theirs.get_image_embeddings(photo)
+        for found, expected in ((embedding, their_embedding), (early, their_early.permute(0, 3, 1, 2))):
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+        rows, columns = 40, 64
+        embedding, early = (each[:, :, :rows].contiguous() for each in (their_embedding, early))
+        positions = ours.prompt_encoder.dense_positions((rows, columns))
+        coords, labels = torch.tensor([[[128.0, 96.0], [672.0, 624.0]]]), torch.tensor([[2.0, 3.0]])
+        no_mask = torch.zeros(1, 1, 4 * rows, 4 * columns), torch.zeros(1)
+        sparse, dense = ours.prompt_encoder(coords, labels, *no_mask)
+        for hq_token_only in (True, False):
+            ours.mask_decoder.hq_token_only = hq_token_only
+            masks, iou = ours.mask_decoder(embedding, early, positions, sparse, dense, torch.zeros(1, 2))
+            for multimask, tokens in ((False, torch.tensor([0])), (True, 1 + iou[0, 1:].argsort(descending=True))):
+                # transformers sorts the masks of tokens 1 to 3 by their IoU predictions.
+                logits, scores = theirs.mask_decoder(
+                    image_embeddings=embedding,
+                    image_positional_embeddings=positions,
+                    sparse_prompt_embeddings=sparse[None],
+                    dense_prompt_embeddings=dense,
+                    multimask_output=multimask,
+                    hq_token_only=hq_token_only,
+                    intermediate_embeddings=[early.permute(0, 2, 3, 1)],
+                )
+                expected = logits[0, 0].expand(len(tokens), -1, -1)
+                torch.testing.assert_close(masks[0, tokens], expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+                torch.testing.assert_close(iou[0, tokens], scores[0, 0], rtol=0, atol=1e-5)
+
+
+def test_the_names_of_sam_hq_model_are_recognized_and_none_may_be_missing():
+    """The widths of ViT-B, with zeros but for one tensor: recognition goes by names and shapes."""
+    state = {name: torch.zeros(()).expand(shape) for name, shape in shapes_of_variant("sam_hq_vit_b").items()}
+    token = torch.arange(256.0).reshape(1, 256)
+    theirs = from_official({**state, "mask_decoder.hf_token.weight": token}, HUGGING_FACE)
+    assert theirs["mask_decoder.hq_token.weight"] is token
+    found = recognize(normalized(Contents((), theirs, None), "model.safetensors"))
+    assert found.described.startswith("model.safetensors: sam_hq_vit_b, SAM-HQ (ViT); Hugging Face names, float32")
+    torch.testing.assert_close(found.checkpoint.state["mask_decoder.hf_token.weight"], token)
+    del theirs["mask_decoder.encoder_norm.bias"]
+    with pytest.raises(
+        CheckpointError, match=r"nearest is sam_hq_vit_b: missing mask_decoder.embedding_encoder.1.bias$"
+    ):
+        recognize(normalized(Contents((), theirs, None), "model.safetensors"))
 
 
 def test_shards_of_save_pretrained_load_as_the_whole(ours, theirs, tmp_path):
@@ -186,7 +259,7 @@ def cached_repository(hub: Path, repository: str) -> Path:
 def test_a_repository_in_the_cache_loads_without_a_network(ours, theirs, hub):
     theirs.save_pretrained(cached_repository(hub, "someone/sam"), max_shard_size="12MB")
     found = recognize(read_checkpoint(parse_source("hf:someone/sam")))
-    assert found.described.startswith("hf:someone/sam: slimsam_77, SAM (ViT); Hugging Face SamModel, float32")
+    assert found.described.startswith("hf:someone/sam: slimsam_77, SAM (ViT); Hugging Face names, float32")
     for name, tensor in ours.state_dict().items():
         torch.testing.assert_close(found.checkpoint.state[name], tensor, rtol=0, atol=0)
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sam_edge.model import build_sam
+from sam_edge.model import VARIANTS, build_sam
 from sam_edge.model.image_encoder import ImageEncoderViT, ViTConfig
 from sam_edge.model.sam import Sam
 from sam_edge.weights.catalogue import RELEASES
@@ -174,7 +174,7 @@ def test_the_content_decides_the_format_not_the_name(nano, tmp_path):
 # ---- models ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("variant", ["vit_b", "vit_l", "vit_h", "tiny_vit", "nano", "slimsam_50", "slimsam_77"])
+@pytest.mark.parametrize("variant", list(VARIANTS))
 def test_every_variant_is_recognized_by_names_and_shapes(variant):
     state = {name: torch.zeros(()).expand(shape) for name, shape in shapes_of_variant(variant).items()}
     found = found_in(state)
@@ -184,8 +184,9 @@ def test_every_variant_is_recognized_by_names_and_shapes(variant):
 
 def test_the_names_of_other_families_stand_before_those_that_they_add_to():
     titles = [family.title for family in FAMILIES]
-    assert titles.index("SAM-HQ") < titles.index("SAM (ViT)")
-    assert titles.index("SAM-HQ") < titles.index("MobileSAM (TinyViT)")
+    assert titles.index("SAM-HQ (ViT)") < titles.index("SAM (ViT)")
+    assert titles.index("Light-HQ (TinyViT)") < titles.index("SAM-HQ (ViT)")
+    assert titles.index("Light-HQ (TinyViT)") < titles.index("MobileSAM (TinyViT)")
     assert titles.index("EfficientSAM") < titles.index("SAM (ViT)")
 
 
@@ -332,7 +333,7 @@ def test_a_peft_adapter_is_merged_into_the_base_that_it_names(slim, tmp_path, co
     assert set(found.checkpoint.state) == set(expected)
     for name, tensor in expected.items():
         torch.testing.assert_close(found.checkpoint.state[name], tensor)
-    assert "Hugging Face SamModel" in found.described
+    assert "Hugging Face names" in found.described
     assert "merged LoRA of rank 4 in 1 layers" in found.described
     assert [path.name for path in found.checkpoint.contents.files] == ["adapter_model.safetensors"]
 
@@ -385,7 +386,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
         r"only the memory parts of a SAM 2 video model and no image encoder",
     ),
     "sam 2": (lambda s: {"image_encoder.trunk.pos_embed_window": torch.ones(1)}, r"holds SAM 2, which .* cannot build"),
-    "sam-hq": (lambda s: {**s, "mask_decoder.hf_token.weight": torch.ones(1, 256)}, r"holds SAM-HQ, which"),
+    "half of sam-hq": (
+        lambda s: {**s, "mask_decoder.hf_token.weight": torch.ones(1, 256)},
+        r"nearest is slimsam_77: unexpected mask_decoder.hf_token.weight$",
+    ),
     "lora alone": (
         lambda s: {"w_a_000": torch.ones(4, 168), "w_b_000": torch.ones(168, 4)},
         r"holds a LoRA without its base model \(w_a_000\)",
@@ -413,7 +417,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "two layouts": (
         lambda s: {**s, "vision_encoder.pos_embed": torch.ones(1)},
-        r"mixes two layouts: official names \(image_encoder.\S+\) and Hugging Face SamModel \(vision_encoder.pos_e",
+        r"mixes two layouts: official names \(image_encoder.\S+\) and Hugging Face names \(vision_encoder.pos_e",
     ),
     "tied tensors that differ": (
         lambda s: {
@@ -554,7 +558,7 @@ def test_a_folder_with_one_file_of_weights_is_that_file(nano, tmp_path):
 # ---- layouts and choice ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("variant", ["vit_b", "vit_l", "vit_h", "slimsam_77"])
+@pytest.mark.parametrize("variant", ["vit_b", "vit_l", "vit_h", "slimsam_77", "sam_hq_vit_b", "sam_hq_vit_h"])
 def test_layouts_rename_without_loss(variant):
     state = {name: torch.zeros(()).expand(shape) for name, shape in shapes_of_variant(variant).items()}
     theirs = from_official(state, HUGGING_FACE)

@@ -12,7 +12,8 @@ from sam_edge_runtime.errors import UsageError
 
 
 def test_releases_are_complete_and_consistent():
-    assert list(RELEASES) == ["vit_b", "vit_l", "vit_h", "tiny_vit"]
+    hq = ["sam_hq_vit_b", "sam_hq_vit_l", "sam_hq_vit_h", "light_hq"]
+    assert list(RELEASES) == ["vit_b", "vit_l", "vit_h", "tiny_vit", *hq]
     for variant, release in RELEASES.items():
         assert release.variant == variant
         assert release_of(variant) is release

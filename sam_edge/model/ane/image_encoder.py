@@ -100,14 +100,19 @@ class BC1SImageEncoder(nn.Module):
         self.pos_embed = plain.pos_embed
         self.blocks = plain.blocks
         self.neck = plain.neck
+        self.early_block = plain.early_block
+        self.further_outputs = plain.further_outputs
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalized photo `(B, 3, H, W)` to embedding `(B, out_channels, H/16, W/16)`."""
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Normalized photo `(B, 3, H, W)` to the output of `ImageEncoderViT`."""
         maps = self.patches(x)  # (B, C, h, w)
         b, c, h, w = maps.shape
         maps = maps + cropped_positions(self.pos_embed, h, w).permute(0, 3, 1, 2)
         x = maps.reshape(b, c, 1, h * w)
-        for block in self.blocks:
+        early = None
+        for index, block in enumerate(self.blocks):
             x = block(x, h, w)
+            if index == self.early_block:
+                early = x.reshape(b, c, h, w)
         out: Tensor = self.neck(x.reshape(b, c, h, w))
-        return out
+        return out if early is None else (out, early)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from sam_edge.model.graphs import DecoderGraph
+from sam_edge.model.hq_mask_decoder import HQMaskDecoder
 from sam_edge.model.mask_decoder import MaskDecoder
 from sam_edge.model.nano_decoder import NanoMaskDecoder
 from sam_edge.model.replacement import replace_modules
@@ -16,7 +17,7 @@ from .upscaling import CellwiseMaskDecoder, CellwiseNanoMaskDecoder
 
 # Attention without projections of the image; SAM's masks computed by cells; nano's features at stride 4 likewise.
 PARTS = ATTENTION, MASKS, FEATURES = ("attention", "masks", "features")
-OUTPUT_TOKENS = MASK_OUTPUTS + 1  # one for each mask, and one for the IoU predictions
+OUTPUT_TOKENS = MASK_OUTPUTS + 1  # one for each mask, and one for the IoU predictions; SAM-HQ has one more
 
 _ATTENTIONS: dict[str, type[ImageReadsTokens] | type[TokensReadImage]] = {
     "cross_attn_token_to_image": TokensReadImage,
@@ -44,7 +45,7 @@ def lean_rewrite(graph: DecoderGraph, parts: Collection[str] = PARTS) -> Decoder
             if name in _ATTENTIONS and isinstance(child, Attention):
                 setattr(module, name, _ATTENTIONS[name](child))
     decoder = copied.mask_decoder
-    if isinstance(decoder, MaskDecoder) and MASKS in parts:
+    if type(decoder) is MaskDecoder and MASKS in parts:  # SAM-HQ's convolutions need the features as maps
         copied.mask_decoder = CellwiseMaskDecoder(decoder)
     elif isinstance(decoder, NanoMaskDecoder) and FEATURES in parts:
         copied.mask_decoder = CellwiseNanoMaskDecoder(decoder)
@@ -64,7 +65,8 @@ def attention_is_cheaper(graph: DecoderGraph, points: int | None) -> bool:
     if points is None:
         return True
     attention = _transformer(graph).final_attn_token_to_image
-    return attention.heads * (OUTPUT_TOKENS + points) <= attention.k_proj.out_features
+    outputs = OUTPUT_TOKENS + isinstance(graph.mask_decoder, HQMaskDecoder)
+    return attention.heads * (outputs + points) <= attention.k_proj.out_features
 
 
 def _transformer(graph: DecoderGraph) -> TwoWayTransformer:
