@@ -88,6 +88,7 @@ PACKAGES: dict[str, Package] = {
     CORE_ML.distribution: Package(CORE_ML.module, large=not _MAC, offered=_MAC or _LINUX_X86),
     "pooch": Package("pooch"),
     "requests": Package("requests"),
+    "huggingface_hub": Package("huggingface_hub"),
     "pyelftools": Package("elftools.elf.elffile"),
     "jinja2": Package("jinja2"),
     "torch": Package("torch", large=True),
@@ -105,12 +106,13 @@ PACKAGES: dict[str, Package] = {
     "matplotlib": Package("matplotlib.figure", large=True),
     "opencv-python-headless": Package("cv2"),
     "neural-compressor": Package("neural_compressor", large=True, offered=sys.version_info >= (3, 11)),
+    "onnxruntime-qnn": Package("onnxruntime_qnn", large=True, offered=_LINUX_X86 and sys.version_info >= (3, 11)),
 }
 EXTRAS: dict[str, Extra] = {
     "onnx": Extra("run ONNX bundles", ("onnxruntime",)),
     "tflite": Extra("run TFLite bundles", ("ai-edge-litert",)),
     "coreml": Extra("run Core ML bundles on a Mac", ("coremltools",)),
-    "download": Extra("fetch official weights", ("pooch", "requests")),
+    "download": Extra("fetch weights", ("pooch", "requests", "huggingface_hub")),
     "android": Extra("check benchmark tools for Android devices", ("pyelftools",)),
     "report": Extra("write report.html after a verification", ("jinja2",)),
     "export": Extra(
@@ -124,6 +126,7 @@ EXTRAS: dict[str, Extra] = {
     ),
     "train": Extra("train and distil", ("accelerate", "tensorboard", "tomli"), ("evaluate", "export")),
     "neural-compressor": Extra("a second driver and roundings for INT8", ("neural-compressor",), ("export",)),
+    "qnn": Extra("compile for Qualcomm's NPU and simulate it", ("onnxruntime-qnn",)),
 }
 
 
