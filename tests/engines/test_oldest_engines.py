@@ -31,7 +31,7 @@ ENGINES = {
         "tflite-runtime": ("tflite-runtime==2.14.0", *NUMPY_1, "typer>=0.15,<1", "rich>=13.7"),
     },
 }
-NAMES = {"litert-2.1": "LiteRT", "tflite-runtime": "tflite-runtime"}
+NAMES = {"litert-2.1": "LiteRT 2.1", "tflite-runtime": "tflite-runtime"}
 SAME = 0.01  # mask mIoU; engines round INT8 differently
 PRECISIONS = {name: tuple(dict.fromkeys((*TARGETS[name].precisions, *TARGETS[name].schemes))) for name in ENGINES}
 

@@ -51,6 +51,8 @@ def _tflite(bundle: Bundle) -> tuple[str, ...]:
     litert = "LiteRT 2.1 or later"
     # tflite-runtime 2.14 refuses a TRANSPOSE_CONV of INT8 weights and float activations when it loads the file.
     recipe = str(bundle.manifest.recipe)  # whole, or of one of its layers
+    if "'npu'" in recipe:  # LiteRT 2.1 has no QUANTIZE from INT8 to INT16; 2.3 runs these files
+        return ("LiteRT 2.3 or later",)
     dynamic = "'dynamic': True" in recipe or ": 'dynamic'" in recipe
     if dynamic or needs_litert(bundle.encoder_path) or needs_litert(bundle.decoder_path):
         return (litert,)

@@ -61,6 +61,12 @@ def test_dynamic_tflite_bundles_need_litert(tmp_path):
     assert oldest_engines(Bundle(tmp_path, replace(bundle.manifest, recipe={"dynamic": False}))) == BOTH
 
 
+def test_tflite_bundles_for_npus_need_a_newer_litert(tmp_path):
+    bundle = tflite_bundle(tmp_path, INT8)
+    for recipe in ({"name": "npu"}, {"name": "custom", "layers": {"a": "npu"}}):
+        assert oldest_engines(Bundle(tmp_path, replace(bundle.manifest, recipe=recipe))) == ("LiteRT 2.3 or later",)
+
+
 @pytest.mark.parametrize(("kind", "says"), [(INT4, "cannot read INT4"), (INT16, "computes INT16 activations wrongly")])
 def test_tflite_runtime_refuses_what_it_would_compute_wrongly(tmp_path, kind, says):
     backend = TfliteBackend(tflite_bundle(tmp_path, kind), BackendOptions())
