@@ -430,6 +430,7 @@ TABLES: dict[str, Callable[[], str]] = {
         f"peers-{variant}": partial(lambda name: peers_table(read("peers")["variants"][name]["rows"]), variant)
         for variant in ("nano", "tiny_vit", "vit_b")
     },
+    "frames-vit_b": lambda: frames_table(read("frames")["variants"]["vit_b"]["rows"]),
     "peers-aims": lambda: peer_aims_table({"Zen 5": read("peers"), "Zen 3": read("peers_avx2")}),
     "int8": lambda: int8_table(read("int8")["bundles"]),
     "int8-avx2": lambda: int8_short_table(read("int8_avx2")["bundles"]),
