@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import torch
 
-from sam_edge.model import DecoderGraph, EncoderGraph, Sam, native_side
+from sam_edge.model import DecoderGraph, EncoderGraph, Sam
 from sam_edge.model.torch_backend import TorchBackend
 from sam_edge.prediction.reference_cache import ReferenceCache
 from sam_edge.quantization.artifacts import with_exceptions
@@ -17,6 +17,7 @@ from sam_edge.quantization.mixed_precision.configuration import W8A8
 from sam_edge.quantization.mixed_precision.labelled import LabelledSet, labelled_photos
 from sam_edge.quantization.neural_compressor.package import require_package
 from sam_edge.reporting.versions import tool_versions
+from sam_edge.weights.families import build_empty
 from sam_edge.weights.load import LoadedSam, builder_of, find_source, load_sam
 from sam_edge.weights.source import CheckpointSource
 from sam_edge_exporters import Exporter, exporter_for
@@ -116,8 +117,9 @@ def check_job(job: ExportJob) -> CheckedJob:
     if job.tuner == NEURAL_COMPRESSOR:
         require_package(f"--tuner {NEURAL_COMPRESSOR}")
     photos = calibration_photos(job.calibration, job.photos) if recipe.is_quantized else None
-    frame_sizes(job.frames, job.input_side or native_side(job.variant))  # raises here, before weights are read
-    _check_convertible(job, recipe, exporter, source)
+    empty = build_empty(builder_of(job.variant, source))
+    frame_sizes(job.frames, job.input_side or empty.native_side)  # raises here, before weights are read
+    _check_convertible(empty, recipe, exporter)
     if target_named(job.target).fixed_shapes and not job.flexible:
         job = replace(job, prompts=job.prompts or FIXED_PROMPTS, points=job.points or FIXED_POINTS)
     return CheckedJob(job, recipe, source, exporter, photos, _labelled(job, photos))
@@ -185,13 +187,11 @@ def _labelled(job: ExportJob, photos: CalibrationSet | None) -> LabelledSet | No
     return labelled_photos(job.loss.data, job.loss.photos, photos, job.loss.interval)
 
 
-def _check_convertible(job: ExportJob, recipe: Recipe, exporter: Exporter, source: CheckpointSource) -> None:
-    """Raise the exporter's refusal of either graph; a model without weights is enough for that."""
+def _check_convertible(sam: Sam, recipe: Recipe, exporter: Exporter) -> None:
+    """Raise the exporter's refusal of either graph of a model without weights."""
     if exporter.refusal is None:
         return
-    build = builder_of(job.variant, source)
     with torch.device("meta"):
-        sam = build()
         graphs = {"decoder": DecoderGraph(sam), "encoder": EncoderGraph(sam)}
     precision = FLOAT if recipe.is_quantized else recipe.name  # quantized artifacts are made from fp32 ones
     for name, graph in graphs.items():

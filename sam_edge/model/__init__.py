@@ -28,7 +28,7 @@ from .forms import Graphs, graphs_of
 from .graphs import DecoderGraph, EncoderGraph
 from .norms import fold_batch_norms
 from .sam import Sam
-from .variants import VARIANTS, build_sam, native_side
+from .variants import VARIANTS, build_sam
 
 __all__ = [
     "VARIANTS",
@@ -40,5 +40,4 @@ __all__ = [
     "build_sam",
     "fold_batch_norms",
     "graphs_of",
-    "native_side",
 ]

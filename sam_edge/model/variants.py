@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-
 from sam_edge_runtime.errors import UsageError
 
 from .hq_mask_decoder import HQMaskDecoder
-from .image_encoder import NATIVE_SIDE, ImageEncoderViT, ViTConfig
+from .image_encoder import ImageEncoderViT, ViTConfig
 from .nano import build_nano
 from .sam import Sam
 from .tiny_vit import TinyViT
@@ -60,18 +58,6 @@ def build_sam(variant: str) -> Sam:
             f"the widths of {SLIM} are read off its file: name it with --checkpoint, or choose slimsam_50 or slimsam_77"
         )
     return VARIANTS[variant]().eval()
-
-
-def native_side(variant: str) -> int:
-    """The frame side in pixels that a variant is trained for.
-
-    Raises:
-        UsageError: no variant has that name.
-    """
-    if variant == SLIM:
-        return NATIVE_SIDE
-    with torch.device("meta"):
-        return build_sam(variant).native_side
 
 
 def check_variant(variant: str) -> None:
