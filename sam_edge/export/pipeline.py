@@ -252,20 +252,25 @@ def _quantize(
         calibration_calls(photos, context.reference, manifest) as calls,
         TemporaryDirectory(prefix="sam-edge-") as temporary,
     ):
-        prepared = deepcopy(context.model) if earlier is None else earlier.model  # the reference stays in fp32
-        changes = prepare(prepared, calls, context.recipe, manifest, progress) if earlier is None else {}
-        _convert(context, prepared, Path(temporary), RecordedCalls())
-        quantizer = ArtifactQuantizer(prepared, manifest, calls, Path(temporary), host)
-        recipe, search = context.recipe if earlier is None else earlier.recipe, {}
-        if job.searched and earlier is None:
+        if earlier is None:
+            model = deepcopy(context.model)  # the reference stays in fp32
+            changes = prepare(model, calls, context.recipe, manifest, progress)
+        else:
+            model, changes = earlier.model, {}
+        _convert(context, model, Path(temporary), RecordedCalls())
+        quantizer = ArtifactQuantizer(model, manifest, calls, Path(temporary), host)
+        if earlier is not None:
+            quantizer.write(earlier.recipe, folder, progress)
+            return earlier
+        recipe, search = context.recipe, {}
+        if job.searched:
             recipe, evidence = _search(context, quantizer, calls.subset(EVALUATION_PHOTOS), golden_test)
             (folder / RECIPE_FILE).write_text(write_recipe(recipe, evidence), encoding="utf-8")
             if job.loss is not None:
                 draw_front(folder / SEARCH_PLOT, evidence)
             search = {"search": evidence}
         graphs = quantizer.write(recipe, folder, progress)
-    details = {"host": host, **changes, **search, "graphs": graphs} if earlier is None else earlier.details
-    return _Quantized(prepared, recipe, details)
+    return _Quantized(model, recipe, {"host": host, **changes, **search, "graphs": graphs})
 
 
 def _search(
