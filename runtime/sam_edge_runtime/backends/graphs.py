@@ -14,6 +14,7 @@ from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE, FrameSize, GraphContract
 
 Graph = TypeVar("Graph")
+ENCODER, DECODER = "encoder", "decoder"
 
 
 class LazyGraphs(ABC, Generic[Graph]):
@@ -22,42 +23,36 @@ class LazyGraphs(ABC, Generic[Graph]):
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         self._manifests = {each.frame: each for each in bundle.manifest.each_frame()}
-        self._encoders: dict[FrameSize, Graph] = {}
-        self._decoders: dict[FrameSize, Graph] = {}
+        self._graphs: dict[tuple[str, FrameSize], Graph] = {}
 
     def load(self, frame: FrameSize | None = None) -> None:
         """Load both graphs of a frame now; see `BundleBackend.load`."""
         frame = frame or self._bundle.manifest.frame
-        self._encoder(frame)
-        self._decoder(frame)
+        self._graph(ENCODER, frame)
+        self._graph(DECODER, frame)
 
     def _encoder_for(self, image: Float32) -> Graph:
         """The encoder for an image `(1, 3, H, W)`; that of the first frame where there is none, which refuses it."""
-        return self._encoder(self._known(FrameSize(*image.shape[2:])) if image.ndim == 4 else self._known(None))
+        return self._graph(ENCODER, self._known(image, stride=1))
 
     def _decoder_for(self, embeddings: Float32) -> Graph:
         """The decoder for embeddings `(1, C, H/16, W/16)`; likewise."""
-        if embeddings.ndim != 4:
-            return self._decoder(self._known(None))
-        rows, columns = embeddings.shape[2:]
-        return self._decoder(self._known(FrameSize(rows * EMBEDDING_STRIDE, columns * EMBEDDING_STRIDE)))
+        return self._graph(DECODER, self._known(embeddings, stride=EMBEDDING_STRIDE))
 
-    def _known(self, frame: FrameSize | None) -> FrameSize:
+    def _known(self, maps: Float32, stride: int) -> FrameSize:
+        frame = FrameSize(*(size * stride for size in maps.shape[2:])) if maps.ndim == 4 else None
         return frame if frame in self._manifests else self._bundle.manifest.frame
 
-    def _encoder(self, frame: FrameSize) -> Graph:
-        if frame not in self._encoders:
+    def _graph(self, part: str, frame: FrameSize) -> Graph:
+        """The encoder or decoder of a frame."""
+        if (part, frame) not in self._graphs:
             manifest = self._manifests[frame]
-            path = self._bundle.root / manifest.encoder
-            self._encoders[frame] = self._load(path, manifest.encoder_file_contract, frame)
-        return self._encoders[frame]
-
-    def _decoder(self, frame: FrameSize) -> Graph:
-        if frame not in self._decoders:
-            manifest = self._manifests[frame]
-            path = self._bundle.root / manifest.decoder
-            self._decoders[frame] = self._load(path, manifest.decoder_file_contract, frame)
-        return self._decoders[frame]
+            if part == ENCODER:
+                file, contract = manifest.encoder, manifest.encoder_file_contract
+            else:
+                file, contract = manifest.decoder, manifest.decoder_file_contract
+            self._graphs[part, frame] = self._load(self._bundle.root / file, contract, frame)
+        return self._graphs[part, frame]
 
     @abstractmethod
     def _load(self, path: Path, contract: GraphContract, frame: FrameSize) -> Graph:

@@ -54,12 +54,9 @@ class TfliteBackend(LazyGraphs["_Graph"]):
         self._threads = options.threads or usable_cores()  # LiteRT's default is one
         self._layout = bundle.manifest.layout
 
-    def _encoder(self, frame: FrameSize) -> _Graph:
-        """The encoder of all frames: one interpreter has a signature for each."""
-        return super()._encoder(self._bundle.manifest.frame)
-
-    def _decoder(self, frame: FrameSize) -> _Graph:
-        return super()._decoder(self._bundle.manifest.frame)
+    def _graph(self, part: str, frame: FrameSize) -> _Graph:
+        """The graph of all frames: one interpreter has a signature for each."""
+        return super()._graph(part, self._bundle.manifest.frame)
 
     def _load(self, path: Path, contract: GraphContract, frame: FrameSize) -> _Graph:
         manifest = self._bundle.manifest

@@ -12,6 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from onnx import helper
 
 from sam_edge_runtime.backends import BackendOptions
+from sam_edge_runtime.backends.graphs import DECODER
 from sam_edge_runtime.backends.requirements import ir_version, oldest_engines
 from sam_edge_runtime.backends.tflite import PREDECESSOR, TfliteBackend
 from sam_edge_runtime.backends.tflite_file import tensor_types
@@ -72,7 +73,7 @@ def test_tflite_runtime_refuses_what_it_would_compute_wrongly(tmp_path, kind, sa
     backend = TfliteBackend(tflite_bundle(tmp_path, kind), BackendOptions())
     backend._name = PREDECESSOR
     with pytest.raises(BackendError, match=rf"decoder.tflite' needs LiteRT \(tflite-runtime 2.14 {says}") as refusal:
-        backend._decoder(backend._bundle.manifest.frame)
+        backend._graph(DECODER, backend._bundle.manifest.frame)
     assert "\n" not in str(refusal.value)
 
 
