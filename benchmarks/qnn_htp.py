@@ -20,13 +20,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnxruntime as ort
 
 from sam_edge.reporting.versions import commit, tool_versions
 from sam_edge_runtime.agreement import golden
-from sam_edge_runtime.arrays import Float32
-from sam_edge_runtime.backends import load_backend
+from sam_edge_runtime.backends import BackendOptions
+from sam_edge_runtime.backends.onnx import OnnxBackend
 from sam_edge_runtime.bundle.bundle import GOLDEN_FILE, Bundle
 
 RESULTS = Path(__file__).parent / "results" / "qnn_htp.json"
@@ -82,36 +81,17 @@ def compiled(path: Path, arch: int) -> dict[str, Any]:
     }
 
 
-class Simulated:
+class Simulated(OnnxBackend):
     """A bundle's backend with one or both graphs in the HTP's simulator."""
 
     def __init__(self, bundle: Bundle, arch: int, *, decoder: bool) -> None:
-        self._plain = load_backend(bundle)
+        super().__init__(bundle, BackendOptions())
         self.engine = f"QNN HTP V{arch}, simulated"
-        self._encoder = ort.InferenceSession(str(bundle.root / bundle.manifest.encoder), options(arch))
-        self._decoder = (
-            ort.InferenceSession(str(bundle.root / bundle.manifest.decoder), options(arch)) if decoder else None
-        )
+        self._arch = arch
+        self._simulated = (bundle.encoder_path, *((bundle.decoder_path,) if decoder else ()))
 
-    def encode(self, image: Float32) -> Float32:
-        """The embedding of one photo."""
-        return np.asarray(self._encoder.run(None, {self._encoder.get_inputs()[0].name: image})[0])
-
-    def decode(
-        self,
-        image_embeddings: Float32,
-        point_coords: Float32,
-        point_labels: Float32,
-        mask_input: Float32,
-        has_mask_input: Float32,
-    ) -> tuple[Float32, Float32]:
-        """The masks and IoU predictions of one call."""
-        tensors = (image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
-        if self._decoder is None:
-            return self._plain.decode(*tensors)
-        names = [each.name for each in self._decoder.get_inputs()]
-        masks, iou = self._decoder.run(None, dict(zip(names, tensors, strict=True)))
-        return np.asarray(masks), np.asarray(iou)
+    def _open(self, path: Path) -> Any:
+        return ort.InferenceSession(str(path), options(self._arch)) if path in self._simulated else super()._open(path)
 
 
 def main() -> None:

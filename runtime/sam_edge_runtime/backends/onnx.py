@@ -64,15 +64,20 @@ class OnnxBackend(LazyGraphs["_Graph"]):
         self._providers = _provider_chain(options.provider, self._ort.get_available_providers())
 
     def _load(self, path: Path, contract: GraphContract, frame: FrameSize) -> _Graph:
+        session = self._open(path)
+        _check_tensors(path, "input", session.get_inputs(), contract.inputs)
+        _check_tensors(path, "output", session.get_outputs(), contract.outputs)
+        return _Graph(path, session, contract)
+
+    def _open(self, path: Path) -> Any:
+        """A session of a file on the chosen provider."""
         session = open_session(self._ort, path, self._threads, self._providers)
         if self._providers[0] not in session.get_providers():
             raise BackendError(
                 f"provider '{self._providers[0]}' is in this onnxruntime but could not start on this machine; "
                 "check its drivers and libraries, or leave the provider out for the CPU"
             )
-        _check_tensors(path, "input", session.get_inputs(), contract.inputs)
-        _check_tensors(path, "output", session.get_outputs(), contract.outputs)
-        return _Graph(path, session, contract)
+        return session
 
     def encode(self, image: Float32) -> Float32:
         """Image embeddings `(1, C, H/16, W/16)`; see `Backend.encode`."""
