@@ -13,6 +13,8 @@ is kept bit by bit, so a target's own quantizer finds the same scale and keeps e
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -37,22 +39,15 @@ def round_compensating(weight: Float64, moments: Float64, scales: Float64, level
         scales: `(groups, outputs)`.
         levels: of either sign.
     """
-    inputs = weight.shape[2]
     order, factor = _order_and_factor(moments)
-    rest = np.take_along_axis(weight, order[:, None], axis=2) / scales[..., None]  # absorbs the errors, in scales
-    nearest = np.rint(rest)
-    largest = np.abs(rest) > levels - 1e-9
-    codes = np.empty_like(rest)
-    for start in range(0, inputs, BLOCK):
-        stop = min(start + BLOCK, inputs)
-        errors = np.empty((*rest.shape[:2], stop - start))
-        for index in range(start, stop):
-            code = np.clip(np.rint(rest[..., index]), -levels, levels)
-            codes[..., index] = np.where(largest[..., index], nearest[..., index], code)
-            error = (rest[..., index] - codes[..., index]) / factor[:, None, index, index]
-            rest[..., index + 1 : stop] -= error[..., None] * factor[:, None, index, index + 1 : stop]
-            errors[..., index - start] = error
-        rest[..., stop:] -= errors @ factor[:, start:stop, stop:]
+    ordered = np.take_along_axis(weight, order[:, None], axis=2) / scales[..., None]  # in scales
+    nearest = np.rint(ordered)
+    largest = np.abs(ordered) > levels - 1e-9
+
+    def on_grid(index: int, column: Float64) -> Float64:
+        return np.where(largest[..., index], nearest[..., index], np.clip(np.rint(column), -levels, levels))
+
+    codes = _rounded(ordered, factor, on_grid)
     back = np.argsort(order, axis=1)[:, None]
     rounded = np.take_along_axis(codes, back, axis=2) * scales[..., None]
     return np.where(np.take_along_axis(largest, back, axis=2), weight, rounded)
@@ -82,23 +77,38 @@ def round_in_blocks(weight: Float64, moments: Float64, block: int, levels: int =
         zeros[:, start : start + block] = np.rint(-low / scale)[:, None]
         for code, places, reaches in ((0, part.argmin(axis=1), low < 0), (levels, part.argmax(axis=1), high > 0)):
             codes_of_ends[rows[reaches], start + places[reaches]] = code
-    orders, factors = _order_and_factor(moments[None])
-    order, factor = orders[0], factors[0]
-    rest, scales, zeros, ends = (array[:, order] for array in (weight, scales, zeros, codes_of_ends))
-    rounded = np.empty_like(rest)
+    (order,), factor = _order_and_factor(moments[None])
+    ordered, scales, zeros, ends = (array[:, order] for array in (weight, scales, zeros, codes_of_ends))
+
+    def on_grid(index: int, column: Float64) -> Float64:
+        codes = np.clip(np.rint(column / scales[:, index]) + zeros[:, index], 0, levels)
+        codes = np.where(ends[:, index] >= 0, ends[:, index], codes)
+        return (codes - zeros[:, index]) * scales[:, index]
+
+    back: Float64 = _rounded(ordered[None], factor, on_grid)[0][:, np.argsort(order)]
+    return back
+
+
+def _rounded(weight: Float64, factor: Float64, on_grid: Callable[[int, Float64], Float64]) -> Float64:
+    """Round column after column; those still free undo the error so far.
+
+    Args:
+        weight: `(groups, outputs, inputs)` in the order of `factor`.
+        factor: from `_order_and_factor`.
+        on_grid: the places on the grid for a column's index and its values `(groups, outputs)`.
+    """
+    inputs = weight.shape[2]
+    rest, rounded = weight.copy(), np.empty_like(weight)  # `rest` absorbs the errors
     for start in range(0, inputs, BLOCK):
         stop = min(start + BLOCK, inputs)
-        errors = np.empty((len(rest), stop - start))
+        errors = np.empty((*rest.shape[:2], stop - start))
         for index in range(start, stop):
-            codes = np.clip(np.rint(rest[:, index] / scales[:, index]) + zeros[:, index], 0, levels)
-            codes = np.where(ends[:, index] >= 0, ends[:, index], codes)
-            rounded[:, index] = (codes - zeros[:, index]) * scales[:, index]
-            error = (rest[:, index] - rounded[:, index]) / factor[index, index]
-            rest[:, index + 1 : stop] -= error[:, None] * factor[index, index + 1 : stop]
-            errors[:, index - start] = error
-        rest[:, stop:] -= errors @ factor[start:stop, stop:]
-    back: Float64 = rounded[:, np.argsort(order)]
-    return back
+            rounded[..., index] = on_grid(index, rest[..., index])
+            error = (rest[..., index] - rounded[..., index]) / factor[:, None, index, index]
+            rest[..., index + 1 : stop] -= error[..., None] * factor[:, None, index, index + 1 : stop]
+            errors[..., index - start] = error
+        rest[..., stop:] -= errors @ factor[:, start:stop, stop:]
+    return rounded
 
 
 def _order_and_factor(moments: Float64) -> tuple[npt.NDArray[np.intp], Float64]:
