@@ -53,10 +53,10 @@ def observer(path: Path, names: Sequence[str]) -> Callable[[Call, Receive], None
 
 def _add_extremes(graph: GraphProto, names: Sequence[str]) -> dict[str, str]:
     """Append the extremes (2,) of large activations to a graph; returns the new tensors' names by the activations'."""
-    shapes = {each.name: each.type.tensor_type.shape.dim for each in (*graph.value_info, *graph.output)}
+    sizes = _bytes(graph)
     added = {}
     for name in names:
-        if 4 * prod(each.dim_value or 1 for each in shapes[name]) <= BYTES_REDUCED:
+        if sizes[name] <= BYTES_REDUCED:
             continue
         made = f"{name}_extremes"
         ends = [f"{name}_{kind}" for kind in ("ReduceMin", "ReduceMax")]
@@ -74,18 +74,23 @@ def _add_extremes(graph: GraphProto, names: Sequence[str]) -> dict[str, str]:
 
 
 def _parts(graph: GraphProto, names: Sequence[str]) -> list[list[str]]:
-    """Names in groups whose values are held at once; a free axis counts as 1."""
-    shapes = {each.name: each.type.tensor_type.shape.dim for each in (*graph.value_info, *graph.output)}
+    """Names in groups whose values are held at once."""
+    sizes = _bytes(graph)
     parts: list[list[str]] = []
     space = 0
     for name in names:
-        size = 4 * prod(each.dim_value or 1 for each in shapes[name])
-        if size > space:
+        if sizes[name] > space:
             parts.append([])
             space = BYTES_AT_ONCE
         parts[-1].append(name)
-        space -= size
+        space -= sizes[name]
     return parts
+
+
+def _bytes(graph: GraphProto) -> dict[str, int]:
+    """Bytes of each activation; a free axis counts as 1."""
+    shapes = {each.name: each.type.tensor_type.shape.dim for each in (*graph.value_info, *graph.output)}
+    return {name: 4 * prod(each.dim_value or 1 for each in shape) for name, shape in shapes.items()}
 
 
 def _session(model: ModelProto, names: Sequence[str], path: Path) -> ort.InferenceSession:

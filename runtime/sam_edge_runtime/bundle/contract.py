@@ -36,6 +36,9 @@ SMALLEST_SIDE, LARGEST_SIDE, SIDE_STEP = 256, 1024, 64
 # The shorter side of a frame, in pixels. nano's encoder needs multiples of 32, the other encoders of 16.
 SMALLEST_SHORT_SIDE, FRAME_STEP = 128, 32
 
+_IMAGE = "RGB photo, longest side resized to S, padded bottom and right with the pixel mean; not normalized"
+_CROPPED_IMAGE = "RGB photo, resized to fit into the frame, padded bottom and right with the pixel mean; not normalized"
+
 
 class FrameSize(NamedTuple):
     """Size of a frame in pixels."""
@@ -181,10 +184,6 @@ def encoder_contract(frame: FrameSize, channels: int, layout: Layout = Layout.NC
         ),
         outputs=(TensorSpec("image_embeddings", layout.shape(channels, frame.grid), "embedding of the whole frame"),),
     )
-
-
-_IMAGE = "RGB photo, longest side resized to S, padded bottom and right with the pixel mean; not normalized"
-_CROPPED_IMAGE = "RGB photo, resized to fit into the frame, padded bottom and right with the pixel mean; not normalized"
 
 
 def frame_signature(frame: FrameSize) -> str:
