@@ -18,10 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .image_encoder import QUERY_BLOCK, by_head
+from .image_encoder import QUERY_BLOCK, PatchEmbed, by_head, merge_heads
 from .layers import join_windows, split_windows
 
 LAYER_NORM_EPS = 1e-6
+PATCH = 7  # pixels along a side of a patch; patches overlap
 STRIDE = 4  # of the patches; each later stage doubles it
 POOL = 2
 WINDOW_OF_POSITIONS = 8  # cells along a side of the position embeddings that repeat in every window
@@ -84,9 +85,7 @@ class PooledAttention(nn.Module):
 
         def attend(first: int) -> Tensor:
             scores = (queries[:, first : first + QUERY_BLOCK] * self.head_dim**-0.5) @ keys
-            out: Tensor = scores.softmax(dim=-1) @ values  # (B*heads, n, D)
-            n = out.shape[1]
-            return out.reshape(b, self.heads, n, self.head_dim).transpose(1, 2).reshape(b, n, -1)
+            return merge_heads(scores.softmax(dim=-1) @ values, self.heads)
 
         attended = torch.cat([attend(first) for first in range(0, queries.shape[1], QUERY_BLOCK)], dim=1)
         projected: Tensor = self.proj(attended.reshape(b, q.shape[1], q.shape[2], -1))
@@ -141,19 +140,6 @@ class HieraBlock(nn.Module):
         return out
 
 
-class PatchEmbed(nn.Module):
-    """Overlapping patches: a 7 x 7 convolution with a stride of 4."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, dim, kernel_size=7, stride=STRIDE, padding=3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `(B, 3, H, W)` to `(B, H/4, W/4, dim)`."""
-        patches: Tensor = self.proj(x)
-        return patches.permute(0, 2, 3, 1)
-
-
 class Hiera(nn.Module):
     """Normalized photo `(B, 3, H, W)` to the outputs of the four stages, at strides 4, 8, 16 and 32.
 
@@ -163,7 +149,7 @@ class Hiera(nn.Module):
 
     def __init__(self, config: HieraConfig) -> None:
         super().__init__()
-        self.patch_embed = PatchEmbed(config.dim)
+        self.patch_embed = PatchEmbed(config.dim, PATCH, STRIDE, PATCH // 2)
         self.pos_embed = nn.Parameter(torch.zeros(1, config.dim, config.background, config.background))
         self.pos_embed_window = nn.Parameter(torch.zeros(1, config.dim, WINDOW_OF_POSITIONS, WINDOW_OF_POSITIONS))
         self.widths = tuple(config.dim * 2**stage for stage in range(len(config.stages)))

@@ -92,7 +92,7 @@ class RelativeAttention(nn.Module):
             some = slice(first, first + QUERY_BLOCK)
             scores = (queries[:, some] * self.head_dim**-0.5) @ keys
             scores = scores.reshape(-1, h, w) + by_row[:, some].reshape(-1, h, 1) + by_column[:, some].reshape(-1, 1, w)
-            return self._merge_heads(scores.reshape(b * self.heads, -1, h * w).softmax(dim=-1) @ values)
+            return merge_heads(scores.reshape(b * self.heads, -1, h * w).softmax(dim=-1) @ values, self.heads)
 
         # The scores of a block are (B*heads, QUERY_BLOCK, H*W). Each query has a softmax of its own, so blocks change
         # no output. Heads are merged before the blocks are joined: otherwise litert-torch joins the scores of all
@@ -116,15 +116,16 @@ class RelativeAttention(nn.Module):
         by_column = of_columns.reshape(w, b, h, -1).permute(1, 2, 0, 3).reshape(b, h * w, self.heads, w)
         return by_head(by_row), by_head(by_column)
 
-    def _merge_heads(self, x: Tensor) -> Tensor:
-        """`(B*heads, N, D)` to `(B, N, heads*D)`."""
-        n = x.shape[1]
-        return x.reshape(-1, self.heads, n, self.head_dim).transpose(1, 2).reshape(-1, n, self.heads * self.head_dim)
-
 
 def by_head(x: Tensor) -> Tensor:
     """`(B, N, heads, D)` to `(B*heads, N, D)`."""
     return x.transpose(1, 2).reshape(-1, x.shape[1], x.shape[3])
+
+
+def merge_heads(x: Tensor, heads: int) -> Tensor:
+    """Undo `by_head`: `(B*heads, N, D)` to `(B, N, heads*D)`."""
+    _, n, dim = x.shape
+    return x.reshape(-1, heads, n, dim).transpose(1, 2).reshape(-1, n, heads * dim)
 
 
 def cropped_positions(table: Tensor, h: int, w: int) -> Tensor:
@@ -166,14 +167,16 @@ class Block(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Non-overlapping 16 x 16 patches, each projected to the model's width."""
+    """Patches, each projected to the model's width: 16 x 16 without overlap, or a convolution of another kernel."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(
+        self, dim: int, kernel: int = EMBEDDING_STRIDE, stride: int = EMBEDDING_STRIDE, padding: int = 0
+    ) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(3, dim, kernel_size=EMBEDDING_STRIDE, stride=EMBEDDING_STRIDE)
+        self.proj = nn.Conv2d(3, dim, kernel_size=kernel, stride=stride, padding=padding)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `(B, 3, H, W)` to `(B, H/16, W/16, dim)`."""
+        """Map `(B, 3, H, W)` to `(B, H/stride, W/stride, dim)`."""
         patches: Tensor = self.proj(x)
         return patches.permute(0, 2, 3, 1)
 

@@ -47,7 +47,7 @@ class PatchEmbed(nn.Module):
         self.seq = nn.Sequential(ConvNorm(3, channels // 2, 3, 2), nn.GELU(), ConvNorm(channels // 2, channels, 3, 2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `(B, 3, H, W)` to `(B, channels, S/4, S/4)`."""
+        """Map `(B, 3, H, W)` to `(B, channels, H/4, W/4)`."""
         out: Tensor = self.seq(x)
         return out
 

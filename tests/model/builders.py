@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sam_edge.model import build_sam
 from sam_edge.model.image_encoder import ImageEncoderViT, ViTConfig
 from sam_edge.model.sam import Sam
 from sam_edge.weights.seeded import seed_module, seeded_array
@@ -48,6 +49,14 @@ def seeded_tensor(name: str, *shape: int) -> Tensor:
     """Standard normal numbers that belong to `name`."""
     values = seeded_array(f"{name}.unit", (int(np.prod(shape)),), 0).reshape(shape) / 0.05
     return torch.from_numpy(values.astype(np.float32))
+
+
+def seeded_sam(variant: str, side: int) -> Sam:
+    """A variant with seeded weights for frames of `side` pixels."""
+    sam = build_sam(variant)
+    seed(sam)
+    sam.set_input_side(side)
+    return sam.requires_grad_(requires_grad=False)
 
 
 def photo(side: int) -> Tensor:

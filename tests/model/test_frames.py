@@ -15,7 +15,7 @@ from sam_edge.model.prompt_encoder import SeparablePositions
 from sam_edge.model.sam import Sam
 from sam_edge.model.torch_backend import TorchBackend
 from sam_edge_runtime.bundle.contract import FrameSize
-from tests.model.builders import BOUND, NARROW, error, every_prompt, seed, seeded_tensor
+from tests.model.builders import BOUND, NARROW, error, every_prompt, seed, seeded_sam, seeded_tensor
 
 SIDE = 256
 WIDE, TALL = FrameSize(160, 256), FrameSize(256, 192)
@@ -82,10 +82,7 @@ def test_where_convolutions_cross_the_border_the_difference_fades_away_from_it(v
 
 @pytest.fixture(scope="module", params=["tiny_vit", "nano"])  # SAM's decoder, and nano's
 def sam(request):
-    sam = build_sam(request.param)
-    seed(sam)
-    sam.set_input_side(SIDE)
-    return sam.requires_grad_(requires_grad=False)
+    return seeded_sam(request.param, SIDE)
 
 
 def prompts_in(sam: Sam, frame: FrameSize) -> tuple[Tensor, ...]:

@@ -5,20 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sam_edge.model import DecoderGraph, build_sam
+from sam_edge.model import DecoderGraph
 from sam_edge.model.lean import attention_is_cheaper, lean_rewrite
 from sam_edge.model.lean.attention import ImageReadsTokens, TokensReadImage
-from tests.model.builders import BOUND, error, every_prompt, seed
+from tests.model.builders import BOUND, error, every_prompt, seeded_sam
 
 SIDE = 256
 
 
 @pytest.fixture(scope="module", params=["tiny_vit", "nano"])  # SAM's decoder, and nano's
 def sam(request):
-    sam = build_sam(request.param)
-    seed(sam)
-    sam.set_input_side(SIDE)
-    return sam.requires_grad_(requires_grad=False)
+    return seeded_sam(request.param, SIDE)
 
 
 def test_outputs_equal_those_of_the_plain_decoder(sam):
