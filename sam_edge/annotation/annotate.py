@@ -24,7 +24,7 @@ from sam_edge.prediction.promptable import Promptable, opened
 from sam_edge.training.interrupt import leave_to_parent
 from sam_edge_runtime.automatic.settings import AutomaticSettings
 from sam_edge_runtime.bundle.bundle import Bundle
-from sam_edge_runtime.bundle.manifest import FILE_NAME
+from sam_edge_runtime.bundle.document import FILE_NAME
 from sam_edge_runtime.errors import DataError, OutputError, SamEdgeError, UsageError
 from sam_edge_runtime.system.cores import usable_cores
 from sam_edge_runtime.system.documents import read_json

@@ -22,7 +22,7 @@ import sam_edge_runtime
 from sam_edge_runtime.benchmark.host import FORMAT, FORMAT_VERSION, Contestant, contestants
 from sam_edge_runtime.benchmark.rounds import Progress, Rounds
 from sam_edge_runtime.bundle.bundle import REPORT_FILE, Bundle
-from sam_edge_runtime.bundle.manifest import FILE_NAME
+from sam_edge_runtime.bundle.document import FILE_NAME
 from sam_edge_runtime.errors import BackendError, UsageError
 from sam_edge_runtime.photo.read import read_photo
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from sam_edge_runtime.bundle.contract import FRAME_STEP, SMALLEST_SHORT_SIDE, FrameSize
-from sam_edge_runtime.bundle.manifest import MOST_FRAMES
+from sam_edge_runtime.bundle.document import MOST_FRAMES
 from sam_edge_runtime.errors import UsageError
 
 SQUARE = "square"

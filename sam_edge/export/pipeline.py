@@ -48,7 +48,8 @@ from sam_edge_runtime.bundle.bundle import (
     record_files,
 )
 from sam_edge_runtime.bundle.contract import frame_signature
-from sam_edge_runtime.bundle.manifest import FILE_NAME, Manifest
+from sam_edge_runtime.bundle.document import FILE_NAME
+from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.bundle.official import OFFICIAL
 from sam_edge_runtime.errors import BoundError
 from sam_edge_runtime.system.documents import json_text

@@ -26,7 +26,8 @@ from sam_edge_exporters.onnx_official import rewrite
 from sam_edge_runtime import Bundle, SamPredictor
 from sam_edge_runtime.backends import load_backend
 from sam_edge_runtime.bundle.bundle import record_files
-from sam_edge_runtime.bundle.manifest import FILE_NAME, Manifest
+from sam_edge_runtime.bundle.document import FILE_NAME
+from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.bundle.official import OFFICIAL, OFFICIAL_SINGLE_MASK
 from sam_edge_runtime.errors import BackendError, BundleError, UsageError
 from tests.exporters.sessions import session

@@ -17,7 +17,7 @@ from sam_edge.export.pipeline import export_bundle
 from sam_edge_exporters.tflite_fp16 import halve_weights
 from sam_edge_runtime.agreement.agreement import bounds_for
 from sam_edge_runtime.bundle.bundle import Bundle, record_files
-from sam_edge_runtime.bundle.manifest import FILE_NAME
+from sam_edge_runtime.bundle.document import FILE_NAME
 from tests.engines.environments import environment, golden_figures, run
 
 pytestmark = pytest.mark.slow

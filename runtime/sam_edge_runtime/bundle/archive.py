@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 from sam_edge_runtime.errors import BundleError
 from sam_edge_runtime.system.files import require_space
 
-from .manifest import FILE_NAME, LARGEST_MANIFEST, Manifest, check_file_name
+from .document import FILE_NAME, LARGEST_MANIFEST, check_file_name
+from .manifest import Manifest
 
 _ENCRYPTED = 0x1  # APPNOTE.TXT 4.4.4: bit 0 of the general purpose flags
 _CHUNK = 1 << 20

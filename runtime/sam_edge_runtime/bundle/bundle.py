@@ -21,7 +21,8 @@ from sam_edge_runtime.system.files import sha256_of
 from sam_edge_runtime.system.folders import others_than, recover
 
 from .archive import is_archive, unpack
-from .manifest import FILE_NAME, LARGEST_MANIFEST, FileRecord, Manifest, check_file_name
+from .document import FILE_NAME, LARGEST_MANIFEST, check_file_name
+from .manifest import FileRecord, Manifest
 
 GOLDEN_FILE = "golden.npz"
 REPORT_FILE = "report.json"

@@ -7,10 +7,9 @@ edit. It protects against accidents, not against somebody who recomputes it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from sam_edge_runtime.errors import BundleError, UsageError
@@ -22,13 +21,23 @@ from .contract import (
     decoder_contract,
     decoder_signature,
     encoder_contract,
-    frame_is_supported,
     frame_signature,
     side_is_supported,
 )
+from .document import (
+    FILE_NAME,
+    FORMAT,
+    FORMAT_VERSION,
+    check_tensors,
+    digest_of,
+    frames_of,
+    interface_of,
+    layout_of,
+    read_document,
+    target_of,
+)
 from .fields import Fields
 from .official import (
-    INTERFACES,
     OFFICIAL_POSTPROCESSING,
     OFFICIAL_PREPROCESSING,
     OFFICIAL_SINGLE_MASK,
@@ -39,11 +48,6 @@ from .official import (
 from .processing import FRAMES_POSTPROCESSING, FRAMES_PREPROCESSING, POSTPROCESSING, PREPROCESSING
 from .targets import target_named
 
-FORMAT = "sam-edge-bundle"
-FORMAT_VERSION = 2  # 1 without frames: such bundles are still written as 1, so that older releases read them
-FILE_NAME = "manifest.json"
-LARGEST_MANIFEST = 4 << 20  # bytes; real ones have a few thousand
-MOST_FRAMES = 16
 LARGEST_CAPACITY = 4096  # prompts of a call and slots of a prompt; beyond it the masks of one call exceed 4 GB
 PLAIN, NEURAL_ENGINE = "plain", "ane"
 GRAPHS = (PLAIN, NEURAL_ENGINE)  # forms of the two graphs; both compute the same outputs
@@ -248,7 +252,7 @@ class Manifest:
     def to_json(self) -> str:
         """The text of `manifest.json`."""
         body = self._body()
-        return json.dumps({"digest": _digest(body), **body}, indent=2) + "\n"
+        return json.dumps({"digest": digest_of(body), **body}, indent=2) + "\n"
 
     def _body(self) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -317,7 +321,7 @@ class Manifest:
             BundleError: the text is not JSON, no manifest, of a newer format, or was edited.
         """
         try:
-            return cls._checked(_document(text))
+            return cls._checked(read_document(text))
         except RecursionError as error:
             raise BundleError(f"{FILE_NAME} is nested too deeply: export the bundle again") from error
 
@@ -329,7 +333,7 @@ class Manifest:
         for index, graphs in enumerate(document.get("frames", ())):
             _check_graphs(f"frames.{index}.", graphs, each_frame[index])
         body = {key: value for key, value in document.items() if key != "digest"}
-        if document.get("digest") != _digest(body):
+        if document.get("digest") != digest_of(body):
             raise BundleError(f"{FILE_NAME} does not match its digest: it was edited; export the bundle again")
         return manifest
 
@@ -349,7 +353,7 @@ class Manifest:
             checkpoint=Checkpoint(
                 checkpoint.text("source"), checkpoint.optional_text("sha256"), checkpoint.flag("random")
             ),
-            target=_target(top),
+            target=target_of(top),
             precision=top.text("precision"),
             recipe=top.section("recipe").mapping,
             input_side=side,
@@ -363,103 +367,14 @@ class Manifest:
                 for name in files.mapping
             },
             tools={name: top.section("tools").text(name) for name in top.section("tools").mapping},
-            layout=_layout(top),
+            layout=layout_of(top),
             graph=_graph(top),
             picture_input=top.mapping.get("picture_input") is not None and top.flag("picture_input"),
             batches=capacity.ascending("batches", last=capacity.optional_integer("prompts")),
             calibration=top.section("calibration").mapping if "calibration" in top.mapping else {},
-            interface=_interface(top),
-            frames=_frames(top, side),
+            interface=interface_of(top),
+            frames=frames_of(top, side),
         )
-
-
-def _target(top: Fields) -> str:
-    try:
-        return target_named(top.text("target")).name
-    except UsageError as error:
-        raise BundleError(f"{FILE_NAME}: {error}: export the bundle again") from error
-
-
-def _layout(top: Fields) -> Layout:
-    """The layout; bundles of the first release do not name it and are NCHW."""
-    name = top.optional_text("layout") or Layout.NCHW.value
-    if name not in {layout.value for layout in Layout}:
-        raise BundleError(f"{FILE_NAME}: layout {name!r:.60} is unknown: export the bundle again")
-    return Layout(name)
-
-
-def _graph(top: Fields) -> str:
-    """The form of the graphs; older bundles do not name it and are plain."""
-    name = top.optional_text("graph") or PLAIN
-    if name not in GRAPHS:
-        raise BundleError(f"{FILE_NAME}: graph {name!r:.60} is unknown: export the bundle again")
-    return name
-
-
-def _frames(top: Fields, side: int) -> tuple[FrameSize, ...]:
-    """The sizes of the frames; bundles that have only the square do not name it."""
-    frames = tuple(
-        FrameSize(each.integer("height"), each.integer("width")) for each in top.sections("frames", MOST_FRAMES)
-    )
-    if wrong := [frame for frame in frames if not frame_is_supported(frame, side)]:
-        raise BundleError(
-            f"{FILE_NAME}: frame {wrong[0].name} is impossible for input_side {side}: export the bundle again"
-        )
-    if len(set(frames)) < len(frames):
-        raise BundleError(f"{FILE_NAME}: a frame is named twice: export the bundle again")
-    return frames
-
-
-def _interface(top: Fields) -> str:
-    """Names and shapes of the tensors; only bundles of another layout than sam-edge's own name it."""
-    name = top.optional_text("interface") or SAM_EDGE
-    if name not in INTERFACES:
-        raise BundleError(f"{FILE_NAME}: interface {name!r:.60} is unknown: upgrade sam-edge, or export again")
-    return name
-
-
-def check_file_name(root: Path, name: str) -> None:
-    """Refuse a name that is no path inside the bundle.
-
-    Args:
-        root: the bundle, for the message.
-        name: a key of `files`.
-
-    Raises:
-        BundleError: an absolute path, one with a drive, a backslash or `..`, or an unprintable name.
-    """
-    pure, windows = PurePosixPath(name), PureWindowsPath(name)
-    leaves = pure.is_absolute() or windows.drive or windows.root or "\\" in name or ".." in pure.parts
-    if not name or leaves or not name.isprintable():
-        raise BundleError(
-            f"{root}: {FILE_NAME} names {name!r:.200}, which is not a path inside the bundle: export the bundle again"
-        )
-
-
-def _document(text: str) -> dict[str, Any]:
-    """The JSON object in `text`; its format version is one that this release reads."""
-    try:
-        document = json.loads(text)
-    except ValueError as error:  # also for a number of more digits than Python reads
-        raise BundleError(f"{FILE_NAME} is not JSON ({error}): export the bundle again") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise BundleError(f"{FILE_NAME} does not say format {FORMAT!r}: this is no sam-edge bundle")
-    version = document.get("format_version")
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise BundleError(
-            f"{FILE_NAME} has format_version {version!r:.60}: an integer is expected; export the bundle again"
-        )
-    if version > FORMAT_VERSION:
-        raise BundleError(
-            f"{FILE_NAME} has format_version {version}, and this sam-edge reads up to {FORMAT_VERSION}: "
-            "upgrade sam-edge"
-        )
-    return document
-
-
-def _digest(body: dict[str, Any]) -> str:
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _check_graphs(place: str, document: dict[str, Any], manifest: Manifest) -> None:
@@ -473,19 +388,12 @@ def _check_graphs(place: str, document: dict[str, Any], manifest: Manifest) -> N
             raise BundleError(
                 f"{FILE_NAME}: {place}{name} does not name the file {file!r:.200}: export the bundle again"
             )
-        _check_tensors(f"{place}{name}", section, contract)
+        check_tensors(f"{place}{name}", section, contract)
 
 
-def _check_tensors(section: str, declared: dict[str, Any], contract: GraphContract) -> None:
-    """Compare names, shapes and dtypes with the contract; meanings are prose and may differ."""
-    for role, specs in (("inputs", contract.inputs), ("outputs", contract.outputs)):
-        want = [{"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype} for spec in specs]
-        tensors = declared.get(role)
-        if not isinstance(tensors, list) or not all(isinstance(tensor, dict) for tensor in tensors):
-            raise BundleError(f"{FILE_NAME}: {section}.{role} is not a list of tensors: export the bundle again")
-        have = [{key: tensor.get(key) for key in ("name", "shape", "dtype")} for tensor in tensors]
-        if have != want:
-            different = next((tensor for tensor, spec in zip(have, want, strict=False) if tensor != spec), have)
-            raise BundleError(
-                f"{FILE_NAME}: {section}.{role} breaks the contract at {different!s:.200}: export the bundle again"
-            )
+def _graph(top: Fields) -> str:
+    """The form of the graphs; older bundles do not name it and are plain."""
+    name = top.optional_text("graph") or PLAIN
+    if name not in GRAPHS:
+        raise BundleError(f"{FILE_NAME}: graph {name!r:.60} is unknown: export the bundle again")
+    return name
