@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from sam_edge.cli.app import run
-from sam_edge_runtime.bundle.manifest import _digest
+from sam_edge_runtime.bundle.document import digest_of
 
 EXPORT = ("export", "--model", "tiny_vit", "--input-size", "256")
 
@@ -185,7 +185,7 @@ def edit(bundle: Path, *, sign: bool = True, **changes: object) -> None:
     path = bundle / "manifest.json"
     document = {**json.loads(path.read_text()), **changes}
     if sign:
-        document["digest"] = _digest({key: value for key, value in document.items() if key != "digest"})
+        document["digest"] = digest_of({key: value for key, value in document.items() if key != "digest"})
     path.write_text(json.dumps(document))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections import Counter
 from dataclasses import replace
 from importlib.metadata import version
@@ -32,6 +33,7 @@ from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
 from sam_edge_runtime.backends import tflite as backend
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, Label, Layout, TensorSpec, encoder_contract
+from sam_edge_runtime.bundle.document import digest_of
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.bundle.targets import Engine
 from sam_edge_runtime.decoding import decode_prompts
@@ -444,7 +446,5 @@ def test_a_manifest_without_a_layout_is_nchw(bundle):
     old = replace(bundle.manifest, layout=Layout.NCHW)
     body = old._body()
     del body["layout"]
-    from sam_edge_runtime.bundle import manifest as module
-
-    text = module.json.dumps({"digest": module._digest(body), **body})
+    text = json.dumps({"digest": digest_of(body), **body})
     assert Manifest.from_json(text) == old
