@@ -13,6 +13,8 @@ from typing import Protocol
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .image_encoder import FurtherOutput
+
 PYRAMID_CHANNELS = 256
 
 
@@ -57,16 +59,21 @@ class FeaturePyramid(nn.Module):
 
 
 class PyramidImageEncoder(nn.Module):
-    """Normalized photo `(B, 3, H, W)` to features `(B, 256, H/s, W/s)` at strides s = 4, 8 and 16, in this order.
+    """Normalized photo `(B, 3, H, W)` to the image embedding `(B, 256, H/16, W/16)`, and to finer features.
 
-    The last is the image embedding, without SAM 2's `no_mem_embed`. The decoder's `conv_s0` and `conv_s1` make its
-    high-resolution features of the others.
+    The embedding lacks SAM 2's `no_mem_embed`, which the mask decoder's projection adds. The same projection makes the
+    high-resolution features of the finer ones.
 
     Attributes:
         any_side: true: positions are resized to every map.
+        further_outputs: the finer features.
     """
 
     any_side = True
+    further_outputs = (
+        FurtherOutput("pyramid_features_0", PYRAMID_CHANNELS, 4),
+        FurtherOutput("pyramid_features_1", PYRAMID_CHANNELS, 8),
+    )
 
     def __init__(self, trunk: Trunk) -> None:
         super().__init__()
@@ -74,9 +81,13 @@ class PyramidImageEncoder(nn.Module):
         self.neck = FeaturePyramid(trunk.widths)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode `x`; its sides are multiples of 32."""
-        features: tuple[Tensor, Tensor, Tensor] = self.neck(self.trunk(x))
-        return features
+        """Encode `x`, whose sides are multiples of 32.
+
+        Returns:
+            Features at strides 16, 4 and 8: the embedding first.
+        """
+        at_4, at_8, at_16 = self.neck(self.trunk(x))
+        return at_16, at_4, at_8
 
     def set_input_side(self, side: int) -> None:
         """Do nothing: no parameter depends on the frame's side."""

@@ -13,7 +13,7 @@ from sam_edge_runtime.system.files import check_file, require_space, write_file
 
 from .families import build_empty
 from .fit import check_fit
-from .layouts import from_official, layout_named
+from .layouts import check_layout, from_official
 from .recognition import Recognized, read_checkpoint, recognize
 from .source import CheckpointSource
 
@@ -40,7 +40,7 @@ def convert(source: CheckpointSource, out: Path, layout: str, *, overwrite: bool
         CheckpointError: the weights cannot be read, fit no model, or hold numbers that are not finite.
         OutputError: `out` exists, or cannot be written.
     """
-    chosen = layout_named(layout)
+    check_layout(layout)
     if out.suffix != SUFFIX:
         raise UsageError(f"{out} is no {SUFFIX} file, which is all that is written: name it so")
     if source.is_random:
@@ -51,8 +51,9 @@ def convert(source: CheckpointSource, out: Path, layout: str, *, overwrite: bool
     except ImportError as error:
         raise CheckpointError(f"{out.name} needs safetensors: pip install safetensors") from error
     found = recognize(read_checkpoint(source))
-    if layout not in found.family.layouts:
-        choices = " or ".join(found.family.layouts)
+    chosen = next((each for each in found.family.layouts if each.name == layout), None)
+    if chosen is None:
+        choices = " or ".join(each.name for each in found.family.layouts)
         raise UsageError(f"{found.family.title} has no names in the layout {layout}: choose --layout {choices}")
     check_fit(found.checkpoint.state, build_empty(found.build), found.checkpoint.label)
     tensors = {

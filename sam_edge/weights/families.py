@@ -19,7 +19,7 @@ from sam_edge.model import Sam, build_sam
 from sam_edge.model.image_encoder import ImageEncoderViT
 from sam_edge.model.variants import SLIM
 
-from .layouts import HUGGING_FACE, OFFICIAL
+from .layouts import HUGGING_FACE, OFFICIAL, SAM2_HUGGING_FACE, SAM2_OFFICIAL, Layout
 from .pruned_vit import read_widths
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -29,6 +29,14 @@ Builder = Callable[[], Sam]
 POSITION = "image_encoder.pos_embed"  # (1, S/16, S/16, dim)
 STEM = "image_encoder.patch_embed.seq.0.c.weight"  # of TinyViT
 HQ_MARK = "mask_decoder.hf_token.weight"
+# The parts of SAM 2 that only videos need, by official and by Hugging Face names.
+MEMORY = (
+    r"(memory_attention|memory_encoder|mask_downsample|obj_ptr_proj|obj_ptr_tpos_proj|spatial_perceiver"
+    r"|object_pointer_proj|temporal_positional_encoding_projection_layer)\..*"
+    r"|maskmem_tpos_enc|no_mem_pos_enc|no_obj_ptr|no_obj_embed_spatial|memory_temporal_positional_encoding"
+    r"|no_memory_positional_encoding|no_object_pointer|occlusion_spatial_embedding_parameter"
+)
+SAM2_NOTE = "not SAM 2.1's own file: SAM 2.0's, fine-tuned and converted weights have the same modules"
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ class Family:
     unused: str = ""
     read: Callable[[Shapes], tuple[str, Builder] | None] | None = None
     note: str = ""
-    layouts: tuple[str, ...] = (OFFICIAL.name,)
+    layouts: tuple[Layout, ...] = (OFFICIAL,)
 
 
 def _slimsam(shapes: Shapes) -> tuple[str, Builder] | None:
@@ -65,15 +73,32 @@ def _vit(dim: int) -> Signature:
     return {POSITION: (1, None, None, dim)}
 
 
+def _hiera(last_stage: int, dim: int) -> Signature:
+    """By the projection of the last stage's first block: its index, and the width of the stage before."""
+    return {f"image_encoder.trunk.blocks.{last_stage}.proj.weight": (2 * dim, dim)}
+
+
 FAMILIES: tuple[Family, ...] = (
     Family("EdgeTAM", ("image_encoder.trunk.body.stem.conv1.c.weight",)),
-    Family("SAM 2", ("image_encoder.trunk.pos_embed_window",)),
+    Family(
+        "SAM 2 (Hiera)",
+        ("image_encoder.trunk.pos_embed_window",),
+        {
+            "sam2.1_hiera_tiny": _hiera(10, 384),
+            "sam2.1_hiera_small": _hiera(14, 384),
+            "sam2.1_hiera_base_plus": _hiera(21, 448),
+            "sam2.1_hiera_large": _hiera(44, 576),
+        },
+        unused=MEMORY,
+        note=SAM2_NOTE,
+        layouts=(SAM2_OFFICIAL, SAM2_HUGGING_FACE),
+    ),
     Family("Light-HQ (TinyViT)", (HQ_MARK, STEM), {"light_hq": {STEM: (32, 3, 3, 3)}}),
     Family(
         "SAM-HQ (ViT)",
         (HQ_MARK,),
         {"sam_hq_vit_b": _vit(768), "sam_hq_vit_l": _vit(1024), "sam_hq_vit_h": _vit(1280)},
-        layouts=(OFFICIAL.name, HUGGING_FACE.name),
+        layouts=(OFFICIAL, HUGGING_FACE),
     ),
     Family("EfficientSAM", ("mask_decoder.final_output_upscaling_layers.0.0.weight",)),
     Family("EfficientViT-SAM", ("image_encoder.backbone.stages.0.op_list.0.conv.weight",)),
@@ -99,11 +124,9 @@ FAMILIES: tuple[Family, ...] = (
             "slimsam_77": _vit(168),
         },
         read=_slimsam,
-        layouts=(OFFICIAL.name, HUGGING_FACE.name),
+        layouts=(OFFICIAL, HUGGING_FACE),
     ),
 )
-
-MEMORY = ("memory_attention.", "memory_encoder.", "maskmem_")  # parts that only videos need
 
 
 def family_of(shapes: Shapes) -> Family | None:

@@ -19,7 +19,6 @@ from .adapters import merge_adapters
 from .catalogue import RELEASES, Release
 from .contents import Contents, read_contents, read_hub
 from .families import (
-    MEMORY,
     Builder,
     Family,
     Shapes,
@@ -191,7 +190,7 @@ def recognize(checkpoint: Checkpoint, wanted: str = AUTO) -> Recognized:
     family = family_of(shapes)
     found = _find_variant(family, shapes)
     if found is None or family is None:
-        raise CheckpointError(_fits_nothing(family, shapes, label, wanted))
+        raise CheckpointError(_fits_nothing(family, checkpoint, wanted))
     if wanted not in (AUTO, found[0]):
         raise CheckpointError(
             f"{label} holds the weights of {found[0]}, not of {wanted}: use --model {found[0]}, or leave out --model"
@@ -220,9 +219,11 @@ def _differences(shapes: Shapes, wanted: Shapes) -> str:
     return differences(shapes, {name: shape for name, shape in wanted.items() if name in shapes or not is_spare(name)})
 
 
-def _fits_nothing(family: Family | None, shapes: Shapes, label: str, asked: str) -> str:
+def _fits_nothing(family: Family | None, checkpoint: Checkpoint, asked: str) -> str:
     """The message for tensors that no model here has."""
-    if any(name.startswith(MEMORY) for name in shapes) and not any("encoder.trunk." in name for name in shapes):
+    shapes, label = checkpoint.shapes, checkpoint.label
+    of_memory = any(entry.startswith(("memory_", "maskmem_")) for entry in checkpoint.left_out)
+    if of_memory and not _has(shapes, "image_encoder"):
         return f"{label} holds only the memory parts of a SAM 2 video model and no image encoder: name the whole model"
     if family is not None and not family.variants:
         return f"{label} holds {family.title}, which sam-edge cannot build: choose weights of {', '.join(VARIANTS)}"
@@ -246,11 +247,14 @@ def _has(shapes: Shapes, root: str) -> bool:
 
 
 def _nearest(shapes: Shapes) -> str:
-    """The variant that shares most names and shapes."""
+    """The variant that shares most names and shapes, on average over its parts: encoders have most of the names."""
 
-    def shared(variant: str) -> float:
-        wanted = shapes_of_variant(variant)
-        same = sum(1 + (shapes[name] == shape) for name, shape in wanted.items() if name in shapes)
-        return same / (len(wanted) + len(shapes))
+    def shared(variant: str, part: str) -> float:
+        wanted, held = (
+            {name: shape for name, shape in each.items() if name.startswith(f"{part}.")}
+            for each in (shapes_of_variant(variant), shapes)
+        )
+        same = sum(1 + (held[name] == shape) for name, shape in wanted.items() if name in held)
+        return same / (len(wanted) + len(held))
 
-    return max(VARIANTS, key=shared)
+    return max(VARIANTS, key=lambda variant: sum(shared(variant, part) for part in PARTS))

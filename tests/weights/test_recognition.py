@@ -385,7 +385,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
         lambda s: {"model": {"memory_encoder.out_proj.weight": torch.ones(2), "no_mem_embed": torch.ones(1)}},
         r"only the memory parts of a SAM 2 video model and no image encoder",
     ),
-    "sam 2": (lambda s: {"image_encoder.trunk.pos_embed_window": torch.ones(1)}, r"holds SAM 2, which .* cannot build"),
+    "edgetam": (
+        lambda s: {"image_encoder.trunk.body.stem.conv1.c.weight": torch.ones(1)},
+        r"holds EdgeTAM, which .* cannot build",
+    ),
     "half of sam-hq": (
         lambda s: {**s, "mask_decoder.hf_token.weight": torch.ones(1, 256)},
         r"nearest is slimsam_77: unexpected mask_decoder.hf_token.weight$",
@@ -450,8 +453,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
             "image_encoder.conv1.weight": torch.ones(2),
             **{name: tensor for name, tensor in s.items() if not name.startswith("image_encoder.")},
         },
-        r"fits no model, and the nearest is \w+: missing image_encoder.\S+, image_encoder.\S+, image_encoder.\S+ and "
-        r"\d+ more; unexpected image_encoder.conv1.weight$",
+        r"fits no model, and the nearest is tiny_vit: missing image_encoder.\S+, image_encoder.\S+, image_encoder.\S+ "
+        r"and \d+ more; unexpected image_encoder.conv1.weight$",
     ),
     "split projections of different widths": (
         lambda s: {

@@ -9,6 +9,7 @@ from sam_edge.model.hq_mask_decoder import HQMaskDecoder
 from sam_edge.model.mask_decoder import MaskDecoder
 from sam_edge.model.nano_decoder import NanoMaskDecoder
 from sam_edge.model.replacement import replace_modules
+from sam_edge.model.sam2_mask_decoder import SAM2MaskDecoder
 from sam_edge.model.transformer import Attention, TwoWayTransformer
 from sam_edge_runtime.bundle.contract import MASK_OUTPUTS
 
@@ -17,7 +18,7 @@ from .upscaling import CellwiseMaskDecoder, CellwiseNanoMaskDecoder
 
 # Attention without projections of the image; SAM's masks computed by cells; nano's features at stride 4 likewise.
 PARTS = ATTENTION, MASKS, FEATURES = ("attention", "masks", "features")
-OUTPUT_TOKENS = MASK_OUTPUTS + 1  # one for each mask, and one for the IoU predictions; SAM-HQ has one more
+OUTPUT_TOKENS = MASK_OUTPUTS + 1  # one for each mask, and one for the IoU predictions; SAM-HQ and SAM 2 have one more
 
 _ATTENTIONS: dict[str, type[ImageReadsTokens] | type[TokensReadImage]] = {
     "cross_attn_token_to_image": TokensReadImage,
@@ -45,7 +46,7 @@ def lean_rewrite(graph: DecoderGraph, parts: Collection[str] = PARTS) -> Decoder
             if name in _ATTENTIONS and isinstance(child, Attention):
                 setattr(module, name, _ATTENTIONS[name](child))
     decoder = copied.mask_decoder
-    if type(decoder) is MaskDecoder and MASKS in parts:  # SAM-HQ's convolutions need the features as maps
+    if type(decoder) is MaskDecoder and MASKS in parts:  # the others add maps to the features
         copied.mask_decoder = CellwiseMaskDecoder(decoder)
     elif isinstance(decoder, NanoMaskDecoder) and FEATURES in parts:
         copied.mask_decoder = CellwiseNanoMaskDecoder(decoder)
@@ -65,7 +66,7 @@ def attention_is_cheaper(graph: DecoderGraph, points: int | None) -> bool:
     if points is None:
         return True
     attention = _transformer(graph).final_attn_token_to_image
-    outputs = OUTPUT_TOKENS + isinstance(graph.mask_decoder, HQMaskDecoder)
+    outputs = OUTPUT_TOKENS + isinstance(graph.mask_decoder, HQMaskDecoder | SAM2MaskDecoder)
     return attention.heads * (outputs + points) <= attention.k_proj.out_features
 
 
