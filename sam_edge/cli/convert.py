@@ -24,7 +24,7 @@ def command(
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="File to write.", show_default=False)],
     layout: Annotated[
-        str, typer.Option(help="Names of the tensors: official (segment_anything's), or hf (transformers' SamModel).")
+        str, typer.Option(help="Names of the tensors: official (the model's own project's), or hf (transformers').")
     ] = "official",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:

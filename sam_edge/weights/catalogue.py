@@ -25,7 +25,8 @@ class Release:
         size: bytes.
         sha256: 64 lowercase hexadecimal digits.
         licence: SPDX identifier of the weights' licence.
-        parameters: trainable numbers in the file; buffers such as running statistics are not counted.
+        parameters: trainable numbers of the model; buffers such as running statistics are not counted. SAM 2's files
+            hold more: the parts for videos, which are not loaded.
         input_side: side of the square frame that the weights were trained for, in pixels.
         source: the paper that describes the weights.
         note: a description for users, in one line.
@@ -67,6 +68,9 @@ class Release:
 #   vit_b 89,670,912, vit_l 308,278,272, vit_h 637,026,048
 #   tiny_vit 6,065,532, of which 321,640 are a classification head (norm_head, head) that no mask depends on.
 #   sam_hq_vit_b 1,071,104, sam_hq_vit_l 1,333,248, sam_hq_vit_h 1,595,392, light_hq 448,512 in the decoder.
+# SAM 2.1's numbers are those of its image path: the image encoder and 4,221,585 in the other parts. The parts for
+# videos have 7,521,777 more. Addresses are those of the project's README; sizes and hashes were found alike in several
+# other projects' lists of these files.
 RELEASES: dict[str, Release] = {
     "vit_b": Release(
         variant="vit_b",
@@ -163,6 +167,54 @@ RELEASES: dict[str, Release] = {
         input_side=1024,
         source="Segment Anything in High Quality, https://arxiv.org/abs/2306.01567",
         note="Light-HQ: SAM-HQ on MobileSAM's TinyViT-5M encoder",
+    ),
+    "sam2.1_hiera_tiny": Release(
+        variant="sam2.1_hiera_tiny",
+        url="https://dl.fbaipublicfiles.com/segment_anything_2/092824/sam2.1_hiera_tiny.pt",
+        file="sam2.1_hiera_tiny.pt",
+        size=156_008_466,
+        sha256="7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69",
+        licence="Apache-2.0",
+        parameters=31_440_721,
+        input_side=1024,
+        source="SAM 2, https://arxiv.org/abs/2408.00714",
+        note="SAM 2.1 for images with the smallest Hiera",
+    ),
+    "sam2.1_hiera_small": Release(
+        variant="sam2.1_hiera_small",
+        url="https://dl.fbaipublicfiles.com/segment_anything_2/092824/sam2.1_hiera_small.pt",
+        file="sam2.1_hiera_small.pt",
+        size=184_416_285,
+        sha256="6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38",
+        licence="Apache-2.0",
+        parameters=38_538_577,
+        input_side=1024,
+        source="SAM 2, https://arxiv.org/abs/2408.00714",
+        note="SAM 2.1 for images with a deeper Hiera of the same width",
+    ),
+    "sam2.1_hiera_base_plus": Release(
+        variant="sam2.1_hiera_base_plus",
+        url="https://dl.fbaipublicfiles.com/segment_anything_2/092824/sam2.1_hiera_base_plus.pt",
+        file="sam2.1_hiera_base_plus.pt",
+        size=323_606_802,
+        sha256="a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5",
+        licence="Apache-2.0",
+        parameters=73_328_401,
+        input_side=1024,
+        source="SAM 2, https://arxiv.org/abs/2408.00714",
+        note="SAM 2.1 for images with Hiera-B+",
+    ),
+    "sam2.1_hiera_large": Release(
+        variant="sam2.1_hiera_large",
+        url="https://dl.fbaipublicfiles.com/segment_anything_2/092824/sam2.1_hiera_large.pt",
+        file="sam2.1_hiera_large.pt",
+        size=898_083_611,
+        sha256="2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318",
+        licence="Apache-2.0",
+        parameters=216_924_865,
+        input_side=1024,
+        source="SAM 2, https://arxiv.org/abs/2408.00714",
+        note="SAM 2.1 for images with Hiera-L: the most accurate",
     ),
 }
 

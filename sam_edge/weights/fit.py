@@ -76,8 +76,9 @@ def _check_numbers(name: str, tensor: torch.Tensor, dtype: torch.dtype, label: s
             f"{label}: {name} is a {tensor.dtype} {tensor.layout} tensor on {tensor.device.type}, "
             f"which cannot become the model's {dtype}: save dense float weights on the CPU"
         )
-    # In the model's precision: 1e300 is finite in a float64 file and infinite in float32.
-    if dtype.is_floating_point and not bool(torch.isfinite(tensor.to(dtype)).all()):
+    # In the model's precision: 1e300 is finite in a float64 file and infinite in float32. The smallest and the largest
+    # number are NaN if any number is.
+    if dtype.is_floating_point and not bool(torch.stack(tensor.to(dtype).aminmax()).isfinite().all()):
         raise CheckpointError(
             f"{label}: {name} holds NaN or infinite numbers: copy the file again, or use an earlier checkpoint"
         )

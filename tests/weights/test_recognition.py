@@ -20,8 +20,8 @@ from sam_edge.model.image_encoder import ImageEncoderViT, ViTConfig
 from sam_edge.model.sam import Sam
 from sam_edge.weights.catalogue import RELEASES
 from sam_edge.weights.contents import Contents
-from sam_edge.weights.families import FAMILIES, shapes_of_variant
-from sam_edge.weights.layouts import HUGGING_FACE, OFFICIAL, from_official, to_official
+from sam_edge.weights.families import FAMILIES, family_of, shapes_of_variant
+from sam_edge.weights.layouts import HUGGING_FACE, from_official, layout_of, to_official
 from sam_edge.weights.load import choose_model, find_source, load_sam
 from sam_edge.weights.recognition import Recognized, normalized, read_checkpoint, recognize
 from sam_edge.weights.seeded import seed_module
@@ -385,6 +385,14 @@ REFUSED: dict[str, tuple[Any, str]] = {
         lambda s: {"model": {"memory_encoder.out_proj.weight": torch.ones(2), "no_mem_embed": torch.ones(1)}},
         r"only the memory parts of a SAM 2 video model and no image encoder",
     ),
+    "memory under Hugging Face names": (
+        lambda s: {"memory_encoder.projection.weight": torch.ones(2), "no_memory_embedding": torch.ones(1)},
+        r"only the memory parts of a SAM 2 video model and no image encoder",
+    ),
+    "two layouts of sam 2": (
+        lambda s: {"image_encoder.trunk.pos_embed": torch.ones(1), "vision_encoder.backbone.pos_embed": torch.ones(1)},
+        r"mixes two layouts: official names \(image_encoder.trunk.pos_embed\) and Hugging Face names \(vision_encoder",
+    ),
     "edgetam": (
         lambda s: {"image_encoder.trunk.body.stem.conv1.c.weight": torch.ones(1)},
         r"holds EdgeTAM, which .* cannot build",
@@ -561,13 +569,19 @@ def test_a_folder_with_one_file_of_weights_is_that_file(nano, tmp_path):
 # ---- layouts and choice ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("variant", ["vit_b", "vit_l", "vit_h", "slimsam_77", "sam_hq_vit_b", "sam_hq_vit_h"])
+@pytest.mark.parametrize("variant", list(VARIANTS))
 def test_layouts_rename_without_loss(variant):
-    state = {name: torch.zeros(()).expand(shape) for name, shape in shapes_of_variant(variant).items()}
-    theirs = from_official(state, HUGGING_FACE)
-    assert len(theirs) == len(state)
-    assert list(to_official(theirs, HUGGING_FACE, "x")) == list(state)
-    assert from_official(state, OFFICIAL) == state
+    shapes = shapes_of_variant(variant)
+    state = {name: torch.tensor(number).expand(shape) for number, (name, shape) in enumerate(shapes.items())}
+    family = family_of(shapes)
+    assert family is not None
+    for layout in family.layouts:
+        theirs = from_official(state, layout)
+        assert layout_of(theirs, "x") == layout
+        back = to_official(theirs, layout, "x")
+        assert {name: (tuple(each.shape), each[(0,) * each.ndim].item()) for name, each in back.items()} == {
+            name: (shape, number) for number, (name, shape) in enumerate(shapes.items())
+        }
 
 
 def test_auto_takes_the_model_of_the_file_and_nano_without_one(nano, tmp_path):
