@@ -5,10 +5,12 @@
 | `sam` | the model: image encoder, prompt encoder, mask decoder |
 | `image_encoder` | SAM's ViT-B, ViT-L and ViT-H |
 | `tiny_vit` | MobileSAM's TinyViT-5M |
-| `hiera`, `feature_pyramid` | the trunk and the neck of SAM 2's image encoder; no variant uses them yet |
+| `hiera`, `repvit` | the trunks of SAM 2's and EdgeTAM's image encoders |
+| `feature_pyramid` | the image encoder of both: a trunk and its neck |
 | `nano` | nano's image encoder, a MobileNetV2 |
 | `prompt_encoder`, `mask_decoder`, `transformer` | SAM's prompt encoder and mask decoder |
 | `hq_mask_decoder` | the mask decoder of SAM-HQ and Light-HQ |
+| `sam2_mask_decoder` | the mask decoder of SAM 2 and EdgeTAM |
 | `nano_decoder` | nano's prompt encoder and mask decoder |
 | `layers` | layers that several parts share |
 | `variants` | every model by its name |
@@ -26,7 +28,7 @@ from __future__ import annotations
 from .ane import ane_rewrite
 from .forms import Graphs, graphs_of
 from .graphs import DecoderGraph, EncoderGraph
-from .norms import fold_batch_norms
+from .norms import fold_batch_norms, without_batch_norms
 from .sam import Sam
 from .variants import VARIANTS, build_sam
 
@@ -40,4 +42,5 @@ __all__ = [
     "build_sam",
     "fold_batch_norms",
     "graphs_of",
+    "without_batch_norms",
 ]

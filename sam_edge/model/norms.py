@@ -9,20 +9,58 @@ normalization is computed in an order in which LiteRT's converter finds no const
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .layers import LayerNorm2d
 from .replacement import Module, replace_modules
+from .repvit import BranchedConv
 from .tiny_vit import ConvNorm
 
 
 def fold_batch_norms(module: nn.Module) -> None:
-    """Replace each `ConvNorm` inside `module` by one convolution with a bias, in place; needs evaluation mode."""
-    for part in module.modules():
-        if isinstance(part, ConvNorm) and isinstance(part.bn, nn.BatchNorm2d):
-            part.c = fuse_conv_bn_eval(part.c, part.bn)
-            part.bn = nn.Identity()
+    """Make one convolution with a bias of each `ConvNorm` and `BranchedConv` inside `module`; needs evaluation mode.
+
+    In place; a `ConvNorm` keeps its name, and so does its convolution.
+    """
+    for part in list(module.modules()):
+        if isinstance(part, ConvNorm):
+            part.c, part.bn = _folded(part), nn.Identity()
+        for name, child in part.named_children():
+            if isinstance(child, BranchedConv):
+                setattr(part, name, _joined(child))
+
+
+def without_batch_norms(module: Module) -> Module:
+    """A copy of a graph in evaluation mode on which `fold_batch_norms` was called; other parameters are shared."""
+    return replace_modules(module, {ConvNorm: _without_norm, BranchedConv: _joined})
+
+
+def _folded(plain: ConvNorm) -> nn.Conv2d:
+    """The convolution with the normalization behind it, or as it is where there is none any more."""
+    return fuse_conv_bn_eval(plain.c, plain.bn) if isinstance(plain.bn, nn.BatchNorm2d) else plain.c
+
+
+def _without_norm(copied: ConvNorm) -> ConvNorm:
+    copied.c, copied.bn = _folded(copied), nn.Identity()
+    return copied
+
+
+def _joined(plain: BranchedConv) -> nn.Conv2d:
+    """The sum of the three branches as one 3 x 3 convolution; two of the kernels are zero around the centre."""
+    wide, narrow = _folded(plain.conv), _folded(plain.conv1)
+    joined = nn.Conv2d(wide.in_channels, wide.out_channels, 3, padding=1, groups=wide.groups, device="meta")
+    centre = F.pad(narrow.weight.detach() + 1.0, (1, 1, 1, 1))  # (C, 1, 3, 3)
+    joined.weight = nn.Parameter(wide.weight.detach() + centre, requires_grad=False)
+    joined.bias = nn.Parameter(_bias(wide) + _bias(narrow), requires_grad=False)
+    return joined.train(plain.training)
+
+
+def _bias(conv: nn.Conv2d) -> Tensor:
+    if conv.bias is None:
+        raise TypeError(f"{conv} has no bias: its batch normalization is missing")
+    return conv.bias.detach()
 
 
 def scale_first(module: Module) -> Module:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from sam_edge_runtime.errors import UsageError
 
-from .feature_pyramid import PyramidImageEncoder
-from .hiera import HIERA_BASE_PLUS, HIERA_LARGE, HIERA_SMALL, HIERA_TINY, Hiera, HieraConfig
+from .feature_pyramid import PyramidImageEncoder, Trunk
+from .hiera import HIERA_BASE_PLUS, HIERA_LARGE, HIERA_SMALL, HIERA_TINY, Hiera
 from .hq_mask_decoder import HQMaskDecoder
 from .image_encoder import ImageEncoderViT, ViTConfig
 from .nano import build_nano
+from .repvit import RepViT
 from .sam import Sam
 from .sam2_mask_decoder import SAM2MaskDecoder
 from .tiny_vit import TinyViT
@@ -31,9 +32,9 @@ def _hq(encoder: ImageEncoderViT | TinyViT) -> Sam:
     return Sam(encoder, mask_decoder=HQMaskDecoder(256, early.channels))
 
 
-def _sam2(config: HieraConfig) -> Sam:
-    """The image path of SAM 2 and SAM 2.1, without memory."""
-    return Sam(PyramidImageEncoder(Hiera(config)), mask_decoder=SAM2MaskDecoder())
+def _sam2(trunk: Trunk) -> Sam:
+    """The image path of SAM 2, SAM 2.1 or EdgeTAM, without memory."""
+    return Sam(PyramidImageEncoder(trunk), mask_decoder=SAM2MaskDecoder())
 
 
 # A ViT that was pruned block by block: only its file says how wide each block is (`weights/pruned_vit.py`).
@@ -51,10 +52,11 @@ VARIANTS: dict[str, Callable[[], Sam]] = {
     "sam_hq_vit_l": lambda: _hq(ImageEncoderViT(VIT_L, early=True)),
     "sam_hq_vit_h": lambda: _hq(ImageEncoderViT(VIT_H, early=True)),
     "light_hq": lambda: _hq(TinyViT(early=True)),
-    "sam2.1_hiera_tiny": lambda: _sam2(HIERA_TINY),
-    "sam2.1_hiera_small": lambda: _sam2(HIERA_SMALL),
-    "sam2.1_hiera_base_plus": lambda: _sam2(HIERA_BASE_PLUS),
-    "sam2.1_hiera_large": lambda: _sam2(HIERA_LARGE),
+    "sam2.1_hiera_tiny": lambda: _sam2(Hiera(HIERA_TINY)),
+    "sam2.1_hiera_small": lambda: _sam2(Hiera(HIERA_SMALL)),
+    "sam2.1_hiera_base_plus": lambda: _sam2(Hiera(HIERA_BASE_PLUS)),
+    "sam2.1_hiera_large": lambda: _sam2(Hiera(HIERA_LARGE)),
+    "edgetam": lambda: _sam2(RepViT()),
 }
 
 

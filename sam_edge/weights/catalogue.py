@@ -68,9 +68,9 @@ class Release:
 #   vit_b 89,670,912, vit_l 308,278,272, vit_h 637,026,048
 #   tiny_vit 6,065,532, of which 321,640 are a classification head (norm_head, head) that no mask depends on.
 #   sam_hq_vit_b 1,071,104, sam_hq_vit_l 1,333,248, sam_hq_vit_h 1,595,392, light_hq 448,512 in the decoder.
-# SAM 2.1's numbers are those of its image path: the image encoder and 4,221,585 in the other parts. The parts for
-# videos have 7,521,777 more. Addresses are those of the project's README; sizes and hashes were found alike in several
-# other projects' lists of these files.
+# SAM 2.1's and EdgeTAM's numbers are those of the image path: the image encoder and 4,221,585 in the other parts. The
+# parts for videos have 7,521,777 more, EdgeTAM's 4,775,153. Addresses are those of the projects' READMEs: EdgeTAM's
+# file is in its repository. Sizes and hashes were found alike in several other projects' lists of these files.
 RELEASES: dict[str, Release] = {
     "vit_b": Release(
         variant="vit_b",
@@ -215,6 +215,18 @@ RELEASES: dict[str, Release] = {
         input_side=1024,
         source="SAM 2, https://arxiv.org/abs/2408.00714",
         note="SAM 2.1 for images with Hiera-L: the most accurate",
+    ),
+    "edgetam": Release(
+        variant="edgetam",
+        url="https://github.com/facebookresearch/EdgeTAM/raw/main/checkpoints/edgetam.pt",
+        file="edgetam.pt",
+        size=56_116_523,
+        sha256="ed2d4850b8792c239689b043c47046ec239b6e808a3d9b6ae676c803fd8780df",
+        licence="Apache-2.0",
+        parameters=9_120_641,
+        input_side=1024,
+        source="EdgeTAM, https://arxiv.org/abs/2501.07256",
+        note="EdgeTAM for images: SAM 2's mask decoder behind RepViT-M1, made for phones",
     ),
 }
 

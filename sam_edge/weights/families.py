@@ -28,6 +28,7 @@ Builder = Callable[[], Sam]
 
 POSITION = "image_encoder.pos_embed"  # (1, S/16, S/16, dim)
 STEM = "image_encoder.patch_embed.seq.0.c.weight"  # of TinyViT
+BODY_STEM = "image_encoder.trunk.body.stem.conv1.c.weight"  # of RepViT
 HQ_MARK = "mask_decoder.hf_token.weight"
 # The parts of SAM 2 that only videos need, by official and by Hugging Face names.
 MEMORY = (
@@ -79,7 +80,14 @@ def _hiera(last_stage: int, dim: int) -> Signature:
 
 
 FAMILIES: tuple[Family, ...] = (
-    Family("EdgeTAM", ("image_encoder.trunk.body.stem.conv1.c.weight",)),
+    Family(
+        "EdgeTAM (RepViT)",
+        (BODY_STEM,),
+        {"edgetam": {BODY_STEM: (24, 3, 3, 3)}},
+        unused=MEMORY,
+        note="not EdgeTAM's own file: fine-tuned and converted weights have the same modules",
+        layouts=(SAM2_OFFICIAL, SAM2_HUGGING_FACE),
+    ),
     Family(
         "SAM 2 (Hiera)",
         ("image_encoder.trunk.pos_embed_window",),

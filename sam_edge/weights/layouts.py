@@ -135,7 +135,8 @@ HUGGING_FACE = Layout(
     ),
 )
 
-# Sam2Model, and the image part of Sam2VideoModel. Both of `_POSITIONS` are in each file, and neither is tied.
+# Sam2Model, EdgeTamModel, and the image part of their video models. Files hold both of `_POSITIONS`, which are not
+# tied.
 SAM2_HUGGING_FACE = Layout(
     "hf",
     "Hugging Face names",
@@ -158,6 +159,7 @@ SAM2_HUGGING_FACE = Layout(
         ("vision_encoder.backbone.blocks.*.layer_norm2.", "image_encoder.trunk.blocks.*.norm2."),
         ("vision_encoder.backbone.blocks.*.mlp.proj_in.", "image_encoder.trunk.blocks.*.mlp.layers.0."),
         ("vision_encoder.backbone.blocks.*.mlp.proj_out.", "image_encoder.trunk.blocks.*.mlp.layers.1."),
+        ("vision_encoder.backbone.timm_model.", "image_encoder.trunk.body."),  # EdgeTamModel's
         ("vision_encoder.backbone.", "image_encoder.trunk."),
         ("vision_encoder.neck.convs.*.", "image_encoder.neck.convs.*.conv."),
         ("mask_decoder.transformer.layers.*.mlp.proj_in.", "mask_decoder.transformer.layers.*.mlp.lin1."),

@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 from sam_edge.model.layers import LayerNorm2d
-from sam_edge.model.norms import ScaleFirstNorm, ScaleFirstNorm2d, fold_batch_norms, scale_first
+from sam_edge.model.norms import ScaleFirstNorm, ScaleFirstNorm2d, fold_batch_norms, scale_first, without_batch_norms
+from sam_edge.model.repvit import Downsample, RepViTBlock
 from sam_edge.model.tiny_vit import TinyViTBlock
 from sam_edge.quantization.artifacts import layer_names
 from sam_edge.quantization.layers import LAYERS
+from sam_edge.weights.seeded import seed_module
 from sam_edge_exporters import Conversion, exporter_for
 from sam_edge_quant import Plan, quantizer_for, recipe_named
 from sam_edge_runtime.bundle.contract import GraphContract, TensorSpec
@@ -44,6 +46,40 @@ def test_folding_batch_norms_changes_no_output_and_no_layer_name(block):
     names = [[name for name, module in net.named_modules() if isinstance(module, LAYERS)] for net in (block, folded)]
     assert names[0] == names[1]
     fold_batch_norms(folded)  # a second call changes nothing
+
+
+@pytest.fixture
+def branched() -> nn.Sequential:
+    """RepViT's blocks with statistics as after training: another mean and deviation in each channel."""
+    net = nn.Sequential(RepViTBlock(32, squeeze=True), Downsample(32, 48)).eval().requires_grad_(requires_grad=False)
+    seed_module(net, 0)
+    for name, tensor in net.state_dict().items():
+        if name.endswith("running_mean"):
+            tensor.mul_(20)
+    return net
+
+
+def test_the_branches_of_repvit_become_one_convolution(branched):
+    x = seeded_tensor("x", *SHAPE)
+    expected = branched(x)
+    folded = without_batch_norms(branched)
+    assert error(folded(x), expected) <= 1e-6
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    mixers = [folded[0].token_mixer, folded[1].pre_block.token_mixer]
+    assert [(type(each), each.kernel_size, each.groups) for each in mixers] == [(nn.Conv2d, (3, 3), 32)] * 2
+    assert torch.equal(branched(x), expected)  # it stays as it is
+    assert any(isinstance(module, nn.BatchNorm2d) for module in branched.modules())
+
+
+def test_folding_in_place_joins_branches_too_and_nothing_is_left_for_a_second_time(branched):
+    folded, again = copy.deepcopy(branched), copy.deepcopy(branched)
+    for module in (folded, again, again):
+        fold_batch_norms(module)
+    x = seeded_tensor("x", *SHAPE)
+    expected = without_batch_norms(branched)
+    for found in (folded, again, without_batch_norms(folded)):
+        assert torch.equal(found(x), expected(x))
+        assert list(found.state_dict()) == list(expected.state_dict())
 
 
 @pytest.mark.parametrize("norm", [nn.LayerNorm(32), LayerNorm2d(32)])

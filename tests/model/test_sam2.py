@@ -1,10 +1,12 @@
-"""SAM 2.1's image path against the official code: names and shapes of the checkpoints, and stored outputs.
+"""The image path of SAM 2.1 and EdgeTAM against the official code: names of the checkpoints, and stored outputs.
 
-`data/sam2_state_dicts.json` lists the tensors of the checkpoints beside the image encoder: those of the image path, and
-those that only videos need. They are the same in all four. `data/sam2_outputs.npz` and `data/sam2_image_encoders.npz`
-hold parts of what facebookresearch/sam2 (commit 2b90b9f5) computes in fp32 on a CPU for standard normal numbers, with
-weights seeded by name: the trunk's outputs, the embedding with `no_mem_embed` added, the high-resolution features, the
-mean and deviation of each whole map, and for five prompts all four masks, their IoU predictions and the object score.
+`data/sam2_state_dicts.json` lists the tensors of the checkpoints beside SAM 2.1's image encoders: those of the image
+path, which are the same in all, and those that only videos need. `data/sam2_outputs.npz` and
+`data/sam2_image_encoders.npz` hold parts of what the official code computes in fp32 on a CPU for standard normal
+numbers, with weights seeded by name: the trunk's outputs, the embedding with `no_mem_embed` added, the high-resolution
+features, the mean and deviation of each whole map, and for five prompts all four masks, their IoU predictions and the
+object score. The code is facebookresearch/sam2 (commit 2b90b9f5), and facebookresearch/EdgeTAM (commit 9cc44bfe) with
+timm 1.0.15.
 transformers' Sam2Model is compared in `tests/weights/test_hugging_face.py`.
 """
 
@@ -39,14 +41,15 @@ VARIANTS = {
     "sam2.1_hiera_small": "small",
     "sam2.1_hiera_base_plus": "base_plus",
     "sam2.1_hiera_large": "large",
+    "edgetam": "edgetam",
 }
-QUICK = ("sam2.1_hiera_tiny",)
+QUICK = ("sam2.1_hiera_tiny", "edgetam")
 # Largest differences from the official code. Rounding moves tiny's trunk by 8e-6, its embedding by 2e-5 and its masks
 # by 8e-6 (fp32 against fp64); another epsilon of the trunk's norms moves the trunk by 7e-5, another of the decoder's
 # norms the masks by 8e-4, points without the shift of half a pixel the sparse embeddings by 3e-3. Large's features are
-# larger.
-TRUNK = {"tiny": 3e-5, "small": 3e-5, "base_plus": 3e-5, "large": 2e-4}
-FEATURES = {"tiny": 1e-4, "small": 1e-4, "base_plus": 1e-4, "large": 2e-4}
+# larger; EdgeTAM's are small, and rounding moves them by 5e-7 and its masks by 4e-6.
+TRUNK = {"tiny": 3e-5, "small": 3e-5, "base_plus": 3e-5, "large": 2e-4, "edgetam": 1e-5}
+FEATURES = {"tiny": 1e-4, "small": 1e-4, "base_plus": 1e-4, "large": 2e-4, "edgetam": 1e-5}
 SCORES = 1e-5
 SIDE = 256
 WIDE, TALL = FrameSize(160, 256), FrameSize(256, 192)
@@ -65,9 +68,12 @@ def _without_gradients():
 @pytest.mark.parametrize("variant", list(VARIANTS))
 def test_state_dicts_are_those_of_the_official_checkpoints(variant):
     encoders = json.loads((DATA / "sam2_image_encoders.json").read_text(encoding="utf-8"))
-    expected = {f"image_encoder.{name}": tuple(shape) for name, shape in encoders[VARIANTS[variant]].items()}
     table = json.loads((DATA / "sam2_state_dicts.json").read_text(encoding="utf-8"))
-    expected |= {name: tuple(shape) for name, shape in table["image"].items()}
+    if variant == "edgetam":
+        encoder = table["edgetam_encoder"]
+    else:
+        encoder = {f"image_encoder.{name}": shape for name, shape in encoders[VARIANTS[variant]].items()}
+    expected = {name: tuple(shape) for name, shape in {**encoder, **table["image"]}.items()}
     zeros = {name: torch.zeros(()).expand(shape) for name, shape in shapes_of_variant(variant).items()}
     assert {name: tuple(each.shape) for name, each in from_official(zeros, SAM2_OFFICIAL).items()} == expected
 
@@ -116,7 +122,7 @@ def test_outputs_equal_those_of_the_official_code(variant):
     name, sam = VARIANTS[variant], with_official_weights(build_sam(variant))
     photo = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 3, 1024, 1024)).astype(np.float32))
     maps, named = encode(sam, photo)
-    with np.load(DATA / "sam2_image_encoders.npz") as stored:
+    with np.load(DATA / f"sam2_{'outputs' if variant == 'edgetam' else 'image_encoders'}.npz") as stored:
         for key, (whole, (channels, rows, columns)) in named.items():
             bound = (TRUNK if key.startswith("trunk") else FEATURES)[name]
             ours = whole[::channels, ::rows, ::columns][:: 4 if key == "image_embed" or name != "tiny" else 1]

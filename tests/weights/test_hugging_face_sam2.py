@@ -79,6 +79,16 @@ def test_names_and_shapes_are_those_of_sam2_model(variant):
     assert {name: each.shape for name, each in ours.items()} == {name: each.shape for name, each in theirs.items()}
 
 
+def test_names_of_edgetam_are_those_of_timms_trunk_in_sam2_model():
+    """As transformers' conversion script writes them; EdgeTamModel itself needs timm, which needs torchvision."""
+    theirs = {name for name in their_model(HIERA_TINY).state_dict() if not name.startswith("vision_encoder.backbone.")}
+    ours = set(from_official(zeros("edgetam"), SAM2_HUGGING_FACE))
+    trunk = {name for name in ours if name.startswith("vision_encoder.backbone.")}
+    assert ours - trunk == theirs
+    assert "vision_encoder.backbone.timm_model.stages_2.blocks.13.token_mixer.conv1.bn.running_mean" in trunk
+    assert all(name.startswith("vision_encoder.backbone.timm_model.st") for name in trunk)
+
+
 def test_a_video_model_is_recognized_and_its_memory_left_out():
     """The files of the Hub are those of Sam2VideoModel."""
     config = transformers.Sam2VideoConfig(**their_config(HIERA_TINY, 1024))

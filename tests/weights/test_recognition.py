@@ -393,9 +393,9 @@ REFUSED: dict[str, tuple[Any, str]] = {
         lambda s: {"image_encoder.trunk.pos_embed": torch.ones(1), "vision_encoder.backbone.pos_embed": torch.ones(1)},
         r"mixes two layouts: official names \(image_encoder.trunk.pos_embed\) and Hugging Face names \(vision_encoder",
     ),
-    "edgetam": (
-        lambda s: {"image_encoder.trunk.body.stem.conv1.c.weight": torch.ones(1)},
-        r"holds EdgeTAM, which .* cannot build",
+    "repvit-sam": (
+        lambda s: {"image_encoder.features.0.0.c.weight": torch.ones(1)},
+        r"holds RepViT-SAM, which .* cannot build",
     ),
     "half of sam-hq": (
         lambda s: {**s, "mask_decoder.hf_token.weight": torch.ones(1, 256)},
