@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from sam_edge.model import DecoderGraph, build_sam
 from sam_edge.model.ane.rewrite import REPLACEMENTS
@@ -26,6 +28,7 @@ from sam_edge.model.feature_pyramid import PyramidImageEncoder
 from sam_edge.model.hiera import Hiera, HieraConfig
 from sam_edge.model.lean import attention_is_cheaper, lean_rewrite
 from sam_edge.model.replacement import replace_any
+from sam_edge.model.repvit import RepViT
 from sam_edge.model.sam import Sam
 from sam_edge.model.sam2_mask_decoder import SAM2MaskDecoder
 from sam_edge.weights.families import shapes_of_variant
@@ -145,6 +148,31 @@ def test_outputs_equal_those_of_the_official_code(variant):
             assert gap(masks[0, :, ::14, ::14], stored[f"{name}_{prompt}_masks"]) <= FEATURES[name]
             assert gap(iou[0], stored[f"{name}_{prompt}_iou"]) <= SCORES
             assert gap(score[0], stored[f"{name}_{prompt}_object_score"]) <= SCORES
+
+
+# Every part ---------------------------------------------------------------------------------------------------------
+
+
+class WidestTensor(TorchDispatchMode):
+    """Records the most axes that a tensor has."""
+
+    axes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for each in tree_leaves(out):
+            self.axes = max(self.axes, each.ndim if isinstance(each, Tensor) else 0)
+        return out
+
+
+@pytest.mark.parametrize("trunk", [lambda: Hiera(NARROW), RepViT])
+def test_no_tensor_has_more_than_four_axes(trunk):
+    """Phones' delegates take no more."""
+    encoder, decoder = PyramidImageEncoder(trunk()).eval(), SAM2MaskDecoder().eval()
+    with WidestTensor() as seen:
+        maps = decoder.projection()(*encoder(torch.zeros(1, 3, 64, 96)))
+        decoder(*maps, torch.zeros(1, 256, 4, 6), torch.zeros(2, 3, 256), torch.zeros(2, 256, 4, 6), torch.zeros(2, 3))
+    assert seen.axes == 4
 
 
 # The decoder --------------------------------------------------------------------------------------------------------
