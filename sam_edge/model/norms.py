@@ -20,47 +20,43 @@ from .tiny_vit import ConvNorm
 
 
 def fold_batch_norms(module: nn.Module) -> None:
-    """Make one convolution with a bias of each `ConvNorm` and `BranchedConv` inside `module`; needs evaluation mode.
+    """Fold each `ConvNorm` inside `module` and join each `BranchedConv`, in place; needs evaluation mode.
 
-    In place; a `ConvNorm` keeps its name, and so does its convolution.
+    What is left of each is one convolution with a bias, under the name that it had.
     """
-    for part in list(module.modules()):
+    for part in module.modules():
         if isinstance(part, ConvNorm):
-            part.c, part.bn = _folded(part), nn.Identity()
-        for name, child in part.named_children():
-            if isinstance(child, BranchedConv):
-                setattr(part, name, _joined(child))
+            _fold(part)
+    for part in module.modules():
+        if isinstance(part, BranchedConv):
+            _join(part)
 
 
 def without_batch_norms(module: Module) -> Module:
     """A copy of a graph in evaluation mode on which `fold_batch_norms` was called; other parameters are shared."""
-    return replace_modules(module, {ConvNorm: _without_norm, BranchedConv: _joined})
+    return replace_modules(module, {ConvNorm: _fold, BranchedConv: _join})
 
 
-def _folded(plain: ConvNorm) -> nn.Conv2d:
-    """The convolution with the normalization behind it, or as it is where there is none any more."""
-    return fuse_conv_bn_eval(plain.c, plain.bn) if isinstance(plain.bn, nn.BatchNorm2d) else plain.c
+def _fold(part: ConvNorm) -> ConvNorm:
+    """Make one convolution of a convolution and the normalization behind it, in place; nothing where there is none."""
+    if isinstance(part.bn, nn.BatchNorm2d):
+        part.c, part.bn = fuse_conv_bn_eval(part.c, part.bn), nn.Identity()
+    return part
 
 
-def _without_norm(copied: ConvNorm) -> ConvNorm:
-    copied.c, copied.bn = _folded(copied), nn.Identity()
-    return copied
-
-
-def _joined(plain: BranchedConv) -> nn.Conv2d:
-    """The sum of the three branches as one 3 x 3 convolution; two of the kernels are zero around the centre."""
-    wide, narrow = _folded(plain.conv), _folded(plain.conv1)
+def _join(part: BranchedConv) -> BranchedConv:
+    """Make one convolution of folded branches, in place: the kernels of two are zero but for the centre."""
+    if part.conv1 is None:
+        return part
+    wide, narrow = part.conv.c, part.conv1.c
+    if wide.bias is None or narrow.bias is None:
+        raise TypeError(f"{part} must be folded before its branches are joined")
     joined = nn.Conv2d(wide.in_channels, wide.out_channels, 3, padding=1, groups=wide.groups, device="meta")
-    centre = F.pad(narrow.weight.detach() + 1.0, (1, 1, 1, 1))  # (C, 1, 3, 3)
-    joined.weight = nn.Parameter(wide.weight.detach() + centre, requires_grad=False)
-    joined.bias = nn.Parameter(_bias(wide) + _bias(narrow), requires_grad=False)
-    return joined.train(plain.training)
-
-
-def _bias(conv: nn.Conv2d) -> Tensor:
-    if conv.bias is None:
-        raise TypeError(f"{conv} has no bias: its batch normalization is missing")
-    return conv.bias.detach()
+    centre = F.pad(narrow.weight + 1.0, (1, 1, 1, 1))  # (C, 1, 3, 3); the input itself is a kernel of 1
+    joined.weight = nn.Parameter((wide.weight + centre).detach(), requires_grad=False)
+    joined.bias = nn.Parameter((wide.bias + narrow.bias).detach(), requires_grad=False)
+    part.conv.c, part.conv1 = joined.train(part.training), None
+    return part
 
 
 def scale_first(module: Module) -> Module:

@@ -21,17 +21,22 @@ ROUNDING = 8
 
 
 class BranchedConv(nn.Module):
-    """A depthwise 3 x 3 convolution, beside a depthwise 1 x 1 convolution and the input itself."""
+    """A depthwise 3 x 3 convolution, beside a depthwise 1 x 1 convolution and the input itself.
+
+    Attributes:
+        conv: the 3 x 3 convolution; after `norms.fold_batch_norms`, all three.
+        conv1: the 1 x 1 convolution; None after `norms.fold_batch_norms`.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = ConvNorm(channels, channels, 3, groups=channels)
-        self.conv1 = ConvNorm(channels, channels, 1, groups=channels)
+        self.conv1: ConvNorm | None = ConvNorm(channels, channels, 1, groups=channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, C, H, W)` to the same shape."""
-        out: Tensor = self.conv(x) + self.conv1(x) + x
-        return out
+        out: Tensor = self.conv(x)
+        return out if self.conv1 is None else out + self.conv1(x) + x
 
 
 class SqueezeExcite(nn.Module):
