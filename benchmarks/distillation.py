@@ -44,7 +44,6 @@ from sam_edge.training.train import InitialWeights, load_initial_weights
 from sam_edge.training.trainer import WEIGHTS_FILE, Trainer, TrainJob
 from sam_edge.weights.checkpoint import CheckpointSource, load_into
 from sam_edge.weights.load import find_source, load_sam
-from sam_edge_runtime.bundle.contract import FrameSize
 
 PLANS = {"encoder": (1.0, 0.0), "encoder+prompt": (0.5, 0.5)}  # shares of the steps
 CLICKS = 3
@@ -87,7 +86,7 @@ def main() -> None:
     def evaluated(sam: Sam) -> dict[str, float]:
         figures = evaluate_source(
             TorchBackend(sam.eval()),
-            AnyCapacity((FrameSize.square(sam.side),)),
+            AnyCapacity.of(sam),
             validation,
             Protocol(CLICKS, grabcut=False),
         )

@@ -121,7 +121,7 @@ def calls_of(sam: Sam, what: Path, count: int) -> Calls:
         photo = read_sample(read(), annotated=source.annotated, photo_only=True).photo
         frame = Frame(FrameSize.square(sam.side), photo.shape[:2])
         images.append({"image": frame.image(photo)})
-        embeddings = backend.encode(images[-1]["image"])
+        (embeddings,) = backend.encode(images[-1]["image"])
         for group in prompt_groups(frame):
             for feed in group.prompts.feeds((), None):
                 whole = (feed.point_coords, feed.point_labels, feed.mask_input, feed.has_mask_input)
@@ -210,14 +210,14 @@ def compare(reference: TorchBackend, found: TorchBackend, photos: Calls, figures
     """Run both on the same calls, and `found` a second time with its own embedding."""
     embeddings = {}
     for call in photos[0]:
-        wanted, got = reference.encode(call["image"]), found.encode(call["image"])
+        (wanted,), (got,) = reference.encode(call["image"]), found.encode(call["image"])
         figures.add("embedding", wanted, got)
         embeddings[wanted.tobytes()] = got
     for call in photos[1]:
-        inputs = [call[name] for name in PROMPTS]
-        wanted, _ = reference.decode(*inputs)
-        figures.add("decoder", wanted, found.decode(*inputs)[0])
-        masks, _ = found.decode(embeddings[inputs[0].tobytes()], *inputs[1:])
+        embedding, *prompts = [call[name] for name in PROMPTS]
+        wanted = reference.decode((embedding,), *prompts).low_res_masks
+        figures.add("decoder", wanted, found.decode((embedding,), *prompts).low_res_masks)
+        masks = found.decode((embeddings[embedding.tobytes()],), *prompts).low_res_masks
         figures.add("both", wanted, masks)
         pairs = zip(wanted.reshape(-1, *wanted.shape[2:]), masks.reshape(-1, *masks.shape[2:]), strict=True)
         figures.ious += [mask_iou(a > 0, b > 0) for a, b in pairs]

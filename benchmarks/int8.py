@@ -45,7 +45,6 @@ from sam_edge_runtime.backends import Backend, load_backend
 from sam_edge_runtime.benchmark.machine import machine
 from sam_edge_runtime.benchmark.rounds import Rounds
 from sam_edge_runtime.bundle.bundle import GOLDEN_FILE, Bundle
-from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.decoding import Capacity
 
 RESULTS = Path(__file__).parent / "results" / "int8.json"
@@ -217,7 +216,7 @@ def _human(bundle: Bundle, data: Path) -> dict[str, dict[str, float]]:
     """MIoU of masks from boxes with human masks, of fp32 torch (before) and of the bundle (after)."""
     sam = load_sam("nano", find_source("nano", None), bundle.manifest.input_side).sam
     subjects: dict[str, tuple[Backend, Capacity]] = {
-        "before": (TorchBackend(sam), AnyCapacity((FrameSize.square(sam.side),))),
+        "before": (TorchBackend(sam), AnyCapacity.of(sam)),
         "after": (load_backend(bundle), bundle.manifest),
     }
     protocol = Protocol(clicks=1, grabcut=False)

@@ -35,7 +35,7 @@ def _ours(folder: Path, photo: Photo) -> Engine:
     image = predictor.frame.image(photo)
     point, label = np.array([[photo.shape[1] / 2, photo.shape[0] / 2]]), np.array([1])
     return (
-        lambda: predictor.backend.encode(image),
+        lambda: predictor.backend.encode(image)[0],
         lambda: predictor.predict(point, label, multimask_output=False),
     )
 

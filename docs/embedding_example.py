@@ -86,11 +86,12 @@ def measure(backend: Backend, capacity: Capacity | None = None) -> dict[str, flo
     frame = Frame(FrameSize.square(SIDE), (384, 512))
     image = frame.image(picture())
     note("image", image, PIXELS + PADDING)
-    embeddings = backend.encode(image)
+    features = backend.encode(image)
+    (embeddings,) = features
     note("image_embeddings", embeddings, CELLS)
     numbers["image_embeddings, mean square"] = float(np.mean(np.square(embeddings, dtype=np.float64)))
     for name, each in prompts(frame).items():
-        low_res, iou = decode_prompts(backend, capacity, embeddings, each)
+        low_res, iou, _ = decode_prompts(backend, capacity, features, each)
         note(f"{name}: low_res_masks", low_res, LOGITS)
         note(f"{name}: iou_predictions", iou, tuple((0, output) for output in range(4)))
         note_masks(name, upscale_binary(low_res[0], frame))
@@ -99,7 +100,7 @@ def measure(backend: Backend, capacity: Capacity | None = None) -> dict[str, flo
     image = frame.image(camera_picture())
     note("camera: image", image, RESIZED)
     asked = build_prompts(frame, [[CAMERA_CLICK]], [[1]], None, None)
-    low_res, _ = decode_prompts(backend, capacity, backend.encode(image), asked)
+    low_res, *_ = decode_prompts(backend, capacity, backend.encode(image), asked)
     note_masks("camera", upscale_binary(low_res[0], frame))
     return numbers
 

@@ -15,5 +15,7 @@ Mask = npt.NDArray[np.bool_]
 """`(H, W)` bool: True inside the object."""
 Photo = npt.NDArray[np.uint8]
 """`(H, W, 3)` uint8: RGB, 0..255."""
+Features = tuple[Float32, ...]
+"""The image encoder's outputs for a photo: the embedding `(1, C, H/16, W/16)`, then the family's further features."""
 Call = dict[str, Float32]
 """Inputs of one call of a graph, by name."""

@@ -1,19 +1,44 @@
-"""Decodes any number of prompts on one photo, in as many calls as the decoder's capacity requires."""
+"""Decodes any number of prompts on one photo, in as many calls as the decoder's capacity requires; chooses masks."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
 from sam_edge_runtime.errors import BackendError
 
-from .arrays import Float32
-from .bundle.contract import MASK_OUTPUTS, FrameSize
+from .arrays import Features, Float32
+from .bundle.contract import FIRST_MULTIMASK, MASK_OUTPUTS, SINGLE_OUTPUT, FrameSize
+from .bundle.conventions import Conventions
 
 if TYPE_CHECKING:
     from .backends import Backend
     from .prompts import Prompts
+
+
+# Of SAM 2 (facebookresearch/sam2, modeling/sam/mask_decoder.py and sam2/configs/sam2.1): a single mask is stable where
+# moving its threshold by the first changes its area by less than one minus the second.
+STABILITY_OFFSET = 0.05
+LEAST_STABILITY = 0.98
+
+
+class Decoded(NamedTuple):
+    """Outputs of the mask decoder for B prompts.
+
+    Attributes:
+        low_res_masks: `(B, 4, H/4, W/4)` float32 logits; 0 is the single mask, 1, 2, 3 are whole, part, subpart.
+        iou_predictions: `(B, 4)` float32, the model's estimate of each mask's IoU.
+        object_scores: `(B, 1)` float32 logits, above 0 where the prompt has an object; None where the model has none.
+    """
+
+    low_res_masks: Float32
+    iou_predictions: Float32
+    object_scores: Float32 | None = None
+
+    def object_score(self, row: int) -> Float32 | None:
+        """`(1,)` float32 logit of one prompt; None where the model has none."""
+        return None if self.object_scores is None else self.object_scores[row]
 
 
 class Capacity(Protocol):
@@ -21,12 +46,15 @@ class Capacity(Protocol):
 
     Attributes:
         frames: sizes (H, W) of the frames that the graphs take, in pixels.
+        conventions: of the model's family.
         call_sizes: numbers of prompts that a call may have, ascending; empty: any number.
         points: fixed number of slots N of a prompt; None: any number.
     """
 
     @property
     def frames(self) -> tuple[FrameSize, ...]: ...  # noqa: D102
+    @property
+    def conventions(self) -> Conventions: ...  # noqa: D102
     @property
     def call_sizes(self) -> tuple[int, ...]: ...  # noqa: D102
     @property
@@ -50,19 +78,30 @@ def require_finite(what: str, values: Float32) -> None:
         )
 
 
-def decode_prompts(
-    backend: Backend, capacity: Capacity, embeddings: Float32, prompts: Prompts
-) -> tuple[Float32, Float32]:
+def require_finite_features(features: Features) -> None:
+    """Refuse a photo's features that are not finite; see `require_finite`."""
+    embeddings, *further = features
+    require_finite("the embeddings of the photo", embeddings)
+    for each in further:
+        require_finite("the features of the photo", each)
+
+
+def require_finite_masks(decoded: Decoded) -> None:
+    """Refuse outputs of the mask decoder that are not finite; see `require_finite`."""
+    require_finite("the masks", decoded.low_res_masks)
+    require_finite("the IoU predictions", decoded.iou_predictions)
+    if decoded.object_scores is not None:
+        require_finite("the object scores", decoded.object_scores)
+
+
+def decode_prompts(backend: Backend, capacity: Capacity, features: Features, prompts: Prompts) -> Decoded:
     """All four masks of every prompt.
 
     Args:
         backend: the engine that decodes.
         capacity: limits that each call keeps.
-        embeddings: `(1, C, H/16, W/16)` float32, of the photo.
+        features: of the photo, as `Backend.encode` returns them.
         prompts: B prompts in frame coordinates.
-
-    Returns:
-        Low-resolution logits `(B, 4, H/4, W/4)` and IoU predictions `(B, 4)`, float32.
 
     Raises:
         PromptError: a prompt needs more slots than the decoder has.
@@ -70,12 +109,52 @@ def decode_prompts(
     """
     low_res = np.empty((len(prompts), MASK_OUTPUTS, *prompts.frame.cells), np.float32)
     iou = np.empty((len(prompts), MASK_OUTPUTS), np.float32)
+    objects = np.empty((len(prompts), 1), np.float32) if capacity.conventions.object_score else None
     done = 0
     for feed in prompts.feeds(capacity.call_sizes, capacity.points):
-        masks, scores = backend.decode(
-            embeddings, feed.point_coords, feed.point_labels, feed.mask_input, feed.has_mask_input
-        )
-        low_res[done : done + feed.count] = masks[: feed.count]
-        iou[done : done + feed.count] = scores[: feed.count]
+        decoded = backend.decode(features, feed.point_coords, feed.point_labels, feed.mask_input, feed.has_mask_input)
+        rows = slice(done, done + feed.count)
+        low_res[rows] = decoded.low_res_masks[: feed.count]
+        iou[rows] = decoded.iou_predictions[: feed.count]
+        if objects is not None and decoded.object_scores is not None:
+            objects[rows] = decoded.object_scores[: feed.count]
         done += feed.count
-    return low_res, iou
+    return Decoded(low_res, iou, objects)
+
+
+def select_masks(decoded: Decoded, conventions: Conventions, *, multimask: bool) -> tuple[Float32, Float32]:
+    """The masks that a user gets of the four.
+
+    With `multimask` outputs 1, 2 and 3, or only the best of them; else output 0, or the best of the others where
+    output 0 is not stable. The best has the highest IoU prediction.
+
+    Args:
+        decoded: outputs for B prompts.
+        conventions: of the model's family.
+        multimask: whether the prompts may be ambiguous.
+
+    Returns:
+        Logits `(B, M, H/4, W/4)` and IoU predictions `(B, M)`, float32, contiguous; M is 3 or 1.
+    """
+    low_res, iou = decoded.low_res_masks, decoded.iou_predictions
+    if multimask and not conventions.best_only:
+        several = slice(FIRST_MULTIMASK, MASK_OUTPUTS)
+        return np.ascontiguousarray(low_res[:, several]), np.ascontiguousarray(iou[:, several])
+    chosen = np.full(len(iou), SINGLE_OUTPUT)
+    best = FIRST_MULTIMASK + iou[:, FIRST_MULTIMASK:].argmax(axis=1)
+    if multimask:
+        chosen = best
+    elif conventions.stability_fallback:
+        chosen = np.where(_stability(low_res[:, SINGLE_OUTPUT]) >= LEAST_STABILITY, chosen, best)
+    rows = np.arange(len(iou))
+    return low_res[rows, chosen][:, None], iou[rows, chosen][:, None]
+
+
+def _stability(logits: Float32) -> Float32:
+    """How stable masks `(B, H/4, W/4)` are, `(B)` from 0 to 1; 1 for an empty one."""
+    higher, lower = (
+        np.count_nonzero(logits > offset, axis=(1, 2)).astype(np.float32)
+        for offset in (STABILITY_OFFSET, -STABILITY_OFFSET)
+    )
+    stability: Float32 = np.divide(higher, lower, out=np.ones_like(higher), where=lower > 0)
+    return stability

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Float32
+from .arrays import Features, Float32
 from .backends import Backend, BackendOptions, load_backend
 from .bundle.bundle import Bundle
-from .bundle.contract import FIRST_MULTIMASK, MASK_OUTPUTS, SINGLE_OUTPUT, Label
-from .decoding import decode_prompts, require_finite
+from .bundle.contract import Label, encoder_contract
+from .decoding import decode_prompts, require_finite_features, require_finite_masks, select_masks
 from .drop_in import DropIn
 from .errors import PromptError, StateError, UsageError
 from .photo.check import check_image, describe_array
@@ -35,10 +35,10 @@ _BATCH_LABELS = (int(Label.BACKGROUND), int(Label.FOREGROUND), int(Label.PADDING
 
 @dataclass(frozen=True)
 class _SetImage:
-    """The photo that is set: its geometry and its embeddings `(1, C, h/16, w/16)`."""
+    """The photo that is set: its geometry and its features."""
 
     frame: Frame
-    embeddings: Float32
+    features: Features
 
 
 class SamPredictor(DropIn):
@@ -82,6 +82,7 @@ class SamPredictor(DropIn):
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         self.backend = backend if backend is not None else load_backend(self.bundle, options)
         self._current: _SetImage | None = None
+        self._object_scores: Float32 | None = None
 
     @property
     def is_image_set(self) -> bool:
@@ -139,11 +140,19 @@ class SamPredictor(DropIn):
             raise UsageError(f"image_format {image_format!r} is not one of {', '.join(_IMAGE_FORMATS)}")
         check_image(image)
         height, width = image.shape[:2]
-        frame = fitting_frame(self.bundle.manifest.frames, (height, width))
+        frame = fitting_frame(self.bundle.manifest, (height, width))
         rgb = image if image_format == "RGB" else image[:, :, ::-1]
-        embeddings = self.backend.encode(frame.image(rgb))
-        require_finite("the embeddings of the photo", embeddings)
-        self._current = _SetImage(frame, embeddings)
+        features = self.backend.encode(frame.image(rgb))
+        require_finite_features(features)
+        self._current = _SetImage(frame, features)
+
+    @property
+    def object_scores(self) -> Float32 | None:
+        """`(B, 1)` logits of the last `predict` or `predict_batch`, above 0 where the prompt has an object.
+
+        None before it, and for models without object scores.
+        """
+        return self._object_scores
 
     def reset_image(self) -> None:
         """Forget the photo."""
@@ -155,7 +164,15 @@ class SamPredictor(DropIn):
         Raises:
             StateError: no photo is set.
         """
-        return self._image("get_image_embedding").embeddings.copy()
+        return self._image("get_image_embedding").features[0].copy()
+
+    def get_image_features(self) -> Features:
+        """Copies of all that the encoder made of the photo: the embeddings, then the family's further features.
+
+        Raises:
+            StateError: no photo is set.
+        """
+        return tuple(each.copy() for each in self._image("get_image_features").features)
 
     @property
     def features(self) -> Float32 | None:
@@ -172,24 +189,46 @@ class SamPredictor(DropIn):
             original_size: (H, W) of the photo in pixels.
 
         Raises:
-            UsageError: `embedding` has another shape or dtype, or values that are not finite, or `original_size` is
-                no pair of integers.
+            UsageError: as `set_image_features`; or the model needs further features.
+            PhotoError: a photo of that size is empty, or so narrow that its shorter side would vanish in the frame.
+        """
+        self.set_image_features((embedding,), original_size)
+
+    def set_image_features(self, features: Features, original_size: tuple[int, int]) -> None:
+        """Set a photo by what `get_image_features` returned, without encoding it again.
+
+        After an error the previous photo is still set.
+
+        Args:
+            features: float32, made by the same model at the same input size.
+            original_size: (H, W) of the photo in pixels.
+
+        Raises:
+            UsageError: the arrays are not those of this bundle, or have values that are not finite, or `original_size`
+                is no pair of integers.
             PhotoError: a photo of that size is empty, or so narrow that its shorter side would vanish in the frame.
         """
         manifest = self.bundle.manifest
         size = tuple(original_size) if isinstance(original_size, tuple | list | np.ndarray) else ()
         if len(size) != 2 or not all(isinstance(side, int | np.integer) for side in size):
             raise UsageError(f"original_size {original_size!r:.60} is no pair of integers; give the photo's (H, W)")
-        frame = fitting_frame(manifest.frames, (int(size[0]), int(size[1])))
-        wanted = (1, manifest.embedding_channels, *frame.size.grid)
-        if not isinstance(embedding, np.ndarray) or embedding.shape != wanted or embedding.dtype != np.float32:
+        frame = fitting_frame(manifest, (int(size[0]), int(size[1])))
+        specs = encoder_contract(frame.size, manifest.embedding_channels, conventions=manifest.conventions).outputs
+        if len(features) != len(specs):
             raise UsageError(
-                f"the embedding is {describe_array(embedding)}; this bundle's are float32 of shape {wanted}, "
-                "as get_image_embedding of the same model and input size returns them"
+                f"{len(features)} arrays are given, and this bundle's encoder returns {len(specs)} "
+                f"({', '.join(spec.name for spec in specs)}): use set_image_features(get_image_features(), size)"
             )
-        if not np.isfinite(embedding).all():
-            raise UsageError("the embedding holds values that are not finite; encode the photo again with set_image")
-        self._current = _SetImage(frame, np.array(embedding, order="C"))
+        for array, spec in zip(features, specs, strict=True):
+            what = "embedding" if spec is specs[0] else spec.name
+            if not isinstance(array, np.ndarray) or array.shape != spec.shape or array.dtype != np.float32:
+                raise UsageError(
+                    f"the {what} is {describe_array(array)}; this bundle's are float32 of shape {spec.shape}, "
+                    "as get_image_embedding of the same model and input size returns them"
+                )
+            if not np.isfinite(array).all():
+                raise UsageError(f"the {what} holds values that are not finite; encode the photo again with set_image")
+        self._current = _SetImage(frame, tuple(np.array(array, order="C") for array in features))
 
     def predict(
         self,
@@ -208,12 +247,12 @@ class SamPredictor(DropIn):
             box: `(4,)`, x0, y0, x1, y1 in pixels of the photo, with x0 < x1 and y0 < y1. It overlaps the photo.
             mask_input: `(1, h/4, w/4)` logits: one mask of the third result of an earlier call.
             multimask_output: whether to return three masks (whole, part, subpart), for an ambiguous prompt such as one
-                point; else one.
+                point; else one. SAM-HQ returns the best of the three.
             return_logits: whether masks are float32 logits instead of bool.
 
         Returns:
             masks: `(M, H, W)` bool, or float32 logits, which are above 0 inside. M is 3 with `multimask_output`, else
-                1.
+                1 (SAM-HQ: always 1).
             scores: `(M,)` float32, the model's estimate of each mask's IoU.
             low_res: `(M, h/4, w/4)` float32 logits, for `mask_input` of a later call.
 
@@ -274,13 +313,15 @@ class SamPredictor(DropIn):
         self, image: _SetImage, prompts: Prompts, multimask_output: bool, return_logits: bool
     ) -> tuple[Masks, Float32, Float32]:
         """Decode all prompts and resize the masks to the photo's size."""
-        chosen = slice(FIRST_MULTIMASK, MASK_OUTPUTS) if multimask_output else slice(SINGLE_OUTPUT, FIRST_MULTIMASK)
-        all_low_res, all_scores = decode_prompts(self.backend, self.bundle.manifest, image.embeddings, prompts)
-        require_finite("the masks", all_low_res)
-        require_finite("the IoU predictions", all_scores)
-        low_res, scores = np.ascontiguousarray(all_low_res[:, chosen]), np.ascontiguousarray(all_scores[:, chosen])
+        manifest = self.bundle.manifest
+        decoded = decode_prompts(self.backend, manifest, image.features, prompts)
+        require_finite_masks(decoded)
+        low_res, scores = select_masks(decoded, manifest.conventions, multimask=multimask_output)
+        self._object_scores = decoded.object_scores
         flat = low_res.reshape(-1, *low_res.shape[2:])  # (B * M, h/4, w/4)
         masks: Masks = upscale(flat, image.frame) if return_logits else upscale_binary(flat, image.frame)
+        if (limit := manifest.conventions.logit_limit) is not None:
+            low_res = low_res.clip(-limit, limit)
         return masks.reshape(*low_res.shape[:2], *image.frame.original_size), scores, low_res
 
 

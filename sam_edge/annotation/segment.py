@@ -120,7 +120,7 @@ def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None
         write_files(dict(zip(files, contents, strict=True)), overwrite=job.overwrite)
         done += 1
         progress(path.name, done + len(failures), len(photos))
-        warning = waste_warning(subject.capacity.frames, photo.shape[:2])
+        warning = waste_warning(subject.capacity, photo.shape[:2])
         yield Segmented(path, files, len(masks), warning=warning)
     if not done:
         raise PhotoError(f"none of the {len(photos)} photos in {job.source} can be read: {failures[0].failure}")

@@ -16,6 +16,7 @@ from accelerate import PartialState
 
 from sam_edge.data.mixture import Mixture, open_mixture
 from sam_edge.model import EncoderGraph, Sam, build_sam
+from sam_edge.model.sam import require_one_feature
 from sam_edge.training.logs import Record
 from sam_edge.training.losses import RECIPES
 from sam_edge.training.objective import MaskObjective, Objective, SessionRecipe
@@ -24,7 +25,7 @@ from sam_edge.training.trainer import WEIGHTS_FILE, Trainer, TrainJob
 from sam_edge.weights.checkpoint import load_into
 from sam_edge.weights.load import LoadedSam, find_source, load_sam
 from sam_edge.weights.source import CheckpointSource, parse_source
-from sam_edge_runtime.arrays import Float32
+from sam_edge_runtime.arrays import Features, Float32
 from sam_edge_runtime.errors import CheckpointError, UsageError
 from sam_edge_runtime.system.documents import read_json
 from sam_edge_runtime.system.files import sha256_of, write_file
@@ -197,13 +198,13 @@ class _TeacherEncoder:
     """The teacher's image encoder on the device that trains."""
 
     def __init__(self, teacher: Sam, device: torch.device) -> None:
+        require_one_feature(teacher, "distill")
         self._graph, self._device = EncoderGraph(teacher).eval().to(device), device
 
     @torch.inference_mode()
-    def encode(self, image: Float32) -> Float32:
-        """Embeddings `(1, C, S/16, S/16)` of an image `(1, 3, S, S)`."""
-        embeddings: Float32 = self._graph(torch.from_numpy(image).to(self._device)).float().cpu().numpy()
-        return embeddings
+    def encode(self, image: Float32) -> Features:
+        """The embedding `(1, C, S/16, S/16)` of an image `(1, 3, S, S)`."""
+        return (self._graph(torch.from_numpy(image).to(self._device)).float().cpu().numpy(),)
 
 
 def _identity(teacher: LoadedSam) -> str:

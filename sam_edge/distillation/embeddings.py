@@ -25,6 +25,7 @@ from sam_edge.data.augment import letterbox
 from sam_edge.data.skips import ALLOWED_BROKEN, SkipLog
 from sam_edge.data.sources import Source
 from sam_edge.data.stream import walk
+from sam_edge_runtime.arrays import Features
 from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE
 from sam_edge_runtime.errors import DataError, UsageError
 from sam_edge_runtime.system.documents import read_json
@@ -39,8 +40,8 @@ Float16 = npt.NDArray[np.float16]
 class Encoder(Protocol):
     """The teacher: a backend, of which only `encode` is needed."""
 
-    def encode(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Embeddings `(1, C, S/16, S/16)` of an image `(1, 3, S, S)`."""
+    def encode(self, image: npt.NDArray[np.float32]) -> Features:
+        """Features of an image `(1, 3, S, S)`; the first is the embedding `(1, C, S/16, S/16)`."""
         ...
 
 
@@ -139,7 +140,7 @@ class EmbeddingCache:
         progress(done, total)
         for source in filter(len, missing):
             for sample in walk(source, log, photos_only=True):
-                embedding = encoder.encode(letterbox(sample, self.side).image[None])[0]
+                embedding = encoder.encode(letterbox(sample, self.side).image[None])[0][0]
                 write_file(self.path(sample.source, sample.key), _stored(embedding, str(sample.key)), overwrite=True)
                 done += 1
                 progress(done, total)

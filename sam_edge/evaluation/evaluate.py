@@ -194,7 +194,7 @@ def evaluate_source(
 
     Args:
         backend: runs the model; `TorchBackend(sam)` for a torch model.
-        capacity: what its decoder takes; `AnyCapacity(sam.side)` for a torch model.
+        capacity: what its decoder takes; `AnyCapacity.of(sam)` for a torch model.
         source: photos with masks.
         protocol: the prompts.
         limit: largest number of photos; None for all.

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from sam_edge.data.sample import Sample
 from sam_edge.prompting.clicks import Click, next_click
 from sam_edge_runtime.agreement.metrics import mask_iou
-from sam_edge_runtime.arrays import Float32, Float64
+from sam_edge_runtime.arrays import Features, Float32, Float64
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.contract import FIRST_MULTIMASK, MASK_OUTPUTS, SINGLE_OUTPUT, Label
 from sam_edge_runtime.decoding import Capacity, decode_prompts
@@ -131,12 +131,12 @@ def measure(
 
 def measure_photo(backend: Backend, capacity: Capacity, sample: Sample, protocol: Protocol) -> PhotoMeasurement:
     """Prompt for every mask of a photo, by its box and by clicks."""
-    frame = fitting_frame(capacity.frames, sample.size)
-    embeddings = backend.encode(frame.image(sample.photo))
+    frame = fitting_frame(capacity, sample.size)
+    features = backend.encode(frame.image(sample.photo))
     parts = []
     for first in range(0, len(sample.rles), MASKS_AT_ONCE):
         targets = np.ascontiguousarray(sample.masks(range(first, min(first + MASKS_AT_ONCE, len(sample.rles)))))
-        prompted = _EncodedPhoto(backend, capacity, frame, embeddings, targets)
+        prompted = _EncodedPhoto(backend, capacity, frame, features, targets)
         boxes = np.array([tight_box(target) for target in targets], np.int64)
         parts.append(
             (
@@ -197,8 +197,8 @@ def _baselines(sample: Sample, boxes: npt.NDArray[np.int64], targets: Masks, pro
 class _EncodedPhoto:
     """An encoded photo and some of its masks, to prompt for."""
 
-    def __init__(self, backend: Backend, capacity: Capacity, frame: Frame, embeddings: Float32, targets: Masks) -> None:
-        self._backend, self._capacity, self._frame, self._embeddings = backend, capacity, frame, embeddings
+    def __init__(self, backend: Backend, capacity: Capacity, frame: Frame, features: Features, targets: Masks) -> None:
+        self._backend, self._capacity, self._frame, self._features = backend, capacity, frame, features
         self.targets = targets  # (M, H, W)
 
     def boxes(self, boxes: npt.NDArray[np.int64]) -> OutputScores:
@@ -251,7 +251,8 @@ class _EncodedPhoto:
     ) -> tuple[Float32, Float32]:
         allowed = (int(Label.BACKGROUND), int(Label.FOREGROUND), int(Label.EMPTY))
         prompts = build_prompts(self._frame, coords, labels, boxes, logits, labels_allowed=allowed)
-        return decode_prompts(self._backend, self._capacity, self._embeddings, prompts)
+        low_res, predicted, _ = decode_prompts(self._backend, self._capacity, self._features, prompts)
+        return low_res, predicted
 
     def _scores(self, low_res: Float32, predicted: Float32) -> tuple[OutputScores, Masks]:
         """IoU of all outputs, and their masks `(M, 4, H, W)`."""

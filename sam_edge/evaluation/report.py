@@ -177,15 +177,15 @@ def _sheet(path: Path, rows: Sequence[Sequence[Photo]]) -> None:
 def _example(backend: Backend, capacity: Capacity, sample: Sample) -> tuple[Photo, ...]:
     sizes = np.argsort([-int(mask.sum()) for mask in sample.masks()])[:SHOWN_MASKS]
     targets = np.ascontiguousarray(sample.masks([int(index) for index in sizes]))
-    frame = fitting_frame(capacity.frames, sample.size)
-    embeddings = backend.encode(frame.image(sample.photo))
+    frame = fitting_frame(capacity, sample.size)
+    features = backend.encode(frame.image(sample.photo))
     boxes = box_prompts(np.array([tight_box(mask) for mask in targets], np.int64))
-    low_res, _ = decode_prompts(backend, capacity, embeddings, build_prompts(frame, None, None, boxes, None))
+    low_res, *_ = decode_prompts(backend, capacity, features, build_prompts(frame, None, None, boxes, None))
     by_box = upscale_binary(np.ascontiguousarray(low_res[:, SINGLE_OUTPUT]), frame)
     points = np.array([click[:2] for mask in targets if (click := first_click(mask)) is not None], np.float64)
     labels = np.full((len(points), 1), int(Label.FOREGROUND))
     prompts = build_prompts(frame, points[:, None], labels, None, None)
-    low_res, predicted = decode_prompts(backend, capacity, embeddings, prompts)
+    low_res, predicted, _ = decode_prompts(backend, capacity, features, prompts)
     best = FIRST_MULTIMASK + predicted[:, FIRST_MULTIMASK:].argmax(axis=1)
     by_click = upscale_binary(np.ascontiguousarray(low_res[np.arange(len(best)), best]), frame)
     return (

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 import torch
 
 from sam_edge.model import DecoderGraph, EncoderGraph, Sam
+from sam_edge.model.sam import require_one_feature
 from sam_edge.model.torch_backend import TorchBackend
 from sam_edge.prediction.reference_cache import ReferenceCache
 from sam_edge.quantization.artifacts import with_exceptions
@@ -25,7 +26,9 @@ from sam_edge_quant import AUTO, FLOAT, Recipe, read_recipe, recipe_named
 from sam_edge_quant.recipe import GPTQ
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.bundle import foreign_files
+from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.bundle.manifest import Checkpoint, Manifest
+from sam_edge_runtime.bundle.official import OFFICIAL
 from sam_edge_runtime.bundle.targets import target_named
 from sam_edge_runtime.errors import ExportError, UsageError
 from sam_edge_runtime.system.files import require_space
@@ -118,7 +121,7 @@ def check_job(job: ExportJob) -> CheckedJob:
         require_package(f"--tuner {NEURAL_COMPRESSOR}")
     photos = calibration_photos(job.calibration, job.photos) if recipe.is_quantized else None
     empty = build_empty(builder_of(job.variant, source))
-    frame_sizes(job.frames, job.input_side or empty.native_side)  # raises here, before weights are read
+    _check_conventions(job, empty)
     _check_convertible(empty, recipe, exporter)
     if target_named(job.target).fixed_shapes and not job.flexible:
         job = replace(job, prompts=job.prompts or FIXED_PROMPTS, points=job.points or FIXED_POINTS)
@@ -177,6 +180,23 @@ def _check_rounding(recipe: Recipe, target: str) -> None:
         )
 
 
+def _check_conventions(job: ExportJob, sam: Sam) -> None:
+    """Refuse frames and layouts that the model's family cannot have.
+
+    Raises:
+        UsageError: an impossible frame or layout.
+    """
+    side = job.input_side or sam.native_side
+    frames = frame_sizes(job.frames, side)
+    if sam.conventions.stretched and frames != (FrameSize.square(side),):
+        raise UsageError(
+            f"--frame {','.join(job.frames)}: {job.variant} stretches every photo to a square, so no part of it is "
+            "padding: leave out --frame"
+        )
+    if job.layout == OFFICIAL:
+        require_one_feature(sam, "--layout official")
+
+
 def _labelled(job: ExportJob, photos: CalibrationSet | None) -> LabelledSet | None:
     """The photos with human masks, none of which is a calibration photo."""
     if job.loss is None or photos is None:
@@ -223,4 +243,5 @@ def _manifest(checked: CheckedJob, recipe: Recipe, loaded: LoadedSam) -> Manifes
         picture_input=job.picture_input,
         batches=job.call_sizes if len(job.call_sizes) > 1 else (),
         frames=frame_sizes(job.frames, loaded.sam.side),
+        conventions=loaded.sam.conventions,
     )

@@ -7,11 +7,13 @@ adds the position embeddings of the image's cells.
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD, FrameSize, Label, Layout
-from sam_edge_runtime.errors import UsageError
 
 from .layers import is_label
 from .prompt_encoder import SeparablePositions
@@ -19,34 +21,45 @@ from .sam import Sam
 
 
 class EncoderGraph(nn.Module):
-    """`image (1, 3, H, W)`, RGB in 0..255, to `image_embeddings (1, C, H/16, W/16)`; with NHWC, channels come last."""
+    """`image (1, 3, H, W)`, RGB in 0..255, to `image_embeddings (1, C, H/16, W/16)`; with NHWC, channels come last.
+
+    Attributes:
+        projection: makes the features of the model's conventions of the encoder's outputs; None where there are none.
+    """
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, sam: Sam, layout: Layout = Layout.NCHW) -> None:
         super().__init__()
-        if sam.further_outputs:  # SAM-HQ
-            names = ", ".join(each.name for each in sam.further_outputs)
-            raise UsageError(
-                f"the image encoder of this model also has the output {names}, which no bundle can hold yet: choose a "
-                "model without it, such as vit_b or tiny_vit"
-            )
         self.layout = layout
         self.image_encoder = sam.image_encoder
+        decoder: Any = sam.mask_decoder
+        self.projection: nn.Module | None = decoder.projection() if sam.conventions.features else None
         self.register_buffer("mean", torch.tensor(PIXEL_MEAN).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(PIXEL_STD).reshape(1, 3, 1, 1), persistent=False)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Normalize and encode. Subtracting the mean first keeps padding, which has the mean colour, exactly zero."""
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Normalize and encode. Subtracting the mean first keeps padding, which has the mean colour, exactly zero.
+
+        Returns:
+            The embedding; with features of the conventions, a tuple of the embedding and these.
+        """
         if self.layout is Layout.NHWC:
             image = image.permute(0, 3, 1, 2)
-        out: Tensor = self.image_encoder((image - self.mean) / self.std)
-        return out.permute(0, 2, 3, 1) if self.layout is Layout.NHWC else out
+        outputs = self.image_encoder((image - self.mean) / self.std)
+        if self.projection is None:
+            return self._in_layout(outputs)
+        return tuple(self._in_layout(each) for each in self.projection(*outputs))
+
+    def _in_layout(self, maps: Tensor) -> Tensor:
+        return maps.permute(0, 2, 3, 1) if self.layout is Layout.NHWC else maps
 
 
 class DecoderGraph(nn.Module):
     """An embedding and B prompts of N slots to `low_res_masks (B, 4, H/4, W/4)` and `iou_predictions (B, 4)`.
+
+    Where the model has an object score, `object_score_logits (B, 1)` follow.
 
     Attributes:
         positions: `(1, C, H/16, W/16)` position embeddings of the image's cells.
@@ -67,7 +80,7 @@ class DecoderGraph(nn.Module):
         self.layout = layout
         grid = (frame or FrameSize.square(sam.side)).grid
         self.prompt_encoder = sam.prompt_encoder
-        self.mask_decoder = sam.mask_decoder
+        self.mask_decoder = _per_prompt(sam.mask_decoder)
         self.register_buffer("positions", sam.prompt_encoder.dense_positions(grid).detach(), persistent=False)
         self.tables: SeparablePositions | None = None
 
@@ -78,7 +91,9 @@ class DecoderGraph(nn.Module):
         point_labels: Tensor,
         mask_input: Tensor,
         has_mask_input: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+        feature_0: Tensor | None = None,
+        feature_1: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
         """Decode every prompt.
 
         Args:
@@ -87,15 +102,28 @@ class DecoderGraph(nn.Module):
             point_labels: `(B, N)` values of `Label`.
             mask_input: `(B, 1, H/4, W/4)` logits.
             has_mask_input: `(B)` 1 where `mask_input` counts, else 0.
+            feature_0: the first feature of the model's conventions, from the encoder graph; None where it has none.
+            feature_1: the second, likewise.
 
         Returns:
             Mask logits `(B, 4, H/4, W/4)` and IoU predictions `(B, 4)`; output 0 is the single mask, 1..3 are whole,
-            part and subpart.
+            part and subpart. Then, where the model has them, object scores `(B, 1)`.
         """
+        maps = tuple(each for each in (image_embeddings, feature_0, feature_1) if each is not None)
         if self.layout is Layout.NHWC:
-            image_embeddings = image_embeddings.permute(0, 3, 1, 2)
+            maps = tuple(each.permute(0, 3, 1, 2) for each in maps)
         sparse, dense = self.prompt_encoder(point_coords, point_labels, mask_input, has_mask_input)
         empty = is_label(point_labels, float(Label.EMPTY))
         positions = self.positions if self.tables is None else self.tables()
-        masks, iou = self.mask_decoder(image_embeddings, positions, sparse, dense, empty)
-        return masks, iou
+        outputs: tuple[Tensor, ...] = self.mask_decoder(*maps, positions, sparse, dense, empty)
+        return outputs
+
+
+def _per_prompt(decoder: nn.Module) -> nn.Module:
+    """A mask decoder without the submodules that are computed once a photo; it shares the parameters."""
+    per_photo = getattr(decoder, "per_photo", ())
+    if not per_photo:
+        return decoder
+    copied = copy.copy(decoder)
+    copied._modules = {name: child for name, child in decoder._modules.items() if name not in per_photo}
+    return copied

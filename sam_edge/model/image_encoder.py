@@ -13,13 +13,13 @@ those of all 4096 queries. The biases are added to each block. Folded into a wid
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE, LARGEST_SIDE
+from sam_edge_runtime.bundle.conventions import FeatureMap
 
 from .layers import FeedForward, LayerNorm2d, first_of_axis, join_windows, split_windows
 
@@ -28,14 +28,6 @@ WINDOW = 14
 LAYER_NORM_EPS = 1e-6
 QUERY_BLOCK = 512  # queries of one block: their scores exist at a time
 EARLY_FEATURES = "early_features"  # SAM-HQ's second input of the mask decoder
-
-
-class FurtherOutput(NamedTuple):
-    """A map that an image encoder returns beside the embedding: `(B, channels, H/stride, W/stride)`."""
-
-    name: str
-    channels: int
-    stride: int
 
 
 @dataclass(frozen=True)
@@ -252,9 +244,9 @@ def _resized_rows(rel_pos: Tensor, rows: int) -> nn.Parameter:
     return nn.Parameter(resized[0].T.contiguous())
 
 
-def early_features(channels: int) -> tuple[FurtherOutput, ...]:
+def early_features(channels: int) -> tuple[FeatureMap, ...]:
     """The further outputs of an encoder with early features of so many channels."""
-    return (FurtherOutput(EARLY_FEATURES, channels, EMBEDDING_STRIDE),)
+    return (FeatureMap(EARLY_FEATURES, channels, EMBEDDING_STRIDE),)
 
 
 def make_neck(dim: int, out_channels: int) -> nn.Sequential:

@@ -45,7 +45,13 @@ def upscaling(dim: int, hidden: int, out: int) -> list[nn.Module]:
 
 
 class MaskDecoder(nn.Module):
-    """Image embedding and prompt tokens to mask logits and IoU predictions."""
+    """Image embedding and prompt tokens to mask logits and IoU predictions.
+
+    Attributes:
+        per_photo: names of submodules that depend on the photo alone, and are computed in the encoder's graph.
+    """
+
+    per_photo: tuple[str, ...] = ()
 
     def __init__(self, channels: int = 256) -> None:
         super().__init__()

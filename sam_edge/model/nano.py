@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .image_encoder import FurtherOutput
+from sam_edge_runtime.bundle.conventions import FeatureMap
+
 from .nano_decoder import NanoMaskDecoder, NanoPromptEncoder
 from .sam import Sam
 
@@ -77,7 +78,7 @@ class NanoImageEncoder(nn.Module):
     """
 
     any_side = True
-    further_outputs: tuple[FurtherOutput, ...] = ()
+    further_outputs: tuple[FeatureMap, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()

@@ -7,9 +7,10 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from sam_edge_runtime.bundle.contract import LARGEST_SIDE, SIDE_STEP, SMALLEST_SIDE, side_is_supported
+from sam_edge_runtime.bundle.conventions import SAM, Conventions, FeatureMap
 from sam_edge_runtime.errors import UsageError
 
-from .image_encoder import NATIVE_SIDE, FurtherOutput
+from .image_encoder import NATIVE_SIDE
 from .mask_decoder import MaskDecoder
 from .prompt_encoder import PromptEncoder
 
@@ -19,11 +20,12 @@ class ImageEncoder(Protocol):
 
     Attributes:
         any_side: whether nothing in it depends on the frame's side; if not, the side can change only once.
-        further_outputs: the maps that it returns beside the embedding, in order; the mask decoder takes them too.
+        further_outputs: the maps that it returns beside the embedding, in order. The mask decoder's `projection` makes
+            the features of the conventions of them.
     """
 
     any_side: bool
-    further_outputs: tuple[FurtherOutput, ...]
+    further_outputs: tuple[FeatureMap, ...]
 
     def __call__(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Normalized photo `(B, 3, H, W)` to embedding `(B, C, H/16, W/16)`.
@@ -44,6 +46,7 @@ class Sam(nn.Module):
         channels: C, channels of the image embedding.
         native_side: frame side in pixels that the weights are trained for.
         side: frame side S in pixels that the parts are set to.
+        conventions: how the family takes photos and returns masks.
     """
 
     def __init__(
@@ -54,20 +57,16 @@ class Sam(nn.Module):
         native_side: int = NATIVE_SIDE,
         prompt_encoder: PromptEncoder | None = None,
         mask_decoder: nn.Module | None = None,
+        conventions: Conventions = SAM,
     ) -> None:
         super().__init__()
+        self.conventions = conventions
         self.channels = channels
         self.native_side = native_side
         self.side = native_side
         self.image_encoder = image_encoder
         self.prompt_encoder = prompt_encoder if prompt_encoder is not None else PromptEncoder(channels)
         self.mask_decoder = mask_decoder if mask_decoder is not None else MaskDecoder(channels)
-
-    @property
-    def further_outputs(self) -> tuple[FurtherOutput, ...]:
-        """The maps that the mask decoder takes beside the embedding; none, but for SAM-HQ."""
-        encoder: ImageEncoder = self.image_encoder  # type: ignore[assignment]  # nn.Module hides its own attributes
-        return encoder.further_outputs
 
     def set_input_side(self, side: int) -> None:
         """Switch to frames of `side` pixels. Load the weights first; a ViT can be switched only once.
@@ -84,6 +83,24 @@ class Sam(nn.Module):
         encoder.set_input_side(side)
         self.prompt_encoder.set_input_side(side)
         self.side = side
+
+
+def require_one_feature(sam: Sam, user: str) -> None:
+    """Refuse a model whose encoder returns more than the embedding.
+
+    Args:
+        sam: the model.
+        user: command or option that handles the embedding alone, for the message.
+
+    Raises:
+        UsageError: it has further features.
+    """
+    if sam.conventions.features:
+        names = ", ".join(each.name for each in sam.conventions.features)
+        raise UsageError(
+            f"{user} takes models whose image encoder returns the embedding alone, and this one also returns {names}: "
+            "choose one of SAM 1's family, such as vit_b, tiny_vit or nano"
+        )
 
 
 def check_side(side: int) -> None:

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 import torch
 
-from sam_edge_runtime.arrays import Float32
+from sam_edge_runtime.arrays import Features, Float32
 from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE, FrameSize
+from sam_edge_runtime.decoding import Decoded
 from sam_edge_runtime.errors import BackendError, first_line
 
 from . import DecoderGraph, EncoderGraph, Sam
@@ -25,40 +26,38 @@ class TorchBackend:
         self._decoders: dict[FrameSize, DecoderGraph] = {}
 
     @torch.inference_mode()
-    def encode(self, image: Float32) -> Float32:
-        """Encode an image.
+    def encode(self, image: Float32) -> Features:
+        """The features of an image; see `sam_edge_runtime.backends.Backend`.
 
         Args:
             image: `(1, 3, H, W)` float32 RGB in 0..255.
-
-        Returns:
-            Embeddings `(1, C, H/16, W/16)`.
 
         Raises:
             BackendError: torch fails, for example for lack of memory.
         """
         with _as_backend_errors("encode"):
-            embeddings: Float32 = self._encoder(torch.from_numpy(image)).numpy()
-        return embeddings
+            outputs = self._encoder(torch.from_numpy(image))
+        return tuple(each.numpy() for each in (outputs if isinstance(outputs, tuple) else (outputs,)))
 
     @torch.inference_mode()
     def decode(
         self,
-        image_embeddings: Float32,
+        features: Features,
         point_coords: Float32,
         point_labels: Float32,
         mask_input: Float32,
         has_mask_input: Float32,
-    ) -> tuple[Float32, Float32]:
-        """Mask logits `(B, 4, H/4, W/4)` and IoU predictions `(B, 4)`; see `sam_edge_runtime.backends.Backend`.
+    ) -> Decoded:
+        """Masks and scores of B prompts; see `sam_edge_runtime.backends.Backend`.
 
         Raises:
             BackendError: torch fails, for example for lack of memory.
         """
-        inputs = (image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
+        embeddings, *further = features
+        inputs = (embeddings, point_coords, point_labels, mask_input, has_mask_input, *further)
         with _as_backend_errors("decode"):
-            masks, iou = self._decoder_for(image_embeddings)(*(torch.from_numpy(array) for array in inputs))
-        return masks.numpy(), iou.numpy()
+            outputs = self._decoder_for(embeddings)(*(torch.from_numpy(array) for array in inputs))
+        return Decoded(*(each.numpy() for each in outputs))
 
     def _decoder_for(self, embeddings: Float32) -> DecoderGraph:
         """The decoder for the frame of embeddings `(1, C, H/16, W/16)`."""

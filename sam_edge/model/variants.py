@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sam_edge_runtime.bundle.conventions import SAM_HQ
 from sam_edge_runtime.errors import UsageError
 
 from .feature_pyramid import PyramidImageEncoder, Trunk
@@ -29,7 +30,7 @@ SLIM_77 = ViTConfig(dim=168, depth=12, heads=12, global_blocks=VIT_B.global_bloc
 def _hq(encoder: ImageEncoderViT | TinyViT) -> Sam:
     """SAM-HQ, or Light-HQ, on an encoder with early features."""
     (early,) = encoder.further_outputs
-    return Sam(encoder, mask_decoder=HQMaskDecoder(256, early.channels))
+    return Sam(encoder, mask_decoder=HQMaskDecoder(256, early.channels), conventions=SAM_HQ)
 
 
 def _sam2(trunk: Trunk) -> Sam:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sam_edge_runtime.agreement import golden
-from sam_edge_runtime.arrays import Call, Float32
+from sam_edge_runtime.arrays import Call, Features, Float32
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.manifest import Manifest
+from sam_edge_runtime.decoding import Decoded
 
 
 def artifact_sample(call: Call, manifest: Manifest) -> Call:
@@ -20,12 +21,18 @@ def artifact_sample(call: Call, manifest: Manifest) -> Call:
         manifest: of the artifact's bundle.
     """
     inputs = dict(call)
-    for name in ("image", "image_embeddings"):
+    for name in ("image", *manifest.encoder_contract.output_names):
         if name in inputs:
             inputs[name] = manifest.layout.from_nchw(inputs[name])
     if "image" in inputs and manifest.picture_input:
         inputs["image"] = np.rint(inputs["image"])
     return inputs
+
+
+def decoder_call(features: Features, prompts: tuple[Float32, ...], manifest: Manifest) -> Call:
+    """A call of the mask decoder: the features and the four arrays of the prompts, by the contract's names."""
+    embeddings, *further = features
+    return dict(zip(manifest.decoder_contract.input_names, (embeddings, *prompts, *further), strict=True))
 
 
 @dataclass(frozen=True)
@@ -61,27 +68,27 @@ class CallRecorder:
         self.engine = backend.engine
         self.calls = RecordedCalls()
 
-    def encode(self, image: Float32) -> Float32:
+    def encode(self, image: Float32) -> Features:
         """See `Backend.encode`."""
-        embeddings = self._backend.encode(image)
+        features = self._backend.encode(image)
         names = self._manifest.encoder_contract.input_names
-        self.calls.encoder.append(RecordedCall(dict(zip(names, (image,), strict=True)), (embeddings,)))
-        return embeddings
+        self.calls.encoder.append(RecordedCall(dict(zip(names, (image,), strict=True)), features))
+        return features
 
     def decode(
         self,
-        image_embeddings: Float32,
+        features: Features,
         point_coords: Float32,
         point_labels: Float32,
         mask_input: Float32,
         has_mask_input: Float32,
-    ) -> tuple[Float32, Float32]:
+    ) -> Decoded:
         """See `Backend.decode`."""
-        inputs = (image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
-        outputs = self._backend.decode(*inputs)
-        names = self._manifest.decoder_contract.input_names
-        self.calls.decoder.append(RecordedCall(dict(zip(names, inputs, strict=True)), outputs))
-        return outputs
+        prompts = (point_coords, point_labels, mask_input, has_mask_input)
+        decoded = self._backend.decode(features, *prompts)
+        call = decoder_call(features, prompts, self._manifest)
+        self.calls.decoder.append(RecordedCall(call, tuple(each for each in decoded if each is not None)))
+        return decoded
 
 
 def golden_calls(golden_test: golden.Golden, backend: Backend, manifest: Manifest) -> RecordedCalls:

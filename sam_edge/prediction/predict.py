@@ -112,7 +112,7 @@ def predict(job: PredictJob) -> PredictResult:
     bundle = Bundle.open(job.bundle)
     photo = read_photo(job.photo)
     predictor = SamPredictor(bundle, threads=job.threads, provider=job.provider)
-    frame = fitting_frame(bundle.manifest.frames, photo.shape[:2])
+    frame = fitting_frame(bundle.manifest, photo.shape[:2])
     mask_prompt = None if job.mask_input is None else _read_logits(job.mask_input, frame.size)
     prompts, outputs = max(1, len(job.boxes)), 3 if job.multimask else 1
     files = [
@@ -153,7 +153,7 @@ def predict(job: PredictJob) -> PredictResult:
         MaskFile(path, float(score), int(np.count_nonzero(mask)))
         for path, score, mask in zip(files, scores.ravel(), flat, strict=True)
     ]
-    notes = (note, waste_warning(bundle.manifest.frames, photo.shape[:2]))
+    notes = (note, waste_warning(bundle.manifest, photo.shape[:2]))
     return PredictResult(tuple(written), tuple(wanted[len(files) :]), tuple(filter(None, notes)))
 
 

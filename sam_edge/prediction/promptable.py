@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sam_edge_runtime.automatic.generator import AutomaticMaskGenerator
 from sam_edge_runtime.automatic.settings import COCO_RLE, AutomaticSettings
 from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import FrameSize
+from sam_edge_runtime.bundle.conventions import SAM, Conventions
 from sam_edge_runtime.bundle.manifest import Checkpoint
 from sam_edge_runtime.decoding import Capacity
 from sam_edge_runtime.errors import UsageError, missing_package
+
+if TYPE_CHECKING:
+    from sam_edge.model import Sam  # brings torch
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,22 @@ class Promptable:
 
 @dataclass(frozen=True)
 class AnyCapacity:
-    """A torch model's capacity: any number of prompts and points. `frames` are the sizes of its frames in pixels."""
+    """A torch model's capacity: any number of prompts and points.
+
+    Attributes:
+        frames: sizes of its frames in pixels.
+        conventions: of its family.
+    """
 
     frames: tuple[FrameSize, ...]
+    conventions: Conventions = SAM
     call_sizes: tuple[int, ...] = ()
     points: int | None = None
+
+    @classmethod
+    def of(cls, sam: Sam) -> AnyCapacity:
+        """That of a model."""
+        return cls((FrameSize.square(sam.side),), sam.conventions)
 
 
 def open_bundle(path: Path, options: BackendOptions | None = None) -> Promptable:
@@ -103,7 +118,7 @@ def open_model(variant: str, checkpoint: str | None = None, input_side: int | No
         "sha256": record.sha256,
         "input side": loaded.sam.side,
     }
-    return Promptable(TorchBackend(loaded.sam), AnyCapacity((FrameSize.square(loaded.sam.side),)), description)
+    return Promptable(TorchBackend(loaded.sam), AnyCapacity.of(loaded.sam), description)
 
 
 def opened(

@@ -8,9 +8,10 @@ from hashlib import blake2b
 
 import numpy as np
 
-from sam_edge_runtime.arrays import Float32
+from sam_edge_runtime.arrays import Features, Float32
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.manifest import Manifest
+from sam_edge_runtime.decoding import Decoded
 
 
 @dataclass
@@ -51,26 +52,28 @@ class CachingBackend:
         self._backend, self._weights, self._cache = backend, weights, cache
         self.engine = backend.engine
 
-    def encode(self, image: Float32) -> Float32:
+    def encode(self, image: Float32) -> Features:
         """See `Backend.encode`."""
-        (embeddings,) = self._cache.look_up(self._key(image), lambda: (self._backend.encode(image),))
-        return embeddings
+        return self._cache.look_up(self._key(image), lambda: self._backend.encode(image))
 
     def decode(
         self,
-        image_embeddings: Float32,
+        features: Features,
         point_coords: Float32,
         point_labels: Float32,
         mask_input: Float32,
         has_mask_input: Float32,
-    ) -> tuple[Float32, Float32]:
+    ) -> Decoded:
         """See `Backend.decode`."""
-        inputs = (image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
-        masks, iou = self._cache.look_up(self._key(*inputs), lambda: self._backend.decode(*inputs))
-        return masks, iou
+        prompts = (point_coords, point_labels, mask_input, has_mask_input)
+
+        def compute() -> tuple[Float32, ...]:
+            return tuple(each for each in self._backend.decode(features, *prompts) if each is not None)
+
+        return Decoded(*self._cache.look_up(self._key(*features, *prompts), compute))
 
     def _key(self, *inputs: Float32) -> bytes:
-        """A digest of the weights and of an encoder's one input or a decoder's five."""
+        """A digest of the weights and of a graph's inputs."""
         digest = blake2b(self._weights.encode())
         for array in inputs:
             digest.update(str(array.shape).encode())

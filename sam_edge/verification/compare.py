@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_edge.prompting.grid import PromptGroup, prompt_groups, refinement
-from sam_edge_runtime.agreement.agreement import PhotoAgreement, PromptAgreement, compare_prompt
-from sam_edge_runtime.agreement.metrics import cosine, snr_db
-from sam_edge_runtime.arrays import Float32, Mask
+from sam_edge_runtime.agreement.agreement import PhotoAgreement, PromptAgreement, compare_prompt, with_object
+from sam_edge_runtime.agreement.metrics import cosine, features_snr_db
+from sam_edge_runtime.arrays import Features, Float32, Mask
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.contract import MASK_STRIDE, MASK_THRESHOLD, FrameSize
 from sam_edge_runtime.bundle.manifest import Manifest
-from sam_edge_runtime.decoding import decode_prompts
+from sam_edge_runtime.decoding import Decoded, decode_prompts
 from sam_edge_runtime.photo.frame import Frame, fitting_frame
 from sam_edge_runtime.photo.masks import upscale_binary
 
@@ -71,18 +71,22 @@ def compare_photo(
         manifest: the bundle's manifest.
         size: of the frame; None: of the one that the photo fills best.
     """
-    frame = fitting_frame(manifest.frames if size is None else (size,), photo.shape[:2])
+    original_size = (photo.shape[0], photo.shape[1])
+    if size is None:
+        frame = fitting_frame(manifest, original_size)
+    else:
+        frame = Frame(size, original_size, manifest.conventions.stretched)
     image = frame.image(photo)
     # The reference gets no empty slots, so that the comparison shows what a fixed decoder does with them.
     any_capacity = manifest.of_any_capacity()
-    embeddings = (reference.encode(image), bundle.encode(image))
+    wanted, features = reference.encode(image), bundle.encode(image)
     agreements: list[PromptAgreement] = []
     worst: dict[str, Illustration] = {}
-    groups, skipped = _groups_that_fit(frame, manifest, reference, embeddings[0])
+    groups, skipped = _groups_that_fit(frame, manifest, reference, wanted)
     for group in groups:
-        expected = decode_prompts(reference, any_capacity, embeddings[0], group.prompts)
+        expected = decode_prompts(reference, any_capacity, wanted, group.prompts)
         for capacity in manifest.each_capacity():
-            computed = decode_prompts(bundle, capacity, embeddings[1], group.prompts)
+            computed = decode_prompts(bundle, capacity, features, group.prompts)
             suffix = f", in calls of {capacity.prompts}" if manifest.batches else ""
             for index in range(len(group.names)):
                 agreement, illustration = _compare_one(group, index, suffix, frame, expected, computed)
@@ -90,19 +94,19 @@ def compare_photo(
                 if group.kind not in worst or illustration.iou < worst[group.kind].iou:
                     worst[group.kind] = illustration
     return PhotoComparison(
-        PhotoAgreement(name, snr_db(*embeddings), cosine(*embeddings), tuple(agreements)),
+        PhotoAgreement(name, features_snr_db(wanted, features), cosine(wanted[0], features[0]), tuple(agreements)),
         skipped,
         tuple(worst.values()),
     )
 
 
 def _groups_that_fit(
-    frame: Frame, manifest: Manifest, reference: Backend, embeddings: Float32
+    frame: Frame, manifest: Manifest, reference: Backend, features: Features
 ) -> tuple[list[PromptGroup], int]:
     """The photo's prompts, and the number of those that need more slots than the decoder has."""
     groups = prompt_groups(frame)
     boxes = groups[1].prompts  # any decoder has slots for them
-    low_res, iou = decode_prompts(reference, manifest.of_any_capacity(), embeddings, boxes)
+    low_res, iou, _ = decode_prompts(reference, manifest.of_any_capacity(), features, boxes)
     groups.append(refinement(frame, low_res[0, int(iou[0].argmax())]))
     slots = manifest.points
     fitting = [group for group in groups if slots is None or group.prompts.coords.shape[1] <= slots]
@@ -115,14 +119,17 @@ def _compare_one(
     index: int,
     suffix: str,
     frame: Frame,
-    expected: tuple[Float32, Float32],
-    computed: tuple[Float32, Float32],
+    expected: Decoded,
+    computed: Decoded,
 ) -> tuple[PromptAgreement, Illustration]:
-    low_res = (expected[0][index], computed[0][index])  # (4, H/4, W/4) each
-    iou = (expected[1][index], computed[1][index])
+    low_res = (expected.low_res_masks[index], computed.low_res_masks[index])  # (4, H/4, W/4) each
+    scores = (
+        with_object(expected.iou_predictions[index], expected.object_score(index)),
+        with_object(computed.iou_predictions[index], computed.object_score(index)),
+    )
     masks = (upscale_binary(low_res[0], frame), upscale_binary(low_res[1], frame))  # (4, H, W) each
     inside = (_inside(low_res[0], frame), _inside(low_res[1], frame))
-    agreement = compare_prompt(group.names[index] + suffix, masks, inside, iou, low_res)
+    agreement = compare_prompt(group.names[index] + suffix, masks, inside, scores, low_res)
     shown = int(np.argmin(agreement.mask_iou))
     illustration = Illustration(
         group.names[index] + suffix,

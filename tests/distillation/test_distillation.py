@@ -116,7 +116,7 @@ class TestEmbeddings:
 
         class Flat:
             def encode(self, image):
-                return np.zeros((1, 256, SIDE // 16, SIDE // 16), np.float32)
+                return (np.zeros((1, 256, SIDE // 16, SIDE // 16), np.float32),)
 
         cache = EmbeddingCache(tmp_path / "cache", "t", SIDE, 256)
         for _ in range(2):
@@ -154,7 +154,7 @@ class TestEmbeddings:
     def test_an_embedding_too_large_for_half_precision_is_refused(self, shards, tmp_path):
         class Loud:
             def encode(self, image):
-                return np.full((1, 256, SIDE // 16, SIDE // 16), 1e6, np.float32)
+                return (np.full((1, 256, SIDE // 16, SIDE // 16), 1e6, np.float32),)
 
         with pytest.raises(DataError, match="half precision"):
             EmbeddingCache(tmp_path, "t", SIDE, 256).fill([open_source(str(shards))], Loud())
@@ -171,7 +171,7 @@ class TestEmbeddings:
         cache.fill([source], TorchBackend(teacher))
         assert sum(path.stat().st_size for path in tmp_path.glob("*/*.npy")) == cache.bytes_needed(4)
         for sample in walk(source, SkipLog(), photos_only=True):
-            expected = TorchBackend(teacher).encode(letterbox(sample, SIDE).image[None])[0]
+            expected = TorchBackend(teacher).encode(letterbox(sample, SIDE).image[None])[0][0]
             np.testing.assert_array_equal(cache.read(sample.source, sample.key), expected.astype(np.float16))
 
     def test_embeddings_of_two_teachers_are_not_mixed(self, tmp_path):
@@ -220,7 +220,7 @@ class TestEncoder:
         for number in (1, 2):
             path = cache.path("a.tar", str(number))
             path.parent.mkdir(exist_ok=True)
-            np.save(path, backend.encode(batch(number).images.numpy())[0].astype(np.float16))
+            np.save(path, backend.encode(batch(number).images.numpy())[0][0].astype(np.float16))
         return cache
 
     def photos(self) -> Batch:

@@ -114,9 +114,9 @@ class Mistaken:
     def encode(self, image):
         return self.backend.encode(image[:, ::-1].copy() if self.bgr else image)
 
-    def decode(self, embeddings, coords, labels, mask, has_mask):
+    def decode(self, features, coords, labels, mask, has_mask):
         labels = labels if self.bgr else labels.clip(min=labels.dtype.type(Label.PADDING))
-        return self.backend.decode(embeddings, coords, labels, mask, has_mask)
+        return self.backend.decode(features, coords, labels, mask, has_mask)
 
 
 @pytest.mark.parametrize("bgr", [True, False])

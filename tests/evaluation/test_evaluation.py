@@ -18,7 +18,9 @@ from sam_edge.evaluation.figures import Figures, clicks_needed, correlation, fig
 from sam_edge.evaluation.measure import OutputScores, Protocol, measure_photo, tight_box
 from sam_edge.prediction.promptable import AnyCapacity
 from sam_edge.prompting.clicks import first_click
+from sam_edge_runtime.arrays import Features
 from sam_edge_runtime.bundle.contract import FrameSize, Label
+from sam_edge_runtime.decoding import Decoded
 from sam_edge_runtime.errors import UsageError
 from tests.data.builders import encoded, picture, record, rle_of, write_tar
 from tests.data.real import real_data
@@ -57,14 +59,14 @@ class Standin:
     def __post_init__(self) -> None:
         self.calls: list[tuple[np.ndarray, ...]] = []
 
-    def encode(self, image: np.ndarray) -> np.ndarray:
-        return np.zeros((1, 8, SIDE // 16, SIDE // 16), np.float32)
+    def encode(self, image: np.ndarray) -> Features:
+        return (np.zeros((1, 8, SIDE // 16, SIDE // 16), np.float32),)
 
-    def decode(self, *inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def decode(self, *inputs: np.ndarray) -> Decoded:
         self.calls.append(inputs)
         count = len(inputs[1])
         low_res = np.stack([logits_of(mask) for mask in self.masks])
-        return np.tile(low_res, (count, 1, 1, 1)), np.tile(np.array(self.ratings, np.float32), (count, 1))
+        return Decoded(np.tile(low_res, (count, 1, 1, 1)), np.tile(np.array(self.ratings, np.float32), (count, 1)))
 
 
 def exact(mask: np.ndarray, target: np.ndarray) -> float:

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, Label, La
 from sam_edge_runtime.bundle.document import digest_of
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.bundle.targets import Engine
-from sam_edge_runtime.decoding import decode_prompts
+from sam_edge_runtime.decoding import Decoded, decode_prompts
 from sam_edge_runtime.errors import BackendError, BundleError, ExportError, UsageError
 from sam_edge_runtime.prompts import Prompts
 from tests.exporters.layers import Crashing, OneLayer
@@ -80,7 +81,7 @@ def test_shapes_are_fixed_and_channels_last(bundle):
 
 def test_the_encoder_computes_the_same_as_torch(bundle, torch_nano):
     image = (seeded_tensor("image", 1, 3, SIDE, SIDE) * 60 + 120).clamp(0, 255).numpy()
-    assert error(load_backend(bundle).encode(image), torch_nano.encode(image)) <= BOUND
+    assert error(*load_backend(bundle).encode(image), *torch_nano.encode(image)) <= BOUND
 
 
 @pytest.mark.parametrize(
@@ -97,22 +98,22 @@ def test_the_encoder_computes_the_same_as_torch(bundle, torch_nano):
 @pytest.mark.parametrize("size", [1, 8])
 def test_a_decoder_with_empty_slots_equals_torchs_variable_one(bundle, torch_nano, labels, has_mask, size):
     used = len(labels)
-    embeddings, coords, slots, masks, has = _decoder_inputs(size)
+    features, coords, slots, masks, has = _decoder_inputs(size)
     slots[:, :used] = labels
     slots[:, used:] = float(Label.EMPTY)
     has[:] = has_mask
-    found = load_backend(bundle).decode(embeddings, coords, slots, masks, has)
-    expected = torch_nano.decode(embeddings, coords[:, :used], slots[:, :used], masks, has)
-    for ours, theirs in zip(found, expected, strict=True):
+    found = load_backend(bundle).decode(features, coords, slots, masks, has)
+    expected = torch_nano.decode(features, coords[:, :used], slots[:, :used], masks, has)
+    for ours, theirs in zip(found[:2], expected[:2], strict=True):
         assert error(ours, theirs) <= BOUND
 
 
-def _decoder_inputs(size: int) -> tuple[np.ndarray, ...]:
-    """The decoder's inputs for `size` different prompts of one click each."""
+def _decoder_inputs(size: int) -> tuple[Any, ...]:
+    """The decoder's inputs, features first, for `size` different prompts of one click each."""
     slots = np.full((size, FIXED_POINTS), float(Label.EMPTY), np.float32)
     slots[:, :2] = [Label.FOREGROUND, Label.PADDING]
     return (
-        seeded_tensor("embeddings", 1, 256, GRID, GRID).numpy(),
+        (seeded_tensor("embeddings", 1, 256, GRID, GRID).numpy(),),
         seeded_tensor("coords", size, FIXED_POINTS, 2).mul(60).add(128).clamp(0, SIDE).numpy(),
         slots,
         seeded_tensor("mask", size, 1, CELLS, CELLS).mul(4).numpy(),
@@ -160,23 +161,23 @@ class _Faulty:
     def __init__(self, backend: Backend, size: int, row: int) -> None:
         self.encode, self._backend, self._fault = backend.encode, backend, (size, row)
 
-    def decode(self, image_embeddings, point_coords, *others):
-        masks, scores = self._backend.decode(image_embeddings, point_coords, *others)
+    def decode(self, features, point_coords, *others):
+        masks, scores, _ = self._backend.decode(features, point_coords, *others)
         size, row = self._fault
         if len(point_coords) == size:
             masks[row] *= -1
-        return masks, scores
+        return Decoded(masks, scores)
 
 
 @pytest.mark.parametrize(("count", "calls"), [(1, [1]), (3, [1, 1, 1]), (4, [8]), (11, [8, 1, 1, 1]), (20, [8, 8, 8])])
 def test_calls_have_the_capacities_that_suit_the_prompts(bundle, torch_nano, count, calls):
-    embeddings, coords, slots, masks, _ = _decoder_inputs(count)
+    features, coords, slots, masks, _ = _decoder_inputs(count)
     prompts = Prompts(coords, slots, masks, FrameSize.square(SIDE))
     backend = _Counting(load_backend(bundle))
-    found = decode_prompts(backend, bundle.manifest, embeddings, prompts)
+    found = decode_prompts(backend, bundle.manifest, features, prompts)
     assert backend.calls == calls
-    expected = decode_prompts(torch_nano, bundle.manifest.of_any_capacity(), embeddings, prompts)
-    for ours, theirs in zip(found, expected, strict=True):
+    expected = decode_prompts(torch_nano, bundle.manifest.of_any_capacity(), features, prompts)
+    for ours, theirs in zip(found[:2], expected[:2], strict=True):
         assert error(ours, theirs) <= BOUND
 
 
@@ -187,9 +188,9 @@ class _Counting:
         self.engine, self.encode, self._backend = backend.engine, backend.encode, backend
         self.calls: list[int] = []
 
-    def decode(self, image_embeddings, point_coords, *others):
+    def decode(self, features, point_coords, *others):
         self.calls.append(len(point_coords))
-        return self._backend.decode(image_embeddings, point_coords, *others)
+        return self._backend.decode(features, point_coords, *others)
 
 
 def test_a_predictor_takes_more_prompts_than_a_call_does(bundle, torch_nano):
@@ -245,7 +246,7 @@ def test_weights_in_float16_compute_nearly_the_same_as_torch(bundle, halved, tor
     assert agreement.logit_snr_db > 45
     assert agreement.iou_prediction_error < 5e-3
     image = (seeded_tensor("image", 1, 3, SIDE, SIDE) * 60 + 120).clamp(0, 255).numpy()
-    assert snr_db(torch_nano.encode(image), load_backend(halved).encode(image)) > 50
+    assert snr_db(*torch_nano.encode(image), *load_backend(halved).encode(image)) > 50
 
 
 def test_a_graph_is_exported_with_weights_in_float16(tmp_path, capfd):
@@ -414,7 +415,9 @@ def test_a_file_of_another_contract_is_refused(bundle):
     with pytest.raises(
         BundleError, match=r"input 'point_coords' of .* is float32 \(1, 10, 2\), where the contract has"
     ):
-        load_backend(Bundle(bundle.root, wider)).decode(*(np.zeros(0, np.float32) for _ in range(5)))
+        load_backend(Bundle(bundle.root, wider)).decode(
+            (np.zeros(0, np.float32),), *(np.zeros(0, np.float32) for _ in range(4))
+        )
 
 
 def test_arrays_of_another_shape_are_refused(bundle):

@@ -134,5 +134,5 @@ def test_torch_takes_every_frame(sam):
     for frame in (WIDE, TALL, FrameSize.square(SIDE)):
         prompts = [each.numpy() for each in prompts_in(sam, frame)]
         expected = DecoderGraph(sam, frame=frame).eval()(*(torch.from_numpy(each) for each in prompts))
-        for found, wanted in zip(backend.decode(*prompts), expected, strict=True):
+        for found, wanted in zip(backend.decode((prompts[0],), *prompts[1:])[:2], expected, strict=True):
             assert error(found, wanted) <= BOUND

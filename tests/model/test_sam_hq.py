@@ -28,8 +28,8 @@ from sam_edge.model.tiny_vit import TinyViT
 from sam_edge.weights.catalogue import RELEASES
 from sam_edge.weights.families import build_empty, shapes_of_variant
 from sam_edge.weights.seeded import seed_module
-from sam_edge_runtime.bundle.contract import FrameSize
-from sam_edge_runtime.errors import UsageError
+from sam_edge_runtime.bundle.contract import FrameSize, Layout, encoder_contract
+from sam_edge_runtime.bundle.conventions import SAM_HQ
 from tests.model.builders import BOUND, NARROW, error, seed, seeded_tensor
 
 DATA = Path(__file__).parent / "data"
@@ -92,17 +92,17 @@ def test_features_masks_and_scores_equal_the_stored_ones(variant):
         channels = 2 * (early.shape[1] // 40)
         assert error(embedding[0, ::16, ::9, ::9], stored[f"{variant}.embedding"]) <= BOUND
         assert error(early[0, ::channels, ::9, ::9], stored[f"{variant}.early"]) <= BOUND
-        features = decoder.hq_features(embedding, early)
+        _, features = decoder.projection()(embedding, early)
         assert error(features[0, ::4, ::28, ::28], stored[f"{variant}.hq_features"]) <= BOUND
         for name in PROMPTS:
             prompt = prompt_of(sam, name)
             of_sam, of_hq = stored[f"{variant}.{name}.masks"][:4], stored[f"{variant}.{name}.masks"][4:]
             decoder.hq_token_only = False
-            masks, iou = decoder(embedding, early, *prompt)
+            masks, iou = decoder(embedding, features, *prompt)
             assert error(masks[0, :, ::28, ::28], of_sam + of_hq) <= BOUND
             assert error(iou[0], stored[f"{variant}.{name}.iou"]) <= BOUND
             decoder.hq_token_only = True
-            masks, iou = decoder(embedding, early, *prompt)
+            masks, iou = decoder(embedding, features, *prompt)
             assert error(masks[0, :, ::28, ::28], of_hq.repeat(4, axis=0)) <= BOUND
             assert error(iou[0], stored[f"{variant}.{name}.iou"]) <= BOUND
 
@@ -156,7 +156,7 @@ def test_encoders_rewritten_for_the_neural_engine_keep_the_early_features(build,
 @pytest.fixture(scope="module")
 def sam() -> Sam:
     with torch.inference_mode():
-        sam = Sam(vit(early=True), mask_decoder=HQMaskDecoder(256, DEEPER.dim)).eval()
+        sam = Sam(vit(early=True), mask_decoder=HQMaskDecoder(256, DEEPER.dim), conventions=SAM_HQ).eval()
         seed(sam)
         sam.side = SIDE
         sam.prompt_encoder.set_input_side(SIDE)
@@ -172,7 +172,7 @@ def decoder_inputs(sam: Sam, frame: FrameSize) -> tuple[Tensor, ...]:
     sparse, dense = sam.prompt_encoder(coords, labels, masks, torch.tensor([0.0, 1.0]))
     return (
         seeded_tensor("embedding", 1, 256, *grid),
-        seeded_tensor("early", 1, DEEPER.dim, *grid),
+        seeded_tensor("features", 1, 32, *frame.cells),
         sam.prompt_encoder.dense_positions(grid),
         sparse,
         dense,
@@ -199,22 +199,22 @@ def test_each_frame_has_the_rows_and_columns_where_they_belong(sam, frame):
     """The transposed frame has the transposed masks, if the kernels and positions are transposed, too."""
     decoder = sam.mask_decoder
     decoder.hq_token_only = False
-    embedding, early, positions, sparse, dense, empty = decoder_inputs(sam, frame)
+    embedding, features, positions, sparse, dense, empty = decoder_inputs(sam, frame)
     turned = HQMaskDecoder(256, DEEPER.dim).eval()
     turned.load_state_dict({n: t.mT if t.ndim == 4 else t for n, t in decoder.state_dict().items()})
-    masks, iou = decoder(embedding, early, positions, sparse, dense, empty)
-    turned_masks, turned_iou = turned(embedding.mT, early.mT, positions.mT, sparse, dense.mT, empty)
+    masks, iou = decoder(embedding, features, positions, sparse, dense, empty)
+    turned_masks, turned_iou = turned(embedding.mT, features.mT, positions.mT, sparse, dense.mT, empty)
     assert error(turned_masks.mT, masks) <= BOUND
     assert error(turned_iou, iou) <= BOUND
 
 
 def test_empty_slots_change_nothing(sam):
     """The bias that hides them has a place for each output token, and here there is one more than in SAM."""
-    embedding, early, positions, sparse, dense, empty = decoder_inputs(sam, WIDE)
+    embedding, features, positions, sparse, dense, empty = decoder_inputs(sam, WIDE)
     sam.mask_decoder.hq_token_only = False
-    masks, iou = sam.mask_decoder(embedding, early, positions, sparse, dense, empty)
+    masks, iou = sam.mask_decoder(embedding, features, positions, sparse, dense, empty)
     sparse, empty = torch.cat([sparse, sparse + 1], dim=1), torch.cat([empty, torch.ones_like(empty)], dim=1)
-    more_masks, more_iou = sam.mask_decoder(embedding, early, positions, sparse, dense, empty)
+    more_masks, more_iou = sam.mask_decoder(embedding, features, positions, sparse, dense, empty)
     assert error(more_masks, masks) <= BOUND
     assert error(more_iou, iou) <= BOUND
 
@@ -225,6 +225,23 @@ def test_the_lean_attention_counts_the_hq_token(sam):
     assert attention_is_cheaper(hq, 10)
 
 
-def test_graphs_refuse_what_no_bundle_can_hold(sam):
-    with pytest.raises(UsageError, match=r"the output early_features, which no bundle can hold yet: choose a model"):
-        EncoderGraph(sam)
+@pytest.mark.parametrize("layout", list(Layout))
+def test_the_graphs_compute_the_photo_s_part_once(sam, layout):
+    """The encoder's graph has the HQ features, the decoder's has none of the modules that make them."""
+    sam.mask_decoder.hq_token_only = False
+    encoder, decoder = EncoderGraph(sam, layout).eval(), DecoderGraph(sam, layout, WIDE).eval()
+    image = torch.rand(layout.shape(3, WIDE)) * 255
+    embedding, features = encoder(image)
+    contract = encoder_contract(WIDE, 256, layout, SAM_HQ)
+    assert [tuple(each.shape) for each in (embedding, features)] == [spec.shape for spec in contract.outputs]
+    assert not any(
+        name.startswith(("mask_decoder.compress", "mask_decoder.embedding_encoder")) for name in decoder.state_dict()
+    )
+    photo = image if layout is Layout.NCHW else image.permute(0, 3, 1, 2)
+    early = sam.image_encoder((photo - encoder.mean) / encoder.std)
+    _, expected = sam.mask_decoder.projection()(*early)
+    assert error(features if layout is Layout.NCHW else features.permute(0, 3, 1, 2), expected) <= BOUND
+    prompts = (torch.full((1, 1, 2), 90.0), torch.ones(1, 1), torch.zeros(1, 1, *WIDE.cells), torch.zeros(1))
+    masks, iou = decoder(embedding, *prompts, features)
+    assert masks.shape == (1, 4, *WIDE.cells)
+    assert iou.shape == (1, 4)

@@ -24,7 +24,7 @@ def call(backend: TorchBackend, action: str) -> None:
         backend.encode(np.zeros((1, 5, 1024, 1024), np.float32))
         return
     backend.decode(
-        np.zeros((1, 7, 64, 64), np.float32),
+        (np.zeros((1, 7, 64, 64), np.float32),),
         np.zeros((1, 1, 2), np.float32),
         np.ones((1, 1), np.float32),
         np.zeros((1, 1, 256, 256), np.float32),

@@ -9,9 +9,10 @@ import pytest
 
 from sam_edge.prediction.calls import CallRecorder, artifact_sample
 from sam_edge.prediction.reference_cache import ReferenceCache
-from sam_edge_runtime.arrays import Float32
+from sam_edge_runtime.arrays import Features, Float32
 from sam_edge_runtime.bundle.contract import Layout
 from sam_edge_runtime.bundle.manifest import Checkpoint, Manifest
+from sam_edge_runtime.decoding import Decoded
 
 
 class CountingBackend:
@@ -22,13 +23,13 @@ class CountingBackend:
     def __init__(self) -> None:
         self.count = 0
 
-    def encode(self, image: Float32) -> Float32:
+    def encode(self, image: Float32) -> Features:
         self.count += 1
-        return image.sum(keepdims=True)
+        return (image.sum(keepdims=True),)
 
-    def decode(self, *inputs: Float32) -> tuple[Float32, Float32]:
+    def decode(self, features: Features, *prompts: Float32) -> Decoded:
         self.count += 1
-        return inputs[1].sum(keepdims=True), inputs[2].sum(keepdims=True)
+        return Decoded(prompts[0].sum(keepdims=True), prompts[1].sum(keepdims=True))
 
 
 def manifest(weights: str) -> Manifest:
@@ -65,7 +66,7 @@ def test_writing_to_an_output_does_not_change_the_stored_one() -> None:
     image = np.ones((1, 3, 2, 2), np.float32)
     caching = cache.wrap(backend, manifest("random:0"))
     for _ in range(3):
-        output = caching.encode(image)
+        (output,) = caching.encode(image)
         assert output.item() == 12
         output[:] = 0
 
@@ -75,9 +76,9 @@ def test_a_change_of_any_input_is_computed_anew(changed: int) -> None:
     cache, backend = ReferenceCache(), CountingBackend()
     inputs = [np.full((1, 2), index, np.float32) for index in range(5)]
     caching = cache.wrap(backend, manifest("random:0"))
-    caching.decode(*inputs)
+    caching.decode((inputs[0],), *inputs[1:])
     inputs[changed] = inputs[changed] + 1
-    caching.decode(*inputs)
+    caching.decode((inputs[0],), *inputs[1:])
     assert backend.count == 2
 
 
@@ -102,7 +103,7 @@ def test_outputs_beyond_the_capacity_are_returned_and_not_stored() -> None:
     cache, backend = ReferenceCache(capacity=4), CountingBackend()
     caching = cache.wrap(backend, manifest("random:0"))
     for value, count in ((0.0, 1), (1.0, 2), (1.0, 3), (0.0, 3)):
-        output = caching.encode(np.full((1, 3, 2, 2), value, np.float32))
+        (output,) = caching.encode(np.full((1, 3, 2, 2), value, np.float32))
         assert output.item() == 12 * value
         assert backend.count == count
 
@@ -110,13 +111,13 @@ def test_outputs_beyond_the_capacity_are_returned_and_not_stored() -> None:
 def test_recorded_calls_belong_to_the_graph_that_was_called() -> None:
     recorder = CallRecorder(CountingBackend(), manifest("random:0"))
     inputs = [np.full((1, 2), index, np.float32) for index in range(5)]
-    embeddings = recorder.encode(np.ones((1, 3, 2, 2), np.float32))
-    outputs = recorder.decode(*inputs)
+    features = recorder.encode(np.ones((1, 3, 2, 2), np.float32))
+    outputs = recorder.decode((inputs[0],), *inputs[1:])
     (encoder_call,), (decoder_call,) = recorder.calls.encoder, recorder.calls.decoder
     assert tuple(encoder_call.inputs) == manifest("random:0").encoder_contract.input_names
     assert tuple(decoder_call.inputs) == manifest("random:0").decoder_contract.input_names
-    assert encoder_call.outputs == (embeddings,)
-    assert decoder_call.outputs == outputs
+    assert encoder_call.outputs == features
+    assert decoder_call.outputs == outputs[:2]
 
 
 def test_photos_and_embeddings_are_in_the_artifact_s_layout_and_other_inputs_unchanged() -> None:

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 from sam_edge_runtime.bundle.bundle import Bundle, record_files
 from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, TensorSpec, decoder_contract, encoder_contract
 from sam_edge_runtime.bundle.manifest import Checkpoint, Manifest
+from sam_edge_runtime.decoding import Decoded
 
 SIDE, CHANNELS = 256, 3
 CELLS = SIDE // 4
@@ -44,13 +45,14 @@ class NumpyBackend:
 
     def encode(self, image):
         self.images.append(image)
-        return encode(image)
+        return (encode(image),)
 
-    def decode(self, image_embeddings, point_coords, point_labels, mask_input, has_mask_input):
+    def decode(self, features, point_coords, point_labels, mask_input, has_mask_input):
         self.calls.append(
             SimpleNamespace(coords=point_coords, labels=point_labels, masks=mask_input, has_mask=has_mask_input)
         )
-        return decode(image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
+        (embeddings,) = features
+        return Decoded(*decode(embeddings, point_coords, point_labels, mask_input, has_mask_input))
 
 
 def manifest(prompts: int | None = None, points: int | None = None, **changes) -> Manifest:

@@ -131,7 +131,7 @@ def test_bad_embeddings_are_refused_and_the_photo_stays(name):
     with pytest.raises(UsageError, match=says) as error:
         made.set_image_embedding(embedding, size)
     assert "\n" not in str(error.value)
-    np.testing.assert_array_equal(made.get_image_embedding(), made.backend.encode(made.backend.images[0]))
+    np.testing.assert_array_equal(made.get_image_embedding(), *made.backend.encode(made.backend.images[0]))
 
 
 def test_an_embedding_of_an_empty_photo_is_refused():

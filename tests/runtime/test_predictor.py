@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD
+from sam_edge_runtime.decoding import Decoded
 from sam_edge_runtime.errors import PhotoError, PromptError, StateError, UsageError
 from sam_edge_runtime.predictor import SamPredictor
 from sam_edge_runtime.prompts import LARGEST_CHUNK
@@ -354,10 +355,10 @@ class TorchBackend:
     @torch.no_grad()
     def encode(self, image):
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
-        return self.sam.image_encoder((torch.from_numpy(image) - mean) / std).numpy()
+        return (self.sam.image_encoder((torch.from_numpy(image) - mean) / std).numpy(),)
 
     @torch.no_grad()
-    def decode(self, image_embeddings, point_coords, point_labels, mask_input, has_mask_input):
+    def decode(self, features, point_coords, point_labels, mask_input, has_mask_input):
         used = point_labels[0] != -2
         assert (point_labels[:, ~used] == -2).all()
         assert (has_mask_input == has_mask_input[0]).all()
@@ -371,12 +372,12 @@ class TorchBackend:
         else:
             dense = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(len(labels), -1, 16, 16)
         masks, scores = self.sam.mask_decoder.predict_masks(
-            image_embeddings=torch.from_numpy(image_embeddings),
+            image_embeddings=torch.from_numpy(features[0]),
             image_pe=encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
         )
-        return masks.numpy(), scores.numpy()
+        return Decoded(masks.numpy(), scores.numpy())
 
 
 @pytest.fixture(scope="module")

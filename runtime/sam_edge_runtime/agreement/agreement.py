@@ -134,7 +134,8 @@ class PromptAgreement:
         prompt: its name in reports.
         mask_iou: IoU of each mask, at the photo's size where there is a photo.
         boundary_iou: boundary IoU of each mask, at the low resolution.
-        iou_prediction_error: largest absolute difference of the four IoU predictions.
+        iou_prediction_error: largest absolute difference of the four IoU predictions, and of the probability that the
+            prompt has an object, where the model predicts it.
         logit_snr_db: signal-to-noise ratio of the four masks' low-resolution logits, in dB.
     """
 
@@ -151,7 +152,7 @@ class PhotoAgreement:
 
     Attributes:
         photo: its name in reports.
-        embedding_snr_db: signal-to-noise ratio of its embedding, in dB.
+        embedding_snr_db: signal-to-noise ratio of its embedding, in dB; with further features the smallest of all.
         embedding_cosine: cosine similarity of its embedding with the reference's.
         prompts: all prompts on it.
     """
@@ -267,6 +268,14 @@ class Agreement:
         }
 
 
+def with_object(iou: Float32, object_score: Float32 | None) -> Float32:
+    """IoU predictions `(4,)`, followed by the probability of an object where there is its logit `(1,)`."""
+    if object_score is None:
+        return iou
+    probability: Float32 = 1 / (1 + np.exp(-object_score.clip(-60, 60)))
+    return np.concatenate([iou, probability])
+
+
 def compare_prompt(
     prompt: str,
     masks: tuple[Mask, Mask],
@@ -280,7 +289,7 @@ def compare_prompt(
         prompt: its name in reports.
         masks: `(4, H, W)` bool each, for the mask IoU.
         low_res: `(4, S/4, S/4)` bool each, for the boundary IoU.
-        iou_predictions: `(4,)` float32 each.
+        iou_predictions: `(4,)` float32 each, or `(5,)` as `with_object` makes them.
         logits: `(4, s, s)` float32 each, low-resolution logits or a subset of them.
     """
     return PromptAgreement(

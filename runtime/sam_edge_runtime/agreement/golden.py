@@ -1,8 +1,9 @@
 """The acceptance test of a bundle: inputs, and the fp32 torch model's outputs for them.
 
 `golden.npz` contains two small drawn pictures in each of the bundle's frames, prompts of every kind in frame
-coordinates, and the outputs of the fp32 torch model: every fourth cell of each embedding and, for each prompt, the IoU
-predictions, every fourth low-resolution logit, and the low-resolution masks. Any machine with the runtime, and any port
+coordinates, and the outputs of the fp32 torch model: every fourth cell of each embedding (and of each further feature)
+and, for each prompt, the IoU predictions, every fourth low-resolution logit, the low-resolution masks and, where the
+model has one, the object score. Any machine with the runtime, and any port
 of it to another language, can check itself without torch, weights or photos.
 """
 
@@ -16,9 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sam_edge_runtime.arrays import Array, Float32
+from sam_edge_runtime.arrays import Array, Features, Float32
 from sam_edge_runtime.backends import Backend
-from sam_edge_runtime.bundle.contract import MASK_OUTPUTS, MASK_THRESHOLD, FrameSize
+from sam_edge_runtime.bundle.contract import MASK_OUTPUTS, MASK_THRESHOLD, FrameSize, encoder_contract
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.decoding import decode_prompts
 from sam_edge_runtime.errors import BundleError
@@ -26,9 +27,9 @@ from sam_edge_runtime.photo.frame import Frame
 from sam_edge_runtime.prompts import Prompts
 from sam_edge_runtime.system.documents import read_npz
 
-from .agreement import Agreement, PhotoAgreement, PromptAgreement, compare_prompt
+from .agreement import Agreement, PhotoAgreement, PromptAgreement, compare_prompt, with_object
 from .golden_inputs import MASK_PROMPT_SCALE, PICTURE_SIZES, draw_picture, prompts_for
-from .metrics import cosine, snr_db
+from .metrics import cosine, features_snr_db
 
 EMBEDDING_SAMPLING = 4  # every fourth cell of an embedding is stored, along both axes
 LOGIT_SAMPLING = 4  # and every fourth logit of a mask
@@ -43,11 +44,13 @@ class Expected:
         logits: `(4, H/16, W/16)` float32, every fourth low-resolution logit along both axes.
         inside: `(4, H/4, W/4)` bool, the low-resolution masks.
         iou: `(4,)` float32, IoU predictions.
+        object_score: `(1,)` float32 logit; None where the model has none.
     """
 
     logits: Float32
     inside: npt.NDArray[np.bool_]
     iou: Float32
+    object_score: Float32 | None = None
 
 
 @dataclass(frozen=True)
@@ -74,13 +77,14 @@ class Golden:
     Attributes:
         pictures: `(h, w, 3)` uint8 RGB each.
         frames: the size (H, W) of the frame that each picture lies in.
-        embeddings: `(1, C, ~H/64, ~W/64)` float32 each: every fourth cell of a picture's embedding.
+        features: for each picture every fourth cell of its embedding, `(1, C, ~H/64, ~W/64)` float32, and of the
+            further features of the family.
         cases: prompts on the pictures.
     """
 
     pictures: tuple[npt.NDArray[np.uint8], ...]
     frames: tuple[FrameSize, ...]
-    embeddings: tuple[Float32, ...]
+    features: tuple[Features, ...]
     cases: tuple[Case, ...]
 
     def of_frame(self, frame: FrameSize) -> Golden:
@@ -89,16 +93,17 @@ class Golden:
         return Golden(
             tuple(self.pictures[index] for index in kept),
             (frame,) * len(kept),
-            tuple(self.embeddings[index] for index in kept),
+            tuple(self.features[index] for index in kept),
             tuple(replace(case, picture=kept.index(case.picture)) for case in self.cases if case.picture in kept),
         )
 
     def save(self, path: Path) -> None:
         """Write the arrays to `path`, compressed."""
         arrays: dict[str, Any] = {"names": np.array([case.name for case in self.cases])}
-        for index, (picture, embedding) in enumerate(zip(self.pictures, self.embeddings, strict=True)):
+        for index, (picture, (embedding, *further)) in enumerate(zip(self.pictures, self.features, strict=True)):
             arrays[f"picture_{index}"] = picture
             arrays[f"picture_{index}_embedding"] = embedding
+            arrays |= {f"picture_{index}_feature_{number}": each for number, each in enumerate(further)}
             if (frame := self.frames[index]) != FrameSize.square(frame.side):
                 arrays[f"picture_{index}_frame"] = np.array(frame, np.int64)
         for index, case in enumerate(self.cases):
@@ -111,6 +116,8 @@ class Golden:
             arrays[prefix + "logits"] = case.expected.logits
             arrays[prefix + "inside"] = np.packbits(case.expected.inside)
             arrays[prefix + "iou_predictions"] = case.expected.iou
+            if case.expected.object_score is not None:
+                arrays[prefix + "object_score"] = case.expected.object_score
         np.savez_compressed(path, **arrays)
 
     @classmethod
@@ -139,18 +146,11 @@ class Golden:
         return cls(
             tuple(_array(stored, f"picture_{index}", np.uint8, None, None, 3) for index in range(count)),
             frames,
+            tuple(_features(stored, index, frame, manifest) for index, frame in enumerate(frames)),
             tuple(
-                _array(
-                    stored,
-                    f"picture_{index}_embedding",
-                    np.float32,
-                    1,
-                    manifest.embedding_channels,
-                    *(-(-cells // EMBEDDING_SAMPLING) for cells in frame.grid),
-                )
-                for index, frame in enumerate(frames)
+                _case(stored, index, str(name), frames, scored=manifest.conventions.object_score)
+                for index, name in enumerate(names)
             ),
-            tuple(_case(stored, index, str(name), frames) for index, name in enumerate(names)),
         )
 
 
@@ -164,6 +164,21 @@ def _frame(stored: dict[str, Array], index: int, manifest: Manifest) -> FrameSiz
     return frame
 
 
+def _features(stored: dict[str, Array], index: int, frame: FrameSize, manifest: Manifest) -> Features:
+    """The sampled features of a picture in a frame."""
+    names = ("embedding", *(f"feature_{number}" for number in range(len(manifest.conventions.features))))
+    specs = encoder_contract(frame, manifest.embedding_channels, conventions=manifest.conventions).outputs
+    return tuple(
+        _array(
+            stored,
+            f"picture_{index}_{name}",
+            np.float32,
+            *(int(size) if axis < 2 else -(-int(size) // EMBEDDING_SAMPLING) for axis, size in enumerate(spec.shape)),
+        )
+        for name, spec in zip(names, specs, strict=True)
+    )
+
+
 def _array(stored: dict[str, Array], name: str, dtype: type[np.generic], *shape: int | None) -> Any:
     """The array `name`, checked for dtype and shape; None in a shape is any size above 0."""
     array = stored[name]
@@ -175,7 +190,7 @@ def _array(stored: dict[str, Array], name: str, dtype: type[np.generic], *shape:
     return array
 
 
-def _case(stored: dict[str, Array], index: int, name: str, frames: tuple[FrameSize, ...]) -> Case:
+def _case(stored: dict[str, Array], index: int, name: str, frames: tuple[FrameSize, ...], *, scored: bool) -> Case:
     prefix = f"case_{index}_"
     picture = int(_array(stored, prefix + "picture", np.int64))
     if not 0 <= picture < len(frames):
@@ -203,6 +218,7 @@ def _case(stored: dict[str, Array], index: int, name: str, frames: tuple[FrameSi
             ),
             inside.reshape(MASK_OUTPUTS, rows, columns).astype(np.bool_),
             _array(stored, prefix + "iou_predictions", np.float32, MASK_OUTPUTS),
+            _array(stored, prefix + "object_score", np.float32, 1) if scored else None,
         ),
     )
 
@@ -220,17 +236,27 @@ def record(reference: Backend, manifest: Manifest) -> Golden:
     drawn = [draw_picture(size, seed) for seed, size in enumerate(PICTURE_SIZES)] * len(manifest.frames)
     pictures = tuple(picture for picture, _ in drawn)
     sizes = tuple(size for size in manifest.frames for _ in PICTURE_SIZES)
-    frames = [Frame(size, (picture.shape[0], picture.shape[1])) for size, picture in zip(sizes, pictures, strict=True)]
+    stretched = manifest.conventions.stretched
+    frames = [
+        Frame(size, (picture.shape[0], picture.shape[1]), stretched)
+        for size, picture in zip(sizes, pictures, strict=True)
+    ]
     full = [reference.encode(frame.image(picture)) for frame, picture in zip(frames, pictures, strict=True)]
     cases = []
     for index, frame in enumerate(frames):
         for name, prompts in prompts_for(frame, drawn[index][1]).items():
             slots = prompts.coords.shape[1]
             if manifest.points is None or slots <= manifest.points:
-                (low_res,), (iou,) = decode_prompts(reference, manifest.of_any_capacity(), full[index], prompts)
-                expected = Expected(low_res[:, ::LOGIT_SAMPLING, ::LOGIT_SAMPLING], low_res > MASK_THRESHOLD, iou)
+                decoded = decode_prompts(reference, manifest.of_any_capacity(), full[index], prompts)
+                low_res = decoded.low_res_masks[0]
+                expected = Expected(
+                    low_res[:, ::LOGIT_SAMPLING, ::LOGIT_SAMPLING],
+                    low_res > MASK_THRESHOLD,
+                    decoded.iou_predictions[0],
+                    decoded.object_score(0),
+                )
                 cases.append(Case(name, index, prompts, expected))
-    return Golden(pictures, sizes, tuple(_sample(embedding) for embedding in full), tuple(cases))
+    return Golden(pictures, sizes, tuple(_sample(features) for features in full), tuple(cases))
 
 
 def check(golden: Golden, backend: Backend, manifest: Manifest) -> Agreement:
@@ -249,19 +275,20 @@ def check(golden: Golden, backend: Backend, manifest: Manifest) -> Agreement:
     """
     photos = []
     for index, picture in enumerate(golden.pictures):
-        frame = Frame(golden.frames[index], (picture.shape[0], picture.shape[1]))
-        embeddings = backend.encode(frame.image(picture))
+        frame = Frame(golden.frames[index], (picture.shape[0], picture.shape[1]), manifest.conventions.stretched)
+        features = backend.encode(frame.image(picture))
+        sampled = _sample(features)
         cases = [case for case in golden.cases if case.picture == index]
         photos.append(
             PhotoAgreement(
                 picture_name(golden, index),
-                snr_db(golden.embeddings[index], _sample(embeddings)),
-                cosine(golden.embeddings[index], _sample(embeddings)),
+                features_snr_db(golden.features[index], sampled),
+                cosine(golden.features[index][0], sampled[0]),
                 tuple(
                     agreement
                     for capacity in manifest.each_capacity()
                     for calls in _calls(cases, capacity.prompts)
-                    for agreement in _compare(calls, backend, capacity, embeddings, named=bool(manifest.batches))
+                    for agreement in _compare(calls, backend, capacity, features, named=bool(manifest.batches))
                 ),
             )
         )
@@ -285,15 +312,20 @@ def _calls(cases: Sequence[Case], size: int | None) -> Iterator[list[Case]]:
 
 
 def _compare(
-    cases: Sequence[Case], backend: Backend, capacity: Manifest, embeddings: Float32, *, named: bool
+    cases: Sequence[Case], backend: Backend, capacity: Manifest, features: Features, *, named: bool
 ) -> Iterator[PromptAgreement]:
-    low_res, iou = decode_prompts(backend, capacity, embeddings, Prompts.joined([case.prompts for case in cases]))
-    for case, masks, scores in zip(cases, low_res, iou, strict=True):
-        inside = (case.expected.inside, masks > MASK_THRESHOLD)
-        logits = (case.expected.logits, masks[:, ::LOGIT_SAMPLING, ::LOGIT_SAMPLING])
+    decoded = decode_prompts(backend, capacity, features, Prompts.joined([case.prompts for case in cases]))
+    for row, case in enumerate(cases):
+        masks, expected = decoded.low_res_masks[row], case.expected
+        scores = (
+            with_object(expected.iou, expected.object_score),
+            with_object(decoded.iou_predictions[row], decoded.object_score(row)),
+        )
+        inside = (expected.inside, masks > MASK_THRESHOLD)
+        logits = (expected.logits, masks[:, ::LOGIT_SAMPLING, ::LOGIT_SAMPLING])
         name = f"{case.name}, in calls of {capacity.prompts}" if named else case.name
-        yield compare_prompt(name, inside, inside, (case.expected.iou, scores), logits)
+        yield compare_prompt(name, inside, inside, scores, logits)
 
 
-def _sample(embedding: Float32) -> Float32:
-    return embedding[:, :, ::EMBEDDING_SAMPLING, ::EMBEDDING_SAMPLING].copy()
+def _sample(features: Features) -> Features:
+    return tuple(each[:, :, ::EMBEDDING_SAMPLING, ::EMBEDDING_SAMPLING].copy() for each in features)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sam_edge_runtime.arrays import Float32, Mask
+from sam_edge_runtime.arrays import Features, Float32, Mask
 from sam_edge_runtime.photo.erosion import eroded
 
 # Width of the boundary, as a fraction of the mask's diagonal ("Boundary IoU", arXiv 2103.16562, section 4).
@@ -45,6 +45,11 @@ def snr_db(reference: Float32, output: Float32) -> float:
     if not np.isfinite(noise) or signal == 0.0:
         return -LARGEST_SNR
     return min(LARGEST_SNR, 10.0 * float(np.log10(signal / noise)))
+
+
+def features_snr_db(reference: Features, output: Features) -> float:
+    """The smallest `snr_db` of a photo's features."""
+    return min(snr_db(*pair) for pair in zip(reference, output, strict=True))
 
 
 def cosine(reference: Float32, output: Float32) -> float:

@@ -22,11 +22,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sam_edge_runtime.arrays import Float32, Float64, Int64, Mask, Photo
+from sam_edge_runtime.arrays import Features, Float32, Float64, Int64, Mask, Photo
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.bundle import Bundle
-from sam_edge_runtime.bundle.contract import FIRST_MULTIMASK, MASK_OUTPUTS, MASK_THRESHOLD, Label
-from sam_edge_runtime.decoding import Capacity, decode_prompts, require_finite
+from sam_edge_runtime.bundle.contract import MASK_THRESHOLD, Label
+from sam_edge_runtime.decoding import (
+    Capacity,
+    decode_prompts,
+    require_finite_features,
+    require_finite_masks,
+    select_masks,
+)
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.photo.check import check_image
 from sam_edge_runtime.photo.frame import Frame, fitting_frame
@@ -40,7 +46,6 @@ from .nms import nms
 from .regions import bounding_box, count_pixels_within, remove_small_regions, xywh
 from .settings import COCO_RLE, UNCOMPRESSED_RLE, AutomaticSettings
 
-MULTIMASK_OUTPUTS = MASK_OUTPUTS - FIRST_MULTIMASK  # whole, part, subpart
 # Pixels. A box this near to a crop's edge counts as cut off (utils/amg.py, `is_box_near_crop_edge`).
 CROP_EDGE_DISTANCE = 20
 
@@ -222,10 +227,10 @@ class AutomaticMaskGenerator:
             encoded = None if job is None else encoder.submit(self._encode, job)
             results: list[_CropResult] = []
             while job is not None and encoded is not None:
-                frame, embeddings = encoded.result()
+                frame, features = encoded.result()
                 following = next(jobs, None)
                 encoded = None if following is None else encoder.submit(self._encode, following)
-                results.append(self._search(job, frame, embeddings))
+                results.append(self._search(job, frame, features))
                 if job.is_last:
                     yield self._records(results, job)
                     results = []
@@ -239,7 +244,7 @@ class AutomaticMaskGenerator:
         """
         check_image(image)
         for crop in self._crops(image):
-            fitting_frame(self._capacity.frames, crop.size)
+            fitting_frame(self._capacity, crop.size)
 
     def low_res_masks(self, image: Photo) -> tuple[Float32, Frame]:
         """Low-resolution masks of the whole photo, without crops.
@@ -251,8 +256,8 @@ class AutomaticMaskGenerator:
             PhotoError, BackendError: as `generate`.
         """
         job = next(self._jobs([(image, None)]))
-        frame, embeddings = self._encode(job)
-        return self._search(job, frame, embeddings).candidates.low_res, frame
+        frame, features = self._encode(job)
+        return self._search(job, frame, features).candidates.low_res, frame
 
     def _jobs(self, images: Iterable[tuple[Photo, Mask | None]]) -> Iterator[_CropJob]:
         for photo, covered in images:
@@ -270,13 +275,13 @@ class AutomaticMaskGenerator:
         height, width = photo.shape[:2]
         return generate_crops((height, width), self.settings.crop_n_layers, self.settings.crop_overlap_ratio)
 
-    def _encode(self, job: _CropJob) -> tuple[Frame, Float32]:
-        frame = fitting_frame(self._capacity.frames, job.crop.size)
-        embeddings = self._backend.encode(frame.image(job.crop.cut(job.photo)))
-        require_finite("the embeddings of the photo", embeddings)
-        return frame, embeddings
+    def _encode(self, job: _CropJob) -> tuple[Frame, Features]:
+        frame = fitting_frame(self._capacity, job.crop.size)
+        features = self._backend.encode(frame.image(job.crop.cut(job.photo)))
+        require_finite_features(features)
+        return frame, features
 
-    def _search(self, job: _CropJob, frame: Frame, embeddings: Float32) -> _CropResult:
+    def _search(self, job: _CropJob, frame: Frame, features: Features) -> _CropResult:
         """The masks of a crop after all filters, by descending predicted IoU."""
         height, width = job.crop.size
         points = job.uncovered(self._grids[job.crop.layer] * (width, height))
@@ -284,24 +289,23 @@ class AutomaticMaskGenerator:
         parts = []
         for start in range(0, len(points), self.settings.points_per_batch):
             batch = points[start : start + self.settings.points_per_batch]
-            parts.append(self._candidates(batch, frame, statistics, embeddings, job))
+            parts.append(self._candidates(batch, frame, statistics, features, job))
         candidates = _Candidates.concatenate(parts) if parts else _Candidates.none(frame.size.cells)
         kept = nms(candidates.boxes, candidates.predicted_iou, self.settings.box_nms_thresh)
         return _CropResult(job.crop, statistics, candidates.take(kept))
 
     def _candidates(
-        self, points: Float64, frame: Frame, statistics: MaskStatistics, embeddings: Float32, job: _CropJob
+        self, points: Float64, frame: Frame, statistics: MaskStatistics, features: Features, job: _CropJob
     ) -> _Candidates:
         """The masks of a batch of points (N, 2) that pass the filters of predicted IoU, stability and crop edges."""
         settings = self.settings
         labels = np.full((len(points), 1), int(Label.FOREGROUND))
         prompts = build_prompts(frame, points[:, None], labels, None, None)
-        all_low_res, all_iou = decode_prompts(self._backend, self._capacity, embeddings, prompts)
-        require_finite("the masks", all_low_res)
-        require_finite("the IoU predictions", all_iou)
-        low_res = all_low_res[:, FIRST_MULTIMASK:].reshape(-1, *all_low_res.shape[2:])
-        iou = all_iou[:, FIRST_MULTIMASK:].ravel()
-        points = points.repeat(MULTIMASK_OUTPUTS, axis=0)
+        decoded = decode_prompts(self._backend, self._capacity, features, prompts)
+        require_finite_masks(decoded)
+        several, scores = select_masks(decoded, self._capacity.conventions, multimask=True)
+        low_res, iou = several.reshape(-1, *several.shape[2:]), scores.ravel()
+        points = points.repeat(several.shape[1], axis=0)
         if settings.pred_iou_thresh > 0:
             kept = iou > settings.pred_iou_thresh
             low_res, iou, points = low_res[kept], iou[kept], points[kept]

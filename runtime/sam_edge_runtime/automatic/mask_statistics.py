@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_edge_runtime.arrays import Float32, Float64, Int64
-from sam_edge_runtime.photo.frame import Frame
+from sam_edge_runtime.photo.frame import Axis, Frame
 from sam_edge_runtime.photo.masks import axis_matrix, check_low_res
 
 from .rle import Counts, run_lengths_of_part
@@ -66,11 +66,11 @@ class _Axis:
 
 
 @lru_cache(maxsize=_CACHED_AXES)
-def _axis(side: int, resized: int, original: int) -> _Axis:
-    matrix = axis_matrix(side, resized, original)  # (original, cells)
+def _grouped(axis: Axis) -> _Axis:
+    matrix = axis_matrix(axis)  # (original, cells)
     first_of_pixel = (matrix != 0).argmax(axis=1)
     starts = np.flatnonzero(np.diff(first_of_pixel, prepend=-1))
-    sizes = np.diff(starts, append=original)
+    sizes = np.diff(starts, append=axis.original)
     first = first_of_pixel[starts]
     places = np.arange(int(sizes.max()))
     real = places < sizes[:, None]
@@ -109,10 +109,8 @@ class MaskStatistics:
     """
 
     def __init__(self, frame: Frame) -> None:
-        (height, width), (new_height, new_width) = frame.original_size, frame.resized_size
         self._frame = frame
-        self._rows = _axis(frame.size.height, new_height, height)
-        self._columns = _axis(frame.size.width, new_width, width)
+        self._rows, self._columns = (_grouped(axis) for axis in frame.axes)
 
     def stability(self, low_res: Float32, threshold: float, offset: float, least: float = 0.0) -> Float32:
         """`stability_score` of the masks at the photo's size.

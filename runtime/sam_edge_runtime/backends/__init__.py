@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from sam_edge_runtime.arrays import Float32
+from sam_edge_runtime.arrays import Features, Float32
 from sam_edge_runtime.bundle.official import SAM_EDGE
 from sam_edge_runtime.bundle.targets import target_named
 from sam_edge_runtime.errors import UsageError
@@ -18,6 +18,7 @@ from sam_edge_runtime.errors import UsageError
 if TYPE_CHECKING:
     from sam_edge_runtime.bundle.bundle import Bundle
     from sam_edge_runtime.bundle.contract import FrameSize
+    from sam_edge_runtime.decoding import Decoded
 
 
 class Backend(Protocol):
@@ -29,14 +30,14 @@ class Backend(Protocol):
 
     engine: str
 
-    def encode(self, image: Float32) -> Float32:
-        """The image embeddings of a photo.
+    def encode(self, image: Float32) -> Features:
+        """The features of a photo.
 
         Args:
             image: `(1, 3, H, W)` float32, RGB 0..255 in the frame, not normalized.
 
         Returns:
-            `(1, C, H/16, W/16)` float32.
+            The embedding `(1, C, H/16, W/16)`, then the family's further features in the contract's order, float32.
 
         Raises:
             BackendError: the engine failed.
@@ -45,24 +46,20 @@ class Backend(Protocol):
 
     def decode(
         self,
-        image_embeddings: Float32,
+        features: Features,
         point_coords: Float32,
         point_labels: Float32,
         mask_input: Float32,
         has_mask_input: Float32,
-    ) -> tuple[Float32, Float32]:
+    ) -> Decoded:
         """The masks for B prompts of N slots.
 
         Args:
-            image_embeddings: `(1, C, H/16, W/16)` float32, from `encode`.
+            features: of the photo, from `encode`.
             point_coords: `(B, N, 2)` float32, x, y in pixels of the frame.
             point_labels: `(B, N)` float32, values of `Label`.
             mask_input: `(B, 1, H/4, W/4)` float32 logits.
             has_mask_input: `(B,)` float32, 1 where `mask_input` counts, else 0.
-
-        Returns:
-            low_res_masks: `(B, 4, H/4, W/4)` float32 logits; 0 is the single mask, 1, 2, 3 are whole, part, subpart.
-            iou_predictions: `(B, 4)` float32, the model's estimate of each mask's IoU.
 
         Raises:
             BackendError: the engine failed.

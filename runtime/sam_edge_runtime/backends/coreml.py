@@ -10,10 +10,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sam_edge_runtime.arrays import Float32
+from sam_edge_runtime.arrays import Features, Float32
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, frame_signature
 from sam_edge_runtime.bundle.targets import TARGETS
+from sam_edge_runtime.decoding import Decoded
 from sam_edge_runtime.errors import BackendError, BundleError
 from sam_edge_runtime.mil import Program, read_package
 
@@ -70,10 +71,11 @@ class CoremlBackend(LazyGraphs["_Engine"]):
             )
         return _Framework(path, self._units, function) if self._on_mac else Program(package)
 
-    def encode(self, image: Float32) -> Float32:
-        """Image embeddings `(1, C, H/16, W/16)`; see `Backend.encode`."""
+    def encode(self, image: Float32) -> Features:
+        """The features of a photo; see `Backend.encode`."""
         given = self._as_picture(image) if self._picture_input else image
-        return self._encoder_for(image).run({"image": given})["image_embeddings"]
+        outputs = self._encoder_for(image).run({"image": given})
+        return tuple(outputs[name] for name in self._bundle.manifest.encoder_contract.output_names)
 
     def _as_picture(self, image: Float32) -> Any:
         """The photo rounded to integers 0..255; on a Mac as a Pillow image."""
@@ -86,17 +88,18 @@ class CoremlBackend(LazyGraphs["_Engine"]):
 
     def decode(
         self,
-        image_embeddings: Float32,
+        features: Features,
         point_coords: Float32,
         point_labels: Float32,
         mask_input: Float32,
         has_mask_input: Float32,
-    ) -> tuple[Float32, Float32]:
-        """Masks `(B, 4, H/4, W/4)` and IoU predictions `(B, 4)`; see `Backend.decode`."""
-        names = self._bundle.manifest.decoder_contract.input_names
-        arrays = (image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
-        outputs = self._decoder_for(image_embeddings).run(dict(zip(names, arrays, strict=True)))
-        return outputs["low_res_masks"], outputs["iou_predictions"]
+    ) -> Decoded:
+        """Masks and scores of B prompts; see `Backend.decode`."""
+        contract = self._bundle.manifest.decoder_contract
+        embeddings, *further = features
+        arrays = (embeddings, point_coords, point_labels, mask_input, has_mask_input, *further)
+        outputs = self._decoder_for(features).run(dict(zip(contract.input_names, arrays, strict=True)))
+        return Decoded(*(outputs[name] for name in contract.output_names))
 
 
 class _Framework:

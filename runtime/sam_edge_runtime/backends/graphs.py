@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from sam_edge_runtime.arrays import Float32
+from sam_edge_runtime.arrays import Features, Float32
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE, FrameSize, GraphContract
 
@@ -35,9 +35,9 @@ class LazyGraphs(ABC, Generic[Graph]):
         """The encoder for an image `(1, 3, H, W)`; that of the first frame where there is none, which refuses it."""
         return self._graph(ENCODER, self._known(image, stride=1))
 
-    def _decoder_for(self, embeddings: Float32) -> Graph:
-        """The decoder for embeddings `(1, C, H/16, W/16)`; likewise."""
-        return self._graph(DECODER, self._known(embeddings, stride=EMBEDDING_STRIDE))
+    def _decoder_for(self, features: Features) -> Graph:
+        """The decoder for the features of a photo; likewise."""
+        return self._graph(DECODER, self._known(features[0], stride=EMBEDDING_STRIDE))
 
     def _known(self, maps: Float32, stride: int) -> FrameSize:
         frame = FrameSize(*(size * stride for size in maps.shape[2:])) if maps.ndim == 4 else None

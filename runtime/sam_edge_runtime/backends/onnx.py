@@ -10,10 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sam_edge_runtime.arrays import Float32
+from sam_edge_runtime.arrays import Features, Float32
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, TensorSpec
 from sam_edge_runtime.bundle.targets import TARGETS
+from sam_edge_runtime.decoding import Decoded
 from sam_edge_runtime.errors import BackendError, BundleError, first_line
 
 from . import BackendOptions
@@ -79,24 +80,25 @@ class OnnxBackend(LazyGraphs["_Graph"]):
             )
         return session
 
-    def encode(self, image: Float32) -> Float32:
-        """Image embeddings `(1, C, H/16, W/16)`; see `Backend.encode`."""
-        (embeddings,) = self._encoder_for(image).run(image)
-        return embeddings
+    def encode(self, image: Float32) -> Features:
+        """The features of a photo; see `Backend.encode`."""
+        return tuple(self._encoder_for(image).run(image))
 
     def decode(
         self,
-        image_embeddings: Float32,
+        features: Features,
         point_coords: Float32,
         point_labels: Float32,
         mask_input: Float32,
         has_mask_input: Float32,
-    ) -> tuple[Float32, Float32]:
-        """Masks `(B, 4, H/4, W/4)` and IoU predictions `(B, 4)`; see `Backend.decode`."""
-        masks, scores = self._decoder_for(image_embeddings).run(
-            image_embeddings, point_coords, point_labels, mask_input, has_mask_input
+    ) -> Decoded:
+        """Masks and scores of B prompts; see `Backend.decode`."""
+        embeddings, *further = features
+        return Decoded(
+            *self._decoder_for(features).run(
+                embeddings, point_coords, point_labels, mask_input, has_mask_input, *further
+            )
         )
-        return masks, scores
 
 
 def open_session(ort: Any, path: Path, threads: int | None, providers: list[str]) -> Any:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from sam_edge_runtime.arrays import Float32
+from sam_edge_runtime.arrays import Features, Float32
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.official import OFFICIAL_SINGLE_MASK
+from sam_edge_runtime.decoding import Decoded
 from sam_edge_runtime.errors import BackendError
 
 from . import BackendOptions
@@ -30,21 +31,21 @@ class OfficialOnnxBackend(OnnxBackend):
             )
         super().__init__(bundle, options)
 
-    def encode(self, image: Float32) -> Float32:
-        """The embeddings (1, C, H/16, W/16) float32 of an image (1, 3, S, S) float32."""
-        (embeddings,) = self._encoder_for(image).run(np.ascontiguousarray(image[0].transpose(1, 2, 0)))
-        return embeddings
+    def encode(self, image: Float32) -> Features:
+        """The embeddings (1, C, H/16, W/16) float32 of an image (1, 3, S, S) float32; see `Backend.encode`."""
+        return tuple(self._encoder_for(image).run(np.ascontiguousarray(image[0].transpose(1, 2, 0))))
 
     def decode(
         self,
-        image_embeddings: Float32,
+        features: Features,
         point_coords: Float32,
         point_labels: Float32,
         mask_input: Float32,
         has_mask_input: Float32,
-    ) -> tuple[Float32, Float32]:
+    ) -> Decoded:
         """low_res_masks (1, 4, H/4, W/4) and iou_predictions (1, 4) of one prompt; see `Backend.decode`."""
-        _, scores, low_res = self._decoder_for(image_embeddings).run(
-            image_embeddings, point_coords, point_labels, mask_input, has_mask_input, _SMALLEST_PHOTO
+        (embeddings,) = features
+        _, scores, low_res = self._decoder_for(features).run(
+            embeddings, point_coords, point_labels, mask_input, has_mask_input, _SMALLEST_PHOTO
         )
-        return low_res, scores
+        return Decoded(low_res, scores)

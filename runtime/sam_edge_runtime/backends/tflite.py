@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from sam_edge_runtime.arrays import Float32
+from sam_edge_runtime.arrays import Features, Float32
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, TensorSpec
 from sam_edge_runtime.bundle.targets import TARGETS
+from sam_edge_runtime.decoding import Decoded
 from sam_edge_runtime.errors import BackendError, BundleError, first_line
 from sam_edge_runtime.system.cores import usable_cores
 
@@ -84,24 +85,25 @@ class TfliteBackend(LazyGraphs["_Graph"]):
             self._name, path, interpreter, [(runners[name], contract) for name, contract in contracts.items()]
         )
 
-    def encode(self, image: Float32) -> Float32:
-        """Image embeddings `(1, C, H/16, W/16)`; see `Backend.encode`."""
-        (embeddings,) = self._encoder_for(image).run(self._layout.from_nchw(image))
-        return self._layout.to_nchw(embeddings)
+    def encode(self, image: Float32) -> Features:
+        """The features of a photo; see `Backend.encode`."""
+        return tuple(map(self._layout.to_nchw, self._encoder_for(image).run(self._layout.from_nchw(image))))
 
     def decode(
         self,
-        image_embeddings: Float32,
+        features: Features,
         point_coords: Float32,
         point_labels: Float32,
         mask_input: Float32,
         has_mask_input: Float32,
-    ) -> tuple[Float32, Float32]:
-        """Masks `(B, 4, H/4, W/4)` and IoU predictions `(B, 4)`; see `Backend.decode`."""
-        masks, scores = self._decoder_for(image_embeddings).run(
-            self._layout.from_nchw(image_embeddings), point_coords, point_labels, mask_input, has_mask_input
+    ) -> Decoded:
+        """Masks and scores of B prompts; see `Backend.decode`."""
+        embeddings, *further = map(self._layout.from_nchw, features)
+        return Decoded(
+            *self._decoder_for(features).run(
+                embeddings, point_coords, point_labels, mask_input, has_mask_input, *further
+            )
         )
-        return masks, scores
 
 
 class _Graph:

@@ -157,7 +157,7 @@ def _row(
         "target": manifest.target,
         "precision": manifest.precision,
         "input_side": manifest.input_side,
-        "frame": fitting_frame(manifest.frames, (height, width)).size.name,
+        "frame": fitting_frame(manifest, (height, width)).size.name,
         "weights": manifest.checkpoint.described,
         "bytes": manifest.size,
         "mask_miou": _mask_miou(each.bundle),

@@ -57,7 +57,7 @@ class Steps:
     def __init__(self, bundle: Bundle, backend: Backend, photo: npt.NDArray[np.uint8]) -> None:
         self._backend, self._photo = backend, photo
         height, width = photo.shape[:2]
-        self._frame = fitting_frame(bundle.manifest.frames, (height, width))
+        self._frame = fitting_frame(bundle.manifest, (height, width))
         self._point, self._label = np.array([[width / 2, height / 2]]), np.array([1])
         self._prompt = click_tensors(self._frame, bundle.manifest.call_sizes, bundle.manifest.points)
         self._predictor = SamPredictor(bundle, backend=backend)
@@ -79,9 +79,9 @@ class Steps:
             BackendError: the engine failed.
         """
         preprocess, image = timed(lambda: self._frame.image(self._photo))
-        encode, embeddings = timed(lambda: self._backend.encode(image))
-        decode, (masks, _) = timed(lambda: self._backend.decode(embeddings, *self._prompt))
-        postprocess, _ = timed(lambda: upscale_binary(masks[0, :1], self._frame))
+        encode, features = timed(lambda: self._backend.encode(image))
+        decode, decoded = timed(lambda: self._backend.decode(features, *self._prompt))
+        postprocess, _ = timed(lambda: upscale_binary(decoded.low_res_masks[0, :1], self._frame))
         photo, _ = timed(self._photo_and_click)
         click, _ = timed(self._click)
         return dict(zip(STEPS, (preprocess, encode, decode, postprocess, click, photo), strict=True))

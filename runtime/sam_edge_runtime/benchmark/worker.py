@@ -90,7 +90,7 @@ def _prepare(job: Job) -> tuple[Callable[[], dict[str, float]], dict[str, Any]]:
     photo = np.load(job.photo)
     idle = peak_bytes()
     opening, bundle = timed(lambda: Bundle.open(Path(job.bundle)), rest=0)
-    frame = fitting_frame(bundle.manifest.frames, photo.shape[:2]).size
+    frame = fitting_frame(bundle.manifest, photo.shape[:2]).size
     loading, backend = timed(lambda: _loaded(bundle, BackendOptions(job.threads, job.provider), frame), rest=0)
     loaded = peak_bytes()
     steps = Steps(bundle, backend, photo)

@@ -21,6 +21,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .conventions import SAM, Conventions
+
 # SAM's normalization of RGB in 0..255 (segment_anything/build_sam.py). The encoder graph applies it.
 PIXEL_MEAN: tuple[float, float, float] = (123.675, 116.28, 103.53)
 PIXEL_STD: tuple[float, float, float] = (58.395, 57.12, 57.375)
@@ -30,6 +32,7 @@ MASK_STRIDE = 4  # frame pixels per pixel of a low-resolution mask
 MASK_OUTPUTS = 4  # masks of one prompt
 SINGLE_OUTPUT = 0  # of the four: the mask of an unambiguous prompt
 FIRST_MULTIMASK = 1  # of the four: whole, part and subpart begin here
+OBJECT_SCORE = "object_score_logits"
 MASK_THRESHOLD = 0.0  # pixels whose logit is above it are inside the mask
 
 SMALLEST_SIDE, LARGEST_SIDE, SIDE_STEP = 256, 1024, 64
@@ -37,6 +40,7 @@ SMALLEST_SIDE, LARGEST_SIDE, SIDE_STEP = 256, 1024, 64
 SMALLEST_SHORT_SIDE, FRAME_STEP = 128, 32
 
 _IMAGE = "RGB photo, longest side resized to S, padded bottom and right with the pixel mean; not normalized"
+_STRETCHED_IMAGE = "RGB photo, resized to S x S in float with antialiasing, aspect ratio lost; not normalized"
 _CROPPED_IMAGE = "RGB photo, resized to fit into the frame, padded bottom and right with the pixel mean; not normalized"
 
 
@@ -163,26 +167,43 @@ def frame_is_supported(frame: FrameSize, side: int) -> bool:
     return frame.side == side and min(frame) >= SMALLEST_SHORT_SIDE and not any(size % FRAME_STEP for size in frame)
 
 
-def encoder_contract(frame: FrameSize, channels: int, layout: Layout = Layout.NCHW) -> GraphContract:
+def encoder_contract(
+    frame: FrameSize, channels: int, layout: Layout = Layout.NCHW, conventions: Conventions = SAM
+) -> GraphContract:
     """The image encoder's contract.
 
-    Input: `image`, one RGB photo in the frame, 0..255, not normalized. Output: `image_embeddings`.
+    Input: `image`, one RGB photo in the frame, 0..255, not normalized. Outputs: `image_embeddings`, then the features
+    of the conventions.
 
     Args:
         frame: size (H, W) of the frame in pixels.
         channels: embedding channels C.
-        layout: axis order of both tensors: `(1, 3, H, W)` and `(1, C, H/16, W/16)` in NCHW.
+        layout: axis order of all tensors: `(1, 3, H, W)` and `(1, C, H/16, W/16)` in NCHW.
+        conventions: of the model's family.
     """
+    image = _STRETCHED_IMAGE if conventions.stretched else _IMAGE
     return GraphContract(
         inputs=(
             TensorSpec(
                 "image",
                 layout.shape(3, frame),
-                _IMAGE if frame == FrameSize.square(frame.side) else _CROPPED_IMAGE,
+                image if frame == FrameSize.square(frame.side) else _CROPPED_IMAGE,
                 (0.0, 255.0),
             ),
         ),
-        outputs=(TensorSpec("image_embeddings", layout.shape(channels, frame.grid), "embedding of the whole frame"),),
+        outputs=(
+            TensorSpec("image_embeddings", layout.shape(channels, frame.grid), "embedding of the whole frame"),
+            *_feature_specs(frame, layout, conventions, "features of the whole frame"),
+        ),
+    )
+
+
+def _feature_specs(frame: FrameSize, layout: Layout, conventions: Conventions, meaning: str) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(
+            each.name, layout.shape(each.channels, (frame.height // each.stride, frame.width // each.stride)), meaning
+        )
+        for each in conventions.features
     )
 
 
@@ -197,7 +218,12 @@ def decoder_signature(prompts: int) -> str:
 
 
 def decoder_contract(
-    frame: FrameSize, channels: int, prompts: int | None, points: int | None, layout: Layout = Layout.NCHW
+    frame: FrameSize,
+    channels: int,
+    prompts: int | None,
+    points: int | None,
+    layout: Layout = Layout.NCHW,
+    conventions: Conventions = SAM,
 ) -> GraphContract:
     """The mask decoder's contract.
 
@@ -214,17 +240,21 @@ def decoder_contract(
     | `low_res_masks`    | (B, 4, H/4, W/4)    | logits; above 0 is inside             |
     | `iou_predictions`  | (B, 4)              | the model's estimate of each mask's IoU |
 
-    All tensors are float32. Of the four masks, 0 is for unambiguous prompts; 1, 2, 3 are whole, part and subpart.
+    Features of the conventions are further inputs behind these, in their order; `object_score_logits (B, 1)` is a
+    third output where the conventions have it. All tensors are float32. Of the four masks, 0 is for unambiguous
+    prompts; 1, 2, 3 are whole, part and subpart.
 
     Args:
         frame: size (H, W) of the frame in pixels.
         channels: embedding channels C.
         prompts: fixed number of prompts B in a call; None: any.
         points: fixed number of slots N of a prompt; None: any.
-        layout: axis order of the embedding; masks are always NCHW.
+        layout: axis order of the embedding and the features; masks are always NCHW.
+        conventions: of the model's family.
     """
     b: int | str = prompts if prompts is not None else "B"
     n: int | str = points if points is not None else "N"
+    score = (TensorSpec(OBJECT_SCORE, (b, 1), "logit; above 0 the prompt has an object"),)
     return GraphContract(
         inputs=(
             TensorSpec("image_embeddings", layout.shape(channels, frame.grid), "the encoder's output"),
@@ -237,6 +267,7 @@ def decoder_contract(
             ),
             TensorSpec("mask_input", (b, 1, *frame.cells), "mask prompt as logits; ignored where has_mask_input is 0"),
             TensorSpec("has_mask_input", (b,), "1 where mask_input counts, else 0", (0.0, 1.0)),
+            *_feature_specs(frame, layout, conventions, "of the encoder"),
         ),
         outputs=(
             TensorSpec(
@@ -244,6 +275,12 @@ def decoder_contract(
                 (b, MASK_OUTPUTS, *frame.cells),
                 "logits; 0 is the single-mask output, 1..3 whole, part, subpart",
             ),
-            TensorSpec("iou_predictions", (b, MASK_OUTPUTS), "the model's own estimate of each mask's IoU"),
+            TensorSpec(
+                "iou_predictions",
+                (b, MASK_OUTPUTS),
+                "the model's own estimate of each mask's IoU",
+                (0.0, 1.0) if conventions.bounded_iou else None,
+            ),
+            *(score if conventions.object_score else ()),
         ),
     )

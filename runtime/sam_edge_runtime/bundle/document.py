@@ -18,7 +18,7 @@ from .official import INTERFACES, SAM_EDGE
 from .targets import target_named
 
 FORMAT = "sam-edge-bundle"
-FORMAT_VERSION = 2  # 1 without frames: such bundles are still written as 1, so that older releases read them
+FORMAT_VERSION = 3  # 2 with frames and SAM 1's conventions, 1 without frames: older releases read those bundles
 FILE_NAME = "manifest.json"
 LARGEST_MANIFEST = 4 << 20  # bytes; real ones have a few thousand
 MOST_FRAMES = 16
@@ -61,6 +61,16 @@ def read_document(text: str) -> dict[str, Any]:
             "upgrade sam-edge"
         )
     return document
+
+
+def version_for(*, frames: bool, conventions: bool) -> int:
+    """The oldest version that describes a bundle.
+
+    Args:
+        frames: whether it has other frames than the square.
+        conventions: whether its model has other conventions than SAM 1.
+    """
+    return FORMAT_VERSION if conventions else 2 if frames else 1
 
 
 def digest_of(body: dict[str, Any]) -> str:

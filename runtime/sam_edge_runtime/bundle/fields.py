@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from sam_edge_runtime.errors import BundleError
@@ -48,6 +49,20 @@ class Fields:
         value: str = self._get(key, str, "a string")
         return value
 
+    def name(self, key: str) -> str:
+        """The string at `key`, which names a tensor: letters, digits and underscores."""
+        value = self.text(key)
+        if not value.isidentifier() or not value.isascii():
+            raise self._error(key, "letters, digits and underscores are expected")
+        return value
+
+    def choice(self, key: str, choices: tuple[int, ...]) -> int:
+        """The integer at `key`, one of `choices`."""
+        value = self.integer(key)
+        if value not in choices:
+            raise self._error(key, f"one of {', '.join(map(str, choices))} is expected")
+        return value
+
     def flag(self, key: str) -> bool:
         """The boolean at `key`."""
         value: bool = self._get(key, bool, "true or false")
@@ -69,6 +84,15 @@ class Fields:
     def optional_integer(self, key: str, most: int | None = None) -> int | None:
         """The positive integer at `key`, at most `most`; None where it is null or missing."""
         return None if self.mapping.get(key) is None else self.integer(key, most=most)
+
+    def optional_positive(self, key: str) -> float | None:
+        """The finite number above 0 at `key`; None where it is null or missing."""
+        value = self.mapping.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise self._error(key, "a finite number above 0 is expected")
+        return float(value)
 
     def ascending(self, key: str, last: int | None) -> tuple[int, ...]:
         """Two or more ascending positive integers that end with `last`; empty where there is no such field."""

@@ -24,10 +24,10 @@ from .contract import (
     frame_signature,
     side_is_supported,
 )
+from .conventions import SAM, Conventions
 from .document import (
     FILE_NAME,
     FORMAT,
-    FORMAT_VERSION,
     check_tensors,
     digest_of,
     frames_of,
@@ -35,6 +35,7 @@ from .document import (
     layout_of,
     read_document,
     target_of,
+    version_for,
 )
 from .fields import Fields
 from .official import (
@@ -45,7 +46,7 @@ from .official import (
     official_decoder_contract,
     official_encoder_contract,
 )
-from .processing import FRAMES_POSTPROCESSING, FRAMES_PREPROCESSING, POSTPROCESSING, PREPROCESSING
+from .processing import processing
 from .targets import target_named
 
 LARGEST_CAPACITY = 4096  # prompts of a call and slots of a prompt; beyond it the masks of one call exceed 4 GB
@@ -113,6 +114,7 @@ class Manifest:
             S.
         interface: `sam-edge` for graphs with the tensors of `contract.py`, or `official` or `official-single-mask` for
             those of `official.py`.
+        conventions: what the model's family does differently from SAM 1.
     """
 
     variant: str
@@ -137,6 +139,7 @@ class Manifest:
     calibration: dict[str, Any] = field(default_factory=dict)
     interface: str = SAM_EDGE
     frames: tuple[FrameSize, ...] = ()
+    conventions: Conventions = SAM
 
     def __post_init__(self) -> None:
         if not self.frames:
@@ -150,12 +153,14 @@ class Manifest:
     @property
     def encoder_contract(self) -> GraphContract:
         """Inputs and outputs of the image encoder, as a `Backend` takes and returns them."""
-        return encoder_contract(self.frame, self.embedding_channels, self.layout)
+        return encoder_contract(self.frame, self.embedding_channels, self.layout, self.conventions)
 
     @property
     def decoder_contract(self) -> GraphContract:
         """Inputs and outputs of the mask decoder, as a `Backend` takes and returns them."""
-        return decoder_contract(self.frame, self.embedding_channels, self.prompts, self.points, self.layout)
+        return decoder_contract(
+            self.frame, self.embedding_channels, self.prompts, self.points, self.layout, self.conventions
+        )
 
     @property
     def encoder_file_contract(self) -> GraphContract:
@@ -257,7 +262,7 @@ class Manifest:
     def _body(self) -> dict[str, Any]:
         body: dict[str, Any] = {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION if self._has_frames else 1,
+            "format_version": version_for(frames=self._has_frames, conventions=self.conventions != SAM),
             "model": {
                 "variant": self.variant,
                 "parameters": self.parameters,
@@ -274,6 +279,7 @@ class Manifest:
             "graph": self.graph,
             "picture_input": self.picture_input,
             **({} if self.interface == SAM_EDGE else {"interface": self.interface}),
+            **({} if self.conventions == SAM else {"conventions": self.conventions.to_json()}),
             "capacity": {
                 "prompts": self.prompts,
                 "points": self.points,
@@ -310,8 +316,8 @@ class Manifest:
     def _processing_json(self) -> dict[str, Any]:
         if self.interface != SAM_EDGE:
             return {"preprocessing": OFFICIAL_PREPROCESSING, "postprocessing": OFFICIAL_POSTPROCESSING}
-        before, after = (FRAMES_PREPROCESSING, FRAMES_POSTPROCESSING) if self._has_frames else ({}, {})
-        return {"preprocessing": PREPROCESSING | before, "postprocessing": POSTPROCESSING | after}
+        before, after = processing(self.conventions, frames=self._has_frames)
+        return {"preprocessing": before, "postprocessing": after}
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
@@ -374,6 +380,7 @@ class Manifest:
             calibration=top.section("calibration").mapping if "calibration" in top.mapping else {},
             interface=interface_of(top),
             frames=frames_of(top, side),
+            conventions=Conventions.read(top.section("conventions")) if "conventions" in top.mapping else SAM,
         )
 
 

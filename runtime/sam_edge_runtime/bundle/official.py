@@ -57,7 +57,7 @@ def official_decoder_contract(side: int, channels: int, *, single_mask: bool) ->
     )
 
 
-# What an app does before and after, in place of the contract's own (`processing.PREPROCESSING`).
+# What an app does before and after, in place of the contract's own (`processing`).
 OFFICIAL_PREPROCESSING: dict[str, Any] = {
     "channel_order": "RGB",
     "resize": "longest side to S; the other side to floor(side * S / longest + 0.5)",

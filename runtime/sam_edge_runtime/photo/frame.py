@@ -2,7 +2,8 @@
 
 The photo is resized to fit into the frame, then padded at the bottom and right with the pixel mean. The reference's
 frame is a square of side S, so the photo's longest side becomes S. Other frames keep that scale for photos of their
-shape, and have less padding. Where a bundle has several frames, a photo goes into the one that it fills best.
+shape, and have less padding. Where a bundle has several frames, a photo goes into the one that it fills best. For
+models that want it (SAM 2), the photo is stretched to the whole frame instead.
 
 Rounding, filter and coordinate scaling are those of the reference (segment_anything 1.0, utils/transforms.py,
 `ResizeLongestSide`), so the encoder gets the same bytes: torchvision's `resize` of a PIL picture is Pillow's
@@ -12,16 +13,45 @@ so the pixel mean comes before it: mean - mean is exactly 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from sam_edge_runtime.bundle.contract import FRAME_STEP, PIXEL_MEAN, SMALLEST_SHORT_SIDE, FrameSize
+from sam_edge_runtime.bundle.conventions import Conventions
 from sam_edge_runtime.errors import PhotoError, UsageError
 
 MUCH_WASTE = 0.3  # share of padding in a frame that is no square, above which another frame is advised
+
+
+class Axis(NamedTuple):
+    """One axis of the geometry, in pixels.
+
+    Attributes:
+        size: of the frame.
+        resized: of the photo in the frame; None where it is stretched to the whole.
+        original: of the photo.
+    """
+
+    size: int
+    resized: int | None
+    original: int
+
+
+class Framed(Protocol):
+    """What takes photos in frames; a `Manifest` does.
+
+    Attributes:
+        frames: sizes (H, W) of the frames to choose from, in pixels.
+        conventions: of the model's family.
+    """
+
+    @property
+    def frames(self) -> tuple[FrameSize, ...]: ...  # noqa: D102
+    @property
+    def conventions(self) -> Conventions: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -31,6 +61,7 @@ class Frame:
     Attributes:
         size: (height, width) of the frame, in pixels.
         original_size: (H, W) of the photo, in pixels.
+        stretched: whether the photo is resized to the whole frame and loses its aspect ratio.
 
     Raises:
         UsageError: a side of the frame is less than 1.
@@ -39,6 +70,7 @@ class Frame:
 
     size: FrameSize
     original_size: tuple[int, int]
+    stretched: bool = False
 
     def __post_init__(self) -> None:
         if min(self.size) < 1:
@@ -55,6 +87,8 @@ class Frame:
     @property
     def resized_size(self) -> tuple[int, int]:
         """(h, w) of the photo in the frame, in pixels: one side is the frame's, the other is rounded half up."""
+        if self.stretched:
+            return self.size
         (height, width), (frame_height, frame_width) = self.original_size, self.size
         # As the reference does it: the scale is rounded before it multiplies.
         if frame_height * width <= frame_width * height:
@@ -69,6 +103,13 @@ class Frame:
         (h, w), (height, width) = self.resized_size, self.size
         return 1.0 - h * w / (height * width)
 
+    @property
+    def axes(self) -> tuple[Axis, Axis]:
+        """The geometry down and across."""
+        resized = (None, None) if self.stretched else self.resized_size
+        down, across = (Axis(*each) for each in zip(self.size, resized, self.original_size, strict=True))
+        return down, across
+
     def resize(self, photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Resize the photo to the frame's scale, without padding.
 
@@ -80,11 +121,7 @@ class Frame:
         """
         from PIL import Image  # noqa: PLC0415 - loaded by the first photo, not by the import
 
-        if photo.shape != (*self.original_size, 3) or photo.dtype != np.uint8:
-            raise UsageError(
-                f"a {photo.dtype} array of shape {photo.shape} is not the photo of this frame, "
-                f"which is uint8 of shape {(*self.original_size, 3)}"
-            )
+        self._require_own(photo)
         height, width = self.resized_size
         return np.array(Image.fromarray(photo).resize((width, height), Image.Resampling.BILINEAR))
 
@@ -94,19 +131,41 @@ class Frame:
         Args:
             photo: (H, W, 3) uint8 RGB, of this frame's `original_size`.
 
+        A photo that is stretched is resized in float, as in SAM 2's reference (sam2/utils/transforms.py).
+
         Returns:
             (1, 3, H, W) float32 RGB in 0..255, not normalized; H and W are the frame's.
         """
+        if self.stretched:
+            return self._stretched_image(photo)
         height, width = self.resized_size
         image = np.empty((1, 3, *self.size), np.float32)
         image[:] = np.array(PIXEL_MEAN, np.float32).reshape(1, 3, 1, 1)
         image[0, :, :height, :width] = self.resize(photo).transpose(2, 0, 1)
         return image
 
+    def _stretched_image(self, photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        from PIL import Image  # noqa: PLC0415 - loaded by the first photo, not by the import
+
+        self._require_own(photo)
+        height, width = self.size
+        planes = [Image.fromarray(photo[:, :, channel].astype(np.float32)) for channel in range(3)]
+        resized = [np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR)) for plane in planes]
+        image: npt.NDArray[np.float32] = np.stack(resized)[None]
+        return image
+
+    def _require_own(self, photo: npt.NDArray[np.uint8]) -> None:
+        if photo.shape != (*self.original_size, 3) or photo.dtype != np.uint8:
+            raise UsageError(
+                f"a {photo.dtype} array of shape {photo.shape} is not the photo of this frame, "
+                f"which is uint8 of shape {(*self.original_size, 3)}"
+            )
+
     def to_frame(self, coords: npt.NDArray[np.floating] | npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
         """Scale coordinates from the photo to the frame.
 
-        As in the reference, each axis is scaled by its own rounded size, in float64, and rounded to float32 once.
+        As in the reference, each axis is scaled by its own rounded size, in float64, and rounded to float32 once. Where
+        the photo is stretched, the scaling is SAM 2's: in float32, divided by the photo's size and then multiplied.
 
         Args:
             coords: (..., 2) x, y in pixels of the photo.
@@ -116,21 +175,24 @@ class Frame:
         """
         height, width = self.original_size
         new_height, new_width = self.resized_size
+        if self.stretched:
+            of_one = np.asarray(coords, np.float32) / np.array([width, height], np.float32)
+            return np.asarray(of_one * np.array([new_width, new_height], np.float32), np.float32)
         scale = np.array([new_width / width, new_height / height])
         in_frame: npt.NDArray[np.float32] = (np.asarray(coords, np.float64) * scale).astype(np.float32)
         return in_frame
 
 
-def waste_warning(frames: Sequence[FrameSize], original_size: tuple[int, int]) -> str | None:
+def waste_warning(model: Framed, original_size: tuple[int, int]) -> str | None:
     """A line on a photo that fills less than 70 % of its frame; None for others, and where only squares can be chosen.
 
     Args:
-        frames: of the bundle.
+        model: the bundle's manifest.
         original_size: (H, W) of the photo, in pixels.
     """
-    frame = fitting_frame(frames, original_size)
+    frame = fitting_frame(model, original_size)
     side = frame.size.side
-    if frame.waste <= MUCH_WASTE or tuple(frames) == (FrameSize.square(side),):
+    if frame.waste <= MUCH_WASTE or model.frames == (FrameSize.square(side),):
         return None
     height, width = original_size
     shorter = -(-side * min(original_size) // (max(original_size) * FRAME_STEP)) * FRAME_STEP
@@ -142,15 +204,15 @@ def waste_warning(frames: Sequence[FrameSize], original_size: tuple[int, int]) -
     )
 
 
-def fitting_frame(frames: Sequence[FrameSize], original_size: tuple[int, int]) -> Frame:
+def fitting_frame(model: Framed, original_size: tuple[int, int]) -> Frame:
     """How a photo lies in the frame that it wastes least of.
 
     Args:
-        frames: to choose from; of equals the one with the larger scale, then the first.
+        model: has the frames to choose from; of equals the one with the larger scale, then the first.
         original_size: (H, W) of the photo, in pixels.
 
     Raises:
         PhotoError: the photo is empty, or too narrow for a frame.
     """
-    fitted = [Frame(size, original_size) for size in frames]
+    fitted = [Frame(size, original_size, model.conventions.stretched) for size in model.frames]
     return min(fitted, key=lambda frame: (frame.waste, -max(frame.resized_size)))

@@ -3,7 +3,8 @@
 The reference (segment_anything 1.0, modeling/sam.py, `Sam.postprocess_masks`) interpolates the decoder's H/4 x W/4
 logits bilinearly to the frame's H x W, crops the padding, and interpolates bilinearly to the photo's size. Every step
 is linear and separable, so the whole is `rows @ low_res @ columns.T` with two small matrices that depend on the
-geometry alone, and the H x W picture is never made.
+geometry alone, and the H x W picture is never made. Where the photo was stretched to the frame, one interpolation leads
+from the logits to the photo's size, as in SAM 2's reference (sam2/utils/transforms.py, `postprocess_masks`).
 
 A pixel is a mean of few neighbouring cells, so the matrices are mostly zeros. They are split once per geometry into
 bands of `BAND` pixels with the zeros left out. A band's logits are consumed while they are in the cache, and the
@@ -23,7 +24,7 @@ from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.bundle.contract import MASK_STRIDE, MASK_THRESHOLD
 from sam_edge_runtime.errors import UsageError
 
-from .frame import Frame
+from .frame import Axis, Frame
 
 # Two axes per photo size: enough to alternate between eight sizes.
 _CACHED_AXES = 16
@@ -52,19 +53,17 @@ def _interpolation(inputs: int, outputs: int) -> npt.NDArray[np.float64]:
     return matrix
 
 
-def axis_matrix(size: int, resized: int, original: int) -> Float32:
-    """The matrix of one axis: low-resolution cells to frame pixels, the first `resized` of them to the photo.
-
-    Args:
-        size: of the frame along the axis, in pixels; there are size/4 cells.
-        resized: pixels of the photo in the frame.
-        original: pixels of the photo.
+def axis_matrix(axis: Axis) -> Float32:
+    """The matrix of one axis: low-resolution cells to frame pixels, those with the photo to the photo's pixels.
 
     Returns:
         (original, n) float32 with n <= size/4: cells that lie wholly in the padding are left out.
     """
-    to_frame = _interpolation(size // MASK_STRIDE, size)[:resized]
-    matrix = (_interpolation(resized, original) @ to_frame).astype(np.float32)
+    cells = axis.size // MASK_STRIDE
+    if axis.resized is None:
+        return _interpolation(cells, axis.original).astype(np.float32)
+    to_frame = _interpolation(cells, axis.size)[: axis.resized]
+    matrix = (_interpolation(axis.resized, axis.original) @ to_frame).astype(np.float32)
     used = int(np.flatnonzero(matrix.any(axis=0))[-1]) + 1
     return matrix[:, :used]
 
@@ -85,11 +84,11 @@ class Band:
 
 
 @lru_cache(maxsize=_CACHED_AXES)
-def _bands(size: int, resized: int, original: int) -> tuple[Band, ...]:
+def _bands(axis: Axis) -> tuple[Band, ...]:
     """The bands of an axis."""
-    matrix = axis_matrix(size, resized, original)
+    matrix = axis_matrix(axis)
     bands = []
-    for start in range(0, original, BAND):
+    for start in range(0, axis.original, BAND):
         part = matrix[start : start + BAND]
         used = np.flatnonzero(part.any(axis=0))
         cells = slice(int(used[0]), int(used[-1]) + 1)
@@ -113,10 +112,10 @@ def check_low_res(low_res: Float32, frame: Frame) -> None:
 
 def _in_bands(low_res: Float32, frame: Frame) -> Iterator[tuple[slice, Float32]]:
     """For each band of rows: the rows, and their logits (n, W) of one mask (H/4, W/4)."""
-    (height, width), (new_height, new_width) = frame.original_size, frame.resized_size
-    rows = _bands(frame.size.height, new_height, height)
-    wide = np.empty((rows[-1].cells.stop, width), np.float32)
-    for band in _bands(frame.size.width, new_width, width):
+    down, across = frame.axes
+    rows = _bands(down)
+    wide = np.empty((rows[-1].cells.stop, across.original), np.float32)
+    for band in _bands(across):
         np.matmul(low_res[: len(wide), band.cells], band.weights.T, out=wide[:, band.pixels])
     for band in rows:
         yield band.pixels, band.weights @ wide[band.cells]

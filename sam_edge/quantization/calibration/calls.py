@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
-from sam_edge_runtime.arrays import Call, Float32
+from sam_edge.prediction.calls import decoder_call
+from sam_edge_runtime.arrays import Call, Features, Float32
 from sam_edge_runtime.backends import Backend
-from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.decoding import decode_prompts
 from sam_edge_runtime.photo.frame import Frame
@@ -84,12 +85,11 @@ class CalibrationCalls:
             DataError: a photo can no longer be read.
             BackendError: the model failed.
         """
-        names = capacity.decoder_contract.input_names
         for index, photo in enumerate(self.photos.photos):
             prepared = self._prepared(index, photo)
             for feed in _feeds(prepared.prompts(), capacity):
                 prompts = (feed.point_coords, feed.point_labels, feed.mask_input, feed.has_mask_input)
-                yield dict(zip(names, (prepared.embeddings, *prompts), strict=True))
+                yield decoder_call(prepared.features, prompts, capacity)
 
     def prompted_photos(self, capacity: Manifest) -> Iterator[PromptedPhoto]:
         """Each photo with all of its prompts that fit a decoder.
@@ -103,26 +103,26 @@ class CalibrationCalls:
             yield PromptedPhoto(prepared.frame.image(photo.read().photo), prompts)
 
     def _frame(self, height: int, width: int) -> Frame:
-        return Frame(self._manifest.frame, (height, width))
+        return Frame(self._manifest.frame, (height, width), self._manifest.conventions.stretched)
 
     def _prepared(self, index: int, photo: CalibrationPhoto) -> _PreparedPhoto:
-        """A photo's embeddings and prompts: from the folder, or computed and stored there."""
+        """A photo's features and prompts: from the folder, or computed and stored there."""
         path = self._folder / f"{index}.npz"
         if not path.exists():
             self._prepare(photo).save(path)
-        return _PreparedPhoto.load(path, self._manifest.frame)
+        return _PreparedPhoto.load(path, self._manifest)
 
     def _prepare(self, photo: CalibrationPhoto) -> _PreparedPhoto:
         annotated = photo.read()
         frame = self._frame(*annotated.size)
-        embeddings = self._reference.encode(frame.image(annotated.photo))
+        features = self._reference.encode(frame.image(annotated.photo))
         if not annotated.rles:
-            annotated = replace(annotated, rles=propose_masks(self._reference, self._manifest, embeddings, frame))
+            annotated = replace(annotated, rles=propose_masks(self._reference, self._manifest, features, frame))
         objects = draw_prompts(annotated, photo.seed)
         boxes = objects.prompts(frame, KINDS["box"])
-        low_res, iou = decode_prompts(self._reference, self._manifest.of_any_capacity(), embeddings, boxes)
+        low_res, iou, _ = decode_prompts(self._reference, self._manifest.of_any_capacity(), features, boxes)
         best = low_res[np.arange(len(low_res)), iou.argmax(axis=1)]
-        return _PreparedPhoto(frame, embeddings, objects, best[:, None])
+        return _PreparedPhoto(frame, features, objects, best[:, None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,10 +140,10 @@ class PromptedPhoto:
 
 @dataclass(frozen=True, eq=False)
 class _PreparedPhoto:
-    """A photo's embeddings `(1, C, H/16, W/16)`, and prompts on its objects."""
+    """A photo's features, and prompts on its objects."""
 
     frame: Frame
-    embeddings: Float32
+    features: Features
     objects: ObjectPrompts
     masks: Float32  # (OBJECTS, 1, H/4, W/4)
 
@@ -152,21 +152,24 @@ class _PreparedPhoto:
         return [self.objects.prompts(self.frame, kind, self.masks) for kind in KINDS.values()]
 
     def save(self, path: Path) -> None:
+        arrays: dict[str, Any] = {f"feature_{number}": each for number, each in enumerate(self.features)}
         np.savez(
             path,
             size=np.array(self.frame.original_size),
-            embeddings=self.embeddings,
             clicks=self.objects.clicks,
             boxes=self.objects.boxes,
             masks=self.masks,
+            **arrays,
         )
 
     @classmethod
-    def load(cls, path: Path, size: FrameSize) -> _PreparedPhoto:
+    def load(cls, path: Path, manifest: Manifest) -> _PreparedPhoto:
         with np.load(path, allow_pickle=False) as stored:
             height, width = stored["size"].tolist()
             objects = ObjectPrompts(stored["clicks"], stored["boxes"])
-            return cls(Frame(size, (height, width)), stored["embeddings"], objects, stored["masks"])
+            frame = Frame(manifest.frame, (height, width), manifest.conventions.stretched)
+            features = tuple(stored[f"feature_{number}"] for number in range(1 + len(manifest.conventions.features)))
+            return cls(frame, features, objects, stored["masks"])
 
 
 def _feeds(kinds: list[Prompts], capacity: Manifest) -> Iterator[DecoderFeed]:

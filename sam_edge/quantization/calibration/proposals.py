@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from sam_edge_runtime.agreement.metrics import mask_iou
-from sam_edge_runtime.arrays import Float32
+from sam_edge_runtime.arrays import Features
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.automatic.grids import point_grid
 from sam_edge_runtime.automatic.mask_statistics import stability_score
@@ -30,19 +30,19 @@ STABILITY_OFFSET = 1.0  # SAM's `stability_score_offset`
 SAME_OBJECT_IOU = 0.7  # masks with a higher IoU are one object
 
 
-def propose_masks(reference: Backend, manifest: Manifest, embeddings: Float32, frame: Frame) -> tuple[Rle, ...]:
+def propose_masks(reference: Backend, manifest: Manifest, features: Features, frame: Frame) -> tuple[Rle, ...]:
     """Masks of the photo as COCO run lengths, best first, at most `MOST_MASKS`; empty if the model finds no object.
 
     Args:
         reference: the fp32 model.
         manifest: of the bundle that is being made; its capacity does not matter.
-        embeddings: `(1, C, S/16, S/16)` of the photo.
+        features: of the photo.
         frame: the photo's.
     """
     height, width = frame.original_size
     clicks = (point_grid(POINTS_PER_SIDE) * (width, height))[:, None]
     prompts = build_prompts(frame, clicks, np.full((len(clicks), 1), float(Label.FOREGROUND)), None, None)
-    low_res, iou = decode_prompts(reference, manifest.of_any_capacity(), embeddings, prompts)
+    low_res, iou, _ = decode_prompts(reference, manifest.of_any_capacity(), features, prompts)
     best = low_res[np.arange(len(low_res)), 1 + iou[:, 1:].argmax(axis=1)]  # (clicks, S/4, S/4)
     h, w = (-(-size // MASK_STRIDE) for size in frame.resized_size)
     logits = best[:, :h, :w]  # without the frame's padding

@@ -210,7 +210,7 @@ class _PromptedPhoto:
     @classmethod
     def of(cls, photo: CalibrationPhoto, capacity: Capacity) -> _PromptedPhoto:
         annotated = photo.read()
-        frame = fitting_frame(capacity.frames, annotated.size)
+        frame = fitting_frame(capacity, annotated.size)
         by_area = sorted(annotated.rles, key=rle.area, reverse=True)
         masks = [by_area[place] for place in evenly(len(by_area), min(len(by_area), PROMPTS))]
         rng = np.random.default_rng(photo.seed)
@@ -229,8 +229,8 @@ class _PromptedPhoto:
 
     def scores(self, backend: Backend, capacity: Capacity) -> Float64:
         """IoU of each prompt's shown mask with the human mask, `(prompts,)`."""
-        embeddings = backend.encode(self.frame.image(self.photo.read().photo))
-        low_res, predicted = decode_prompts(backend, capacity, embeddings, self.prompts)
+        features = backend.encode(self.frame.image(self.photo.read().photo))
+        low_res, predicted, _ = decode_prompts(backend, capacity, features, self.prompts)
         best = FIRST_MULTIMASK + predicted[:, FIRST_MULTIMASK:].argmax(axis=1)
         shown = np.where(self.single_click, best, SINGLE_OUTPUT)
         masks = upscale_binary(np.ascontiguousarray(low_res[np.arange(len(shown)), shown]), self.frame)

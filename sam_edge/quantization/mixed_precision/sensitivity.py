@@ -110,9 +110,9 @@ def predict_masks(backend: Backend, photos: Iterable[PromptedPhoto], manifest: M
     """
     predicted = []
     for photo in photos:
-        embeddings = backend.encode(photo.image)
+        features = backend.encode(photo.image)
         for prompts in photo.prompts:
-            low_res, iou = decode_prompts(backend, manifest, embeddings, prompts)
+            low_res, iou, _ = decode_prompts(backend, manifest, features, prompts)
             has_mask = torch.full((len(prompts),), 0.0 if prompts.masks is None else 1.0)
             ambiguous = is_ambiguous(torch.from_numpy(prompts.labels), has_mask)
             selected = choose(torch.from_numpy(iou), ambiguous).numpy()

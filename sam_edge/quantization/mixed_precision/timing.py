@@ -29,12 +29,12 @@ def time_graphs(
         manifest: of one of their bundles.
         rounds: how often.
     """
-    frame = Frame(manifest.frame, manifest.frame)
+    frame = Frame(manifest.frame, manifest.frame, manifest.conventions.stretched)
     click = click_tensors(frame, manifest.call_sizes, manifest.points)
 
     def once(backend: Backend) -> tuple[float, float]:
-        encoding, embeddings = timed(partial(backend.encode, image), rest=0.0)
-        decoding, _ = timed(partial(backend.decode, embeddings, *click), rest=0.0)
+        encoding, features = timed(partial(backend.encode, image), rest=0.0)
+        decoding, _ = timed(partial(backend.decode, features, *click), rest=0.0)
         return encoding, decoding
 
     measurements: list[Callable[[], tuple[float, float]]] = [partial(once, backend) for backend in backends.values()]

@@ -15,10 +15,11 @@ from sam_edge.data.sample_photos import PHOTOS
 from sam_edge.quantization.calibration.calls import calibration_calls
 from sam_edge.quantization.calibration.photos import CalibrationSet, calibration_photos
 from sam_edge.quantization.calibration.prompts import KINDS, LABELS, OBJECTS, draw_prompts
-from sam_edge_runtime.arrays import Call, Float32
+from sam_edge_runtime.arrays import Call, Features, Float32
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.bundle.contract import FrameSize, Label
 from sam_edge_runtime.bundle.manifest import Checkpoint, Manifest
+from sam_edge_runtime.decoding import Decoded
 from sam_edge_runtime.errors import DataError, UsageError
 from sam_edge_runtime.photo.frame import Frame
 from tests.data import builders
@@ -55,14 +56,15 @@ class StandIn:
     def __init__(self) -> None:
         self.encoded = 0
 
-    def encode(self, image: Float32) -> Float32:
+    def encode(self, image: Float32) -> Features:
         self.encoded += 1
-        return np.full((1, CHANNELS, SIDE // 16, SIDE // 16), image.mean(), np.float32)
+        return (np.full((1, CHANNELS, SIDE // 16, SIDE // 16), image.mean(), np.float32),)
 
-    def decode(self, embeddings: Float32, coords: Float32, labels: Float32, *_: Float32) -> tuple[Float32, Float32]:
+    def decode(self, features: Features, coords: Float32, labels: Float32, *_: Float32) -> Decoded:
         numbers = coords.sum(axis=(1, 2))[:, None] + np.arange(4, dtype=np.float32)
         iou = np.tile(np.array([0.1, 0.2, 0.9, 0.3], np.float32), (len(coords), 1))
-        return np.broadcast_to(numbers[:, :, None, None], (len(coords), 4, LOW_RES, LOW_RES)).copy(), iou
+        masks = np.broadcast_to(numbers[:, :, None, None], (len(coords), 4, LOW_RES, LOW_RES))
+        return Decoded(masks.copy(), iou)
 
 
 def keys(photos: CalibrationSet) -> list[str]:

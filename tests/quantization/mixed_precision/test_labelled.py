@@ -14,6 +14,7 @@ from sam_edge.quantization.calibration.photos import calibration_photos
 from sam_edge.quantization.mixed_precision import labelled
 from sam_edge.quantization.mixed_precision.labelled import PROMPTS, HumanMasks, LabelledSet, labelled_photos
 from sam_edge_runtime.bundle.contract import FrameSize
+from sam_edge_runtime.decoding import Decoded
 from sam_edge_runtime.errors import DataError
 from tests.data.builders import encoded, picture, record, write_tar
 from tests.runtime.automatic import discs
@@ -95,16 +96,16 @@ class SmallerDiscs(discs.DiscBackend):
     """Every disc four pixels smaller, and the same outputs chosen."""
 
     def decode(self, *inputs):
-        low_res, iou = super().decode(*inputs)
-        return low_res - 8.0, iou
+        low_res, iou, _ = super().decode(*inputs)
+        return Decoded(low_res - 8.0, iou)
 
 
 class BestOutput(discs.DiscBackend):
     """Output 0 is a disc of radius 20, and so is the one of 1..3 with the highest predicted IoU."""
 
     def decode(self, *inputs):
-        low_res, iou = super().decode(*inputs)
-        return low_res[:, [2, 1, 2, 3]], iou[:, [0, 2, 1, 3]]
+        low_res, iou, _ = super().decode(*inputs)
+        return Decoded(low_res[:, [2, 1, 2, 3]], iou[:, [0, 2, 1, 3]])
 
 
 def test_the_loss_is_that_of_the_shown_masks(data, calibration):

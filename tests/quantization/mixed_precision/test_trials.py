@@ -28,6 +28,7 @@ from sam_edge_runtime.agreement import golden
 from sam_edge_runtime.agreement.agreement import Agreement
 from sam_edge_runtime.agreement.metrics import snr_db
 from sam_edge_runtime.bundle.contract import FrameSize, Label
+from sam_edge_runtime.bundle.conventions import SAM
 from sam_edge_runtime.prompts import Prompts
 from tests.runtime.automatic import discs
 from tests.runtime.standin import IR_VERSION, OPSET, manifest
@@ -84,9 +85,9 @@ def test_a_file_that_is_no_trial_cache_is_replaced(text, tmp_path):
 class OffsetInRightHalf(discs.DiscBackend):
     """Discs beside the click, in the right half of the frame."""
 
-    def decode(self, image_embeddings, point_coords, *others):
+    def decode(self, features, point_coords, *others):
         beside = np.where(point_coords[..., :1] > 128, point_coords + 3, point_coords)
-        return super().decode(image_embeddings, beside, *others)
+        return super().decode(features, beside, *others)
 
 
 def test_an_evaluator_is_as_strict_as_the_golden_test_and_as_verify():
@@ -156,7 +157,7 @@ def test_a_candidate_whose_weights_lie_beside_its_graphs_can_be_loaded(tmp_path,
 class AnyCapacity:
     """The attributes of a manifest that decoding uses."""
 
-    frames, call_sizes, points = (FrameSize.square(256),), (), None
+    frames, conventions, call_sizes, points = (FrameSize.square(256),), SAM, (), None
 
     def of_any_capacity(self):
         return self

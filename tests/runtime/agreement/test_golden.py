@@ -18,7 +18,7 @@ from sam_edge_runtime.agreement.metrics import LARGEST_SNR
 from sam_edge_runtime.backends import load_backend
 from sam_edge_runtime.bundle.bundle import Bundle, record_files
 from sam_edge_runtime.bundle.contract import FrameSize, Label
-from sam_edge_runtime.decoding import decode_prompts
+from sam_edge_runtime.decoding import Decoded, decode_prompts
 from sam_edge_runtime.errors import BundleError, UsageError
 from sam_edge_runtime.prompts import Prompts
 from tests.runtime.standin import CELLS, CHANNELS, SIDE, NumpyBackend, manifest, write_onnx_bundle
@@ -38,11 +38,12 @@ SLOTS = {
 class Model(NumpyBackend):
     """`NumpyBackend` with masks that have edges: from the embedding's texture instead of its mean, about 130."""
 
-    def decode(self, image_embeddings, point_coords, point_labels, mask_input, has_mask_input):
-        masks, iou = super().decode(image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
-        texture = np.kron(image_embeddings[0, 0] - image_embeddings[0, 0].mean(), np.ones((4, 4))) / 8
-        masks = masks - image_embeddings.mean() + texture + iou[:, :, None, None] - 3
-        return masks.astype(np.float32), iou
+    def decode(self, features, point_coords, point_labels, mask_input, has_mask_input):
+        masks, iou, _ = super().decode(features, point_coords, point_labels, mask_input, has_mask_input)
+        (embeddings,) = features
+        texture = np.kron(embeddings[0, 0] - embeddings[0, 0].mean(), np.ones((4, 4))) / 8
+        masks = masks - embeddings.mean() + texture + iou[:, :, None, None] - 3
+        return Decoded(masks.astype(np.float32), iou)
 
 
 class Fixed(Model):
@@ -52,11 +53,11 @@ class Fixed(Model):
         super().__init__()
         self.shape = (prompts, points)
 
-    def decode(self, image_embeddings, point_coords, point_labels, mask_input, has_mask_input):
+    def decode(self, features, point_coords, point_labels, mask_input, has_mask_input):
         assert point_labels.shape == self.shape
         assert point_coords.shape == (*self.shape, 2)
         assert has_mask_input.shape == self.shape[:1]
-        return super().decode(image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
+        return super().decode(features, point_coords, point_labels, mask_input, has_mask_input)
 
 
 @pytest.fixture(scope="module")
@@ -121,11 +122,11 @@ def test_expected_outputs_are_those_of_the_reference(recorded):
     backend = Model()
     for case in recorded.cases:
         picture = recorded.pictures[case.picture]
-        embeddings = backend.encode(golden.Frame(FrameSize.square(SIDE), picture.shape[:2]).image(picture))
-        np.testing.assert_array_equal(recorded.embeddings[case.picture], embeddings[:, :, ::4, ::4])
+        (embeddings,) = backend.encode(golden.Frame(FrameSize.square(SIDE), picture.shape[:2]).image(picture))
+        np.testing.assert_array_equal(*recorded.features[case.picture], embeddings[:, :, ::4, ::4])
         mask = case.prompts.masks
-        low_res, iou = backend.decode(
-            embeddings,
+        low_res, iou, _ = backend.decode(
+            (embeddings,),
             case.prompts.coords,
             case.prompts.labels,
             np.zeros((1, 1, CELLS, CELLS), np.float32) if mask is None else mask,
@@ -201,8 +202,8 @@ def test_an_onnx_bundle_checks_itself(tmp_path):
 def test_a_logit_of_zero_is_outside():
     class Undecided(Model):
         def decode(self, *inputs):
-            masks, iou = super().decode(*inputs)
-            return masks * 0, iou
+            masks, iou, _ = super().decode(*inputs)
+            return Decoded(masks * 0, iou)
 
     drawn = record(Undecided(), manifest())
     assert not any(case.expected.inside.any() for case in drawn.cases)
@@ -217,14 +218,14 @@ def test_a_batch_in_several_calls_is_decoded_in_order(prompts, points):
     masks = rng.normal(size=(5, 1, CELLS, CELLS)).astype(np.float32)
     embeddings = rng.normal(size=(1, CHANNELS, 16, 16)).astype(np.float32)
     backend = Model() if prompts is None else Fixed(prompts, points)
-    low_res, iou = decode_prompts(
-        backend, manifest(prompts, points), embeddings, Prompts(coords, labels, masks, FrameSize.square(SIDE))
+    low_res, iou, _ = decode_prompts(
+        backend, manifest(prompts, points), (embeddings,), Prompts(coords, labels, masks, FrameSize.square(SIDE))
     )
     assert (low_res.shape, iou.shape) == ((5, 4, CELLS, CELLS), (5, 4))
     assert len(backend.calls) == (1 if prompts is None else -(-5 // prompts))
     for index in range(5):
         alone = slice(index, index + 1)
-        expected = Model().decode(embeddings, coords[alone], labels[alone], masks[alone], np.ones(1, np.float32))
+        expected = Model().decode((embeddings,), coords[alone], labels[alone], masks[alone], np.ones(1, np.float32))
         np.testing.assert_allclose(low_res[alone], expected[0], rtol=0, atol=1e-5)
         np.testing.assert_allclose(iou[alone], expected[1], rtol=0, atol=1e-6)
 
@@ -237,7 +238,9 @@ def _decoding(change: Callable) -> type[Model]:
 
     class Faulty(Model):
         def decode(self, *inputs):
-            return super().decode(*change(*inputs))
+            (embeddings,), *prompts = inputs
+            changed, *prompts = change(embeddings, *prompts)
+            return super().decode((changed,), *prompts)
 
     return Faulty
 
@@ -247,7 +250,8 @@ def _outputting(change: Callable) -> type[Model]:
 
     class Faulty(Model):
         def decode(self, *inputs):
-            return change(*super().decode(*inputs))
+            masks, iou, _ = super().decode(*inputs)
+            return Decoded(*change(masks, iou))
 
     return Faulty
 
@@ -257,7 +261,8 @@ def _encoding(change: Callable) -> type[Model]:
 
     class Faulty(Model):
         def encode(self, image):
-            return np.asarray(change(super().encode(image), image), np.float32)
+            (embeddings,) = super().encode(image)
+            return (np.asarray(change(embeddings, image), np.float32),)
 
     return Faulty
 
@@ -306,9 +311,10 @@ def test_a_planted_fault_misses_its_bounds(recorded, fault):
 
 def test_the_worst_prompt_is_named(recorded):
     class InvertedForBoxes(Model):
-        def decode(self, image_embeddings, point_coords, point_labels, mask_input, has_mask_input):
-            masks, iou = super().decode(image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
-            return (-masks if point_labels[0].tolist() == [2, 3] and not has_mask_input[0] else masks), iou
+        def decode(self, features, point_coords, point_labels, mask_input, has_mask_input):
+            masks, iou, _ = super().decode(features, point_coords, point_labels, mask_input, has_mask_input)
+            inverted = point_labels[0].tolist() == [2, 3] and not has_mask_input[0]
+            return Decoded(-masks if inverted else masks, iou)
 
     agreement = check(recorded, InvertedForBoxes(), manifest())
     assert agreement.worst[1].prompt == "box"

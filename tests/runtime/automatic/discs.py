@@ -8,6 +8,7 @@ from sam_edge.prediction.promptable import AnyCapacity
 from sam_edge_runtime.automatic.generator import AutomaticMaskGenerator
 from sam_edge_runtime.automatic.settings import COCO_RLE, AutomaticSettings
 from sam_edge_runtime.bundle.contract import FrameSize
+from sam_edge_runtime.decoding import Decoded
 
 SIDE = 256
 RADII = (0.0, 12.0, 20.0, 30.0)  # of the four outputs, in pixels of the frame
@@ -19,15 +20,15 @@ class DiscBackend:
     engine = "discs"
 
     def encode(self, image):
-        return np.zeros((1, 4, SIDE // 16, SIDE // 16), np.float32)
+        return (np.zeros((1, 4, SIDE // 16, SIDE // 16), np.float32),)
 
-    def decode(self, image_embeddings, point_coords, point_labels, mask_input, has_mask_input):
+    def decode(self, features, point_coords, point_labels, mask_input, has_mask_input):
         centres = np.arange(SIDE // 4) * 4 + 2.0
         x, y = point_coords[:, 0, 0], point_coords[:, 0, 1]
         distance = np.hypot(centres[None, None, :] - x[:, None, None], centres[None, :, None] - y[:, None, None])
         low_res = np.stack([2.0 * (radius - distance) for radius in RADII], axis=1).astype(np.float32)
         iou = np.tile(np.array([[0.0, 0.97, 0.95, 0.93]], np.float32), (len(x), 1))
-        return low_res, iou
+        return Decoded(low_res, iou)
 
 
 def disc_generator(points_per_side: int = 3) -> AutomaticMaskGenerator:

@@ -34,11 +34,15 @@ def blobs(count: int, seed: int) -> np.ndarray:
     return logits.astype(np.float32)
 
 
-@pytest.fixture(params=SIZES, ids=lambda size: f"{size[1]}x{size[0]}")
+@pytest.fixture(
+    params=[(size, stretched) for size in SIZES for stretched in (False, True)],
+    ids=lambda case: f"{case[0][1]}x{case[0][0]}{' stretched' * case[1]}",
+)
 def case(request):
     """Statistics of a geometry, low-resolution logits, and the same at the photo's size."""
-    frame = Frame(FrameSize.square(SIDE), request.param)
-    low_res = blobs(12, seed=request.param[0])
+    size, stretched = request.param
+    frame = Frame(FrameSize.square(SIDE), size, stretched)
+    low_res = blobs(12, seed=size[0])
     return MaskStatistics(frame), low_res, upscale(low_res, frame)
 
 

@@ -51,10 +51,12 @@ def prompts(count: int = 3, slots: int = 4):
 def test_outputs_are_those_of_the_graphs(tmp_path, options, capacity, slots):
     backend = load_backend(write_onnx_bundle(tmp_path, capacity, slots), options)
     image = np.random.default_rng(1).uniform(0, 255, (1, 3, SIDE, SIDE)).astype(np.float32)
-    embeddings = backend.encode(image)
+    (embeddings,) = backend.encode(image)
     assert embeddings.dtype == np.float32
     np.testing.assert_allclose(embeddings, encode(image), rtol=1e-5)
-    for found, expected in zip(backend.decode(embeddings, *prompts()), decode(embeddings, *prompts()), strict=True):
+    decoded = backend.decode((embeddings,), *prompts())
+    assert decoded.object_scores is None
+    for found, expected in zip(decoded[:2], decode(embeddings, *prompts()), strict=True):
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
 
@@ -196,7 +198,7 @@ def run_encoder(backend):
 
 
 def run_decoder(backend):
-    backend.decode(np.zeros((1, CHANNELS, 16, 16), np.float32), *prompts(1, 4))
+    backend.decode((np.zeros((1, CHANNELS, 16, 16), np.float32),), *prompts(1, 4))
 
 
 @pytest.mark.parametrize(
@@ -248,7 +250,7 @@ def test_an_extra_input_is_refused(tmp_path):
 def test_an_output_whose_size_was_not_inferred_is_accepted(tmp_path):
     loose = with_output(FREE, 0, shape=("B", "K", "h", "w"))
     backend = load_backend(write_onnx_bundle(tmp_path, decoder=decoder_model(loose)))
-    assert backend.decode(np.zeros((1, CHANNELS, 16, 16), np.float32), *prompts())[0].shape == (3, 4, CELLS, CELLS)
+    assert backend.decode((np.zeros((1, CHANNELS, 16, 16), np.float32),), *prompts())[0].shape == (3, 4, CELLS, CELLS)
 
 
 def test_large_graphs_save_memory_and_small_ones_time(tmp_path, monkeypatch):

@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from sam_edge_runtime.bundle.contract import FrameSize
+from sam_edge_runtime.bundle.contract import FrameSize, Layout
+from sam_edge_runtime.bundle.conventions import SAM_2, SAM_HQ
 from sam_edge_runtime.bundle.manifest import RANDOM_WEIGHTS_NOTE, Checkpoint, FileRecord, Manifest
 from sam_edge_runtime.errors import BundleError
 from tests.runtime.standin import manifest
@@ -297,6 +298,55 @@ def test_an_input_side_that_no_model_supports_is_refused(side):
     assert f"input_side {side} is not a multiple of 64 from 256 to 1024" in line
 
 
+# Conventions of other families --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("conventions", [SAM_HQ, SAM_2])
+def test_conventions_are_kept_and_the_contract_has_their_tensors(conventions):
+    text = complete(conventions=conventions).to_json()
+    read = Manifest.from_json(text)
+    assert read == complete(conventions=conventions)
+    content = json.loads(text)
+    assert content["format_version"] == 3
+    names = [each.name for each in conventions.features]
+    assert [each["name"] for each in content["encoder"]["outputs"]] == ["image_embeddings", *names]
+    assert [each["name"] for each in content["decoder"]["inputs"]][5:] == names
+
+
+def test_features_have_the_shapes_of_their_strides():
+    contract = complete(conventions=SAM_2, layout=Layout.NHWC).encoder_contract
+    assert [spec.shape for spec in contract.outputs[1:]] == [(1, 64, 64, 32), (1, 32, 32, 64)]
+    decoder = complete(conventions=SAM_2).decoder_contract
+    assert [spec.shape for spec in decoder.inputs[5:]] == [(1, 32, 64, 64), (1, 64, 32, 32)]
+    assert (decoder.outputs[2].name, decoder.outputs[2].shape) == ("object_score_logits", (2, 1))
+    assert decoder.outputs[1].value_range == (0.0, 1.0)
+
+
+def test_bundles_with_sam_1_s_conventions_do_not_name_them():
+    assert "conventions" not in document()
+    assert document()["format_version"] == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("conventions", [], "conventions is [], an object"),
+        ("conventions/stretched", 1, "conventions.stretched is 1, true or false"),
+        ("conventions/best_only", MISSING, "conventions.best_only is None, true or false"),
+        ("conventions/logit_limit", 0, "conventions.logit_limit is 0, a finite number above 0"),
+        ("conventions/logit_limit", True, "conventions.logit_limit is True"),
+        ("conventions/features", "none", "conventions.features is 'none', a list"),
+        ("conventions/features/0/name", "../x", "conventions.features.0.name is '../x', letters, digits"),
+        ("conventions/features/0/channels", 10**9, "conventions.features.0.channels is 1000000000, at most 4096"),
+        ("conventions/features/0/stride", 3, "conventions.features.0.stride is 3, one of 1, 2, 4"),
+        ("conventions/features/0/channels", 16, "encoder.outputs breaks the contract"),
+        ("conventions/object_score", False, "decoder.outputs breaks the contract"),
+    ],
+)
+def test_invalid_conventions_are_refused(field, value, reason):
+    assert reason in refused(sealed(changed(field, value, document(conventions=SAM_2))))
+
+
 # Texts that are no manifest -----------------------------------------------------------------------------------------
 
 
@@ -333,10 +383,10 @@ def test_every_depth_of_nesting_is_refused_without_a_traceback(field):
         assert refused(text.replace('"HERE"', f'{{"a":{nested}}}' if field == "recipe" else nested))
 
 
-@pytest.mark.parametrize("version", [3, 4, 10**20])
+@pytest.mark.parametrize("version", [4, 5, 10**20])
 def test_a_newer_format_is_refused_with_the_advice_to_upgrade(version):
     line = refused(json.dumps({"format": "sam-edge-bundle", "format_version": version, "surprise": []}))
-    assert f"format_version {version}, and this sam-edge reads up to 2: upgrade sam-edge" in line
+    assert f"format_version {version}, and this sam-edge reads up to 3: upgrade sam-edge" in line
 
 
 @pytest.mark.parametrize("version", [MISSING, None, 0, -1, "1", 1.0, True, [1]])

@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
+from sam_edge.prediction.promptable import AnyCapacity
 from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD, FrameSize
+from sam_edge_runtime.bundle.conventions import SAM_2
 from sam_edge_runtime.errors import PhotoError, UsageError
 from sam_edge_runtime.photo.frame import Frame, fitting_frame, waste_warning
 from tests.reference import import_segment_anything
@@ -111,27 +114,53 @@ def test_a_photo_that_does_not_fit_is_scaled_to_fit_and_padded():
     np.testing.assert_allclose(frame.to_frame(np.array([[480.0, 640.0]])), [[144.0, 192.0]])
 
 
+@pytest.mark.parametrize("size", [(480, 640), (640, 480), (100, 90), (7, 1001), (1365, 2048)])
+def test_a_stretched_photo_is_resized_in_float(size):
+    """As SAM 2's `SAM2Transforms` does: to 0..1, antialiased, without rounding."""
+    photo, frame = random_photo(size), Frame(FrameSize.square(256), size, stretched=True)
+    image = torch.from_numpy(photo).permute(2, 0, 1)[None] / 255
+    expected = F.interpolate(image, (256, 256), mode="bilinear", align_corners=False, antialias=True).numpy() * 255
+    assert frame.image(photo).dtype == np.float32
+    assert np.abs(frame.image(photo) - expected).max() < 1e-3
+    assert (frame.resized_size, frame.waste) == ((256, 256), 0.0)
+
+
+def test_stretched_coordinates_are_scaled_by_each_side():
+    coords = np.random.default_rng(0).uniform(0, 480, (40, 2))
+    given = torch.from_numpy(coords).float()
+    expected = given / torch.tensor([640, 480]) * 1024  # SAM2Transforms.transform_coords
+    frame = Frame(FrameSize.square(1024), (480, 640), stretched=True)
+    np.testing.assert_array_equal(frame.to_frame(coords), expected.numpy())
+
+
+def test_a_model_that_stretches_gets_a_stretched_frame():
+    capacity = AnyCapacity((SQUARE,), SAM_2)
+    assert fitting_frame(capacity, (100, 700)) == Frame(SQUARE, (100, 700), stretched=True)
+    assert waste_warning(capacity, (100, 700)) is None
+
+
 @pytest.mark.parametrize(
     ("size", "chosen"),
     [((480, 640), WIDE), ((640, 480), TALL), ((500, 500), SQUARE), ((360, 640), WIDE), ((1000, 10), TALL)],
 )
 def test_a_photo_goes_into_the_frame_that_it_fills_best(size, chosen):
     for frames in ((SQUARE, WIDE, TALL), (TALL, WIDE, SQUARE)):
-        assert fitting_frame(frames, size) == Frame(chosen, size)
+        assert fitting_frame(AnyCapacity(frames), size) == Frame(chosen, size)
 
 
 def test_of_equal_frames_the_one_with_the_larger_scale_is_taken():
     half = FrameSize(96, 128)
-    assert fitting_frame((half, WIDE), (480, 640)).size == fitting_frame((WIDE, half), (480, 640)).size == WIDE
-    assert fitting_frame((WIDE, TALL), (100, 100)).size == WIDE  # of equals the first
-    assert fitting_frame((TALL, WIDE), (100, 100)).size == TALL
+    assert fitting_frame(AnyCapacity((half, WIDE)), (480, 640)).size == WIDE
+    assert fitting_frame(AnyCapacity((WIDE, half)), (480, 640)).size == WIDE
+    assert fitting_frame(AnyCapacity((WIDE, TALL)), (100, 100)).size == WIDE  # of equals the first
+    assert fitting_frame(AnyCapacity((TALL, WIDE)), (100, 100)).size == TALL
 
 
 def test_a_photo_that_hardly_fills_its_frame_is_named_with_a_better_frame():
-    line = waste_warning((WIDE,), (640, 480))
+    line = waste_warning(AnyCapacity((WIDE,)), (640, 480))
     assert line is not None
     assert line.startswith("the photo of 480x640 pixels fills 56% of the frame 256x192")
     assert "--frame 192x256 as well" in line
-    assert "--frame 256x128" in str(waste_warning((TALL,), (100, 1000)))
-    assert waste_warning((WIDE, TALL), (640, 480)) is None
-    assert waste_warning((SQUARE,), (100, 1000)) is None  # the default, whose cost is known
+    assert "--frame 256x128" in str(waste_warning(AnyCapacity((TALL,)), (100, 1000)))
+    assert waste_warning(AnyCapacity((WIDE, TALL)), (640, 480)) is None
+    assert waste_warning(AnyCapacity((SQUARE,)), (100, 1000)) is None  # the default, whose cost is known

@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.photo import masks as masks_module
-from sam_edge_runtime.photo.frame import Frame
+from sam_edge_runtime.photo.frame import Axis, Frame
 from sam_edge_runtime.photo.masks import axis_matrix, upscale, upscale_binary
 from tests.reference import import_segment_anything
 
@@ -40,6 +41,15 @@ def test_logits_equal_the_reference(size, side):
     assert np.abs(result - reference_masks(low_res, frame)).max() <= BOUND
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_a_stretched_photo_s_logits_are_interpolated_once(size):
+    """As SAM 2's `postprocess_masks` does."""
+    frame, low_res = Frame(FrameSize.square(256), size, stretched=True), random_logits(256)
+    expected = F.interpolate(torch.from_numpy(low_res)[None], size, mode="bilinear", align_corners=False)[0].numpy()
+    assert np.abs(upscale(low_res, frame) - expected).max() <= BOUND
+    np.testing.assert_array_equal(upscale_binary(low_res, frame), upscale(low_res, frame) > 0)
+
+
 def test_binary_masks_are_the_thresholded_logits():
     frame, low_res = Frame(FrameSize.square(256), (200, 301)), random_logits(256)
     np.testing.assert_array_equal(upscale_binary(low_res, frame), upscale(low_res, frame) > 0)
@@ -62,9 +72,9 @@ def test_bands_are_computed_once_per_geometry():
 
 @pytest.mark.parametrize("pixels", [1, 7, 15, 16, 17, 2250])
 def test_bands_hold_every_nonzero_weight_of_an_axis(pixels):
-    matrix = axis_matrix(1024, 1024, pixels)
+    matrix = axis_matrix(Axis(1024, 1024, pixels))
     whole = np.full_like(matrix, np.nan)
-    for band in masks_module._bands(1024, 1024, pixels):
+    for band in masks_module._bands(Axis(1024, 1024, pixels)):
         whole[band.pixels] = 0
         whole[band.pixels, band.cells] = band.weights
     np.testing.assert_array_equal(whole, matrix)
@@ -72,15 +82,15 @@ def test_bands_hold_every_nonzero_weight_of_an_axis(pixels):
 
 @pytest.mark.parametrize(("pixels", "cells"), [(2250, 5), (512, 10)])
 def test_a_band_has_few_cells(pixels, cells):
-    assert max(band.weights.shape[1] for band in masks_module._bands(1024, 1024, pixels)) <= cells
+    assert max(band.weights.shape[1] for band in masks_module._bands(Axis(1024, 1024, pixels))) <= cells
 
 
 @pytest.mark.parametrize("size", [(3000, 4000), (1500, 2250), (4000, 3000), (480, 640)])
 def test_the_products_of_a_photo_start_no_threads_of_openblas(size):
     frame = Frame(FrameSize.square(1024), size)
-    for band in masks_module._bands(1024, frame.resized_size[0], size[0]):
+    for band in masks_module._bands(frame.axes[0]):
         assert band.weights.size * size[1] <= 1 << 18
-    columns = masks_module._bands(1024, frame.resized_size[1], size[1])
+    columns = masks_module._bands(frame.axes[1])
     assert max(band.weights.size for band in columns) * 256 <= 1 << 18
 
 

@@ -1,0 +1,94 @@
+"""What differs between families of models, as data: further tensors, how photos enter the frame, how masks are chosen.
+
+The defaults are those of SAM 1, whose bundles do not name them. Runtimes read the fields; none knows a family by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from .fields import Fields
+
+MOST_FEATURES = 8
+LARGEST_FEATURE_CHANNELS = 4096
+FEATURE_STRIDES = (1, 2, 4, 8, 16, 32)  # frame pixels per cell
+
+
+class FeatureMap(NamedTuple):
+    """A map that the image encoder returns beside the embedding: `(1, channels, H/stride, W/stride)`.
+
+    The mask decoder takes it as an input of the same name. It depends on the photo alone.
+    """
+
+    name: str
+    channels: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """How a family of models takes photos and returns masks.
+
+    Attributes:
+        features: what the image encoder returns beside the embedding, in order.
+        stretched: whether a photo is resized to the frame's height and width, in float and with antialiasing, and
+            loses its aspect ratio. Else it keeps it, and padding fills the frame.
+        object_score: whether the decoder also returns `object_score_logits (B, 1)`; above 0 the prompt has an object.
+        bounded_iou: whether IoU predictions are from 0 to 1.
+        stability_fallback: whether a single mask is output 0 only where it is stable, else the best of 1, 2, 3
+            (`decoding.select_masks`).
+        best_only: whether three masks are never returned, but the one with the highest IoU prediction of them.
+        logit_limit: low-resolution logits are returned within this distance of 0; None: unlimited. Masks of the
+            photo's size are made of the unlimited ones.
+    """
+
+    features: tuple[FeatureMap, ...] = ()
+    stretched: bool = False
+    object_score: bool = False
+    bounded_iou: bool = False
+    stability_fallback: bool = False
+    best_only: bool = False
+    logit_limit: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, as the manifest has them."""
+        return {**asdict(self), "features": [each._asdict() for each in self.features]}
+
+    @classmethod
+    def read(cls, fields: Fields) -> Conventions:
+        """The conventions in a manifest's section.
+
+        Raises:
+            BundleError: a field is missing or of the wrong type.
+        """
+        return cls(
+            features=tuple(
+                FeatureMap(
+                    each.name("name"),
+                    each.integer("channels", most=LARGEST_FEATURE_CHANNELS),
+                    each.choice("stride", FEATURE_STRIDES),
+                )
+                for each in fields.sections("features", MOST_FEATURES)
+            ),
+            stretched=fields.flag("stretched"),
+            object_score=fields.flag("object_score"),
+            bounded_iou=fields.flag("bounded_iou"),
+            stability_fallback=fields.flag("stability_fallback"),
+            best_only=fields.flag("best_only"),
+            logit_limit=fields.optional_positive("logit_limit"),
+        )
+
+
+SAM = Conventions()
+# SAM-HQ's predictor returns one mask (segment_anything_hq 0.3, predictor.py).
+SAM_HQ = Conventions(features=(FeatureMap("hq_features", 32, 4),), best_only=True)
+# SAM 2's image predictor and model (facebookresearch/sam2, sam2_image_predictor.py, modeling/sam/mask_decoder.py).
+SAM_2 = Conventions(
+    features=(FeatureMap("high_res_features_0", 32, 4), FeatureMap("high_res_features_1", 64, 8)),
+    stretched=True,
+    object_score=True,
+    bounded_iou=True,
+    stability_fallback=True,
+    logit_limit=32.0,
+)
