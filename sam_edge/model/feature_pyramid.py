@@ -13,7 +13,7 @@ from typing import Protocol
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .image_encoder import FurtherOutput
+from sam_edge_runtime.bundle.conventions import FeatureMap
 
 PYRAMID_CHANNELS = 256
 
@@ -71,8 +71,8 @@ class PyramidImageEncoder(nn.Module):
 
     any_side = True
     further_outputs = (
-        FurtherOutput("pyramid_features_0", PYRAMID_CHANNELS, 4),
-        FurtherOutput("pyramid_features_1", PYRAMID_CHANNELS, 8),
+        FeatureMap("pyramid_features_0", PYRAMID_CHANNELS, 4),
+        FeatureMap("pyramid_features_1", PYRAMID_CHANNELS, 8),
     )
 
     def __init__(self, trunk: Trunk) -> None:

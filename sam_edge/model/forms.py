@@ -21,7 +21,7 @@ from sam_edge_runtime.bundle.targets import target_named
 
 from .ane import ane_rewrite
 from .graphs import DecoderGraph, EncoderGraph
-from .lean import ATTENTION, attention_is_cheaper, lean_rewrite, without_padded_cells
+from .lean import ATTENTION, attention_is_cheaper, lean_rewrite, with_positions_for, without_padded_cells
 from .norms import scale_first
 from .prompt_encoder import SeparablePositions
 from .sam import Sam
@@ -36,7 +36,7 @@ class Graphs(NamedTuple):
 
 def graphs_of(sam: Sam, manifest: Manifest) -> Graphs:
     """The graphs of the first frame that `manifest` names, in evaluation mode; they share the parameters of `sam`."""
-    encoder = EncoderGraph(sam, manifest.layout).eval()
+    encoder = with_positions_for(EncoderGraph(sam, manifest.layout).eval(), manifest.frame)
     decoder = DecoderGraph(sam, manifest.layout, manifest.frame).eval()
     if manifest.graph == NEURAL_ENGINE:
         return Graphs(ane_rewrite(encoder), ane_rewrite(decoder))

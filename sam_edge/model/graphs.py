@@ -81,6 +81,7 @@ class DecoderGraph(nn.Module):
         grid = (frame or FrameSize.square(sam.side)).grid
         self.prompt_encoder = sam.prompt_encoder
         self.mask_decoder = _per_prompt(sam.mask_decoder)
+        self._pads_boxes = getattr(sam.mask_decoder, "pads_boxes", False)
         self.register_buffer("positions", sam.prompt_encoder.dense_positions(grid).detach(), persistent=False)
         self.tables: SeparablePositions | None = None
 
@@ -112,11 +113,20 @@ class DecoderGraph(nn.Module):
         maps = tuple(each for each in (image_embeddings, feature_0, feature_1) if each is not None)
         if self.layout is Layout.NHWC:
             maps = tuple(each.permute(0, 3, 1, 2) for each in maps)
+        if self._pads_boxes:
+            point_coords, point_labels = with_padding_point(point_coords, point_labels)
         sparse, dense = self.prompt_encoder(point_coords, point_labels, mask_input, has_mask_input)
         empty = is_label(point_labels, float(Label.EMPTY))
         positions = self.positions if self.tables is None else self.tables()
         outputs: tuple[Tensor, ...] = self.mask_decoder(*maps, positions, sparse, dense, empty)
         return outputs
+
+
+def with_padding_point(coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Append a slot `(B, N + 1, 2)`, `(B, N + 1)`: a padding point where the prompt has a box, else an empty slot."""
+    has_box = is_label(labels, float(Label.BOX_BOTTOM_RIGHT)).sum(dim=1, keepdim=True)
+    label = has_box * float(Label.PADDING - Label.EMPTY) + float(Label.EMPTY)
+    return torch.cat([coords, coords[:, :1] * 0.0], dim=1), torch.cat([labels, label], dim=1)
 
 
 def _per_prompt(decoder: nn.Module) -> nn.Module:

@@ -59,7 +59,7 @@ HIERA_LARGE = HieraConfig(144, 2, (2, 6, 36, 4), (8, 4, 16, 8), (23, 33, 43))
 
 def pooled(x: Tensor) -> Tensor:
     """The largest of every 2 x 2 cells: `(B, H, W, C)` to `(B, H/2, W/2, C)`."""
-    return F.max_pool2d(x.permute(0, 3, 1, 2), POOL).permute(0, 2, 3, 1)
+    return F.max_pool2d(x.permute(0, 3, 1, 2), POOL, POOL).permute(0, 2, 3, 1)
 
 
 class PooledAttention(nn.Module):
@@ -169,13 +169,15 @@ class Hiera(nn.Module):
     def positions(self, h: int, w: int) -> Tensor:
         """Position embeddings `(1, h, w, C)` of a map of cells: the coarse ones, resized, and those of each window.
 
-        They depend on the map's size alone, so an export can compute them beforehand: coremltools does not convert the
-        bicubic resize.
+        They depend on the map's size alone; exports replace the bicubic resize (`lean.positions`).
         """
         coarse = F.interpolate(self.pos_embed, size=(h, w), mode="bicubic", align_corners=False)
+        return (coarse + self.of_windows(h, w)).permute(0, 2, 3, 1)
+
+    def of_windows(self, h: int, w: int) -> Tensor:
+        """The embeddings that repeat in every window, `(1, C, h, w)`."""
         side = WINDOW_OF_POSITIONS
-        windows = self.pos_embed_window.repeat(1, 1, -(-h // side), -(-w // side))[:, :, :h, :w]
-        return (coarse + windows).permute(0, 2, 3, 1)
+        return self.pos_embed_window.repeat(1, 1, -(-h // side), -(-w // side))[:, :, :h, :w]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Encode photos whose sides are multiples of 32.

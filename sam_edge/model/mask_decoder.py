@@ -49,9 +49,12 @@ class MaskDecoder(nn.Module):
 
     Attributes:
         per_photo: names of submodules that depend on the photo alone, and are computed in the encoder's graph.
+        pads_boxes: whether a prompt with a box ends with a padding point, as one without does. The decoder's graph adds
+            it, so that callers need not know.
     """
 
     per_photo: tuple[str, ...] = ()
+    pads_boxes = False
 
     def __init__(self, channels: int = 256) -> None:
         super().__init__()

@@ -18,9 +18,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE, MASK_OUTPUTS, MASK_STRIDE
+from sam_edge_runtime.bundle.contract import MASK_OUTPUTS
 
-from .image_encoder import FurtherOutput
 from .mask_decoder import MLP, MaskDecoder
 
 
@@ -57,18 +56,15 @@ class SAM2MaskDecoder(MaskDecoder):
     """Image embedding, high-resolution features and prompt tokens to mask logits, IoU predictions and object scores.
 
     Attributes:
-        features: the maps that `forward` takes beside the embedding.
         per_photo: names of the submodules that only `projection` uses.
+        pads_boxes: SAM 2's predictor ends prompts with a padding point even where they have a box.
     """
 
     per_photo = ("no_memory", "conv_s0", "conv_s1")
+    pads_boxes = True
 
     def __init__(self, channels: int = 256) -> None:
         super().__init__(channels)
-        self.features = (
-            FurtherOutput("high_res_features_0", channels // 8, MASK_STRIDE),
-            FurtherOutput("high_res_features_1", channels // 4, EMBEDDING_STRIDE // 2),
-        )
         self.obj_score_token = nn.Embedding(1, channels)
         self.pred_obj_score_head = MLP(channels, channels, 1)
         self.no_memory = NoMemory(channels)

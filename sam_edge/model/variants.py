@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sam_edge_runtime.bundle.conventions import SAM_HQ
+from sam_edge_runtime.bundle.conventions import SAM_2, SAM_HQ
 from sam_edge_runtime.errors import UsageError
 
 from .feature_pyramid import PyramidImageEncoder, Trunk
@@ -35,7 +35,7 @@ def _hq(encoder: ImageEncoderViT | TinyViT) -> Sam:
 
 def _sam2(trunk: Trunk) -> Sam:
     """The image path of SAM 2, SAM 2.1 or EdgeTAM, without memory."""
-    return Sam(PyramidImageEncoder(trunk), mask_decoder=SAM2MaskDecoder())
+    return Sam(PyramidImageEncoder(trunk), mask_decoder=SAM2MaskDecoder(), conventions=SAM_2)
 
 
 # A ViT that was pruned block by block: only its file says how wide each block is (`weights/pruned_vit.py`).

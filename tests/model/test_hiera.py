@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from sam_edge.model import EncoderGraph
 from sam_edge.model.feature_pyramid import PyramidImageEncoder
 from sam_edge.model.hiera import (
     HIERA_BASE_PLUS,
@@ -24,7 +25,12 @@ from sam_edge.model.hiera import (
     HieraConfig,
     PooledAttention,
 )
+from sam_edge.model.lean import with_positions_for
+from sam_edge.model.sam import Sam
+from sam_edge.model.sam2_mask_decoder import SAM2MaskDecoder
 from sam_edge.weights.seeded import seed_module
+from sam_edge_runtime.bundle.contract import FrameSize
+from sam_edge_runtime.bundle.conventions import SAM_2
 
 DATA = Path(__file__).parent / "data"
 CONFIGS = {"tiny": HIERA_TINY, "small": HIERA_SMALL, "base_plus": HIERA_BASE_PLUS, "large": HIERA_LARGE}
@@ -64,3 +70,20 @@ def test_the_first_block_of_a_stage_has_the_windows_of_the_stage_before():
     blocks = [block for block in Hiera(HIERA_TINY).blocks if isinstance(block, HieraBlock)]
     assert [block.window for block in blocks] == [8, 8, 4, 4, 14, 0, 14, 0, 14, 0, 14, 7]
     assert [index for index, block in enumerate(blocks) if block.pool] == [1, 3, 10]
+
+
+@pytest.mark.parametrize("frame", [FrameSize(256, 256), FrameSize(160, 256), FrameSize(1024, 704)])
+def test_positions_by_products_equal_the_bicubic_resize(frame):
+    sam = Sam(PyramidImageEncoder(Hiera(HIERA_TINY)), mask_decoder=SAM2MaskDecoder(), conventions=SAM_2).eval()
+    seed_module(sam, 0)
+    plain = EncoderGraph(sam)
+    rewritten = with_positions_for(plain, frame)
+    cells = frame.cells
+    with torch.inference_mode():
+        expected, found = (graph.image_encoder.trunk.positions(*cells) for graph in (plain, rewritten))
+        assert found.shape == (1, *cells, 96)
+        assert (found - expected).abs().max() <= 1e-6 * expected.abs().max()
+        if frame.side == 256:
+            image = torch.rand(1, 3, *frame) * 255
+            for ours, theirs in zip(rewritten(image), plain(image), strict=True):
+                assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max()

@@ -6,7 +6,8 @@ path, which are the same in all, and those that only videos need. `data/sam2_out
 numbers, with weights seeded by name: the trunk's outputs, the embedding with `no_mem_embed` added, the high-resolution
 features, the mean and deviation of each whole map, and for five prompts all four masks, their IoU predictions and the
 object score. The code is facebookresearch/sam2 (commit 2b90b9f5), and facebookresearch/EdgeTAM (commit 9cc44bfe) with
-timm 1.0.15.
+timm 1.0.15. `data/sam2_predictions.npz` holds what the `SAM2ImagePredictor` of both returns for a photo of 480 x 640 with these
+features.
 transformers' Sam2Model is compared in `tests/weights/test_hugging_face.py`.
 """
 
@@ -31,11 +32,16 @@ from sam_edge.model.replacement import replace_any
 from sam_edge.model.repvit import RepViT
 from sam_edge.model.sam import Sam
 from sam_edge.model.sam2_mask_decoder import SAM2MaskDecoder
+from sam_edge.model.torch_backend import TorchBackend
 from sam_edge.weights.families import shapes_of_variant
 from sam_edge.weights.layouts import SAM2_OFFICIAL, from_official, to_official
 from sam_edge.weights.seeded import seeded_array
+from sam_edge_runtime import SamPredictor
+from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import FrameSize
+from sam_edge_runtime.bundle.conventions import SAM_2
 from tests.model.builders import BOUND, error, gap, seed, seeded_tensor
+from tests.runtime.standin import manifest
 
 DATA = Path(__file__).parent / "data"
 # Variants, and their names in the data.
@@ -148,6 +154,43 @@ def test_outputs_equal_those_of_the_official_code(variant):
             assert gap(masks[0, :, ::14, ::14], stored[f"{name}_{prompt}_masks"]) <= FEATURES[name]
             assert gap(iou[0], stored[f"{name}_{prompt}_iou"]) <= SCORES
             assert gap(score[0], stored[f"{name}_{prompt}_object_score"]) <= SCORES
+    compare_predictions(name, sam, maps, mask)
+
+
+class Encoded(TorchBackend):
+    """The model, with the features of the stored photo whatever the photo is."""
+
+    def __init__(self, sam: Sam, maps: tuple[Tensor, ...]) -> None:
+        super().__init__(sam)
+        self._features = tuple(each.numpy() for each in maps)
+
+    def encode(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
+        return self._features
+
+
+def compare_predictions(name: str, sam: Sam, maps: tuple[Tensor, ...], mask: Tensor) -> None:
+    """`SamPredictor` answers as `SAM2ImagePredictor` does: the chosen mask, its IoU, and masks of the photo's size."""
+    bundle = Bundle(Path("none"), manifest(input_side=1024, embedding_channels=256, conventions=sam.conventions))
+    predictor = SamPredictor(bundle, backend=Encoded(sam, maps))
+    predictor.set_image(np.zeros((480, 640, 3), np.uint8))
+    with np.load(DATA / "sam2_predictions.npz") as stored:
+        for prompt, slots in PROMPTS.items():
+            points = [(x, y, label) for x, y, label in slots if label in (0, 1)]
+            corners = [coordinate for x, y, label in slots if label in (2, 3) for coordinate in (x, y)]
+            given = {
+                "point_coords": [(x, y) for x, y, _ in points] or None,
+                "point_labels": [label for *_, label in points] or None,
+                "box": corners or None,
+                "mask_input": mask.numpy() if prompt == "mask" else None,
+            }
+            _, iou, low_res = predictor.predict(**given, multimask_output=False)
+            assert gap(torch.from_numpy(iou), stored[f"{name}_{prompt}_single_iou"]) <= SCORES, prompt
+            assert gap(torch.from_numpy(low_res)[:, ::14, ::14], stored[f"{name}_{prompt}_single_low_res"]) <= BOUND
+            if prompt == "point":
+                logits, iou, low_res = predictor.predict(**given, return_logits=True)
+                assert gap(torch.from_numpy(iou), stored[f"{name}_point_multi_ious"]) <= SCORES
+                assert gap(torch.from_numpy(low_res)[:, ::14, ::14], stored[f"{name}_point_multi_low_res"]) <= BOUND
+                assert gap(torch.from_numpy(logits)[:, ::29, ::31], stored[f"{name}_point_multi_full"]) <= BOUND
 
 
 # Every part ---------------------------------------------------------------------------------------------------------
@@ -181,7 +224,7 @@ def test_no_tensor_has_more_than_four_axes(trunk):
 @pytest.fixture(scope="module")
 def sam() -> Sam:
     with torch.inference_mode():
-        sam = Sam(PyramidImageEncoder(Hiera(NARROW)), mask_decoder=SAM2MaskDecoder()).eval()
+        sam = Sam(PyramidImageEncoder(Hiera(NARROW)), mask_decoder=SAM2MaskDecoder(), conventions=SAM_2).eval()
         seed(sam)
         sam.set_input_side(SIDE)
     return sam
@@ -189,7 +232,7 @@ def sam() -> Sam:
 
 def decoder_inputs(sam: Sam, frame: FrameSize) -> tuple[Tensor, ...]:
     """Two prompts of three slots, the last of which is empty in the second."""
-    (h, w), decoder = frame.grid, sam.mask_decoder
+    h, w = frame.grid
     coords = seeded_tensor("coords", 2, 3, 2).mul(40).add(90)
     labels = torch.tensor([[1.0, 0.0, -1.0], [2.0, 3.0, -2.0]])
     masks = seeded_tensor("mask", 2, 1, *frame.cells) * 4
@@ -198,7 +241,7 @@ def decoder_inputs(sam: Sam, frame: FrameSize) -> tuple[Tensor, ...]:
         seeded_tensor("embedding", 1, 256, h, w),
         *(
             seeded_tensor(each.name, 1, each.channels, 16 * h // each.stride, 16 * w // each.stride)
-            for each in decoder.features
+            for each in SAM_2.features
         ),
         sam.prompt_encoder.dense_positions(frame.grid),
         sparse,
@@ -208,14 +251,13 @@ def decoder_inputs(sam: Sam, frame: FrameSize) -> tuple[Tensor, ...]:
 
 
 @pytest.mark.parametrize("frame", [WIDE, TALL, FrameSize.square(SIDE)])
-def test_the_projection_makes_the_features_that_the_decoder_says_it_takes(sam, frame):
+def test_the_projection_makes_the_features_of_the_conventions(sam, frame):
     decoder = sam.mask_decoder
     maps = decoder.projection()(*sam.image_encoder(seeded_tensor("image", 1, 3, *frame)))
     assert [tuple(each.shape) for each in maps] == [
         (1, channels, frame.height // stride, frame.width // stride)
-        for channels, stride in [(256, 16), *((each.channels, each.stride) for each in decoder.features)]
+        for channels, stride in [(256, 16), *((each.channels, each.stride) for each in SAM_2.features)]
     ]
-    assert [each.name for each in decoder.features] == ["high_res_features_0", "high_res_features_1"]
 
 
 def test_the_parts_that_run_once_per_photo_are_those_of_the_projection(sam):

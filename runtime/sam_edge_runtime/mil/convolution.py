@@ -32,7 +32,7 @@ def conv(
     stride = [1, 1] if strides is None else [int(size) for size in strides]
     if dilations is not None and any(int(size) != 1 for size in dilations):
         raise ValueError("dilations of conv")
-    x = np.pad(x, [(0, 0), (0, 0), *_padding(x.shape[2:], weight.shape[2:], stride, pad_type, pad)])
+    x = np.pad(x, [(0, 0), (0, 0), *padding(x.shape[2:], weight.shape[2:], stride, pad_type, pad)])
     group_count, (outputs, channels, *kernel) = int(groups), weight.shape
     size = [(x.shape[2 + axis] - kernel[axis]) // stride[axis] + 1 for axis in range(2)]
     out = np.empty((x.shape[0], outputs, *size), np.float32)
@@ -48,9 +48,10 @@ def conv(
     return out
 
 
-def _padding(
+def padding(
     size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], pad_type: str, pad: Array | None
 ) -> list[tuple[int, int]]:
+    """Pixels that are added before and after, along both axes."""
     if pad_type == "valid":
         return [(0, 0), (0, 0)]
     if pad_type == "custom" and pad is not None:
@@ -65,8 +66,8 @@ def _padding(
     raise ValueError(f"pad_type {pad_type}")
 
 
-def _taps(x: Array, kernel: Sequence[int], stride: Sequence[int], size: Sequence[int]) -> Any:
-    """For each position i, j of the kernel, the part of `x` that it is multiplied with."""
+def taps(x: Array, kernel: Sequence[int], stride: Sequence[int], size: Sequence[int]) -> Any:
+    """For each position i, j of the kernel, the part of `x` that lies under it."""
     for i, j in product(range(kernel[0]), range(kernel[1])):
         rows = slice(i, i + (size[0] - 1) * stride[0] + 1, stride[0])
         columns = slice(j, j + (size[1] - 1) * stride[1] + 1, stride[1])
@@ -75,7 +76,7 @@ def _taps(x: Array, kernel: Sequence[int], stride: Sequence[int], size: Sequence
 
 def _depthwise(x: Array, weight: Array, stride: Sequence[int], size: Sequence[int], out: Array) -> None:
     out[:] = 0
-    for i, j, part in _taps(x, weight.shape[2:], stride, size):
+    for i, j, part in taps(x, weight.shape[2:], stride, size):
         out += part * weight[:, 0, i, j].reshape(-1, 1, 1)
 
 
@@ -85,12 +86,12 @@ def _dense(x: Array, weight: Array, stride: Sequence[int], size: Sequence[int], 
     for row in range(len(x)):
         one = x[row : row + 1]
         if channels * kernel[0] * kernel[1] * cells <= _LARGEST_UNFOLDED:
-            parts = [part.reshape(channels, cells) for _, _, part in _taps(one, kernel, stride, size)]
+            parts = [part.reshape(channels, cells) for _, _, part in taps(one, kernel, stride, size)]
             unfolded = np.concatenate(parts)  # (kH kW C, cells)
             out[row] = (weight.transpose(0, 2, 3, 1).reshape(outputs, -1) @ unfolded).reshape(outputs, *size)
         else:
             total = np.zeros((outputs, cells), np.float32)
-            for i, j, part in _taps(one, kernel, stride, size):
+            for i, j, part in taps(one, kernel, stride, size):
                 total += weight[:, :, i, j] @ part.reshape(channels, cells)
             out[row] = total.reshape(outputs, *size)
 
@@ -115,7 +116,7 @@ def conv_transpose(
     whole = [(size[axis] - 1) * stride[axis] + kernel[axis] for axis in range(2)]
     out = np.zeros((count, outputs, *whole), np.float32)
     flat = x.reshape(count, channels, -1)
-    for i, j, part in _taps(out, kernel, stride, size):
+    for i, j, part in taps(out, kernel, stride, size):
         part[:] += (weight[:, :, i, j].T @ flat).reshape(count, outputs, *size)
     if pad_type == "custom" and pad is not None:
         (top, bottom), (left, right) = np.asarray(pad, int).reshape(2, 2)

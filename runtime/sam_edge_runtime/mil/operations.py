@@ -12,6 +12,7 @@ from typing import Any
 from .compression import COMPRESSION
 from .elementwise import ELEMENTWISE
 from .image_resizing import IMAGE_RESIZING
+from .pooling import POOLING
 from .products import PRODUCTS
 from .reductions import REDUCTIONS
 from .shapes import SHAPES
@@ -20,10 +21,11 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     **COMPRESSION,
     **ELEMENTWISE,
     **IMAGE_RESIZING,
+    **POOLING,
     **PRODUCTS,
     **REDUCTIONS,
     **SHAPES,
 }
 
 # Types whose outputs hold values of their inputs alone, moved or repeated: they need no rounding again.
-MOVES = frozenset(SHAPES) - {"fill", "fill_like", "one_hot", "pad", "range_1d"} | {"identity"}
+MOVES = frozenset(SHAPES) - {"fill", "fill_like", "one_hot", "pad", "range_1d"} | {"identity", "max_pool"}

@@ -1,6 +1,7 @@
 """Graphs rewritten for CPU runtimes: same parameters, inputs and outputs, fewer and larger products.
 
 `without_padded_cells` copies an encoder graph whose windowed attention projects no padding (`windows`).
+`with_positions_for` copies one whose Hiera computes the positions of one frame without a bicubic resize (`positions`).
 
 `lean_rewrite` copies a decoder graph and replaces parts of it:
 
@@ -16,7 +17,16 @@ INT8 decoders have the same parts as float ones. A quantizer recognizes a transp
 identifies a layer by its weight's numbers in any order (`sam_edge_quant.layers`).
 """
 
+from .positions import with_positions_for
 from .rewrite import ATTENTION, MASKS, PARTS, attention_is_cheaper, lean_rewrite
 from .windows import without_padded_cells
 
-__all__ = ["ATTENTION", "MASKS", "PARTS", "attention_is_cheaper", "lean_rewrite", "without_padded_cells"]
+__all__ = [
+    "ATTENTION",
+    "MASKS",
+    "PARTS",
+    "attention_is_cheaper",
+    "lean_rewrite",
+    "with_positions_for",
+    "without_padded_cells",
+]

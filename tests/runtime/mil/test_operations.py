@@ -149,6 +149,13 @@ def test_same_padding_puts_the_odd_row_where_mil_defines_it():
         np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("kernel", "stride", "pad"), [((2, 2), (2, 2), 0), ((3, 2), (1, 2), 1), ((3, 3), (2, 1), 0)])
+def test_max_pooling_equals_torch(kernel, stride, pad):
+    padding = {"pad_type": "custom", "pad": np.array([pad] * 4)} if pad else {}
+    found = OPERATIONS["max_pool"](X, np.array(kernel), np.array(stride), **padding)
+    np.testing.assert_array_equal(found, F.max_pool2d(T, kernel, stride, padding=pad).numpy())
+
+
 @pytest.mark.parametrize(("kernel", "stride", "pad"), [(2, 2, 0), (4, 4, 0), (3, 2, 1), (3, 1, 0)])
 def test_transposed_convolutions_equal_torch(kernel, stride, pad):
     weight, bias = numbers(6, 5, kernel, kernel), numbers(5)
@@ -197,6 +204,8 @@ def test_split_is_even_or_by_sizes():
         ("gelu", {"x": X, "mode": "QUICK"}, "mode QUICK"),
         ("concat", {"values": [X, Y], "axis": 1, "interleave": True}, "interleaved"),
         ("conv", {"x": X, "weight": numbers(6, 6, 3, 3), "dilations": np.array([2, 2])}, "dilations of conv"),
+        ("max_pool", {"x": X, "kernel_sizes": np.array([2, 2]), "ceil_mode": True}, "max_pool with ceil_mode"),
+        ("max_pool", {"x": X[0], "kernel_sizes": np.array([2])}, "max_pool with ceil_mode, or other than two"),
         ("conv", {"x": X[0], "weight": numbers(6, 6, 3)}, "conv with 1 spatial axes"),
         ("conv", {"x": X, "weight": numbers(6, 6, 3, 3), "pad_type": "odd"}, "pad_type odd"),
         ("upsample_nearest_neighbor", {"x": X, "scale_factor_height": 1.5}, "1.5"),
