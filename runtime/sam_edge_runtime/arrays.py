@@ -1,8 +1,8 @@
-"""Array types used throughout the project."""
+"""Array types used throughout the project, and what the mask decoder returns."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,3 +19,21 @@ Features = tuple[Float32, ...]
 """The image encoder's outputs for a photo: the embedding `(1, C, H/16, W/16)`, then the family's further features."""
 Call = dict[str, Float32]
 """Inputs of one call of a graph, by name."""
+
+
+class Decoded(NamedTuple):
+    """Outputs of the mask decoder for B prompts.
+
+    Attributes:
+        low_res_masks: `(B, 4, H/4, W/4)` float32 logits; 0 is the single mask, 1, 2, 3 are whole, part, subpart.
+        iou_predictions: `(B, 4)` float32, the model's estimate of each mask's IoU.
+        object_scores: `(B, 1)` float32 logits, above 0 where the prompt has an object; None where the model has none.
+    """
+
+    low_res_masks: Float32
+    iou_predictions: Float32
+    object_scores: Float32 | None = None
+
+    def object_score(self, row: int) -> Float32 | None:
+        """`(1,)` float32 logit of one prompt; None where the model has none."""
+        return None if self.object_scores is None else self.object_scores[row]

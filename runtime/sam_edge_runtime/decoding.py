@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from sam_edge_runtime.errors import BackendError
 
-from .arrays import Features, Float32
+from .arrays import Decoded, Features, Float32
 from .bundle.contract import FIRST_MULTIMASK, MASK_OUTPUTS, SINGLE_OUTPUT, FrameSize
 from .bundle.conventions import Conventions
 
@@ -21,24 +21,6 @@ if TYPE_CHECKING:
 # moving its threshold by the first changes its area by less than one minus the second.
 STABILITY_OFFSET = 0.05
 LEAST_STABILITY = 0.98
-
-
-class Decoded(NamedTuple):
-    """Outputs of the mask decoder for B prompts.
-
-    Attributes:
-        low_res_masks: `(B, 4, H/4, W/4)` float32 logits; 0 is the single mask, 1, 2, 3 are whole, part, subpart.
-        iou_predictions: `(B, 4)` float32, the model's estimate of each mask's IoU.
-        object_scores: `(B, 1)` float32 logits, above 0 where the prompt has an object; None where the model has none.
-    """
-
-    low_res_masks: Float32
-    iou_predictions: Float32
-    object_scores: Float32 | None = None
-
-    def object_score(self, row: int) -> Float32 | None:
-        """`(1,)` float32 logit of one prompt; None where the model has none."""
-        return None if self.object_scores is None else self.object_scores[row]
 
 
 class Capacity(Protocol):

@@ -7,9 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
-from sam_edge_runtime.arrays import Features, Float32
+from sam_edge_runtime.arrays import Decoded, Features, Float32
 from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE, FrameSize
-from sam_edge_runtime.decoding import Decoded
 from sam_edge_runtime.errors import BackendError, first_line
 
 from . import DecoderGraph, EncoderGraph, Sam

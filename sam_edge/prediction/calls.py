@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sam_edge_runtime.agreement import golden
-from sam_edge_runtime.arrays import Call, Features, Float32
+from sam_edge_runtime.arrays import Call, Decoded, Features, Float32
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.manifest import Manifest
-from sam_edge_runtime.decoding import Decoded
 
 
 def artifact_sample(call: Call, manifest: Manifest) -> Call:

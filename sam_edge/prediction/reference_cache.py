@@ -8,10 +8,9 @@ from hashlib import blake2b
 
 import numpy as np
 
-from sam_edge_runtime.arrays import Features, Float32
+from sam_edge_runtime.arrays import Decoded, Features, Float32
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.manifest import Manifest
-from sam_edge_runtime.decoding import Decoded
 
 
 @dataclass

@@ -10,11 +10,11 @@ import numpy.typing as npt
 from sam_edge.prompting.grid import PromptGroup, prompt_groups, refinement
 from sam_edge_runtime.agreement.agreement import PhotoAgreement, PromptAgreement, compare_prompt, with_object
 from sam_edge_runtime.agreement.metrics import cosine, features_snr_db
-from sam_edge_runtime.arrays import Features, Float32, Mask
+from sam_edge_runtime.arrays import Decoded, Features, Float32, Mask
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.contract import MASK_STRIDE, MASK_THRESHOLD, FrameSize
 from sam_edge_runtime.bundle.manifest import Manifest
-from sam_edge_runtime.decoding import Decoded, decode_prompts
+from sam_edge_runtime.decoding import decode_prompts
 from sam_edge_runtime.photo.frame import Frame, fitting_frame
 from sam_edge_runtime.photo.masks import upscale_binary
 

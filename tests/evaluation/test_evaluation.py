@@ -18,9 +18,8 @@ from sam_edge.evaluation.figures import Figures, clicks_needed, correlation, fig
 from sam_edge.evaluation.measure import OutputScores, Protocol, measure_photo, tight_box
 from sam_edge.prediction.promptable import AnyCapacity
 from sam_edge.prompting.clicks import first_click
-from sam_edge_runtime.arrays import Features
+from sam_edge_runtime.arrays import Decoded, Features
 from sam_edge_runtime.bundle.contract import FrameSize, Label
-from sam_edge_runtime.decoding import Decoded
 from sam_edge_runtime.errors import UsageError
 from tests.data.builders import encoded, picture, record, rle_of, write_tar
 from tests.data.real import real_data

@@ -30,6 +30,7 @@ from sam_edge_runtime import SamPredictor
 from sam_edge_runtime.agreement import golden
 from sam_edge_runtime.agreement.agreement import bounds_for
 from sam_edge_runtime.agreement.metrics import snr_db
+from sam_edge_runtime.arrays import Decoded
 from sam_edge_runtime.backends import Backend, BackendOptions, load_backend
 from sam_edge_runtime.backends import tflite as backend
 from sam_edge_runtime.bundle.bundle import Bundle
@@ -37,7 +38,7 @@ from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, Label, La
 from sam_edge_runtime.bundle.document import digest_of
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.bundle.targets import Engine
-from sam_edge_runtime.decoding import Decoded, decode_prompts
+from sam_edge_runtime.decoding import decode_prompts
 from sam_edge_runtime.errors import BackendError, BundleError, ExportError, UsageError
 from sam_edge_runtime.prompts import Prompts
 from tests.exporters.layers import Crashing, OneLayer

@@ -9,10 +9,9 @@ import pytest
 
 from sam_edge.prediction.calls import CallRecorder, artifact_sample
 from sam_edge.prediction.reference_cache import ReferenceCache
-from sam_edge_runtime.arrays import Features, Float32
+from sam_edge_runtime.arrays import Decoded, Features, Float32
 from sam_edge_runtime.bundle.contract import Layout
 from sam_edge_runtime.bundle.manifest import Checkpoint, Manifest
-from sam_edge_runtime.decoding import Decoded
 
 
 class CountingBackend:

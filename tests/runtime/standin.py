@@ -14,10 +14,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from sam_edge_runtime.arrays import Decoded
 from sam_edge_runtime.bundle.bundle import Bundle, record_files
 from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, TensorSpec, decoder_contract, encoder_contract
 from sam_edge_runtime.bundle.manifest import Checkpoint, Manifest
-from sam_edge_runtime.decoding import Decoded
 
 SIDE, CHANNELS = 256, 3
 CELLS = SIDE // 4

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sam_edge_runtime.arrays import Decoded
 from sam_edge_runtime.bundle.conventions import SAM, SAM_2, SAM_HQ
-from sam_edge_runtime.decoding import Decoded, require_finite_features, require_finite_masks, select_masks
+from sam_edge_runtime.decoding import require_finite_features, require_finite_masks, select_masks
 from sam_edge_runtime.errors import BackendError
 
 STEEP, FLAT, EMPTY = 8.0, 0.04, -8.0  # logits of a stable mask, of one that the offset erases, and of none

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from sam_edge_runtime.arrays import Decoded
 from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD
-from sam_edge_runtime.decoding import Decoded
 from sam_edge_runtime.errors import PhotoError, PromptError, StateError, UsageError
 from sam_edge_runtime.predictor import SamPredictor
 from sam_edge_runtime.prompts import LARGEST_CHUNK

@@ -16,9 +16,9 @@ from sam_edge_runtime.bundle.targets import target_named
 from sam_edge_runtime.errors import UsageError
 
 if TYPE_CHECKING:
+    from sam_edge_runtime.arrays import Decoded
     from sam_edge_runtime.bundle.bundle import Bundle
     from sam_edge_runtime.bundle.contract import FrameSize
-    from sam_edge_runtime.decoding import Decoded
 
 
 class Backend(Protocol):

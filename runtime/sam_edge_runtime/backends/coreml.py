@@ -10,11 +10,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sam_edge_runtime.arrays import Features, Float32
+from sam_edge_runtime.arrays import Decoded, Features, Float32
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, frame_signature
 from sam_edge_runtime.bundle.targets import TARGETS
-from sam_edge_runtime.decoding import Decoded
 from sam_edge_runtime.errors import BackendError, BundleError
 from sam_edge_runtime.mil import Program, read_package
 

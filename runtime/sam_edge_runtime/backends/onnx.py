@@ -10,11 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sam_edge_runtime.arrays import Features, Float32
+from sam_edge_runtime.arrays import Decoded, Features, Float32
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, TensorSpec
 from sam_edge_runtime.bundle.targets import TARGETS
-from sam_edge_runtime.decoding import Decoded
 from sam_edge_runtime.errors import BackendError, BundleError, first_line
 
 from . import BackendOptions

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sam_edge_runtime.arrays import Features, Float32
+from sam_edge_runtime.arrays import Decoded, Features, Float32
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.official import OFFICIAL_SINGLE_MASK
-from sam_edge_runtime.decoding import Decoded
 from sam_edge_runtime.errors import BackendError
 
 from . import BackendOptions

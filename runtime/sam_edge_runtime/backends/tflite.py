@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from sam_edge_runtime.arrays import Features, Float32
+from sam_edge_runtime.arrays import Decoded, Features, Float32
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, TensorSpec
 from sam_edge_runtime.bundle.targets import TARGETS
-from sam_edge_runtime.decoding import Decoded
 from sam_edge_runtime.errors import BackendError, BundleError, first_line
 from sam_edge_runtime.system.cores import usable_cores
 

@@ -15,11 +15,10 @@ from sam_edge.data.sample_photos import PHOTOS
 from sam_edge.quantization.calibration.calls import calibration_calls
 from sam_edge.quantization.calibration.photos import CalibrationSet, calibration_photos
 from sam_edge.quantization.calibration.prompts import KINDS, LABELS, OBJECTS, draw_prompts
-from sam_edge_runtime.arrays import Call, Features, Float32
+from sam_edge_runtime.arrays import Call, Decoded, Features, Float32
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.bundle.contract import FrameSize, Label
 from sam_edge_runtime.bundle.manifest import Checkpoint, Manifest
-from sam_edge_runtime.decoding import Decoded
 from sam_edge_runtime.errors import DataError, UsageError
 from sam_edge_runtime.photo.frame import Frame
 from tests.data import builders

@@ -13,8 +13,8 @@ from sam_edge.prediction.promptable import AnyCapacity
 from sam_edge.quantization.calibration.photos import calibration_photos
 from sam_edge.quantization.mixed_precision import labelled
 from sam_edge.quantization.mixed_precision.labelled import PROMPTS, HumanMasks, LabelledSet, labelled_photos
+from sam_edge_runtime.arrays import Decoded
 from sam_edge_runtime.bundle.contract import FrameSize
-from sam_edge_runtime.decoding import Decoded
 from sam_edge_runtime.errors import DataError
 from tests.data.builders import encoded, picture, record, write_tar
 from tests.runtime.automatic import discs

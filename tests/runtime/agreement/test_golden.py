@@ -15,10 +15,11 @@ from sam_edge_runtime.agreement import golden
 from sam_edge_runtime.agreement.agreement import Agreement, bounds_for
 from sam_edge_runtime.agreement.golden import Golden, check, record
 from sam_edge_runtime.agreement.metrics import LARGEST_SNR
+from sam_edge_runtime.arrays import Decoded
 from sam_edge_runtime.backends import load_backend
 from sam_edge_runtime.bundle.bundle import Bundle, record_files
 from sam_edge_runtime.bundle.contract import FrameSize, Label
-from sam_edge_runtime.decoding import Decoded, decode_prompts
+from sam_edge_runtime.decoding import decode_prompts
 from sam_edge_runtime.errors import BundleError, UsageError
 from sam_edge_runtime.prompts import Prompts
 from tests.runtime.standin import CELLS, CHANNELS, SIDE, NumpyBackend, manifest, write_onnx_bundle

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from sam_edge.prediction.promptable import AnyCapacity
+from sam_edge_runtime.arrays import Decoded
 from sam_edge_runtime.automatic.generator import AutomaticMaskGenerator
 from sam_edge_runtime.automatic.settings import COCO_RLE, AutomaticSettings
 from sam_edge_runtime.bundle.contract import FrameSize
-from sam_edge_runtime.decoding import Decoded
 
 SIDE = 256
 RADII = (0.0, 12.0, 20.0, 30.0)  # of the four outputs, in pixels of the frame
