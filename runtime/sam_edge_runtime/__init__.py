@@ -29,6 +29,7 @@ from .errors import (
 from .photo.draw import draw_overlay
 from .photo.read import read_photo
 from .predictor import SamPredictor
+from .sam2_image_predictor import SAM2ImagePredictor
 
 __version__ = "0.2.0.dev0"
 
@@ -44,6 +45,7 @@ __all__ = [
     "OutputError",
     "PhotoError",
     "PromptError",
+    "SAM2ImagePredictor",
     "SamEdgeError",
     "SamPredictor",
     "StateError",

@@ -238,17 +238,20 @@ class SamPredictor(DropIn):
         mask_input: npt.ArrayLike | None = None,
         multimask_output: bool = True,
         return_logits: bool = False,
+        normalize_coords: bool = True,
     ) -> tuple[Masks, Float32, Float32]:
         """Masks for one prompt: points, a box, a mask, or any combination of them.
 
         Args:
             point_coords: `(N, 2)`, x, y in pixels of the photo, x in 0..W and y in 0..H.
             point_labels: `(N,)`, 1 inside the object, 0 outside it.
-            box: `(4,)`, x0, y0, x1, y1 in pixels of the photo, with x0 < x1 and y0 < y1. It overlaps the photo.
+            box: `(4,)`, x0, y0, x1, y1 in pixels of the photo, with x0 < x1 and y0 < y1. It overlaps the photo. Several
+                boxes `(K, 4)` alone are K prompts, as in SAM 2: each result has one more axis in front.
             mask_input: `(1, h/4, w/4)` logits: one mask of the third result of an earlier call.
             multimask_output: whether to return three masks (whole, part, subpart), for an ambiguous prompt such as one
                 point; else one. SAM-HQ returns the best of the three.
             return_logits: whether masks are float32 logits instead of bool.
+            normalize_coords: whether points and boxes are in pixels; else, as in SAM 2, from 0 to 1 of the photo.
 
         Returns:
             masks: `(M, H, W)` bool, or float32 logits, which are above 0 inside. M is 3 with `multimask_output`, else
@@ -262,15 +265,24 @@ class SamPredictor(DropIn):
             BackendError: the engine failed.
         """
         image = self._image("predict")
+        if not normalize_coords:
+            point_coords, box = (_in_pixels(each, image.frame.original_size) for each in (point_coords, box))
+        boxes = _boxes(box)
+        count = 1 if boxes is None else len(boxes)
+        if count > 1 and not (point_coords is None and point_labels is None and mask_input is None):
+            raise PromptError(
+                f"box holds {count} boxes beside other prompts, which belong to one: "
+                "predict_batch takes a prompt of each kind for every box"
+            )
         prompts = build_prompts(
             image.frame,
             _one(point_coords, "point_coords"),
             _one(point_labels, "point_labels"),
-            _one_box(box),
+            boxes,
             _one(mask_input, "mask_input"),
         )
         masks, scores, low_res = self._predict(image, prompts, multimask_output, return_logits)
-        return masks[0], scores[0], low_res[0]
+        return (masks, scores, low_res) if count > 1 else (masks[0], scores[0], low_res[0])
 
     def predict_batch(
         self,
@@ -325,17 +337,26 @@ class SamPredictor(DropIn):
         return masks.reshape(*low_res.shape[:2], *image.frame.original_size), scores, low_res
 
 
-def _one_box(box: npt.ArrayLike | None) -> npt.NDArray[Any] | None:
-    """A box as a batch of one; segment_anything takes it as `(4,)` and as `(1, 4)`."""
+def _boxes(box: npt.ArrayLike | None) -> npt.NDArray[Any] | None:
+    """One box `(4,)`, or several `(K, 4)`, as a batch."""
     batch = _one(box, "box")
     if batch is None or batch.ndim != 3:
         return batch
-    if len(batch[0]) > 1:
-        raise PromptError(
-            f"box holds {len(batch[0])} boxes and predict answers one prompt; predict_batch(boxes=...) answers them all"
-        )
-    one: npt.NDArray[Any] = batch[0]
-    return one
+    boxes: npt.NDArray[Any] = batch[0]
+    return boxes
+
+
+def _in_pixels(coords: npt.ArrayLike | None, size: tuple[int, int]) -> npt.ArrayLike | None:
+    """Coordinates x, y or x, y, x, y from 0 to 1 in pixels of a photo of `size` (H, W)."""
+    if coords is None:
+        return None
+    try:
+        array = np.asarray(coords, np.float64)
+    except (TypeError, ValueError):
+        return coords  # refused by the checks of prompts
+    repeats = 2 if array.ndim and array.shape[-1] == 4 else 1
+    in_pixels: npt.NDArray[Any] = array * np.tile((size[1], size[0]), repeats) if array.size else array
+    return in_pixels
 
 
 def _one(values: npt.ArrayLike | None, name: str) -> npt.NDArray[Any] | None:

@@ -229,7 +229,10 @@ BAD_PROMPTS = {
     "three corners": ({"box": [0, 0, 5]}, r"\(4,\)"),
     "ragged box": ({"box": [[1, 2], [3, 4, 5]]}, "box has rows of different lengths"),
     "box in two batches": ({"box": [[[0, 0, 5, 5]]]}, r"\(4,\)"),
-    "two boxes": ({"box": [[0, 0, 5, 5], [0, 0, 6, 6]]}, r"holds 2 boxes .* predict_batch\(boxes=...\)"),
+    "two boxes and a point": (
+        {"box": [[0, 0, 5, 5], [0, 0, 6, 6]], "point_coords": [[2, 2]], "point_labels": [1]},
+        "box holds 2 boxes beside other prompts",
+    ),
     "box without width": ({"box": [5, 0, 5, 9]}, "no area"),
     "box inside out": ({"box": [0, 9, 5, 2]}, "no area"),
     "box left of the photo": ({"box": [-9, 0, 0, 9]}, "must overlap"),

@@ -37,7 +37,7 @@ from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.photo.check import check_image
 from sam_edge_runtime.photo.frame import Frame, fitting_frame
 from sam_edge_runtime.predictor import SamPredictor
-from sam_edge_runtime.prompts import build_prompts
+from sam_edge_runtime.prompts import Prompts, build_prompts
 
 from . import rle
 from .grids import Crop, generate_crops
@@ -301,11 +301,11 @@ class AutomaticMaskGenerator:
         settings = self.settings
         labels = np.full((len(points), 1), int(Label.FOREGROUND))
         prompts = build_prompts(frame, points[:, None], labels, None, None)
-        decoded = decode_prompts(self._backend, self._capacity, features, prompts)
-        require_finite_masks(decoded)
-        several, scores = select_masks(decoded, self._capacity.conventions, multimask=True)
+        several, scores = self._masks(features, prompts, multimask=settings.multimask_output)
         low_res, iou = several.reshape(-1, *several.shape[2:]), scores.ravel()
         points = points.repeat(several.shape[1], axis=0)
+        if settings.use_m2m:
+            low_res, iou = self._refined(features, frame, points, low_res)
         if settings.pred_iou_thresh > 0:
             kept = iou > settings.pred_iou_thresh
             low_res, iou, points = low_res[kept], iou[kept], points[kept]
@@ -316,6 +316,24 @@ class AutomaticMaskGenerator:
             low_res, iou, points, stability = low_res[kept], iou[kept], points[kept], stability[kept]
         boxes = statistics.boxes(low_res, MASK_THRESHOLD)
         return _Candidates(low_res, iou, stability, points, boxes).take(~_near_crop_edge(boxes, job))
+
+    def _masks(self, features: Features, prompts: Prompts, *, multimask: bool) -> tuple[Float32, Float32]:
+        """Logits (B, M, H/4, W/4) and predicted IoU (B, M) of the masks that a user would get."""
+        decoded = decode_prompts(self._backend, self._capacity, features, prompts)
+        require_finite_masks(decoded)
+        return select_masks(decoded, self._capacity.conventions, multimask=multimask)
+
+    def _refined(self, features: Features, frame: Frame, points: Float64, low_res: Float32) -> tuple[Float32, Float32]:
+        """Logits (K, H/4, W/4) and predicted IoU (K) of a prompt for each mask: its point (K, 2), and itself.
+
+        As `refine_with_m2m` of SAM 2's generator.
+        """
+        limit = self._capacity.conventions.logit_limit
+        logits = low_res if limit is None else low_res.clip(-limit, limit)
+        labels = np.full((len(points), 1), int(Label.FOREGROUND))
+        prompts = build_prompts(frame, points[:, None], labels, None, logits[:, None])
+        masks, iou = self._masks(features, prompts, multimask=False)
+        return masks[:, 0], iou[:, 0]
 
     def _records(self, results: Sequence[_CropResult], last: _CropJob) -> list[dict[str, Any]]:
         """The records of a photo from the results of all its crops."""

@@ -16,8 +16,15 @@ from .grids import Grid, layer_grids
 BINARY_MASK, UNCOMPRESSED_RLE, COCO_RLE = "binary_mask", "uncompressed_rle", "coco_rle"
 OUTPUT_MODES = (BINARY_MASK, UNCOMPRESSED_RLE, COCO_RLE)
 
+# SAM 2's generator has SAM's defaults but for this one (facebookresearch/sam2, sam2/automatic_mask_generator.py).
+_SAM_2 = {"pred_iou_thresh": 0.8}
 # Defaults for variants whose predicted IoUs and logits are on another scale than SAM's.
 VARIANT_DEFAULTS: dict[str, dict[str, float]] = {
+    "sam2.1_hiera_tiny": _SAM_2,
+    "sam2.1_hiera_small": _SAM_2,
+    "sam2.1_hiera_base_plus": _SAM_2,
+    "sam2.1_hiera_large": _SAM_2,
+    "edgetam": _SAM_2,
     "nano": {
         "pred_iou_thresh": 0.45,
         "stability_score_thresh": 0.5,
@@ -49,11 +56,12 @@ _COUNTS = {
 class AutomaticSettings:
     """Settings of automatic mask generation, with the names, defaults and meaning of segment_anything 1.0.
 
-    The defaults of the thresholds were chosen for SAM with ViT-H. `for_variant` gives those that fit another model.
+    `use_m2m` and `multimask_output` are those of SAM 2. The defaults of the thresholds were chosen for SAM with ViT-H.
+    `for_variant` gives those that fit another model.
 
     Attributes:
         points_per_side: points along each side of the point grid; None if `point_grids` is given.
-        points_per_batch: points whose masks are in memory at once, 3 masks each. The backend's capacity alone decides
+        points_per_batch: points whose masks are in memory at once, up to 3 each. The backend's capacity alone decides
             how many prompts one call of the decoder takes.
         pred_iou_thresh: masks stay if their predicted IoU is above it, 0 to 1; 0 keeps all.
         stability_score_thresh: masks stay if their stability score is at least this, 0 to 1; 0 keeps all.
@@ -69,6 +77,9 @@ class AutomaticSettings:
         min_mask_region_area: holes and islands with fewer pixels are filled or removed; 0: none.
         output_mode: form of a record's `segmentation`: `binary_mask` (a bool array), `uncompressed_rle` (COCO's run
             lengths as a list) or `coco_rle` (compressed to a string, as pycocotools writes it).
+        use_m2m: whether each mask is refined once, with its own logits as a mask prompt beside its point; the decoder
+            then runs four times as often.
+        multimask_output: whether a point gets three masks; else one.
 
     Raises:
         UsageError: a value is out of range, or both or neither of `points_per_side` and `point_grids` are given.
@@ -87,6 +98,8 @@ class AutomaticSettings:
     point_grids: Sequence[npt.ArrayLike] | None = None
     min_mask_region_area: int = 0
     output_mode: str = BINARY_MASK
+    use_m2m: bool = False
+    multimask_output: bool = True
 
     def __post_init__(self) -> None:
         if self.points_per_side is None and self.point_grids is None:
@@ -105,6 +118,9 @@ class AutomaticSettings:
             raise UsageError("crop_overlap_ratio 1 is out of range: use 0 to below 1")
         if not isinstance(self.output_mode, str) or self.output_mode not in OUTPUT_MODES:
             raise UsageError(f"output_mode {self.output_mode!r:.60} is not one of {', '.join(OUTPUT_MODES)}")
+        for name in ("use_m2m", "multimask_output"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise UsageError(f"{name} {getattr(self, name)!r:.60} is neither True nor False")
         self.grids()
 
     @classmethod
@@ -112,7 +128,7 @@ class AutomaticSettings:
         """Settings with the defaults of a model variant.
 
         Args:
-            variant: of the model, such as `tiny_vit`. Only `nano` has defaults of its own; others have SAM's.
+            variant: of the model, such as `tiny_vit`. Those of `VARIANT_DEFAULTS` have their own; others have SAM's.
             keywords: fields that replace the defaults.
 
         Raises:
