@@ -17,6 +17,7 @@ from sam_edge_runtime import Bundle
 from sam_edge_runtime.arrays import Photo
 from sam_edge_runtime.backends import Backend, load_backend
 from sam_edge_runtime.bundle.contract import FrameSize
+from sam_edge_runtime.bundle.conventions import SAM, Conventions
 from sam_edge_runtime.decoding import Capacity, decode_prompts
 from sam_edge_runtime.photo.frame import Frame
 from sam_edge_runtime.photo.masks import upscale_binary
@@ -41,6 +42,7 @@ class Phone:
     """The capacity of a decoder of fixed shape: what `decode_prompts` fills up with empty slots."""
 
     frames: tuple[FrameSize, ...] = (FrameSize.square(SIDE),)
+    conventions: Conventions = SAM
     call_sizes: tuple[int, ...] = (1,)
     points: int | None = SLOTS
 

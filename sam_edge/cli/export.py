@@ -165,6 +165,9 @@ def command(
         bool,
         typer.Option("--return-single-mask", help="--layout official: return the best mask of a prompt, not all four."),
     ] = False,
+    hq_token_only: Annotated[
+        bool, typer.Option("--hq-token-only", help="SAM-HQ: the HQ mask alone, not its sum with SAM's own mask.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
     max_pixels: MaxPixels = None,
 ) -> None:
@@ -229,6 +232,7 @@ def command(
             loss=goal if is_for_search(each_precision) else None,
             tuner=tuner if is_for_search(each_precision) else "sam-edge",
             frames=tuple(dict.fromkeys(frame.split(","))),
+            hq_token_only=hq_token_only,
         )
         for each_target in targets
         for each_precision in precisions

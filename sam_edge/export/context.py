@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import torch
 
 from sam_edge.model import DecoderGraph, EncoderGraph, Sam
-from sam_edge.model.sam import require_one_feature
+from sam_edge.model.sam import require_one_feature, use_hq_token_only
 from sam_edge.model.torch_backend import TorchBackend
 from sam_edge.prediction.reference_cache import ReferenceCache
 from sam_edge.quantization.artifacts import with_exceptions
@@ -121,6 +121,8 @@ def check_job(job: ExportJob) -> CheckedJob:
         require_package(f"--tuner {NEURAL_COMPRESSOR}")
     photos = calibration_photos(job.calibration, job.photos) if recipe.is_quantized else None
     empty = build_empty(builder_of(job.variant, source))
+    if job.hq_token_only:
+        use_hq_token_only(empty)  # raises here, before weights are read
     _check_conventions(job, empty)
     _check_convertible(empty, recipe, exporter)
     if target_named(job.target).fixed_shapes and not job.flexible:
@@ -143,6 +145,8 @@ def load_context(checked: CheckedJob, cache: ReferenceCache, progress: Progress)
     job = checked.job
     progress(f"loading {job.variant}, {checked.source.label}")
     loaded = load_sam(job.variant, checked.source, job.input_side)
+    if job.hq_token_only:
+        use_hq_token_only(loaded.sam)
     recipe = checked.recipe if job.recipe else with_exceptions(checked.recipe, loaded.sam, job.target)
     require_space(job.out, loaded.parameters * _BYTES_PER_WEIGHT + _BYTES_BESIDE_WEIGHTS)
     manifest = _manifest(checked, recipe, loaded)

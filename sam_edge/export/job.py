@@ -92,6 +92,7 @@ class ExportJob:
         budget: seconds after which a search starts no further trial, at least 10.
         layout: `sam-edge` for the tensors of the contract, or `official` for those of the official SAM ONNX model.
         return_single_mask: whether an official decoder returns the best mask of a prompt instead of all four.
+        hq_token_only: whether SAM-HQ's decoder returns the HQ mask alone.
         keep: whether to export the best configuration of a search that does not reach its goal.
         loss: a loss on human masks that a search may not exceed; it decides instead of `bound`.
         tuner: what proposes a search's configurations, one of `TUNERS`.
@@ -125,6 +126,7 @@ class ExportJob:
     loss: LossGoal | None = None
     tuner: str = OWN_TUNER
     frames: tuple[str, ...] = (SQUARE,)
+    hq_token_only: bool = False
 
     def __post_init__(self) -> None:
         if self.precision != AUTO:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from sam_edge_runtime.bundle.contract import LARGEST_SIDE, SIDE_STEP, SMALLEST_S
 from sam_edge_runtime.bundle.conventions import SAM, Conventions, FeatureMap
 from sam_edge_runtime.errors import UsageError
 
+from .hq_mask_decoder import HQMaskDecoder
 from .image_encoder import NATIVE_SIDE
 from .mask_decoder import MaskDecoder
 from .prompt_encoder import PromptEncoder
@@ -83,6 +85,18 @@ class Sam(nn.Module):
         encoder.set_input_side(side)
         self.prompt_encoder.set_input_side(side)
         self.side = side
+
+
+def use_hq_token_only(sam: Sam) -> None:
+    """Make SAM-HQ's decoder return the HQ mask alone.
+
+    Raises:
+        UsageError: the model is no SAM-HQ.
+    """
+    if not isinstance(sam.mask_decoder, HQMaskDecoder):
+        raise UsageError("--hq-token-only is for SAM-HQ's models (sam_hq_vit_b, _l, _h, light_hq): omit it")
+    sam.mask_decoder.hq_token_only = True
+    sam.conventions = replace(sam.conventions, hq_token_only=True)
 
 
 def require_one_feature(sam: Sam, user: str) -> None:

@@ -54,6 +54,7 @@ def torch_reference(manifest: Manifest, source: CheckpointSource) -> TorchBacken
     if source.is_random != made_from.random or (source.is_random and source.label != made_from.source):
         raise _other_weights(source, manifest)
     try:
+        from sam_edge.model.sam import use_hq_token_only  # noqa: PLC0415
         from sam_edge.model.torch_backend import TorchBackend  # noqa: PLC0415
         from sam_edge.weights.load import load_sam  # noqa: PLC0415  # brings torch
     except ImportError as error:
@@ -61,6 +62,8 @@ def torch_reference(manifest: Manifest, source: CheckpointSource) -> TorchBacken
     loaded = load_sam(manifest.variant, source, manifest.input_side)
     if loaded.checkpoint.sha256 != made_from.sha256:
         raise _other_weights(source, manifest)
+    if manifest.conventions.hq_token_only:
+        use_hq_token_only(loaded.sam)
     return TorchBackend(loaded.sam)
 
 

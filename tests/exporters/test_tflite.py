@@ -417,7 +417,7 @@ def test_a_file_of_another_contract_is_refused(bundle):
         BundleError, match=r"input 'point_coords' of .* is float32 \(1, 10, 2\), where the contract has"
     ):
         load_backend(Bundle(bundle.root, wider)).decode(
-            (np.zeros(0, np.float32),), *(np.zeros(0, np.float32) for _ in range(4))
+            (np.zeros((1, 1, 1, 1), np.float32),), *(np.zeros(0, np.float32) for _ in range(4))
         )
 
 

@@ -9,7 +9,9 @@ Light-HQ needs timm, which cannot be installed beside the CPU build of torch. tr
 
 from __future__ import annotations
 
+import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +25,14 @@ from sam_edge.model.hq_mask_decoder import HQMaskDecoder
 from sam_edge.model.image_encoder import ImageEncoderViT, RelativeAttention, ViTConfig
 from sam_edge.model.lean import attention_is_cheaper, lean_rewrite
 from sam_edge.model.replacement import replace_any
-from sam_edge.model.sam import Sam
+from sam_edge.model.sam import Sam, use_hq_token_only
 from sam_edge.model.tiny_vit import TinyViT
 from sam_edge.weights.catalogue import RELEASES
 from sam_edge.weights.families import build_empty, shapes_of_variant
 from sam_edge.weights.seeded import seed_module
 from sam_edge_runtime.bundle.contract import FrameSize, Layout, encoder_contract
 from sam_edge_runtime.bundle.conventions import SAM_HQ
+from sam_edge_runtime.errors import UsageError
 from tests.model.builders import BOUND, NARROW, error, seed, seeded_tensor
 
 DATA = Path(__file__).parent / "data"
@@ -245,3 +248,13 @@ def test_the_graphs_compute_the_photo_s_part_once(sam, layout):
     masks, iou = decoder(embedding, *prompts, features)
     assert masks.shape == (1, 4, *WIDE.cells)
     assert iou.shape == (1, 4)
+
+
+def test_the_hq_token_alone_is_a_convention_of_the_model(sam):
+    changed = copy.copy(sam)
+    changed._modules = {**sam._modules, "mask_decoder": copy.copy(sam.mask_decoder)}
+    use_hq_token_only(changed)
+    assert changed.conventions == replace(SAM_HQ, hq_token_only=True)
+    assert changed.mask_decoder.hq_token_only
+    with pytest.raises(UsageError, match="--hq-token-only is for SAM-HQ's models"):
+        use_hq_token_only(Sam(ImageEncoderViT(NARROW)))

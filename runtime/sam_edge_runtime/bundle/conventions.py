@@ -38,6 +38,7 @@ class Conventions:
         bounded_iou: whether IoU predictions are from 0 to 1.
         stability_fallback: whether a single mask is output 0 only where it is stable, else the best of 1, 2, 3
             (`decoding.select_masks`).
+        hq_token_only: whether all four outputs are SAM-HQ's HQ mask alone, instead of its sums with SAM's masks.
         best_only: whether three masks are never returned, but the one with the highest IoU prediction of them.
         logit_limit: low-resolution logits are returned within this distance of 0; None: unlimited. Masks of the
             photo's size are made of the unlimited ones.
@@ -49,6 +50,7 @@ class Conventions:
     bounded_iou: bool = False
     stability_fallback: bool = False
     best_only: bool = False
+    hq_token_only: bool = False
     logit_limit: float | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -76,6 +78,7 @@ class Conventions:
             bounded_iou=fields.flag("bounded_iou"),
             stability_fallback=fields.flag("stability_fallback"),
             best_only=fields.flag("best_only"),
+            hq_token_only=fields.flag("hq_token_only"),
             logit_limit=fields.optional_positive("logit_limit"),
         )
 
