@@ -6,8 +6,8 @@ path, which are the same in all, and those that only videos need. `data/sam2_out
 numbers, with weights seeded by name: the trunk's outputs, the embedding with `no_mem_embed` added, the high-resolution
 features, the mean and deviation of each whole map, and for five prompts all four masks, their IoU predictions and the
 object score. The code is facebookresearch/sam2 (commit 2b90b9f5), and facebookresearch/EdgeTAM (commit 9cc44bfe) with
-timm 1.0.15. `data/sam2_predictions.npz` holds what the `SAM2ImagePredictor` of both returns for a photo of 480 x 640 with
-these features.
+timm 1.0.15. `data/sam2_predictions.npz` holds what the `SAM2ImagePredictor` of both returns for a photo of 480 x 640
+with these features.
 transformers' Sam2Model is compared in `tests/weights/test_hugging_face.py`.
 """
 
