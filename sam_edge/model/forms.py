@@ -1,6 +1,7 @@
 """The two graphs in the form that a bundle's target computes fastest.
 
-Encoders project only the map's cells, not the padding of windows (`lean.windows`), but for `ane`. Beyond that, each
+Encoders project only the map's cells, not the padding of windows (`lean.windows`), but for `ane`. Hiera has the
+positions of the frame (`lean.positions`), and RepViT's parallel branches are one convolution. Beyond that, each
 target gets the rewrites that were measured to be faster on its own runtime (docs/performance.md), at every precision:
 
 - ONNX Runtime: the whole lean decoder. Its dense positions come from small lookup tables, which that runtime expands
@@ -22,8 +23,9 @@ from sam_edge_runtime.bundle.targets import target_named
 from .ane import ane_rewrite
 from .graphs import DecoderGraph, EncoderGraph
 from .lean import ATTENTION, attention_is_cheaper, lean_rewrite, with_positions_for, without_padded_cells
-from .norms import scale_first
+from .norms import scale_first, without_batch_norms
 from .prompt_encoder import SeparablePositions
+from .repvit import BranchedConv
 from .sam import Sam
 
 
@@ -38,6 +40,8 @@ def graphs_of(sam: Sam, manifest: Manifest) -> Graphs:
     """The graphs of the first frame that `manifest` names, in evaluation mode; they share the parameters of `sam`."""
     encoder = with_positions_for(EncoderGraph(sam, manifest.layout).eval(), manifest.frame)
     decoder = DecoderGraph(sam, manifest.layout, manifest.frame).eval()
+    if any(isinstance(module, BranchedConv) for module in encoder.modules()):
+        encoder = without_batch_norms(encoder)
     if manifest.graph == NEURAL_ENGINE:
         return Graphs(ane_rewrite(encoder), ane_rewrite(decoder))
     encoder = without_padded_cells(encoder)
