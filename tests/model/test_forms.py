@@ -6,14 +6,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from sam_edge.model import DecoderGraph, EncoderGraph, build_sam, graphs_of
 from sam_edge.model.ane.transformer import BC1STransformer
 from sam_edge.model.lean.attention import TokensReadImage
 from sam_edge.model.lean.upscaling import CellwiseMaskDecoder, CellwiseNanoMaskDecoder
 from sam_edge.model.prompt_encoder import SeparablePositions
+from sam_edge.model.repvit import BranchedConv
 from sam_edge_runtime.bundle.contract import FrameSize, Layout
-from tests.model.builders import BOUND, error, every_prompt, photo
+from tests.model.builders import BOUND, error, every_prompt, photo, seeded_sam
 from tests.runtime.standin import manifest
 
 SIDE = 256
@@ -68,6 +70,20 @@ def test_tflite_has_sam_s_cellwise_masks_and_the_plain_attention(precision):
     kinds = {type(module) for module in decoder.modules()}
     assert CellwiseMaskDecoder in kinds
     assert TokensReadImage not in kinds
+
+
+@torch.inference_mode()
+def test_edgetams_branches_are_joined_for_every_target():
+    sam = seeded_sam("edgetam", SIDE)
+    plain = EncoderGraph(sam).eval()
+    expected = plain(photo(SIDE))
+    for target in ("onnx", "tflite", "coreml"):
+        encoder, _ = graphs_of(sam, replace(manifest(), target=target, conventions=sam.conventions))
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in encoder.modules())
+        assert all(module.conv1 is None for module in encoder.modules() if isinstance(module, BranchedConv))
+        for found, wanted in zip(encoder(photo(SIDE)), expected, strict=True):
+            assert error(found, wanted) <= 1e-5
+    assert any(isinstance(module, nn.BatchNorm2d) for module in plain.modules())
 
 
 @pytest.mark.parametrize("variant", ["nano", "tiny_vit"])
