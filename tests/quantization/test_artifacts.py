@@ -113,7 +113,7 @@ def test_missing_photos_and_a_wrong_recipe_are_refused_in_one_line(tmp_path, cap
 
 @pytest.mark.parametrize(
     ("variant", "target"),
-    [("nano", "onnx"), ("tiny_vit", "onnx"), pytest.param("tiny_vit", "tflite", marks=pytest.mark.slow)],
+    [("nano", "onnx"), *(pytest.param("tiny_vit", each, marks=pytest.mark.slow) for each in ("onnx", "tflite"))],
 )
 def test_decoders_with_int8_weights_keep_their_outputs(variant, target, tmp_path):
     """Although their lean form has transposed weights, split by heads, or in rows for each of several cells."""
