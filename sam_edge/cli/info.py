@@ -58,6 +58,7 @@ def command(
         ("weights", weights),
         ("target", f"{manifest.target} {manifest.precision}"),
         ("frames" if len(manifest.frames) > 1 else "frame", ", ".join(frame.name for frame in manifest.frames)),
+        *((("unlike SAM 1", "; ".join(unlike)),) if (unlike := manifest.conventions.described) else ()),
         ("prompts a call", _prompts_a_call(manifest)),
         ("slots a prompt", "any number" if manifest.points is None else str(manifest.points)),
         ("verified when made", _verdict(opened)),

@@ -53,6 +53,19 @@ class Conventions:
     hq_token_only: bool = False
     logit_limit: float | None = None
 
+    @property
+    def described(self) -> tuple[str, ...]:
+        """What differs from SAM 1, for people; empty where nothing does."""
+        facts = {
+            "photos are stretched to the frame": self.stretched,
+            f"the decoder also takes {', '.join(each.name for each in self.features)}": bool(self.features),
+            "a single mask is chosen by stability": self.stability_fallback,
+            "of three masks the best is returned": self.best_only,
+            "masks are the HQ token's alone": self.hq_token_only,
+            "scores tell whether there is an object": self.object_score,
+        }
+        return tuple(text for text, holds in facts.items() if holds)
+
     def to_json(self) -> dict[str, Any]:
         """The fields, as the manifest has them."""
         return {**asdict(self), "features": [each._asdict() for each in self.features]}

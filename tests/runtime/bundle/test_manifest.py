@@ -322,6 +322,12 @@ def test_features_have_the_shapes_of_their_strides():
     assert decoder.outputs[1].value_range == (0.0, 1.0)
 
 
+def test_conventions_are_described_by_what_differs():
+    assert complete().conventions.described == ()
+    assert SAM_HQ.described == ("the decoder also takes hq_features", "of three masks the best is returned")
+    assert SAM_2.described[0] == "photos are stretched to the frame"
+
+
 def test_bundles_with_sam_1_s_conventions_do_not_name_them():
     assert "conventions" not in document()
     assert document()["format_version"] == 1
