@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peer_inputs import frame_of
 
 from sam_edge_runtime import Bundle, SamPredictor
 from sam_edge_runtime.arrays import Float32, Photo
 from sam_edge_runtime.benchmark.steps import click_tensors
-from sam_edge_runtime.bundle.contract import FrameSize
-from sam_edge_runtime.photo.frame import Frame
 from sam_edge_runtime.photo.masks import upscale
 
 Engine = tuple[Callable[[], Float32], Callable[[], Any]]
@@ -25,8 +24,8 @@ def engine(kind: str, variant: str, folder: Path, photo: Photo) -> Engine:
     if kind == "torch":
         return _torch(variant, photo)
     if kind == "plain tflite":
-        return _tflite(folder, photo)
-    return _onnx(folder, photo)
+        return _tflite(variant, folder, photo)
+    return _onnx(variant, folder, photo)
 
 
 def _ours(folder: Path, photo: Photo) -> Engine:
@@ -51,7 +50,7 @@ def _torch(variant: str, photo: Photo) -> Engine:
         sam = reference(variant)
         predictor = package.SamPredictor(sam)
         point, label = np.array([[photo.shape[1] / 2, photo.shape[0] / 2]]), np.array([1])
-        frame = Frame(FrameSize.square(1024), (photo.shape[0], photo.shape[1]))
+        frame = frame_of(variant, 1024, (photo.shape[0], photo.shape[1]))
         image = torch.from_numpy(frame.image(photo))
         predictor.set_image(photo)
 
@@ -62,46 +61,47 @@ def _torch(variant: str, photo: Photo) -> Engine:
         return encode, lambda: predictor.predict(point, label, multimask_output=False)
     from peer_modules import DecoderToPhoto  # noqa: PLC0415
 
-    from sam_edge.model import DecoderGraph, EncoderGraph  # noqa: PLC0415
+    from sam_edge.model import EncoderGraph  # noqa: PLC0415
 
     model = ours(variant)
-    frame = Frame(FrameSize.square(model.side), (photo.shape[0], photo.shape[1]))
+    frame = frame_of(variant, model.side, (photo.shape[0], photo.shape[1]))
     image = torch.from_numpy(frame.image(photo))
-    encoder, decoder = EncoderGraph(model).eval(), DecoderToPhoto(DecoderGraph(model), model.side).eval()
+    encoder, decoder = EncoderGraph(model).eval(), DecoderToPhoto(model).eval()
     prompt = [torch.from_numpy(array) for array in click_tensors(frame, slots=2)]
-    with torch.inference_mode():
-        embeddings = encoder(image)
+
+    def features() -> tuple[Any, ...]:
+        with torch.inference_mode():
+            outputs = encoder(image)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
+
+    embedding, *further = features()
 
     def encode_ours() -> Float32:
-        with torch.inference_mode():
-            return np.asarray(encoder(image))
+        return np.asarray(features()[0])
 
     def click() -> Any:
         with torch.inference_mode():
-            return (decoder(embeddings, *prompt)[0] > 0).numpy()
+            return (decoder(embedding, *prompt, *further)[0] > 0).numpy()
 
     return encode_ours, click
 
 
-def _onnx(folder: Path, photo: Photo) -> Engine:
+def _onnx(variant: str, folder: Path, photo: Photo) -> Engine:
     import onnxruntime as ort  # noqa: PLC0415
 
     encoder, decoder = (ort.InferenceSession(str(folder / f"{name}.onnx")) for name in ("encoder", "decoder"))
     (first,) = encoder.get_inputs()
     size = (photo.shape[0], photo.shape[1])
-    image = Frame(FrameSize.square(first.shape[-1]), size).image(photo)
-    (embeddings,) = encoder.run(None, {first.name: image})
-    values = [
-        embeddings,
-        *click_tensors(Frame(FrameSize.square(first.shape[-1]), size), slots=2),
-        np.array(size, np.float32),
-    ]
+    frame = frame_of(variant, first.shape[-1], size)
+    image = frame.image(photo)
+    embedding, *further = encoder.run(None, {first.name: image})
+    values = [embedding, *click_tensors(frame, slots=2), *(further or [np.array(size, np.float32)])]
     # A traced graph may have lost inputs that it does not use.
     feed = dict(zip((each.name for each in decoder.get_inputs()), values, strict=False))
     return lambda: encoder.run(None, {first.name: image})[0], lambda: decoder.run(None, feed)[0] > 0
 
 
-def _tflite(folder: Path, photo: Photo) -> Engine:
+def _tflite(variant: str, folder: Path, photo: Photo) -> Engine:
     from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415
 
     graphs = []
@@ -112,17 +112,19 @@ def _tflite(folder: Path, photo: Photo) -> Engine:
     (_, encoder), (_, decoder) = graphs
     (name,) = encoder.get_input_details()
     side = int(encoder.get_input_details()[name]["shape"][-1])
-    size = (photo.shape[0], photo.shape[1])
-    frame = Frame(FrameSize.square(side), size)
+    frame = frame_of(variant, side, (photo.shape[0], photo.shape[1]))
     image = frame.image(photo)
 
-    def encode(_keep: object = graphs) -> Float32:
-        (embeddings,) = encoder(**{name: image}).values()
-        return np.asarray(embeddings, np.float32)
+    def features(_keep: object = graphs) -> list[Float32]:
+        outputs = encoder(**{name: image})
+        return [np.asarray(outputs[each], np.float32) for each in sorted(outputs)]  # output_0 ..
 
-    embeddings = encode()
+    def encode() -> Float32:
+        return features()[0]
+
+    embedding, *further = features()
     feed = dict(
-        zip(sorted(decoder.get_input_details()), (embeddings, *click_tensors(frame, slots=2)), strict=True)
+        zip(sorted(decoder.get_input_details()), (embedding, *click_tensors(frame, slots=2), *further), strict=True)
     )  # args_0 ..
 
     def click() -> Any:

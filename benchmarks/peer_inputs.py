@@ -5,8 +5,22 @@ from __future__ import annotations
 import numpy as np
 
 from sam_edge_runtime.arrays import Photo
+from sam_edge_runtime.bundle.contract import FrameSize
+from sam_edge_runtime.bundle.conventions import SAM, SAM_2, Conventions
+from sam_edge_runtime.photo.frame import Frame
 
 SEED = "random:0"  # weights of the models that do not come with any
+SAM_2_VARIANTS = ("sam2.1_hiera_tiny", "edgetam")
+
+
+def conventions_of(variant: str) -> Conventions:
+    """How a variant takes photos; known without torch, which plain exports do not need."""
+    return SAM_2 if variant in SAM_2_VARIANTS else SAM
+
+
+def frame_of(variant: str, side: int, size: tuple[int, int]) -> Frame:
+    """How a photo of `size` (H, W) lies in the variant's square frame."""
+    return Frame(FrameSize.square(side), size, conventions_of(variant).stretched)
 
 
 def draw_photo(size: tuple[int, int]) -> Photo:

@@ -16,7 +16,7 @@ from sam_edge.model import DecoderGraph, EncoderGraph, Sam
 from sam_edge.weights.load import find_source, load_sam
 from sam_edge_runtime.benchmark.photo import SIZE
 from sam_edge_runtime.benchmark.steps import click_tensors
-from sam_edge_runtime.bundle.contract import FrameSize
+from sam_edge_runtime.bundle.contract import FrameSize, encoder_contract
 from sam_edge_runtime.photo.frame import Frame
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -52,27 +52,35 @@ class Encoder(nn.Module):
 
 
 class DecoderToPhoto(nn.Module):
-    """A decoder graph, and the single mask scaled to a photo's size, as in `SamOnnxModel`."""
+    """A decoder graph, and the single mask scaled to a photo's size, as in `SamOnnxModel`.
 
-    def __init__(self, graph: DecoderGraph, side: int) -> None:
+    A stretched photo's mask is scaled once, as in SAM 2's `postprocess_masks`.
+    """
+
+    def __init__(self, sam: Sam) -> None:
         super().__init__()
-        self.decoder, self.side = graph, side
-        self.resized = Frame(FrameSize.square(side), SIZE).resized_size
+        self.decoder, self.side, self.stretched = DecoderGraph(sam), sam.side, sam.conventions.stretched
+        self.resized = Frame(FrameSize.square(sam.side), SIZE).resized_size
 
-    def forward(self, *prompt: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """The contract's inputs to logits `(B, 1, H, W)` and IoU predictions."""
-        low_res, iou = self.decoder(*prompt)
-        masks = F.interpolate(low_res[:, :1], (self.side, self.side), mode="bilinear", align_corners=False)
-        masks = masks[..., : self.resized[0], : self.resized[1]]
+        low_res, iou, *_ = self.decoder(*inputs)
+        masks = low_res[:, :1]
+        if not self.stretched:
+            masks = F.interpolate(masks, (self.side, self.side), mode="bilinear", align_corners=False)
+            masks = masks[..., : self.resized[0], : self.resized[1]]
         return F.interpolate(masks, SIZE, mode="bilinear", align_corners=False), iou[:, :1]
 
 
-def decoder_inputs(side: int, channels: int) -> tuple[Tensor, ...]:
-    """A decoder's inputs for one click in the middle of the photo, on an embedding of zeros."""
-    embeddings = torch.zeros(1, channels, side // 16, side // 16)
-    return embeddings, *(
-        torch.from_numpy(array) for array in click_tensors(Frame(FrameSize.square(side), SIZE), slots=2)
+def decoder_inputs(sam: Sam) -> tuple[Tensor, ...]:
+    """A decoder's inputs for one click in the middle of the photo, on features of zeros."""
+    frame = FrameSize.square(sam.side)
+    embedding, *features = (
+        torch.zeros(*map(int, spec.shape))
+        for spec in encoder_contract(frame, sam.channels, conventions=sam.conventions).outputs
     )
+    prompt = click_tensors(Frame(frame, SIZE, sam.conventions.stretched), slots=2)
+    return embedding, *(torch.from_numpy(array) for array in prompt), *features
 
 
 def export_plain(kind: str, variant: str, out: Path) -> None:
@@ -83,15 +91,14 @@ def export_plain(kind: str, variant: str, out: Path) -> None:
         return
     if variant.startswith("vit"):
         theirs = reference(variant)
-        side, channels = theirs.image_encoder.img_size, 256
+        side = theirs.image_encoder.img_size
         encoder: nn.Module = Encoder(theirs)
-        _sam_onnx_model(theirs, out / "decoder.onnx")
+        _sam_onnx_model(theirs, out / "decoder.onnx", decoder_inputs(ours(variant)))
     else:
         sam = ours(variant)
-        side, channels = sam.side, sam.channels
+        side = sam.side
         encoder = EncoderGraph(sam)
-        decoder = DecoderToPhoto(DecoderGraph(sam), side).eval()
-        _dynamo_onnx(decoder, decoder_inputs(side, channels), out / "decoder.onnx")
+        _dynamo_onnx(DecoderToPhoto(sam).eval(), decoder_inputs(sam), out / "decoder.onnx")
     _dynamo_onnx(encoder.eval(), (torch.zeros(1, 3, side, side),), out / "encoder.onnx")
     if kind == "samexporter's way":
         from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415
@@ -111,12 +118,12 @@ def _dynamo_onnx(graph: nn.Module, inputs: tuple[torch.Tensor, ...], path: Path)
     program.save(path)
 
 
-def _sam_onnx_model(theirs: Any, path: Path) -> None:
+def _sam_onnx_model(theirs: Any, path: Path, contract_inputs: tuple[Tensor, ...]) -> None:
     """The decoder as segment_anything's `scripts/export_onnx_model.py` exports it, with a single mask."""
     from segment_anything.utils.onnx import SamOnnxModel  # noqa: PLC0415
 
     model = SamOnnxModel(theirs, return_single_mask=True)
-    embeddings, coords, labels, none, has = decoder_inputs(1024, 256)
+    embeddings, coords, labels, none, has = contract_inputs
     inputs = {
         "image_embeddings": embeddings,
         "point_coords": coords,
@@ -144,4 +151,4 @@ def _tflite(variant: str, out: Path) -> None:
     encoder = Encoder(reference(variant)) if variant.startswith("vit") else EncoderGraph(sam)
     litert_torch.convert(encoder.eval(), (torch.zeros(1, 3, sam.side, sam.side),)).export(str(out / "encoder.tflite"))
     decoder = DecoderGraph(sam).eval()
-    litert_torch.convert(decoder, decoder_inputs(sam.side, sam.channels)).export(str(out / "decoder.tflite"))
+    litert_torch.convert(decoder, decoder_inputs(sam)).export(str(out / "decoder.tflite"))

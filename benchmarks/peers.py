@@ -1,8 +1,7 @@
 """sam-edge and the usual alternatives in one run: time, peak memory, size and export time.
 
     python benchmarks/peers.py                                   # the tables of results/peers.json
-    python benchmarks/peers.py --measure [nano tiny_vit vit_b]   # export everything, measure interleaved, then the
-    tables
+    python benchmarks/peers.py --measure [nano tiny_vit ..]   # export everything, measure interleaved, then the tables
     python benchmarks/peers.py --measure --frames --results benchmarks/results/frames.json   # frames beside squares
 
 Contestants, all with the same seeded weights (nano with its own), each in a process of its own:
@@ -15,10 +14,10 @@ Contestants, all with the same seeded weights (nano with its own), each in a pro
     torch                      segment_anything's predictor in eager torch
 
 For vit_b the modules are those of PyPI's segment-anything 1.0: the encoder, and `SamOnnxModel`, which scales masks to
-the photo's size inside the graph. TinyViT and nano are not in that package, so their plain exports are of this
-project's modules, unchanged, and `torch` runs these too. Steps: `encode`; `click` is the decoder and the mask at the
-size of a 1500 x 2250 photo, or of one of 16:9 with as many pixels. Ratios are taken within a round. Embeddings are
-compared with torch's.
+the photo's size inside the graph. The others are not in that package, so their plain exports are of this project's
+modules, unchanged, and `torch` runs these too; those of SAM 2.1 and EdgeTAM equal the official code's outputs. Steps:
+`encode`; `click` is the decoder and the mask at the size of a 1500 x 2250 photo, or of one of 16:9 with as many pixels.
+Ratios are taken within a round. Embeddings are compared with torch's.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peer_inputs import SEED, draw_photo
+from peer_inputs import SAM_2_VARIANTS, SEED, draw_photo
 from rich.console import Console
 from tables import frames_table, peers_table
 
@@ -51,7 +50,7 @@ from sam_edge_runtime.system.memory import peak_bytes, reset_peak
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "peers.json"
-VARIANTS = ("nano", "tiny_vit", "vit_b")
+VARIANTS = ("nano", "tiny_vit", "vit_b", *SAM_2_VARIANTS)
 OURS_ONNX, OURS_TFLITE = "sam-edge onnx", "sam-edge tflite"
 PLAIN_ONNX, PLAIN_TFLITE, DYNAMIC, TORCH = "plain onnx", "plain tflite", "samexporter's way", "torch"
 KINDS = (OURS_ONNX, PLAIN_ONNX, DYNAMIC, OURS_TFLITE, PLAIN_TFLITE, TORCH)

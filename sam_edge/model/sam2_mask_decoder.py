@@ -102,18 +102,27 @@ class SAM2MaskDecoder(MaskDecoder):
         """
         tokens, image = self.attend(embeddings, positions, sparse, dense, empty)
         object_score, tokens = self.pred_obj_score_head(tokens[:, 0]), tokens[:, 1:]
-        b, _, h, w = dense.shape
-        features = self.upscale_onto(image.transpose(1, 2).reshape(b, -1, h, w), high_res_0, high_res_1)
-        masks = (self.filters(tokens) @ features.flatten(2)).reshape(b, MASK_OUTPUTS, 4 * h, 4 * w)
+        masks = self.apply_filters_onto(image, self.filters(tokens), high_res_0, high_res_1)
         return masks, self.iou_prediction_head(tokens[:, 0]).sigmoid(), object_score
 
     def output_tokens(self) -> Tensor:
         """The learned tokens in front of the prompt's, `(6, C)`: of the object score, then those of SAM."""
         return torch.cat([self.obj_score_token.weight, super().output_tokens()])
 
-    def upscale_onto(self, image: Tensor, high_res_0: Tensor, high_res_1: Tensor) -> Tensor:
-        """Upscale the image `(B, C, h, w)` by four, adding the features of each resolution: `(B, C/8, 4h, 4w)`."""
+    def apply_filters_onto(self, image: Tensor, filters: Tensor, high_res_0: Tensor, high_res_1: Tensor) -> Tensor:
+        """`apply_filters` that adds the features of each resolution while it upscales.
+
+        Args:
+            image: `(B, h * w, C)` cells, row by row.
+            filters: `(B, 4, C/8)`, one a mask.
+            high_res_0: `(1, C/8, 4h, 4w)`.
+            high_res_1: `(1, C/4, 2h, 2w)`.
+
+        Returns:
+            Mask logits `(B, 4, 4h, 4w)`.
+        """
+        b, h, w = image.shape[0], high_res_1.shape[2] // 2, high_res_1.shape[3] // 2
         first, norm, first_gelu, second, second_gelu = self.output_upscaling
-        half = first_gelu(norm(first(image) + high_res_1))
+        half = first_gelu(norm(first(image.transpose(1, 2).reshape(b, -1, h, w)) + high_res_1))
         features: Tensor = second_gelu(second(half) + high_res_0)
-        return features
+        return (filters @ features.flatten(2)).reshape(b, MASK_OUTPUTS, 4 * h, 4 * w)

@@ -14,7 +14,7 @@ from sam_edge.model.transformer import Attention, TwoWayTransformer
 from sam_edge_runtime.bundle.contract import MASK_OUTPUTS
 
 from .attention import ImageReadsTokens, TokensReadImage
-from .upscaling import CellwiseMaskDecoder, CellwiseNanoMaskDecoder
+from .upscaling import CellwiseMaskDecoder, CellwiseNanoMaskDecoder, CellwiseSAM2MaskDecoder
 
 # Attention without projections of the image; SAM's masks computed by cells; nano's features at stride 4 likewise.
 PARTS = ATTENTION, MASKS, FEATURES = ("attention", "masks", "features")
@@ -46,8 +46,10 @@ def lean_rewrite(graph: DecoderGraph, parts: Collection[str] = PARTS) -> Decoder
             if name in _ATTENTIONS and isinstance(child, Attention):
                 setattr(module, name, _ATTENTIONS[name](child))
     decoder = copied.mask_decoder
-    if type(decoder) is MaskDecoder and MASKS in parts:  # the others add maps to the features
+    if type(decoder) is MaskDecoder and MASKS in parts:  # SAM-HQ's convolutions need the features as maps
         copied.mask_decoder = CellwiseMaskDecoder(decoder)
+    elif isinstance(decoder, SAM2MaskDecoder) and MASKS in parts:
+        copied.mask_decoder = CellwiseSAM2MaskDecoder(decoder)
     elif isinstance(decoder, NanoMaskDecoder) and FEATURES in parts:
         copied.mask_decoder = CellwiseNanoMaskDecoder(decoder)
     return copied.train(graph.training)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sam_edge.model.layers import LayerNorm2d
 from sam_edge.model.mask_decoder import MaskDecoder
 from sam_edge.model.nano_decoder import FINE, NanoMaskDecoder
+from sam_edge.model.sam2_mask_decoder import SAM2MaskDecoder
 
 
 class CellwiseMaskDecoder(MaskDecoder):
@@ -37,6 +38,28 @@ class CellwiseMaskDecoder(MaskDecoder):
         x = second_gelu(self.second(x)).reshape(b, h * w * 16, -1)  # (B, hw * 2 * 2 * 2 * 2, C/8)
         masks = filters @ x.transpose(1, 2)
         return cells_to_maps(masks, grid, 1).reshape(b, -1, 4 * h, 4 * w)
+
+
+class CellwiseSAM2MaskDecoder(SAM2MaskDecoder):
+    """`SAM2MaskDecoder` that upscales by cells; it shares the plain one's submodules."""
+
+    def __init__(self, plain: SAM2MaskDecoder) -> None:
+        nn.Module.__init__(self)
+        share_children(self, plain)
+        first, _, _, second, _ = plain.output_upscaling
+        self.first, self.second = CellUpscaling(first), CellUpscaling(second)
+
+    def apply_filters_onto(self, image: Tensor, filters: Tensor, high_res_0: Tensor, high_res_1: Tensor) -> Tensor:
+        """See `SAM2MaskDecoder.apply_filters_onto`."""
+        b, (h, w) = image.shape[0], (high_res_1.shape[2] // 2, high_res_1.shape[3] // 2)
+        _, norm, first_gelu, _, second_gelu = self.output_upscaling
+        if not isinstance(norm, LayerNorm2d):
+            raise TypeError(f"the upscaling's second module must be a LayerNorm2d, not a {type(norm).__name__}")
+        half = self.first(image.flatten(0, 1)).reshape(b, h * w * 4, -1) + halves_to_cells(high_res_1, (h, w))
+        half = first_gelu(F.layer_norm(half, norm.weight.shape, norm.weight, norm.bias, norm.eps))
+        quarter = self.second(half.flatten(0, 1)).reshape(b, h * w * 16, -1) + quarters_to_cells(high_res_0, (h, w))
+        masks = filters @ second_gelu(quarter).transpose(1, 2)
+        return cells_to_maps(masks, (h, w), 1).reshape(b, -1, 4 * h, 4 * w)
 
 
 class CellwiseNanoMaskDecoder(NanoMaskDecoder):
@@ -101,6 +124,21 @@ def cells_to_maps(cells: Tensor, grid: tuple[int, int], channels: int) -> Tensor
     halves = cells.reshape(-1, w, 2, 8 * channels).transpose(1, 2)  # (K * h, 2, w, ..): rows of halves
     quarters = halves.reshape(-1, 2 * w, 2, 2 * channels).transpose(1, 2)  # (K * 2h, 2, 2w, ..): rows of quarters
     return quarters.reshape(-1, 4 * h, 4 * w, channels)
+
+
+def halves_to_cells(maps: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Maps `(1, C, 2h, 2w)` as cells `(1, h * w * 2 * 2, C)`, ordered by the h x w grid, then by their halves."""
+    (h, w), channels = grid, maps.shape[1]
+    rows = maps.permute(0, 2, 3, 1).reshape(h, 2, w, 2 * channels).transpose(1, 2)  # (h, w, 2, ..)
+    return rows.reshape(1, h * w * 4, channels)
+
+
+def quarters_to_cells(maps: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Maps `(1, C, 4h, 4w)` as cells `(1, h * w * 16, C)`: undoes `cells_to_maps`."""
+    (h, w), channels = grid, maps.shape[1]
+    quarters = maps.permute(0, 2, 3, 1).reshape(2 * h, 2, 2 * w, 2 * channels).transpose(1, 2)  # (2h, 2w, 2, ..)
+    halves = quarters.reshape(h, 2, w, 8 * channels).transpose(1, 2)  # (h, w, 2, ..)
+    return halves.reshape(1, h * w * 16, channels)
 
 
 def share_children(module: nn.Module, plain: nn.Module) -> None:
