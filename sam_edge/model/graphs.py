@@ -15,9 +15,22 @@ from torch import Tensor, nn
 
 from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD, FrameSize, Label, Layout
 
+from .hq_mask_decoder import HQMaskDecoder
 from .layers import is_label
 from .prompt_encoder import SeparablePositions
 from .sam import Sam
+from .sam2_mask_decoder import SAM2MaskDecoder
+
+# Parts of the model that the encoder's graph computes.
+_ENCODER_PARTS = (
+    "image_encoder",
+    *(f"mask_decoder.{part}" for decoder in (HQMaskDecoder, SAM2MaskDecoder) for part in decoder.per_photo),
+)
+
+
+def in_encoder_graph(layer: str) -> bool:
+    """Whether a layer or block of the model, such as `image_encoder.stem`, is computed in the encoder's graph."""
+    return any(layer == part or layer.startswith(f"{part}.") for part in _ENCODER_PARTS)
 
 
 class EncoderGraph(nn.Module):

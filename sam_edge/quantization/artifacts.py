@@ -16,6 +16,7 @@ from typing import Any
 from torch import nn
 
 from sam_edge.model import Sam, fold_batch_norms
+from sam_edge.model.graphs import in_encoder_graph
 from sam_edge.prediction.calls import artifact_sample
 from sam_edge_quant import FLOAT, NPU, Plan, Quantizer, Range, Recipe, calibrate, fingerprint, quantizer_for
 from sam_edge_quant.methods.gptq import round_in_blocks
@@ -40,7 +41,6 @@ PROMPTS_PER_CALL = 6
 # Cross-layer equalization is left out: it took 2 dB from nano's decoder (benchmarks/equalization.py).
 EQUALIZATION_METHODS = ("smooth", "bimodal")
 RGB = 3  # channels of a photo
-ENCODER = "image_encoder"  # the module of the encoder graph
 HOSTS = ("x86", "arm")  # processors for which quantized graphs differ
 INT4_MAX = 7
 
@@ -67,12 +67,22 @@ def with_exceptions(recipe: Recipe, sam: Sam, target: str) -> Recipe:
     first = [name for name, layer in _layers(sam) if isinstance(layer, nn.Conv2d) and layer.in_channels == RGB]
     if recipe.name == "w8a8":
         return replace(recipe, layers=dict.fromkeys(first, "w8"))
-    decoder = dict.fromkeys(sorted({name.split(".")[0] for name, _ in _layers(sam)} - {ENCODER}), FLOAT)
+    decoder = _decoder_in_float(sam, recipe.name)
     if recipe.name == NPU:
         return replace(recipe, layers={**dict.fromkeys(first, "w8a16"), **decoder})
     if recipe.name == "w8a16" and target == "onnx":
         return replace(recipe, layers=decoder)
     return recipe
+
+
+def _decoder_in_float(sam: Sam, scheme: str) -> dict[str, str]:
+    """Exceptions that keep the decoder's graph in fp32; parts of it in the encoder's graph keep `scheme`."""
+    names = [name for name, _ in _layers(sam)]
+    roots = sorted({name.split(".")[0] for name in names if not in_encoder_graph(name)})
+    moved = sorted(
+        {".".join(name.split(".")[:2]) for name in names if name.split(".")[0] in roots and in_encoder_graph(name)}
+    )
+    return {**dict.fromkeys(roots, FLOAT), **dict.fromkeys(moved, scheme)}
 
 
 def host_processor() -> str:

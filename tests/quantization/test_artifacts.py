@@ -20,6 +20,7 @@ from sam_edge.export.job import ExportJob, precisions_of
 from sam_edge.model import build_sam, graphs_of
 from sam_edge.quantization.artifacts import _levels, layer_names, with_exceptions
 from sam_edge.quantization.layers import LAYERS, set_weight, weight_of
+from sam_edge.weights.families import build_empty
 from sam_edge_exporters import Conversion, exporter_for
 from sam_edge_quant import Plan, quantizer_for, recipe_named, write_recipe
 from sam_edge_runtime.agreement.metrics import snr_db
@@ -109,6 +110,22 @@ def test_missing_photos_and_a_wrong_recipe_are_refused_in_one_line(tmp_path, cap
     assert len(lines) == 3
     assert "w8a16, which is not possible for target coreml" in lines[2]
     assert not (tmp_path / "out").exists()
+
+
+def test_what_runs_in_the_encoder_s_graph_is_quantized_as_the_encoder_is():
+    sam = build_empty(lambda: build_sam("edgetam"))
+    recipe = with_exceptions(recipe_named("npu"), sam, "onnx")
+    assert {
+        name: recipe.scheme_of(f"mask_decoder.{name}") for name in ("conv_s0", "conv_s1", "pred_obj_score_head")
+    } == {
+        "conv_s0": "npu",
+        "conv_s1": "npu",
+        "pred_obj_score_head": "fp32",
+    }
+    assert recipe.scheme_of("prompt_encoder.mask_downscaling.0") == "fp32"
+    with_exceptions(recipe_named("npu"), build_empty(lambda: build_sam("nano")), "onnx").check_layers(
+        name for name, _ in build_sam("nano").named_modules()
+    )
 
 
 @pytest.mark.parametrize(

@@ -113,8 +113,8 @@ def observe_layers(
 
     Args:
         sam: the model; it is not changed.
-        encoder_calls: inputs of the image encoder by name, NCHW.
-        decoder_calls: inputs of the mask decoder by name, NCHW.
+        encoder_calls: inputs of the image encoder by name, in the contract's order, NCHW.
+        decoder_calls: inputs of the mask decoder likewise.
         inputs: callbacks for layers' inputs.
         outputs: callbacks for layers' outputs.
 
@@ -132,7 +132,7 @@ def observe_layers(
         for graph, calls in ((EncoderGraph(sam).eval(), encoder_calls), (DecoderGraph(sam).eval(), decoder_calls)):
             count = 0
             for call in calls:
-                graph(**{name: torch.from_numpy(values) for name, values in call.items()})
+                graph(*map(torch.from_numpy, call.values()))
                 count += 1
             if not count:
                 raise UsageError(f"no calls to calibrate the {type(graph).__name__} with: give at least one photo")

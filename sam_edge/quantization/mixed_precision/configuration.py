@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from sam_edge.model.graphs import in_encoder_graph
+
 from .goals import Goal, Measurement
 
 Schemes = Mapping[str, str]  # a configuration: scheme by block
@@ -186,7 +188,7 @@ class SearchState:
                     self.gains[block] = other.click - best.click
 
     def _blocks_in(self, graph: str) -> list[str]:
-        return [block for block in self.blocks if block.startswith("image_encoder.") == (graph == "encoder")]
+        return [block for block in self.blocks if in_encoder_graph(block) == (graph == "encoder")]
 
     def _holds(self, measurement: Measurement) -> bool:
         return self.goal.holds(measurement)

@@ -15,6 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sam_edge.model import Sam
+from sam_edge.model.graphs import in_encoder_graph
 from sam_edge.model.torch_backend import TorchBackend
 from sam_edge.prompting.mask_choice import choose, is_ambiguous
 from sam_edge.quantization.calibration.calls import PromptedPhoto
@@ -29,6 +30,7 @@ from sam_edge_runtime.decoding import decode_prompts
 
 from .blocks import block_of
 
+_PROJECTION = "projection."  # the part of the decoder in the encoder's graph
 LARGE_MODEL = 10e9  # operations a photo above which one photo has to do: TinyViT has 80e9, nano 4e9
 
 
@@ -80,8 +82,10 @@ class Simulation:
         counts: dict[str, float] = {}
         for path, operations in counter.get_flop_counts().items():
             name = path.partition(".")[2]  # behind the class of the graph
+            if name.startswith(_PROJECTION):
+                name = f"mask_decoder.{name.removeprefix(_PROJECTION)}"
             if name in layers:
-                times = 1 if name.startswith("image_encoder.") else prompts
+                times = 1 if in_encoder_graph(name) else prompts
                 counts[block_of(name)] = counts.get(block_of(name), 0.0) + sum(operations.values()) / times
         return counts
 

@@ -16,6 +16,7 @@ from statistics import median
 from time import monotonic
 from typing import Any
 
+from sam_edge.model.graphs import in_encoder_graph
 from sam_edge.prediction.reference_cache import ReferenceCache
 from sam_edge.quantization.artifacts import ArtifactQuantizer
 from sam_edge.quantization.calibration.calls import PromptedPhoto
@@ -223,7 +224,7 @@ class TrialRunner:
         return folder
 
     def _by_graph(self, schemes: Schemes) -> dict[str, Schemes]:
-        encoder = {block: scheme for block, scheme in schemes.items() if block.startswith("image_encoder.")}
+        encoder = {block: scheme for block, scheme in schemes.items() if in_encoder_graph(block)}
         decoder = {block: scheme for block, scheme in schemes.items() if block not in encoder}
         return {self._manifest.encoder: encoder, self._manifest.decoder: decoder}
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from torch import nn
 
+from sam_edge.model.graphs import in_encoder_graph
 from sam_edge.quantization.mixed_precision.configuration import (
     FP32,
     W8,
@@ -136,7 +137,7 @@ def _tune(state: SearchState, proposals: Iterator[Schemes]) -> bool:
 def _coarse(blocks: Sequence[str]) -> Iterator[Schemes]:
     """Part 1 of the set."""
     everything = dict.fromkeys(blocks, W8A8)
-    decoder = [block for block in blocks if not block.startswith("image_encoder.")]
+    decoder = [block for block in blocks if not in_encoder_graph(block)]
     yield everything
     if decoder and len(decoder) < len(blocks):
         yield {**everything, **dict.fromkeys(decoder, W8)}
