@@ -8,35 +8,30 @@ import numpy as np
 
 from sam_edge_runtime.errors import BackendError
 
-from .arrays import Decoded, Features, Float32
-from .bundle.contract import FIRST_MULTIMASK, MASK_OUTPUTS, SINGLE_OUTPUT, FrameSize
+from .arrays import Decoded, Features, Float32, Int64
+from .bundle.contract import FIRST_MULTIMASK, MASK_OUTPUTS, SINGLE_OUTPUT
 from .bundle.conventions import Conventions
+from .photo.frame import Framed
 
 if TYPE_CHECKING:
     from .backends import Backend
     from .prompts import Prompts
 
 
-# Of SAM 2 (facebookresearch/sam2, modeling/sam/mask_decoder.py and sam2/configs/sam2.1): a single mask is stable where
-# moving its threshold by the first changes its area by less than one minus the second.
+# Of SAM 2 (facebookresearch/sam2, sam2/build_sam.py, `apply_postprocessing`): a single mask is stable where moving its
+# threshold by the first either way keeps this share of its area.
 STABILITY_OFFSET = 0.05
 LEAST_STABILITY = 0.98
 
 
-class Capacity(Protocol):
+class Capacity(Framed, Protocol):
     """Limits of a decoder; a `Manifest` has them.
 
     Attributes:
-        frames: sizes (H, W) of the frames that the graphs take, in pixels.
-        conventions: of the model's family.
         call_sizes: numbers of prompts that a call may have, ascending; empty: any number.
         points: fixed number of slots N of a prompt; None: any number.
     """
 
-    @property
-    def frames(self) -> tuple[FrameSize, ...]: ...  # noqa: D102
-    @property
-    def conventions(self) -> Conventions: ...  # noqa: D102
     @property
     def call_sizes(self) -> tuple[int, ...]: ...  # noqa: D102
     @property
@@ -95,6 +90,10 @@ def decode_prompts(backend: Backend, capacity: Capacity, features: Features, pro
     done = 0
     for feed in prompts.feeds(capacity.call_sizes, capacity.points):
         decoded = backend.decode(features, feed.point_coords, feed.point_labels, feed.mask_input, feed.has_mask_input)
+        if (decoded.object_scores is None) != (objects is None):
+            raise BackendError(
+                "the decoder and the manifest differ in whether there is an object score: export the bundle again"
+            )
         rows = slice(done, done + feed.count)
         low_res[rows] = decoded.low_res_masks[: feed.count]
         iou[rows] = decoded.iou_predictions[: feed.count]
@@ -102,6 +101,31 @@ def decode_prompts(backend: Backend, capacity: Capacity, features: Features, pro
             objects[rows] = decoded.object_scores[: feed.count]
         done += feed.count
     return Decoded(low_res, iou, objects)
+
+
+def masks_per_prompt(conventions: Conventions, *, multimask: bool) -> int:
+    """How many masks `select_masks` gives a prompt."""
+    return MASK_OUTPUTS - FIRST_MULTIMASK if multimask and not conventions.best_only else 1
+
+
+def limited(low_res: Float32, conventions: Conventions) -> Float32:
+    """Low-resolution logits of any shape as a user gets them, and as mask prompts take them."""
+    limit = conventions.logit_limit
+    return low_res if limit is None else low_res.clip(-limit, limit)
+
+
+def single_output(decoded: Decoded, conventions: Conventions) -> Int64:
+    """The index `(B)` of each prompt's single mask: 0, or the best of 1, 2, 3 where output 0 is not stable."""
+    first = np.full(len(decoded.iou_predictions), SINGLE_OUTPUT)
+    if not conventions.stability_fallback:
+        return first
+    stable = _stability(decoded.low_res_masks[:, SINGLE_OUTPUT]) >= LEAST_STABILITY
+    return np.where(stable, first, _best_output(decoded))
+
+
+def _best_output(decoded: Decoded) -> Int64:
+    best: Int64 = FIRST_MULTIMASK + decoded.iou_predictions[:, FIRST_MULTIMASK:].argmax(axis=1)
+    return best
 
 
 def select_masks(decoded: Decoded, conventions: Conventions, *, multimask: bool) -> tuple[Float32, Float32]:
@@ -119,15 +143,10 @@ def select_masks(decoded: Decoded, conventions: Conventions, *, multimask: bool)
         Logits `(B, M, H/4, W/4)` and IoU predictions `(B, M)`, float32, contiguous; M is 3 or 1.
     """
     low_res, iou = decoded.low_res_masks, decoded.iou_predictions
-    if multimask and not conventions.best_only:
+    if masks_per_prompt(conventions, multimask=multimask) > 1:
         several = slice(FIRST_MULTIMASK, MASK_OUTPUTS)
         return np.ascontiguousarray(low_res[:, several]), np.ascontiguousarray(iou[:, several])
-    chosen = np.full(len(iou), SINGLE_OUTPUT)
-    best = FIRST_MULTIMASK + iou[:, FIRST_MULTIMASK:].argmax(axis=1)
-    if multimask:
-        chosen = best
-    elif conventions.stability_fallback:
-        chosen = np.where(_stability(low_res[:, SINGLE_OUTPUT]) >= LEAST_STABILITY, chosen, best)
+    chosen = _best_output(decoded) if multimask else single_output(decoded, conventions)
     rows = np.arange(len(iou))
     return low_res[rows, chosen][:, None], iou[rows, chosen][:, None]
 

@@ -36,7 +36,16 @@ class DropIn:
 
     @property
     def transform(self) -> ResizeLongestSide:
-        """The resize that `set_image` and `predict` do by themselves, for code that calls it."""
+        """The resize that `set_image` and `predict` do by themselves, for code that calls it.
+
+        Raises:
+            AttributeError: the model stretches photos, which that class does not.
+        """
+        if self.bundle.manifest.conventions.stretched:
+            raise AttributeError(
+                "transform keeps a photo's shape, and this model stretches photos: give set_image the photo and "
+                "predict its pixels as they are"
+            )
         return ResizeLongestSide(self.bundle.manifest.input_side)
 
     if not TYPE_CHECKING:  # a type checker should go on to report unknown names

@@ -19,7 +19,7 @@ from .arrays import Features, Float32
 from .backends import Backend, BackendOptions, load_backend
 from .bundle.bundle import Bundle
 from .bundle.contract import Label, encoder_contract
-from .decoding import decode_prompts, require_finite_features, require_finite_masks, select_masks
+from .decoding import decode_prompts, limited, require_finite_features, require_finite_masks, select_masks
 from .drop_in import DropIn
 from .errors import PromptError, StateError, UsageError
 from .photo.check import check_image, describe_array
@@ -208,6 +208,8 @@ class SamPredictor(DropIn):
                 is no pair of integers.
             PhotoError: a photo of that size is empty, or so narrow that its shorter side would vanish in the frame.
         """
+        if not isinstance(features, tuple | list):
+            raise UsageError("features are no tuple: give what get_image_features of the same model returned")
         manifest = self.bundle.manifest
         size = tuple(original_size) if isinstance(original_size, tuple | list | np.ndarray) else ()
         if len(size) != 2 or not all(isinstance(side, int | np.integer) for side in size):
@@ -224,7 +226,7 @@ class SamPredictor(DropIn):
             if not isinstance(array, np.ndarray) or array.shape != spec.shape or array.dtype != np.float32:
                 raise UsageError(
                     f"the {what} is {describe_array(array)}; this bundle's are float32 of shape {spec.shape}, "
-                    "as get_image_embedding of the same model and input size returns them"
+                    "as get_image_features of the same model and input size returns them"
                 )
             if not np.isfinite(array).all():
                 raise UsageError(f"the {what} holds values that are not finite; encode the photo again with set_image")
@@ -245,8 +247,9 @@ class SamPredictor(DropIn):
         Args:
             point_coords: `(N, 2)`, x, y in pixels of the photo, x in 0..W and y in 0..H.
             point_labels: `(N,)`, 1 inside the object, 0 outside it.
-            box: `(4,)`, x0, y0, x1, y1 in pixels of the photo, with x0 < x1 and y0 < y1. It overlaps the photo. Several
-                boxes `(K, 4)` alone are K prompts, as in SAM 2: each result has one more axis in front.
+            box: `(4,)`, x0, y0, x1, y1 in pixels of the photo, with x0 < x1 and y0 < y1. It overlaps the photo. As in
+                SAM 2, several boxes `(K, 4)` are K prompts; then every other input has K entries, too: points
+                `(K, N, 2)`, labels `(K, N)`, masks `(K, 1, h/4, w/4)`; and each result has one more axis in front.
             mask_input: `(1, h/4, w/4)` logits: one mask of the third result of an earlier call.
             multimask_output: whether to return three masks (whole, part, subpart), for an ambiguous prompt such as one
                 point; else one. SAM-HQ returns the best of the three.
@@ -266,23 +269,17 @@ class SamPredictor(DropIn):
         """
         image = self._image("predict")
         if not normalize_coords:
-            point_coords, box = (_in_pixels(each, image.frame.original_size) for each in (point_coords, box))
-        boxes = _boxes(box)
-        count = 1 if boxes is None else len(boxes)
-        if count > 1 and not (point_coords is None and point_labels is None and mask_input is None):
-            raise PromptError(
-                f"box holds {count} boxes beside other prompts, which belong to one: "
-                "predict_batch takes a prompt of each kind for every box"
-            )
+            point_coords = _in_pixels(point_coords, image.frame.original_size, 2)
+            box = _in_pixels(box, image.frame.original_size, 4)
         prompts = build_prompts(
             image.frame,
-            _one(point_coords, "point_coords"),
-            _one(point_labels, "point_labels"),
-            boxes,
-            _one(mask_input, "mask_input"),
+            _batched(point_coords, "point_coords", 3),
+            _batched(point_labels, "point_labels", 2),
+            _batched(box, "box", 2),
+            _batched(mask_input, "mask_input", 4),
         )
         masks, scores, low_res = self._predict(image, prompts, multimask_output, return_logits)
-        return (masks, scores, low_res) if count > 1 else (masks[0], scores[0], low_res[0])
+        return (masks[0], scores[0], low_res[0]) if len(prompts) == 1 else (masks, scores, low_res)
 
     def predict_batch(
         self,
@@ -332,38 +329,30 @@ class SamPredictor(DropIn):
         self._object_scores = decoded.object_scores
         flat = low_res.reshape(-1, *low_res.shape[2:])  # (B * M, h/4, w/4)
         masks: Masks = upscale(flat, image.frame) if return_logits else upscale_binary(flat, image.frame)
-        if (limit := manifest.conventions.logit_limit) is not None:
-            low_res = low_res.clip(-limit, limit)
-        return masks.reshape(*low_res.shape[:2], *image.frame.original_size), scores, low_res
+        masks = masks.reshape(*low_res.shape[:2], *image.frame.original_size)
+        return masks, scores, limited(low_res, manifest.conventions)
 
 
-def _boxes(box: npt.ArrayLike | None) -> npt.NDArray[Any] | None:
-    """One box `(4,)`, or several `(K, 4)`, as a batch."""
-    batch = _one(box, "box")
-    if batch is None or batch.ndim != 3:
-        return batch
-    boxes: npt.NDArray[Any] = batch[0]
-    return boxes
-
-
-def _in_pixels(coords: npt.ArrayLike | None, size: tuple[int, int]) -> npt.ArrayLike | None:
-    """Coordinates x, y or x, y, x, y from 0 to 1 in pixels of a photo of `size` (H, W)."""
-    if coords is None:
-        return None
-    try:
-        array = np.asarray(coords, np.float64)
-    except (TypeError, ValueError):
-        return coords  # refused by the checks of prompts
-    repeats = 2 if array.ndim and array.shape[-1] == 4 else 1
-    in_pixels: npt.NDArray[Any] = array * np.tile((size[1], size[0]), repeats) if array.size else array
-    return in_pixels
-
-
-def _one(values: npt.ArrayLike | None, name: str) -> npt.NDArray[Any] | None:
-    """`values` of one prompt as a batch of one."""
+def _batched(values: npt.ArrayLike | None, name: str, dims: int) -> npt.NDArray[Any] | None:
+    """`values` of one prompt as a batch of one; a batch, which has `dims` axes, as it is."""
     if values is None:
         return None
     try:
-        return np.asarray(values)[None]
+        array = np.asarray(values)
     except ValueError:
         raise PromptError(f"{name} has rows of different lengths; make it one rectangular array") from None
+    return array if array.ndim == dims else array[None]
+
+
+def _in_pixels(coords: npt.ArrayLike | None, size: tuple[int, int], numbers: int) -> npt.ArrayLike | None:
+    """Coordinates from 0 to 1 in pixels of a photo of `size` (H, W), `numbers` of them a row; others as they are."""
+    if coords is None:
+        return None
+    try:
+        array = np.asarray(coords)
+    except ValueError:
+        return coords  # refused by the checks of prompts
+    if array.dtype.kind not in "iuf" or not array.ndim or array.shape[-1] != numbers:
+        return coords
+    in_pixels: npt.NDArray[Any] = array * np.tile((size[1], size[0]), numbers // 2)
+    return in_pixels

@@ -1,8 +1,9 @@
 """`SAM2ImagePredictor`: many photos at once, with the interface of `sam2.sam2_image_predictor.SAM2ImagePredictor`.
 
 Arguments, shapes and results are those of facebookresearch/sam2 (sam2/sam2_image_predictor.py), with numpy arrays; a
-user of it changes one import. It works with every bundle, and `SamPredictor` with those of SAM 2: they differ in
-`predict_batch`, which here takes lists with an entry for each photo. Prompts are checked as `SamPredictor` does.
+user of it changes one import. One difference: masks are bool, where SAM 2 has 0.0 and 1.0. It works with every bundle,
+and `SamPredictor` with those of SAM 2: they differ in `predict_batch`, which here takes lists with an entry for each
+photo. Prompts are checked as `SamPredictor` does.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from .predictor import Masks, SamPredictor
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Prompts = Sequence[npt.ArrayLike | None]
+PerPhoto = Sequence[npt.ArrayLike | None]
 
 
 class SAM2ImagePredictor:
@@ -123,10 +124,10 @@ class SAM2ImagePredictor:
 
     def predict_batch(
         self,
-        point_coords_batch: Prompts | None = None,
-        point_labels_batch: Prompts | None = None,
-        box_batch: Prompts | None = None,
-        mask_input_batch: Prompts | None = None,
+        point_coords_batch: PerPhoto | None = None,
+        point_labels_batch: PerPhoto | None = None,
+        box_batch: PerPhoto | None = None,
+        mask_input_batch: PerPhoto | None = None,
         multimask_output: bool = True,
         return_logits: bool = False,
         normalize_coords: bool = True,
@@ -160,15 +161,21 @@ class SAM2ImagePredictor:
         }
         count = len(self._batch)
         for name, prompts in given.items():
-            if prompts is not None and len(prompts) != count:
-                raise PromptError(f"{name} has {len(prompts)} entries for {count} photos; give one for each, or None")
+            entries = len(prompts) if isinstance(prompts, list | tuple | np.ndarray) else 0
+            if prompts is not None and entries != count:
+                raise PromptError(f"{name} has {entries} entries for {count} photos; give one for each, or None")
         of_each = zip(*(prompts if prompts is not None else [None] * count for prompts in given.values()), strict=True)
         results = []
-        for (features, size), (coords, labels, box, mask) in zip(self._batch, of_each, strict=True):
-            self._predictor.set_image_features(features, size)
-            results.append(
-                self._predictor.predict(coords, labels, box, mask, multimask_output, return_logits, normalize_coords)
-            )
+        try:
+            for (features, size), (coords, labels, box, mask) in zip(self._batch, of_each, strict=True):
+                self._predictor.set_image_features(features, size)
+                results.append(
+                    self._predictor.predict(
+                        coords, labels, box, mask, multimask_output, return_logits, normalize_coords
+                    )
+                )
+        finally:
+            self._predictor.reset_image()
         masks, scores, low_res = zip(*results, strict=True)
         return list(masks), list(scores), list(low_res)
 

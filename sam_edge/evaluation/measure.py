@@ -23,10 +23,10 @@ import numpy.typing as npt
 from sam_edge.data.sample import Sample
 from sam_edge.prompting.clicks import Click, next_click
 from sam_edge_runtime.agreement.metrics import mask_iou
-from sam_edge_runtime.arrays import Features, Float32, Float64
+from sam_edge_runtime.arrays import Decoded, Features, Float32, Float64
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.contract import FIRST_MULTIMASK, MASK_OUTPUTS, SINGLE_OUTPUT, Label
-from sam_edge_runtime.decoding import Capacity, decode_prompts
+from sam_edge_runtime.decoding import Capacity, decode_prompts, limited, single_output
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.photo.frame import Frame, fitting_frame
 from sam_edge_runtime.photo.masks import upscale_binary
@@ -203,8 +203,8 @@ class _EncodedPhoto:
 
     def boxes(self, boxes: npt.NDArray[np.int64]) -> OutputScores:
         """Scores of the boxes `(M, 4)`."""
-        low_res, predicted = self._decode(None, None, box_prompts(boxes), None)
-        return self._scores(low_res, predicted)[0]
+        decoded = self._decode(None, None, box_prompts(boxes), None)
+        return self._scores(decoded.low_res_masks, decoded.iou_predictions)[0]
 
     def clicks(self, clicks: int) -> tuple[tuple[OutputScores, ...], Float64]:
         """Scores after 1 to `clicks` clicks, and the IoU `(clicks, M)` of the shown masks."""
@@ -223,9 +223,10 @@ class _EncodedPhoto:
                 else:
                     history[index].append(click)
             coords, labels = _slots(history)
-            low_res, predicted = self._decode(coords, labels, None, logits)
-            score, masks = self._scores(low_res, predicted)
-            output = score.chosen if number == 0 else np.zeros(count, np.int64)
+            decoded = self._decode(coords, labels, None, logits)
+            low_res, conventions = decoded.low_res_masks, self._capacity.conventions
+            score, masks = self._scores(low_res, decoded.iou_predictions)
+            output = score.chosen if number == 0 else single_output(decoded, conventions)
             rows = np.arange(count)
             iou = score.ious[rows, output]
             if scores:  # masks without error keep theirs
@@ -235,7 +236,7 @@ class _EncodedPhoto:
                     np.where(going[:, None], score.predicted, before.predicted),
                 )
                 iou = np.where(going, iou, shown[-1])
-            chosen_logits = low_res[rows, output][:, None]
+            chosen_logits = limited(low_res[rows, output][:, None], conventions)
             logits = chosen_logits if logits is None else np.where(going[:, None, None, None], chosen_logits, logits)
             current = np.where(going[:, None, None], masks[rows, output], current)
             scores.append(score)
@@ -248,11 +249,10 @@ class _EncodedPhoto:
         labels: npt.NDArray[np.int64] | None,
         boxes: Float64 | None,
         logits: Float32 | None,
-    ) -> tuple[Float32, Float32]:
+    ) -> Decoded:
         allowed = (int(Label.BACKGROUND), int(Label.FOREGROUND), int(Label.EMPTY))
         prompts = build_prompts(self._frame, coords, labels, boxes, logits, labels_allowed=allowed)
-        low_res, predicted, _ = decode_prompts(self._backend, self._capacity, self._features, prompts)
-        return low_res, predicted
+        return decode_prompts(self._backend, self._capacity, self._features, prompts)
 
     def _scores(self, low_res: Float32, predicted: Float32) -> tuple[OutputScores, Masks]:
         """IoU of all outputs, and their masks `(M, 4, H, W)`."""

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 import torch
 
 from sam_edge.model import DecoderGraph, EncoderGraph, Sam
+from sam_edge.model.hiera import Hiera
 from sam_edge.model.sam import require_one_feature, use_hq_token_only
 from sam_edge.model.torch_backend import TorchBackend
 from sam_edge.prediction.reference_cache import ReferenceCache
@@ -27,7 +28,7 @@ from sam_edge_quant.recipe import GPTQ
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.bundle import foreign_files
 from sam_edge_runtime.bundle.contract import FrameSize
-from sam_edge_runtime.bundle.manifest import Checkpoint, Manifest
+from sam_edge_runtime.bundle.manifest import NEURAL_ENGINE, Checkpoint, Manifest
 from sam_edge_runtime.bundle.official import OFFICIAL
 from sam_edge_runtime.bundle.targets import target_named
 from sam_edge_runtime.errors import ExportError, UsageError
@@ -197,6 +198,8 @@ def _check_conventions(job: ExportJob, sam: Sam) -> None:
             f"--frame {','.join(job.frames)}: {job.variant} stretches every photo to a square, so no part of it is "
             "padding: leave out --frame"
         )
+    if job.graph == NEURAL_ENGINE and any(isinstance(module, Hiera) for module in sam.modules()):
+        raise UsageError(f"--graph {NEURAL_ENGINE} has no form of Hiera, the encoder of {job.variant}: omit it")
     if job.layout == OFFICIAL:
         require_one_feature(sam, "--layout official")
 

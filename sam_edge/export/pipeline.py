@@ -338,6 +338,8 @@ def _trial_cache(context: ExportContext) -> TrialCache:
         "calibration": manifest.calibration,
         "host": job.host or host_processor(),
     }
+    if manifest.conventions.hq_token_only:
+        settings["hq_token_only"] = True
     if context.labelled is not None and job.loss is not None:
         settings["labelled"] = {**context.labelled.to_json(), "confidence": job.loss.interval}
     return TrialCache(job.out.with_name(f"{job.out.name}.trials.json"), settings)

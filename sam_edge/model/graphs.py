@@ -76,6 +76,7 @@ class DecoderGraph(nn.Module):
 
     Attributes:
         positions: `(1, C, H/16, W/16)` position embeddings of the image's cells.
+        pads_boxes: whether the graph adds a padding point to prompts with a box.
         tables: computes the same positions from small lookup tables; None to store `positions` in the graph.
     """
 
@@ -94,7 +95,7 @@ class DecoderGraph(nn.Module):
         grid = (frame or FrameSize.square(sam.side)).grid
         self.prompt_encoder = sam.prompt_encoder
         self.mask_decoder = _per_prompt(sam.mask_decoder)
-        self._pads_boxes = getattr(sam.mask_decoder, "pads_boxes", False)
+        self.pads_boxes = bool(getattr(sam.mask_decoder, "pads_boxes", False))
         self.register_buffer("positions", sam.prompt_encoder.dense_positions(grid).detach(), persistent=False)
         self.tables: SeparablePositions | None = None
 
@@ -126,7 +127,7 @@ class DecoderGraph(nn.Module):
         maps = tuple(each for each in (image_embeddings, feature_0, feature_1) if each is not None)
         if self.layout is Layout.NHWC:
             maps = tuple(each.permute(0, 3, 1, 2) for each in maps)
-        if self._pads_boxes:
+        if self.pads_boxes:
             point_coords, point_labels = with_padding_point(point_coords, point_labels)
         sparse, dense = self.prompt_encoder(point_coords, point_labels, mask_input, has_mask_input)
         empty = is_label(point_labels, float(Label.EMPTY))

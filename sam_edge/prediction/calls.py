@@ -34,6 +34,18 @@ def decoder_call(features: Features, prompts: tuple[Float32, ...], manifest: Man
     return dict(zip(manifest.decoder_contract.input_names, (embeddings, *prompts, *further), strict=True))
 
 
+def decode_call(backend: Backend, call: Call, manifest: Manifest) -> tuple[Float32, ...]:
+    """The mask decoder's outputs for a call that `decoder_call` made.
+
+    Raises:
+        BackendError: the engine failed.
+    """
+    of_photo = manifest.encoder_contract.output_names
+    prompts = [call[name] for name in manifest.decoder_contract.input_names if name not in of_photo]
+    decoded = backend.decode(tuple(call[name] for name in of_photo), *prompts)
+    return tuple(each for each in decoded if each is not None)
+
+
 @dataclass(frozen=True)
 class RecordedCall:
     """A call, and the backend's outputs for it."""

@@ -28,6 +28,7 @@ from sam_edge_runtime.arrays import Float32, Mask
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.bundle.manifest import RANDOM_WEIGHTS_NOTE
+from sam_edge_runtime.decoding import masks_per_prompt
 from sam_edge_runtime.errors import PromptError, UsageError
 from sam_edge_runtime.photo.frame import fitting_frame, waste_warning
 from sam_edge_runtime.photo.write import png_bytes
@@ -114,7 +115,8 @@ def predict(job: PredictJob) -> PredictResult:
     predictor = SamPredictor(bundle, threads=job.threads, provider=job.provider)
     frame = fitting_frame(bundle.manifest, photo.shape[:2])
     mask_prompt = None if job.mask_input is None else _read_logits(job.mask_input, frame.size)
-    prompts, outputs = max(1, len(job.boxes)), 3 if job.multimask else 1
+    prompts = max(1, len(job.boxes))
+    outputs = masks_per_prompt(bundle.manifest.conventions, multimask=job.multimask)
     files = [
         job.out / (f"{job.photo.stem}_mask.png" if prompts * outputs == 1 else f"{job.photo.stem}_mask_{index}.png")
         for index in range(prompts * outputs)

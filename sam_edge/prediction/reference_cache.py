@@ -29,8 +29,8 @@ class ReferenceCache:
     _outputs: dict[bytes, tuple[Float32, ...]] = field(default_factory=dict)
 
     def wrap(self, backend: Backend, manifest: Manifest) -> CachingBackend:
-        """`backend` with this cache in front of it, for the variant and the weights that `manifest` names."""
-        return CachingBackend(backend, f"{manifest.variant} {manifest.checkpoint}", self)
+        """`backend` with this cache in front of it, for the model and the weights that `manifest` names."""
+        return CachingBackend(backend, f"{manifest.variant} {manifest.checkpoint} {manifest.conventions}", self)
 
     def look_up(self, key: bytes, compute: Callable[[], tuple[Float32, ...]]) -> tuple[Float32, ...]:
         """Copies of the outputs stored under `key`, or what `compute` returns."""

@@ -21,11 +21,11 @@ from torch import fx, nn
 
 from sam_edge.model import Sam, graphs_of
 from sam_edge.model.torch_backend import TorchBackend
-from sam_edge.prediction.calls import RecordedCall, artifact_sample, golden_calls
+from sam_edge.prediction.calls import RecordedCall, artifact_sample, decode_call, golden_calls
 from sam_edge_exporters.tracing import traced
 from sam_edge_runtime.agreement import golden
 from sam_edge_runtime.agreement.metrics import snr_db
-from sam_edge_runtime.arrays import Array
+from sam_edge_runtime.arrays import Array, Call, Float32
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import GraphContract
@@ -237,9 +237,16 @@ def trace_bundle(bundle: Bundle, backend: Backend, sam: Sam, progress: Callable[
     test = golden.Golden.load(bundle.golden_path, bundle.manifest).of_frame(manifest.frame)
     calls = golden_calls(test, TorchBackend(sam), manifest)
     encoder, decoder = graphs_of(sam, manifest)
+
+    def encode(call: Call) -> tuple[Float32, ...]:
+        return backend.encode(call["image"])
+
+    def decode(call: Call) -> tuple[Float32, ...]:
+        return decode_call(backend, call, manifest)
+
     parts = (
-        ("image encoder", encoder, manifest.encoder_contract, bundle.encoder_path, calls.encoder, backend.encode),
-        ("mask decoder", decoder, manifest.decoder_contract, bundle.decoder_path, calls.decoder, backend.decode),
+        ("image encoder", encoder, manifest.encoder_contract, bundle.encoder_path, calls.encoder, encode),
+        ("mask decoder", decoder, manifest.decoder_contract, bundle.decoder_path, calls.decoder, decode),
     )
     found = []
     for name, graph, contract, path, recorded, engine in parts:
@@ -251,9 +258,6 @@ def trace_bundle(bundle: Bundle, backend: Backend, sam: Sam, progress: Callable[
     return tuple(found)
 
 
-def _lowest_snr(engine: Callable[..., Any], call: RecordedCall) -> float:
+def _lowest_snr(engine: Callable[[Call], tuple[Float32, ...]], call: RecordedCall) -> float:
     """The lowest SNR of an engine's outputs for a call, in dB."""
-    outputs = engine(**call.inputs)
-    return min(
-        snr_db(*pair) for pair in zip(call.outputs, outputs if isinstance(outputs, tuple) else (outputs,), strict=True)
-    )
+    return min(snr_db(*pair) for pair in zip(call.outputs, engine(call.inputs), strict=True))

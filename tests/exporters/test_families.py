@@ -13,10 +13,13 @@ from sam_edge.export.job import ExportJob
 from sam_edge.export.pipeline import export_bundle
 from sam_edge.model.feature_pyramid import PyramidImageEncoder
 from sam_edge.model.forms import graphs_of
+from sam_edge.model.graphs import in_encoder_graph
 from sam_edge.model.hiera import Hiera, HieraConfig
 from sam_edge.model.sam import Sam
 from sam_edge.model.sam2_mask_decoder import SAM2MaskDecoder
 from sam_edge.model.torch_backend import TorchBackend
+from sam_edge.prediction.calls import decoder_call
+from sam_edge.quantization.equalization.observe import observe_layers
 from sam_edge_exporters import Conversion, exporter_for
 from sam_edge_runtime import SamPredictor
 from sam_edge_runtime.agreement.agreement import bounds_of
@@ -101,17 +104,40 @@ def test_a_box_ends_with_a_padding_point_inside_the_graph(sam):
     assert error(given.low_res_masks, without.low_res_masks) > 10 * BOUND
 
 
+@torch.inference_mode()
+def test_calibration_reads_the_layers_of_both_graphs(sam):
+    """Those of the decoder that depend on the photo alone are called once a photo."""
+    layers = {"mask_decoder.conv_s0": [], "mask_decoder.pred_obj_score_head.layers.0": []}
+    inputs = {sam.get_submodule(name): calls.append for name, calls in layers.items()}
+    features = TorchBackend(sam).encode(np.full((1, 3, SIDE, SIDE), 100, np.float32))
+    prompts = (
+        np.full((2, 1, 2), 90, np.float32),
+        np.ones((2, 1), np.float32),
+        np.zeros((2, 1, 64, 64), np.float32),
+        np.zeros(2, np.float32),
+    )
+    about = manifest(embedding_channels=256, conventions=SAM_2)
+    photo = {"image": np.full((1, 3, SIDE, SIDE), 100, np.float32)}
+    observe_layers(sam, [photo], [decoder_call(features, prompts, about)], inputs)
+    assert {name: [tuple(each.shape) for each in calls] for name, calls in layers.items()} == {
+        "mask_decoder.conv_s0": [(1, 256, 64, 64)],
+        "mask_decoder.pred_obj_score_head.layers.0": [(2, 256)],
+    }
+    assert [in_encoder_graph(name) for name in layers] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"frames": ("4:3",)}, "--frame 4:3: edgetam stretches every photo to a square"),
         ({"layout": "official"}, "--layout official takes models whose image encoder returns the embedding alone"),
         ({"hq_token_only": True}, "--hq-token-only is for SAM-HQ's models"),
+        ({"variant": "sam2.1_hiera_tiny", "target": "coreml", "graph": "ane"}, "--graph ane has no form of Hiera"),
     ],
 )
 def test_what_a_family_cannot_have_is_refused_before_weights_are_read(tmp_path, changes, reason):
     with pytest.raises(UsageError, match=reason):
-        export_bundle(ExportJob("edgetam", tmp_path / "out", "random:0", **changes))
+        export_bundle(ExportJob(**{"variant": "edgetam", "out": tmp_path / "out", "checkpoint": "random:0", **changes}))
     assert not list(tmp_path.iterdir())
 
 

@@ -273,5 +273,7 @@ def test_nano_exported_by_the_command_answers_its_golden_test_and_both_feeds(tmp
     }
     masks, scores, low_res = session(out / "decoder.onnx").run(None, inputs)
     expected = predictor.predict([[30, 20]], [1], return_logits=True)
+    # The predictor's session has other optimizers, whose INT8 kernels round activations elsewhere.
+    bound = 0.05 if precision == "w8a8" else BOUND
     for actual, wanted in zip((masks, scores, low_res), expected, strict=True):
-        assert error(actual[0, 1:], wanted) < BOUND
+        assert error(actual[0, 1:], wanted) < bound

@@ -77,7 +77,10 @@ def warm(log: Path, *converted: Path) -> Iterator[Start]:
     """Runs in forks of one warm process, one at a time."""
     command = [sys.executable, "-m", "tests.kills.warm", str(log), *map(str, converted)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=log.open("a"), **pipes) as server:
+    with (
+        log.open("a") as errors,
+        subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=errors, **pipes) as server,
+    ):
 
         def start(arguments: list[str]) -> Running:
             server.stdin.write(json.dumps(arguments) + "\n")

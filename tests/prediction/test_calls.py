@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sam_edge.prediction.calls import CallRecorder, artifact_sample
+from sam_edge.prediction.calls import CallRecorder, artifact_sample, decode_call, decoder_call
 from sam_edge.prediction.reference_cache import ReferenceCache
 from sam_edge_runtime.arrays import Decoded, Features, Float32
 from sam_edge_runtime.bundle.contract import Layout
+from sam_edge_runtime.bundle.conventions import SAM_2
 from sam_edge_runtime.bundle.manifest import Checkpoint, Manifest
 
 
@@ -137,3 +138,23 @@ def test_an_encoder_that_takes_a_picture_gets_integers() -> None:
     call = {"image": np.array([[[[0.4, 123.675]]]], np.float32)}
     sample = artifact_sample(call, replace(manifest("random:0"), picture_input=True))
     np.testing.assert_array_equal(sample["image"], [[[[0.0, 124.0]]]])
+
+
+def test_a_call_with_features_is_decoded_as_it_was_made() -> None:
+    """In the contract's order, whatever the order of the call's names."""
+
+    class Order(CountingBackend):
+        def decode(self, features: Features, *prompts: Float32) -> Decoded:
+            numbers = np.array([each.item() for each in (*features, *prompts)], np.float32)
+            return Decoded(numbers, numbers[:1], numbers[1:2])
+
+    about = replace(manifest("random:0"), conventions=SAM_2)
+    numbers = [np.full(1, index, np.float32) for index in range(7)]
+    call = decoder_call(tuple(numbers[:3]), tuple(numbers[3:]), about)
+    assert tuple(call) == about.decoder_contract.input_names
+    masks, *scores = decode_call(Order(), dict(reversed(call.items())), about)
+    assert masks.tolist() == list(range(7))
+    assert len(scores) == 2
+    plain = manifest("random:0")
+    call = dict(zip(plain.decoder_contract.input_names, numbers[:5], strict=True))
+    assert len(decode_call(CountingBackend(), call, plain)) == 2

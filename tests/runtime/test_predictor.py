@@ -231,7 +231,7 @@ BAD_PROMPTS = {
     "box in two batches": ({"box": [[[0, 0, 5, 5]]]}, r"\(4,\)"),
     "two boxes and a point": (
         {"box": [[0, 0, 5, 5], [0, 0, 6, 6]], "point_coords": [[2, 2]], "point_labels": [1]},
-        "box holds 2 boxes beside other prompts",
+        "different numbers of prompts .point_coords 1, boxes 2.",
     ),
     "box without width": ({"box": [5, 0, 5, 9]}, "no area"),
     "box inside out": ({"box": [0, 9, 5, 2]}, "no area"),

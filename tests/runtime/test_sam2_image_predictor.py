@@ -91,8 +91,33 @@ def test_calls_out_of_order_are_refused_with_the_right_one():
         made.predict(POINTS[0], LABELS[0])
 
 
-def test_several_boxes_beside_points_are_refused():
+def test_several_boxes_beside_points_need_as_many_of_them():
+    """As in SAM 2, which takes a point or more for each of several boxes."""
     made = predictor()
     made.set_image(photos()[2])
-    with pytest.raises(PromptError, match="box holds 2 boxes beside other prompts"):
+    with pytest.raises(PromptError, match="different numbers of prompts"):
         made.predict(POINTS[2], LABELS[2], BOXES[2])
+    points, labels = [[[5.0, 60.0]], [[20.0, 30.0]]], [[0], [1]]
+    found = made.predict(points, labels, BOXES[2])
+    for row in range(2):
+        wanted = alone(photos()[2], point_coords=points[row], point_labels=labels[row], box=BOXES[2][row])
+        for ours, theirs in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(ours[row], theirs)
+
+
+@pytest.mark.parametrize(
+    "prompt", [{"point_coords": [[0.5]]}, {"point_coords": [["0.5", "0.5"]]}, {"box": [[0.1] * 3]}]
+)
+def test_shares_of_another_shape_or_kind_are_refused(prompt):
+    made = predictor()
+    made.set_image(photos()[0])
+    labels = [1] if "point_coords" in prompt else None
+    with pytest.raises(PromptError):
+        made.predict(point_labels=labels, **prompt, normalize_coords=False)
+
+
+def test_no_boxes_give_no_masks():
+    made = predictor()
+    made.set_image(photos()[0])
+    masks, scores, low_res = made.predict(box=np.zeros((0, 4)))
+    assert (masks.shape, scores.shape, low_res.shape) == ((0, 3, 96, 192), (0, 3), (0, 3, 64, 64))

@@ -29,6 +29,7 @@ from sam_edge_runtime.bundle.contract import MASK_THRESHOLD, Label
 from sam_edge_runtime.decoding import (
     Capacity,
     decode_prompts,
+    limited,
     require_finite_features,
     require_finite_masks,
     select_masks,
@@ -328,8 +329,7 @@ class AutomaticMaskGenerator:
 
         As `refine_with_m2m` of SAM 2's generator.
         """
-        limit = self._capacity.conventions.logit_limit
-        logits = low_res if limit is None else low_res.clip(-limit, limit)
+        logits = limited(low_res, self._capacity.conventions)
         labels = np.full((len(points), 1), int(Label.FOREGROUND))
         prompts = build_prompts(frame, points[:, None], labels, None, logits[:, None])
         masks, iou = self._masks(features, prompts, multimask=False)

@@ -112,7 +112,7 @@ class AutomaticSettings:
         for name, (least, most) in _SHARES.items():
             _check_number(name, getattr(self, name), least, most)
         for name, (fewest, largest) in _COUNTS.items():
-            if getattr(self, name) is not None:
+            if name != "points_per_side" or self.points_per_side is not None:
                 _check_integer(name, getattr(self, name), fewest, largest)
         if self.crop_overlap_ratio == 1:
             raise UsageError("crop_overlap_ratio 1 is out of range: use 0 to below 1")

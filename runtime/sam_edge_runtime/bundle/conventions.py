@@ -1,6 +1,7 @@
 """What differs between families of models, as data: further tensors, how photos enter the frame, how masks are chosen.
 
-The defaults are those of SAM 1, whose bundles do not name them. Runtimes read the fields; none knows a family by name.
+The defaults are those of SAM 1, whose bundles do not name them. Runtimes read the fields, and know no family by name
+but for the thresholds of automatic masks.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ from .fields import Fields
 MOST_FEATURES = 8
 LARGEST_FEATURE_CHANNELS = 4096
 FEATURE_STRIDES = (1, 2, 4, 8, 16, 32)  # frame pixels per cell
+
+
+# Names of the contract's other tensors.
+_TAKEN = frozenset({"image", "image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input"})
 
 
 class FeatureMap(NamedTuple):
@@ -77,15 +82,19 @@ class Conventions:
         Raises:
             BundleError: a field is missing or of the wrong type.
         """
+        features = tuple(
+            FeatureMap(
+                each.name("name"),
+                each.integer("channels", most=LARGEST_FEATURE_CHANNELS),
+                each.choice("stride", FEATURE_STRIDES),
+            )
+            for each in fields.sections("features", MOST_FEATURES)
+        )
+        names = [each.name for each in features]
+        if len({*names, *_TAKEN}) < len(names) + len(_TAKEN):
+            raise fields.error("features", "names that no other tensor has are expected")
         return cls(
-            features=tuple(
-                FeatureMap(
-                    each.name("name"),
-                    each.integer("channels", most=LARGEST_FEATURE_CHANNELS),
-                    each.choice("stride", FEATURE_STRIDES),
-                )
-                for each in fields.sections("features", MOST_FEATURES)
-            ),
+            features=features,
             stretched=fields.flag("stretched"),
             object_score=fields.flag("object_score"),
             bounded_iou=fields.flag("bounded_iou"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import Any
 
 from sam_edge_runtime.errors import BundleError
@@ -14,7 +14,7 @@ class Fields:
     Attributes:
         mapping: the object itself.
 
-    Every method raises `BundleError`, which names the path of the field that is missing or of the wrong type.
+    Every reading method raises `BundleError`, which names the path of the field that is missing or of the wrong type.
     """
 
     def __init__(self, mapping: dict[str, Any], file: str, path: str = "") -> None:
@@ -25,10 +25,11 @@ class Fields:
     def _get(self, key: str, kind: type, what: str) -> Any:
         value = self.mapping.get(key)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise self._error(key, f"{what} is expected")
+            raise self.error(key, f"{what} is expected")
         return value
 
-    def _error(self, key: str, expected: str) -> BundleError:
+    def error(self, key: str, expected: str) -> BundleError:
+        """That the field at `key` is not what is `expected`."""
         where = repr(self._path + key)[1:-1]  # file names come from the document and may contain line breaks
         value = _shown(self.mapping.get(key))
         return BundleError(f"{self._file}: {where:.200} is {value:.60}, {expected}: export the bundle again")
@@ -41,7 +42,7 @@ class Fields:
         """The list of at most `most` objects at `key`; empty where there is no such field."""
         values = self.mapping.get(key, [])
         if not isinstance(values, list) or not all(isinstance(value, dict) for value in values) or len(values) > most:
-            raise self._error(key, f"a list of up to {most} objects is expected")
+            raise self.error(key, f"a list of up to {most} objects is expected")
         return [Fields(value, self._file, f"{self._path}{key}.{index}.") for index, value in enumerate(values)]
 
     def text(self, key: str) -> str:
@@ -53,14 +54,14 @@ class Fields:
         """The string at `key`, which names a tensor: letters, digits and underscores."""
         value = self.text(key)
         if not value.isidentifier() or not value.isascii():
-            raise self._error(key, "letters, digits and underscores are expected")
+            raise self.error(key, "letters, digits and underscores are expected")
         return value
 
     def choice(self, key: str, choices: tuple[int, ...]) -> int:
         """The integer at `key`, one of `choices`."""
         value = self.integer(key)
         if value not in choices:
-            raise self._error(key, f"one of {', '.join(map(str, choices))} is expected")
+            raise self.error(key, f"one of {', '.join(map(str, choices))} is expected")
         return value
 
     def flag(self, key: str) -> bool:
@@ -72,9 +73,9 @@ class Fields:
         """The integer at `key`, from `least` to `most`."""
         value: int = self._get(key, int, "an integer")
         if value < least:
-            raise self._error(key, f"at least {least} is expected")
+            raise self.error(key, f"at least {least} is expected")
         if most is not None and value > most:
-            raise self._error(key, f"at most {most} is expected")
+            raise self.error(key, f"at most {most} is expected")
         return value
 
     def optional_text(self, key: str) -> str | None:
@@ -90,8 +91,8 @@ class Fields:
         value = self.mapping.get(key)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            raise self._error(key, "a finite number above 0 is expected")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= sys.float_info.max:
+            raise self.error(key, "a finite number above 0 is expected")
         return float(value)
 
     def ascending(self, key: str, last: int | None) -> tuple[int, ...]:
@@ -101,7 +102,7 @@ class Fields:
             return ()
         integers = isinstance(numbers, list) and len(numbers) > 1 and all(type(number) is int for number in numbers)
         if not integers or numbers != sorted(set(numbers)) or numbers[0] < 1 or numbers[-1] != last:
-            raise self._error(key, "ascending integers that end with the largest capacity are expected")
+            raise self.error(key, "ascending integers that end with the largest capacity are expected")
         return tuple(numbers)
 
 

@@ -334,6 +334,7 @@ class Manifest:
     @classmethod
     def _checked(cls, document: dict[str, Any]) -> Manifest:
         manifest = cls._parse(Fields(document, FILE_NAME))
+        manifest._check_conventions()
         each_frame = manifest.each_frame()
         _check_graphs("", document, each_frame[0])
         for index, graphs in enumerate(document.get("frames", ())):
@@ -342,6 +343,13 @@ class Manifest:
         if document.get("digest") != digest_of(body):
             raise BundleError(f"{FILE_NAME} does not match its digest: it was edited; export the bundle again")
         return manifest
+
+    def _check_conventions(self) -> None:
+        """Refuse frames and layouts that the conventions exclude."""
+        if self.interface != SAM_EDGE and (self.conventions.features or self.conventions.object_score):
+            raise BundleError(f"{FILE_NAME}: interface {self.interface} has no further features: export it again")
+        if self.conventions.stretched and self._has_frames:
+            raise BundleError(f"{FILE_NAME}: photos are stretched, and a frame is no square: export the bundle again")
 
     @classmethod
     def _parse(cls, top: Fields) -> Manifest:

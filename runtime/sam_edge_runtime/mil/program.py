@@ -137,7 +137,11 @@ def references(operation: Operation) -> list[str]:
 def _resolve(value: Any, values: dict[str, Array]) -> Any:
     if isinstance(value, list):
         return [_resolve(each, values) for each in value]
-    return values[value.name] if isinstance(value, Reference) else value
+    if not isinstance(value, Reference):
+        return value
+    if value.name not in values:
+        raise BackendError(f"the package refers to {value.name!r:.200}, which no operation computes: export it again")
+    return values[value.name]
 
 
 def _widened(value: Any) -> Any:

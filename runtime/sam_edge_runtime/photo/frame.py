@@ -128,10 +128,10 @@ class Frame:
     def image(self, photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """The encoder's input: the resized photo, padded at the bottom and right with the pixel mean.
 
+        A photo that is stretched is resized in float, as in SAM 2's reference (sam2/utils/transforms.py).
+
         Args:
             photo: (H, W, 3) uint8 RGB, of this frame's `original_size`.
-
-        A photo that is stretched is resized in float, as in SAM 2's reference (sam2/utils/transforms.py).
 
         Returns:
             (1, 3, H, W) float32 RGB in 0..255, not normalized; H and W are the frame's.

@@ -69,7 +69,7 @@ def attention_is_cheaper(graph: DecoderGraph, points: int | None) -> bool:
         return True
     attention = _transformer(graph).final_attn_token_to_image
     outputs = OUTPUT_TOKENS + isinstance(graph.mask_decoder, HQMaskDecoder | SAM2MaskDecoder)
-    return attention.heads * (outputs + points) <= attention.k_proj.out_features
+    return attention.heads * (outputs + points + graph.pads_boxes) <= attention.k_proj.out_features
 
 
 def _transformer(graph: DecoderGraph) -> TwoWayTransformer:

@@ -78,7 +78,7 @@ class _SearchSimulator:
         """See `Simulator`."""
         manifest = self.search.quantizer.manifest
         settings = [manifest.variant, asdict(manifest.checkpoint), list(manifest.frame), manifest.calibration]
-        key = json.dumps([*settings, self.blocks])
+        key = json.dumps([*settings, manifest.conventions.hq_token_only, self.blocks])
         stored = self.search.masks_lost
         if key not in stored:
             self.search.progress(f"simulating INT8 in each of {len(self.blocks)} blocks")

@@ -19,8 +19,9 @@ from sam_edge_runtime.arrays import Decoded
 from sam_edge_runtime.backends import load_backend
 from sam_edge_runtime.bundle.bundle import Bundle, record_files
 from sam_edge_runtime.bundle.contract import FrameSize, Label
+from sam_edge_runtime.bundle.conventions import SAM_2
 from sam_edge_runtime.decoding import decode_prompts
-from sam_edge_runtime.errors import BundleError, UsageError
+from sam_edge_runtime.errors import BackendError, BundleError, UsageError
 from sam_edge_runtime.prompts import Prompts
 from tests.runtime.standin import CELLS, CHANNELS, SIDE, NumpyBackend, manifest, write_onnx_bundle
 
@@ -229,6 +230,64 @@ def test_a_batch_in_several_calls_is_decoded_in_order(prompts, points):
         expected = Model().decode((embeddings,), coords[alone], labels[alone], masks[alone], np.ones(1, np.float32))
         np.testing.assert_allclose(low_res[alone], expected[0], rtol=0, atol=1e-5)
         np.testing.assert_allclose(iou[alone], expected[1], rtol=0, atol=1e-6)
+
+
+# Further features ---------------------------------------------------------------------------------------------------
+
+
+class WithFeatures(Model):
+    """A model with SAM 2's tensors: features that the masks depend on, and an object score of each prompt."""
+
+    def encode(self, image):
+        (embeddings,) = super().encode(image)
+        rng = np.random.default_rng(0)
+        shapes = ((1, 32, CELLS, CELLS), (1, 64, CELLS // 2, CELLS // 2))
+        return embeddings, *(rng.normal(embeddings.mean() / 100, 1, shape).astype(np.float32) for shape in shapes)
+
+    def decode(self, features, *prompts):
+        embeddings, fine, _ = features
+        masks, iou, _ = super().decode((embeddings,), *prompts)
+        return Decoded(masks + fine[:, :1], iou, iou[:, :1] * 4 - 2)
+
+
+def test_features_and_object_scores_are_kept_and_compared(tmp_path):
+    about = manifest(conventions=SAM_2)
+    drawn = record(WithFeatures(), about)
+    drawn.save(tmp_path / "golden.npz")
+    read = Golden.load(tmp_path / "golden.npz", about)
+    for ours, theirs in zip(read.features, drawn.features, strict=True):
+        assert [each.shape for each in ours] == [(1, 3, 4, 4), (1, 32, 16, 16), (1, 64, 8, 8)]
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert all(case.expected.object_score.shape == (1,) for case in read.cases)
+    assert_perfect(check(read, WithFeatures(), about))
+    record(Model(), manifest()).save(tmp_path / "without.npz")
+    with pytest.raises(BundleError, match="picture_0_feature_0"):
+        Golden.load(tmp_path / "without.npz", about)
+
+
+def test_faults_of_features_and_object_scores_miss_their_bounds():
+    class OtherFeature(WithFeatures):
+        def encode(self, image):
+            *kept, last = super().encode(image)
+            return *kept, last * 1.01
+
+    class OtherScore(WithFeatures):
+        def decode(self, features, *prompts):
+            masks, iou, score = super().decode(features, *prompts)
+            return Decoded(masks, iou, score + 1)
+
+    about = manifest(conventions=SAM_2)
+    drawn = record(WithFeatures(), about)
+    assert [line.split(" is ")[0] for line in check(drawn, OtherFeature(), about).missed(FP32)] == [
+        "embedding SNR, worst photo"
+    ]
+    assert any("IoU prediction" in line for line in check(drawn, OtherScore(), about).missed(FP32))
+
+
+def test_a_decoder_without_the_manifest_s_object_score_is_refused():
+    with pytest.raises(BackendError, match="differ in whether there is an object score"):
+        record(Model(), manifest(conventions=replace(SAM_2, features=(), stretched=False)))
 
 
 # Planted faults -----------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,10 +12,11 @@ from sam_edge_runtime.arrays import Decoded
 from sam_edge_runtime.automatic.generator import AutomaticMaskGenerator
 from sam_edge_runtime.automatic.settings import COCO_RLE, AutomaticSettings
 from sam_edge_runtime.bundle.contract import FrameSize
-from sam_edge_runtime.bundle.conventions import SAM, SAM_2
+from sam_edge_runtime.bundle.conventions import SAM
 from sam_edge_runtime.errors import UsageError
 from tests.runtime.automatic.discs import SIDE, DiscBackend
 
+LIMITED = replace(SAM, logit_limit=32.0)
 ALL = {"points_per_side": 2, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh": 1.0}
 
 
@@ -37,6 +40,11 @@ def records(backend, conventions=SAM, **settings):
     return AutomaticMaskGenerator.from_backend(backend, capacity, made).generate(np.zeros((SIDE, SIDE, 3), np.uint8))
 
 
+def radii(plain):
+    """Each record, and the radius of its disc."""
+    return [(each, min((12, 20, 30), key=lambda radius: abs(each["area"] - np.pi * radius**2))) for each in plain]
+
+
 def test_one_mask_a_point_is_output_0():
     assert len(records(DiscBackend())) == 3 * 4
     single = records(DiscBackend(), multimask_output=False)
@@ -44,16 +52,18 @@ def test_one_mask_a_point_is_output_0():
     assert {each["predicted_iou"] for each in single} == {0.0}
 
 
-@pytest.mark.parametrize(("conventions", "largest"), [(SAM, 60.0), (SAM_2, 32.0)])
+@pytest.mark.parametrize(("conventions", "largest"), [(SAM, 60.0), (LIMITED, 32.0)])
 def test_refinement_prompts_with_each_mask_s_own_logits(conventions, largest):
     backend = Refining()
     plain, refined = records(DiscBackend()), records(backend, conventions, use_m2m=True)
     assert sum(len(each) for each in backend.prompts) == 12
-    assert {each["area"] for each in refined} < {each["area"] for each in plain} | set(range(1, 3000))
-    assert max(each["area"] for each in refined) < max(each["area"] for each in plain)
+    # Each disc of radius 12, 20 or 30 pixels loses a pixel of its radius: 2 of logits that fall by 2 a pixel.
+    expected = sorted(round(each["area"] * ((radius - 1) / radius) ** 2, -2) for each, radius in radii(plain))
+    found = sorted(round(each["area"], -2) for each in refined)
+    np.testing.assert_allclose(found, expected, atol=200)
     assert {round(each["predicted_iou"], 2) for each in refined} == {0.01}  # a single mask: output 0
     highest = max(np.abs(each).max() for each in backend.prompts)
-    assert highest == largest if conventions is SAM_2 else highest > largest
+    assert highest == largest if conventions is LIMITED else highest > largest
 
 
 def test_sam_2_has_its_own_threshold():

@@ -322,6 +322,11 @@ def test_features_have_the_shapes_of_their_strides():
     assert decoder.outputs[1].value_range == (0.0, 1.0)
 
 
+def test_a_stretched_photo_has_no_other_frame_than_the_square():
+    frames = (FrameSize(192, 256),)
+    assert "photos are stretched" in refused(complete(conventions=SAM_2, frames=frames).to_json())
+
+
 def test_conventions_are_described_by_what_differs():
     assert complete().conventions.described == ()
     assert SAM_HQ.described == ("the decoder also takes hq_features", "of three masks the best is returned")
@@ -345,6 +350,10 @@ def test_bundles_with_sam_1_s_conventions_do_not_name_them():
         ("conventions/features/0/name", "../x", "conventions.features.0.name is '../x', letters, digits"),
         ("conventions/features/0/channels", 10**9, "conventions.features.0.channels is 1000000000, at most 4096"),
         ("conventions/features/0/stride", 3, "conventions.features.0.stride is 3, one of 1, 2, 4"),
+        ("conventions/features/0/name", "image", "names that no other tensor has are expected"),
+        ("conventions/features/0/name", "high_res_features_1", "names that no other tensor has are expected"),
+        ("conventions/logit_limit", 10**400, "conventions.logit_limit is"),
+        ("interface", "official", "interface official has no further features"),
         ("conventions/features/0/channels", 16, "encoder.outputs breaks the contract"),
         ("conventions/object_score", False, "decoder.outputs breaks the contract"),
     ],
