@@ -598,9 +598,7 @@ def generator_arguments(folder: Path) -> Attempt:
                     keywords[name] = mutate.values(rng)
         settings = AutomaticSettings(**keywords)
         generator = AutomaticMaskGenerator.from_backend(NumpyBackend(), standin(), settings)
-        if (
-            sum(map(len, settings.grids())) <= most_points
-        ):  # 255 x 255 points are valid, and take longer than a case may
+        if sum(map(len, settings.grids())) <= most_points:  # 255 x 255 points are valid and take too long
             generator.generate(photo)
 
     return attempt

@@ -75,3 +75,9 @@ def test_sam_2_has_its_own_threshold():
 def test_switches_are_true_or_false(name):
     with pytest.raises(UsageError, match=f"{name} 'yes' is neither True nor False"):
         AutomaticSettings(**{name: "yes"})
+
+
+@pytest.mark.parametrize("name", ["points_per_batch", "crop_n_layers", "crop_n_points_downscale_factor"])
+def test_only_the_grid_s_side_may_be_none(name):
+    with pytest.raises(UsageError, match=f"{name} None is no integer"):
+        AutomaticSettings(**{name: None})

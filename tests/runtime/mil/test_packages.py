@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ with warnings.catch_warnings():
     from coremltools.converters.mil.mil import Builder, types
     from coremltools.optimize._utils import pack_elements_into_bits
 
-from sam_edge_runtime.errors import BundleError
+from sam_edge_runtime.errors import BackendError, BundleError
 from sam_edge_runtime.mil import Program, read_package
 from sam_edge_runtime.mil.constants import unpacked
+from sam_edge_runtime.mil.package import Reference
 from sam_edge_runtime.system.quiet import no_logging
 
 SHAPE = (1, 32, 4, 4)
@@ -275,6 +277,17 @@ def test_values_that_do_not_fill_their_shape_are_damage(tmp_path):
     file.write_bytes(spec.SerializeToString())
     with pytest.raises(BundleError, match=r"model\.mlmodel' is damaged .*export it again"):
         read_package(path)
+
+
+def test_a_reference_to_a_tensor_that_does_not_exist_is_named(tmp_path):
+    package = read_package(saved(converted("iOS17"), tmp_path))
+    last = package.operations[-1]
+    renamed = {
+        name: Reference("cofcat_0") if isinstance(value, Reference) else value for name, value in last.inputs.items()
+    }
+    broken = replace(package, operations=(*package.operations[:-1], replace(last, inputs=renamed)))
+    with pytest.raises(BackendError, match="refers to 'cofcat_0', which no operation computes: export it again"):
+        Program(broken).run({name: image(*SHAPE) for name in package.inputs})
 
 
 def test_quantized_activations_equal_numpy(tmp_path):
