@@ -123,6 +123,17 @@ def single_output(decoded: Decoded, conventions: Conventions) -> Int64:
     return np.where(stable, first, _best_output(decoded))
 
 
+def as_returned(decoded: Decoded, conventions: Conventions) -> Decoded:
+    """The outputs with the mask that a user gets as the single one in place of output 0."""
+    if not conventions.stability_fallback:
+        return decoded
+    low_res, iou = decoded.low_res_masks.copy(), decoded.iou_predictions.copy()
+    rows, chosen = np.arange(len(iou)), single_output(decoded, conventions)
+    low_res[:, SINGLE_OUTPUT] = decoded.low_res_masks[rows, chosen]
+    iou[:, SINGLE_OUTPUT] = decoded.iou_predictions[rows, chosen]
+    return Decoded(low_res, iou, decoded.object_scores)
+
+
 def _best_output(decoded: Decoded) -> Int64:
     best: Int64 = FIRST_MULTIMASK + decoded.iou_predictions[:, FIRST_MULTIMASK:].argmax(axis=1)
     return best

@@ -23,6 +23,7 @@ from sam_edge.training.objective import MaskObjective, Objective, SessionRecipe
 from sam_edge.training.recipe import TrainRecipe, with_current_keys
 from sam_edge.training.trainer import WEIGHTS_FILE, Trainer, TrainJob
 from sam_edge.weights.checkpoint import load_into
+from sam_edge.weights.families import build_empty
 from sam_edge.weights.load import LoadedSam, find_source, load_sam
 from sam_edge.weights.source import CheckpointSource, parse_source
 from sam_edge_runtime.arrays import Features, Float32
@@ -104,6 +105,8 @@ def distill(
         CheckpointError, DataError, OutputError: see `Trainer`.
     """
     teacher = load_sam(distillation.teacher, find_source(distillation.teacher, distillation.teacher_checkpoint))
+    for model in (teacher.sam, build_empty(lambda: build_sam(distillation.student))):
+        require_one_feature(model, "distill")
     _check_identity(distillation, teacher)
     if teacher.checkpoint.is_random:
         notify(f"the teacher's weights are random ({teacher.checkpoint.label}): its masks mean nothing")
@@ -198,7 +201,6 @@ class _TeacherEncoder:
     """The teacher's image encoder on the device that trains."""
 
     def __init__(self, teacher: Sam, device: torch.device) -> None:
-        require_one_feature(teacher, "distill")
         self._graph, self._device = EncoderGraph(teacher).eval().to(device), device
 
     @torch.inference_mode()

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam_edge.model import EncoderGraph, Sam
-from sam_edge.model.sam import require_one_feature
 from sam_edge.quantization.fake_quant import fake_quantization
 from sam_edge.training.batch import Batch
 from sam_edge.training.objective import Losses, Watcher
@@ -39,7 +38,6 @@ class EncoderObjective(nn.Module):
     def __init__(self, student: Sam, cache: EmbeddingCache, *, projected: bool) -> None:
         """Train `student` on the embeddings in `cache`; with `projected`, through a learned projection."""
         super().__init__()
-        require_one_feature(student, "distill")
         self.student = student
         self.taught = StudentWithProjection(student, cache.shape[0] if projected else None)
         self.trained: nn.Module = self.taught

@@ -22,7 +22,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam_edge.model import DecoderGraph, EncoderGraph, Sam
-from sam_edge.model.sam import require_one_feature
 from sam_edge.prompting.mask_choice import choose, feedback_logits, is_ambiguous
 from sam_edge.prompting.simulation import PhotoGenerators, PromptStep, TrainingPrompts, error_points, first_prompts
 from sam_edge.quantization.fake_quant import fake_quantization
@@ -46,8 +45,6 @@ class PromptObjective(nn.Module):
 
     def __init__(self, student: Sam, teacher: Sam, losses: LossRecipe, session: SessionRecipe, seed: int) -> None:
         super().__init__()
-        require_one_feature(student, "distill")
-        require_one_feature(teacher, "distill")
         self.student = student
         self.trained: nn.Module = student
         self.losses, self.session, self.seed = losses, session, seed

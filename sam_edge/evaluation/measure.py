@@ -26,7 +26,7 @@ from sam_edge_runtime.agreement.metrics import mask_iou
 from sam_edge_runtime.arrays import Decoded, Features, Float32, Float64
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.contract import FIRST_MULTIMASK, MASK_OUTPUTS, SINGLE_OUTPUT, Label
-from sam_edge_runtime.decoding import Capacity, decode_prompts, limited, single_output
+from sam_edge_runtime.decoding import Capacity, as_returned, decode_prompts, limited
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.photo.frame import Frame, fitting_frame
 from sam_edge_runtime.photo.masks import upscale_binary
@@ -226,7 +226,7 @@ class _EncodedPhoto:
             decoded = self._decode(coords, labels, None, logits)
             low_res, conventions = decoded.low_res_masks, self._capacity.conventions
             score, masks = self._scores(low_res, decoded.iou_predictions)
-            output = score.chosen if number == 0 else single_output(decoded, conventions)
+            output = score.chosen if number == 0 else np.zeros(count, np.int64)
             rows = np.arange(count)
             iou = score.ious[rows, output]
             if scores:  # masks without error keep theirs
@@ -252,7 +252,8 @@ class _EncodedPhoto:
     ) -> Decoded:
         allowed = (int(Label.BACKGROUND), int(Label.FOREGROUND), int(Label.EMPTY))
         prompts = build_prompts(self._frame, coords, labels, boxes, logits, labels_allowed=allowed)
-        return decode_prompts(self._backend, self._capacity, self._features, prompts)
+        decoded = decode_prompts(self._backend, self._capacity, self._features, prompts)
+        return as_returned(decoded, self._capacity.conventions)
 
     def _scores(self, low_res: Float32, predicted: Float32) -> tuple[OutputScores, Masks]:
         """IoU of all outputs, and their masks `(M, 4, H, W)`."""

@@ -18,7 +18,7 @@ from sam_edge_runtime.arrays import Photo
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.contract import FIRST_MULTIMASK, SINGLE_OUTPUT, Label
-from sam_edge_runtime.decoding import Capacity, decode_prompts
+from sam_edge_runtime.decoding import Capacity, as_returned, decode_prompts
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.photo.draw import draw_all_masks, draw_overlay
 from sam_edge_runtime.photo.frame import fitting_frame
@@ -180,7 +180,8 @@ def _example(backend: Backend, capacity: Capacity, sample: Sample) -> tuple[Phot
     frame = fitting_frame(capacity, sample.size)
     features = backend.encode(frame.image(sample.photo))
     boxes = box_prompts(np.array([tight_box(mask) for mask in targets], np.int64))
-    low_res, *_ = decode_prompts(backend, capacity, features, build_prompts(frame, None, None, boxes, None))
+    decoded = decode_prompts(backend, capacity, features, build_prompts(frame, None, None, boxes, None))
+    low_res, *_ = as_returned(decoded, capacity.conventions)
     by_box = upscale_binary(np.ascontiguousarray(low_res[:, SINGLE_OUTPUT]), frame)
     points = np.array([click[:2] for mask in targets if (click := first_click(mask)) is not None], np.float64)
     labels = np.full((len(points), 1), int(Label.FOREGROUND))

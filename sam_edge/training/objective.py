@@ -23,7 +23,6 @@ import torch
 from torch import Tensor, nn
 
 from sam_edge.model import DecoderGraph, EncoderGraph, Sam
-from sam_edge.model.sam import require_one_feature
 from sam_edge.prompting.mask_choice import feedback_logits, is_ambiguous, select
 from sam_edge.prompting.simulation import (
     SAMPLED_POINTS,
@@ -98,7 +97,6 @@ class MaskObjective(nn.Module):
 
     def __init__(self, sam: Sam, losses: LossRecipe, session: SessionRecipe, seed: int) -> None:
         super().__init__()
-        require_one_feature(sam, "train")
         self.student = sam
         self.trained: nn.Module = sam
         self.losses, self.session, self.seed = losses, session, seed

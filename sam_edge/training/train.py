@@ -14,6 +14,7 @@ import torch
 
 from sam_edge.model import Sam, build_sam
 from sam_edge.model.nano import NanoImageEncoder
+from sam_edge.model.sam import require_one_feature
 from sam_edge.weights.checkpoint import load_into
 from sam_edge.weights.mobilenet import read_mobilenet_v2, with_sam_normalization
 from sam_edge.weights.source import parse_source
@@ -76,6 +77,7 @@ def train(
     """
     torch.manual_seed(recipe.seed)
     sam = build_sam(recipe.model)
+    require_one_feature(sam, "train")
     pretrained = load_initial_weights(sam, start)
     session = SessionRecipe(points=recipe.points, single_always=recipe.single_always)
     objective = MaskObjective(sam, RECIPES[recipe.loss], session, recipe.seed)

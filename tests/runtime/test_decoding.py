@@ -7,7 +7,7 @@ import pytest
 
 from sam_edge_runtime.arrays import Decoded
 from sam_edge_runtime.bundle.conventions import SAM, SAM_2, SAM_HQ
-from sam_edge_runtime.decoding import require_finite_features, require_finite_masks, select_masks
+from sam_edge_runtime.decoding import as_returned, require_finite_features, require_finite_masks, select_masks
 from sam_edge_runtime.errors import BackendError
 
 STEEP, FLAT, EMPTY = 8.0, 0.04, -8.0  # logits of a stable mask, of one that the offset erases, and of none
@@ -48,6 +48,16 @@ def test_each_family_chooses_as_its_predictor_does(conventions, multimask, chose
     assert outputs(found) == chosen
     for row, places in enumerate(chosen):
         np.testing.assert_array_equal(found[0][row], every.low_res_masks[row, places])
+
+
+def test_what_is_returned_stands_in_place_of_output_0():
+    every = decoded(STEEP, FLAT, EMPTY)
+    assert as_returned(every, SAM) is every
+    given = as_returned(every, SAM_2)
+    masks, iou = select_masks(every, SAM_2, multimask=False)
+    np.testing.assert_array_equal(given.low_res_masks[:, :1], masks)
+    np.testing.assert_array_equal(given.iou_predictions[:, :1], iou)
+    np.testing.assert_array_equal(given.low_res_masks[:, 1:], every.low_res_masks[:, 1:])
 
 
 @pytest.mark.parametrize(("lost", "chosen"), [(0, 0), (1, 2)])

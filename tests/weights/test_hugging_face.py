@@ -146,7 +146,8 @@ def test_sam_hq_has_the_masks_of_transformers():
         sparse, dense = ours.prompt_encoder(coords, labels, *no_mask)
         for hq_token_only in (True, False):
             ours.mask_decoder.hq_token_only = hq_token_only
-            masks, iou = ours.mask_decoder(embedding, early, positions, sparse, dense, torch.zeros(1, 2))
+            maps = ours.mask_decoder.projection()(embedding, early)
+            masks, iou = ours.mask_decoder(*maps, positions, sparse, dense, torch.zeros(1, 2))
             for multimask, tokens in ((False, torch.tensor([0])), (True, 1 + iou[0, 1:].argsort(descending=True))):
                 # transformers sorts the masks of tokens 1 to 3 by their IoU predictions.
                 logits, scores = theirs.mask_decoder(

@@ -1,7 +1,8 @@
 """Where the methods apply: which layers write channels and which layers read them, by class of module.
 
-There is one function for each class, whose docstring says why its rule is exact. A class without a function has nothing
-to equalize: between its layers lies a GELU, a ReLU6, or an addition of a tensor with other scales.
+There is one function for each class, whose docstring says why its rule is exact. Most classes without a function have
+nothing to equalize: between their layers lies a GELU, a ReLU6, or an addition of a tensor with other scales. Hiera's
+blocks and the decoders of SAM-HQ and SAM 2 have no function yet, and stay as they are.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.automatic.rle import Rle
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.contract import FIRST_MULTIMASK, SINGLE_OUTPUT
-from sam_edge_runtime.decoding import Capacity, decode_prompts
+from sam_edge_runtime.decoding import Capacity, as_returned, decode_prompts
 from sam_edge_runtime.errors import DataError
 from sam_edge_runtime.photo.frame import Frame, fitting_frame
 from sam_edge_runtime.photo.masks import upscale_binary
@@ -230,7 +230,8 @@ class _PromptedPhoto:
     def scores(self, backend: Backend, capacity: Capacity) -> Float64:
         """IoU of each prompt's shown mask with the human mask, `(prompts,)`."""
         features = backend.encode(self.frame.image(self.photo.read().photo))
-        low_res, predicted, _ = decode_prompts(backend, capacity, features, self.prompts)
+        decoded = decode_prompts(backend, capacity, features, self.prompts)
+        low_res, predicted, _ = as_returned(decoded, capacity.conventions)
         best = FIRST_MULTIMASK + predicted[:, FIRST_MULTIMASK:].argmax(axis=1)
         shown = np.where(self.single_click, best, SINGLE_OUTPUT)
         masks = upscale_binary(np.ascontiguousarray(low_res[np.arange(len(shown)), shown]), self.frame)
