@@ -215,7 +215,8 @@ def test_every_target_holds_several_frames_over_one_copy_of_the_weights(tmp_path
         sum(record.bytes for name, record in each.bundle.manifest.files.items() if name.startswith(("enc", "dec")))
         for each in (several, single)
     ]
-    assert graphs[0] < 1.35 * graphs[1]
+    # TFLite repeats each weight's scales in every signature: 1.55 in INT8, where the weights are a quarter.
+    assert graphs[0] < (1.6 if (target, precision) == ("tflite", "w8a8") else 1.35) * graphs[1]
     photo = pictures()[1]
     predictor = SamPredictor(several.bundle)
     predictor.set_image(photo)
