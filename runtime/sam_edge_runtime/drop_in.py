@@ -20,6 +20,10 @@ _REPLACEMENTS = {
         "without transform.apply_coords"
     ),
 }
+_NO_TRANSFORM = (
+    "transform keeps a photo's shape, and this model stretches photos: give set_image the photo and predict its pixels "
+    "as they are"
+)
 # State of the reference that its users set to put an embedding back.
 _STATE = ("features", "original_size", "input_size", "is_image_set")
 
@@ -42,10 +46,7 @@ class DropIn:
             AttributeError: the model stretches photos, which that class does not.
         """
         if self.bundle.manifest.conventions.stretched:
-            raise AttributeError(
-                "transform keeps a photo's shape, and this model stretches photos: give set_image the photo and "
-                "predict its pixels as they are"
-            )
+            raise AttributeError(_NO_TRANSFORM)  # Python then asks `__getattr__`, whose error is seen
         return ResizeLongestSide(self.bundle.manifest.input_side)
 
     if not TYPE_CHECKING:  # a type checker should go on to report unknown names
@@ -53,6 +54,8 @@ class DropIn:
         def __getattr__(self, name: str) -> Any:
             if name in _REPLACEMENTS:
                 raise AttributeError(f"{name} needs torch, which this runtime lacks: {_REPLACEMENTS[name]}")
+            if name == "transform":
+                raise AttributeError(_NO_TRANSFORM)
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
         def __setattr__(self, name: str, value: Any) -> None:

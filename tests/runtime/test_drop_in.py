@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from sam_edge_runtime import AutomaticMaskGenerator
+from sam_edge_runtime.bundle.bundle import Bundle
+from sam_edge_runtime.bundle.conventions import SAM_2
 from sam_edge_runtime.errors import PhotoError, UsageError
 from sam_edge_runtime.predictor import SamPredictor
 from tests.reference import import_segment_anything
-from tests.runtime.standin import CHANNELS, SIDE, NumpyBackend, bundle_without_files
+from tests.runtime.standin import CHANNELS, SIDE, NumpyBackend, bundle_without_files, manifest
 
 SIZES = [(96, 192), (301, 97), (80, 80), (1, 3)]
 
@@ -159,3 +163,10 @@ def small_reference():
 def test_the_generator_keeps_its_predictor():
     made = predictor()
     assert AutomaticMaskGenerator(made).predictor is made
+
+
+def test_a_model_that_stretches_photos_names_what_to_do_without_transform():
+    made = SamPredictor(Bundle(Path("nowhere"), manifest(conventions=SAM_2)), backend=NumpyBackend())
+    assert not hasattr(made, "transform")
+    with pytest.raises(AttributeError, match="this model stretches photos: give set_image the photo"):
+        _ = made.transform
