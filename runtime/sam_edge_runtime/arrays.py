@@ -34,6 +34,11 @@ class Decoded(NamedTuple):
     iou_predictions: Float32
     object_scores: Float32 | None = None
 
+    @property
+    def tensors(self) -> tuple[Float32, ...]:
+        """What the graph returns, in the contract's order: all but an object score that the model does not have."""
+        return tuple(each for each in self if each is not None)
+
     def object_score(self, row: int) -> Float32 | None:
         """`(1,)` float32 logit of one prompt; None where the model has none."""
         return None if self.object_scores is None else self.object_scores[row]

@@ -114,29 +114,13 @@ def limited(low_res: Float32, conventions: Conventions) -> Float32:
     return low_res if limit is None else low_res.clip(-limit, limit)
 
 
-def single_output(decoded: Decoded, conventions: Conventions) -> Int64:
-    """The index `(B)` of each prompt's single mask: 0, or the best of 1, 2, 3 where output 0 is not stable."""
-    first = np.full(len(decoded.iou_predictions), SINGLE_OUTPUT)
-    if not conventions.stability_fallback:
-        return first
-    stable = _stability(decoded.low_res_masks[:, SINGLE_OUTPUT]) >= LEAST_STABILITY
-    return np.where(stable, first, _best_output(decoded))
-
-
 def as_returned(decoded: Decoded, conventions: Conventions) -> Decoded:
     """The outputs with the mask that a user gets as the single one in place of output 0."""
     if not conventions.stability_fallback:
         return decoded
     low_res, iou = decoded.low_res_masks.copy(), decoded.iou_predictions.copy()
-    rows, chosen = np.arange(len(iou)), single_output(decoded, conventions)
-    low_res[:, SINGLE_OUTPUT] = decoded.low_res_masks[rows, chosen]
-    iou[:, SINGLE_OUTPUT] = decoded.iou_predictions[rows, chosen]
+    low_res[:, SINGLE_OUTPUT], iou[:, SINGLE_OUTPUT] = _picked(decoded, _single_output(decoded, conventions))
     return Decoded(low_res, iou, decoded.object_scores)
-
-
-def _best_output(decoded: Decoded) -> Int64:
-    best: Int64 = FIRST_MULTIMASK + decoded.iou_predictions[:, FIRST_MULTIMASK:].argmax(axis=1)
-    return best
 
 
 def select_masks(decoded: Decoded, conventions: Conventions, *, multimask: bool) -> tuple[Float32, Float32]:
@@ -153,13 +137,32 @@ def select_masks(decoded: Decoded, conventions: Conventions, *, multimask: bool)
     Returns:
         Logits `(B, M, H/4, W/4)` and IoU predictions `(B, M)`, float32, contiguous; M is 3 or 1.
     """
-    low_res, iou = decoded.low_res_masks, decoded.iou_predictions
     if masks_per_prompt(conventions, multimask=multimask) > 1:
         several = slice(FIRST_MULTIMASK, MASK_OUTPUTS)
-        return np.ascontiguousarray(low_res[:, several]), np.ascontiguousarray(iou[:, several])
-    chosen = _best_output(decoded) if multimask else single_output(decoded, conventions)
-    rows = np.arange(len(iou))
-    return low_res[rows, chosen][:, None], iou[rows, chosen][:, None]
+        low_res, iou = decoded.low_res_masks[:, several], decoded.iou_predictions[:, several]
+        return np.ascontiguousarray(low_res), np.ascontiguousarray(iou)
+    low_res, iou = _picked(decoded, _best_output(decoded) if multimask else _single_output(decoded, conventions))
+    return low_res[:, None], iou[:, None]
+
+
+def _picked(decoded: Decoded, outputs: Int64) -> tuple[Float32, Float32]:
+    """Logits `(B, H/4, W/4)` and IoU predictions `(B)` of one output `(B)` of each prompt."""
+    rows = np.arange(len(outputs))
+    return decoded.low_res_masks[rows, outputs], decoded.iou_predictions[rows, outputs]
+
+
+def _single_output(decoded: Decoded, conventions: Conventions) -> Int64:
+    """The index `(B)` of each prompt's single mask: 0, or the best of 1, 2, 3 where output 0 is not stable."""
+    first = np.full(len(decoded.iou_predictions), SINGLE_OUTPUT)
+    if not conventions.stability_fallback:
+        return first
+    stable = _stability(decoded.low_res_masks[:, SINGLE_OUTPUT]) >= LEAST_STABILITY
+    return np.where(stable, first, _best_output(decoded))
+
+
+def _best_output(decoded: Decoded) -> Int64:
+    best: Int64 = FIRST_MULTIMASK + decoded.iou_predictions[:, FIRST_MULTIMASK:].argmax(axis=1)
+    return best
 
 
 def _stability(logits: Float32) -> Float32:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Features, Float32
+from .arrays import Float32
 from .backends import Backend
 from .bundle.bundle import Bundle
 from .errors import PromptError, StateError, UsageError
@@ -54,7 +54,7 @@ class SAM2ImagePredictor:
         backend: Backend | None = None,
     ) -> None:
         self._predictor = SamPredictor(bundle, threads=threads, provider=provider, backend=backend)
-        self._batch: list[tuple[Features, tuple[int, int]]] | None = None
+        self._batch: list[SamPredictor] | None = None  # one for each photo, on one engine
 
     @property
     def bundle(self) -> Bundle:
@@ -92,11 +92,9 @@ class SAM2ImagePredictor:
         """
         if not isinstance(image_list, list | tuple) or not image_list:
             raise UsageError("image_list is no list of photos: give a list of uint8 arrays (H, W, 3), one at least")
-        encoder = SamPredictor(self.bundle, backend=self._predictor.backend)
-        batch = []
-        for image in image_list:
-            encoder.set_image(_pixels(image))
-            batch.append((encoder.get_image_features(), encoder.original_size))
+        batch = [SamPredictor(self.bundle, backend=self._predictor.backend) for _ in image_list]
+        for predictor, image in zip(batch, image_list, strict=True):
+            predictor.set_image(_pixels(image))
         self._predictor.reset_image()
         self._batch = batch
 
@@ -165,17 +163,10 @@ class SAM2ImagePredictor:
             if prompts is not None and entries != count:
                 raise PromptError(f"{name} has {entries} entries for {count} photos; give one for each, or None")
         of_each = zip(*(prompts if prompts is not None else [None] * count for prompts in given.values()), strict=True)
-        results = []
-        try:
-            for (features, size), (coords, labels, box, mask) in zip(self._batch, of_each, strict=True):
-                self._predictor.set_image_features(features, size)
-                results.append(
-                    self._predictor.predict(
-                        coords, labels, box, mask, multimask_output, return_logits, normalize_coords
-                    )
-                )
-        finally:
-            self._predictor.reset_image()
+        results = [
+            predictor.predict(coords, labels, box, mask, multimask_output, return_logits, normalize_coords)
+            for predictor, (coords, labels, box, mask) in zip(self._batch, of_each, strict=True)
+        ]
         masks, scores, low_res = zip(*results, strict=True)
         return list(masks), list(scores), list(low_res)
 

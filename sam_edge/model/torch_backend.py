@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from sam_edge_runtime.arrays import Decoded, Features, Float32
-from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE, FrameSize
+from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE, FrameSize, in_contract_order
 from sam_edge_runtime.errors import BackendError, first_line
 
 from . import DecoderGraph, EncoderGraph, Sam
@@ -52,10 +52,9 @@ class TorchBackend:
         Raises:
             BackendError: torch fails, for example for lack of memory.
         """
-        embeddings, *further = features
-        inputs = (embeddings, point_coords, point_labels, mask_input, has_mask_input, *further)
+        inputs = in_contract_order(features, point_coords, point_labels, mask_input, has_mask_input)
         with _as_backend_errors("decode"):
-            outputs = self._decoder_for(embeddings)(*(torch.from_numpy(array) for array in inputs))
+            outputs = self._decoder_for(features[0])(*(torch.from_numpy(array) for array in inputs))
         return Decoded(*(each.numpy() for each in outputs))
 
     def _decoder_for(self, embeddings: Float32) -> DecoderGraph:

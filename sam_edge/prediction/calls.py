@@ -9,6 +9,7 @@ import numpy as np
 from sam_edge_runtime.agreement import golden
 from sam_edge_runtime.arrays import Call, Decoded, Features, Float32
 from sam_edge_runtime.backends import Backend
+from sam_edge_runtime.bundle.contract import in_contract_order
 from sam_edge_runtime.bundle.manifest import Manifest
 
 
@@ -30,8 +31,7 @@ def artifact_sample(call: Call, manifest: Manifest) -> Call:
 
 def decoder_call(features: Features, prompts: tuple[Float32, ...], manifest: Manifest) -> Call:
     """A call of the mask decoder: the features and the four arrays of the prompts, by the contract's names."""
-    embeddings, *further = features
-    return dict(zip(manifest.decoder_contract.input_names, (embeddings, *prompts, *further), strict=True))
+    return dict(zip(manifest.decoder_contract.input_names, in_contract_order(features, *prompts), strict=True))
 
 
 def decode_call(backend: Backend, call: Call, manifest: Manifest) -> tuple[Float32, ...]:
@@ -42,8 +42,7 @@ def decode_call(backend: Backend, call: Call, manifest: Manifest) -> tuple[Float
     """
     of_photo = manifest.encoder_contract.output_names
     prompts = [call[name] for name in manifest.decoder_contract.input_names if name not in of_photo]
-    decoded = backend.decode(tuple(call[name] for name in of_photo), *prompts)
-    return tuple(each for each in decoded if each is not None)
+    return backend.decode(tuple(call[name] for name in of_photo), *prompts).tensors
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ class CallRecorder:
         prompts = (point_coords, point_labels, mask_input, has_mask_input)
         decoded = self._backend.decode(features, *prompts)
         call = decoder_call(features, prompts, self._manifest)
-        self.calls.decoder.append(RecordedCall(call, tuple(each for each in decoded if each is not None)))
+        self.calls.decoder.append(RecordedCall(call, decoded.tensors))
         return decoded
 
 

@@ -65,11 +65,8 @@ class CachingBackend:
     ) -> Decoded:
         """See `Backend.decode`."""
         prompts = (point_coords, point_labels, mask_input, has_mask_input)
-
-        def compute() -> tuple[Float32, ...]:
-            return tuple(each for each in self._backend.decode(features, *prompts) if each is not None)
-
-        return Decoded(*self._cache.look_up(self._key(*features, *prompts), compute))
+        key = self._key(*features, *prompts)
+        return Decoded(*self._cache.look_up(key, lambda: self._backend.decode(features, *prompts).tensors))
 
     def _key(self, *inputs: Float32) -> bytes:
         """A digest of the weights and of a graph's inputs."""

@@ -71,11 +71,7 @@ def compare_photo(
         manifest: the bundle's manifest.
         size: of the frame; None: of the one that the photo fills best.
     """
-    original_size = (photo.shape[0], photo.shape[1])
-    if size is None:
-        frame = fitting_frame(manifest, original_size)
-    else:
-        frame = Frame(size, original_size, manifest.conventions.stretched)
+    frame = fitting_frame(manifest if size is None else manifest.of_frame(size), photo.shape[:2])
     image = frame.image(photo)
     # The reference gets no empty slots, so that the comparison shows what a fixed decoder does with them.
     any_capacity = manifest.of_any_capacity()

@@ -3,8 +3,8 @@
 `golden.npz` contains two small drawn pictures in each of the bundle's frames, prompts of every kind in frame
 coordinates, and the outputs of the fp32 torch model: every fourth cell of each embedding (and of each further feature)
 and, for each prompt, the IoU predictions, every fourth low-resolution logit, the low-resolution masks and, where the
-model has one, the object score. Any machine with the runtime, and any port
-of it to another language, can check itself without torch, weights or photos.
+model has one, the object score. Any machine with the runtime, and any port of it to another language, can check itself
+without torch, weights or photos.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sam_edge_runtime.bundle.contract import MASK_OUTPUTS, MASK_THRESHOLD, Frame
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.decoding import decode_prompts
 from sam_edge_runtime.errors import BundleError
-from sam_edge_runtime.photo.frame import Frame
+from sam_edge_runtime.photo.frame import Frame, fitting_frame
 from sam_edge_runtime.prompts import Prompts
 from sam_edge_runtime.system.documents import read_npz
 
@@ -236,11 +236,7 @@ def record(reference: Backend, manifest: Manifest) -> Golden:
     drawn = [draw_picture(size, seed) for seed, size in enumerate(PICTURE_SIZES)] * len(manifest.frames)
     pictures = tuple(picture for picture, _ in drawn)
     sizes = tuple(size for size in manifest.frames for _ in PICTURE_SIZES)
-    stretched = manifest.conventions.stretched
-    frames = [
-        Frame(size, (picture.shape[0], picture.shape[1]), stretched)
-        for size, picture in zip(sizes, pictures, strict=True)
-    ]
+    frames = [_placed(picture, size, manifest) for picture, size in zip(pictures, sizes, strict=True)]
     full = [reference.encode(frame.image(picture)) for frame, picture in zip(frames, pictures, strict=True)]
     cases = []
     for index, frame in enumerate(frames):
@@ -259,6 +255,11 @@ def record(reference: Backend, manifest: Manifest) -> Golden:
     return Golden(pictures, sizes, tuple(_sample(features) for features in full), tuple(cases))
 
 
+def _placed(picture: npt.NDArray[np.uint8], size: FrameSize, manifest: Manifest) -> Frame:
+    """How a picture lies in one of the bundle's frames."""
+    return fitting_frame(manifest.of_frame(size), (picture.shape[0], picture.shape[1]))
+
+
 def check(golden: Golden, backend: Backend, manifest: Manifest) -> Agreement:
     """Run the acceptance test on a bundle's engine and compare. Mask IoU is that of the low-resolution masks.
 
@@ -275,7 +276,7 @@ def check(golden: Golden, backend: Backend, manifest: Manifest) -> Agreement:
     """
     photos = []
     for index, picture in enumerate(golden.pictures):
-        frame = Frame(golden.frames[index], (picture.shape[0], picture.shape[1]), manifest.conventions.stretched)
+        frame = _placed(picture, golden.frames[index], manifest)
         features = backend.encode(frame.image(picture))
         sampled = _sample(features)
         cases = [case for case in golden.cases if case.picture == index]

@@ -12,7 +12,7 @@ import numpy as np
 
 from sam_edge_runtime.arrays import Decoded, Features, Float32
 from sam_edge_runtime.bundle.bundle import Bundle
-from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, frame_signature
+from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, frame_signature, in_contract_order
 from sam_edge_runtime.bundle.targets import TARGETS
 from sam_edge_runtime.errors import BackendError, BundleError
 from sam_edge_runtime.mil import Program, read_package
@@ -95,9 +95,8 @@ class CoremlBackend(LazyGraphs["_Engine"]):
     ) -> Decoded:
         """Masks and scores of B prompts; see `Backend.decode`."""
         contract = self._bundle.manifest.decoder_contract
-        embeddings, *further = features
-        arrays = (embeddings, point_coords, point_labels, mask_input, has_mask_input, *further)
-        outputs = self._decoder_for(features).run(dict(zip(contract.input_names, arrays, strict=True)))
+        inputs = in_contract_order(features, point_coords, point_labels, mask_input, has_mask_input)
+        outputs = self._decoder_for(features).run(dict(zip(contract.input_names, inputs, strict=True)))
         return Decoded(*(outputs[name] for name in contract.output_names))
 
 

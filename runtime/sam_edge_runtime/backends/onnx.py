@@ -12,7 +12,7 @@ from typing import Any
 
 from sam_edge_runtime.arrays import Decoded, Features, Float32
 from sam_edge_runtime.bundle.bundle import Bundle
-from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, TensorSpec
+from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, TensorSpec, in_contract_order
 from sam_edge_runtime.bundle.targets import TARGETS
 from sam_edge_runtime.errors import BackendError, BundleError, first_line
 
@@ -92,12 +92,8 @@ class OnnxBackend(LazyGraphs["_Graph"]):
         has_mask_input: Float32,
     ) -> Decoded:
         """Masks and scores of B prompts; see `Backend.decode`."""
-        embeddings, *further = features
-        return Decoded(
-            *self._decoder_for(features).run(
-                embeddings, point_coords, point_labels, mask_input, has_mask_input, *further
-            )
-        )
+        inputs = in_contract_order(features, point_coords, point_labels, mask_input, has_mask_input)
+        return Decoded(*self._decoder_for(features).run(*inputs))
 
 
 def open_session(ort: Any, path: Path, threads: int | None, providers: list[str]) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 
 from sam_edge_runtime.arrays import Decoded, Features, Float32
 from sam_edge_runtime.bundle.bundle import Bundle
-from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, TensorSpec
+from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, TensorSpec, in_contract_order
 from sam_edge_runtime.bundle.targets import TARGETS
 from sam_edge_runtime.errors import BackendError, BundleError, first_line
 from sam_edge_runtime.system.cores import usable_cores
@@ -97,12 +97,10 @@ class TfliteBackend(LazyGraphs["_Graph"]):
         has_mask_input: Float32,
     ) -> Decoded:
         """Masks and scores of B prompts; see `Backend.decode`."""
-        embeddings, *further = map(self._layout.from_nchw, features)
-        return Decoded(
-            *self._decoder_for(features).run(
-                embeddings, point_coords, point_labels, mask_input, has_mask_input, *further
-            )
+        inputs = in_contract_order(
+            tuple(map(self._layout.from_nchw, features)), point_coords, point_labels, mask_input, has_mask_input
         )
+        return Decoded(*self._decoder_for(features).run(*inputs))
 
 
 class _Graph:

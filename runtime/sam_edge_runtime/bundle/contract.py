@@ -167,6 +167,19 @@ def frame_is_supported(frame: FrameSize, side: int) -> bool:
     return frame.side == side and min(frame) >= SMALLEST_SHORT_SIDE and not any(size % FRAME_STEP for size in frame)
 
 
+def in_contract_order(
+    features: tuple[npt.NDArray[np.float32], ...], *prompts: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.float32], ...]:
+    """The inputs of the mask decoder in the order of `decoder_contract`: embedding, prompts, further features.
+
+    Args:
+        features: what the encoder returned for the photo.
+        prompts: `point_coords`, `point_labels`, `mask_input` and `has_mask_input`.
+    """
+    embedding, *further = features
+    return embedding, *prompts, *further
+
+
 def encoder_contract(
     frame: FrameSize, channels: int, layout: Layout = Layout.NCHW, conventions: Conventions = SAM
 ) -> GraphContract:
@@ -254,7 +267,6 @@ def decoder_contract(
     """
     b: int | str = prompts if prompts is not None else "B"
     n: int | str = points if points is not None else "N"
-    score = (TensorSpec(OBJECT_SCORE, (b, 1), "logit; above 0 the prompt has an object"),)
     return GraphContract(
         inputs=(
             TensorSpec("image_embeddings", layout.shape(channels, frame.grid), "the encoder's output"),
@@ -281,6 +293,10 @@ def decoder_contract(
                 "the model's own estimate of each mask's IoU",
                 (0.0, 1.0) if conventions.bounded_iou else None,
             ),
-            *(score if conventions.object_score else ()),
+            *(
+                (TensorSpec(OBJECT_SCORE, (b, 1), "logit; above 0 the prompt has an object"),)
+                if conventions.object_score
+                else ()
+            ),
         ),
     )

@@ -31,10 +31,8 @@ class CellwiseMaskDecoder(MaskDecoder):
         """See `MaskDecoder.apply_filters`."""
         b, (h, w) = image.shape[0], grid
         _, norm, first_gelu, _, second_gelu = self.output_upscaling
-        if not isinstance(norm, LayerNorm2d):
-            raise TypeError(f"the upscaling's second module must be a LayerNorm2d, not a {type(norm).__name__}")
         x = self.first(image.flatten(0, 1))  # (B * HW * 2 * 2, C/4)
-        x = first_gelu(F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps))
+        x = first_gelu(normalized_cells(x, norm))
         x = second_gelu(self.second(x)).reshape(b, h * w * 16, -1)  # (B, hw * 2 * 2 * 2 * 2, C/8)
         masks = filters @ x.transpose(1, 2)
         return cells_to_maps(masks, grid, 1).reshape(b, -1, 4 * h, 4 * w)
@@ -53,10 +51,8 @@ class CellwiseSAM2MaskDecoder(SAM2MaskDecoder):
         """See `SAM2MaskDecoder.apply_filters_onto`."""
         b, (h, w) = image.shape[0], (high_res_1.shape[2] // 2, high_res_1.shape[3] // 2)
         _, norm, first_gelu, _, second_gelu = self.output_upscaling
-        if not isinstance(norm, LayerNorm2d):
-            raise TypeError(f"the upscaling's second module must be a LayerNorm2d, not a {type(norm).__name__}")
         half = self.first(image.flatten(0, 1)).reshape(b, h * w * 4, -1) + halves_to_cells(high_res_1, (h, w))
-        half = first_gelu(F.layer_norm(half, norm.weight.shape, norm.weight, norm.bias, norm.eps))
+        half = first_gelu(normalized_cells(half, norm))
         quarter = self.second(half.flatten(0, 1)).reshape(b, h * w * 16, -1) + quarters_to_cells(high_res_0, (h, w))
         masks = filters @ second_gelu(quarter).transpose(1, 2)
         return cells_to_maps(masks, (h, w), 1).reshape(b, -1, 4 * h, 4 * w)
@@ -112,6 +108,17 @@ class CellUpscaling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Replace each of the cells `(L, C)` by K * K cells: `(L * K * K, C')`."""
         return F.linear(x, self.weight, self.bias).reshape(-1, self.channels)
+
+
+def normalized_cells(cells: Tensor, norm: nn.Module) -> Tensor:
+    """`norm` of a map, on its cells `(..., C)`.
+
+    Raises:
+        TypeError: it is no `LayerNorm2d`.
+    """
+    if not isinstance(norm, LayerNorm2d):
+        raise TypeError(f"the upscaling's second module must be a LayerNorm2d, not a {type(norm).__name__}")
+    return F.layer_norm(cells, norm.weight.shape, norm.weight, norm.bias, norm.eps)
 
 
 def cells_to_maps(cells: Tensor, grid: tuple[int, int], channels: int) -> Tensor:
