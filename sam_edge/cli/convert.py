@@ -10,6 +10,7 @@ import typer
 from sam_edge_runtime.errors import UsageError, missing_package
 
 from .console import line, note
+from .options import AcceptLicence, accept_licence
 
 EXAMPLES = (
     "Examples:  sam-edge convert medsam_run.pth medsam.safetensors --layout hf      "
@@ -27,6 +28,7 @@ def command(
         str, typer.Option(help="Names of the tensors: official (the model's own project's), or hf (transformers').")
     ] = "official",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    accepted: AcceptLicence = False,
 ) -> None:
     """Write a checkpoint's model as one safetensors file, without what stands beside it.
 
@@ -37,6 +39,7 @@ def command(
         from sam_edge.weights.source import parse_source  # noqa: PLC0415
     except ImportError as error:
         raise UsageError(f"conversion needs {missing_package(error)}: pip install 'sam-edge[export]'") from error
+    accept_licence(accepted=accepted)
     found = convert(parse_source(weights), out, layout, overwrite=overwrite)
     note(found.described, "")
     line(f"{out}  {out.stat().st_size / 1e6:.1f} MB, {len(found.checkpoint.state)} tensors")

@@ -10,17 +10,20 @@ from sam_edge.weights.catalogue import release_of
 from sam_edge_runtime.errors import UsageError, missing_package
 
 from .console import line
+from .options import AcceptLicence, accept_licence
 
 EXAMPLES = "Example:  sam-edge download vit_b"
 
 
 def command(
     variant: Annotated[str, typer.Argument(help="Variant, see `sam-edge models`.", show_default=False)],
+    accepted: AcceptLicence = False,
 ) -> None:
     """Download a variant's official weights into the cache and check their SHA-256.
 
     An interrupted download is resumed.
     """
+    accept_licence(accepted=accepted)
     release = release_of(variant)
     try:
         from sam_edge.weights.download import download  # noqa: PLC0415  # imports pooch and requests

@@ -11,7 +11,17 @@ import typer
 from sam_edge_runtime.errors import BoundError, UsageError, missing_package
 
 from .console import OUTPUT, line, note, stages
-from .options import AUTO, MODEL_HELP, MaxPixels, allow_pixels, model_of, numbers_of, seconds_of
+from .options import (
+    AUTO,
+    MODEL_HELP,
+    AcceptLicence,
+    MaxPixels,
+    accept_licence,
+    allow_pixels,
+    model_of,
+    numbers_of,
+    seconds_of,
+)
 
 if TYPE_CHECKING:
     from sam_edge.export.job import ExportJob, LossGoal
@@ -169,12 +179,14 @@ def command(
         bool, typer.Option("--hq-token-only", help="SAM-HQ: the HQ mask alone, not its sum with SAM's own mask.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
+    accepted: AcceptLicence = False,
     max_pixels: MaxPixels = None,
 ) -> None:
     """Export image encoder and mask decoder as a bundle for each target, and verify it against fp32 torch.
 
     A bundle is written completely or not at all. Exit code 1 if one misses an accuracy bound.
     """
+    accept_licence(accepted=accepted)
     allow_pixels(max_pixels)
     try:
         from sam_edge.export.job import ExportJob  # noqa: PLC0415  # brings torch and the converters

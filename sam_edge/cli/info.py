@@ -116,7 +116,7 @@ def _print_weights(text: str, *, as_json: bool) -> None:
         "merged": read.adapters,
         "left out": list(read.left_out),
         "whose": found.origin or "not the official file",
-        "licence": found.release.licence if found.release else "not stated",
+        "licence": found.release.licence if found.release else read.contents.licence or "not stated",
         "files": {path.name: path.stat().st_size for path in read.contents.files},
         "sha256": read.contents.sha256(),
     }

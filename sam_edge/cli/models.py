@@ -6,39 +6,30 @@ from rich.table import Table
 from rich.text import Text
 
 from sam_edge.weights.cache import cached
-from sam_edge.weights.catalogue import RELEASES, SHIPPED
+from sam_edge.weights.catalogue import RELEASES, SHIPPED, Release, Shipped
+from sam_edge.weights.licences import restriction
 
 from .console import OUTPUT, line
 
 EXAMPLES = "Fetch one of them with:  sam-edge download tiny_vit"
+RESTRICTED = "bold red"
 
 
 def command() -> None:
-    """List the model variants: parameters, input size, licence, and where their weights come from."""
+    """List the model variants: family, parameters, input size, licence, and where their weights come from.
+
+    A licence that forbids commercial use or asks for source code is red: `download` asks for --accept-licence.
+    """
     table = Table(box=None, pad_edge=False)
-    for name, justify in (("variant", "left"), ("parameters", "right"), ("input", "right"), ("licence", "left")):
+    columns = (("variant", "left"), ("family", "left"), ("parameters", "right"), ("input", "right"))
+    for name, justify in (*columns, ("licence", "left"), ("file", "right")):
         table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]  # a literal, through a loop
-    table.add_column("file", justify="right", no_wrap=True)
     table.add_column("in the cache", overflow="fold")
-    for name, shipped in SHIPPED.items():
-        table.add_row(
-            Text(name, style="bold"),
-            f"{shipped.parameters / 1e6:.1f} M",
-            str(shipped.input_side),
-            shipped.licence,
-            f"{shipped.path.stat().st_size / 1e6:.0f} MB",
-            Text("comes with sam-edge"),
-        )
-    for name, release in RELEASES.items():
+    for shipped in SHIPPED.values():
+        table.add_row(*_facts(shipped, shipped.path.stat().st_size), Text("comes with sam-edge"))
+    for release in RELEASES.values():
         path = cached(release)
-        table.add_row(
-            Text(name, style="bold"),
-            f"{release.parameters / 1e6:.1f} M",
-            str(release.input_side),
-            release.licence,
-            f"{release.size / 1e6:.0f} MB",
-            Text("no" if path is None else str(path)),
-        )
+        table.add_row(*_facts(release, release.size), Text("no" if path is None else str(path)))
     OUTPUT.print(table)
     OUTPUT.print()
     for name, shipped in SHIPPED.items():
@@ -48,3 +39,18 @@ def command() -> None:
         line(f"{name}: {release.note}", "bold")
         line(f"  {release.url}")
         line(f"  sha256 {release.sha256}")
+        kind = restriction(release.licence)
+        if kind is not None:
+            line(f"  its licence, {release.licence}, {kind}: {release.terms}", RESTRICTED)
+
+
+def _facts(weights: Release | Shipped, size: int) -> tuple[Text | str, ...]:
+    """A row's cells up to the file's size, which is in bytes."""
+    return (
+        Text(weights.variant, style="bold"),
+        weights.family,
+        f"{weights.parameters / 1e6:.1f} M",
+        str(weights.input_side),
+        Text(weights.licence, style=RESTRICTED if restriction(weights.licence) else ""),
+        f"{size / 1e6:.0f} MB",
+    )

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sam_edge.weights.licences import ACCEPT_VARIABLE, ACCEPTED
 from sam_edge_runtime.errors import UsageError, missing_package
 from sam_edge_runtime.photo.formats import LARGEST_LIMIT, LIMIT_VARIABLE
 
@@ -64,6 +65,21 @@ MaxPixels = Annotated[
         show_default=False,
     ),
 ]
+
+
+AcceptLicence = Annotated[
+    bool,
+    typer.Option(
+        "--accept-licence",
+        help="Fetch weights whose licence forbids commercial use or asks for source code; read it first.",
+    ),
+]
+
+
+def accept_licence(*, accepted: bool) -> None:
+    """Let this process and those that it starts fetch weights under a restricting licence, if it was accepted."""
+    if accepted:
+        os.environ[ACCEPT_VARIABLE] = ACCEPTED
 
 
 def allow_pixels(most: int | None) -> None:

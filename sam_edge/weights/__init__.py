@@ -3,6 +3,7 @@
 | file | what |
 |---|---|
 | `catalogue` | the official releases (URL, size, sha256, licence, parameters) and the weights inside the package |
+| `licences` | which licences restrict more than credit, and whether the user accepted one |
 | `cache` | the folder of downloaded weights |
 | `transfer` | one resumable download over HTTP |
 | `download` | a release, checked against its sha256 and moved into the cache |

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 from sam_edge_runtime.errors import UsageError
 
+from .licences import restriction
+
 
 @dataclass(frozen=True)
 class Release:
@@ -20,6 +22,7 @@ class Release:
 
     Attributes:
         variant: name of the architecture, as `--model` takes it.
+        family: the family of models that it belongs to.
         url: where the authors serve the file; http or https.
         file: name of the file in the cache, the same as its authors'.
         size: bytes.
@@ -30,12 +33,14 @@ class Release:
         input_side: side of the square frame that the weights were trained for, in pixels.
         source: the paper that describes the weights.
         note: a description for users, in one line.
+        terms: where the licence can be read; needed of one that restricts more than credit.
 
     Raises:
         UsageError: a field is malformed.
     """
 
     variant: str
+    family: str
     url: str
     file: str
     size: int
@@ -45,6 +50,7 @@ class Release:
     input_side: int
     source: str
     note: str
+    terms: str = ""
 
     def __post_init__(self) -> None:
         """Check the fields that a download depends on."""
@@ -59,6 +65,8 @@ class Release:
             raise UsageError(f"{self.variant}: {self.sha256!r} is not a sha256; write 64 lowercase hexadecimal digits")
         if min(self.size, self.parameters, self.input_side) <= 0:
             raise UsageError(f"{self.variant}: size, parameters and input_side must be above zero")
+        if restriction(self.licence) is not None and not self.terms:
+            raise UsageError(f"{self.variant}: {self.licence} restricts its users: say in `terms` where it can be read")
 
 
 # The parameter counts are computed, not quoted: for the ViTs, the sum over `parameters()` of the reference package's
@@ -74,6 +82,7 @@ class Release:
 RELEASES: dict[str, Release] = {
     "vit_b": Release(
         variant="vit_b",
+        family="SAM",
         url="https://dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth",
         file="sam_vit_b_01ec64.pth",
         size=375_042_383,
@@ -86,6 +95,7 @@ RELEASES: dict[str, Release] = {
     ),
     "vit_l": Release(
         variant="vit_l",
+        family="SAM",
         url="https://dl.fbaipublicfiles.com/segment_anything/sam_vit_l_0b3195.pth",
         file="sam_vit_l_0b3195.pth",
         size=1_249_524_607,
@@ -98,6 +108,7 @@ RELEASES: dict[str, Release] = {
     ),
     "vit_h": Release(
         variant="vit_h",
+        family="SAM",
         url="https://dl.fbaipublicfiles.com/segment_anything/sam_vit_h_4b8939.pth",
         file="sam_vit_h_4b8939.pth",
         size=2_564_550_879,
@@ -110,6 +121,7 @@ RELEASES: dict[str, Release] = {
     ),
     "tiny_vit": Release(
         variant="tiny_vit",
+        family="MobileSAM",
         url="https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",
         file="mobile_sam.pt",
         size=40_728_226,
@@ -122,6 +134,7 @@ RELEASES: dict[str, Release] = {
     ),
     "sam_hq_vit_b": Release(
         variant="sam_hq_vit_b",
+        family="SAM-HQ",
         url="https://huggingface.co/lkeab/hq-sam/resolve/main/sam_hq_vit_b.pth",
         file="sam_hq_vit_b.pth",
         size=379_335_069,
@@ -134,6 +147,7 @@ RELEASES: dict[str, Release] = {
     ),
     "sam_hq_vit_l": Release(
         variant="sam_hq_vit_l",
+        family="SAM-HQ",
         url="https://huggingface.co/lkeab/hq-sam/resolve/main/sam_hq_vit_l.pth",
         file="sam_hq_vit_l.pth",
         size=1_254_865_805,
@@ -146,6 +160,7 @@ RELEASES: dict[str, Release] = {
     ),
     "sam_hq_vit_h": Release(
         variant="sam_hq_vit_h",
+        family="SAM-HQ",
         url="https://huggingface.co/lkeab/hq-sam/resolve/main/sam_hq_vit_h.pth",
         file="sam_hq_vit_h.pth",
         size=2_570_940_653,
@@ -158,6 +173,7 @@ RELEASES: dict[str, Release] = {
     ),
     "light_hq": Release(
         variant="light_hq",
+        family="SAM-HQ",
         url="https://huggingface.co/lkeab/hq-sam/resolve/main/sam_hq_vit_tiny.pth",
         file="sam_hq_vit_tiny.pth",
         size=42_526_881,
@@ -170,6 +186,7 @@ RELEASES: dict[str, Release] = {
     ),
     "sam2.1_hiera_tiny": Release(
         variant="sam2.1_hiera_tiny",
+        family="SAM 2.1",
         url="https://dl.fbaipublicfiles.com/segment_anything_2/092824/sam2.1_hiera_tiny.pt",
         file="sam2.1_hiera_tiny.pt",
         size=156_008_466,
@@ -182,6 +199,7 @@ RELEASES: dict[str, Release] = {
     ),
     "sam2.1_hiera_small": Release(
         variant="sam2.1_hiera_small",
+        family="SAM 2.1",
         url="https://dl.fbaipublicfiles.com/segment_anything_2/092824/sam2.1_hiera_small.pt",
         file="sam2.1_hiera_small.pt",
         size=184_416_285,
@@ -194,6 +212,7 @@ RELEASES: dict[str, Release] = {
     ),
     "sam2.1_hiera_base_plus": Release(
         variant="sam2.1_hiera_base_plus",
+        family="SAM 2.1",
         url="https://dl.fbaipublicfiles.com/segment_anything_2/092824/sam2.1_hiera_base_plus.pt",
         file="sam2.1_hiera_base_plus.pt",
         size=323_606_802,
@@ -206,6 +225,7 @@ RELEASES: dict[str, Release] = {
     ),
     "sam2.1_hiera_large": Release(
         variant="sam2.1_hiera_large",
+        family="SAM 2.1",
         url="https://dl.fbaipublicfiles.com/segment_anything_2/092824/sam2.1_hiera_large.pt",
         file="sam2.1_hiera_large.pt",
         size=898_083_611,
@@ -218,6 +238,7 @@ RELEASES: dict[str, Release] = {
     ),
     "edgetam": Release(
         variant="edgetam",
+        family="EdgeTAM",
         url="https://github.com/facebookresearch/EdgeTAM/raw/main/checkpoints/edgetam.pt",
         file="edgetam.pt",
         size=56_116_523,
@@ -237,6 +258,7 @@ class Shipped:
 
     Attributes:
         variant: name of the architecture, as `--model` takes it.
+        family: the family of models that it belongs to.
         path: the file: safetensors with INT8 kernels (`packed`) and the rest in fp16.
         card: its model card.
         licence: SPDX identifier of the weights' licence.
@@ -246,6 +268,7 @@ class Shipped:
     """
 
     variant: str
+    family: str
     path: Path
     card: Path
     licence: str
@@ -258,6 +281,7 @@ _FOLDER = Path(__file__).parent / "shipped"
 SHIPPED: dict[str, Shipped] = {
     "nano": Shipped(
         variant="nano",
+        family="nano",
         path=_FOLDER / "nano.safetensors",
         card=_FOLDER / "nano.md",
         licence="Apache-2.0",

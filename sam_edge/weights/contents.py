@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from sam_edge_runtime.system.documents import read_json
 from sam_edge_runtime.system.files import sha256_of
 
 from .adapters import PeftConfig
-from .hub import HubAddress, fetch, parse_address
+from .hub import HubAddress, fetch, parse_address, stated_licence
 from .source import ADAPTERS, INDEX, MODELS, SUFFIXES
 from .state_file import read_file
 
@@ -35,12 +35,14 @@ class Contents:
         tree: tensors by name, or dicts that nest them.
         adapter: the configuration of peft's adapters in `tree`.
         base: the model that these adapt, where it is stored apart.
+        licence: that the repository's card states; empty if it states none, or if the weights are not of the Hub.
     """
 
     files: tuple[Path, ...]
     tree: dict[Any, object]
     adapter: PeftConfig | None = None
     base: Contents | None = None
+    licence: str = ""
 
     def sha256(self) -> str:
         """SHA-256 of the file; of several, that of `sha256sum`'s lines for them, with bare names, base model last."""
@@ -70,9 +72,12 @@ def read_hub(address: HubAddress) -> Contents:
 
     Raises:
         CheckpointError: as `read_contents`, or it cannot be fetched.
-        UsageError: huggingface_hub is not installed.
+        UsageError: huggingface_hub is not installed, or the repository's licence was not accepted.
     """
+    return replace(_from_hub(address), licence=stated_licence(address))
 
+
+def _from_hub(address: HubAddress) -> Contents:
     def find(names: Iterable[str]) -> Path | None:
         return fetch(address, names)
 

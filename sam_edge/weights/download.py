@@ -18,8 +18,9 @@ import pooch
 
 from sam_edge_runtime.errors import CheckpointError, OutputError
 
-from .cache import CACHE_VARIABLE, cache_folder
+from .cache import CACHE_VARIABLE, cache_folder, cached
 from .catalogue import Release
+from .licences import require_accepted
 from .transfer import TransferError, fetch
 
 
@@ -31,10 +32,13 @@ def download(release: Release, *, progress: bool = True) -> Path:
         progress: whether to draw a progress bar on stderr.
 
     Raises:
+        UsageError: it is not in the cache, and its licence restricts more than credit and was not accepted.
         CheckpointError: the network failed (the bytes so far are kept, and the next call resumes), or the downloaded
             file has another sha256 (it is removed).
         OutputError: the cache cannot be written, or its disk is full.
     """
+    if cached(release) is None:
+        require_accepted(release.variant, release.licence, release.terms)
     folder = cache_folder()
     target, part = folder / release.file, folder / f"{release.file}.part"
 

@@ -1,5 +1,8 @@
 """Weights on the Hugging Face Hub, through the cache of `huggingface_hub`: `hf:OWNER/NAME[/FILE][@REVISION]`.
 
+Before a file is downloaded, the repository's card is read for its licence: one that restricts more than credit must
+have been accepted (`licences`). Nothing is asked about a repository without a card, or whose card states no licence.
+
 `HF_HOME`, `HF_HUB_OFFLINE`, `HF_TOKEN` and `HF_ENDPOINT` work as in every program that uses that package. Without a
 network, what its cache holds is used.
 """
@@ -13,7 +16,11 @@ from pathlib import Path
 
 from sam_edge_runtime.errors import CheckpointError, UsageError, short_name
 
+from .licences import licence_in_card, require_accepted
+
 PREFIX = "hf:"
+CARD = "README.md"
+LONGEST_CARD = 1 << 20  # bytes
 _PART = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}"
 _FORM = re.compile(rf"(?P<repository>{_PART}/{_PART})(?P<file>(/{_PART})+)?(@(?P<revision>[A-Za-z0-9._/-]{{1,100}}))?")
 
@@ -63,7 +70,8 @@ def fetch(address: HubAddress, names: Iterable[str]) -> Path | None:
     Raises:
         CheckpointError: no such repository or revision, no access, or the Hub cannot be reached and none of the files
             is in the cache.
-        UsageError: huggingface_hub is not installed.
+        UsageError: huggingface_hub is not installed, or the licence in the repository's card restricts more than
+            credit and was not accepted, and none of the files is in the cache.
     """
     try:
         # Imported here: it takes a while, and only this address needs it.
@@ -74,7 +82,11 @@ def fetch(address: HubAddress, names: Iterable[str]) -> Path | None:
             f"{address} needs {error.name or error}: pip install 'sam-edge[download]', or name a file"
         ) from error
     unreachable: Exception | None = None
+    asked = False
     for name in names:
+        if name != CARD and not asked and not _is_cached(address, name):
+            require_accepted(str(address), stated_licence(address), f"https://huggingface.co/{address.repository}")
+            asked = True
         try:
             path = huggingface_hub.hf_hub_download(address.repository, name, revision=address.revision)
             return Path(path)
@@ -97,3 +109,21 @@ def fetch(address: HubAddress, names: Iterable[str]) -> Path | None:
             "there is a network (`hf download " + address.repository + "`), or name a file with --checkpoint"
         ) from unreachable
     return None
+
+
+def stated_licence(address: HubAddress) -> str:
+    """The licence that the repository's card states; empty if it states none, has no card, or cannot be reached."""
+    try:
+        path = fetch(address, [CARD])
+    except CheckpointError:
+        return ""
+    if path is None or path.stat().st_size > LONGEST_CARD:
+        return ""
+    return licence_in_card(path.read_text("utf-8", errors="replace"))
+
+
+def _is_cached(address: HubAddress, name: str) -> bool:
+    """Whether the cache knows a file, or that there is none: whoever fetched it was asked for the licence."""
+    import huggingface_hub  # noqa: PLC0415
+
+    return huggingface_hub.try_to_load_from_cache(address.repository, name, revision=address.revision) is not None

@@ -13,6 +13,7 @@ from sam_edge_runtime.errors import CheckpointError, UsageError
 from .cache import cached
 from .catalogue import RELEASES, SHIPPED
 from .checkpoint import CheckpointRecord, copy_into, load_into
+from .licences import restriction
 from .recognition import AUTO, Recognized, read_checkpoint, recognize
 from .source import CheckpointSource, parse_source
 
@@ -28,7 +29,8 @@ class LoadedSam:
         variant: name of the architecture.
         sam: the model, in evaluation mode, without gradients.
         checkpoint: what was loaded.
-        licence: SPDX identifier of the weights' licence; `NOASSERTION` unless they are official or shipped.
+        licence: of the weights: the SPDX identifier of official or shipped ones, what the card of a repository on the
+            Hub states, else `NOASSERTION`.
     """
 
     variant: str
@@ -63,9 +65,14 @@ def find_source(variant: str, checkpoint: str | None) -> CheckpointSource:
         )
     path = SHIPPED[variant].path if variant in SHIPPED else cached(RELEASES[variant])
     if path is None:
+        release = RELEASES[variant]
+        kind = restriction(release.licence)
+        accept = (
+            "`" if kind is None else f" --accept-licence` (its licence, {release.licence}, {kind}: {release.terms})"
+        )
         raise CheckpointError(
-            f"no weights for {variant} yet: run `sam-edge download {variant}`, or name a file with --checkpoint, "
-            "or use --checkpoint random:0 where only structure and speed matter"
+            f"no weights for {variant} yet: run `sam-edge download {variant}{accept}, or name a file with "
+            "--checkpoint, or use --checkpoint random:0 where only structure and speed matter"
         )
     return parse_source(path)
 
@@ -124,10 +131,12 @@ def load_sam(variant: str, source: CheckpointSource, input_side: int | None = No
             raise UsageError(f"{source.label} fits every model: choose one with --model")
         sam = build_sam(variant)
         record = load_into(sam, source)
+        stated = ""
     else:
         found = recognize(read_checkpoint(source), variant)
         variant, sam = found.variant, found.build()
         record = copy_into(sam, found.checkpoint)
+        stated = found.checkpoint.contents.licence
     sam.requires_grad_(requires_grad=False)
     sam.set_input_side(sam.native_side if input_side is None else input_side)
     official = any(record.sha256 == release.sha256 for release in RELEASES.values())
@@ -136,5 +145,5 @@ def load_sam(variant: str, source: CheckpointSource, input_side: int | None = No
     elif variant in SHIPPED and source.path == SHIPPED[variant].path:
         licence = SHIPPED[variant].licence
     else:
-        licence = NO_LICENCE_STATED
+        licence = stated or NO_LICENCE_STATED
     return LoadedSam(variant, sam, record, licence)

@@ -93,6 +93,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def release(server: Server) -> Release:
     return Release(
         variant="vit_x",
+        family="none",
         url=server.url,
         file="weights.pth",
         size=len(PAYLOAD),
@@ -103,3 +104,24 @@ def release(server: Server) -> Release:
         source="this test",
         note="no weights at all",
     )
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of huggingface_hub, without a network."""
+    import huggingface_hub.constants as settings
+
+    monkeypatch.setattr(settings, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(settings, "HF_HUB_OFFLINE", True)
+    return tmp_path / "hub"
+
+
+def cached_repository(hub: Path, repository: str) -> Path:
+    """The folder of a revision as huggingface_hub lays it out; files in it count as downloaded."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    root = hub / f"models--{repository.replace('/', '--')}"
+    (root / "refs").mkdir(parents=True)
+    (root / "refs" / "main").write_text(commit)
+    folder = root / "snapshots" / commit
+    folder.mkdir(parents=True)
+    return folder

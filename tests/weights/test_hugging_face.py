@@ -5,8 +5,6 @@ transformers is a test dependency. It is imported in this module alone, because 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -25,6 +23,7 @@ from sam_edge.weights.recognition import normalized, read_checkpoint, recognize
 from sam_edge.weights.seeded import seed_module
 from sam_edge.weights.source import CheckpointSource, parse_source
 from sam_edge_runtime.errors import CheckpointError, UsageError
+from tests.weights.conftest import cached_repository
 
 transformers = pytest.importorskip("transformers", reason="transformers is a test dependency: pip install '.[dev]'")
 
@@ -234,27 +233,6 @@ def test_convert_keeps_half_precision(tmp_path):
 
 
 # ---- the Hub --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of huggingface_hub, without a network."""
-    import huggingface_hub.constants as settings
-
-    monkeypatch.setattr(settings, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(settings, "HF_HUB_OFFLINE", True)
-    return tmp_path / "hub"
-
-
-def cached_repository(hub: Path, repository: str) -> Path:
-    """The folder of a revision as huggingface_hub lays it out; files in it count as downloaded."""
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    root = hub / f"models--{repository.replace('/', '--')}"
-    (root / "refs").mkdir(parents=True)
-    (root / "refs" / "main").write_text(commit)
-    folder = root / "snapshots" / commit
-    folder.mkdir(parents=True)
-    return folder
 
 
 def test_a_repository_in_the_cache_loads_without_a_network(ours, theirs, hub):
