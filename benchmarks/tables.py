@@ -18,7 +18,9 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
+from urllib.parse import urlsplit
 
+from sam_edge.weights.catalogue import RELEASES, SHIPPED
 from sam_edge_runtime.bundle.targets import TARGETS
 
 ROOT = Path(__file__).parent.parent
@@ -27,7 +29,8 @@ Row = dict[str, Any]
 
 REFERENCE = "segment_anything"  # of automatic masks
 VARIANTS = ("nano", "tiny_vit", "vit_b", "vit_l", "vit_h")
-PLAIN = {"sam-edge onnx": "plain onnx", "sam-edge tflite": "plain tflite"}
+OURS = "sam-edge onnx"
+PLAIN = {OURS: "plain onnx", "sam-edge tflite": "plain tflite"}
 MASK_BOUND = 0.98  # of `--precision auto`
 # Aims of `--precision auto`, as shares of fp32: the encoder's time, the bundle's size.
 INT8_AIMS: dict[tuple[str, str], tuple[float | None, float]] = {
@@ -403,6 +406,50 @@ def distillation_table(rows: list[Row]) -> str:
     return markdown(("student", "plan", "box", "1 click", "3 clicks"), cells)
 
 
+def models_table(rows: list[Row]) -> str:
+    """Size, licence and origin of every model's weights."""
+    head = ("model", "family", "parameters, M", "file, MB", "licence", "from")
+    cells = []
+    for row in rows:
+        variant = row["variant"]
+        if variant in SHIPPED:
+            shipped = SHIPPED[variant]
+            about = [shipped.family, f"{shipped.path.stat().st_size / 1e6:,.0f}", shipped.licence, "in the package"]
+        elif variant in RELEASES:
+            release = RELEASES[variant]
+            about = [release.family, f"{release.size / 1e6:,.0f}", release.licence]
+            about.append(f"[{urlsplit(release.url).hostname}]({release.url})")
+        else:  # pruned ViT-Bs, whose files are as different as their makers
+            about = ["SlimSAM", "", "its file's", "your file"]
+        cells.append([f"`{variant}`", about[0], f"{row['parameters'] / 1e6:,.1f}", *about[1:]])
+    return markdown(head, cells)
+
+
+def models_cost_table(rows: list[Row], measured: dict[str, Row]) -> str:
+    """Multiplications of every model, and median ms of its ONNX bundle where a machine measured it.
+
+    Args:
+        rows: of `results/models.json`.
+        measured: by the machine's name, a document of `peers.py`.
+    """
+    head = ["model", "side", "encoder, GMAC", "click, GMAC"]
+    head += [f"{step}, ms, {name}" for name in measured for step in ("encoder", "click")]
+    cells = []
+    for row in rows:
+        line = [f"`{row['variant']}`", row["side"], f"{row['encoder'] / 1e9:,.1f}", f"{row['click'] / 1e9:,.2f}"]
+        for document in measured.values():
+            found = document["variants"].get(row["variant"], {"rows": []})["rows"]
+            steps = next((each["steps"] for each in found if each["kind"] == OURS and "steps" in each), None)
+            for step in ("encode", "click"):
+                line.append("" if steps is None else _milliseconds(steps[step]["p50"]))
+        cells.append(line)
+    return markdown(head, cells)
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:,.0f}" if seconds >= 0.1 else f"{seconds * 1e3:.1f}"
+
+
 def read(name: str) -> Row:
     """The result file `results/NAME.json`."""
     document: Row = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
@@ -442,6 +489,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "scaling-decoder": lambda: scaling_table(read("scaling"), "decoder"),
     "scaling-encoder-one-thread": lambda: scaling_table(read("scaling"), "encoder", 1),
     "scaling-decoder-one-thread": lambda: scaling_table(read("scaling"), "decoder", 1),
+    "models": lambda: models_table(read("models")["models"]),
+    "models-cost": lambda: models_cost_table(
+        read("models")["models"], {"Zen 5": read("peers"), "Zen 3": read("peers_avx2")}
+    ),
     "install": lambda: install_table(read("install")["installs"]),
     "automatic": lambda: automatic_table(read("automatic")["runs"]),
     "distillation": lambda: distillation_table(read("distillation_nano_teacher")["rows"]),
