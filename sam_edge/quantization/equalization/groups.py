@@ -1,8 +1,8 @@
 """Where the methods apply: which layers write channels and which layers read them, by class of module.
 
 There is one function for each class, whose docstring says why its rule is exact. Most classes without a function have
-nothing to equalize: between their layers lies a GELU, a ReLU6, or an addition of a tensor with other scales. Hiera's
-blocks and the decoders of SAM-HQ and SAM 2 have no function yet, and stay as they are.
+nothing to equalize: between their layers lies a GELU, a ReLU6, or an addition of a tensor with other scales. SAM-HQ's
+features have no function because no layer reads them: they are only multiplied with a filter.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from sam_edge.model.feature_pyramid import Lateral, PyramidImageEncoder
+from sam_edge.model.hiera import HieraBlock, PooledAttention
+from sam_edge.model.hq_mask_decoder import HQMaskDecoder
 from sam_edge.model.image_encoder import Block, ImageEncoderViT, RelativeAttention
 from sam_edge.model.layers import FeedForward, LayerNorm2d
 from sam_edge.model.mask_decoder import MLP, MaskDecoder
 from sam_edge.model.nano import LAST_OF_STRIDE, InvertedResidual, NanoImageEncoder
 from sam_edge.model.nano_decoder import NanoMaskDecoder, Refine
 from sam_edge.model.sam import Sam
+from sam_edge.model.sam2_mask_decoder import SAM2MaskDecoder
 from sam_edge.model.tiny_vit import Mlp, TinyViT, WindowAttention
 from sam_edge.model.transformer import Attention
 from sam_edge.quantization.layers import Layer
@@ -110,9 +114,21 @@ def nano_decoder_groups(decoder: NanoMaskDecoder) -> Iterator[Group]:
     yield from mask_decoder_groups(decoder)
 
 
+def sam2_groups(sam: Sam) -> Iterator[Group]:
+    """Only the projection reads the pyramid's finer maps, and no activation lies between the two convolutions."""
+    if isinstance(sam.mask_decoder, SAM2MaskDecoder) and isinstance(sam.image_encoder, PyramidImageEncoder):
+        *_, at_8, at_4 = cast("list[Lateral]", list(sam.image_encoder.neck.convs))
+        yield pair(at_4.conv, sam.mask_decoder.conv_s0)
+        yield pair(at_8.conv, sam.mask_decoder.conv_s1)
+
+
 def mask_decoder_groups(decoder: MaskDecoder | NanoMaskDecoder) -> Iterator[Group]:
     """Only the heads read the tokens' last normalization; a residual also reads those inside the transformer."""
     heads = [*cast("list[MLP]", decoder.output_hypernetworks_mlps), decoder.iou_prediction_head]
+    if isinstance(decoder, HQMaskDecoder):
+        heads.append(decoder.hf_mlp)
+    if isinstance(decoder, SAM2MaskDecoder):
+        heads.append(decoder.pred_obj_score_head)
     readers = [cast("nn.Linear", head.layers[0]) for head in heads]
     yield Normed(decoder.transformer.norm_final_attn, tuple(readers))
 
@@ -164,6 +180,19 @@ def block_groups(block: Block) -> Iterator[Group]:
     yield Normed(block.norm2, (block.mlp.lin1,))
 
 
+def hiera_block_groups(block: HieraBlock) -> Iterator[Group]:
+    """As in a ViT's block; where the width changes, the residual's projection reads the first normalization too."""
+    first: list[Layer] = [block.attn.qkv] if block.proj is None else [block.attn.qkv, block.proj]
+    yield Normed(block.norm1, tuple(first))
+    yield Normed(block.norm2, (cast("nn.Linear", block.mlp.layers[0]),))
+
+
+def pooled_attention_groups(attention: PooledAttention) -> Iterator[Group]:
+    """Values are the last third of the one projection. Only the queries are max-pooled."""
+    width = attention.proj.in_features
+    yield Chain((Writer(attention.qkv, np.arange(2 * width, 3 * width)),), (attention.proj,))
+
+
 def neck_groups(encoder: ImageEncoderViT | TinyViT) -> Iterator[Group]:
     """Only the second convolution reads the neck's first normalization; the second one's output is the embedding."""
     _, norm, convolution, _ = encoder.neck
@@ -171,9 +200,12 @@ def neck_groups(encoder: ImageEncoderViT | TinyViT) -> Iterator[Group]:
 
 
 GROUPS_OF_MODULE: dict[type[nn.Module], Callable[[Any], Iterator[Group]]] = {
+    Sam: sam2_groups,
     NanoImageEncoder: nano_encoder_groups,
     NanoMaskDecoder: nano_decoder_groups,
     MaskDecoder: mask_decoder_groups,
+    HQMaskDecoder: mask_decoder_groups,
+    SAM2MaskDecoder: mask_decoder_groups,
     Refine: refine_groups,
     MLP: mlp_groups,
     FeedForward: feed_forward_groups,
@@ -182,6 +214,8 @@ GROUPS_OF_MODULE: dict[type[nn.Module], Callable[[Any], Iterator[Group]]] = {
     WindowAttention: window_attention_groups,
     Mlp: tiny_vit_mlp_groups,
     Block: block_groups,
+    HieraBlock: hiera_block_groups,
+    PooledAttention: pooled_attention_groups,
     ImageEncoderViT: neck_groups,
     TinyViT: neck_groups,
 }

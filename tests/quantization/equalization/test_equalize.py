@@ -10,17 +10,22 @@ import torch
 from torch import nn
 
 from sam_edge.model import DecoderGraph, EncoderGraph, build_sam, fold_batch_norms
+from sam_edge.model.feature_pyramid import PyramidImageEncoder
+from sam_edge.model.hiera import Hiera, HieraConfig
+from sam_edge.model.hq_mask_decoder import HQMaskDecoder
 from sam_edge.model.image_encoder import ImageEncoderViT
 from sam_edge.model.nano import SameConv
 from sam_edge.model.sam import Sam
+from sam_edge.model.sam2_mask_decoder import SAM2MaskDecoder
 from sam_edge.model.tiny_vit import ConvNorm
 from sam_edge.quantization.equalization.equalize import METHODS, equalize
 from sam_edge.quantization.equalization.groups import Chain, Keys, Normed, groups_of
 from sam_edge.quantization.equalization.observe import MOST_PATCHES, InputMoments
 from sam_edge.quantization.gptq import round_weights
 from sam_edge.quantization.layers import LAYERS, array, assign, input_patches, rows_of, set_rows, set_weight, weight_of
+from sam_edge_runtime.bundle.conventions import SAM_2, SAM_HQ
 from sam_edge_runtime.errors import ExportError, UsageError
-from tests.model.builders import BOUND, NARROW, error, every_prompt, photo, seed
+from tests.model.builders import BOUND, NARROW, error, every_prompt, photo, seed, seeded_tensor
 
 SIDE = 256
 NAMES = ("image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input")
@@ -30,25 +35,49 @@ GROUPS = {
     "nano": (1, 8 + 3 + 2 + 10 + 7 + 2, 7),
     "tiny_vit": (1 + 1 + 10 * 2, 10 + 7 + 2 + 10, 7),
     "vit": (1 + 1 + 2 * 2, 2 + 7 + 2 + 10, 7),
+    # another head: the HQ token's, or the object score's
+    "vit_hq": (1 + 1 + 2 * 2, 2 + 7 + 2 + 12, 7),
+    # 5 blocks, of which 3 change their width; decoder: 2 finer maps, 7 attentions, 2 MLPs, 6 heads of 2
+    "hiera": (1 + 5 * 2, 5 + 2 + 7 + 2 + 12, 7),
+    "edgetam": (1, 2 + 7 + 2 + 12, 7),
+}
+HIERA = HieraConfig(16, 1, (1, 1, 2, 1), (8, 4, 14, 7), (3,))
+SMALL = {
+    "vit": lambda: Sam(ImageEncoderViT(NARROW)),
+    "vit_hq": lambda: Sam(
+        ImageEncoderViT(NARROW, early=True), mask_decoder=HQMaskDecoder(256, NARROW.dim), conventions=SAM_HQ
+    ),
+    "hiera": lambda: Sam(PyramidImageEncoder(Hiera(HIERA)), mask_decoder=SAM2MaskDecoder(), conventions=SAM_2),
 }
 
 
 def model(variant):
-    sam = Sam(ImageEncoderViT(NARROW)).eval() if variant == "vit" else build_sam(variant)
+    sam = SMALL[variant]().eval() if variant in SMALL else build_sam(variant)
     seed(sam)
     sam.requires_grad_(requires_grad=False)
     sam.set_input_side(SIDE)
     return sam
 
 
+def decoder_inputs(sam):
+    """Every kind of prompt, and seeded features where the model has further ones."""
+    features = (
+        seeded_tensor(each.name, 1, each.channels, SIDE // each.stride, SIDE // each.stride)
+        for each in sam.conventions.features
+    )
+    return *every_prompt(sam), *features
+
+
 def calls(sam):
-    prompts = dict(zip(NAMES, (each.numpy() for each in every_prompt(sam)), strict=True))
+    names = [*NAMES, *(each.name for each in sam.conventions.features)]
+    prompts = dict(zip(names, (each.numpy() for each in decoder_inputs(sam)), strict=True))
     return [{"image": photo(SIDE).numpy()}], [prompts]
 
 
 @torch.inference_mode()
 def outputs(sam):
-    return EncoderGraph(sam)(photo(SIDE)), *DecoderGraph(sam)(*every_prompt(sam))
+    encoded = EncoderGraph(sam)(photo(SIDE))
+    return *(encoded if isinstance(encoded, tuple) else (encoded,)), *DecoderGraph(sam)(*decoder_inputs(sam))
 
 
 def plant(sam, factor):
@@ -101,6 +130,34 @@ def test_planted_outliers_are_removed_and_outputs_stay_the_same(variant):
     for entry in report["bimodal"]:
         assert entry["flipped"] > 0
         assert entry["span"][1] < 0.7 * entry["span"][0]
+
+
+def rounded(tensor, scales):
+    return (tensor / scales).round() * scales
+
+
+def in_int8(sam):
+    """Outputs with INT8 weights, a scale a channel, and INT8 inputs of every layer, a scale a tensor."""
+    sam = copy.deepcopy(sam)
+    for module in sam.modules():
+        if isinstance(module, LAYERS):
+            axis = int(isinstance(module, nn.ConvTranspose2d))
+            others = [each for each in range(module.weight.ndim) if each != axis]
+            module.weight.copy_(rounded(module.weight, module.weight.abs().amax(others, keepdim=True) / 127))
+            module.register_forward_pre_hook(
+                lambda _, inputs: (rounded(inputs[0], inputs[0].abs().max() / 127), *inputs[1:])
+            )
+    return outputs(sam)
+
+
+@pytest.mark.parametrize("variant", ["vit_hq", "hiera"])
+def test_less_is_lost_in_int8_after_equalization(variant):
+    sam = model(variant)
+    plant(sam, 20.0)
+    expected, before = outputs(sam), in_int8(sam)
+    equalize(sam, *calls(sam))
+    for worse, better, expect in zip(before, in_int8(sam), expected, strict=True):
+        assert (better - expect).square().mean() < 0.5 * (worse - expect).square().mean()
 
 
 def test_only_the_named_methods_are_applied():
