@@ -37,6 +37,7 @@ from sam_edge_runtime.system.folders import check_destination
 
 from .frames import frame_sizes
 from .job import NEURAL_COMPRESSOR, ExportJob, precisions_of
+from .memory import TOLD_FROM, check_memory
 
 # Capacity of a decoder of fixed shape by default: one prompt of nine clicks, or of a box and eight clicks.
 FIXED_PROMPTS, FIXED_POINTS = 1, 10
@@ -58,6 +59,7 @@ class CheckedJob:
         exporter: of the target.
         photos: for calibration; None if nothing is quantized.
         labelled: for the loss on human masks; None if the search has no such goal.
+        memory: bytes that the export takes at its peak, about.
     """
 
     job: ExportJob
@@ -66,6 +68,7 @@ class CheckedJob:
     exporter: Exporter
     photos: CalibrationSet | None
     labelled: LabelledSet | None
+    memory: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +107,7 @@ def check_job(job: ExportJob) -> CheckedJob:
         UsageError: a recipe, a target or photos that cannot be used.
         DataError: there are too few photos with human masks for the confidence of a loss.
         CheckpointError: there are no such weights.
-        ExportError: the converter is not installed, or cannot convert this variant.
+        ExportError: the converter is not installed, cannot convert this variant, or takes more memory than there is.
         OutputError: `job.out` cannot be written.
     """
     recipe = _recipe(job)
@@ -126,9 +129,10 @@ def check_job(job: ExportJob) -> CheckedJob:
         use_hq_token_only(empty)  # raises here, before weights are read
     _check_conventions(job, empty)
     _check_convertible(empty, recipe, exporter)
+    memory = check_memory(job.variant, empty, job.input_side or empty.native_side, job.target)
     if target_named(job.target).fixed_shapes and not job.flexible:
         job = replace(job, prompts=job.prompts or FIXED_PROMPTS, points=job.points or FIXED_POINTS)
-    return CheckedJob(job, recipe, source, exporter, photos, _labelled(job, photos))
+    return CheckedJob(job, recipe, source, exporter, photos, _labelled(job, photos), memory)
 
 
 def load_context(checked: CheckedJob, cache: ReferenceCache, progress: Progress) -> ExportContext:
@@ -144,7 +148,8 @@ def load_context(checked: CheckedJob, cache: ReferenceCache, progress: Progress)
         OutputError: there is not enough disk space for the bundle.
     """
     job = checked.job
-    progress(f"loading {job.variant}, {checked.source.label}")
+    told = f"; the export takes up to {checked.memory / 1e9:.0f} GB of memory" if checked.memory >= TOLD_FROM else ""
+    progress(f"loading {job.variant}, {checked.source.label}{told}")
     loaded = load_sam(job.variant, checked.source, job.input_side)
     if job.hq_token_only:
         use_hq_token_only(loaded.sam)
