@@ -20,7 +20,7 @@ def conventions_of(variant: str) -> Conventions:
 
 def frame_of(variant: str, side: int, size: tuple[int, int]) -> Frame:
     """How a photo of `size` (H, W) lies in the variant's square frame."""
-    return Frame(FrameSize.square(side), size, conventions_of(variant).stretched)
+    return Frame(FrameSize.square(side), size, conventions_of(variant))
 
 
 def draw_photo(size: tuple[int, int]) -> Photo:

@@ -79,7 +79,7 @@ def decoder_inputs(sam: Sam) -> tuple[Tensor, ...]:
         torch.zeros(*map(int, spec.shape))
         for spec in encoder_contract(frame, sam.channels, conventions=sam.conventions).outputs
     )
-    prompt = click_tensors(Frame(frame, SIZE, sam.conventions.stretched), slots=2)
+    prompt = click_tensors(Frame(frame, SIZE, sam.conventions), slots=2)
     return embedding, *(torch.from_numpy(array) for array in prompt), *features
 
 

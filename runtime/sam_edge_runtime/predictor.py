@@ -277,6 +277,7 @@ class SamPredictor(DropIn):
             _batched(point_labels, "point_labels", 2),
             _batched(box, "box", 2),
             _batched(mask_input, "mask_input", 4),
+            conventions=self.bundle.manifest.conventions,
         )
         masks, scores, low_res = self._predict(image, prompts, multimask_output, return_logits)
         return (masks[0], scores[0], low_res[0]) if len(prompts) == 1 else (masks, scores, low_res)
@@ -314,7 +315,13 @@ class SamPredictor(DropIn):
         """
         image = self._image("predict_batch")
         prompts = build_prompts(
-            image.frame, point_coords, point_labels, boxes, mask_input, labels_allowed=_BATCH_LABELS
+            image.frame,
+            point_coords,
+            point_labels,
+            boxes,
+            mask_input,
+            labels_allowed=_BATCH_LABELS,
+            conventions=self.bundle.manifest.conventions,
         )
         return self._predict(image, prompts, multimask_output, return_logits)
 

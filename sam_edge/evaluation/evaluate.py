@@ -235,7 +235,16 @@ def _check_packages(job: EvaluateJob) -> None:
 
 
 def _check_capacity(capacity: Capacity, protocol: Protocol) -> None:
-    """Refuse more clicks than a fixed decoder takes; SAM's "not a point" needs one slot too."""
+    """Refuse clicks that the model does not know, and more than a fixed decoder takes.
+
+    SAM's "not a point" needs one slot, too.
+    """
+    conventions = capacity.conventions
+    if protocol.clicks > 1 and not (conventions.background_points and conventions.mask_prompts):
+        raise PromptError(
+            "clicks after the first need points outside the object and mask prompts, which this model does not know: "
+            "use --protocol box or --clicks 1"
+        )
     if capacity.points is not None and protocol.clicks + 1 > capacity.points:
         raise PromptError(
             f"{protocol.clicks} clicks need {protocol.clicks + 1} slots and this decoder has {capacity.points}: use "

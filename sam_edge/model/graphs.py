@@ -104,8 +104,8 @@ class DecoderGraph(nn.Module):
         image_embeddings: Tensor,
         point_coords: Tensor,
         point_labels: Tensor,
-        mask_input: Tensor,
-        has_mask_input: Tensor,
+        mask_input: Tensor | None = None,
+        has_mask_input: Tensor | None = None,
         feature_0: Tensor | None = None,
         feature_1: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
@@ -115,7 +115,7 @@ class DecoderGraph(nn.Module):
             image_embeddings: `(1, C, H/16, W/16)` from the encoder graph; with NHWC `(1, H/16, W/16, C)`.
             point_coords: `(B, N, 2)` x, y in pixels of the frame.
             point_labels: `(B, N)` values of `Label`.
-            mask_input: `(B, 1, H/4, W/4)` logits.
+            mask_input: `(B, 1, H/4, W/4)` logits; None where the model has no mask prompts, as the next.
             has_mask_input: `(B)` 1 where `mask_input` counts, else 0.
             feature_0: the first feature of the model's conventions, from the encoder graph; None where it has none.
             feature_1: the second, likewise.

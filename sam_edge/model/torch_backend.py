@@ -52,7 +52,8 @@ class TorchBackend:
         Raises:
             BackendError: torch fails, for example for lack of memory.
         """
-        inputs = in_contract_order(features, point_coords, point_labels, mask_input, has_mask_input)
+        prompts = (point_coords, point_labels, mask_input, has_mask_input)
+        inputs = in_contract_order(self.sam.conventions, features, *prompts)
         with _as_backend_errors("decode"):
             outputs = self._decoder_for(features[0])(*(torch.from_numpy(array) for array in inputs))
         return Decoded(*(each.numpy() for each in outputs))

@@ -31,7 +31,8 @@ def artifact_sample(call: Call, manifest: Manifest) -> Call:
 
 def decoder_call(features: Features, prompts: tuple[Float32, ...], manifest: Manifest) -> Call:
     """A call of the mask decoder: the features and the four arrays of the prompts, by the contract's names."""
-    return dict(zip(manifest.decoder_contract.input_names, in_contract_order(features, *prompts), strict=True))
+    inputs = in_contract_order(manifest.conventions, features, *prompts)
+    return dict(zip(manifest.decoder_contract.input_names, inputs, strict=True))
 
 
 def decode_call(backend: Backend, call: Call, manifest: Manifest) -> tuple[Float32, ...]:
@@ -42,6 +43,9 @@ def decode_call(backend: Backend, call: Call, manifest: Manifest) -> tuple[Float
     """
     of_photo = manifest.encoder_contract.output_names
     prompts = [call[name] for name in manifest.decoder_contract.input_names if name not in of_photo]
+    if not manifest.conventions.mask_prompts:
+        count = len(prompts[0])
+        prompts += [np.zeros((count, 1, *manifest.frame.cells), np.float32), np.zeros(count, np.float32)]
     return backend.decode(tuple(call[name] for name in of_photo), *prompts).tensors
 
 

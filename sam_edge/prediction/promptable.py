@@ -57,11 +57,12 @@ class Promptable:
 
 @dataclass(frozen=True)
 class AnyCapacity:
-    """A torch model's capacity: any number of prompts and points.
+    """A torch model's capacity: any number of prompts.
 
     Attributes:
         frames: sizes of its frames in pixels.
         conventions: of its family.
+        points: slots of a prompt; None: any number.
     """
 
     frames: tuple[FrameSize, ...]
@@ -72,7 +73,7 @@ class AnyCapacity:
     @classmethod
     def of(cls, sam: Sam) -> AnyCapacity:
         """That of a model."""
-        return cls((FrameSize.square(sam.side),), sam.conventions)
+        return cls((FrameSize.square(sam.side),), sam.conventions, points=sam.conventions.slots)
 
 
 def open_bundle(path: Path, options: BackendOptions | None = None) -> Promptable:

@@ -43,12 +43,15 @@ def prompt_groups(frame: Frame) -> list[PromptGroup]:
     size = np.array([w, h], np.float64)
     box = np.array([[0.2 * w, 0.25 * h, 0.7 * w, 0.8 * h]])
     clicks = np.array([[[0.35, 0.45], [0.55, 0.6], [0.9, 0.1]]]) * size
-    labels = np.array([[Label.FOREGROUND, Label.FOREGROUND, Label.BACKGROUND]], np.float64)
+    names, labels = ("two clicks inside, one outside", "box and three clicks"), [1.0, 1.0, float(Label.BACKGROUND)]
+    if not frame.conventions.background_points:
+        names, labels, clicks = ("two clicks", "box and two clicks"), labels[:2], clicks[:, :2]
+    labelled = np.array([labels])
     return [
         _clicks(frame, size),
         _boxes(frame, size),
-        _group("mixed", frame, ("two clicks inside, one outside",), clicks, labels, None),
-        _group("mixed", frame, ("box and three clicks",), clicks, labels, box),
+        _group("mixed", frame, names[:1], clicks, labelled, None),
+        _group("mixed", frame, names[1:], clicks, labelled, box),
     ]
 
 
@@ -85,4 +88,5 @@ def _group(
     labels: Float64 | None,
     boxes: Float64 | None,
 ) -> PromptGroup:
-    return PromptGroup(kind, names, build_prompts(frame, points, labels, boxes, None), points, labels, boxes)
+    prompts = build_prompts(frame, points, labels, boxes, None, conventions=frame.conventions)
+    return PromptGroup(kind, names, prompts, points, labels, boxes)

@@ -106,7 +106,7 @@ def prepare(
         What was done, for the report: `equalized` and `rounded`.
     """
     calls = calls.subset(PREPARATION_PHOTOS)
-    capacity = replace(manifest, prompts=PROMPTS_PER_CALL, points=MOST_SLOTS, batches=())
+    capacity = replace(manifest, prompts=PROMPTS_PER_CALL, points=manifest.conventions.slots or MOST_SLOTS, batches=())
     fold_batch_norms(sam)
     progress(f"equalizing channels on {len(calls.photos)} photos")
     equalized = equalize(sam, calls.encoder(), calls.decoder(capacity), EQUALIZATION_METHODS)

@@ -101,9 +101,10 @@ def _groups_that_fit(
 ) -> tuple[list[PromptGroup], int]:
     """The photo's prompts, and the number of those that need more slots than the decoder has."""
     groups = prompt_groups(frame)
-    boxes = groups[1].prompts  # any decoder has slots for them
-    low_res, iou, _ = decode_prompts(reference, manifest.of_any_capacity(), features, boxes)
-    groups.append(refinement(frame, low_res[0, int(iou[0].argmax())]))
+    if manifest.conventions.mask_prompts:
+        boxes = groups[1].prompts  # any decoder has slots for them
+        low_res, iou, _ = decode_prompts(reference, manifest.of_any_capacity(), features, boxes)
+        groups.append(refinement(frame, low_res[0, int(iou[0].argmax())]))
     slots = manifest.points
     fitting = [group for group in groups if slots is None or group.prompts.coords.shape[1] <= slots]
     count = sum(len(group.names) for group in groups) - sum(len(group.names) for group in fitting)

@@ -38,7 +38,8 @@ class Ellipse:
 
 
 def prompts_for(frame: Frame, ellipse: Ellipse) -> dict[str, Prompts]:
-    """Prompts of every kind for an ellipse, by name."""
+    """Prompts of every kind that the frame's model knows for an ellipse, by name."""
+    background, masks = frame.conventions.background_points, frame.conventions.mask_prompts
     pad, back, fore = float(Label.PADDING), float(Label.BACKGROUND), float(Label.FOREGROUND)
     corners = (float(Label.BOX_TOP_LEFT), float(Label.BOX_BOTTOM_RIGHT))
     box = (ellipse.at(frame, -1.05, -1.05), ellipse.at(frame, 1.05, 1.05))
@@ -54,10 +55,10 @@ def prompts_for(frame: Frame, ellipse: Ellipse) -> dict[str, Prompts]:
     points = (
         (ellipse.at(frame, -0.5, 0.2), fore),
         (ellipse.at(frame, 0.4, -0.3), fore),
-        (ellipse.at(frame, 1.2, 0.9), back),
+        (ellipse.at(frame, 1.2, 0.9), back) if background else (ellipse.at(frame, 0.1, 0.6), fore),
     )
     nothing = ((0.0, 0.0), float(Label.EMPTY))
-    return {
+    prompts = {
         "one point": prompt(centre, padding),
         "three points": prompt(*points, padding),
         "box": prompt(*in_box),
@@ -66,6 +67,7 @@ def prompts_for(frame: Frame, ellipse: Ellipse) -> dict[str, Prompts]:
         "mask and point": prompt(centre, padding, mask=disc),
         "mask and box": prompt(*in_box, mask=disc),
     }
+    return {name: each for name, each in prompts.items() if masks or each.masks is None}
 
 
 def _disc(frame: Frame, ellipse: Ellipse) -> Float32:

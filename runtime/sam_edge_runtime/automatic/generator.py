@@ -171,12 +171,17 @@ class AutomaticMaskGenerator:
             backend: encodes photos and decodes prompts.
             capacity: the prompts that its decoder takes.
             settings: how a photo is searched.
+
+        Raises:
+            UsageError: `use_m2m` for a model without mask prompts.
         """
         generator = cls.__new__(cls)
         generator._prepare(backend, capacity, settings)
         return generator
 
     def _prepare(self, backend: Backend, capacity: Capacity, settings: AutomaticSettings) -> None:
+        if settings.use_m2m and not capacity.conventions.mask_prompts:
+            raise UsageError("use_m2m refines masks by mask prompts, which this model does not take: leave it out")
         self.settings = settings
         self._backend, self._capacity, self._grids = backend, capacity, settings.grids()
 

@@ -110,7 +110,8 @@ class MaskStatistics:
 
     def __init__(self, frame: Frame) -> None:
         self._frame = frame
-        self._rows, self._columns = (_grouped(axis) for axis in frame.axes)
+        # Bicubic weights may be negative; masks are interpolated bilinearly here in every family.
+        self._rows, self._columns = (_grouped(axis._replace(bicubic=False)) for axis in frame.axes)
 
     def stability(self, low_res: Float32, threshold: float, offset: float, least: float = 0.0) -> Float32:
         """`stability_score` of the masks at the photo's size.

@@ -95,7 +95,9 @@ class CoremlBackend(LazyGraphs["_Engine"]):
     ) -> Decoded:
         """Masks and scores of B prompts; see `Backend.decode`."""
         contract = self._bundle.manifest.decoder_contract
-        inputs = in_contract_order(features, point_coords, point_labels, mask_input, has_mask_input)
+        inputs = in_contract_order(
+            self._bundle.manifest.conventions, features, point_coords, point_labels, mask_input, has_mask_input
+        )
         outputs = self._decoder_for(features).run(dict(zip(contract.input_names, inputs, strict=True)))
         return Decoded(*(outputs[name] for name in contract.output_names))
 

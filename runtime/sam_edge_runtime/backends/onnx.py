@@ -92,7 +92,9 @@ class OnnxBackend(LazyGraphs["_Graph"]):
         has_mask_input: Float32,
     ) -> Decoded:
         """Masks and scores of B prompts; see `Backend.decode`."""
-        inputs = in_contract_order(features, point_coords, point_labels, mask_input, has_mask_input)
+        inputs = in_contract_order(
+            self._bundle.manifest.conventions, features, point_coords, point_labels, mask_input, has_mask_input
+        )
         return Decoded(*self._decoder_for(features).run(*inputs))
 
 

@@ -97,9 +97,9 @@ class TfliteBackend(LazyGraphs["_Graph"]):
         has_mask_input: Float32,
     ) -> Decoded:
         """Masks and scores of B prompts; see `Backend.decode`."""
-        inputs = in_contract_order(
-            tuple(map(self._layout.from_nchw, features)), point_coords, point_labels, mask_input, has_mask_input
-        )
+        in_layout = tuple(map(self._layout.from_nchw, features))
+        prompts = (point_coords, point_labels, mask_input, has_mask_input)
+        inputs = in_contract_order(self._bundle.manifest.conventions, in_layout, *prompts)
         return Decoded(*self._decoder_for(features).run(*inputs))
 
 

@@ -41,7 +41,10 @@ SMALLEST_SHORT_SIDE, FRAME_STEP = 128, 32
 
 _IMAGE = "RGB photo, longest side resized to S, padded bottom and right with the pixel mean; not normalized"
 _STRETCHED_IMAGE = "RGB photo, resized to S x S in float with antialiasing, aspect ratio lost; not normalized"
+_ALIASED_IMAGE = "RGB photo, resized to S x S in float without antialiasing, aspect ratio lost; not normalized"
 _CROPPED_IMAGE = "RGB photo, resized to fit into the frame, padded bottom and right with the pixel mean; not normalized"
+_LABELS = "-2 empty slot, -1 not a point, 0 background, 1 foreground, 2 box top left, 3 box bottom right"
+_LABELS_WITHOUT_BACKGROUND = "-2 or -1 not in use, 1 foreground, 2 box top left, 3 box bottom right"
 
 
 class FrameSize(NamedTuple):
@@ -168,16 +171,18 @@ def frame_is_supported(frame: FrameSize, side: int) -> bool:
 
 
 def in_contract_order(
-    features: tuple[npt.NDArray[np.float32], ...], *prompts: npt.NDArray[np.float32]
+    conventions: Conventions, features: tuple[npt.NDArray[np.float32], ...], *prompts: npt.NDArray[np.float32]
 ) -> tuple[npt.NDArray[np.float32], ...]:
     """The inputs of the mask decoder in the order of `decoder_contract`: embedding, prompts, further features.
 
     Args:
+        conventions: of the model's family.
         features: what the encoder returned for the photo.
-        prompts: `point_coords`, `point_labels`, `mask_input` and `has_mask_input`.
+        prompts: `point_coords`, `point_labels`, `mask_input` and `has_mask_input`; the last two are left out for a
+            decoder without mask prompts.
     """
     embedding, *further = features
-    return embedding, *prompts, *further
+    return embedding, *(prompts if conventions.mask_prompts else prompts[:2]), *further
 
 
 def encoder_contract(
@@ -194,7 +199,8 @@ def encoder_contract(
         layout: axis order of all tensors: `(1, 3, H, W)` and `(1, C, H/16, W/16)` in NCHW.
         conventions: of the model's family.
     """
-    image = _STRETCHED_IMAGE if conventions.stretched else _IMAGE
+    stretched = _STRETCHED_IMAGE if conventions.antialiased else _ALIASED_IMAGE
+    image = stretched if conventions.stretched else _IMAGE
     return GraphContract(
         inputs=(
             TensorSpec(
@@ -253,8 +259,9 @@ def decoder_contract(
     | `low_res_masks`    | (B, 4, H/4, W/4)    | logits; above 0 is inside             |
     | `iou_predictions`  | (B, 4)              | the model's estimate of each mask's IoU |
 
-    Features of the conventions are further inputs behind these, in their order; `object_score_logits (B, 1)` is a
-    third output where the conventions have it. All tensors are float32. Of the four masks, 0 is for unambiguous
+    Features of the conventions are further inputs behind these, in their order; without mask prompts in the
+    conventions there are no `mask_input` and `has_mask_input`. `object_score_logits (B, 1)` is a third output where the
+    conventions have it. All tensors are float32. Of the four masks, 0 is for unambiguous
     prompts; 1, 2, 3 are whole, part and subpart.
 
     Args:
@@ -274,11 +281,19 @@ def decoder_contract(
             TensorSpec(
                 "point_labels",
                 (b, n),
-                "-2 empty slot, -1 not a point, 0 background, 1 foreground, 2 box top left, 3 box bottom right",
+                _LABELS if conventions.background_points else _LABELS_WITHOUT_BACKGROUND,
                 (float(min(Label)), float(max(Label))),
             ),
-            TensorSpec("mask_input", (b, 1, *frame.cells), "mask prompt as logits; ignored where has_mask_input is 0"),
-            TensorSpec("has_mask_input", (b,), "1 where mask_input counts, else 0", (0.0, 1.0)),
+            *(
+                (
+                    TensorSpec(
+                        "mask_input", (b, 1, *frame.cells), "mask prompt as logits; ignored where has_mask_input is 0"
+                    ),
+                    TensorSpec("has_mask_input", (b,), "1 where mask_input counts, else 0", (0.0, 1.0)),
+                )
+                if conventions.mask_prompts
+                else ()
+            ),
             *_feature_specs(frame, layout, conventions, "of the encoder"),
         ),
         outputs=(

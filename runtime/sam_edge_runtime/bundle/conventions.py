@@ -6,7 +6,7 @@ but for the thresholds of automatic masks.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
 from .fields import Fields
@@ -14,10 +14,12 @@ from .fields import Fields
 MOST_FEATURES = 8
 LARGEST_FEATURE_CHANNELS = 4096
 FEATURE_STRIDES = (1, 2, 4, 8, 16, 32)  # frame pixels per cell
-
+MOST_SLOTS = 64
 
 # Names of the contract's other tensors.
 _TAKEN = frozenset({"image", "image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input"})
+# Fields of format 4. A manifest names one only where it differs from the default, and is of format 4 then.
+_LATER = ("antialiased", "bicubic_masks", "background_points", "mask_prompts", "slots")
 
 
 class FeatureMap(NamedTuple):
@@ -47,6 +49,14 @@ class Conventions:
         best_only: whether three masks are never returned, but the one with the highest IoU prediction of them.
         logit_limit: low-resolution logits are returned within this distance of 0; None: unlimited. Masks of the
             photo's size are made of the unlimited ones.
+        antialiased: whether photos are resized with antialiasing; only photos that are stretched can be without.
+        bicubic_masks: whether masks are resized to the photo bicubically, else bilinearly. Automatic masks are always
+            resized bilinearly.
+        background_points: whether the decoder knows points outside the object, label 0.
+        mask_prompts: whether the decoder takes mask prompts; else it lacks the inputs `mask_input` and
+            `has_mask_input`.
+        slots: number of slots that each prompt has, in use or not: the model was trained to see those that are not in
+            use. None: any number, and those not in use have no effect.
     """
 
     features: tuple[FeatureMap, ...] = ()
@@ -57,6 +67,23 @@ class Conventions:
     best_only: bool = False
     hq_token_only: bool = False
     logit_limit: float | None = None
+    antialiased: bool = True
+    bicubic_masks: bool = False
+    background_points: bool = True
+    mask_prompts: bool = True
+    slots: int | None = None
+
+    @property
+    def format_version(self) -> int:
+        """The oldest format of manifests that can hold these."""
+        if self._later():
+            return 4
+        return 1 if self == SAM else 3
+
+    def _later(self) -> dict[str, Any]:
+        """The fields of format 4 that differ from their defaults."""
+        defaults = {each.name: each.default for each in fields(self) if each.name in _LATER}
+        return {name: getattr(self, name) for name, default in defaults.items() if getattr(self, name) != default}
 
     @property
     def described(self) -> tuple[str, ...]:
@@ -68,15 +95,19 @@ class Conventions:
             "of three masks the best is returned": self.best_only,
             "masks are the HQ token's alone": self.hq_token_only,
             "scores tell whether there is an object": self.object_score,
+            "there are no points outside the object": not self.background_points,
+            "there are no mask prompts": not self.mask_prompts,
+            f"a prompt has at most {self.slots} slots": self.slots is not None,
         }
         return tuple(text for text, holds in facts.items() if holds)
 
     def to_json(self) -> dict[str, Any]:
         """The fields, as the manifest has them."""
-        return {**asdict(self), "features": [each._asdict() for each in self.features]}
+        first = {name: value for name, value in asdict(self).items() if name not in _LATER}
+        return {**first, "features": [each._asdict() for each in self.features], **self._later()}
 
     @classmethod
-    def read(cls, fields: Fields) -> Conventions:
+    def read(cls, section: Fields) -> Conventions:
         """The conventions in a manifest's section.
 
         Raises:
@@ -88,20 +119,25 @@ class Conventions:
                 each.integer("channels", most=LARGEST_FEATURE_CHANNELS),
                 each.choice("stride", FEATURE_STRIDES),
             )
-            for each in fields.sections("features", MOST_FEATURES)
+            for each in section.sections("features", MOST_FEATURES)
         )
         names = [each.name for each in features]
         if len({*names, *_TAKEN}) < len(names) + len(_TAKEN):
-            raise fields.error("features", "names that no other tensor has are expected")
+            raise section.error("features", "names that no other tensor has are expected")
         return cls(
             features=features,
-            stretched=fields.flag("stretched"),
-            object_score=fields.flag("object_score"),
-            bounded_iou=fields.flag("bounded_iou"),
-            stability_fallback=fields.flag("stability_fallback"),
-            best_only=fields.flag("best_only"),
-            hq_token_only=fields.flag("hq_token_only"),
-            logit_limit=fields.optional_positive("logit_limit"),
+            stretched=section.flag("stretched"),
+            object_score=section.flag("object_score"),
+            bounded_iou=section.flag("bounded_iou"),
+            stability_fallback=section.flag("stability_fallback"),
+            best_only=section.flag("best_only"),
+            hq_token_only=section.flag("hq_token_only"),
+            logit_limit=section.optional_positive("logit_limit"),
+            antialiased=section.flag("antialiased", default=True),
+            bicubic_masks=section.flag("bicubic_masks", default=False),
+            background_points=section.flag("background_points", default=True),
+            mask_prompts=section.flag("mask_prompts", default=True),
+            slots=section.optional_integer("slots", most=MOST_SLOTS),
         )
 
 
@@ -116,4 +152,8 @@ SAM_2 = Conventions(
     bounded_iou=True,
     stability_fallback=True,
     logit_limit=32.0,
+)
+# EfficientSAM's model and its examples (yformer/EfficientSAM, efficient_sam/efficient_sam.py).
+EFFICIENT_SAM = Conventions(
+    stretched=True, antialiased=False, bicubic_masks=True, background_points=False, mask_prompts=False, slots=6
 )

@@ -13,12 +13,15 @@ from typing import Any
 from sam_edge_runtime.errors import BundleError, UsageError
 
 from .contract import FrameSize, GraphContract, Layout, frame_is_supported
+from .conventions import Conventions
 from .fields import Fields
 from .official import INTERFACES, SAM_EDGE
 from .targets import target_named
 
 FORMAT = "sam-edge-bundle"
-FORMAT_VERSION = 3  # 2 with frames and SAM 1's conventions, 1 without frames: older releases read those bundles
+# 3 with SAM-HQ's or SAM 2's conventions, 2 with frames and SAM 1's conventions, 1 without frames: older releases read
+# those bundles.
+FORMAT_VERSION = 4
 FILE_NAME = "manifest.json"
 LARGEST_MANIFEST = 4 << 20  # bytes; real ones have a few thousand
 MOST_FRAMES = 16
@@ -63,14 +66,14 @@ def read_document(text: str) -> dict[str, Any]:
     return document
 
 
-def version_for(*, frames: bool, conventions: bool) -> int:
+def version_for(*, frames: bool, conventions: Conventions) -> int:
     """The oldest version that describes a bundle.
 
     Args:
         frames: whether it has other frames than the square.
-        conventions: whether its model has other conventions than SAM 1.
+        conventions: of its model's family.
     """
-    return FORMAT_VERSION if conventions else 2 if frames else 1
+    return max(conventions.format_version, 2 if frames else 1)
 
 
 def digest_of(body: dict[str, Any]) -> str:

@@ -64,8 +64,10 @@ class Fields:
             raise self.error(key, f"one of {', '.join(map(str, choices))} is expected")
         return value
 
-    def flag(self, key: str) -> bool:
-        """The boolean at `key`."""
+    def flag(self, key: str, *, default: bool | None = None) -> bool:
+        """The boolean at `key`; `default` where there is no such field and a default."""
+        if default is not None and key not in self.mapping:
+            return default
         value: bool = self._get(key, bool, "true or false")
         return value
 

@@ -222,8 +222,8 @@ class Manifest:
         return sum(record.bytes for record in self.files.values())
 
     def of_any_capacity(self) -> Manifest:
-        """A copy without limits: any number of prompts and slots, as the fp32 torch model takes."""
-        return replace(self, prompts=None, points=None, batches=())
+        """A copy with the limits of the fp32 torch model: any number of prompts, and of slots where that is free."""
+        return replace(self, prompts=None, points=self.conventions.slots, batches=())
 
     def each_capacity(self) -> tuple[Manifest, ...]:
         """A copy for each number of prompts in `batches`, with that number fixed; this manifest where it is empty."""
@@ -262,7 +262,7 @@ class Manifest:
     def _body(self) -> dict[str, Any]:
         body: dict[str, Any] = {
             "format": FORMAT,
-            "format_version": version_for(frames=self._has_frames, conventions=self.conventions != SAM),
+            "format_version": version_for(frames=self._has_frames, conventions=self.conventions),
             "model": {
                 "variant": self.variant,
                 "parameters": self.parameters,
@@ -346,9 +346,17 @@ class Manifest:
 
     def _check_conventions(self) -> None:
         """Refuse frames and layouts that the conventions exclude."""
-        if self.interface != SAM_EDGE and (self.conventions.features or self.conventions.object_score):
-            raise BundleError(f"{FILE_NAME}: interface {self.interface} has no further features: export it again")
-        if self.conventions.stretched and self._has_frames:
+        conventions = self.conventions
+        if self.interface != SAM_EDGE and (
+            conventions.features or conventions.object_score or not conventions.mask_prompts
+        ):
+            raise BundleError(f"{FILE_NAME}: interface {self.interface} is not for these conventions: export it again")
+        if conventions.slots not in (None, self.points):
+            raise BundleError(
+                f"{FILE_NAME}: {self.points} points are not the {conventions.slots} slots of the conventions: export "
+                "the bundle again"
+            )
+        if conventions.stretched and self._has_frames:
             raise BundleError(f"{FILE_NAME}: photos are stretched, and a frame is no square: export the bundle again")
 
     @classmethod

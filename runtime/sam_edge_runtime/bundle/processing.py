@@ -40,6 +40,8 @@ _STRETCHED_PREPROCESSING: dict[str, Any] = {
     "coordinates": "x * S / photo width, y * S / photo height; the graph adds 0.5",
 }
 _STRETCHED_POSTPROCESSING: dict[str, Any] = {"resize": "bilinear without aligned corners to the photo's size"}
+_ALIASED_FILTER = "bilinear without antialiasing or aligned corners, on float32"
+_BICUBIC_RESIZE = "bicubic (a = -0.75) without aligned corners to the photo's size"
 _STABLE_SINGLE_MASK = (
     "output 0 if count(logit > 0.05) / count(logit > -0.05) is at least 0.98, else that of 1, 2, 3 with the highest "
     "IoU prediction"
@@ -60,6 +62,18 @@ def processing(conventions: Conventions, *, frames: bool) -> tuple[dict[str, Any
     if conventions.stretched:
         before |= _STRETCHED_PREPROCESSING
         after |= _STRETCHED_POSTPROCESSING
+    if not conventions.antialiased:
+        before["filter"] = _ALIASED_FILTER
+    if conventions.bicubic_masks:
+        after["resize"] = _BICUBIC_RESIZE
+    if conventions.slots is not None:
+        after["slots"] = (
+            f"a point takes one, a box two (labels 2 and 3), {conventions.slots} at most; the others are labelled -2"
+        )
+    if not conventions.background_points:
+        after["background_points"] = "none: label 0 means nothing"
+    if not conventions.mask_prompts:
+        after["mask_prompts"] = "none"
     if conventions.stability_fallback:
         after["single_mask"] = _STABLE_SINGLE_MASK
     if conventions.best_only:

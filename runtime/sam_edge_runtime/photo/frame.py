@@ -20,8 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_edge_runtime.bundle.contract import FRAME_STEP, PIXEL_MEAN, SMALLEST_SHORT_SIDE, FrameSize
-from sam_edge_runtime.bundle.conventions import Conventions
+from sam_edge_runtime.bundle.conventions import SAM, Conventions
 from sam_edge_runtime.errors import PhotoError, UsageError
+
+from .interpolation import bilinear_weights
 
 MUCH_WASTE = 0.3  # share of padding in a frame that is no square, above which another frame is advised
 
@@ -33,11 +35,13 @@ class Axis(NamedTuple):
         size: of the frame.
         resized: of the photo in the frame; None where it is stretched to the whole.
         original: of the photo.
+        bicubic: whether masks are resized bicubically; only where the photo is stretched.
     """
 
     size: int
     resized: int | None
     original: int
+    bicubic: bool = False
 
 
 class Framed(Protocol):
@@ -61,7 +65,7 @@ class Frame:
     Attributes:
         size: (height, width) of the frame, in pixels.
         original_size: (H, W) of the photo, in pixels.
-        stretched: whether the photo is resized to the whole frame and loses its aspect ratio.
+        conventions: of the model's family: whether the photo is stretched to the whole frame, and the filters.
 
     Raises:
         UsageError: a side of the frame is less than 1.
@@ -70,7 +74,7 @@ class Frame:
 
     size: FrameSize
     original_size: tuple[int, int]
-    stretched: bool = False
+    conventions: Conventions = SAM
 
     def __post_init__(self) -> None:
         if min(self.size) < 1:
@@ -87,7 +91,7 @@ class Frame:
     @property
     def resized_size(self) -> tuple[int, int]:
         """(h, w) of the photo in the frame, in pixels: one side is the frame's, the other is rounded half up."""
-        if self.stretched:
+        if self.conventions.stretched:
             return self.size
         (height, width), (frame_height, frame_width) = self.original_size, self.size
         # As the reference does it: the scale is rounded before it multiplies.
@@ -106,8 +110,13 @@ class Frame:
     @property
     def axes(self) -> tuple[Axis, Axis]:
         """The geometry down and across."""
-        resized = (None, None) if self.stretched else self.resized_size
-        down, across = (Axis(*each) for each in zip(self.size, resized, self.original_size, strict=True))
+        if self.conventions.stretched:
+            bicubic = self.conventions.bicubic_masks
+            down, across = (
+                Axis(*each, bicubic) for each in zip(self.size, (None, None), self.original_size, strict=True)
+            )
+        else:
+            down, across = (Axis(*each) for each in zip(self.size, self.resized_size, self.original_size, strict=True))
         return down, across
 
     def resize(self, photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -128,7 +137,8 @@ class Frame:
     def image(self, photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """The encoder's input: the resized photo, padded at the bottom and right with the pixel mean.
 
-        A photo that is stretched is resized in float, as in SAM 2's reference (sam2/utils/transforms.py).
+        A photo that is stretched is resized in float, as in SAM 2's reference (sam2/utils/transforms.py); for
+        EfficientSAM without antialiasing, as torch's `interpolate` does.
 
         Args:
             photo: (H, W, 3) uint8 RGB, of this frame's `original_size`.
@@ -136,8 +146,8 @@ class Frame:
         Returns:
             (1, 3, H, W) float32 RGB in 0..255, not normalized; H and W are the frame's.
         """
-        if self.stretched:
-            return self._stretched_image(photo)
+        if self.conventions.stretched:
+            return self._stretched_image(photo) if self.conventions.antialiased else self._aliased_image(photo)
         height, width = self.resized_size
         image = np.empty((1, 3, *self.size), np.float32)
         image[:] = np.array(PIXEL_MEAN, np.float32).reshape(1, 3, 1, 1)
@@ -153,6 +163,15 @@ class Frame:
         resized = [np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR)) for plane in planes]
         image: npt.NDArray[np.float32] = np.stack(resized)[None]
         return image
+
+    def _aliased_image(self, photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        self._require_own(photo)
+        planes = np.ascontiguousarray(photo.transpose(2, 0, 1)).astype(np.float32)
+        for axis, size in ((1, self.size.height), (2, self.size.width)):
+            lower, upper, weight = bilinear_weights(planes.shape[axis], size)
+            weight = weight.reshape(1, -1, 1) if axis == 1 else weight
+            planes = planes.take(lower, axis) * (1 - weight) + planes.take(upper, axis) * weight
+        return planes[None]
 
     def _require_own(self, photo: npt.NDArray[np.uint8]) -> None:
         if photo.shape != (*self.original_size, 3) or photo.dtype != np.uint8:
@@ -175,7 +194,7 @@ class Frame:
         """
         height, width = self.original_size
         new_height, new_width = self.resized_size
-        if self.stretched:
+        if self.conventions.stretched:
             of_one = np.asarray(coords, np.float32) / np.array([width, height], np.float32)
             return np.asarray(of_one * np.array([new_width, new_height], np.float32), np.float32)
         scale = np.array([new_width / width, new_height / height])
@@ -214,5 +233,5 @@ def fitting_frame(model: Framed, original_size: tuple[int, int]) -> Frame:
     Raises:
         PhotoError: the photo is empty, or too narrow for a frame.
     """
-    fitted = [Frame(size, original_size, model.conventions.stretched) for size in model.frames]
+    fitted = [Frame(size, original_size, model.conventions) for size in model.frames]
     return min(fitted, key=lambda frame: (frame.waste, -max(frame.resized_size)))

@@ -4,7 +4,8 @@ The reference (segment_anything 1.0, modeling/sam.py, `Sam.postprocess_masks`) i
 logits bilinearly to the frame's H x W, crops the padding, and interpolates bilinearly to the photo's size. Every step
 is linear and separable, so the whole is `rows @ low_res @ columns.T` with two small matrices that depend on the
 geometry alone, and the H x W picture is never made. Where the photo was stretched to the frame, one interpolation leads
-from the logits to the photo's size, as in SAM 2's reference (sam2/utils/transforms.py, `postprocess_masks`).
+from the logits to the photo's size: bilinear as in SAM 2's reference (sam2/utils/transforms.py, `postprocess_masks`),
+or bicubic as in EfficientSAM's (efficient_sam/efficient_sam.py, `predict_masks`).
 
 A pixel is a mean of few neighbouring cells, so the matrices are mostly zeros. They are split once per geometry into
 bands of `BAND` pixels with the zeros left out. A band's logits are consumed while they are in the cache, and the
@@ -25,32 +26,13 @@ from sam_edge_runtime.bundle.contract import MASK_STRIDE, MASK_THRESHOLD
 from sam_edge_runtime.errors import UsageError
 
 from .frame import Axis, Frame
+from .interpolation import bicubic, bilinear
 
 # Two axes per photo size: enough to alternate between eight sizes.
 _CACHED_AXES = 16
 # Pixels. OpenBLAS computes up to 2^18 multiplications on one thread (interface/gemm.c: SMP_THRESHOLD_MIN times
 # GEMM_MULTITHREAD_THRESHOLD); with 16 rows that holds for photos up to 4,000 pixels wide.
 BAND = 16
-
-
-def _interpolation(inputs: int, outputs: int) -> npt.NDArray[np.float64]:
-    """The matrix (outputs, inputs) of bilinear interpolation with align_corners=False.
-
-    Source positions are float32, as torch computes them for float32 tensors (ATen/native/UpSample.h,
-    `area_pixel_compute_source_index`). Product and subtraction are rounded once, because torch's kernels for AVX2 and
-    newer fuse them. Rounding twice would move a pixel near position 1000 by 3e-5, and its logit by 3e-5 of the slope.
-    """
-    scale = np.float64(np.float32(inputs) / np.float32(outputs))
-    # In float64 the product of two float32 numbers is exact, so the one rounding is the cast.
-    position = np.maximum((scale * (np.arange(outputs) + 0.5) - 0.5).astype(np.float32), np.float32(0))
-    lower = np.minimum(position.astype(np.int64), inputs - 1)
-    upper = np.minimum(lower + 1, inputs - 1)
-    weight = np.clip(position - lower.astype(np.float32), 0, 1).astype(np.float64)
-    matrix = np.zeros((outputs, inputs))
-    rows = np.arange(outputs)
-    matrix[rows, lower] = 1 - weight
-    matrix[rows, upper] += weight  # at the last input both are the same cell
-    return matrix
 
 
 def axis_matrix(axis: Axis) -> Float32:
@@ -61,9 +43,10 @@ def axis_matrix(axis: Axis) -> Float32:
     """
     cells = axis.size // MASK_STRIDE
     if axis.resized is None:
-        return _interpolation(cells, axis.original).astype(np.float32)
-    to_frame = _interpolation(cells, axis.size)[: axis.resized]
-    matrix = (_interpolation(axis.resized, axis.original) @ to_frame).astype(np.float32)
+        interpolation = bicubic if axis.bicubic else bilinear
+        return interpolation(cells, axis.original).astype(np.float32)
+    to_frame = bilinear(cells, axis.size)[: axis.resized]
+    matrix = (bilinear(axis.resized, axis.original) @ to_frame).astype(np.float32)
     used = int(np.flatnonzero(matrix.any(axis=0))[-1]) + 1
     return matrix[:, :used]
 

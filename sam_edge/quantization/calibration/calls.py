@@ -148,8 +148,10 @@ class _PreparedPhoto:
     masks: Float32  # (OBJECTS, 1, H/4, W/4)
 
     def prompts(self) -> list[Prompts]:
-        """Prompts of every kind, in the order of `KINDS`."""
-        return [self.objects.prompts(self.frame, kind, self.masks) for kind in KINDS.values()]
+        """Prompts of every kind that the model knows, in the order of `KINDS`."""
+        masks = self.frame.conventions.mask_prompts
+        kinds = [kind for kind in KINDS.values() if masks or not kind.mask]
+        return [self.objects.prompts(self.frame, kind, self.masks) for kind in kinds]
 
     def save(self, path: Path) -> None:
         arrays: dict[str, Any] = {f"feature_{number}": each for number, each in enumerate(self.features)}
@@ -200,7 +202,8 @@ def _fitting(kinds: list[Prompts], capacity: Manifest) -> list[Prompts]:
 def _by_mask(kinds: list[Prompts]) -> Iterator[Prompts]:
     """All prompts without a mask prompt in one batch, then all with one."""
     for masked in (False, True):
-        yield Prompts.joined([kind for kind in kinds if (kind.masks is not None) is masked])
+        if alike := [kind for kind in kinds if (kind.masks is not None) is masked]:
+            yield Prompts.joined(alike)
 
 
 def _filled(prompts: Prompts, size: int) -> Prompts:

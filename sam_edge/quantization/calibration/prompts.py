@@ -73,20 +73,23 @@ class ObjectPrompts:
     boxes: Float64
 
     def prompts(self, frame: Frame, kind: PromptKind, masks: Float32 | None = None) -> Prompts:
-        """Prompts of one kind, one for each object.
+        """Prompts of one kind, one for each object; without clicks outside where the frame's model knows none.
 
         Args:
             frame: the photo's.
             kind: what they consist of.
             masks: `(M, 1, S/4, S/4)` mask prompts, for kinds that have one.
         """
-        labels = np.tile(LABELS[: kind.clicks], (len(self.boxes), 1))
+        background = frame.conventions.background_points
+        used = [place for place, label in enumerate(LABELS) if background or label == _IN][: kind.clicks]
+        labels = np.tile([LABELS[place] for place in used], (len(self.boxes), 1))
         return build_prompts(
             frame,
-            self.clicks[:, : kind.clicks] if kind.clicks else None,
-            labels if kind.clicks else None,
+            self.clicks[:, used] if used else None,
+            labels if used else None,
             self.boxes if kind.box else None,
             masks if kind.mask else None,
+            conventions=frame.conventions,
         )
 
 

@@ -11,6 +11,7 @@ import torch
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.automatic.mask_statistics import MaskStatistics, stability_score
 from sam_edge_runtime.bundle.contract import FrameSize
+from sam_edge_runtime.bundle.conventions import SAM, SAM_2
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.photo.frame import Frame
 from sam_edge_runtime.photo.masks import upscale
@@ -41,7 +42,7 @@ def blobs(count: int, seed: int) -> np.ndarray:
 def case(request):
     """Statistics of a geometry, low-resolution logits, and the same at the photo's size."""
     size, stretched = request.param
-    frame = Frame(FrameSize.square(SIDE), size, stretched)
+    frame = Frame(FrameSize.square(SIDE), size, SAM_2 if stretched else SAM)
     low_res = blobs(12, seed=size[0])
     return MaskStatistics(frame), low_res, upscale(low_res, frame)
 

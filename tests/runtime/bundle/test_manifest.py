@@ -8,7 +8,7 @@ import json
 import pytest
 
 from sam_edge_runtime.bundle.contract import FrameSize, Layout
-from sam_edge_runtime.bundle.conventions import SAM_2, SAM_HQ
+from sam_edge_runtime.bundle.conventions import EFFICIENT_SAM, SAM_2, SAM_HQ
 from sam_edge_runtime.bundle.manifest import RANDOM_WEIGHTS_NOTE, Checkpoint, FileRecord, Manifest
 from sam_edge_runtime.errors import BundleError
 from tests.runtime.standin import manifest
@@ -313,6 +313,28 @@ def test_conventions_are_kept_and_the_contract_has_their_tensors(conventions):
     assert [each["name"] for each in content["decoder"]["inputs"]][5:] == names
 
 
+def test_conventions_of_the_last_format_are_named_only_where_they_differ():
+    points = EFFICIENT_SAM.slots
+    text = complete(conventions=EFFICIENT_SAM, points=points).to_json()
+    assert Manifest.from_json(text) == complete(conventions=EFFICIENT_SAM, points=points)
+    content = json.loads(text)
+    assert content["format_version"] == 4
+    assert (content["conventions"]["mask_prompts"], content["conventions"]["slots"]) == (False, 6)
+    assert [each["name"] for each in content["decoder"]["inputs"]] == [
+        "image_embeddings",
+        "point_coords",
+        "point_labels",
+    ]
+    assert content["preprocessing"]["filter"].startswith("bilinear without antialiasing")
+    assert content["postprocessing"]["resize"].startswith("bicubic")
+    assert "slots" not in json.loads(complete(conventions=SAM_2).to_json())["conventions"]
+
+
+def test_a_decoder_has_the_slots_of_its_conventions():
+    text = complete(conventions=EFFICIENT_SAM, points=8).to_json()
+    assert "8 points are not the 6 slots of the conventions" in refused(text)
+
+
 def test_features_have_the_shapes_of_their_strides():
     contract = complete(conventions=SAM_2, layout=Layout.NHWC).encoder_contract
     assert [spec.shape for spec in contract.outputs[1:]] == [(1, 64, 64, 32), (1, 32, 32, 64)]
@@ -353,7 +375,7 @@ def test_bundles_with_sam_1_s_conventions_do_not_name_them():
         ("conventions/features/0/name", "image", "names that no other tensor has are expected"),
         ("conventions/features/0/name", "high_res_features_1", "names that no other tensor has are expected"),
         ("conventions/logit_limit", 10**400, "conventions.logit_limit is"),
-        ("interface", "official", "interface official has no further features"),
+        ("interface", "official", "interface official is not for these conventions"),
         ("conventions/features/0/channels", 16, "encoder.outputs breaks the contract"),
         ("conventions/object_score", False, "decoder.outputs breaks the contract"),
     ],
@@ -398,10 +420,10 @@ def test_every_depth_of_nesting_is_refused_without_a_traceback(field):
         assert refused(text.replace('"HERE"', f'{{"a":{nested}}}' if field == "recipe" else nested))
 
 
-@pytest.mark.parametrize("version", [4, 5, 10**20])
+@pytest.mark.parametrize("version", [5, 6, 10**20])
 def test_a_newer_format_is_refused_with_the_advice_to_upgrade(version):
     line = refused(json.dumps({"format": "sam-edge-bundle", "format_version": version, "surprise": []}))
-    assert f"format_version {version}, and this sam-edge reads up to 3: upgrade sam-edge" in line
+    assert f"format_version {version}, and this sam-edge reads up to 4: upgrade sam-edge" in line
 
 
 @pytest.mark.parametrize("version", [MISSING, None, 0, -1, "1", 1.0, True, [1]])

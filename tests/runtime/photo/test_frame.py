@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from sam_edge.prediction.promptable import AnyCapacity
 from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD, FrameSize
-from sam_edge_runtime.bundle.conventions import SAM_2
+from sam_edge_runtime.bundle.conventions import EFFICIENT_SAM, SAM_2
 from sam_edge_runtime.errors import PhotoError, UsageError
 from sam_edge_runtime.photo.frame import Frame, fitting_frame, waste_warning
 from tests.reference import import_segment_anything
@@ -117,7 +117,7 @@ def test_a_photo_that_does_not_fit_is_scaled_to_fit_and_padded():
 @pytest.mark.parametrize("size", [(480, 640), (640, 480), (100, 90), (7, 1001), (1365, 2048)])
 def test_a_stretched_photo_is_resized_in_float(size):
     """As SAM 2's `SAM2Transforms` does: to 0..1, antialiased, without rounding."""
-    photo, frame = random_photo(size), Frame(FrameSize.square(256), size, stretched=True)
+    photo, frame = random_photo(size), Frame(FrameSize.square(256), size, SAM_2)
     image = torch.from_numpy(photo).permute(2, 0, 1)[None] / 255
     expected = F.interpolate(image, (256, 256), mode="bilinear", align_corners=False, antialias=True).numpy() * 255
     assert frame.image(photo).dtype == np.float32
@@ -125,17 +125,27 @@ def test_a_stretched_photo_is_resized_in_float(size):
     assert (frame.resized_size, frame.waste) == ((256, 256), 0.0)
 
 
+@pytest.mark.parametrize("size", [(480, 640), (640, 480), (100, 90), (7, 1001), (256, 256), (1365, 2048)])
+def test_a_photo_is_resized_without_antialiasing_where_the_model_wants_it(size):
+    """As `EfficientSam.preprocess` does."""
+    photo, frame = random_photo(size), Frame(FrameSize.square(256), size, EFFICIENT_SAM)
+    image = torch.from_numpy(photo).permute(2, 0, 1)[None] / 255
+    expected = F.interpolate(image, (256, 256), mode="bilinear").numpy() * 255
+    assert frame.image(photo).dtype == np.float32
+    assert np.abs(frame.image(photo) - expected).max() < 1e-3
+
+
 def test_stretched_coordinates_are_scaled_by_each_side():
     coords = np.random.default_rng(0).uniform(0, 480, (40, 2))
     given = torch.from_numpy(coords).float()
     expected = given / torch.tensor([640, 480]) * 1024  # SAM2Transforms.transform_coords
-    frame = Frame(FrameSize.square(1024), (480, 640), stretched=True)
+    frame = Frame(FrameSize.square(1024), (480, 640), SAM_2)
     np.testing.assert_array_equal(frame.to_frame(coords), expected.numpy())
 
 
 def test_a_model_that_stretches_gets_a_stretched_frame():
     capacity = AnyCapacity((SQUARE,), SAM_2)
-    assert fitting_frame(capacity, (100, 700)) == Frame(SQUARE, (100, 700), stretched=True)
+    assert fitting_frame(capacity, (100, 700)) == Frame(SQUARE, (100, 700), SAM_2)
     assert waste_warning(capacity, (100, 700)) is None
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from sam_edge_runtime.bundle.contract import FrameSize
+from sam_edge_runtime.bundle.conventions import EFFICIENT_SAM, SAM_2
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.photo import masks as masks_module
 from sam_edge_runtime.photo.frame import Axis, Frame
@@ -44,8 +45,17 @@ def test_logits_equal_the_reference(size, side):
 @pytest.mark.parametrize("size", SIZES)
 def test_a_stretched_photo_s_logits_are_interpolated_once(size):
     """As SAM 2's `postprocess_masks` does."""
-    frame, low_res = Frame(FrameSize.square(256), size, stretched=True), random_logits(256)
+    frame, low_res = Frame(FrameSize.square(256), size, SAM_2), random_logits(256)
     expected = F.interpolate(torch.from_numpy(low_res)[None], size, mode="bilinear", align_corners=False)[0].numpy()
+    assert np.abs(upscale(low_res, frame) - expected).max() <= BOUND
+    np.testing.assert_array_equal(upscale_binary(low_res, frame), upscale(low_res, frame) > 0)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_efficient_sam_s_logits_are_interpolated_bicubically(size):
+    """As `EfficientSam.predict_masks` does."""
+    frame, low_res = Frame(FrameSize.square(256), size, EFFICIENT_SAM), random_logits(256)
+    expected = F.interpolate(torch.from_numpy(low_res)[None], size, mode="bicubic")[0].numpy()
     assert np.abs(upscale(low_res, frame) - expected).max() <= BOUND
     np.testing.assert_array_equal(upscale_binary(low_res, frame), upscale(low_res, frame) > 0)
 
