@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import torch
 
 from sam_edge.model import DecoderGraph, EncoderGraph, Sam
-from sam_edge.model.hiera import Hiera
+from sam_edge.model.hiera import HieraBlock
 from sam_edge.model.sam import require_one_feature, use_hq_token_only
 from sam_edge.model.torch_backend import TorchBackend
 from sam_edge.prediction.reference_cache import ReferenceCache
@@ -128,6 +128,7 @@ def check_job(job: ExportJob) -> CheckedJob:
     if job.hq_token_only:
         use_hq_token_only(empty)  # raises here, before weights are read
     _check_conventions(job, empty)
+    job = _with_slots(job, empty)
     _check_convertible(empty, recipe, exporter)
     memory = check_memory(job.variant, empty, job.input_side or empty.native_side, job.target)
     if target_named(job.target).fixed_shapes and not job.flexible:
@@ -203,10 +204,24 @@ def _check_conventions(job: ExportJob, sam: Sam) -> None:
             f"--frame {','.join(job.frames)}: {job.variant} stretches every photo to a square, so no part of it is "
             "padding: leave out --frame"
         )
-    if job.graph == NEURAL_ENGINE and any(isinstance(module, Hiera) for module in sam.modules()):
-        raise UsageError(f"--graph {NEURAL_ENGINE} has no form of Hiera, the encoder of {job.variant}: omit it")
+    if job.graph == NEURAL_ENGINE and any(isinstance(module, HieraBlock) for module in sam.modules()):
+        raise UsageError(f"--graph {NEURAL_ENGINE} has no form of the encoder of {job.variant}: omit it")
     if job.layout == OFFICIAL:
         require_one_feature(sam, "--layout official")
+
+
+def _with_slots(job: ExportJob, sam: Sam) -> ExportJob:
+    """The job with the number of slots that the model's prompts have, where that is not free.
+
+    Raises:
+        UsageError: the job names another number.
+    """
+    slots = sam.conventions.slots
+    if slots is None:
+        return job
+    if job.points not in (None, slots):
+        raise UsageError(f"--points {job.points}: each prompt of {job.variant} has {slots} slots: leave out --points")
+    return replace(job, points=slots)
 
 
 def _labelled(job: ExportJob, photos: CalibrationSet | None) -> LabelledSet | None:

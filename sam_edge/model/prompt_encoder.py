@@ -135,7 +135,7 @@ class PromptEncoder(nn.Module):
         Args:
             grid: cells (H/16, W/16) of a frame; None: of the square.
         """
-        device = self.not_a_point_embed.weight.device
+        device = self.pe_layer.positional_encoding_gaussian_matrix.device
         rows, columns = grid or FrameSize.square(self.side).grid
         y, x = torch.meshgrid(
             _cell_centres(rows, self.side).to(device), _cell_centres(columns, self.side).to(device), indexing="ij"

@@ -100,15 +100,20 @@ def use_hq_token_only(sam: Sam) -> None:
 
 
 def require_one_feature(sam: Sam, user: str) -> None:
-    """Refuse a model whose encoder returns more than the embedding.
+    """Refuse a model whose encoder returns more than the embedding, or whose decoder takes no mask prompts.
 
     Args:
         sam: the model.
         user: command or option that handles the embedding alone, for the message.
 
     Raises:
-        UsageError: it has further features.
+        UsageError: it has further features, or no mask prompts.
     """
+    if not sam.conventions.mask_prompts:
+        raise UsageError(
+            f"{user} takes models with mask prompts, and this one has none: choose one of SAM 1's family, such as "
+            "vit_b, tiny_vit or nano"
+        )
     if sam.conventions.features:
         names = ", ".join(each.name for each in sam.conventions.features)
         raise UsageError(

@@ -50,7 +50,13 @@ class Attention(nn.Module):
 
 
 class TwoWayBlock(nn.Module):
-    """Self-attention of the tokens, attention to the image, MLP on the tokens, attention of the image to the tokens."""
+    """Self-attention of the tokens, attention to the image, MLP on the tokens, attention of the image to the tokens.
+
+    Attributes:
+        activation: of the MLP.
+    """
+
+    activation: type[nn.Module] = nn.ReLU
 
     def __init__(self, dim: int, heads: int, hidden: int, downsample: int, *, first: bool) -> None:
         super().__init__()
@@ -59,21 +65,16 @@ class TwoWayBlock(nn.Module):
         self.norm1 = nn.LayerNorm(dim)
         self.cross_attn_token_to_image = Attention(dim, heads, downsample)
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = FeedForward(dim, hidden, nn.ReLU())
+        self.mlp = FeedForward(dim, hidden, self.activation())
         self.norm3 = nn.LayerNorm(dim)
         self.norm4 = nn.LayerNorm(dim)
         self.cross_attn_image_to_token = Attention(dim, heads, downsample)
 
     def forward(
-        self, tokens: Tensor, image: Tensor, token_pe: Tensor, image_pe: Tensor, key_bias: Tensor
+        self, tokens: Tensor, image: Tensor, token_pe: Tensor, image_pe: Tensor, key_bias: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Update `tokens (B, T, C)` and `image (B, HW, C)`; see `TwoWayTransformer.forward` for the others."""
-        if self.first:  # here the tokens equal their positions: none are added, and there is no residual
-            tokens = self.self_attn(tokens, tokens, tokens, key_bias)
-        else:
-            q = tokens + token_pe
-            tokens = tokens + self.self_attn(q, q, tokens, key_bias)
-        tokens = self.norm1(tokens)
+        tokens = self.norm1(self.attend_to_itself(tokens, token_pe, key_bias))
         placed = image + image_pe
         tokens = tokens + self.cross_attn_token_to_image(tokens + token_pe, placed, image)
         tokens = self.norm2(tokens)
@@ -81,26 +82,43 @@ class TwoWayBlock(nn.Module):
         image = image + self.cross_attn_image_to_token(placed, tokens + token_pe, tokens, key_bias)
         return tokens, self.norm4(image)
 
+    def attend_to_itself(self, tokens: Tensor, token_pe: Tensor, key_bias: Tensor | None) -> Tensor:
+        """Self-attention of `tokens (B, T, C)`, with its residual."""
+        if self.first:  # here the tokens equal their positions: none are added, and there is no residual
+            first: Tensor = self.self_attn(tokens, tokens, tokens, key_bias)
+            return first
+        q = tokens + token_pe
+        out: Tensor = tokens + self.self_attn(q, q, tokens, key_bias)
+        return out
+
 
 class TwoWayTransformer(nn.Module):
-    """`depth` two-way blocks, and a last attention from the tokens to the image."""
+    """`depth` two-way blocks, and a last attention from the tokens to the image.
+
+    Attributes:
+        block: class of its blocks.
+    """
+
+    block: type[TwoWayBlock] = TwoWayBlock
 
     def __init__(self, dim: int, heads: int = 8, hidden: int = 2048, depth: int = 2, downsample: int = 2) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            TwoWayBlock(dim, heads, hidden, downsample, first=index == 0) for index in range(depth)
+            self.block(dim, heads, hidden, downsample, first=index == 0) for index in range(depth)
         )
         self.final_attn_token_to_image = Attention(dim, heads, downsample)
         self.norm_final_attn = nn.LayerNorm(dim)
 
-    def forward(self, image: Tensor, image_pe: Tensor, tokens: Tensor, key_bias: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, image: Tensor, image_pe: Tensor, tokens: Tensor, key_bias: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Update tokens and image by attention in both directions.
 
         Args:
             image: `(B, HW, C)` embedding with the dense prompt added.
             image_pe: `(1, HW, C)` position embeddings of the cells.
             tokens: `(B, T, C)` output tokens, then prompt tokens; they are also the tokens' position embeddings.
-            key_bias: `(B, 1, 1, T)` 0 for a token that counts, `EMPTY_SLOT_BIAS` for an empty slot.
+            key_bias: `(B, 1, 1, T)` 0 for a token that counts, `EMPTY_SLOT_BIAS` for an empty slot; None: all count.
 
         Returns:
             Tokens `(B, T, C)` and image `(B, HW, C)`.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sam_edge_runtime.bundle.conventions import SAM_2, SAM_HQ
+from sam_edge_runtime.bundle.conventions import EFFICIENT_SAM, SAM_2, SAM_HQ
 from sam_edge_runtime.errors import UsageError
 
+from .efficient_sam_decoder import EfficientSAMMaskDecoder, EfficientSAMPromptEncoder
+from .efficient_sam_encoder import EFFICIENT_SAM_S, EFFICIENT_SAM_TI, EfficientSAMConfig, EfficientSAMEncoder
 from .feature_pyramid import PyramidImageEncoder, Trunk
 from .hiera import HIERA_BASE_PLUS, HIERA_LARGE, HIERA_SMALL, HIERA_TINY, Hiera
 from .hq_mask_decoder import HQMaskDecoder
@@ -38,6 +40,16 @@ def _sam2(trunk: Trunk) -> Sam:
     return Sam(PyramidImageEncoder(trunk), mask_decoder=SAM2MaskDecoder(), conventions=SAM_2)
 
 
+def _efficient_sam(config: EfficientSAMConfig) -> Sam:
+    """EfficientSAM, whose prompts are points inside the object and boxes."""
+    return Sam(
+        EfficientSAMEncoder(config),
+        prompt_encoder=EfficientSAMPromptEncoder(),
+        mask_decoder=EfficientSAMMaskDecoder(),
+        conventions=EFFICIENT_SAM,
+    )
+
+
 # A ViT that was pruned block by block: only its file says how wide each block is (`weights/pruned_vit.py`).
 SLIM = "slimsam"
 
@@ -58,6 +70,8 @@ VARIANTS: dict[str, Callable[[], Sam]] = {
     "sam2.1_hiera_base_plus": lambda: _sam2(Hiera(HIERA_BASE_PLUS)),
     "sam2.1_hiera_large": lambda: _sam2(Hiera(HIERA_LARGE)),
     "edgetam": lambda: _sam2(RepViT()),
+    "efficient_sam_vitt": lambda: _efficient_sam(EFFICIENT_SAM_TI),
+    "efficient_sam_vits": lambda: _efficient_sam(EFFICIENT_SAM_S),
 }
 
 

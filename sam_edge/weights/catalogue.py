@@ -79,6 +79,7 @@ class Release:
 # SAM 2.1's and EdgeTAM's numbers are those of the image path: the image encoder and 4,221,585 in the other parts. The
 # parts for videos have 7,521,777 more, EdgeTAM's 4,775,153. Addresses are those of the projects' READMEs: EdgeTAM's
 # file is in its repository. Sizes and hashes were found alike in several other projects' lists of these files.
+# EfficientSAM's authors keep the larger file in a ZIP archive; the address is that of a project that serves it plain.
 RELEASES: dict[str, Release] = {
     "vit_b": Release(
         variant="vit_b",
@@ -248,6 +249,30 @@ RELEASES: dict[str, Release] = {
         input_side=1024,
         source="EdgeTAM, https://arxiv.org/abs/2501.07256",
         note="EdgeTAM for images: SAM 2's mask decoder behind RepViT-M1, made for phones",
+    ),
+    "efficient_sam_vitt": Release(
+        variant="efficient_sam_vitt",
+        url="https://github.com/yformer/EfficientSAM/raw/main/weights/efficient_sam_vitt.pt",
+        file="efficient_sam_vitt.pt",
+        size=40_982_470,
+        sha256="dff858b19600a46461cbb7de98f796b23a7a888d9f5e34c0b033f7d6eb9e4e6a",
+        licence="Apache-2.0",
+        parameters=10_223_204,
+        input_side=1024,
+        source="EfficientSAM, https://arxiv.org/abs/2312.00863",
+        note="EfficientSAM with ViT-Tiny, for points inside the object and boxes",
+    ),
+    "efficient_sam_vits": Release(
+        variant="efficient_sam_vits",
+        url="https://huggingface.co/Adapter/DragonDiffusion/resolve/main/model/efficient_sam_vits.pt",
+        file="efficient_sam_vits.pt",
+        size=105_742_022,
+        sha256="339376940b92351ae26dd1162e2305a1cc6f5cde735105e91286251abd9a6b65",
+        licence="Apache-2.0",
+        parameters=26_413_028,
+        input_side=1024,
+        source="EfficientSAM, https://arxiv.org/abs/2312.00863",
+        note="EfficientSAM with ViT-Small, for points inside the object and boxes",
     ),
 }
 

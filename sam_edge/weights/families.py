@@ -19,7 +19,7 @@ from sam_edge.model import Sam, build_sam
 from sam_edge.model.image_encoder import ImageEncoderViT
 from sam_edge.model.variants import SLIM
 
-from .layouts import HUGGING_FACE, OFFICIAL, SAM2_HUGGING_FACE, SAM2_OFFICIAL, Layout
+from .layouts import EFFICIENT_SAM_OFFICIAL, HUGGING_FACE, OFFICIAL, SAM2_HUGGING_FACE, SAM2_OFFICIAL, Layout
 from .pruned_vit import read_widths
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -108,7 +108,16 @@ FAMILIES: tuple[Family, ...] = (
         {"sam_hq_vit_b": _vit(768), "sam_hq_vit_l": _vit(1024), "sam_hq_vit_h": _vit(1280)},
         layouts=(OFFICIAL, HUGGING_FACE),
     ),
-    Family("EfficientSAM", ("mask_decoder.final_output_upscaling_layers.0.0.weight",)),
+    Family(
+        "EfficientSAM (ViT)",
+        ("prompt_encoder.bbox_top_left_embeddings.weight",),
+        {
+            "efficient_sam_vitt": {POSITION: (1, 197, 192)},
+            "efficient_sam_vits": {POSITION: (1, 197, 384)},
+        },
+        note="not EfficientSAM's own file: fine-tuned and converted weights have the same modules",
+        layouts=(EFFICIENT_SAM_OFFICIAL,),
+    ),
     Family("EfficientViT-SAM", ("image_encoder.backbone.stages.0.op_list.0.conv.weight",)),
     Family("RepViT-SAM", ("image_encoder.features.0.0.c.weight",)),
     Family(

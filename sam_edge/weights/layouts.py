@@ -74,6 +74,29 @@ SAM2_OFFICIAL = Layout(
     ),
 )
 
+# EfficientSAM has the same parts as SAM, and names of its own for SAM's MLPs and upscaling, and Hiera's MLPs.
+EFFICIENT_SAM_OFFICIAL = Layout(
+    "official",
+    "official names",
+    OFFICIAL.own,
+    OFFICIAL.shared,
+    (
+        ("image_encoder.blocks.*.mlp.fc1.", "image_encoder.blocks.*.mlp.layers.0."),
+        ("image_encoder.blocks.*.mlp.fc2.", "image_encoder.blocks.*.mlp.layers.1."),
+        ("mask_decoder.transformer.layers.*.mlp.layers.0.0.", "mask_decoder.transformer.layers.*.mlp.lin1."),
+        ("mask_decoder.transformer.layers.*.mlp.fc.", "mask_decoder.transformer.layers.*.mlp.lin2."),
+        ("mask_decoder.final_output_upscaling_layers.0.0.", "mask_decoder.output_upscaling.0."),
+        ("mask_decoder.final_output_upscaling_layers.0.1.", "mask_decoder.output_upscaling.1."),
+        ("mask_decoder.final_output_upscaling_layers.1.0.", "mask_decoder.output_upscaling.3."),
+        *(
+            (f"mask_decoder.{mlp}.{theirs}.", f"mask_decoder.{mlp}.{ours}.")
+            for mlp in ("output_hypernetworks_mlps.*", "iou_prediction_head")
+            for theirs, ours in (("fc", "layers.2"), ("layers.*.0", "layers.*"))
+        ),
+    ),
+    mark="mask_decoder.final_output_upscaling_layers.",
+)
+
 # transformers' models (models/{sam,sam_hq,sam2}/modeling_*.py of transformers 5.24): first what all have in common.
 _POSITIONS = "shared_image_embedding.positional_embedding", "prompt_encoder.shared_embedding.positional_embedding"
 _MLPS = (
@@ -173,7 +196,13 @@ SAM2_HUGGING_FACE = Layout(
     twins=(_POSITIONS,),
 )
 
-LAYOUTS = (SAM2_OFFICIAL, OFFICIAL, SAM2_HUGGING_FACE, HUGGING_FACE)  # of two that a file fits, the first counts
+LAYOUTS = (
+    SAM2_OFFICIAL,
+    EFFICIENT_SAM_OFFICIAL,
+    OFFICIAL,
+    SAM2_HUGGING_FACE,
+    HUGGING_FACE,
+)  # of two that a file fits, the first counts
 NAMES = tuple(dict.fromkeys(layout.name for layout in LAYOUTS))
 
 ENCODERS = ("image_encoder.", "vision_encoder.")  # what the names of an image encoder begin with

@@ -11,6 +11,7 @@ import torch
 
 from sam_edge.export.job import ExportJob
 from sam_edge.export.pipeline import export_bundle
+from sam_edge.model import build_sam
 from sam_edge.model.feature_pyramid import PyramidImageEncoder
 from sam_edge.model.forms import graphs_of
 from sam_edge.model.graphs import in_encoder_graph
@@ -20,13 +21,14 @@ from sam_edge.model.sam2_mask_decoder import SAM2MaskDecoder
 from sam_edge.model.torch_backend import TorchBackend
 from sam_edge.prediction.calls import decoder_call
 from sam_edge.quantization.equalization.observe import observe_layers
+from sam_edge.weights.families import build_empty
 from sam_edge_exporters import Conversion, exporter_for
 from sam_edge_runtime import SamPredictor
 from sam_edge_runtime.agreement.agreement import bounds_of
 from sam_edge_runtime.backends import load_backend
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import FrameSize, Label
-from sam_edge_runtime.bundle.conventions import SAM_2, SAM_HQ
+from sam_edge_runtime.bundle.conventions import SAM_2
 from sam_edge_runtime.bundle.targets import target_named
 from sam_edge_runtime.errors import UsageError
 from tests.model.builders import BOUND, error, seed, seeded_tensor
@@ -132,7 +134,10 @@ def test_calibration_reads_the_layers_of_both_graphs(sam):
         ({"frames": ("4:3",)}, "--frame 4:3: edgetam stretches every photo to a square"),
         ({"layout": "official"}, "--layout official takes models whose image encoder returns the embedding alone"),
         ({"hq_token_only": True}, "--hq-token-only is for SAM-HQ's models"),
-        ({"variant": "sam2.1_hiera_tiny", "target": "coreml", "graph": "ane"}, "--graph ane has no form of Hiera"),
+        ({"variant": "sam2.1_hiera_tiny", "target": "coreml", "graph": "ane"}, "--graph ane has no form of the"),
+        ({"variant": "efficient_sam_vitt", "frames": ("4:3",)}, "efficient_sam_vitt stretches every photo"),
+        ({"variant": "efficient_sam_vitt", "points": 4}, "--points 4: each prompt of efficient_sam_vitt has 6 slots"),
+        ({"variant": "efficient_sam_vitt", "layout": "official"}, "--layout official takes models with mask prompts"),
     ],
 )
 def test_what_a_family_cannot_have_is_refused_before_weights_are_read(tmp_path, changes, reason):
@@ -143,29 +148,28 @@ def test_what_a_family_cannot_have_is_refused_before_weights_are_read(tmp_path, 
 
 @slow
 @pytest.mark.parametrize("target", ["onnx", "coreml", "tflite"])
-@pytest.mark.parametrize("variant", ["sam2.1_hiera_tiny", "edgetam", "light_hq"])
+@pytest.mark.parametrize("variant", ["sam2.1_hiera_tiny", "edgetam", "light_hq", "efficient_sam_vitt"])
 def test_bundles_keep_their_bounds_and_open_again(tmp_path, variant, target):
     result = export_bundle(ExportJob(variant, tmp_path / "out", "random:0", target=target, input_side=SIDE))
     assert result.missed == ()
     bundle = Bundle.open(tmp_path / "out")
-    assert bundle.manifest.conventions == (SAM_HQ if variant == "light_hq" else SAM_2)
+    assert bundle.manifest.conventions == build_empty(lambda: build_sam(variant)).conventions
     predictor = SamPredictor(bundle)
     predictor.set_image(np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8))
     masks, scores, low_res = predictor.predict([[80, 60]], [1])
     count = 1 if variant == "light_hq" else 3
     assert (masks.shape, scores.shape, low_res.shape) == ((count, 120, 160), (count,), (count, 64, 64))
-    assert (predictor.object_scores is None) == (variant == "light_hq")
+    assert (predictor.object_scores is None) == (variant not in {"sam2.1_hiera_tiny", "edgetam"})
 
 
 @slow
 @pytest.mark.parametrize("precision", ["fp16", "w8", "w8a8"])
 @pytest.mark.parametrize("target", ["onnx", "coreml", "tflite"])
-def test_every_precision_keeps_the_features(tmp_path, target, precision):
+@pytest.mark.parametrize("variant", ["edgetam", "efficient_sam_vitt"])
+def test_every_precision_keeps_the_features(tmp_path, variant, target, precision):
     """Random weights show faults of structure; how many masks INT8 keeps, only trained ones can."""
     result = export_bundle(
-        ExportJob(
-            "edgetam", tmp_path / "out", "random:0", target=target, precision=precision, input_side=SIDE, photos=4
-        )
+        ExportJob(variant, tmp_path / "out", "random:0", target=target, precision=precision, input_side=SIDE, photos=4)
     )
     bounds = bounds_of(result.bundle.manifest)
     assert result.agreement.embedding_snr_db >= bounds.embedding_snr_db

@@ -187,7 +187,7 @@ def test_the_names_of_other_families_stand_before_those_that_they_add_to():
     assert titles.index("SAM-HQ (ViT)") < titles.index("SAM (ViT)")
     assert titles.index("Light-HQ (TinyViT)") < titles.index("SAM-HQ (ViT)")
     assert titles.index("Light-HQ (TinyViT)") < titles.index("MobileSAM (TinyViT)")
-    assert titles.index("EfficientSAM") < titles.index("SAM (ViT)")
+    assert titles.index("EfficientSAM (ViT)") < titles.index("SAM (ViT)")
 
 
 def test_tinysam_loads_as_mobilesams_modules_and_says_whose_it_is():

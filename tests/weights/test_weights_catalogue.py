@@ -16,7 +16,8 @@ VIDEO = {f"sam2.1_hiera_{size}": 7_521_777 for size in ("tiny", "small", "base_p
 
 def test_releases_are_complete_and_consistent():
     hq = ["sam_hq_vit_b", "sam_hq_vit_l", "sam_hq_vit_h", "light_hq"]
-    assert list(RELEASES) == ["vit_b", "vit_l", "vit_h", "tiny_vit", *hq, *VIDEO]
+    efficient = ["efficient_sam_vitt", "efficient_sam_vits"]
+    assert list(RELEASES) == ["vit_b", "vit_l", "vit_h", "tiny_vit", *hq, *VIDEO, *efficient]
     for variant, release in RELEASES.items():
         assert release.variant == variant
         assert release_of(variant) is release

@@ -18,6 +18,8 @@ OUTPUT_MODES = (BINARY_MASK, UNCOMPRESSED_RLE, COCO_RLE)
 
 # SAM 2's generator has SAM's defaults but for this one (facebookresearch/sam2, sam2/automatic_mask_generator.py).
 _SAM_2 = {"pred_iou_thresh": 0.8}
+# EfficientSAM's notebooks/EfficientSAM_segment_everything_example.ipynb.
+_EFFICIENT_SAM = {"pred_iou_thresh": 0.7, "stability_score_thresh": 0.9}
 # Defaults for variants whose predicted IoUs and logits are on another scale than SAM's.
 VARIANT_DEFAULTS: dict[str, dict[str, float]] = {
     "sam2.1_hiera_tiny": _SAM_2,
@@ -25,6 +27,8 @@ VARIANT_DEFAULTS: dict[str, dict[str, float]] = {
     "sam2.1_hiera_base_plus": _SAM_2,
     "sam2.1_hiera_large": _SAM_2,
     "edgetam": _SAM_2,
+    "efficient_sam_vitt": _EFFICIENT_SAM,
+    "efficient_sam_vits": _EFFICIENT_SAM,
     "nano": {
         "pred_iou_thresh": 0.45,
         "stability_score_thresh": 0.5,

@@ -1,8 +1,8 @@
-"""Hiera's position embeddings for one size of the map, by two small products instead of a bicubic resize.
+"""Hiera's and EfficientSAM's position embeddings for one map, by two small products instead of a bicubic resize.
 
 A bicubic resize is linear along each axis, so it is `rows @ coarse @ columns.T` with matrices that depend on the sizes
 alone. coremltools converts no bicubic resize. Stored whole, the positions of 256 x 256 cells would take 25 MB in the
-smallest model; the coarse ones and the matrices take 60 kB.
+smallest Hiera; the coarse ones and the matrices take 60 kB.
 """
 
 from __future__ import annotations
@@ -11,18 +11,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sam_edge.model.efficient_sam_encoder import EfficientSAMEncoder
 from sam_edge.model.graphs import EncoderGraph
 from sam_edge.model.hiera import STRIDE, Hiera
 from sam_edge.model.replacement import replace_modules
-from sam_edge_runtime.bundle.contract import FrameSize
+from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE, FrameSize
 
 
 def with_positions_for(graph: EncoderGraph, frame: FrameSize) -> EncoderGraph:
-    """A copy of an encoder graph whose Hiera, if it has one, has the positions of one frame; parameters are shared.
+    """A copy of an encoder graph whose resized positions, if it has any, are those of one frame; parameters are shared.
 
     Its outputs are equal up to rounding.
     """
-    return replace_modules(graph, {Hiera: lambda plain: HieraOfFrame(plain, frame)})
+    return replace_modules(
+        graph,
+        {
+            Hiera: lambda plain: HieraOfFrame(plain, frame),
+            EfficientSAMEncoder: lambda plain: EfficientSAMEncoderOfFrame(plain, frame),
+        },
+    )
 
 
 class HieraOfFrame(Hiera):
@@ -43,6 +50,25 @@ class HieraOfFrame(Hiera):
         """Position embeddings `(1, h, w, C)` of the frame's cells; h and w are its own."""
         coarse = self.rows @ self.pos_embed[0] @ self.columns.T  # (C, h, w)
         return (coarse + self.of_windows(h, w)).permute(0, 2, 3, 1)
+
+
+class EfficientSAMEncoderOfFrame(EfficientSAMEncoder):
+    """`EfficientSAMEncoder` for photos of one size."""
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, plain: EfficientSAMEncoder, frame: FrameSize) -> None:
+        nn.Module.__init__(self)
+        self.patch_embed, self.blocks, self.neck = plain.patch_embed, plain.blocks, plain.neck
+        self.pos_embed = plain.pos_embed
+        for name, side, coarse in zip(("rows", "columns"), frame, plain.coarse_positions.shape[2:], strict=True):
+            self.register_buffer(name, bicubic_matrix(coarse, side // EMBEDDING_STRIDE), persistent=False)
+
+    def positions(self, h: int, w: int) -> Tensor:
+        """Position embeddings `(1, h, w, C)` of the frame's cells; h and w are its own."""
+        resized = self.rows @ self.coarse_positions[0] @ self.columns.T  # (C, h, w)
+        return resized.permute(1, 2, 0).unsqueeze(0)
 
 
 def bicubic_matrix(inputs: int, outputs: int) -> Tensor:
