@@ -29,7 +29,7 @@ def command() -> None:
         table.add_row(*_facts(shipped, shipped.path.stat().st_size), Text("comes with sam-edge"))
     for release in RELEASES.values():
         path = cached(release)
-        table.add_row(*_facts(release, release.size), Text("no" if path is None else str(path)))
+        table.add_row(*_facts(release, release.about_bytes), Text("no" if path is None else str(path)))
     OUTPUT.print(table)
     OUTPUT.print()
     for name, shipped in SHIPPED.items():

@@ -6,6 +6,7 @@
 | `image_encoder` | SAM's ViT-B, ViT-L and ViT-H |
 | `tiny_vit` | MobileSAM's TinyViT-5M |
 | `hiera`, `repvit` | the trunks of SAM 2's and EdgeTAM's image encoders |
+| `repvit_sam_encoder` | RepViT-SAM's image encoder |
 | `efficient_sam_encoder`, `efficient_sam_decoder` | EfficientSAM's image encoder; its prompt encoder and mask decoder |
 | `feature_pyramid` | the image encoder of both: a trunk and its neck |
 | `nano` | nano's image encoder, a MobileNetV2 |

@@ -48,14 +48,17 @@ def _join(part: BranchedConv) -> BranchedConv:
     """Make one convolution of folded branches, in place: the kernels of two are zero but for the centre."""
     if part.conv1 is None:
         return part
-    wide, narrow = part.conv.c, part.conv1.c
+    wide, narrow = part.conv.c, part.conv1.c if isinstance(part.conv1, ConvNorm) else part.conv1
     if wide.bias is None or narrow.bias is None:
         raise TypeError(f"{part} must be folded before its branches are joined")
     joined = nn.Conv2d(wide.in_channels, wide.out_channels, 3, padding=1, groups=wide.groups, device="meta")
     centre = F.pad(narrow.weight + 1.0, (1, 1, 1, 1))  # (C, 1, 3, 3); the input itself is a kernel of 1
     joined.weight = nn.Parameter((wide.weight + centre).detach(), requires_grad=False)
     joined.bias = nn.Parameter((wide.bias + narrow.bias).detach(), requires_grad=False)
-    part.conv.c, part.conv1 = joined.train(part.training), None
+    joined.train(part.training)
+    if part.bn is not None:
+        joined, part.bn = fuse_conv_bn_eval(joined, part.bn), None
+    part.conv.c, part.conv1 = joined, None
     return part
 
 

@@ -1,9 +1,10 @@
-"""RepViT-M1, the trunk of EdgeTAM's image encoder: a MobileNet whose blocks mix positions first and channels second.
+"""RepViT: a MobileNet whose blocks mix positions first and channels second; RepViT-M1 is EdgeTAM's trunk.
 
 Source: RepViT (https://arxiv.org/abs/2307.09283, section 3, figure 3) and EdgeTAM (https://arxiv.org/abs/2501.07256,
 section 3.1). Positions are mixed by a depthwise convolution with two parallel branches, as in RepVGG
 (https://arxiv.org/abs/2101.03697, section 3.2): `norms.without_batch_norms` makes one convolution of the three.
-Parameter names and shapes are those of the official checkpoint, below `image_encoder.trunk`.
+Parameter names and shapes are those of EdgeTAM's checkpoint, below `image_encoder.trunk`. RepViT-SAM's encoder has the
+same blocks (`repvit_sam_encoder`).
 """
 
 from __future__ import annotations
@@ -26,17 +27,26 @@ class BranchedConv(nn.Module):
     Attributes:
         conv: the 3 x 3 convolution; after `norms.fold_batch_norms`, all three.
         conv1: the 1 x 1 convolution; None after `norms.fold_batch_norms`.
+        bn: normalizes the sum, where the 1 x 1 convolution has no normalization; None elsewhere and after
+            `norms.fold_batch_norms`.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, norm_behind: bool = False) -> None:
         super().__init__()
         self.conv = ConvNorm(channels, channels, 3, groups=channels)
-        self.conv1: ConvNorm | None = ConvNorm(channels, channels, 1, groups=channels)
+        self.conv1: nn.Conv2d | ConvNorm | None = (
+            nn.Conv2d(channels, channels, kernel_size=1, groups=channels)
+            if norm_behind
+            else ConvNorm(channels, channels, 1, groups=channels)
+        )
+        self.bn = nn.BatchNorm2d(channels) if norm_behind else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, C, H, W)` to the same shape."""
         out: Tensor = self.conv(x)
-        return out if self.conv1 is None else out + self.conv1(x) + x
+        if self.conv1 is not None:
+            out = out + self.conv1(x) + x
+        return out if self.bn is None else self.bn(out)
 
 
 class SqueezeExcite(nn.Module):
@@ -71,9 +81,9 @@ class ChannelMixer(nn.Module):
 class RepViTBlock(nn.Module):
     """Mixes positions, then channels; `squeeze` scales channels in between."""
 
-    def __init__(self, channels: int, *, squeeze: bool) -> None:
+    def __init__(self, channels: int, *, squeeze: bool, norm_behind: bool = False) -> None:
         super().__init__()
-        self.token_mixer = BranchedConv(channels)
+        self.token_mixer = BranchedConv(channels, norm_behind=norm_behind)
         self.se = SqueezeExcite(channels) if squeeze else None
         self.channel_mixer = ChannelMixer(channels)
 
@@ -87,20 +97,27 @@ class RepViTBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Between two stages: half the resolution, and the next stage's channels."""
+    """Between two stages: the resolution divided by `stride`, and the next stage's channels."""
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, stride: int = 2, *, pre_block: bool = True) -> None:
         super().__init__()
-        self.pre_block = RepViTBlock(channels_in, squeeze=False)
-        self.spatial_downsample = ConvNorm(channels_in, channels_in, 3, 2, groups=channels_in)
+        self.pre_block = RepViTBlock(channels_in, squeeze=False) if pre_block else None
+        self.spatial_downsample = ConvNorm(channels_in, channels_in, 3, stride, groups=channels_in)
         self.channel_downsample = ConvNorm(channels_in, channels_out, 1)
         self.ffn = ChannelMixer(channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `(B, channels_in, H, W)` to `(B, channels_out, H/2, W/2)`."""
-        x = self.channel_downsample(self.spatial_downsample(self.pre_block(x)))
+        """Map `(B, channels_in, H, W)` to `(B, channels_out, H/stride, W/stride)`."""
+        if self.pre_block is not None:
+            x = self.pre_block(x)
+        x = self.channel_downsample(self.spatial_downsample(x))
         out: Tensor = x + self.ffn(x)
         return out
+
+
+def squeezes(place: int, depth: int) -> bool:
+    """Whether a stage's block at `place` of `depth` scales its channels: every second does, but not the last."""
+    return place % 2 == 0 and place < depth - 1
 
 
 class Stage(nn.Module):
@@ -110,7 +127,9 @@ class Stage(nn.Module):
         super().__init__()
         width = WIDTHS[index]
         self.downsample = Downsample(WIDTHS[index - 1], width) if index else None
-        self.blocks = nn.ModuleList(RepViTBlock(width, squeeze=place % 2 == 0) for place in range(DEPTHS[index]))
+        self.blocks = nn.ModuleList(
+            RepViTBlock(width, squeeze=squeezes(place, DEPTHS[index])) for place in range(DEPTHS[index])
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Map the output of the stage before to `(B, C, H, W)` of this stage's width and resolution."""

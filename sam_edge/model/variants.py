@@ -15,6 +15,7 @@ from .hq_mask_decoder import HQMaskDecoder
 from .image_encoder import ImageEncoderViT, ViTConfig
 from .nano import build_nano
 from .repvit import RepViT
+from .repvit_sam_encoder import RepViTImageEncoder
 from .sam import Sam
 from .sam2_mask_decoder import SAM2MaskDecoder
 from .tiny_vit import TinyViT
@@ -70,6 +71,7 @@ VARIANTS: dict[str, Callable[[], Sam]] = {
     "sam2.1_hiera_base_plus": lambda: _sam2(Hiera(HIERA_BASE_PLUS)),
     "sam2.1_hiera_large": lambda: _sam2(Hiera(HIERA_LARGE)),
     "edgetam": lambda: _sam2(RepViT()),
+    "repvit_sam": lambda: Sam(RepViTImageEncoder()),
     "efficient_sam_vitt": lambda: _efficient_sam(EFFICIENT_SAM_TI),
     "efficient_sam_vits": lambda: _efficient_sam(EFFICIENT_SAM_S),
 }

@@ -1,8 +1,8 @@
 """The cache of downloaded weights.
 
 `SAM_EDGE_CACHE` names its folder. The default is the operating system's cache folder for `sam-edge`, as pooch gives it.
-A file of the official size counts as cached: `download` checked its hash when it arrived, and checks it again in each
-call. Listing the models does not hash 2.5 GB, which would take seconds.
+A file of the official size, where that is known, counts as cached: `download` checked its hash when it arrived, and
+checks it again in each call. Listing the models does not hash 2.5 GB, which would take seconds.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def cached(release: Release) -> Path | None:
     """
     try:
         path = cache_folder() / release.file
-        return path if path.is_file() and path.stat().st_size == release.size else None
+        return path if path.is_file() and release.size in (None, path.stat().st_size) else None
     except (UsageError, OSError):
         return None
 

@@ -25,7 +25,7 @@ class Release:
         family: the family of models that it belongs to.
         url: where the authors serve the file; http or https.
         file: name of the file in the cache, the same as its authors'.
-        size: bytes.
+        size: bytes; None where no public source states them, and the hash alone decides.
         sha256: 64 lowercase hexadecimal digits.
         licence: SPDX identifier of the weights' licence.
         parameters: trainable numbers of the model; buffers such as running statistics are not counted. SAM 2's files
@@ -43,7 +43,7 @@ class Release:
     family: str
     url: str
     file: str
-    size: int
+    size: int | None
     sha256: str
     licence: str
     parameters: int
@@ -63,10 +63,15 @@ class Release:
             raise UsageError(f"{self.variant}: {self.file!r} is not a plain file name; leave out folders")
         if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             raise UsageError(f"{self.variant}: {self.sha256!r} is not a sha256; write 64 lowercase hexadecimal digits")
-        if min(self.size, self.parameters, self.input_side) <= 0:
+        if min(1 if self.size is None else self.size, self.parameters, self.input_side) <= 0:
             raise UsageError(f"{self.variant}: size, parameters and input_side must be above zero")
         if restriction(self.licence) is not None and not self.terms:
             raise UsageError(f"{self.variant}: {self.licence} restricts its users: say in `terms` where it can be read")
+
+    @property
+    def about_bytes(self) -> int:
+        """The size of the file; an estimate where it is unknown: the parameters in fp32."""
+        return 4 * self.parameters if self.size is None else self.size
 
 
 # The parameter counts are computed, not quoted: for the ViTs, the sum over `parameters()` of the reference package's
@@ -249,6 +254,18 @@ RELEASES: dict[str, Release] = {
         input_side=1024,
         source="EdgeTAM, https://arxiv.org/abs/2501.07256",
         note="EdgeTAM for images: SAM 2's mask decoder behind RepViT-M1, made for phones",
+    ),
+    "repvit_sam": Release(
+        variant="repvit_sam",
+        url="https://github.com/THU-MIG/RepViT/releases/download/v1.0/repvit_sam.pt",
+        file="repvit_sam.pt",
+        size=None,
+        sha256="1fd2867cf669e6d89b1c91d0eb883d83ef4bcc590143dd2ca35e2705b21a4f2f",
+        licence="Apache-2.0",
+        parameters=27_223_480,
+        input_side=1024,
+        source="RepViT-SAM, https://arxiv.org/abs/2312.05760",
+        note="RepViT-SAM: RepViT-M2.3 before SAM's own mask decoder, made for phones",
     ),
     "efficient_sam_vitt": Release(
         variant="efficient_sam_vitt",

@@ -19,7 +19,15 @@ from sam_edge.model import Sam, build_sam
 from sam_edge.model.image_encoder import ImageEncoderViT
 from sam_edge.model.variants import SLIM
 
-from .layouts import EFFICIENT_SAM_OFFICIAL, HUGGING_FACE, OFFICIAL, SAM2_HUGGING_FACE, SAM2_OFFICIAL, Layout
+from .layouts import (
+    EFFICIENT_SAM_OFFICIAL,
+    HUGGING_FACE,
+    OFFICIAL,
+    REPVIT_SAM_OFFICIAL,
+    SAM2_HUGGING_FACE,
+    SAM2_OFFICIAL,
+    Layout,
+)
 from .pruned_vit import read_widths
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -29,6 +37,7 @@ Builder = Callable[[], Sam]
 POSITION = "image_encoder.pos_embed"  # (1, S/16, S/16, dim)
 STEM = "image_encoder.patch_embed.seq.0.c.weight"  # of TinyViT
 BODY_STEM = "image_encoder.trunk.body.stem.conv1.c.weight"  # of RepViT
+FEATURES_STEM = "image_encoder.features.0.conv1.c.weight"  # of RepViT-SAM
 HQ_MARK = "mask_decoder.hf_token.weight"
 # The parts of SAM 2 that only videos need, by official and by Hugging Face names.
 MEMORY = (
@@ -119,7 +128,13 @@ FAMILIES: tuple[Family, ...] = (
         layouts=(EFFICIENT_SAM_OFFICIAL,),
     ),
     Family("EfficientViT-SAM", ("image_encoder.backbone.stages.0.op_list.0.conv.weight",)),
-    Family("RepViT-SAM", ("image_encoder.features.0.0.c.weight",)),
+    Family(
+        "RepViT-SAM",
+        (FEATURES_STEM,),
+        {"repvit_sam": {FEATURES_STEM: (40, 3, 3, 3)}},
+        note="not RepViT-SAM's own file: fine-tuned and converted weights have the same modules",
+        layouts=(REPVIT_SAM_OFFICIAL,),
+    ),
     Family(
         "MobileSAM (TinyViT)",
         (STEM,),

@@ -97,6 +97,35 @@ EFFICIENT_SAM_OFFICIAL = Layout(
     mark="mask_decoder.final_output_upscaling_layers.",
 )
 
+# RepViT-SAM numbers the layers of RepViT's blocks; those between two stages have places of their own.
+_BETWEEN_STAGES = (8, 16, 52)  # indices of `image_encoder.features`
+_REPVIT = "image_encoder.features"
+REPVIT_SAM_OFFICIAL = Layout(
+    "official",
+    "official names",
+    OFFICIAL.own,
+    OFFICIAL.shared,
+    (
+        (f"{_REPVIT}.0.0.", f"{_REPVIT}.0.conv1."),
+        (f"{_REPVIT}.0.2.", f"{_REPVIT}.0.conv2."),
+        *(
+            (f"{_REPVIT}.{index}.{theirs}.", f"{_REPVIT}.{index}.{ours}.")
+            for index in _BETWEEN_STAGES
+            for theirs, ours in (
+                ("token_mixer.0", "spatial_downsample"),
+                ("token_mixer.2", "channel_downsample"),
+                ("channel_mixer.m.0", "ffn.conv1"),
+                ("channel_mixer.m.2", "ffn.conv2"),
+            )
+        ),
+        (f"{_REPVIT}.*.token_mixer.0.", f"{_REPVIT}.*.token_mixer."),
+        (f"{_REPVIT}.*.token_mixer.1.", f"{_REPVIT}.*.se."),
+        (f"{_REPVIT}.*.channel_mixer.m.0.", f"{_REPVIT}.*.channel_mixer.conv1."),
+        (f"{_REPVIT}.*.channel_mixer.m.2.", f"{_REPVIT}.*.channel_mixer.conv2."),
+    ),
+    mark=f"{_REPVIT}.0.0.",
+)
+
 # transformers' models (models/{sam,sam_hq,sam2}/modeling_*.py of transformers 5.24): first what all have in common.
 _POSITIONS = "shared_image_embedding.positional_embedding", "prompt_encoder.shared_embedding.positional_embedding"
 _MLPS = (
@@ -199,6 +228,7 @@ SAM2_HUGGING_FACE = Layout(
 LAYOUTS = (
     SAM2_OFFICIAL,
     EFFICIENT_SAM_OFFICIAL,
+    REPVIT_SAM_OFFICIAL,
     OFFICIAL,
     SAM2_HUGGING_FACE,
     HUGGING_FACE,

@@ -99,7 +99,9 @@ class Recognized:
             (
                 release
                 for release in RELEASES.values()
-                if contents.base is None and sizes == {release.size} and contents.sha256() == release.sha256
+                if contents.base is None
+                and (sizes == {release.size} or (release.size is None and release.variant == self.variant))
+                and contents.sha256() == release.sha256
             ),
             None,
         )

@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-# The last scale of each branch that RepViT's blocks add to their input. Where these are near 1 instead of 0.3, its
-# features grow to 3e6.
-RESIDUAL_SCALE = re.compile(r".*(token_mixer\.conv1?|channel_mixer\.conv2|ffn\.conv2)\.bn\.weight")
+# The last scale of each branch that RepViT's blocks add to their input; in RepViT-SAM one branch has a kernel of one
+# number instead. Where these are near 1 instead of 0.3, features grow to 3e6.
+RESIDUAL_SCALE = re.compile(
+    r".*(token_mixer\.conv1?\.bn|token_mixer\.conv1|channel_mixer\.conv2\.bn|ffn\.conv2\.bn)\.weight"
+)
 
 
 def seeded_array(name: str, shape: tuple[int, ...], seed: int) -> npt.NDArray[np.float32]:

@@ -42,6 +42,8 @@ class TransferError(Exception):
 def fetch(release: Release, part: Path, *, progress: bool) -> None:
     """Complete `part` to the full size of `release`, downloading only the missing bytes.
 
+    Where the size is unknown, the file is whole when the server ends it; `download` checks the hash in any case.
+
     Args:
         release: the file to download.
         part: the file to append to; the bytes that have arrived stay in it after an error or Ctrl-C.
@@ -53,25 +55,27 @@ def fetch(release: Release, part: Path, *, progress: bool) -> None:
         OSError: `part` cannot be written.
     """
     have = part.stat().st_size if part.exists() else 0
-    if have > release.size:  # it cannot be the beginning of this release
+    if release.size is not None and have > release.size:  # it cannot be the beginning of this release
         part.unlink()
         have = 0
     if have == release.size:
         return
-    _check_free_space(release, part.parent, release.size - have)
+    _check_free_space(release, part.parent, release.about_bytes - have)
     with _network_errors(release, part), requests.Session() as session, _request(session, release, have) as response:
         start = have if response.status_code == requests.codes.partial_content else 0
         _check_response(release, response, start)
         with part.open("ab" if start else "wb") as file, _bar(progress) as bar:
-            task = bar.add_task(release.variant, total=release.size, completed=start)
+            task = bar.add_task(release.variant, total=release.about_bytes, completed=start)
             received = start
             for chunk in response.iter_content(CHUNK):
                 received += len(chunk)
-                if received > release.size:
+                if release.size is not None and received > release.size:
                     raise TransferError(f"the server sends more than the {release.size:,} bytes of the official file")
                 file.write(chunk)
                 bar.update(task, completed=received)
-        if received < release.size:  # without a Content-Length, requests does not notice that the server closed early
+        if (
+            release.size is not None and received < release.size
+        ):  # without a Content-Length, requests does not notice that the server closed early
             raise TransferError(f"the connection ended after {received:,} of {release.size:,} bytes")
 
 
@@ -121,7 +125,7 @@ def _check_response(release: Release, response: requests.Response, start: int) -
     else:
         length = response.headers.get("Content-Length", "")
         total = int(length) if length.isdecimal() else None
-    if total is not None and total != release.size:
+    if total is not None and release.size is not None and total != release.size:
         raise TransferError(f"{_host(release)} offers {total:,} bytes instead of {release.size:,}")
 
 
@@ -138,7 +142,8 @@ def _network_errors(release: Release, part: Path) -> Iterator[None]:
         raise TransferError(f"{_host(release)} did not respond in time") from error
     except requests.exceptions.ChunkedEncodingError as error:
         arrived = part.stat().st_size
-        raise TransferError(f"the connection broke after {arrived:,} of {release.size:,} bytes") from error
+        of_all = "" if release.size is None else f" of {release.size:,}"
+        raise TransferError(f"the connection broke after {arrived:,}{of_all} bytes") from error
     except requests.exceptions.RequestException as error:
         raise TransferError(f"the connection to {_host(release)} failed ({_cause(error)})") from error
 

@@ -148,7 +148,9 @@ def test_what_a_family_cannot_have_is_refused_before_weights_are_read(tmp_path, 
 
 @slow
 @pytest.mark.parametrize("target", ["onnx", "coreml", "tflite"])
-@pytest.mark.parametrize("variant", ["sam2.1_hiera_tiny", "edgetam", "light_hq", "efficient_sam_vitt"])
+@pytest.mark.parametrize(
+    "variant", ["sam2.1_hiera_tiny", "edgetam", "light_hq", "efficient_sam_vitt", "repvit_sam"]
+)
 def test_bundles_keep_their_bounds_and_open_again(tmp_path, variant, target):
     result = export_bundle(ExportJob(variant, tmp_path / "out", "random:0", target=target, input_side=SIDE))
     assert result.missed == ()

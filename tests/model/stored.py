@@ -21,6 +21,7 @@ from sam_edge.weights.layouts import Layout, from_official, to_official
 from sam_edge.weights.seeded import seeded_array
 from sam_edge_runtime import SamPredictor
 from sam_edge_runtime.bundle.bundle import Bundle
+from tests.model.builders import gap
 from tests.runtime.standin import manifest
 
 DATA = Path(__file__).parent / "data"
@@ -43,13 +44,16 @@ def mask_prompt() -> np.ndarray:
     return (4 * np.random.default_rng([0, 7]).standard_normal((1, 256, 256))).astype(np.float32)
 
 
-def with_official_weights(sam: Sam, layout: Layout) -> Sam:
-    """Weights seeded by the official names."""
+def with_official_weights(sam: Sam, layout: Layout, smaller: tuple[str, ...] = ()) -> Sam:
+    """Weights seeded by the official names; those that end with one of `smaller` times 0.3."""
     state = from_official(sam.state_dict(), layout)
     drawn = {
         name: torch.from_numpy(seeded_array(name, tuple(tensor.shape), 0)) if tensor.is_floating_point() else tensor
         for name, tensor in state.items()
     }
+    for name, tensor in drawn.items():
+        if smaller and name.endswith(smaller):
+            tensor.mul_(np.float32(0.3))
     sam.load_state_dict(to_official(drawn, layout, "seeded"))
     return sam
 
@@ -78,6 +82,44 @@ class Encoded(TorchBackend):
 
     def encode(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
         return self._features
+
+
+# Points (x, y) with labels, and corners of a box, in pixels of the photo, as SAM's predictors get them.
+SAM_PROMPTS: dict[str, list[tuple[float, float, int]]] = {
+    "point": [(320, 200, 1)],
+    "points": [(100, 50, 1), (500, 400, 0)],
+    "box": [(80, 60, 2), (420, 390, 3)],
+    "box_point": [(250, 300, 0), (80, 60, 2), (420, 390, 3)],
+    "mask": [(320, 200, 1)],
+}
+
+
+def compare_sam_predictions(sam: Sam, embedding: Tensor, stored: Mapping[str, np.ndarray], bound: float) -> None:
+    """`SamPredictor` answers as the model's own predictor: masks of all outputs, their IoU, logits of the photo's size.
+
+    Args:
+        sam: the model.
+        embedding: of the stored photo, `(1, 256, 64, 64)`.
+        stored: for each prompt `masks` (4, 19, 19) and `iou` (4), and for some `full` of tokens 1..3 or `single_full`.
+        bound: largest difference of logits.
+    """
+    predictor = predictor_of(sam, embedding)
+    for name, slots in SAM_PROMPTS.items():
+        points = [(x, y) for x, y, label in slots if label < 2]
+        labels = [label for *_, label in slots if label < 2]
+        corners = [coordinate for x, y, label in slots if label > 1 for coordinate in (x, y)]
+        given = {
+            "point_coords": points or None,
+            "point_labels": labels or None,
+            "box": corners or None,
+            "mask_input": mask_prompt() if name == "mask" else None,
+        }
+        for multimask, outputs, full in ((True, slice(1, 4), "full"), (False, slice(0, 1), "single_full")):
+            logits, iou, low_res = predictor.predict(**given, multimask_output=multimask, return_logits=True)
+            assert gap(iou, stored[f"{name}.iou"][outputs]) <= SCORES, name
+            assert gap(low_res[:, ::14, ::14], stored[f"{name}.masks"][outputs]) <= bound, name
+            if f"{name}.{full}" in stored:
+                assert gap(logits[:, ::29, ::31], stored[f"{name}.{full}"]) <= bound, name
 
 
 def predictor_of(sam: Sam, embedding: Tensor) -> SamPredictor:
