@@ -27,7 +27,7 @@ from sam_edge_quant import AUTO, FLOAT, Recipe, read_recipe, recipe_named
 from sam_edge_quant.recipe import GPTQ
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.bundle import foreign_files
-from sam_edge_runtime.bundle.contract import FrameSize
+from sam_edge_runtime.bundle.contract import FRAME_STEP, FrameSize
 from sam_edge_runtime.bundle.manifest import NEURAL_ENGINE, Checkpoint, Manifest
 from sam_edge_runtime.bundle.official import OFFICIAL
 from sam_edge_runtime.bundle.targets import target_named
@@ -203,6 +203,12 @@ def _check_conventions(job: ExportJob, sam: Sam) -> None:
         raise UsageError(
             f"--frame {','.join(job.frames)}: {job.variant} stretches every photo to a square, so no part of it is "
             "padding: leave out --frame"
+        )
+    step = getattr(sam.image_encoder, "frame_step", FRAME_STEP)
+    if wrong := [frame for frame in frames if any(size % step for size in frame)]:
+        fitting = FrameSize(*(-(-size // step) * step for size in wrong[0]))
+        raise UsageError(
+            f"--frame {wrong[0].name}: both sides must be multiples of {step} for {job.variant}: use {fitting.name}"
         )
     if job.graph == NEURAL_ENGINE and any(isinstance(module, HieraBlock) for module in sam.modules()):
         raise UsageError(f"--graph {NEURAL_ENGINE} has no form of the encoder of {job.variant}: omit it")

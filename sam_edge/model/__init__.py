@@ -8,6 +8,7 @@
 | `hiera`, `repvit` | the trunks of SAM 2's and EdgeTAM's image encoders |
 | `repvit_sam_encoder` | RepViT-SAM's image encoder |
 | `efficient_sam_encoder`, `efficient_sam_decoder` | EfficientSAM's image encoder; its prompt encoder and mask decoder |
+| `efficientvit` | EfficientViT-SAM's image encoder |
 | `feature_pyramid` | the image encoder of both: a trunk and its neck |
 | `nano` | nano's image encoder, a MobileNetV2 |
 | `prompt_encoder`, `mask_decoder`, `transformer` | SAM's prompt encoder and mask decoder |

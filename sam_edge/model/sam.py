@@ -100,15 +100,20 @@ def use_hq_token_only(sam: Sam) -> None:
 
 
 def require_one_feature(sam: Sam, user: str) -> None:
-    """Refuse a model whose encoder returns more than the embedding, or whose decoder takes no mask prompts.
+    """Refuse a model with other tensors than SAM 1's: further features, no mask prompts, or an image of half the frame.
 
     Args:
         sam: the model.
         user: command or option that handles the embedding alone, for the message.
 
     Raises:
-        UsageError: it has further features, or no mask prompts.
+        UsageError: it has such tensors.
     """
+    if sam.conventions.image_stride > 1:
+        raise UsageError(
+            f"{user} takes models whose image has the frame's size, and this one's has half of it: choose another of "
+            "SAM 1's family, such as vit_b, tiny_vit or nano"
+        )
     if not sam.conventions.mask_prompts:
         raise UsageError(
             f"{user} takes models with mask prompts, and this one has none: choose one of SAM 1's family, such as "

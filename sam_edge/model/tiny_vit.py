@@ -23,15 +23,25 @@ MERGE_STRIDES = (2, 2, 1)  # after stages 0, 1 and 2; TinyViT itself has 2 every
 EARLY_STAGE = 1  # the first whose output, after merging, has a stride of 16: Light-HQ's early features
 EXPANSION = 4
 IMAGENET_CLASSES = 1000
+BATCH_NORM_EPS = 1e-5
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, then batch normalization."""
+    """Convolution without bias, then batch normalization; or, without an epsilon for that, a convolution with bias."""
 
-    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        eps: float | None = BATCH_NORM_EPS,
+    ) -> None:
         super().__init__()
-        self.c = nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, groups=groups, bias=False)
-        self.bn: nn.Module = nn.BatchNorm2d(channels_out)  # the identity after `norms.fold_batch_norms`
+        self.c = nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, groups=groups, bias=eps is None)
+        # The identity after `norms.fold_batch_norms`.
+        self.bn: nn.Module = nn.Identity() if eps is None else nn.BatchNorm2d(channels_out, eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, channels_in, H, W)` to `(B, channels_out, H/stride, W/stride)`."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sam_edge_runtime.bundle.conventions import EFFICIENT_SAM, SAM_2, SAM_HQ
+from torch import nn
+
+from sam_edge_runtime.bundle.conventions import EFFICIENT_SAM, EFFICIENTVIT_SAM, SAM, SAM_2, SAM_HQ
 from sam_edge_runtime.errors import UsageError
 
 from .efficient_sam_decoder import EfficientSAMMaskDecoder, EfficientSAMPromptEncoder
 from .efficient_sam_encoder import EFFICIENT_SAM_S, EFFICIENT_SAM_TI, EfficientSAMConfig, EfficientSAMEncoder
+from .efficientvit import EPS, L0, L1, L2, XL0, XL1, EfficientViTConfig, EfficientViTEncoder
 from .feature_pyramid import PyramidImageEncoder, Trunk
 from .hiera import HIERA_BASE_PLUS, HIERA_LARGE, HIERA_SMALL, HIERA_TINY, Hiera
 from .hq_mask_decoder import HQMaskDecoder
@@ -51,6 +54,15 @@ def _efficient_sam(config: EfficientSAMConfig) -> Sam:
     )
 
 
+def _efficientvit_sam(config: EfficientViTConfig) -> Sam:
+    """EfficientViT-SAM, with its epsilon in every normalization, that of SAM's decoder too."""
+    sam = Sam(EfficientViTEncoder(config), conventions=SAM if config.image_stride == 1 else EFFICIENTVIT_SAM)
+    for module in sam.mask_decoder.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps = EPS
+    return sam
+
+
 # A ViT that was pruned block by block: only its file says how wide each block is (`weights/pruned_vit.py`).
 SLIM = "slimsam"
 
@@ -74,6 +86,11 @@ VARIANTS: dict[str, Callable[[], Sam]] = {
     "repvit_sam": lambda: Sam(RepViTImageEncoder()),
     "efficient_sam_vitt": lambda: _efficient_sam(EFFICIENT_SAM_TI),
     "efficient_sam_vits": lambda: _efficient_sam(EFFICIENT_SAM_S),
+    "efficientvit_sam_l0": lambda: _efficientvit_sam(L0),
+    "efficientvit_sam_l1": lambda: _efficientvit_sam(L1),
+    "efficientvit_sam_l2": lambda: _efficientvit_sam(L2),
+    "efficientvit_sam_xl0": lambda: _efficientvit_sam(XL0),
+    "efficientvit_sam_xl1": lambda: _efficientvit_sam(XL1),
 }
 
 

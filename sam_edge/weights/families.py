@@ -1,14 +1,14 @@
 """The families of models, as data: names that identify a family, and shapes that identify its variants.
 
 A further family is one more entry of `FAMILIES`. The first whose marks a file has counts, so a family that adds names
-to another's stands before it. One without variants is recognized and cannot be built yet.
+to another's stands before it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -21,6 +21,7 @@ from sam_edge.model.variants import SLIM
 
 from .layouts import (
     EFFICIENT_SAM_OFFICIAL,
+    EFFICIENTVIT_SAM_OFFICIAL,
     HUGGING_FACE,
     OFFICIAL,
     REPVIT_SAM_OFFICIAL,
@@ -66,7 +67,7 @@ class Family:
 
     title: str
     marks: tuple[str, ...]
-    variants: Mapping[str, Signature] = field(default_factory=dict)
+    variants: Mapping[str, Signature]
     spare: str = ""
     unused: str = ""
     read: Callable[[Shapes], tuple[str, Builder] | None] | None = None
@@ -86,6 +87,11 @@ def _vit(dim: int) -> Signature:
 def _hiera(last_stage: int, dim: int) -> Signature:
     """By the projection of the last stage's first block: its index, and the width of the stage before."""
     return {f"image_encoder.trunk.blocks.{last_stage}.proj.weight": (2 * dim, dim)}
+
+
+def _efficientvit(stage: int, last: int, width: int) -> Signature:
+    """By the last block's attention: its stage, index and channels. Deeper models have it, too, and go first."""
+    return {f"image_encoder.stages.{stage}.{last}.context.proj.c.weight": (width, 2 * width, 1, 1)}
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -127,7 +133,19 @@ FAMILIES: tuple[Family, ...] = (
         note="not EfficientSAM's own file: fine-tuned and converted weights have the same modules",
         layouts=(EFFICIENT_SAM_OFFICIAL,),
     ),
-    Family("EfficientViT-SAM", ("image_encoder.backbone.stages.0.op_list.0.conv.weight",)),
+    Family(
+        "EfficientViT-SAM",
+        ("image_encoder.stages.0.0.c.weight",),
+        {
+            "efficientvit_sam_xl1": _efficientvit(5, 6, 1024),
+            "efficientvit_sam_xl0": _efficientvit(5, 3, 1024),
+            "efficientvit_sam_l2": _efficientvit(4, 8, 512),
+            "efficientvit_sam_l1": _efficientvit(4, 6, 512),
+            "efficientvit_sam_l0": _efficientvit(4, 4, 512),
+        },
+        note="not EfficientViT-SAM's own file: fine-tuned and converted weights have the same modules",
+        layouts=(EFFICIENTVIT_SAM_OFFICIAL,),
+    ),
     Family(
         "RepViT-SAM",
         (FEATURES_STEM,),

@@ -126,6 +126,35 @@ REPVIT_SAM_OFFICIAL = Layout(
     mark=f"{_REPVIT}.0.0.",
 )
 
+# EfficientViT-SAM nests blocks in lists of operations. The longest names stand first.
+_EFFICIENTVIT = "image_encoder.backbone.stages"
+_EFFICIENTVIT_CONVS = (
+    (f"{_EFFICIENTVIT}.*.op_list.*.context_module.main.*", "image_encoder.stages.*.*.context.*"),
+    (f"{_EFFICIENTVIT}.*.op_list.*.local_module.main.*", "image_encoder.stages.*.*.local.*"),
+    (f"{_EFFICIENTVIT}.*.op_list.*.main.*", "image_encoder.stages.*.*.*"),
+    ("image_encoder.neck.input_ops.*.op_list.0", "image_encoder.laterals.*.conv"),
+    ("image_encoder.neck.middle.op_list.*.main.*", "image_encoder.neck.*.*"),
+)
+EFFICIENTVIT_SAM_OFFICIAL = Layout(
+    "official",
+    "official names",
+    OFFICIAL.own,
+    OFFICIAL.shared,
+    (
+        (f"{_EFFICIENTVIT}.0.op_list.0.conv.", "image_encoder.stages.0.0.c."),
+        (f"{_EFFICIENTVIT}.0.op_list.0.norm.", "image_encoder.stages.0.0.bn."),
+        (f"{_EFFICIENTVIT}.*.op_list.*.context_module.main.qkv.conv.", "image_encoder.stages.*.*.context.qkv."),
+        (f"{_EFFICIENTVIT}.*.op_list.*.context_module.main.aggreg.0.", "image_encoder.stages.*.*.context.aggregate."),
+        *(
+            (f"{theirs}.{their_part}.", f"{ours}.{part}.")
+            for theirs, ours in _EFFICIENTVIT_CONVS
+            for their_part, part in (("conv", "c"), ("norm", "bn"))
+        ),
+        ("image_encoder.neck.output_ops.0.op_list.0.conv.", "image_encoder.head."),
+    ),
+    mark=f"{_EFFICIENTVIT}.",
+)
+
 # transformers' models (models/{sam,sam_hq,sam2}/modeling_*.py of transformers 5.24): first what all have in common.
 _POSITIONS = "shared_image_embedding.positional_embedding", "prompt_encoder.shared_embedding.positional_embedding"
 _MLPS = (
@@ -229,6 +258,7 @@ LAYOUTS = (
     SAM2_OFFICIAL,
     EFFICIENT_SAM_OFFICIAL,
     REPVIT_SAM_OFFICIAL,
+    EFFICIENTVIT_SAM_OFFICIAL,
     OFFICIAL,
     SAM2_HUGGING_FACE,
     HUGGING_FACE,

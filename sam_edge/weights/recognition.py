@@ -192,7 +192,7 @@ def recognize(checkpoint: Checkpoint, wanted: str = AUTO) -> Recognized:
     family = family_of(shapes)
     found = _find_variant(family, shapes)
     if found is None or family is None:
-        raise CheckpointError(_fits_nothing(family, checkpoint, wanted))
+        raise CheckpointError(_fits_nothing(checkpoint, wanted))
     if wanted not in (AUTO, found[0]):
         raise CheckpointError(
             f"{label} holds the weights of {found[0]}, not of {wanted}: use --model {found[0]}, or leave out --model"
@@ -221,14 +221,12 @@ def _differences(shapes: Shapes, wanted: Shapes) -> str:
     return differences(shapes, {name: shape for name, shape in wanted.items() if name in shapes or not is_spare(name)})
 
 
-def _fits_nothing(family: Family | None, checkpoint: Checkpoint, asked: str) -> str:
+def _fits_nothing(checkpoint: Checkpoint, asked: str) -> str:
     """The message for tensors that no model here has."""
     shapes, label = checkpoint.shapes, checkpoint.label
     of_memory = any(entry.startswith(("memory_", "maskmem_")) for entry in checkpoint.left_out)
     if of_memory and not _has(shapes, "image_encoder"):
         return f"{label} holds only the memory parts of a SAM 2 video model and no image encoder: name the whole model"
-    if family is not None and not family.variants:
-        return f"{label} holds {family.title}, which sam-edge cannot build: choose weights of {', '.join(VARIANTS)}"
     variant = asked if asked in VARIANTS else guess_variant(shapes) or _nearest(shapes)
     wanted = shapes_of_variant(variant)
     present, absent = ([root for root in PARTS if _has(shapes, root) is there] for there in (True, False))

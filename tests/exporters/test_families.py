@@ -138,6 +138,11 @@ def test_calibration_reads_the_layers_of_both_graphs(sam):
         ({"variant": "efficient_sam_vitt", "frames": ("4:3",)}, "efficient_sam_vitt stretches every photo"),
         ({"variant": "efficient_sam_vitt", "points": 4}, "--points 4: each prompt of efficient_sam_vitt has 6 slots"),
         ({"variant": "efficient_sam_vitt", "layout": "official"}, "--layout official takes models with mask prompts"),
+        (
+            {"variant": "efficientvit_sam_l0", "frames": ("7:5",)},
+            "--frame 1024x736: .* multiples of 64 .*: use 1024x768",
+        ),
+        ({"variant": "efficientvit_sam_l0", "layout": "official"}, "whose image has the frame's size"),
     ],
 )
 def test_what_a_family_cannot_have_is_refused_before_weights_are_read(tmp_path, changes, reason):
@@ -149,7 +154,7 @@ def test_what_a_family_cannot_have_is_refused_before_weights_are_read(tmp_path, 
 @slow
 @pytest.mark.parametrize("target", ["onnx", "coreml", "tflite"])
 @pytest.mark.parametrize(
-    "variant", ["sam2.1_hiera_tiny", "edgetam", "light_hq", "efficient_sam_vitt", "repvit_sam"]
+    "variant", ["sam2.1_hiera_tiny", "edgetam", "light_hq", "efficient_sam_vitt", "repvit_sam", "efficientvit_sam_l0"]
 )
 def test_bundles_keep_their_bounds_and_open_again(tmp_path, variant, target):
     result = export_bundle(ExportJob(variant, tmp_path / "out", "random:0", target=target, input_side=SIDE))

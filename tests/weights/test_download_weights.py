@@ -62,6 +62,18 @@ def test_a_server_that_closes_early_without_a_length_is_noticed(server, cache, r
     assert (cache / PART).read_bytes() == server.body[:700_000]
 
 
+def test_a_release_of_unknown_size_is_whole_by_its_hash(server, cache, release):
+    unknown = replace(release, size=None)
+    server.drop_after = 900_000
+    with pytest.raises(CheckpointError, match=r"broke after [\d,]+ bytes"):
+        download(unknown, progress=False)
+    assert cached(unknown) is None
+    server.drop_after = None
+    assert download(unknown, progress=False).read_bytes() == server.body
+    assert cached(unknown) == cache / "weights.pth"
+    assert server.requested[1].startswith("bytes=")
+
+
 def test_a_download_starts_over_if_the_server_ignores_ranges(server, cache, release):
     cache.mkdir()
     (cache / PART).write_bytes(b"x" * 1000)

@@ -1,4 +1,4 @@
-"""Checkpoints of EfficientSAM and RepViT-SAM: recognized, loaded, converted, and refused in part.
+"""Checkpoints of EfficientSAM, RepViT-SAM and EfficientViT-SAM: recognized, loaded, converted, and refused in part.
 
 Names are those of the official files (`tests/model/data`); numbers do not matter, so tensors are zeros without memory.
 """
@@ -23,6 +23,7 @@ from tests.model.stored import official_shapes
 FILES = {
     **dict.fromkeys(("efficient_sam_vitt", "efficient_sam_vits"), "efficient_sam_state_dicts.json"),
     "repvit_sam": "repvit_sam_state_dict.json",
+    **{f"efficientvit_sam_{size}": "efficientvit_sam_state_dicts.json" for size in ("l0", "l1", "l2", "xl0", "xl1")},
 }
 
 
@@ -44,7 +45,7 @@ def test_official_names_are_recognized(variant, nest):
     assert "own file: fine-tuned and converted weights have the same modules" in found.described
 
 
-@pytest.mark.parametrize("variant", ["efficient_sam_vitt", "repvit_sam"])
+@pytest.mark.parametrize("variant", ["efficient_sam_vitt", "repvit_sam", "efficientvit_sam_l0"])
 def test_a_missing_tensor_is_named(variant):
     state = zeros(variant)
     del state["mask_decoder.iou_token.weight"]
@@ -52,7 +53,7 @@ def test_a_missing_tensor_is_named(variant):
         found_in(state)
 
 
-@pytest.mark.parametrize("variant", ["efficient_sam_vitt"])
+@pytest.mark.parametrize("variant", ["efficient_sam_vitt", "efficientvit_sam_l0"])
 def test_a_file_is_converted_and_loaded_again(tmp_path, variant):
     state = {name: torch.full(each.shape, 0.25) for name, each in zeros(variant).items()}
     state = {name: each.long() if name.endswith("num_batches_tracked") else each for name, each in state.items()}

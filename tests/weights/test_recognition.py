@@ -393,10 +393,6 @@ REFUSED: dict[str, tuple[Any, str]] = {
         lambda s: {"image_encoder.trunk.pos_embed": torch.ones(1), "vision_encoder.backbone.pos_embed": torch.ones(1)},
         r"mixes two layouts: official names \(image_encoder.trunk.pos_embed\) and Hugging Face names \(vision_encoder",
     ),
-    "efficientvit-sam": (
-        lambda s: {"image_encoder.backbone.stages.0.op_list.0.conv.weight": torch.ones(1)},
-        r"holds EfficientViT-SAM, which .* cannot build",
-    ),
     "half of sam-hq": (
         lambda s: {**s, "mask_decoder.hf_token.weight": torch.ones(1, 256)},
         r"nearest is slimsam_77: unexpected mask_decoder.hf_token.weight$",

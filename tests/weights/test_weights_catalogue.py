@@ -17,6 +17,7 @@ VIDEO = {f"sam2.1_hiera_{size}": 7_521_777 for size in ("tiny", "small", "base_p
 def test_releases_are_complete_and_consistent():
     hq = ["sam_hq_vit_b", "sam_hq_vit_l", "sam_hq_vit_h", "light_hq"]
     efficient = ["efficient_sam_vitt", "efficient_sam_vits"]
+    efficient += [f"efficientvit_sam_{size}" for size in ("l0", "l1", "l2", "xl0", "xl1")]
     assert list(RELEASES) == ["vit_b", "vit_l", "vit_h", "tiny_vit", *hq, *VIDEO, "repvit_sam", *efficient]
     for variant, release in RELEASES.items():
         assert release.variant == variant

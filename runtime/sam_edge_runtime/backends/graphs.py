@@ -33,7 +33,7 @@ class LazyGraphs(ABC, Generic[Graph]):
 
     def _encoder_for(self, image: Float32) -> Graph:
         """The encoder for an image `(1, 3, H, W)`; that of the first frame where there is none, which refuses it."""
-        return self._graph(ENCODER, self._known(image, stride=1))
+        return self._graph(ENCODER, self._known(image, stride=self._bundle.manifest.conventions.image_stride))
 
     def _decoder_for(self, features: Features) -> Graph:
         """The decoder for the features of a photo; likewise."""

@@ -196,17 +196,21 @@ def encoder_contract(
     Args:
         frame: size (H, W) of the frame in pixels.
         channels: embedding channels C.
-        layout: axis order of all tensors: `(1, 3, H, W)` and `(1, C, H/16, W/16)` in NCHW.
+        layout: axis order of all tensors: `(1, 3, H, W)` and `(1, C, H/16, W/16)` in NCHW; where photos are resized to
+            half of the frame, `(1, 3, H/2, W/2)`.
         conventions: of the model's family.
     """
     stretched = _STRETCHED_IMAGE if conventions.antialiased else _ALIASED_IMAGE
     image = stretched if conventions.stretched else _IMAGE
+    image = image if frame == FrameSize.square(frame.side) else _CROPPED_IMAGE
+    if conventions.image_stride > 1:
+        image += f"; all sizes divided by {conventions.image_stride}"
     return GraphContract(
         inputs=(
             TensorSpec(
                 "image",
-                layout.shape(3, frame),
-                image if frame == FrameSize.square(frame.side) else _CROPPED_IMAGE,
+                layout.shape(3, image_size(frame, conventions)),
+                image,
                 (0.0, 255.0),
             ),
         ),
@@ -224,6 +228,11 @@ def _feature_specs(frame: FrameSize, layout: Layout, conventions: Conventions, m
         )
         for each in conventions.features
     )
+
+
+def image_size(frame: FrameSize, conventions: Conventions) -> FrameSize:
+    """Size (H, W) of the encoder's image for a frame."""
+    return FrameSize(*(size // conventions.image_stride for size in frame))
 
 
 def frame_signature(frame: FrameSize) -> str:

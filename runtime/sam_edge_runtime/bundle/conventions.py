@@ -15,11 +15,12 @@ MOST_FEATURES = 8
 LARGEST_FEATURE_CHANNELS = 4096
 FEATURE_STRIDES = (1, 2, 4, 8, 16, 32)  # frame pixels per cell
 MOST_SLOTS = 64
+IMAGE_STRIDES = (1, 2)
 
 # Names of the contract's other tensors.
 _TAKEN = frozenset({"image", "image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input"})
 # Fields of format 4. A manifest names one only where it differs from the default, and is of format 4 then.
-_LATER = ("antialiased", "bicubic_masks", "background_points", "mask_prompts", "slots")
+_LATER = ("antialiased", "bicubic_masks", "background_points", "mask_prompts", "slots", "image_stride")
 
 
 class FeatureMap(NamedTuple):
@@ -57,6 +58,8 @@ class Conventions:
             `has_mask_input`.
         slots: number of slots that each prompt has, in use or not: the model was trained to see those that are not in
             use. None: any number, and those not in use have no effect.
+        image_stride: frame pixels per pixel of the encoder's image: with 2, photos are resized and padded to half of
+            the frame's height and width. Prompts and masks are those of the frame.
     """
 
     features: tuple[FeatureMap, ...] = ()
@@ -72,6 +75,7 @@ class Conventions:
     background_points: bool = True
     mask_prompts: bool = True
     slots: int | None = None
+    image_stride: int = 1
 
     @property
     def format_version(self) -> int:
@@ -98,6 +102,7 @@ class Conventions:
             "there are no points outside the object": not self.background_points,
             "there are no mask prompts": not self.mask_prompts,
             f"a prompt has at most {self.slots} slots": self.slots is not None,
+            "photos are resized to half of the frame": self.image_stride == 2,
         }
         return tuple(text for text, holds in facts.items() if holds)
 
@@ -138,6 +143,7 @@ class Conventions:
             background_points=section.flag("background_points", default=True),
             mask_prompts=section.flag("mask_prompts", default=True),
             slots=section.optional_integer("slots", most=MOST_SLOTS),
+            image_stride=section.choice("image_stride", IMAGE_STRIDES) if "image_stride" in section.mapping else 1,
         )
 
 
@@ -157,3 +163,5 @@ SAM_2 = Conventions(
 EFFICIENT_SAM = Conventions(
     stretched=True, antialiased=False, bicubic_masks=True, background_points=False, mask_prompts=False, slots=6
 )
+# EfficientViT-SAM's L models (mit-han-lab/efficientvit, efficientvit/models/efficientvit/sam.py).
+EFFICIENTVIT_SAM = Conventions(image_stride=2)

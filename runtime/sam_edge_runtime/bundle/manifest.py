@@ -348,7 +348,10 @@ class Manifest:
         """Refuse frames and layouts that the conventions exclude."""
         conventions = self.conventions
         if self.interface != SAM_EDGE and (
-            conventions.features or conventions.object_score or not conventions.mask_prompts
+            conventions.features
+            or conventions.object_score
+            or not conventions.mask_prompts
+            or conventions.image_stride > 1
         ):
             raise BundleError(f"{FILE_NAME}: interface {self.interface} is not for these conventions: export it again")
         if conventions.slots not in (None, self.points):

@@ -66,6 +66,12 @@ def processing(conventions: Conventions, *, frames: bool) -> tuple[dict[str, Any
         before["filter"] = _ALIASED_FILTER
     if conventions.bicubic_masks:
         after["resize"] = _BICUBIC_RESIZE
+    if conventions.image_stride > 1:
+        stride = conventions.image_stride
+        before["image_stride"] = (
+            f"{stride}: for the encoder, the photo is resized and padded to 1/{stride} of the frame's height and width "
+            "by the rules here; coordinates are those of the frame"
+        )
     if conventions.slots is not None:
         after["slots"] = (
             f"a point takes one, a box two (labels 2 and 3), {conventions.slots} at most; the others are labelled -2"

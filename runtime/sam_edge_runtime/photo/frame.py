@@ -13,13 +13,13 @@ so the pixel mean comes before it: mean - mean is exactly 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from sam_edge_runtime.bundle.contract import FRAME_STEP, PIXEL_MEAN, SMALLEST_SHORT_SIDE, FrameSize
+from sam_edge_runtime.bundle.contract import FRAME_STEP, PIXEL_MEAN, SMALLEST_SHORT_SIDE, FrameSize, image_size
 from sam_edge_runtime.bundle.conventions import SAM, Conventions
 from sam_edge_runtime.errors import PhotoError, UsageError
 
@@ -144,8 +144,12 @@ class Frame:
             photo: (H, W, 3) uint8 RGB, of this frame's `original_size`.
 
         Returns:
-            (1, 3, H, W) float32 RGB in 0..255, not normalized; H and W are the frame's.
+            (1, 3, H, W) float32 RGB in 0..255, not normalized; H and W are the frame's, or half of them where the
+            model takes photos so.
         """
+        if self.conventions.image_stride > 1:
+            size, whole = image_size(self.size, self.conventions), replace(self.conventions, image_stride=1)
+            return Frame(size, self.original_size, whole).image(photo)
         if self.conventions.stretched:
             return self._stretched_image(photo) if self.conventions.antialiased else self._aliased_image(photo)
         height, width = self.resized_size

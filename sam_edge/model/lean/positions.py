@@ -1,4 +1,4 @@
-"""Hiera's and EfficientSAM's position embeddings for one map, by two small products instead of a bicubic resize.
+"""Bicubic resizes as two small products: of the positions of Hiera and EfficientSAM, of EfficientViT-SAM's features.
 
 A bicubic resize is linear along each axis, so it is `rows @ coarse @ columns.T` with matrices that depend on the sizes
 alone. coremltools converts no bicubic resize. Stored whole, the positions of 256 x 256 cells would take 25 MB in the
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam_edge.model.efficient_sam_encoder import EfficientSAMEncoder
+from sam_edge.model.efficientvit import Upsample
 from sam_edge.model.graphs import EncoderGraph
 from sam_edge.model.hiera import STRIDE, Hiera
 from sam_edge.model.replacement import replace_modules
@@ -19,7 +20,7 @@ from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE, FrameSize
 
 
 def with_positions_for(graph: EncoderGraph, frame: FrameSize) -> EncoderGraph:
-    """A copy of an encoder graph whose resized positions, if it has any, are those of one frame; parameters are shared.
+    """A copy of an encoder graph whose bicubic resizes, if it has any, are those of one frame; parameters are shared.
 
     Its outputs are equal up to rounding.
     """
@@ -28,6 +29,7 @@ def with_positions_for(graph: EncoderGraph, frame: FrameSize) -> EncoderGraph:
         {
             Hiera: lambda plain: HieraOfFrame(plain, frame),
             EfficientSAMEncoder: lambda plain: EfficientSAMEncoderOfFrame(plain, frame),
+            Upsample: lambda plain: UpsampleOfFrame(plain, frame),
         },
     )
 
@@ -69,6 +71,22 @@ class EfficientSAMEncoderOfFrame(EfficientSAMEncoder):
         """Position embeddings `(1, h, w, C)` of the frame's cells; h and w are its own."""
         resized = self.rows @ self.coarse_positions[0] @ self.columns.T  # (C, h, w)
         return resized.permute(1, 2, 0).unsqueeze(0)
+
+
+class UpsampleOfFrame(Upsample):
+    """`Upsample` in an encoder for photos of one size, as two products."""
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, plain: Upsample, frame: FrameSize) -> None:
+        super().__init__(plain.factor)
+        for name, cells in zip(("rows", "columns"), frame.grid, strict=True):
+            self.register_buffer(name, bicubic_matrix(cells // plain.factor, cells), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, C, H, W)` to `(B, C, H*factor, W*factor)`, those of the frame's embedding."""
+        return x if self.factor == 1 else self.rows @ x @ self.columns.T
 
 
 def bicubic_matrix(inputs: int, outputs: int) -> Tensor:

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from sam_edge_runtime.bundle.contract import FrameSize, Layout
-from sam_edge_runtime.bundle.conventions import EFFICIENT_SAM, SAM_2, SAM_HQ
+from sam_edge_runtime.bundle.conventions import EFFICIENT_SAM, EFFICIENTVIT_SAM, SAM_2, SAM_HQ
 from sam_edge_runtime.bundle.manifest import RANDOM_WEIGHTS_NOTE, Checkpoint, FileRecord, Manifest
 from sam_edge_runtime.errors import BundleError
 from tests.runtime.standin import manifest
@@ -328,6 +328,16 @@ def test_conventions_of_the_last_format_are_named_only_where_they_differ():
     assert content["preprocessing"]["filter"].startswith("bilinear without antialiasing")
     assert content["postprocessing"]["resize"].startswith("bicubic")
     assert "slots" not in json.loads(complete(conventions=SAM_2).to_json())["conventions"]
+
+
+def test_an_image_of_half_the_frame_is_kept():
+    text = complete(conventions=EFFICIENTVIT_SAM, layout=Layout.NCHW).to_json()
+    read = Manifest.from_json(text)
+    assert read.conventions == EFFICIENTVIT_SAM
+    assert read.encoder_contract.inputs[0].shape == (1, 3, *(side // 2 for side in read.frame))
+    assert read.encoder_contract.outputs[0].shape[2:] == read.frame.grid
+    assert json.loads(text)["preprocessing"]["image_stride"].startswith("2: ")
+    assert EFFICIENTVIT_SAM.described == ("photos are resized to half of the frame",)
 
 
 def test_a_decoder_has_the_slots_of_its_conventions():
