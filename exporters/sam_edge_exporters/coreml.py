@@ -10,6 +10,7 @@ Precision: `fp32`, `fp16`, or `mixed`. The last converts to fp32 first, measures
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typing import Any
 
 import coremltools as ct
 import numpy as np
+import torch
 from torch import nn
 
 from sam_edge_runtime.bundle.contract import GraphContract, TensorSpec
@@ -75,6 +77,7 @@ def export(graph: nn.Module, contract: GraphContract, path: Path, conversion: Co
             captured_errors("coremltools") as logged,
         ):
             program = traced(graph, contract, MOST_IN_A_CALL)
+            _spell_out_tanh_gelu(program.graph_module)
             unsafe: dict[str, str] = {}
             if conversion.precision == "mixed":
                 unsafe = _measure(_convert(program, contract, ct.precision.FLOAT32, conversion), conversion)
@@ -86,6 +89,30 @@ def export(graph: nn.Module, contract: GraphContract, path: Path, conversion: Co
         raise ExportError(f"coremltools failed on {path.stem}: {root_cause(error)}{where}") from error
     (path / _LEFT_BEHIND).unlink(missing_ok=True)
     check(path, contract)
+
+
+def _spell_out_tanh_gelu(module: torch.fx.GraphModule) -> None:
+    """Replace GELU's tanh form by its operations, which coremltools joins again.
+
+    It reads no keyword arguments, and would compute the exact form without an error.
+    """
+    aten = torch.ops.aten
+    for node in module.graph.find_nodes(op="call_function", target=aten.gelu.default):
+        if node.kwargs.get("approximate") != "tanh":
+            continue
+        x = node.args[0]
+
+        def add(target: Any, *args: Any, like: torch.fx.Node = node) -> torch.fx.Node:
+            made: torch.fx.Node = module.graph.call_function(target, args)
+            made.meta = dict(like.meta)
+            return made
+
+        with module.graph.inserting_before(node):
+            cubic = add(aten.mul.Tensor, add(aten.pow.Tensor_Scalar, x, 3), 0.044715)
+            inner = add(aten.mul.Tensor, add(aten.add.Tensor, x, cubic), math.sqrt(2 / math.pi))
+            share = add(aten.mul.Tensor, add(aten.add.Tensor, add(aten.tanh.default, inner), 1.0), 0.5)
+        node.target, node.args, node.kwargs = aten.mul.Tensor, (x, share), {}  # outputs are known by their nodes' names
+    module.recompile()
 
 
 def _convert(program: Any, contract: GraphContract, precision: Any, conversion: Conversion) -> Any:

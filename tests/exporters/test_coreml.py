@@ -86,6 +86,22 @@ def test_a_slice_of_a_whole_tensor_is_no_operation(tmp_path):
     assert error(torch.from_numpy(found["y"]), net(x)) <= BOUND
 
 
+@pytest.mark.parametrize("form", ["none", "tanh"])
+def test_both_forms_of_gelu_are_kept(tmp_path, form):
+    """coremltools 9.0 drops the keyword that torch.export writes, and would compute the exact form without an error."""
+
+    class Activated(OneLayer):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.nn.functional.gelu(super().forward(x), approximate=form)
+
+    net = Activated().eval().requires_grad_(requires_grad=False)
+    coreml.export(net, CONTRACT, tmp_path / "gelu.mlpackage")
+    x = seeded_tensor("x", 2, 64) * 2
+    package = read_package(tmp_path / "gelu.mlpackage")
+    found = Program(package).run({"x": x.numpy()})
+    assert error(torch.from_numpy(found["y"]), net(x)) <= 1e-6
+
+
 def test_the_package_describes_its_tensors(bundle):
     spec = ct.utils.load_spec(str(bundle.decoder_path))
     assert spec.specificationVersion == 8  # iOS 17
