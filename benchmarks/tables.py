@@ -417,7 +417,7 @@ def models_table(rows: list[Row]) -> str:
             about = [shipped.family, f"{shipped.path.stat().st_size / 1e6:,.0f}", shipped.licence, "in the package"]
         elif variant in RELEASES:
             release = RELEASES[variant]
-            about = [release.family, f"{release.size / 1e6:,.0f}", release.licence]
+            about = [release.family, f"{release.about_bytes / 1e6:,.0f}", release.licence]
             about.append(f"[{urlsplit(release.url).hostname}]({release.url})")
         else:  # pruned ViT-Bs, whose files are as different as their makers
             about = ["SlimSAM", "", "its file's", "your file"]

@@ -257,6 +257,7 @@ RELEASES: dict[str, Release] = {
     ),
     "repvit_sam": Release(
         variant="repvit_sam",
+        family="RepViT-SAM",
         url="https://github.com/THU-MIG/RepViT/releases/download/v1.0/repvit_sam.pt",
         file="repvit_sam.pt",
         size=None,
@@ -269,6 +270,7 @@ RELEASES: dict[str, Release] = {
     ),
     "efficient_sam_vitt": Release(
         variant="efficient_sam_vitt",
+        family="EfficientSAM",
         url="https://github.com/yformer/EfficientSAM/raw/main/weights/efficient_sam_vitt.pt",
         file="efficient_sam_vitt.pt",
         size=40_982_470,
@@ -281,6 +283,7 @@ RELEASES: dict[str, Release] = {
     ),
     "efficient_sam_vits": Release(
         variant="efficient_sam_vits",
+        family="EfficientSAM",
         url="https://huggingface.co/Adapter/DragonDiffusion/resolve/main/model/efficient_sam_vits.pt",
         file="efficient_sam_vits.pt",
         size=105_742_022,
@@ -293,6 +296,7 @@ RELEASES: dict[str, Release] = {
     ),
     "efficientvit_sam_l0": Release(
         variant="efficientvit_sam_l0",
+        family="EfficientViT-SAM",
         url="https://huggingface.co/mit-han-lab/efficientvit-sam/resolve/main/efficientvit_sam_l0.pt",
         file="efficientvit_sam_l0.pt",
         size=None,
@@ -305,6 +309,7 @@ RELEASES: dict[str, Release] = {
     ),
     "efficientvit_sam_l1": Release(
         variant="efficientvit_sam_l1",
+        family="EfficientViT-SAM",
         url="https://huggingface.co/mit-han-lab/efficientvit-sam/resolve/main/efficientvit_sam_l1.pt",
         file="efficientvit_sam_l1.pt",
         size=None,
@@ -317,6 +322,7 @@ RELEASES: dict[str, Release] = {
     ),
     "efficientvit_sam_l2": Release(
         variant="efficientvit_sam_l2",
+        family="EfficientViT-SAM",
         url="https://huggingface.co/mit-han-lab/efficientvit-sam/resolve/main/efficientvit_sam_l2.pt",
         file="efficientvit_sam_l2.pt",
         size=None,
@@ -329,6 +335,7 @@ RELEASES: dict[str, Release] = {
     ),
     "efficientvit_sam_xl0": Release(
         variant="efficientvit_sam_xl0",
+        family="EfficientViT-SAM",
         url="https://huggingface.co/mit-han-lab/efficientvit-sam/resolve/main/efficientvit_sam_xl0.pt",
         file="efficientvit_sam_xl0.pt",
         size=None,
@@ -341,6 +348,7 @@ RELEASES: dict[str, Release] = {
     ),
     "efficientvit_sam_xl1": Release(
         variant="efficientvit_sam_xl1",
+        family="EfficientViT-SAM",
         url="https://huggingface.co/mit-han-lab/efficientvit-sam/resolve/main/efficientvit_sam_xl1.pt",
         file="efficientvit_sam_xl1.pt",
         size=None,
