@@ -78,8 +78,9 @@ class ImageReadsTokens(nn.Module):
         if key_bias is not None:
             bias = bias + key_bias
         scores = (q @ wide.flatten(1, 2).transpose(1, 2)).reshape(b, cells, self.heads, -1) + bias
-        projected = split_heads(self.v_proj(v), self.heads) @ self.outputs  # (B, heads, T, C)
-        out: Tensor = scores.softmax(dim=-1).flatten(2) @ projected.flatten(1, 2) + self.out_bias
+        # The weights of each head sum to 1, so a share of the bias in each token's output adds up to the bias.
+        projected = split_heads(self.v_proj(v), self.heads) @ self.outputs + self.out_bias / self.heads
+        out: Tensor = scores.softmax(dim=-1).flatten(2) @ projected.flatten(1, 2)
         return out
 
 

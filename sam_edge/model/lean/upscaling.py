@@ -51,11 +51,12 @@ class CellwiseSAM2MaskDecoder(SAM2MaskDecoder):
         """See `SAM2MaskDecoder.apply_filters_onto`."""
         b, (h, w) = image.shape[0], (high_res_1.shape[2] // 2, high_res_1.shape[3] // 2)
         _, norm, first_gelu, _, second_gelu = self.output_upscaling
-        half = self.first(image.flatten(0, 1)).reshape(b, h * w * 4, -1) + halves_to_cells(high_res_1, (h, w))
-        half = first_gelu(normalized_cells(half, norm))
-        quarter = self.second(half.flatten(0, 1)).reshape(b, h * w * 16, -1) + quarters_to_cells(high_res_0, (h, w))
-        masks = filters @ second_gelu(quarter).transpose(1, 2)
-        return cells_to_maps(masks, (h, w), 1).reshape(b, -1, 4 * h, 4 * w)
+        # Halves as a map, so that the features at stride 8 need no rearrangement beyond channels last.
+        half = halves_to_map(self.first(image.flatten(0, 1)), (h, w))  # (B, 2h * 2w, C/4)
+        half = first_gelu(normalized_cells(half + high_res_1.flatten(2).transpose(1, 2), norm))
+        quarter = self.second(half.flatten(0, 1)).reshape(b, h * w * 16, -1)  # (B, 2h * 2w * 2 * 2, C/8)
+        masks = filters @ second_gelu(quarter + map_to_halves(high_res_0)).transpose(1, 2)
+        return halves_to_map(masks.reshape(-1, 1), (2 * h, 2 * w)).reshape(b, -1, 4 * h, 4 * w)
 
 
 class CellwiseNanoMaskDecoder(NanoMaskDecoder):
@@ -133,19 +134,18 @@ def cells_to_maps(cells: Tensor, grid: tuple[int, int], channels: int) -> Tensor
     return quarters.reshape(-1, 4 * h, 4 * w, channels)
 
 
-def halves_to_cells(maps: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Maps `(1, C, 2h, 2w)` as cells `(1, h * w * 2 * 2, C)`, ordered by the h x w grid, then by their halves."""
-    (h, w), channels = grid, maps.shape[1]
-    rows = maps.permute(0, 2, 3, 1).reshape(h, 2, w, 2 * channels).transpose(1, 2)  # (h, w, 2, ..)
-    return rows.reshape(1, h * w * 4, channels)
+def halves_to_map(cells: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Arrange 2 x 2 halves of cells as maps: `(K * h * w * 2 * 2, C)` to `(K, 2h * 2w, C)`, both row by row."""
+    (h, w), channels = grid, cells.shape[-1]
+    rows = cells.reshape(-1, w, 2, 2 * channels).transpose(1, 2)  # (K * h, 2, w, 2C)
+    return rows.reshape(-1, 4 * h * w, channels)
 
 
-def quarters_to_cells(maps: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Maps `(1, C, 4h, 4w)` as cells `(1, h * w * 16, C)`: undoes `cells_to_maps`."""
-    (h, w), channels = grid, maps.shape[1]
-    quarters = maps.permute(0, 2, 3, 1).reshape(2 * h, 2, 2 * w, 2 * channels).transpose(1, 2)  # (2h, 2w, 2, ..)
-    halves = quarters.reshape(h, 2, w, 8 * channels).transpose(1, 2)  # (h, w, 2, ..)
-    return halves.reshape(1, h * w * 16, channels)
+def map_to_halves(maps: Tensor) -> Tensor:
+    """Undo `halves_to_map` for a map `(1, C, 2h, 2w)`: `(1, h * w * 2 * 2, C)`."""
+    _, channels, rows, columns = maps.shape
+    pairs = maps.permute(0, 2, 3, 1).reshape(rows // 2, 2, columns // 2, 2 * channels).transpose(1, 2)
+    return pairs.reshape(1, rows * columns, channels)
 
 
 def share_children(module: nn.Module, plain: nn.Module) -> None:
