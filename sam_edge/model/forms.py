@@ -1,11 +1,12 @@
 """The two graphs in the form that a bundle's target computes fastest.
 
 Encoders project only the map's cells, not the padding of windows (`lean.windows`), but for `ane`. Hiera has the
-positions of the frame (`lean.positions`), and RepViT's parallel branches are one convolution. Beyond that, each
-target gets the rewrites that were measured to be faster on its own runtime (docs/performance.md), at every precision:
+positions of the frame (`lean.positions`), SAM 2's pyramid makes the decoder's features at once (`lean.pyramid`), and
+RepViT's parallel branches are one convolution. Beyond that, each target gets the rewrites that were measured to be
+faster on its own runtime (docs/performance.md), at every precision:
 
-- ONNX Runtime: the whole lean decoder. Its dense positions come from small lookup tables, which that runtime expands
-  once, when it loads the file.
+- ONNX Runtime: Hiera in parts (`lean.hiera`), and the whole lean decoder. Its dense positions come from small lookup
+  tables, which that runtime expands once, when it loads the file.
 - LiteRT: of the lean decoder only SAM's cellwise masks. LiteRT's converter turns the lean attention's products of two
   activations into fully connected layers with computed weights, for which XNNPACK has no kernel. Normalizations are
   rewritten so that the converter does not multiply their scales into weights (`norms`).
@@ -22,7 +23,15 @@ from sam_edge_runtime.bundle.targets import target_named
 
 from .ane import ane_rewrite
 from .graphs import DecoderGraph, EncoderGraph
-from .lean import ATTENTION, attention_is_cheaper, lean_rewrite, with_positions_for, without_padded_cells
+from .lean import (
+    ATTENTION,
+    attention_is_cheaper,
+    lean_rewrite,
+    with_merged_projection,
+    with_parts,
+    with_positions_for,
+    without_padded_cells,
+)
 from .norms import scale_first, without_batch_norms
 from .prompt_encoder import SeparablePositions
 from .repvit import BranchedConv
@@ -44,8 +53,9 @@ def graphs_of(sam: Sam, manifest: Manifest) -> Graphs:
         encoder = without_batch_norms(encoder)
     if manifest.graph == NEURAL_ENGINE:
         return Graphs(ane_rewrite(encoder), ane_rewrite(decoder))
-    encoder = without_padded_cells(encoder)
     target = target_named(manifest.target)
+    encoder = with_merged_projection(encoder)
+    encoder = without_padded_cells(with_parts(encoder) if target.in_parts else encoder)
     parts = target.lean
     if ATTENTION in parts and not attention_is_cheaper(decoder, manifest.points):
         parts = tuple(part for part in parts if part != ATTENTION)

@@ -57,9 +57,12 @@ HIERA_BASE_PLUS = HieraConfig(112, 2, (2, 3, 16, 3), (8, 4, 14, 7), (12, 16, 20)
 HIERA_LARGE = HieraConfig(144, 2, (2, 6, 36, 4), (8, 4, 16, 8), (23, 33, 43))
 
 
-def pooled(x: Tensor) -> Tensor:
-    """The largest of every 2 x 2 cells: `(B, H, W, C)` to `(B, H/2, W/2, C)`."""
-    return F.max_pool2d(x.permute(0, 3, 1, 2), POOL, POOL).permute(0, 2, 3, 1)
+class MaxPool(nn.Module):
+    """The largest of every 2 x 2 cells."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, H, W, C)` to `(B, H/2, W/2, C)`."""
+        return F.max_pool2d(x.permute(0, 3, 1, 2), POOL, POOL).permute(0, 2, 3, 1)
 
 
 class PooledAttention(nn.Module):
@@ -69,16 +72,21 @@ class PooledAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.head_dim = dim_out // heads
-        self.pool = pool
+        self.pool = MaxPool() if pool else None
         self.qkv = nn.Linear(dim, 3 * dim_out)
         self.proj = nn.Linear(dim_out, dim_out)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend over all positions of `(B, H, W, C)`; returns `(B, H, W, C')`, or half of H and W where it pools."""
-        b = x.shape[0]
         q, k, v = self.qkv(x).chunk(3, dim=-1)  # (B, H, W, C') each
-        if self.pool:
-            q = pooled(q)
+        if self.pool is not None:
+            q = self.pool(q)
+        projected: Tensor = self.proj(self.attend(q, k, v).reshape(q.shape))
+        return projected
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention of queries to keys and values `(B, H, W, C')`, unprojected; returns `(B, N, C')` of N queries."""
+        b = q.shape[0]
         # (B*heads, N, D) each
         queries, keys, values = (by_head(part.reshape(b, -1, self.heads, self.head_dim)) for part in (q, k, v))
         keys = keys.mT
@@ -87,9 +95,7 @@ class PooledAttention(nn.Module):
             scores = (queries[:, first : first + QUERY_BLOCK] * self.head_dim**-0.5) @ keys
             return merge_heads(scores.softmax(dim=-1) @ values, self.heads)
 
-        attended = torch.cat([attend(first) for first in range(0, queries.shape[1], QUERY_BLOCK)], dim=1)
-        projected: Tensor = self.proj(attended.reshape(b, q.shape[1], q.shape[2], -1))
-        return projected
+        return torch.cat([attend(first) for first in range(0, queries.shape[1], QUERY_BLOCK)], dim=1)
 
 
 class Mlp(nn.Module):
@@ -114,10 +120,10 @@ class HieraBlock(nn.Module):
     def __init__(self, dim: int, dim_out: int, heads: int, window: int, *, pool: bool) -> None:
         super().__init__()
         self.window = window
-        self.pool = pool
+        self.pool = MaxPool() if pool else None
         self.norm1 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
         self.attn = PooledAttention(dim, dim_out, heads, pool=pool)
-        self.norm2 = nn.LayerNorm(dim_out, eps=LAYER_NORM_EPS)
+        self.norm2: nn.Module = nn.LayerNorm(dim_out, eps=LAYER_NORM_EPS)
         self.mlp = Mlp(dim_out)
         self.proj = nn.Linear(dim, dim_out) if dim != dim_out else None
 
@@ -126,11 +132,11 @@ class HieraBlock(nn.Module):
         normed = self.norm1(x)
         if self.proj is not None:
             x = self.proj(normed)
-        if self.pool:
-            x = pooled(x)
+        if self.pool is not None:
+            x = self.pool(x)
         if self.window:
             windows, (rows, columns) = split_windows(normed, self.window)
-            ratio = POOL if self.pool else 1
+            ratio = 1 if self.pool is None else POOL
             padded = (rows // ratio, columns // ratio)
             attended = join_windows(self.attn(windows), self.window // ratio, padded, (x.shape[1], x.shape[2]))
         else:

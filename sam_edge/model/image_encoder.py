@@ -111,12 +111,16 @@ class RelativeAttention(nn.Module):
 
 def by_head(x: Tensor) -> Tensor:
     """`(B, N, heads, D)` to `(B*heads, N, D)`."""
+    if x.shape[2] == 1:  # nothing to move, and no operation in a graph
+        return x.flatten(2)
     return x.transpose(1, 2).reshape(-1, x.shape[1], x.shape[3])
 
 
 def merge_heads(x: Tensor, heads: int) -> Tensor:
     """Undo `by_head`: `(B*heads, N, D)` to `(B, N, heads*D)`."""
     _, n, dim = x.shape
+    if heads == 1:
+        return x
     return x.reshape(-1, heads, n, dim).transpose(1, 2).reshape(-1, n, heads * dim)
 
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from sam_edge.model import Sam, fold_batch_norms
 from sam_edge.model.graphs import in_encoder_graph
+from sam_edge.model.lean import merged_layers
 from sam_edge.prediction.calls import artifact_sample
 from sam_edge_quant import FLOAT, NPU, Plan, Quantizer, Range, Recipe, calibrate, fingerprint, quantizer_for
 from sam_edge_quant.methods.gptq import round_in_blocks
@@ -46,8 +47,12 @@ INT4_MAX = 7
 
 
 def layer_names(sam: Sam) -> dict[str, str]:
-    """Names of all layers with a weight, such as `image_encoder.stem`, by the weight's fingerprint."""
-    return {fingerprint(layer.weight.detach().numpy()): name for name, layer in _layers(sam)}
+    """Names of all layers with a weight, such as `image_encoder.stem`, by the weight's fingerprint.
+
+    Where the graphs have one layer in place of two, its weight has the name of the second.
+    """
+    weights = [*((name, layer.weight) for name, layer in _layers(sam)), *merged_layers(sam)]
+    return {fingerprint(weight.detach().numpy()): name for name, weight in weights}
 
 
 def _layers(sam: Sam) -> Iterator[tuple[str, Layer]]:
@@ -184,7 +189,7 @@ class ArtifactQuantizer:
         self._quantizer: Quantizer = quantizer_for(manifest.target)
         self._calls, self._host = calls, host
         self._fingerprints = layer_names(sam)
-        self.names = tuple(self._fingerprints.values())
+        self.names = tuple(dict.fromkeys(self._fingerprints.values()))
         # By file and estimator: the ranges that were measured so far.
         self._ranges: dict[tuple[str, str], dict[str, Range]] = {}
 

@@ -69,7 +69,7 @@ def test_a_frame_of_any_multiple_of_32_is_encoded():
 def test_the_first_block_of_a_stage_has_the_windows_of_the_stage_before():
     blocks = [block for block in Hiera(HIERA_TINY).blocks if isinstance(block, HieraBlock)]
     assert [block.window for block in blocks] == [8, 8, 4, 4, 14, 0, 14, 0, 14, 0, 14, 7]
-    assert [index for index, block in enumerate(blocks) if block.pool] == [1, 3, 10]
+    assert [index for index, block in enumerate(blocks) if block.pool is not None] == [1, 3, 10]
 
 
 @pytest.mark.parametrize("frame", [FrameSize(256, 256), FrameSize(160, 256), FrameSize(1024, 704)])

@@ -52,6 +52,8 @@ class Target:
         official_layout: whether graphs can have the tensors of the official SAM ONNX model (`official.py`).
         neural_engine: whether graphs can be rewritten for Apple's Neural Engine.
         lean: parts of the decoder whose lean form the engine computes faster (`sam_edge.model.lean`).
+        in_parts: whether the engine computes Hiera's first stages and its MLPs faster a part of the map at a time
+            (`sam_edge.model.lean.hiera`).
         scale_first: whether normalizations scale before they divide by the deviation, so that the converter leaves
             weights as they are (`sam_edge.model.norms`).
         separable_positions: whether the decoder computes position embeddings from lookup tables of rows and columns.
@@ -79,6 +81,7 @@ class Target:
     official_layout: bool = False
     neural_engine: bool = False
     lean: tuple[str, ...] = ()
+    in_parts: bool = False
     scale_first: bool = False
     separable_positions: bool = False
     saturates: bool = False
@@ -112,6 +115,7 @@ TARGETS: dict[str, Target] = {
             official_layout=True,
             file_per_frame=True,
             lean=("attention", "masks", "features"),
+            in_parts=True,
             separable_positions=True,
             saturates=True,
             int4_block=32,

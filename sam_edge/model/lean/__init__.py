@@ -2,6 +2,8 @@
 
 `without_padded_cells` copies an encoder graph whose windowed attention projects no padding (`windows`).
 `with_positions_for` copies one whose Hiera computes the positions of one frame without a bicubic resize (`positions`).
+`with_merged_projection` copies one of SAM 2 whose pyramid makes the decoder's features at once (`pyramid`).
+`with_parts` copies one whose Hiera computes a part of the map at a time (`hiera`).
 
 `lean_rewrite` copies a decoder graph and replaces parts of it:
 
@@ -17,7 +19,9 @@ INT8 decoders have the same parts as float ones. A quantizer recognizes a transp
 identifies a layer by its weight's numbers in any order (`sam_edge_quant.layers`).
 """
 
+from .hiera import with_parts
 from .positions import with_positions_for
+from .pyramid import merged_layers, with_merged_projection
 from .rewrite import ATTENTION, MASKS, PARTS, attention_is_cheaper, lean_rewrite
 from .windows import without_padded_cells
 
@@ -27,6 +31,9 @@ __all__ = [
     "PARTS",
     "attention_is_cheaper",
     "lean_rewrite",
+    "merged_layers",
+    "with_merged_projection",
+    "with_parts",
     "with_positions_for",
     "without_padded_cells",
 ]

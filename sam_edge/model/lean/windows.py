@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from sam_edge.model.graphs import EncoderGraph
+from sam_edge.model.hiera import POOL, HieraBlock, PooledAttention
 from sam_edge.model.image_encoder import Block, RelativeAttention
 from sam_edge.model.layers import join_windows, split_windows
 from sam_edge.model.replacement import replace_modules
@@ -32,11 +33,15 @@ def without_padded_cells(graph: EncoderGraph) -> EncoderGraph:
 
     Its outputs are equal up to rounding. Graphs without windows stay as they are.
     """
-    return replace_modules(graph, {Block: _block, TinyViTBlock: UnpaddedTinyViTBlock})
+    return replace_modules(graph, {Block: _block, TinyViTBlock: UnpaddedTinyViTBlock, HieraBlock: _hiera_block})
 
 
 def _block(plain: Block) -> nn.Module:
     return UnpaddedBlock(plain) if plain.window else plain
+
+
+def _hiera_block(plain: HieraBlock) -> nn.Module:
+    return UnpaddedHieraBlock(plain) if plain.window else plain
 
 
 class UnpaddedBlock(Block):
@@ -103,6 +108,44 @@ class _UnpaddedWindowAttention(WindowAttention):
         known = torch.stack([torch.zeros_like(queries), keys, values], dim=1).flatten()
         self.qkv = _with_bias(plain.qkv, plain.qkv.bias.detach() - known)
         self.proj = _with_bias(plain.proj, plain.proj.bias.detach() + plain.proj.weight.detach() @ values.flatten())
+
+
+class UnpaddedHieraBlock(HieraBlock):
+    """A windowed `HieraBlock` that pools and projects before windows are cut."""
+
+    def __init__(self, plain: HieraBlock) -> None:
+        nn.Module.__init__(self)
+        self.window, self.pool = plain.window, plain.pool
+        self.norm1, self.norm2, self.mlp, self.proj = plain.norm1, plain.norm2, plain.mlp, plain.proj
+        self.attn = _UnpaddedPooledAttention(plain.attn)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, H, W, dim)` to `(B, H, W, dim_out)`, or to half of H and W where it pools."""
+        normed = self.norm1(x)
+        if self.proj is not None:
+            x = self.proj(normed)
+        q, k, v = self.attn.qkv(normed).chunk(3, dim=-1)
+        side = self.window
+        if self.pool is not None:
+            x, q, side = self.pool(x), self.attn.pool(q), side // POOL
+        queries, padded = split_windows(q, side)
+        keys, values = (split_windows(each, self.window)[0] for each in (k, v))
+        attended = self.attn.attend(queries, keys, values).reshape(queries.shape)
+        x = x + self.attn.proj(join_windows(attended, side, padded, (x.shape[1], x.shape[2])))
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
+
+
+class _UnpaddedPooledAttention(PooledAttention):
+    """`PooledAttention` with biases for keys and values that are padded with zeros."""
+
+    def __init__(self, plain: PooledAttention) -> None:
+        nn.Module.__init__(self)
+        self.heads, self.head_dim, self.pool = plain.heads, plain.head_dim, plain.pool
+        queries, _, values = plain.qkv.bias.detach().chunk(3)  # as in `_UnpaddedRelativeAttention`
+        nothing = torch.zeros_like(queries)
+        self.qkv = _with_bias(plain.qkv, torch.cat([queries, nothing, nothing]))
+        self.proj = _with_bias(plain.proj, plain.proj.bias.detach() + plain.proj.weight.detach() @ values)
 
 
 def _with_bias(plain: nn.Linear, bias: Tensor) -> nn.Linear:
