@@ -22,16 +22,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from sam_edge_quant.methods.weight_scales import QAT_MAX, SCALE_BITS
 
-from .layers import LAYERS
-
 INPUT_LEVELS = 255  # scales between the smallest and the largest value of a tensor
 # The axis of a weight that counts output channels.
-_CHANNEL_AXES: dict[Callable[..., Any], int] = {F.linear: 0, F.conv2d: 0, F.conv_transpose2d: 1}
+CHANNEL_AXES: dict[Callable[..., Any], int] = {F.linear: 0, F.conv2d: 0, F.conv_transpose2d: 1}
 
 
 def fake_quantization(*, enabled: bool) -> AbstractContextManager[object]:
@@ -56,7 +54,7 @@ class FakeQuant(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Round a layer's inputs and weight before it computes; call every other function unchanged."""
-        axis = _CHANNEL_AXES.get(func)
+        axis = CHANNEL_AXES.get(func)
         if axis is None:
             return func(*args, **(kwargs or {}))
         inputs, weight, *rest = args
@@ -89,15 +87,6 @@ def rounded_weight(weight: Tensor, axis: int) -> Tensor:
         mantissa, exponent = torch.frexp(weight.detach().abs().amax(dim=others, keepdim=True) / QAT_MAX)
         scale = torch.ldexp((mantissa * 2**SCALE_BITS).ceil() / 2**SCALE_BITS, exponent)
     return _round_to_scale(weight, _one_where_zero(scale))
-
-
-@torch.no_grad()
-def round_layers(model: nn.Module) -> None:
-    """Round the weights of all layers in place, as the mode does in each pass."""
-    for module in model.modules():
-        if isinstance(module, LAYERS):
-            axis = 1 if isinstance(module, nn.ConvTranspose2d) else 0
-            module.weight.copy_(rounded_weight(module.weight, axis))
 
 
 def _one_where_zero(scale: Tensor) -> Tensor:

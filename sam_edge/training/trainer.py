@@ -39,7 +39,7 @@ from sam_edge.data.order import Steps
 from sam_edge.data.sa1b import MaskFilter
 from sam_edge.data.skips import ALLOWED_BROKEN, SkipLog
 from sam_edge.data.stream import TrainingSet
-from sam_edge.quantization.fake_quant import round_layers
+from sam_edge.quantization.weight_grids import round_layers
 from sam_edge_runtime.errors import CheckpointError, DataError, UsageError
 from sam_edge_runtime.system.documents import read_json
 from sam_edge_runtime.system.files import write_file

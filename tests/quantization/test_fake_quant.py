@@ -11,10 +11,10 @@ from torch import nn
 from sam_edge.quantization.fake_quant import (
     FakeQuant,
     fake_quantization,
-    round_layers,
     rounded_inputs,
     rounded_weight,
 )
+from sam_edge.quantization.weight_grids import round_layers
 from sam_edge_quant.methods.weight_scales import QAT_MAX, has_qat_scales, qat_scales_for, symmetric_scales
 
 GENERATOR = torch.Generator().manual_seed(0)

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from sam_edge.quantization.fake_quant import round_layers
+from sam_edge.quantization.weight_grids import round_layers
 from sam_edge.weights.packed import SCALE, packed, unpacked
 from sam_edge.weights.state_file import read_file
 from sam_edge_runtime.errors import CheckpointError

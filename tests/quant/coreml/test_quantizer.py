@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sam_edge.quantization.fake_quant import round_layers
+from sam_edge.quantization.weight_grids import round_layers
 from sam_edge_exporters import Conversion, Metadata
 from sam_edge_exporters import coreml as exporter
 from sam_edge_quant import Plan, Range, Recipe, fingerprint, recipe_named
