@@ -15,7 +15,8 @@ from .options import AllowBroken, MaxPixels, allow_pixels
 
 EXAMPLES = (
     "Examples:  sam-edge distill --teacher vit_h --student tiny_vit --data shards/ --out run      "
-    "sam-edge distill --teacher nano --student nano --stages prompt,masks --data shards/ --out run --resume"
+    "sam-edge distill --teacher nano --student nano --stages prompt,masks --data shards/ --out run --resume      "
+    "sam-edge distill --teacher nano --student nano --stages int8 --recipe int8 --data shards/ --out run"
 )
 
 
@@ -33,7 +34,8 @@ def command(
     stages: Annotated[
         str,
         typer.Option(
-            help="Stages, in this order: encoder (the teacher's embeddings), prompt (its masks), masks (human masks)."
+            help="Stages, in this order: encoder (the teacher's embeddings), prompt (its masks), masks (human masks), "
+            "int8 (a trained student learns to lose less in INT8; alone, it begins with the teacher's weights)."
         ),
     ] = "encoder,prompt",
     recipe: Annotated[

@@ -34,9 +34,11 @@ from sam_edge_runtime.system.files import sha256_of, write_file
 from .embeddings import EmbeddingCache
 from .encoder import EncoderObjective
 from .inherit import copy_decoder, shares_decoder
+from .int8 import Int8Objective
 from .prompt import PromptObjective
 
-STAGES = ("encoder", "prompt", "masks")
+INT8 = "int8"
+STAGES = ("encoder", "prompt", "masks", INT8)
 IDENTITY = "distillation.json"
 CACHE = "embeddings"
 Notify = Callable[[str], None]  # called with each note for the user
@@ -54,11 +56,13 @@ class DistillJob:
         job: data, folder and options of the runs; its `out` holds one folder for each stage.
         stages: a selection of `STAGES`, in the same order.
         teacher_checkpoint: the teacher's weights; None for those inside the package or in the cache.
-        student_checkpoint: the student's initial weights; None for seeded ones.
+        student_checkpoint: the student's initial weights; None for seeded ones. Where `int8` is the first stage: None
+            for the teacher's.
         cache: folder of the teacher's embeddings; None for `embeddings` in the job's `out`.
 
     Raises:
-        UsageError: unknown, repeated or unordered stages, or a recipe of another model.
+        UsageError: unknown, repeated or unordered stages, a recipe of another model, stage `int8` without weights to
+            begin with or with phases that do not train for INT8.
     """
 
     teacher: str
@@ -83,6 +87,24 @@ class DistillJob:
                 f"the recipe is for {self.recipe.model}, the student is {self.student}: write model = "
                 f"{self.student!r} in the recipe, or choose another --student"
             )
+        if INT8 in self.stages and not all(phase.fake_quant for phase in self.recipe.phases):
+            raise UsageError("stage int8 trains for INT8: write fake_quant = true in every phase of its recipe")
+        if self.starts_with_int8 and self.student_checkpoint is None and self.student != self.teacher:
+            raise UsageError(
+                f"stage int8 begins with trained weights, and {self.student} has none: give --student-checkpoint"
+            )
+
+    @property
+    def starts_with_int8(self) -> bool:
+        """Whether there is no stage before `int8`."""
+        return self.stages[0] == INT8
+
+    @property
+    def initial_weights(self) -> CheckpointSource | None:
+        """The weights that the student begins with; None for seeded ones."""
+        if self.student_checkpoint is not None:
+            return parse_source(self.student_checkpoint)
+        return find_source(self.teacher, self.teacher_checkpoint) if self.starts_with_int8 else None
 
 
 def distill(
@@ -111,8 +133,7 @@ def distill(
     if teacher.checkpoint.is_random:
         notify(f"the teacher's weights are random ({teacher.checkpoint.label}): its masks mean nothing")
     torch.manual_seed(distillation.recipe.seed)
-    checkpoint = distillation.student_checkpoint
-    weights = None if checkpoint is None else parse_source(checkpoint)
+    weights = distillation.initial_weights
     path: Path | None = None
     for number, stage in enumerate(distillation.stages, 1):
         out = distillation.job.out / f"{number}-{stage}"
@@ -140,8 +161,8 @@ def _run_stage(
     if weights is not None:
         load_into(student, weights)
     begun = bool((out / "recipe.json").exists())
-    # In stage `prompt`, photos without masks are enough: the teacher's masks of random clicks replace human ones.
-    photos_only = stage == "encoder" or (stage == "prompt" and not _mixture(distillation).annotated)
+    # In `prompt` and `int8`, the teacher's masks of random clicks replace human ones on photos without masks.
+    photos_only = stage == "encoder" or (stage in ("prompt", INT8) and not _mixture(distillation).annotated)
     job = replace(distillation.job, out=out, resume=distillation.job.resume and begun, photos_only=photos_only)
     objective = _objective(distillation, stage, student, teacher, progress, notify)
     trainer = Trainer(job, distillation.recipe, objective)
@@ -158,6 +179,8 @@ def _objective(
     recipe = distillation.recipe
     losses = RECIPES[recipe.loss]
     session = SessionRecipe(points=recipe.points, single_always=recipe.single_always)
+    if stage == INT8:
+        return Int8Objective(student, recipe.seed)
     if stage == "masks":
         return MaskObjective(student, losses, session, recipe.seed)
     if stage == "prompt":
@@ -215,9 +238,9 @@ def _identity(teacher: LoadedSam) -> str:
 
 def _initial_weights(distillation: DistillJob) -> str:
     """What identifies the student's initial weights: a sha256, a label, or the words for seeded ones."""
-    if distillation.student_checkpoint is None:
+    source = distillation.initial_weights
+    if source is None:
         return "seeded by the recipe"
-    source = parse_source(distillation.student_checkpoint)
     return source.label if source.path is None or not source.path.is_file() else sha256_of(source.path)
 
 

@@ -71,11 +71,9 @@ class PromptObjective(nn.Module):
             Means over the session of `loss` (with a gradient), `mask_loss`, `iou_loss` and `iou`, the IoU between the
             two models' chosen masks.
         """
-        for graph in self._graphs:
-            graph.to(batch.images.device)
         each = tuple(seeded_generator(self.seed, Purpose.PROMPTS, number) for number in batch.numbers)
-        their_embeddings = self._teacher_embeddings(batch)
-        batch = self._with_masks(batch, their_embeddings, each)
+        their_embeddings = self.teacher_embeddings(batch)
+        batch = self.with_masks(batch, their_embeddings, each)
         generators = PhotoGenerators(each, batch.mask_counts)
         their_embeddings = repeat(their_embeddings, batch.mask_counts)
         with self._arithmetic:
@@ -91,7 +89,7 @@ class PromptObjective(nn.Module):
             own = prompts if my_feedback is None else prompts.with_mask(my_feedback)
             with self._arithmetic:
                 masks, iou = self.decoder(embeddings, *own.decoder_inputs)
-            their_masks, their_iou = self._teacher_outputs(their_embeddings, prompts, their_feedback, masks.shape[-1])
+            their_masks, their_iou = self.teacher_outputs(their_embeddings, prompts, their_feedback, masks.shape[-1])
             chosen = choose(their_iou, is_ambiguous(own.labels, own.has_mask_input))
             losses = self._losses(masks, iou, their_masks, their_iou, chosen, valid)
             for name, values in losses.items():
@@ -104,8 +102,16 @@ class PromptObjective(nn.Module):
             for name, value in totals.items()
         }
 
+    def set_teacher_side(self, side: int) -> None:
+        """Let the teacher see frames of another side than its own, in pixels."""
+        self._teacher[0].set_input_side(side)
+        self._graphs[1].positions = self._teacher[0].prompt_encoder.dense_positions().detach()
+
     @torch.no_grad()
-    def _teacher_embeddings(self, batch: Batch) -> Tensor:
+    def teacher_embeddings(self, batch: Batch) -> Tensor:
+        """The teacher's embeddings `(P, C, g, g)` of the photos, at its own side."""
+        for graph in self._graphs:
+            graph.to(batch.images.device)
         side = self._teacher[0].side
         images = batch.images
         if side != batch.side:
@@ -113,7 +119,7 @@ class PromptObjective(nn.Module):
         out: Tensor = self._graphs[0](images)
         return out
 
-    def _with_masks(self, batch: Batch, their_embeddings: Tensor, generators: Sequence[torch.Generator]) -> Batch:
+    def with_masks(self, batch: Batch, their_embeddings: Tensor, generators: Sequence[torch.Generator]) -> Batch:
         """The batch with the teacher's masks of random clicks for each photo that has no masks."""
         if all(batch.mask_counts):
             return batch
@@ -144,7 +150,7 @@ class PromptObjective(nn.Module):
             torch.zeros_like(empty),
             torch.zeros_like(labels),
         )
-        masks, iou = self._teacher_outputs(embedding.expand(count, -1, -1, -1), prompts, None, photo.shape[-1])
+        masks, iou = self.teacher_outputs(embedding.expand(count, -1, -1, -1), prompts, None, photo.shape[-1])
         best = choose(iou, torch.ones_like(labels, dtype=torch.bool))
         targets = (feedback_logits(masks, best).squeeze(1) > MASK_THRESHOLD) & photo
         rows, cells = torch.arange(count, device=targets.device), (clicks / MASK_STRIDE).long()
@@ -152,7 +158,7 @@ class PromptObjective(nn.Module):
         return targets.repeat_interleave(MASK_STRIDE, dim=1).repeat_interleave(MASK_STRIDE, dim=2)
 
     @torch.no_grad()
-    def _teacher_outputs(
+    def teacher_outputs(
         self, embeddings: Tensor, prompts: TrainingPrompts, before: Tensor | None, cells: int
     ) -> tuple[Tensor, Tensor]:
         """The teacher's outputs for prompts in the student's frame.

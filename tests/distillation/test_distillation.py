@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from sam_edge.cli.app import run
@@ -17,15 +19,20 @@ from sam_edge.data.sources import open_source
 from sam_edge.distillation.embeddings import EmbeddingCache
 from sam_edge.distillation.encoder import EncoderObjective, masked_mean, resized_to_grid
 from sam_edge.distillation.inherit import copy_decoder, shares_decoder
+from sam_edge.distillation.int8 import Int8Objective
 from sam_edge.distillation.prompt import PromptObjective
-from sam_edge.model import Sam, build_sam
+from sam_edge.model import EncoderGraph, Sam, build_sam
 from sam_edge.model.torch_backend import TorchBackend
 from sam_edge.prompting.simulation import TrainingPrompts
+from sam_edge.quantization.fake_quant_graph import FakeQuantGraph
+from sam_edge.quantization.weight_grids import round_layers
 from sam_edge.training.batch import Batch
 from sam_edge.training.losses import RITM
 from sam_edge.training.objective import SessionRecipe
-from sam_edge.training.recipe import Phase
+from sam_edge.training.recipe import Phase, TrainRecipe
+from sam_edge.training.trainer import Trainer, TrainJob
 from sam_edge.weights.seeded import seed_module
+from sam_edge_quant.methods.weight_scales import has_qat_scales
 from sam_edge_runtime.bundle.contract import Label
 from sam_edge_runtime.errors import DataError, OutputError, UsageError
 from tests.data.builders import encoded, picture, record, write_tar
@@ -379,7 +386,7 @@ class TestPrompt:
             objective._graphs[0],
             lambda *inputs: (given.append(inputs), (torch.zeros(1, 4, 128, 128), torch.zeros(1, 4)))[1],
         )
-        masks, _ = objective._teacher_outputs(torch.zeros(1), prompts, None, 64)
+        masks, _ = objective.teacher_outputs(torch.zeros(1), prompts, None, 64)
         assert given[0][1].tolist() == [[[20.5, 40.5], [0.0, 0.0]]]
         assert masks.shape == (1, 4, 64, 64)
 
@@ -407,8 +414,6 @@ def arguments(folder: Path, shards: Path, *more: str) -> list[str]:
 
 class TestCommand:
     def test_stages_are_chained_and_finished_ones_are_skipped(self, shards, tmp_path, capsys):
-        from safetensors.torch import load_file
-
         command = arguments(tmp_path, shards, "--stages", "encoder,prompt,masks")
         assert run(command) == 0
         captured = capsys.readouterr()
@@ -437,9 +442,10 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("more", "says"),
         [
-            (("--stages", "decoder"), ("'decoder'", "encoder, prompt, masks")),
+            (("--stages", "decoder"), ("'decoder'", "encoder, prompt, masks, int8")),
             (("--stages", "prompt,encoder"), ("in order",)),
             (("--stages", ""), ("no stages",)),
+            (("--stages", "int8"), ("fake_quant = true in every phase",)),
             (("--student", "tiny_vit"), ("recipe is for nano",)),
             (("--teacher", "vit_x"), ("'vit_x'",)),
             (("--teacher-checkpoint", "missing.pth"), ("missing.pth",)),
@@ -495,3 +501,75 @@ class TestCommand:
         (folder / "a.tar" / "one.jpg").write_bytes(encoded(picture(0, SIZE)))
         assert run(arguments(tmp_path, folder, "--stages", "masks")) == 2
         assert "without masks" in capsys.readouterr().err
+
+
+class TestInt8:
+    def arguments(self, folder: Path, shards: Path, *more: str) -> list[str]:
+        command = arguments(folder, shards, "--stages", "int8", *more)
+        recipe = RECIPE.replace("warm_up", "learning_rate = 1e-4\nwarm_up") + "fake_quant = true\n"
+        (folder / "tiny.toml").write_text(recipe)
+        return command
+
+    def test_the_student_begins_with_the_teacher_s_weights_and_ends_on_grids(self, shards, tmp_path):
+        assert run(self.arguments(tmp_path, shards)) == 0
+        weights = load_file(tmp_path / "run" / "1-int8" / "model.safetensors")
+        teacher = seeded(0).state_dict()
+        assert set(weights) == set(teacher)
+        for name, value in weights.items():
+            assert float((value - teacher[name]).abs().max()) <= 0.02 * max(float(teacher[name].abs().max()), 1.0)
+        assert has_qat_scales(weights["image_encoder.blocks.1.expand.weight"].flatten(1).numpy()).all()
+        assert not torch.equal(weights["image_encoder.mix.bias"], teacher["image_encoder.mix.bias"])
+
+    def test_a_stopped_run_resumes_to_the_same_weights(self, shards, tmp_path):
+        recipe = TrainRecipe("nano", ("a.tar",), (replace(PHASE, steps=3, photos=2, masks=1, fake_quant=True),))
+        results = []
+        for name, stops in (("whole", (None,)), ("parts", (2, None))):
+            for number, stop in enumerate(stops):
+                job = TrainJob(shards, tmp_path / name, resume=number > 0, workers=0, stop_after=stop)
+                path = Trainer(job, recipe, Int8Objective(seeded(0), 0)).run()
+            results.append(load_file(path))
+        assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
+
+    def test_noise_and_drift_are_those_of_the_embedding(self):
+        student = seeded(0)
+        objective = Int8Objective(student, 0)
+        objective.begin(replace(PHASE, fake_quant=True))
+        with torch.no_grad():
+            student.image_encoder.mix.bias += 0.05
+        photos = batch(1, 2)
+        losses = objective(photos)
+        grids = objective.on_grids.grids
+        losses["loss"].backward()
+        assert float(grids.gains.get_parameter("image_encoder/blocks/1/expand").grad.abs().max()) > 0
+        assert float(student.mask_decoder.up_8.weight.grad.abs().max()) > 0
+        with torch.no_grad(), FakeQuantGraph(grids):
+            rounded = objective.encoder(photos.images)
+        on_grid = copy.deepcopy(student)
+        grids.round_layers(on_grid)
+        plain, wanted = (EncoderGraph(each)(photos.images).detach() for each in (on_grid, seeded(0)))
+        cells = torch.nn.functional.avg_pool2d(photos.valid.float()[:, None], 16) == 1
+        for name, error in (("noise_db", rounded - plain), ("drift_db", plain - wanted)):
+            ratio = (error.square() * cells).sum() / (wanted.square() * cells).sum()
+            assert float(losses[name]) == pytest.approx(float(10 * ratio.log10()), abs=0.01)
+        assert -40 < float(losses["noise_db"]) < -5
+        assert 3 < float(losses["spread"]) < 100
+        assert 0 < float(losses["noise_iou"]) < 1
+        assert 0 < float(losses["drift_iou"]) < 1
+
+    def test_a_student_that_has_not_moved_has_no_drift(self):
+        student = seeded(0)
+        round_layers(student)
+        objective = Int8Objective(student, 0)
+        objective.begin(replace(PHASE, fake_quant=True))
+        losses = objective(batch(1))
+        assert float(losses["drift_db"]) < -110
+        assert float(losses["drift_iou"]) < 1e-4
+        assert float(losses["noise_db"]) > -60
+
+    def test_a_student_without_weights_is_refused(self, shards, tmp_path, capsys):
+        command = self.arguments(tmp_path, shards)
+        recipe = tmp_path / "tiny.toml"
+        recipe.write_text(recipe.read_text().replace('"nano"', '"tiny_vit"'))
+        command[command.index("--student") + 1] = "tiny_vit"
+        assert run(command) == 2
+        assert "give --student-checkpoint" in capsys.readouterr().err

@@ -103,7 +103,7 @@ def test_a_wrong_value_is_named_in_one_line(change, says, tmp_path):
 
 
 def test_unknown_recipes_are_refused_with_the_choices(tmp_path):
-    with pytest.raises(UsageError, match="choose one of distill, nano"):
+    with pytest.raises(UsageError, match="choose one of distill, int8, nano"):
         find_recipe("giant")
     with pytest.raises(UsageError, match="cannot read the recipe"):
         find_recipe(str(tmp_path / "missing.toml"))
