@@ -22,6 +22,7 @@ from sam_edge_runtime.errors import BundleError, OutputError, SamEdgeError
 from sam_edge_runtime.system import files, folders
 from sam_edge_runtime.system.files import (
     check_file,
+    replace_durably,
     require_space,
     sha256_of,
     write_file,
@@ -516,3 +517,39 @@ def test_a_hash_in_chunks_equals_one_of_the_whole_file(tmp_path, size):
 def test_output_errors_are_sam_edge_errors():
     assert issubclass(OutputError, SamEdgeError)
     assert not issubclass(OutputError, OSError)
+
+
+class TestDurableReplacement:
+    def test_the_content_is_flushed_before_it_has_the_name_and_the_name_after(self, tmp_path, monkeypatch):
+        steps = []
+        fsync, replace = os.fsync, Path.replace
+
+        def flushed(handle: int) -> None:
+            steps.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+            fsync(handle)
+
+        def renamed(path: Path, target: Path) -> Path:
+            steps.append("rename")
+            return replace(path, target)
+
+        monkeypatch.setattr(os, "fsync", flushed)
+        monkeypatch.setattr(Path, "replace", renamed)
+        (tmp_path / "file").write_bytes(b"old")
+        replace_durably(tmp_path / "file", b"new")
+        assert (tmp_path / "file").read_bytes() == b"new"
+        assert steps == ["file", "rename", *(["folder"] if sys.platform != "win32" else [])]
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+    def test_an_error_leaves_the_old_content(self, tmp_path, monkeypatch):
+        (tmp_path / "file").write_bytes(b"old")
+
+        def full(handle: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(OutputError, match="no space to write"):
+            replace_durably(tmp_path / "file", b"new")
+        assert (tmp_path / "file").read_bytes() == b"old"
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
+        with pytest.raises(OutputError, match="cannot write"):
+            replace_durably(tmp_path / "nowhere" / "file", b"new")
