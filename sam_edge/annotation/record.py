@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from sam_edge.data.sa1b import UPRIGHT, Annotation, bbox_of
 
-_IDS_A_PHOTO = 1 << 16
+IDS_A_PHOTO = 1 << 16  # masks of a photo that have an id of their own
 _NUMBER_AT_END = re.compile(r"(\d{1,15})$")
 
 
@@ -33,7 +35,7 @@ def sa1b_record(
     height, width = size
     return {
         "image": {"image_id": image, "width": width, "height": height, "file_name": file_name, "orientation": UPRIGHT},
-        "annotations": [{**mask, "id": image * _IDS_A_PHOTO + index} for index, mask in enumerate(masks)],
+        "annotations": [{**mask, "id": image * IDS_A_PHOTO + index} for index, mask in enumerate(masks)],
     }
 
 
@@ -63,6 +65,15 @@ def distinct_names(names: Iterable[str]) -> list[str]:
         taken.add(name.casefold())
         distinct.append(name)
     return distinct
+
+
+def result_names(photos: Sequence[Path]) -> dict[Path, str]:
+    """A name of its own for each photo's results: its stem, or its whole name where another photo has the stem."""
+    stems = Counter(path.stem.casefold() for path in photos)
+    alike = {path: stems[path.stem.casefold()] > 1 for path in photos}
+    order = sorted(photos, key=lambda path: alike[path])  # stems first, which need no change
+    plain = (path.name.replace(".", "_") if alike[path] else path.stem for path in order)
+    return dict(zip(order, distinct_names(plain), strict=True))
 
 
 def record_bytes(record: dict[str, Any]) -> bytes:

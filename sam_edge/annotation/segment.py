@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from sam_edge_runtime.photo.read import read_photo
 from sam_edge_runtime.photo.write import jpeg_bytes
 from sam_edge_runtime.system.files import check_file, write_files
 
-from .record import distinct_names, record_bytes, sa1b_record
+from .record import record_bytes, result_names, sa1b_record
 
 Progress = Callable[[str, int, int], None]
 
@@ -82,7 +82,7 @@ def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None
         CheckpointError, BundleError, BackendError: the model cannot be loaded.
     """
     photos = photo_files(job.source)
-    names = _names(photos)
+    names = result_names(photos)
     inputs = {path.resolve() for path in photos}
     for path in photos:
         for file in _files(job, names[path]):
@@ -125,15 +125,6 @@ def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None
     if not done:
         raise PhotoError(f"none of the {len(photos)} photos in {job.source} can be read: {failures[0].failure}")
     yield from failures
-
-
-def _names(photos: Sequence[Path]) -> dict[Path, str]:
-    """A name of its own for each photo's results: its stem, or its whole name where another photo has the stem."""
-    stems = Counter(path.stem.casefold() for path in photos)
-    alike = {path: stems[path.stem.casefold()] > 1 for path in photos}
-    order = sorted(photos, key=lambda path: alike[path])  # stems first, which need no change
-    plain = (path.name.replace(".", "_") if alike[path] else path.stem for path in order)
-    return dict(zip(order, distinct_names(plain), strict=True))
 
 
 def _files(job: SegmentJob, name: str) -> tuple[Path, ...]:
