@@ -115,8 +115,10 @@ class AnnotationFiles:
             if record is not None:
                 self.figures[photo.key] = PhotoFigures.of(record)
             else:
-                with suppress(FileNotFoundError):  # a kill came between photo and record
-                    (folder.path / photo.own_file_name).unlink()
+                place = folder.path / photo.own_file_name
+                with suppress(OSError):  # it is not there, as it should be
+                    if _is_copy(place, photo):  # a kill came between photo and record
+                        place.unlink()
 
     def read(self, key: str) -> PhotoRecord:
         """A photo's record; of one that nobody has worked on, the existing masks.
@@ -189,9 +191,13 @@ class AnnotationFiles:
     def _place(self, photo: QueuedPhoto) -> None:
         """Put the photo beside its record, if it is not there yet."""
         place = self._folder.path / photo.own_file_name
-        if place.exists():
-            return
         try:
+            if place.exists():
+                if _is_copy(place, photo):
+                    return
+                raise OutputError(
+                    f"{place.name} beside the records is another photo than the queue's: move one of them away"
+                )
             try:
                 os.link(photo.path.resolve(), place)
             except FileExistsError:
@@ -207,6 +213,15 @@ class AnnotationFiles:
             flush_folder(place.parent)
         except OSError as error:
             raise output_error(place, error) from error
+
+
+def _is_copy(place: Path, photo: QueuedPhoto) -> bool:
+    """Whether a file is the queue's photo under a second name, or a copy of it by its size.
+
+    Raises:
+        OSError: one of them is gone.
+    """
+    return place.samefile(photo.path) or place.stat().st_size == photo.path.stat().st_size
 
 
 def check_apart(photos: Path, out: Path) -> None:
