@@ -24,6 +24,8 @@ from . import (
     models,
     predict,
     segment,
+    serve,
+    site,
     train,
     verify,
 )
@@ -66,6 +68,8 @@ VERBS = {
     "predict": predict,
     "segment": segment,
     "annotate": annotate,
+    "serve": serve,
+    "site": site,
     "info": info,
     "benchmark": benchmark,
     "train": train,
