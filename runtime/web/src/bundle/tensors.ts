@@ -1,0 +1,68 @@
+/** The tensor contract of the two graphs for a bundle's sizes, from the templates of `contract.ts`. */
+
+import type { Size } from "../arrays.ts";
+import { DECODER, ENCODER, OBJECT_SCORE, type GraphTemplate, type TensorTemplate } from "../contract.ts";
+import type { Conventions, FeatureMap } from "./conventions.ts";
+
+/** One input or output: a number for each fixed axis, a letter (B prompts, N slots) for each free one. */
+export interface TensorSpec {
+  readonly name: string;
+  readonly shape: readonly (number | string)[];
+  readonly dtype: string;
+}
+
+export interface GraphContract {
+  readonly inputs: readonly TensorSpec[];
+  readonly outputs: readonly TensorSpec[];
+}
+
+/** The sizes that the contract's letters stand for; null: any. */
+export interface Sizes {
+  readonly frame: Size;
+  readonly channels: number;
+  readonly prompts: number | null;
+  readonly points: number | null;
+}
+
+/** Names that no further feature may have. */
+export const INPUTS: ReadonlySet<string> = new Set(
+  [...ENCODER.inputs, ...DECODER.inputs].map((template) => template.name),
+);
+
+function axis(size: number | string, sizes: Sizes): number | string {
+  if (typeof size === "number") return size;
+  const [letter, stride = "1"] = size.split("/");
+  const known = { H: sizes.frame.height, W: sizes.frame.width, C: sizes.channels, B: sizes.prompts, N: sizes.points };
+  const value = known[letter as keyof typeof known];
+  return value === null ? size : value / Number(stride);
+}
+
+function specs(templates: readonly TensorTemplate[], sizes: Sizes, conventions: Conventions): TensorSpec[] {
+  return templates
+    .filter((each) => each.name !== OBJECT_SCORE || conventions.objectScore)
+    .map((each) => ({ ...each, shape: each.shape.map((size) => axis(size, sizes)) }));
+}
+
+function features(maps: readonly FeatureMap[], { height, width }: Size): TensorSpec[] {
+  return maps.map(({ name, channels, stride }) => ({
+    name,
+    shape: [1, channels, Math.floor(height / stride), Math.floor(width / stride)],
+    dtype: "float32",
+  }));
+}
+
+function contractOf(template: GraphTemplate, sizes: Sizes, conventions: Conventions): GraphContract {
+  const further = features(conventions.features, sizes.frame);
+  const encoder = template === ENCODER;
+  const inputs = specs(template.inputs, sizes, conventions);
+  const outputs = specs(template.outputs, sizes, conventions);
+  return encoder ? { inputs, outputs: [...outputs, ...further] } : { inputs: [...inputs, ...further], outputs };
+}
+
+export function encoderContract(sizes: Sizes, conventions: Conventions): GraphContract {
+  return contractOf(ENCODER, sizes, conventions);
+}
+
+export function decoderContract(sizes: Sizes, conventions: Conventions): GraphContract {
+  return contractOf(DECODER, sizes, conventions);
+}

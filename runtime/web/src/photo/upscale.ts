@@ -1,0 +1,141 @@
+/**
+ * Low-resolution logits to masks at the photo's size.
+ *
+ * The reference interpolates the H/4 x W/4 logits to the frame, crops the padding, and interpolates to the photo. Every
+ * step is linear and separable, so along each axis a pixel of the photo is a mean of at most three neighbouring cells.
+ * Where the photo was stretched, one interpolation leads from the cells to the photo, of two cells.
+ */
+
+import type { Floats, Ints, Mask, Size } from "../arrays.ts";
+import { MASK_STRIDE, MASK_THRESHOLD } from "../contract.ts";
+import { UsageError } from "../errors.ts";
+import type { Axis, Frame } from "./frame.ts";
+
+/** Cells of an axis that a pixel depends on. */
+export const REACH = 3;
+
+/** The weights of one axis. */
+export interface Taps {
+  /** Cells in use; the rest lies in the padding. */
+  readonly cells: number;
+  /** First cell of each pixel of the photo. */
+  readonly first: Ints;
+  /** `REACH` weights for each pixel; zero where there is no such cell. */
+  readonly weights: Floats;
+}
+
+/** Bilinear interpolation without aligned corners: for each output two inputs, and the weight of the second. */
+function interpolation(inputs: number, outputs: number): { lower: Ints; weight: Float64Array } {
+  // Positions are float32, as torch computes them: product and subtraction are rounded once, because torch fuses them.
+  const scale = Math.fround(inputs / outputs);
+  const lower = new Int32Array(outputs);
+  const weight = new Float64Array(outputs);
+  for (let output = 0; output < outputs; output++) {
+    const position = Math.max(Math.fround(scale * (output + 0.5) - 0.5), 0);
+    lower[output] = Math.min(Math.floor(position), inputs - 1);
+    weight[output] = Math.min(Math.max(position - lower[output]!, 0), 1);
+  }
+  return { lower, weight };
+}
+
+/** The taps of an axis. */
+export function tapsOf({ size, resized, original }: Axis): Taps {
+  const cells = Math.floor(size / MASK_STRIDE);
+  const toFrame = interpolation(cells, resized === null ? original : size);
+  const toPhoto = resized === null ? null : interpolation(resized, original);
+  const first = new Int32Array(original);
+  const weights = new Float32Array(REACH * original);
+  const sums = new Float64Array(REACH + 1);
+  let used = 0;
+  for (let pixel = 0; pixel < original; pixel++) {
+    sums.fill(0);
+    const start = toPhoto ? toPhoto.lower[pixel]! : pixel;
+    const base = toFrame.lower[start]!;
+    const add = (position: number, share: number): void => {
+      const cell = toFrame.lower[position]!;
+      const weight = toFrame.weight[position]!;
+      sums[cell - base]! += share * (1 - weight);
+      sums[Math.min(cell + 1, cells - 1) - base]! += share * weight;
+    };
+    if (toPhoto) {
+      const weight = toPhoto.weight[pixel]!;
+      add(start, 1 - weight);
+      add(Math.min(start + 1, resized! - 1), weight);
+    } else add(start, 1);
+    // Rounded to float32 before zeros are looked for, as the Python runtime does it.
+    const skipped = Math.fround(sums[0]!) === 0 ? 1 : 0;
+    first[pixel] = base + skipped;
+    for (let index = 0; index < REACH; index++) {
+      weights[pixel * REACH + index] = sums[index + skipped]!;
+      if (weights[pixel * REACH + index]) used = Math.max(used, base + skipped + index + 1);
+    }
+  }
+  return { cells: used, first, weights };
+}
+
+const CACHED = 16;
+const cache = new Map<string, Taps>();
+
+/** `tapsOf`, with the last few kept. */
+export function cachedTaps(axis: Axis): Taps {
+  const key = `${axis.size} ${axis.resized} ${axis.original}`;
+  const found = cache.get(key) ?? tapsOf(axis);
+  cache.delete(key);
+  cache.set(key, found);
+  if (cache.size > CACHED) cache.delete(cache.keys().next().value!);
+  return found;
+}
+
+/** Call `use` with each row of the photo's logits, top down; the array is used again for the next row. */
+function eachRow(lowRes: Floats, frame: Frame, use: (y: number, logits: Floats) => void): void {
+  const { height, width } = frame.cells;
+  if (lowRes.length !== height * width) {
+    throw new UsageError(
+      `a low-resolution mask of ${lowRes.length} logits does not belong to a frame of ${frame.size.width}x` +
+        `${frame.size.height} pixels, whose masks have ${height} x ${width}`,
+    );
+  }
+  const [rows, columns] = [cachedTaps(frame.down), cachedTaps(frame.across)];
+  const photo: Size = frame.original;
+  const line = new Float32Array(columns.cells + REACH);
+  // Rows of cells, interpolated across; REACH more of zeros, so that no weight of zero reads beyond them.
+  const wide = new Float32Array((rows.cells + REACH) * photo.width);
+  for (let row = 0; row < rows.cells; row++) {
+    line.set(lowRes.subarray(row * width, row * width + columns.cells));
+    const to = row * photo.width;
+    for (let x = 0; x < photo.width; x++) {
+      const [cell, tap] = [columns.first[x]!, x * REACH];
+      wide[to + x] =
+        line[cell]! * columns.weights[tap]! +
+        line[cell + 1]! * columns.weights[tap + 1]! +
+        line[cell + 2]! * columns.weights[tap + 2]!;
+    }
+  }
+  const logits = new Float32Array(photo.width);
+  for (let y = 0; y < photo.height; y++) {
+    const [a, b, c] = [rows.weights[y * REACH]!, rows.weights[y * REACH + 1]!, rows.weights[y * REACH + 2]!];
+    const one = rows.first[y]! * photo.width;
+    const [two, three] = [one + photo.width, one + 2 * photo.width];
+    for (let x = 0; x < photo.width; x++) logits[x] = a * wide[one + x]! + b * wide[two + x]! + c * wide[three + x]!;
+    use(y, logits);
+  }
+}
+
+/** The logits `(H, W)` of a mask at the photo's size. */
+export function upscale(lowRes: Floats, frame: Frame): Floats {
+  const { height, width } = frame.original;
+  const logits = new Float32Array(height * width);
+  eachRow(lowRes, frame, (y, row) => logits.set(row, y * width));
+  return logits;
+}
+
+/** The mask at the photo's size: where the logits exceed `threshold`. Only one row of them is in memory at a time. */
+export function upscaleBinary(lowRes: Floats, frame: Frame, threshold: number = MASK_THRESHOLD): Mask {
+  const { height, width } = frame.original;
+  const data = new Uint8Array(height * width);
+  eachRow(lowRes, frame, (y, row) => {
+    const at = y * width;
+    for (let x = 0; x < width; x++) data[at + x] = row[x]! > threshold ? 1 : 0;
+  });
+  return { width, height, data };
+}

@@ -1,0 +1,195 @@
+/** `SamPredictor`: encodes a photo once and answers any number of prompts on it, as the Python runtime does. */
+
+import type { Features, Floats, Mask, Size } from "./arrays.ts";
+import { Bundle, type OpenOptions } from "./bundle/bundle.ts";
+import type { BundleSource } from "./bundle/source.ts";
+import { decodePrompts, limited, requireFinite, selectMasks, type Choice } from "./decoding.ts";
+import type { EngineInfo, EngineOptions } from "./engine/choice.ts";
+import { Engine } from "./engine/engine.ts";
+import { StateError, UsageError } from "./errors.ts";
+import { fittingFrame, type Placed } from "./photo/frame.ts";
+import { readPhoto, type PhotoSource } from "./photo/read.ts";
+import { upscale, upscaleBinary } from "./photo/upscale.ts";
+import { arrange, type Prompt } from "./prompts.ts";
+
+export interface PredictOptions {
+  /** Whether to return three masks (whole, part, subpart; the default), for an ambiguous prompt such as one click. */
+  readonly multimaskOutput?: boolean | undefined;
+  /** Whether to return the logits at the photo's size, too. */
+  readonly returnLogits?: boolean | undefined;
+}
+
+/** The masks for one prompt. */
+export interface Prediction {
+  /** At the photo's size: three with `multimaskOutput` (SAM-HQ: the best of them), else one. */
+  readonly masks: readonly Mask[];
+  /** The model's estimate of each mask's IoU. */
+  readonly scores: readonly number[];
+  /** For each mask the `H/4 x W/4` logits of the frame, for `maskInput` of a later prompt. */
+  readonly lowRes: readonly Floats[];
+  /** Rows and columns of `lowRes`. */
+  readonly lowResSize: Size;
+  /** A logit, above 0 where the prompt has an object; null for models without one. */
+  readonly objectScore: number | null;
+  /** With `returnLogits`, for each mask its logits at the photo's size, row by row. */
+  readonly logits?: readonly Floats[];
+}
+
+interface Encoded extends Placed {
+  readonly features: Features;
+}
+
+/**
+ * Encodes a photo once and answers any number of prompts on it.
+ *
+ *     const predictor = await SamPredictor.open("/nano/");
+ *     await predictor.setImage(file);
+ *     const { masks, scores } = await predictor.predict({ pointCoords: [[500, 375]], pointLabels: [1] });
+ *
+ * It computes on the thread that calls it: on a page use `SamWorker`, which has the same methods.
+ */
+export class SamPredictor {
+  readonly bundle: Bundle;
+  readonly #engine: Engine;
+  #current: Encoded | null = null;
+
+  private constructor(bundle: Bundle, engine: Engine) {
+    this.bundle = bundle;
+    this.#engine = engine;
+  }
+
+  /**
+   * A predictor for an opened bundle.
+   *
+   * @throws BackendError - the engine is missing, or rejects a graph.
+   * @throws BundleError - a graph breaks the manifest's contract.
+   */
+  static async create(bundle: Bundle, options: EngineOptions = {}): Promise<SamPredictor> {
+    return new SamPredictor(bundle, await Engine.start(bundle, options));
+  }
+
+  /** Open a bundle and make a predictor for it; see `Bundle.open` and `create`. */
+  static async open(from: BundleSource, options: OpenOptions & EngineOptions = {}): Promise<SamPredictor> {
+    return SamPredictor.create(await Bundle.open(from, options), options);
+  }
+
+  /** Which engine computes, with how many threads, and why. */
+  get engine(): EngineInfo {
+    return this.#engine.info;
+  }
+
+  /** Runs the graphs; for `AutomaticMaskGenerator` and `verify`. */
+  get backend(): Engine {
+    return this.#engine;
+  }
+
+  get isImageSet(): boolean {
+    return this.#current !== null;
+  }
+
+  /** Of the photo, in pixels. */
+  get originalSize(): Size {
+    return this.#image("originalSize").frame.original;
+  }
+
+  /**
+   * Encode a photo; later prompts refer to it. After an error the previous photo is still set.
+   *
+   * @throws PhotoError - it cannot be decoded, is empty, too large, or too narrow.
+   * @throws BackendError - the engine failed.
+   */
+  async setImage(source: PhotoSource): Promise<void> {
+    const photo = await readPhoto(source);
+    const placed = fittingFrame(this.bundle.manifest, photo);
+    const features = await this.#engine.encode(placed.frame.image(photo));
+    features.forEach((each, index) => {
+      requireFinite(index ? "the features of the photo" : "the embeddings of the photo", each.data);
+    });
+    this.#current = { ...placed, features };
+  }
+
+  /** Forget the photo. */
+  resetImage(): void {
+    this.#current = null;
+  }
+
+  /**
+   * Copies of all that the encoder made of the photo: the embedding, then the family's further features.
+   *
+   * @throws StateError - no photo is set.
+   */
+  getImageFeatures(): Features {
+    return this.#image("getImageFeatures").features.map(({ data, shape }) => ({ data: data.slice(), shape }));
+  }
+
+  /**
+   * Set a photo by what `getImageFeatures` returned, without encoding it again.
+   *
+   * @throws UsageError - the arrays are not those of this bundle and a photo of that size.
+   */
+  setImageFeatures(features: Features, original: Size): void {
+    const placed = fittingFrame(this.bundle.manifest, original);
+    const specs = placed.graphs.encoderContract.outputs;
+    const fits =
+      features.length === specs.length &&
+      specs.every((spec, index) => spec.shape.join() === features[index]!.shape.join());
+    if (!fits) {
+      const given = features.map(({ shape }) => `(${shape.join(", ")})`).join(", ");
+      throw new UsageError(
+        `features of the shapes ${given} are given, and this bundle's are ${specs.map(({ shape }) => `(${shape.join(", ")})`).join(", ")}: ` +
+          "give what getImageFeatures returned, and the photo's size",
+      );
+    }
+    for (const { data } of features) {
+      if (!data.every(Number.isFinite))
+        throw new UsageError("features hold values that are not finite; encode the photo again");
+    }
+    this.#current = { ...placed, features: features.map(({ data, shape }) => ({ data: data.slice(), shape })) };
+  }
+
+  /**
+   * Masks for one prompt.
+   *
+   * @throws StateError - no photo is set.
+   * @throws PromptError - the prompt is malformed, lies outside the photo, or exceeds the decoder's capacity.
+   * @throws BackendError - the engine failed.
+   */
+  async predict(prompt: Prompt, options: PredictOptions = {}): Promise<Prediction> {
+    const [prediction] = await this.predictBatch([prompt], options);
+    return prediction!;
+  }
+
+  /** Masks for many prompts on the photo, in as few calls of the decoder as its capacity allows; see `predict`. */
+  async predictBatch(prompts: readonly Prompt[], options: PredictOptions = {}): Promise<Prediction[]> {
+    const image = this.#image("predict");
+    const { multimaskOutput = true, returnLogits = false } = options;
+    const slots = prompts.map((prompt) => arrange(prompt, image.frame));
+    const { manifest } = this.bundle;
+    const decoded = await decodePrompts(this.#engine, manifest, image.features, slots, image.frame);
+    return selectMasks(decoded, manifest.conventions, multimaskOutput).map((choice) =>
+      this.#prediction(choice, image, returnLogits),
+    );
+  }
+
+  /** Free the memory of the graphs. The predictor cannot be used any more. */
+  async dispose(): Promise<void> {
+    this.#current = null;
+    await this.#engine.dispose();
+  }
+
+  #prediction({ masks, objectScore }: Choice, { frame }: Encoded, returnLogits: boolean): Prediction {
+    return {
+      masks: masks.map(({ lowRes }) => upscaleBinary(lowRes, frame)),
+      scores: masks.map(({ iou }) => iou),
+      lowRes: masks.map(({ lowRes }) => limited(lowRes, this.bundle.manifest.conventions)),
+      lowResSize: frame.cells,
+      objectScore,
+      ...(returnLogits ? { logits: masks.map(({ lowRes }) => upscale(lowRes, frame)) } : {}),
+    };
+  }
+
+  #image(wanted: string): Encoded {
+    if (!this.#current) throw new StateError(`no image is set; call setImage(photo) before ${wanted}`);
+    return this.#current;
+  }
+}
