@@ -28,7 +28,7 @@ from sam_edge_runtime.bundle.contract import (
 
 DOCS = Path(__file__).parents[2] / "docs"
 DOCUMENT = (DOCS / "embedding.md").read_text(encoding="utf-8")
-CODE = ("segmenter.ts", "Segmenter.kt", "Segmenter.swift")
+CODE = ("Segmenter.kt", "Segmenter.swift")
 CHANNELS = 256
 
 
