@@ -28,7 +28,7 @@ function text(content: string | undefined): string {
 async function changed(json: string, change: (document: Record<string, unknown>) => void): Promise<string> {
   const document = JSON.parse(json) as Record<string, unknown>;
   change(document);
-  delete document["digest"];
+  delete document.digest;
   const digest = await sha256(new TextEncoder().encode(canonical(parseJson(JSON.stringify(document)))));
   return JSON.stringify({ ...document, digest });
 }
@@ -59,7 +59,7 @@ describe("the manifest", () => {
   });
 
   test("several frames have a file each", async () => {
-    const { frames } = await readManifest(fixtures.manifests["frames"]!);
+    const { frames } = await readManifest(fixtures.manifests.frames!);
     expect(frames.map(({ encoder, decoder }) => [encoder, decoder])).toEqual([
       ["encoder.onnx", "decoder.onnx"],
       ["encoder_256x192.onnx", "decoder_256x192.onnx"],
@@ -71,14 +71,14 @@ describe("the manifest", () => {
     ["no JSON", "{", /is not JSON \(a string is expected at character 1\)/],
     ["too deep", "[".repeat(1000), /nested too deeply/],
     ["another document", "{}", /does not say format 'sam-edge-bundle'/],
-    ["a newer format", (document) => (document["format_version"] = 99), /format_version 99.*reads up to 3: upgrade/],
-    ["a version of text", (document) => (document["format_version"] = "3"), /"3", an integer is expected/],
-    ["an impossible side", (document) => (document["input_side"] = 250), /input_side is 250/],
-    ["no files", (document) => delete document["files"], /files is missing, an object is expected/],
-    ["channels of a fraction", (document) => (document["embedding_channels"] = 3.5), /3.5, an integer/],
-    ["another contract", (document) => (document["embedding_channels"] = 5), /break the contract at/],
+    ["a newer format", (document) => (document.format_version = 99), /format_version 99.*reads up to 3: upgrade/],
+    ["a version of text", (document) => (document.format_version = "3"), /"3", an integer is expected/],
+    ["an impossible side", (document) => (document.input_side = 250), /input_side is 250/],
+    ["no files", (document) => delete document.files, /files is missing, an object is expected/],
+    ["channels of a fraction", (document) => (document.embedding_channels = 3.5), /3.5, an integer/],
+    ["another contract", (document) => (document.embedding_channels = 5), /break the contract at/],
   ])("%s is refused", async (_, change, message) => {
-    const json = typeof change === "string" ? change : await changed(fixtures.manifests["SAM"]!, change);
+    const json = typeof change === "string" ? change : await changed(fixtures.manifests.SAM!, change);
     await expect(readManifest(json)).rejects.toThrow(BundleError);
     await expect(readManifest(json)).rejects.toThrow(message);
   });
@@ -144,7 +144,7 @@ describe("a bundle", () => {
 
   test("whose manifest names a graph without its hash is refused", async () => {
     const json = await changed(text(any.files["manifest.json"]), (document) => {
-      (document["encoder"] as { file: string }).file = "golden.npz";
+      (document.encoder as { file: string }).file = "golden.npz";
     });
     const all = files(any).set("manifest.json", new Blob([json]));
     await expect(Bundle.open(all)).rejects.toThrow(/names the graph golden.npz but not its hash/);

@@ -11,7 +11,7 @@ export const FIXTURES = join(PACKAGE, "out", "fixtures.json");
 
 export default function setup(): void {
   const own = join(ROOT, ".venv", "bin", "python");
-  const python = process.env["PYTHON"] ?? (existsSync(own) ? own : "python3");
+  const python = process.env.PYTHON ?? (existsSync(own) ? own : "python3");
   mkdirSync(join(PACKAGE, "out"), { recursive: true });
   execFileSync(python, ["-m", "tests.web.fixtures", FIXTURES], { cwd: ROOT, stdio: "inherit" });
 }

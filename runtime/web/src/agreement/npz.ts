@@ -3,7 +3,7 @@
 import type { Bytes } from "../arrays.ts";
 import { ZipArchive } from "../bundle/zip.ts";
 
-const MAGIC = "\x93NUMPY";
+const MAGIC = [0x93, ...new TextEncoder().encode("NUMPY")];
 const KINDS = { u1: Uint8Array, i1: Int8Array, i8: BigInt64Array, f4: Float32Array } as const;
 
 export type Values = Uint8Array | Int8Array | BigInt64Array | Float32Array | string[];
@@ -23,13 +23,12 @@ export interface NpyArray {
  */
 export function parseNpy(content: Bytes): NpyArray {
   const view = new DataView(content.buffer, content.byteOffset, content.byteLength);
-  const text = (from: number, to: number): string => new TextDecoder("latin1").decode(content.subarray(from, to));
-  if (content.length < 12 || text(0, 6) !== MAGIC) throw new Error("it is no array");
+  if (content.length < 12 || !MAGIC.every((byte, index) => content[index] === byte)) throw new Error("it is no array");
   const wide = content[6] === 2;
   if (content[6] !== 1 && !wide) throw new Error(`its format has the version ${content[6]}`);
   const start = wide ? 12 : 10;
   const end = start + (wide ? view.getUint32(8, true) : view.getUint16(8, true));
-  const header = text(start, end);
+  const header = new TextDecoder().decode(content.subarray(start, end));
   const descr = /'descr': '[<|]([a-zA-Z])(\d+)'/.exec(header);
   const sizes = /'shape': \(([\d, ]*)\)/.exec(header)?.[1];
   if (!descr || sizes === undefined || !header.includes("'fortran_order': False")) {

@@ -1,6 +1,6 @@
 /** Runs a bundle's acceptance test on this browser's engine, and compares with the fp32 model: `sam-edge verify` here. */
 
-import type { Features, Floats } from "../arrays.ts";
+import type { Features } from "../arrays.ts";
 import type { Bundle } from "../bundle/bundle.ts";
 import type { Manifest } from "../bundle/manifest.ts";
 import { BOUNDS, LOGIT_SAMPLING, MASK_OUTPUTS, MASK_THRESHOLD, type Bounds } from "../contract.ts";
@@ -141,7 +141,7 @@ async function compareCall(cases: Case[], picture: string, run: Run): Promise<Pr
       maskIou: pairs.map(([a, b]) => maskIou(a, b)),
       boundaryIou: pairs.map(([a, b]) => boundaryIou(a, b, frame.cells)),
       iouPredictionError: Math.max(...errors),
-      logitSnrDb: snrDb(expected.logits, logits as Floats),
+      logitSnrDb: snrDb(expected.logits, logits),
     };
   });
 }

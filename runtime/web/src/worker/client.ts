@@ -133,7 +133,7 @@ export class SamWorker {
       this.#worker.postMessage({ id, call, args } satisfies Request);
     } catch (error) {
       this.#waiting.delete(id);
-      return Promise.reject(error as Error);
+      return Promise.reject(error instanceof Error ? error : new Error(String(error)));
     }
     const abort = (): void => this.#worker.postMessage({ abort: id } satisfies Request);
     if (signal?.aborted) abort();

@@ -25,6 +25,19 @@ const HOST = "sam-edge.test";
 
 const requests = {};
 
+/** What a page answers to a job, or that it did not within the job's limit. */
+async function answerOf(page, job) {
+  let timer;
+  const limit = (job.limit ?? 120) * 1000;
+  const late = new Promise((resolve) => {
+    const error = { name: "TimeoutError", message: `no answer within ${limit / 1000} s` };
+    timer = setTimeout(() => resolve({ error }), limit);
+  });
+  const answer = await Promise.race([page.evaluate((own) => window.run(own), job), late]);
+  clearTimeout(timer);
+  return answer;
+}
+
 /** `/isolated/site/index.html`: the headers, a root of `roots`, and a file in it. */
 const server = createServer(async (request, response) => {
   const [, headers, root, ...path] = decodeURIComponent(new URL(request.url, "http://localhost").pathname).split("/");
@@ -77,7 +90,7 @@ for (const { name, origin, flags = [], quota, jobs } of runs) {
     for (const job of jobs) {
       for (const file of Object.keys(requests)) delete requests[file];
       const bundle = job.bundle ? `${base}/data/${job.bundle}` : "";
-      answers.push(await page.evaluate((own) => window.run(own), { ...job, bundle }));
+      answers.push(await answerOf(page, { ...job, bundle }));
       counts.push({ ...requests });
     }
     results[name] = { environment, answers, requests: counts, errors, version: browser.version() };
