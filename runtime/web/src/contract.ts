@@ -30,7 +30,7 @@ export const Label = {
   "BOX_BOTTOM_RIGHT": 3
 } as const;
 export const FORMAT = "sam-edge-bundle" as const;
-export const FORMAT_VERSION = 3 as const;
+export const FORMAT_VERSION = 4 as const;
 export const MANIFEST_FILE = "manifest.json" as const;
 export const GOLDEN_FILE = "golden.npz" as const;
 export const REPORT_FILE = "report.json" as const;
@@ -314,6 +314,14 @@ export const VARIANT_DEFAULTS: Readonly<Record<string, Readonly<Record<string, n
   },
   "edgetam": {
     "predIouThresh": 0.8
+  },
+  "efficient_sam_vitt": {
+    "predIouThresh": 0.7,
+    "stabilityScoreThresh": 0.9
+  },
+  "efficient_sam_vits": {
+    "predIouThresh": 0.7,
+    "stabilityScoreThresh": 0.9
   },
   "nano": {
     "predIouThresh": 0.45,

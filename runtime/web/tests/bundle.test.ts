@@ -72,6 +72,7 @@ describe("the manifest", () => {
     ["too deep", "[".repeat(1000), /nested too deeply/],
     ["another document", "{}", /does not say format 'sam-edge-bundle'/],
     ["a newer format", (document) => (document.format_version = 99), /format_version 99.*reads up to 3: upgrade/],
+    ["a format of the Python runtime", (document) => (document.format_version = 4), /format_version 4.*Python runtime/],
     ["a version of text", (document) => (document.format_version = "3"), /"3", an integer is expected/],
     ["an impossible side", (document) => (document.input_side = 250), /input_side is 250/],
     ["no files", (document) => delete document.files, /files is missing, an object is expected/],

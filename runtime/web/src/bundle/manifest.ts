@@ -26,6 +26,9 @@ import { sha256 } from "./hash.ts";
 import { canonical, JsonNumber, parseJson, type Json, type JsonObject } from "./json.ts";
 import { decoderContract, encoderContract, type GraphContract, type TensorSpec } from "./tensors.ts";
 
+/** The newest format that is read here; 4, of a few families, is read by the Python runtime alone. */
+const READ_VERSION = 3;
+
 const AGAIN = "export the bundle again";
 
 /** SHA-256 in hexadecimal and size in bytes. */
@@ -116,10 +119,13 @@ function readDocument(text: string): JsonObject {
     throw new BundleError(`${MANIFEST_FILE} does not say format '${FORMAT}': this is no sam-edge bundle`);
   }
   const version = new Fields(document, MANIFEST_FILE).integer("format_version");
-  if (version > FORMAT_VERSION) {
+  if (version > READ_VERSION) {
+    const remedy =
+      version > FORMAT_VERSION
+        ? "upgrade @sam-edge/runtime"
+        : "models with those conventions (EfficientSAM, EfficientViT-SAM) run in the Python runtime";
     throw new BundleError(
-      `${MANIFEST_FILE} has format_version ${version}, and this runtime reads up to ${FORMAT_VERSION}: ` +
-        "upgrade @sam-edge/runtime",
+      `${MANIFEST_FILE} has format_version ${version}, and this runtime reads up to ${READ_VERSION}: ${remedy}`,
     );
   }
   return document;
