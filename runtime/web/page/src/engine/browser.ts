@@ -1,0 +1,114 @@
+/** The browser's engine: @sam-edge/runtime in a worker of its own. */
+
+import { SamWorker } from "@sam-edge/runtime";
+import { PageError } from "../errors.ts";
+import { fromCoco, fromMask } from "../masks/runs.ts";
+import type { Prompt } from "../prompt/draft.ts";
+import type { SessionBundle } from "../session.ts";
+import type { Answer, Engine, EngineInfo, Found, PhotoSource, Report } from "./engine.ts";
+
+const NAMES = { wasm: "WASM", webgpu: "WebGPU" } as const;
+
+export class BrowserEngine implements Engine {
+  info: EngineInfo;
+  readonly #bundle: SessionBundle;
+  #worker: Promise<SamWorker> | null = null;
+  #photo: Blob | null = null;
+  #report: Report = silent;
+
+  constructor(bundle: SessionBundle) {
+    this.#bundle = bundle;
+    this.info = { place: "browser", bundle: bundle.title, engine: "browser", threads: null, note: null };
+  }
+
+  async prepare(report: Report): Promise<void> {
+    await this.#opened(report);
+  }
+
+  async setImage(source: PhotoSource, report: Report, signal: AbortSignal): Promise<number> {
+    const worker = await this.#opened(report);
+    signal.throwIfAborted();
+    report("Encoding the photo", null);
+    const started = performance.now();
+    await worker.setImage(source.file);
+    this.#photo = source.file;
+    this.#tell(worker);
+    return performance.now() - started;
+  }
+
+  async predict(prompt: Prompt): Promise<Answer> {
+    const worker = await this.#opened(silent);
+    const started = performance.now();
+    const { points, box, previous } = prompt;
+    const { masks, scores, lowRes, lowResSize } = await worker.predict(
+      {
+        ...(points.length === 0
+          ? {}
+          : {
+              pointCoords: points.map(({ x, y }) => [x, y] as const),
+              pointLabels: points.map(({ label }) => label),
+            }),
+        ...(box === null ? {} : { box: [box.x0, box.y0, box.x1, box.y1] as const }),
+        ...(previous === null ? {} : { maskInput: previous.data }),
+      },
+      { multimaskOutput: prompt.multimask },
+    );
+    const candidates = masks.map((mask, i) => ({
+      mask: fromMask(mask),
+      predictedIou: scores[i]!,
+      lowRes: { ...lowResSize, data: lowRes[i]! },
+    }));
+    return { candidates, ms: performance.now() - started };
+  }
+
+  async generate(report: Report, signal: AbortSignal): Promise<readonly Found[]> {
+    if (this.#photo === null) throw new PageError("There is no photo yet: choose one");
+    const worker = await this.#opened(report);
+    const step = "Finding everything";
+    report(step, 0);
+    const records = await worker.generate(
+      this.#photo,
+      { outputMode: "coco_rle" },
+      { signal, onProgress: (share) => report(step, share) },
+    );
+    return records.map((each) => ({
+      mask: fromCoco(each.segmentation as Parameters<typeof fromCoco>[0]),
+      predictedIou: each.predicted_iou,
+      stabilityScore: each.stability_score,
+      point: each.point_coords[0]!,
+    }));
+  }
+
+  close(): void {
+    void this.#worker?.then((worker) => worker.terminate()).catch(() => undefined);
+    this.#worker = null;
+  }
+
+  /** The worker with its bundle. Whoever waits last hears of the progress. */
+  #opened(report: Report): Promise<SamWorker> {
+    this.#report = report;
+    if (this.#worker !== null) return this.#worker;
+    const step = `Loading ${this.#bundle.title}`;
+    report(step, 0);
+    const opened = SamWorker.open(this.#bundle.url, {
+      onProgress: ({ loaded, total }) => this.#report(step, total === 0 ? null : loaded / total),
+    });
+    this.#worker = opened;
+    opened.then(
+      (worker) => this.#tell(worker),
+      () => {
+        if (this.#worker === opened) this.#worker = null;
+      },
+    );
+    return opened;
+  }
+
+  #tell(worker: SamWorker): void {
+    const { name, threads, reason } = worker.engine;
+    this.info = { ...this.info, engine: NAMES[name], threads: name === "wasm" ? threads : null, note: reason };
+  }
+}
+
+function silent(): void {
+  // Whoever waits for an answer has no progress to show.
+}

@@ -1,0 +1,89 @@
+/** Masks as they are shown: bytes at the scale of the screen, their tint and their outline. */
+
+import { eachColumnRun, type Runs } from "./runs.ts";
+
+/** Longer side of what is drawn; larger photos are drawn from fewer pixels. */
+export const SHOWN_SIDE = 1400;
+
+export interface Raster {
+  readonly width: number;
+  readonly height: number;
+  /** A byte a pixel, row by row, 1 inside. */
+  readonly data: Uint8Array;
+}
+
+export type Colour = readonly [number, number, number];
+
+/** Size at which a photo is drawn: not above `SHOWN_SIDE`, never enlarged. */
+export function shownSize(width: number, height: number, side = SHOWN_SIDE): { width: number; height: number } {
+  const scale = Math.min(1, side / Math.max(width, height));
+  return { width: Math.max(1, Math.round(width * scale)), height: Math.max(1, Math.round(height * scale)) };
+}
+
+/** The mask at the scale of the screen: a pixel is inside if any of its column's photo pixels is. */
+export function rasterOf(runs: Runs, side = SHOWN_SIDE): Raster {
+  const { width, height } = shownSize(runs.width, runs.height, side);
+  const data = new Uint8Array(width * height);
+  const across = width / runs.width;
+  const down = height / runs.height;
+  eachColumnRun(runs, (x, top, bottom) => {
+    const column = Math.min(width - 1, Math.floor((x + 0.5) * across));
+    const from = Math.floor(top * down);
+    const to = Math.min(height, Math.max(from + 1, Math.floor(bottom * down)));
+    for (let i = from * width + column, end = to * width; i < end; i += width) data[i] = 1;
+  });
+  return { width, height, data };
+}
+
+/** The pixels of a tint, RGBA; `alpha` 0..255 inside and 0 outside. */
+export function tintOf(raster: Raster, colour: Colour, alpha: number): Uint8ClampedArray<ArrayBuffer> {
+  const pixels = new Uint32Array(raster.width * raster.height);
+  const value = ((alpha << 24) | (colour[2] << 16) | (colour[1] << 8) | colour[0]) >>> 0;
+  for (let i = 0; i < pixels.length; i++) if (raster.data[i] === 1) pixels[i] = value;
+  return new Uint8ClampedArray(pixels.buffer);
+}
+
+/** Straight pieces of the border between inside and outside, x0, y0, x1, y1 in pixels of the raster. */
+export function edgesOf(raster: Raster): Float32Array {
+  const { width, height, data } = raster;
+  const edges: number[] = [];
+  const at = (x: number, y: number): number => (x >= 0 && y >= 0 && x < width && y < height ? data[y * width + x]! : 0);
+  // A run of one border goes on as long as the inside stays on its side: +1 below or right of it, -1 above or left.
+  for (let y = 0; y <= height; y++) {
+    let side = 0;
+    let from = 0;
+    for (let x = 0; x <= width; x++) {
+      const next = x < width ? at(x, y) - at(x, y - 1) : 0;
+      if (next === side) continue;
+      if (side !== 0) edges.push(from, y, x, y);
+      side = next;
+      from = x;
+    }
+  }
+  for (let x = 0; x <= width; x++) {
+    let side = 0;
+    let from = 0;
+    for (let y = 0; y <= height; y++) {
+      const next = y < height ? at(x, y) - at(x - 1, y) : 0;
+      if (next === side) continue;
+      if (side !== 0) edges.push(x, from, x, y);
+      side = next;
+      from = y;
+    }
+  }
+  return Float32Array.from(edges);
+}
+
+/** What both have, what only `a` has and what only `b` has, as three rasters of one size. */
+export function differenceOf(a: Raster, b: Raster): { both: Raster; onlyA: Raster; onlyB: Raster } {
+  const part = (keep: (inA: boolean, inB: boolean) => boolean): Raster => ({
+    width: a.width,
+    height: a.height,
+    data: a.data.map((value, i) => (keep(value === 1, b.data[i] === 1) ? 1 : 0)),
+  });
+  return {
+    both: part((inA, inB) => inA && inB),
+    onlyA: part((inA, inB) => inA && !inB),
+    onlyB: part((inA, inB) => !inA && inB),
+  };
+}
