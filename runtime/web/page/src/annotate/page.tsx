@@ -130,7 +130,7 @@ export function AnnotatePage({ session }: { readonly session: Session }) {
             />
             <aside class="panel" aria-label="Masks">
               <MaskInHand annotator={annotator} />
-              <Candidates bench={bench} />
+              <Candidates bench={bench} keep={null} />
               <Masks annotator={annotator} selected={pick} list={NAMES_LIST} />
             </aside>
           </>

@@ -71,7 +71,7 @@ export function PhotoPage({ session }: { readonly session: Session }) {
   return (
     <div class={`app${dropping.value ? " dropping" : ""}`}>
       <header class="bar">
-        <span class="brand">sam-edge</span>
+        <span class={`brand${picture === null ? "" : " with-photo"}`}>sam-edge</span>
         {picture !== null && (
           <>
             <span class="photo-name">
@@ -113,7 +113,7 @@ export function PhotoPage({ session }: { readonly session: Session }) {
               everything={() => void bench.everything()}
             />
             <aside class="panel" aria-label="Masks">
-              <Candidates bench={bench} />
+              <Candidates bench={bench} keep={() => void bench.keep()} />
               <Layers bench={bench} />
               <Export bench={bench} />
             </aside>

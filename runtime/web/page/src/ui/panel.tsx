@@ -10,7 +10,13 @@ import { Icon, IconButton } from "./icons.tsx";
 import { Thumb } from "./thumb.tsx";
 import { ACCENT } from "../stage/draw.ts";
 
-export function Candidates({ bench }: { readonly bench: Workbench }) {
+export interface CandidatesProps {
+  readonly bench: Workbench;
+  /** Keeps the mask in hand; null where another button does. */
+  readonly keep: (() => void) | null;
+}
+
+export function Candidates({ bench, keep }: CandidatesProps) {
   const picture = bench.picture.value;
   const answer = bench.answer.value;
   const current = bench.current.value;
@@ -24,6 +30,7 @@ export function Candidates({ bench }: { readonly bench: Workbench }) {
             ? "Click a thing in the photo. Right-click or press long to take away, drag to draw a box."
             : "Painted by hand."}
         </p>
+        {current !== null && <Keep keep={keep} />}
       </section>
     );
   }
@@ -62,7 +69,17 @@ export function Candidates({ bench }: { readonly bench: Workbench }) {
           </button>
         )}
       </div>
+      <Keep keep={keep} />
     </section>
+  );
+}
+
+function Keep({ keep }: Pick<CandidatesProps, "keep">) {
+  if (keep === null) return null;
+  return (
+    <button type="button" class="plain keep" aria-keyshortcuts="N" onClick={keep}>
+      Keep as a layer
+    </button>
   );
 }
 

@@ -72,11 +72,12 @@ export class Visit {
   }
 
   /** Waits until the live region says something. */
-  async heard(pattern) {
+  async heard(pattern, timeout = 60_000) {
     await this.page.waitForFunction(
       ([source, flags]) =>
         new RegExp(source, flags).test(document.querySelector('[data-testid="said"]')?.textContent ?? ""),
       [pattern.source, pattern.flags],
+      { timeout },
     );
     return this.said.textContent();
   }

@@ -63,7 +63,7 @@ await drive(address, async (open) => {
   await page.keyboard.press("n");
   await visit.heard(/Layer 2 kept/);
   await page.keyboard.press("e");
-  const found = Number((await visit.heard(/masks found/)).split(" ")[0]);
+  const found = Number((await visit.heard(/masks found/, 300_000)).split(" ")[0]);
   assert.ok(found > 0, `${found} masks found`);
   assert.equal(await page.locator(".layer").count(), 2 + found);
   await visit.shot(shots, "everything-light");
