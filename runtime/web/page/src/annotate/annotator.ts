@@ -243,6 +243,7 @@ export class Annotator {
         return;
       this.#request = unsaved.request;
       this.maskName.value = unsaved.name;
+      this.#maskClock.reset(unsaved.seconds);
       this.bench.restart(unsaved.draft);
       this.bench.say("The mask that was in hand is here again");
     });
@@ -319,7 +320,7 @@ export class Annotator {
       return;
     }
     this.#maskClock.start();
-    keepUnsaved({ photo: photo.key, request: this.#request, name, draft });
+    keepUnsaved({ photo: photo.key, request: this.#request, name, seconds: this.#maskClock.seconds, draft });
   }
 
   #tick(): void {

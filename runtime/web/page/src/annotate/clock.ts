@@ -28,9 +28,9 @@ export class Clock {
     this.#since = null;
   }
 
-  /** Stands still at zero. */
-  reset(): void {
-    this.#before = 0;
+  /** Stands still, at zero or at the seconds of an earlier watch. */
+  reset(seconds = 0): void {
+    this.#before = 1000 * seconds;
     this.#since = null;
   }
 }

@@ -162,7 +162,7 @@ function MaskInHand({ annotator }: { readonly annotator: Annotator }) {
   const { bench } = annotator;
   const has = bench.current.value !== null;
   return (
-    <section class="card" aria-label="Mask in hand">
+    <section class="card in-hand" aria-label="Mask in hand">
       <p class="hint">
         {annotator.session.existing
           ? "The grey masks are there already. Add the things that they miss."

@@ -11,6 +11,8 @@ export interface Unsaved {
   /** Id of the request that will save it, so that it is saved once. */
   readonly request: string;
   readonly name: string;
+  /** Seconds that it took so far. */
+  readonly seconds: number;
   readonly draft: Draft;
 }
 
@@ -43,6 +45,7 @@ export function findUnsaved(photo: string): Unsaved | null {
   try {
     const stored = JSON.parse(text) as Unsaved;
     if (stored.photo !== photo || typeof stored.request !== "string" || typeof stored.name !== "string") return null;
+    if (!(stored.seconds >= 0)) return null;
     return { ...stored, draft: draftOf(stored.draft) };
   } catch {
     return null;

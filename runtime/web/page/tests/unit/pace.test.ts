@@ -68,6 +68,10 @@ describe("the clock", () => {
     expect([clock.seconds, clock.running]).toEqual([3, true]);
     clock.reset();
     expect([clock.seconds, clock.running]).toEqual([0, false]);
+    clock.reset(12);
+    clock.start();
+    now += 1000;
+    expect(clock.seconds).toBe(13);
     expect([clockText(5.9), clockText(65), clockText(3600)]).toEqual(["0:05", "1:05", "60:00"]);
   });
 });
