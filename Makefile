@@ -17,12 +17,21 @@ ifneq ($(shell command -v npm 2> /dev/null),)
 WEB_INSTALLED := $(WEB_DIR)/node_modules/.package-lock.json
 endif
 
-.PHONY: demo test test-web test-slow test-coreml check check-web docs tables generate dist format clean
+# The page of `sam-edge serve`, built where npm is installed.
+PAGE := sam_edge/serving/static/index.html
+PAGE_SOURCES := $(shell find $(WEB_DIR)/src $(WEB_DIR)/page -type f -not -path "*/node_modules/*" -not -path "*/tests/*")
+
+.PHONY: demo web test test-web test-slow test-coreml check check-web docs tables generate dist format clean
 
 demo: $(VENV)/installed  ## export a model, answer prompts on photos, find everything in them, verify; pictures in out/demo
 	$(BIN)/sam-edge demo --out out/demo --overwrite
 
-test: $(VENV)/installed test-web  ## the tests that every change must pass
+web: $(if $(WEB_INSTALLED),$(PAGE))  ## the page of `sam-edge serve`, in sam_edge/serving/static
+ifndef WEB_INSTALLED
+	@echo "npm is not installed: the page in $(WEB_DIR)/page is not built"; test "$(WEB)" = optional
+endif
+
+test: $(VENV)/installed web test-web  ## the tests that every change must pass
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
 
 test-web: $(VENV)/installed $(WEB_INSTALLED)  ## the TypeScript package in Node, compared with the Python runtime
@@ -63,7 +72,7 @@ tables: $(VENV)/installed  ## fill the documentation's tables from benchmarks/re
 generate: $(VENV)/installed  ## the TypeScript package's constants, from the Python contract
 	$(BIN)/python $(WEB_DIR)/generate_contract.py
 
-dist: $(VENV)/installed  ## source distribution and wheel, in dist
+dist: $(VENV)/installed web  ## source distribution and wheel, in dist
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
 
@@ -72,7 +81,7 @@ format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .venv-tflite-runtime build dist out $(addprefix $(WEB_DIR)/,node_modules dist out)
+	rm -rf $(VENV) .venv-tflite-runtime build dist out $(dir $(PAGE)) $(addprefix $(WEB_DIR)/,node_modules dist out)
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -80,6 +89,9 @@ $(VENV)/installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
 	touch $@
+
+$(PAGE): $(PAGE_SOURCES) $(WEB_DIR)/node_modules/.package-lock.json
+	cd $(WEB_DIR) && npm run build --workspace page
 
 $(WEB_DIR)/node_modules/.package-lock.json: $(WEB_DIR)/package-lock.json
 	cd $(WEB_DIR) && npm ci --no-audit --no-fund

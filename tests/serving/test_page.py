@@ -1,15 +1,19 @@
 """The page in Chromium, as a person uses it: the scripts in runtime/web/page/tests/browser do the clicking.
 
-They need the built page (`make web`), Node.js and Chromium. With `SCREENSHOTS` in the environment they leave pictures of
-the main states in that folder.
+They need the built page (`make web`), Node.js and Chromium. With `SCREENSHOTS` in the environment they leave pictures
+of the main states in that folder.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -43,7 +47,7 @@ def nano() -> Path:
 def _drive(script: str, *arguments: str | Path) -> None:
     environment = {**os.environ, "SAM_EDGE_CHROMIUM": browser_path() or ""}
     done = subprocess.run(
-        ["node", SCRIPTS / script, *map(str, arguments)],
+        [shutil.which("node") or "node", SCRIPTS / script, *map(str, arguments)],
         env=environment,
         capture_output=True,
         text=True,
@@ -89,3 +93,19 @@ def test_annotation_session_by_script(nano: Path, tmp_path: Path) -> None:
     assert all(each["annotations"] for each in records)
     names = [mask.get("name") for each in records for mask in each["annotations"]]
     assert names.count("thing") == 1
+
+
+def test_static_site_isolates_itself(nano: Path, tmp_path: Path) -> None:
+    from sam_edge.cli.app import run
+
+    site = tmp_path / "site"
+    assert run(["site", str(nano), "--out", str(site)]) == 0
+    handler = partial(SimpleHTTPRequestHandler, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as host:
+        thread = Thread(target=host.serve_forever)
+        thread.start()
+        try:
+            _drive("site.mjs", f"http://127.0.0.1:{host.server_port}/")
+        finally:
+            host.shutdown()
+            thread.join()

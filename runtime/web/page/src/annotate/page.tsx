@@ -101,8 +101,10 @@ export function AnnotatePage({ session }: { readonly session: Session }) {
         <a class="icon-button" href={STATISTICS} aria-label="Statistics" title="Statistics">
           <Icon name="chart" />
         </a>
-        <ThemeButton />
-        <HelpButton />
+        <span class={photo === null ? "" : "wide-only"}>
+          <ThemeButton />
+          <HelpButton />
+        </span>
       </header>
       <main class="work">
         <div class="field">

@@ -94,5 +94,17 @@ await drive(address, async (open) => {
   await phone.page.getByRole("button", { name: "Begin" }).tap();
   await phone.page.getByRole("heading", { name: "All photos are done" }).waitFor();
   await phone.shot(shots, "annotate-done-phone");
+
+  // A photo that is done, from the queue; its masks are there.
+  await phone.page.getByRole("button", { name: "Queue" }).tap();
+  await phone.page.getByRole("dialog", { name: "Queue" }).getByRole("listitem").first().waitFor();
+  await phone.shot(shots, "annotate-queue-phone");
+  await phone.page.getByRole("dialog", { name: "Queue" }).getByRole("button").nth(1).tap();
+  await phone.heard(/is ready/);
+  assert.ok((await phone.page.locator(".grows .layer").count()) >= 2);
+  const spot = await phone.spot(size.width / 2, size.height / 2, size);
+  await phone.page.touchscreen.tap(spot.x, spot.y);
+  await phone.heard(/predicted IoU/);
+  await phone.shot(shots, "annotate-mask-phone");
 });
 console.log("annotation: all steps done");
