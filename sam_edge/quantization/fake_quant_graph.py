@@ -57,7 +57,7 @@ class FakeQuantGraph(TorchFunctionMode):
     def __exit__(self, *details: object) -> None:
         """Leave the graph, and forget its tensors."""
         self._stored.clear()
-        super().__exit__(*details)
+        super().__exit__(*details)  # type: ignore[no-untyped-call]  # torch has no types for it
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None

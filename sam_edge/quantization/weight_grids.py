@@ -68,8 +68,9 @@ class WeightGrids(nn.Module):
                 layer.weight.copy_(self._on_grid(layer.weight, _key(name)))
 
     def _on_grid(self, weight: Tensor, key: str) -> Tensor:
-        first, anchor = getattr(self.scales, key), getattr(self.anchors, key).to(weight.dtype)
-        scale = first * torch.exp(_GAIN_RATE * getattr(self.gains, key))
+        first, gain = self.scales.get_buffer(key), self.gains.get_parameter(key)
+        anchor = self.anchors.get_buffer(key).to(weight.dtype)
+        scale = first * torch.exp(_GAIN_RATE * gain)
         multiples = weight / first
         with torch.no_grad():
             mantissa, exponent = torch.frexp(scale)

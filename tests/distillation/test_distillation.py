@@ -521,9 +521,9 @@ class TestInt8:
         assert not torch.equal(weights["image_encoder.mix.bias"], teacher["image_encoder.mix.bias"])
 
     def test_a_stopped_run_resumes_to_the_same_weights(self, shards, tmp_path):
-        recipe = TrainRecipe("nano", ("a.tar",), (replace(PHASE, steps=3, photos=2, masks=1, fake_quant=True),))
+        recipe = TrainRecipe("nano", ("a.tar",), (replace(PHASE, steps=2, photos=2, masks=1, fake_quant=True),))
         results = []
-        for name, stops in (("whole", (None,)), ("parts", (2, None))):
+        for name, stops in (("whole", (None,)), ("parts", (1, None))):
             for number, stop in enumerate(stops):
                 job = TrainJob(shards, tmp_path / name, resume=number > 0, workers=0, stop_after=stop)
                 path = Trainer(job, recipe, Int8Objective(seeded(0), 0)).run()

@@ -103,7 +103,7 @@ class Outliers(nn.Module):
         return self.reader(self.project(F.relu6(self.stem(x))))
 
 
-def test_training_halves_the_noise_of_a_toy_encoder_with_outliers():
+def test_training_takes_three_quarters_of_the_noise_from_a_toy_encoder_with_outliers():
     torch.manual_seed(0)
     model = Outliers()
     teacher = copy.deepcopy(model)
@@ -124,7 +124,7 @@ def test_training_halves_the_noise_of_a_toy_encoder_with_outliers():
     with torch.no_grad():
         before = float(sum(powers(1000)))
     optimizer = torch.optim.Adam([*model.parameters(), *grids.parameters()], lr=2e-3)
-    for step in range(200):
+    for step in range(100):
         ranges.clear()
         loss = sum(powers(step, ranges.add)).log() + 0.1 * ranges.value()
         optimizer.zero_grad()
@@ -132,4 +132,4 @@ def test_training_halves_the_noise_of_a_toy_encoder_with_outliers():
         optimizer.step()
     with torch.no_grad():
         after = float(sum(powers(1000)))
-    assert after < before / 2, (before, after)
+    assert after < before / 4, (before, after)
