@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam_edge.model.feature_pyramid import Lateral, PyramidImageEncoder
+from sam_edge.model.feature_pyramid import FeaturePyramid, Lateral, PyramidImageEncoder
 from sam_edge.model.graphs import EncoderGraph
 from sam_edge.model.hiera import POOL, Hiera, HieraBlock, MaxPool, Mlp
 from sam_edge.model.layers import join_windows, split_windows
@@ -54,9 +54,10 @@ class PartwiseHieraEncoder(PyramidImageEncoder):
 
     def __init__(self, plain: PyramidImageEncoder) -> None:
         nn.Module.__init__(self)
-        self.trunk = replace_any(cast("Hiera", plain.trunk), {MaxPool: lambda pool: PairwiseMaxPool()})
-        self.neck = replace_any(plain.neck, {Lateral: CellLateral})
-        blocks = [cast("HieraBlock", block) for block in self.trunk.blocks]
+        hiera = cast("Hiera", replace_any(cast("Hiera", plain.trunk), {MaxPool: lambda pool: PairwiseMaxPool()}))
+        self.trunk = self.hiera = hiera
+        self.neck = cast("FeaturePyramid", replace_any(plain.neck, {Lateral: CellLateral}))
+        blocks = [cast("HieraBlock", block) for block in hiera.blocks]
         self.side = side = blocks[0].window
         self.within = 0
         while self.within < len(blocks) and 1 < side == blocks[self.within].window:
@@ -69,14 +70,14 @@ class PartwiseHieraEncoder(PyramidImageEncoder):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `PyramidImageEncoder.forward`."""
-        x = self.trunk.patch_embed(x)
-        x = x + self.trunk.positions(x.shape[1], x.shape[2])
+        x = self.hiera.patch_embed(x)
+        x = x + self.hiera.positions(x.shape[1], x.shape[2])
         rows = max(1, PART // (x.shape[2] * self.side)) * self.side
         parts = [self._within_windows(x[:, first : first + rows]) for first in range(0, x.shape[1], rows)]
         *levels, x = (torch.cat(maps, dim=1) for maps in zip(*parts, strict=True))
-        for index in range(self.within, len(self.trunk.blocks)):
-            x = self.trunk.blocks[index](x)
-            if index in self.trunk.ends:
+        for index in range(self.within, len(self.hiera.blocks)):
+            x = self.hiera.blocks[index](x)
+            if index in self.hiera.ends:
                 levels.append(self._lateral(len(levels), x))
         at_4, at_8, at_16, at_32 = (level.permute(0, 3, 1, 2) for level in levels)
         return at_16 + F.interpolate(at_32, scale_factor=2.0, mode="nearest"), at_4, at_8
@@ -88,17 +89,18 @@ class PartwiseHieraEncoder(PyramidImageEncoder):
             The pyramid's maps of the stages that end here, and the last block's output.
         """
         windows, (h, w) = split_windows(x, self.side)
-        side, levels = self.side, []
+        side = self.side
+        levels: list[Tensor] = []
         for index in range(self.within):
-            windows = self.trunk.blocks[index](windows)
+            windows = self.hiera.blocks[index](windows)
             h, w, side = h * windows.shape[1] // side, w * windows.shape[1] // side, windows.shape[1]
-            if index in self.trunk.ends:
+            if index in self.hiera.ends:
                 levels.append(join_windows(self._lateral(len(levels), windows), side, (h, w), (h, w)))
         return [*levels, join_windows(windows, side, (h, w), (h, w))]
 
     def _lateral(self, level: int, x: Tensor) -> Tensor:
         """The pyramid's convolution of a level, the finest being 0, on cells."""
-        lateral = cast("CellLateral", self.neck.convs[len(self.trunk.ends) - 1 - level])
+        lateral = cast("CellLateral", self.neck.convs[len(self.hiera.ends) - 1 - level])
         out: Tensor = lateral(x)
         return out
 
@@ -110,7 +112,7 @@ class CellLateral(nn.Module):
         super().__init__()
         self.conv = nn.Linear(plain.conv.in_channels, plain.conv.out_channels, device="meta")
         self.conv.weight = nn.Parameter(plain.conv.weight.detach().flatten(1), requires_grad=False)
-        self.conv.bias = plain.conv.bias
+        self.conv.bias = cast("nn.Parameter", plain.conv.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(..., C)` to `(..., C')`."""

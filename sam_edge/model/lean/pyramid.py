@@ -32,8 +32,8 @@ def with_merged_projection(graph: EncoderGraph) -> EncoderGraph:
     if not isinstance(projection, SAM2Projection) or not isinstance(graph.image_encoder, PyramidImageEncoder):
         return graph
     copied = replace_modules(graph, {})
-    neck = copied.image_encoder.neck
-    laterals = list(neck.convs)
+    neck = cast("PyramidImageEncoder", copied.image_encoder).neck
+    laterals = [cast("Lateral", lateral) for lateral in neck.convs]
     laterals[AT_4] = _lateral(merged(laterals[AT_4].conv, projection.conv_s0))
     laterals[AT_8] = _lateral(merged(laterals[AT_8].conv, projection.conv_s1))
     laterals[AT_16] = _lateral(_with_bias(laterals[AT_16].conv, projection.no_memory.embed.detach().flatten()))
@@ -47,9 +47,10 @@ def merged_layers(sam: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The weights that only graphs of `with_merged_projection` have, each with the name of the decoder's layer."""
     if not isinstance(sam, Sam) or not isinstance(sam.image_encoder, PyramidImageEncoder):
         return
-    neck, decoder = sam.image_encoder.neck, cast("SAM2MaskDecoder", sam.mask_decoder)
-    yield "mask_decoder.conv_s0", merged(neck.convs[AT_4].conv, decoder.conv_s0).weight
-    yield "mask_decoder.conv_s1", merged(neck.convs[AT_8].conv, decoder.conv_s1).weight
+    decoder = cast("SAM2MaskDecoder", sam.mask_decoder)
+    laterals = [cast("Lateral", lateral) for lateral in sam.image_encoder.neck.convs]
+    yield "mask_decoder.conv_s0", merged(laterals[AT_4].conv, decoder.conv_s0).weight
+    yield "mask_decoder.conv_s1", merged(laterals[AT_8].conv, decoder.conv_s1).weight
 
 
 @torch.no_grad()

@@ -126,7 +126,7 @@ class UnpaddedHieraBlock(HieraBlock):
             x = self.proj(normed)
         q, k, v = self.attn.qkv(normed).chunk(3, dim=-1)
         side = self.window
-        if self.pool is not None:
+        if self.pool is not None and self.attn.pool is not None:
             x, q, side = self.pool(x), self.attn.pool(q), side // POOL
         queries, padded = split_windows(q, side)
         keys, values = (split_windows(each, self.window)[0] for each in (k, v))

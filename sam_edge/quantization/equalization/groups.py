@@ -184,7 +184,7 @@ def hiera_block_groups(block: HieraBlock) -> Iterator[Group]:
     """As in a ViT's block; where the width changes, the residual's projection reads the first normalization too."""
     first: list[Layer] = [block.attn.qkv] if block.proj is None else [block.attn.qkv, block.proj]
     yield Normed(block.norm1, tuple(first))
-    yield Normed(block.norm2, (cast("nn.Linear", block.mlp.layers[0]),))
+    yield Normed(cast("nn.LayerNorm", block.norm2), (cast("nn.Linear", block.mlp.layers[0]),))
 
 
 def pooled_attention_groups(attention: PooledAttention) -> Iterator[Group]:
