@@ -1,6 +1,7 @@
 """Interleaved rounds: everything is measured once a round, so that a drift of the machine affects all alike.
 
-The order rotates from round to round, and so no measurement always follows the same other one.
+The order rotates and turns round, so that no measurement always follows the same other one: threads of some engines
+still look for work while the next one is measured.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ def interleave(
         counts = done >= rounds.warm_up
         if progress is not None:
             progress("measuring" if counts else "warming up", done, total)
-        for place in range(len(measurements)):
-            number = (place + done) % len(measurements)
+        places = [(place + done // 2) % len(measurements) for place in range(len(measurements))]
+        for number in reversed(places) if done % 2 else places:
             sample = measurements[number]()
             if counts:
                 samples[number].append(sample)
