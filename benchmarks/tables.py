@@ -183,6 +183,26 @@ def frames_table(rows: list[Row]) -> str:
     return markdown(head, cells)
 
 
+def frame_masks_table(rows: list[Row]) -> str:
+    """The mIoU with human masks in the square and in the frame that fits, and the interval of the difference."""
+    head = ("", "photos", "masks", "square", "frame", "frame - square, 95 %")
+    cells = []
+    for row in rows:
+        prompt = f"{row['clicks']} click{'s'[: row['clicks'] > 1]}" if row["clicks"] else "box"
+        difference = f"{row['fitting'] - row['square']:+.4f} ({row['low']:+.4f} to {row['high']:+.4f})"
+        cells.append(
+            [
+                f"{row['data']}, {prompt}",
+                row["photos"],
+                row["masks"],
+                f"{row['square']:.4f}",
+                f"{row['fitting']:.4f}",
+                difference,
+            ]
+        )
+    return markdown(head, cells)
+
+
 def _ratio(row: Row, step: str, other: str | None) -> str:
     found = row["ratio"].get(other, {}).get(step)
     return "" if found is None else _quartiles(found)
@@ -477,7 +497,11 @@ TABLES: dict[str, Callable[[], str]] = {
         f"peers-{variant}": partial(lambda name: peers_table(read("peers")["variants"][name]["rows"]), variant)
         for variant in ("nano", "tiny_vit", "vit_b")
     },
-    "frames-vit_b": lambda: frames_table(read("frames")["variants"]["vit_b"]["rows"]),
+    **{
+        f"frames-{variant}": partial(lambda name: frames_table(read("frames")["variants"][name]["rows"]), variant)
+        for variant in ("nano", "tiny_vit", "vit_b")
+    },
+    "frame-masks": lambda: frame_masks_table(read("frame_masks")["rows"]),
     "peers-aims": lambda: peer_aims_table({"Zen 5": read("peers"), "Zen 3": read("peers_avx2")}),
     "int8": lambda: int8_table(read("int8")["bundles"]),
     "int8-avx2": lambda: int8_short_table(read("int8_avx2")["bundles"]),
