@@ -91,7 +91,7 @@ def test_annotation_session_by_script(nano: Path, tmp_path: Path) -> None:
     records = [json.loads(path.read_text()) for path in sorted(out.glob("*.json")) if "annotations" in path.read_text()]
     assert len(records) == len(list(photos.iterdir()))
     assert all(each["annotations"] for each in records)
-    names = [mask.get("name") for each in records for mask in each["annotations"]]
+    names = [mask["sam_edge"].get("name") for each in records for mask in each["annotations"]]
     assert names.count("thing") == 1
 
 

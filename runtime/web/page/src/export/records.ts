@@ -69,7 +69,7 @@ export function sa1bJson(photo: PhotoRecord, layers: readonly Layer[]): string {
       point_coords: layer.points,
       stability_score: layer.stabilityScore,
       crop_box: [0, 0, photo.width, photo.height],
-      ...(layer.name === "" ? {} : { name: layer.name }),
+      ...(layer.name === "" ? {} : { sam_edge: { name: layer.name } }),
       id: image * IDS_A_PHOTO + i,
     })),
   });

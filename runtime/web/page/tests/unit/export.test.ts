@@ -53,7 +53,7 @@ describe("records", () => {
           point_coords: [[1.5, 0.5]],
           stability_score: 1,
           crop_box: [0, 0, 3, 2],
-          name: "cat",
+          sam_edge: { name: "cat" },
           id: 12 * 65536,
         },
       ],
