@@ -205,7 +205,8 @@ def _check_conventions(job: ExportJob, sam: Sam) -> None:
             "padding: leave out --frame"
         )
     step = getattr(sam.image_encoder, "frame_step", FRAME_STEP)
-    if wrong := [frame for frame in frames if any(size % step for size in frame)]:
+    # The side of a square is checked where the model gets it.
+    if wrong := [frame for frame in frames if frame != FrameSize.square(side) and any(size % step for size in frame)]:
         fitting = FrameSize(*(-(-size // step) * step for size in wrong[0]))
         raise UsageError(
             f"--frame {wrong[0].name}: both sides must be multiples of {step} for {job.variant}: use {fitting.name}"

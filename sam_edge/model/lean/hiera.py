@@ -55,7 +55,7 @@ class PartwiseHieraEncoder(PyramidImageEncoder):
     def __init__(self, plain: PyramidImageEncoder) -> None:
         nn.Module.__init__(self)
         hiera = cast("Hiera", replace_any(cast("Hiera", plain.trunk), {MaxPool: lambda pool: PairwiseMaxPool()}))
-        self.trunk = self.hiera = hiera
+        self.trunk = hiera
         self.neck = cast("FeaturePyramid", replace_any(plain.neck, {Lateral: CellLateral}))
         blocks = [cast("HieraBlock", block) for block in hiera.blocks]
         self.side = side = blocks[0].window
@@ -67,6 +67,11 @@ class PartwiseHieraEncoder(PyramidImageEncoder):
             self.within += 1
         for block in blocks:
             block.norm2, block.mlp = nn.Identity(), cast("Mlp", PartwiseMlp(block))
+
+    @property
+    def hiera(self) -> Hiera:
+        """The trunk."""
+        return cast("Hiera", self.trunk)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `PyramidImageEncoder.forward`."""
