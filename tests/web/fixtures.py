@@ -85,7 +85,7 @@ def across_then_down(frame: Frame, photo: np.ndarray) -> np.ndarray:
         return np.asarray(wide.resize((width, height), Image.Resampling.BILINEAR))
 
     image = frame.image(photo)
-    if frame.stretched:
+    if frame.conventions.stretched:
         planes = [resized(Image.fromarray(photo[:, :, channel].astype(np.float32))) for channel in range(3)]
         return np.stack(planes)[None]
     image[0, :, :height, :width] = resized(Image.fromarray(photo)).transpose(2, 0, 1)
@@ -95,7 +95,7 @@ def across_then_down(frame: Frame, photo: np.ndarray) -> np.ndarray:
 def geometry(rng: np.random.Generator) -> list[dict[str, Any]]:
     cases = []
     for original, frame_size, stretched in GEOMETRIES:
-        frame = Frame(frame_size, original, stretched)
+        frame = Frame(frame_size, original, SAM_2 if stretched else SAM)
         photo = rng.integers(0, 256, (*original, 3), dtype=np.uint8)
         low_res = smooth(rng, 3, *frame.size.cells)
         statistics = MaskStatistics(frame)
