@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sam_edge.model.sam import Sam
 from sam_edge.model.torch_backend import TorchBackend
+from sam_edge.weights.families import shapes_of_variant
 from sam_edge.weights.layouts import Layout, from_official, to_official
 from sam_edge.weights.seeded import seeded_array
 from sam_edge_runtime import SamPredictor
@@ -56,6 +57,12 @@ def with_official_weights(sam: Sam, layout: Layout, smaller: tuple[str, ...] = (
             tensor.mul_(np.float32(0.3))
     sam.load_state_dict(to_official(drawn, layout, "seeded"))
     return sam
+
+
+def converted_shapes(variant: str, layout: Layout) -> dict[str, tuple[int, ...]]:
+    """Official names and shapes of the tensors that our model of a variant has."""
+    zeros = {name: torch.zeros(()).expand(shape) for name, shape in shapes_of_variant(variant).items()}
+    return {name: tuple(each.shape) for name, each in from_official(zeros, layout).items()}
 
 
 def official_shapes(file: str, model: str) -> dict[str, tuple[int, ...]]:

@@ -14,8 +14,8 @@ from sam_edge.model import DecoderGraph, EncoderGraph, build_sam
 from sam_edge.model.lean import attention_is_cheaper, lean_rewrite, with_positions_for
 from sam_edge.model.sam import Sam
 from sam_edge.weights.catalogue import RELEASES
-from sam_edge.weights.families import build_empty, shapes_of_variant
-from sam_edge.weights.layouts import EFFICIENT_SAM_OFFICIAL, from_official
+from sam_edge.weights.families import build_empty
+from sam_edge.weights.layouts import EFFICIENT_SAM_OFFICIAL
 from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD, FrameSize, decoder_contract
 from sam_edge_runtime.bundle.conventions import EFFICIENT_SAM
 from sam_edge_runtime.errors import PromptError
@@ -25,6 +25,7 @@ from tests.model.stored import (
     DATA,
     SCORES,
     SIZE,
+    converted_shapes,
     normal_image,
     official_shapes,
     predictor_of,
@@ -52,9 +53,9 @@ def _without_gradients():
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_state_dicts_are_those_of_the_official_checkpoints(variant):
     ours = build_empty(lambda: build_sam(variant))
-    zeros = {name: torch.zeros(()).expand(shape) for name, shape in shapes_of_variant(variant).items()}
-    found = {name: tuple(each.shape) for name, each in from_official(zeros, EFFICIENT_SAM_OFFICIAL).items()}
-    assert found == official_shapes("efficient_sam_state_dicts.json", variant)
+    assert converted_shapes(variant, EFFICIENT_SAM_OFFICIAL) == official_shapes(
+        "efficient_sam_state_dicts.json", variant
+    )
     assert sum(parameter.numel() for parameter in ours.parameters()) == RELEASES[variant].parameters
 
 

@@ -16,7 +16,7 @@ from sam_edge.model.efficientvit import FusedConv, Upsample
 from sam_edge.model.lean import with_positions_for
 from sam_edge.weights.catalogue import RELEASES
 from sam_edge.weights.families import build_empty, guess_variant, shapes_of_variant
-from sam_edge.weights.layouts import EFFICIENTVIT_SAM_OFFICIAL, from_official
+from sam_edge.weights.layouts import EFFICIENTVIT_SAM_OFFICIAL
 from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD, FrameSize, encoder_contract
 from sam_edge_runtime.bundle.conventions import EFFICIENTVIT_SAM, SAM
 from sam_edge_runtime.photo.frame import Frame
@@ -26,6 +26,7 @@ from tests.model.stored import (
     SCORES,
     SIZE,
     compare_sam_predictions,
+    converted_shapes,
     normal_image,
     official_shapes,
     random_photo,
@@ -44,9 +45,9 @@ def _without_gradients():
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_state_dicts_are_those_of_the_official_checkpoints(variant):
     ours = build_empty(lambda: build_sam(variant))
-    zeros = {name: torch.zeros(()).expand(shape) for name, shape in shapes_of_variant(variant).items()}
-    found = {name: tuple(each.shape) for name, each in from_official(zeros, EFFICIENTVIT_SAM_OFFICIAL).items()}
-    assert found == official_shapes("efficientvit_sam_state_dicts.json", variant)
+    assert converted_shapes(variant, EFFICIENTVIT_SAM_OFFICIAL) == official_shapes(
+        "efficientvit_sam_state_dicts.json", variant
+    )
     assert sum(parameter.numel() for parameter in ours.parameters()) == RELEASES[variant].parameters
     assert guess_variant(shapes_of_variant(variant)) == variant
     assert ours.conventions == (SAM if "xl" in variant else EFFICIENTVIT_SAM)

@@ -15,8 +15,8 @@ from sam_edge.model.norms import without_batch_norms
 from sam_edge.model.repvit import BranchedConv
 from sam_edge.model.repvit_sam_encoder import DEPTHS
 from sam_edge.weights.catalogue import RELEASES
-from sam_edge.weights.families import build_empty, shapes_of_variant
-from sam_edge.weights.layouts import REPVIT_SAM_OFFICIAL, from_official
+from sam_edge.weights.families import build_empty
+from sam_edge.weights.layouts import REPVIT_SAM_OFFICIAL
 from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD, FrameSize
 from sam_edge_runtime.bundle.conventions import SAM
 from sam_edge_runtime.photo.frame import Frame
@@ -26,6 +26,7 @@ from tests.model.stored import (
     SCORES,
     SIZE,
     compare_sam_predictions,
+    converted_shapes,
     normal_image,
     official_shapes,
     random_photo,
@@ -46,9 +47,7 @@ def _without_gradients():
 
 def test_the_state_dict_is_that_of_the_official_checkpoint():
     ours = build_empty(lambda: build_sam(VARIANT))
-    zeros = {name: torch.zeros(()).expand(shape) for name, shape in shapes_of_variant(VARIANT).items()}
-    found = {name: tuple(each.shape) for name, each in from_official(zeros, REPVIT_SAM_OFFICIAL).items()}
-    assert found == official_shapes("repvit_sam_state_dict.json", VARIANT)
+    assert converted_shapes(VARIANT, REPVIT_SAM_OFFICIAL) == official_shapes("repvit_sam_state_dict.json", VARIANT)
     assert sum(parameter.numel() for parameter in ours.parameters()) == RELEASES[VARIANT].parameters
 
 

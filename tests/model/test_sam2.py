@@ -33,14 +33,13 @@ from sam_edge.model.repvit import RepViT
 from sam_edge.model.sam import Sam
 from sam_edge.model.sam2_mask_decoder import SAM2MaskDecoder
 from sam_edge.model.torch_backend import TorchBackend
-from sam_edge.weights.families import shapes_of_variant
-from sam_edge.weights.layouts import SAM2_OFFICIAL, from_official, to_official
-from sam_edge.weights.seeded import seeded_array
+from sam_edge.weights.layouts import SAM2_OFFICIAL
 from sam_edge_runtime import SamPredictor
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.bundle.conventions import SAM_2
 from tests.model.builders import BOUND, error, gap, seed, seeded_tensor
+from tests.model.stored import converted_shapes, mask_prompt, normal_image, with_official_weights
 from tests.runtime.standin import manifest
 
 DATA = Path(__file__).parent / "data"
@@ -83,8 +82,7 @@ def test_state_dicts_are_those_of_the_official_checkpoints(variant):
     else:
         encoder = {f"image_encoder.{name}": shape for name, shape in encoders[VARIANTS[variant]].items()}
     expected = {name: tuple(shape) for name, shape in {**encoder, **table["image"]}.items()}
-    zeros = {name: torch.zeros(()).expand(shape) for name, shape in shapes_of_variant(variant).items()}
-    assert {name: tuple(each.shape) for name, each in from_official(zeros, SAM2_OFFICIAL).items()} == expected
+    assert converted_shapes(variant, SAM2_OFFICIAL) == expected
 
 
 # The stored outputs -------------------------------------------------------------------------------------------------
@@ -97,17 +95,6 @@ PROMPTS: dict[str, list[tuple[float, float, int]]] = {
     "box_point": [(80, 60, 2), (420, 390, 3), (250, 300, 0), (0, 0, -1)],
     "mask": [(320, 200, 1), (0, 0, -1)],
 }
-
-
-def with_official_weights(sam: Sam) -> Sam:
-    """Weights seeded by the official names."""
-    state = from_official(sam.state_dict(), SAM2_OFFICIAL)
-    drawn = {
-        name: torch.from_numpy(seeded_array(name, tuple(tensor.shape), 0)) if tensor.is_floating_point() else tensor
-        for name, tensor in state.items()
-    }
-    sam.load_state_dict(to_official(drawn, SAM2_OFFICIAL, "seeded"))
-    return sam
 
 
 def encode(sam: Sam, photo: Tensor) -> tuple[tuple[Tensor, ...], dict[str, tuple[Tensor, tuple[int, int, int]]]]:
@@ -128,8 +115,8 @@ def encode(sam: Sam, photo: Tensor) -> tuple[tuple[Tensor, ...], dict[str, tuple
     "variant", [each if each in QUICK else pytest.param(each, marks=pytest.mark.slow) for each in VARIANTS]
 )
 def test_outputs_equal_those_of_the_official_code(variant):
-    name, sam = VARIANTS[variant], with_official_weights(build_sam(variant))
-    photo = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 3, 1024, 1024)).astype(np.float32))
+    name, sam = VARIANTS[variant], with_official_weights(build_sam(variant), SAM2_OFFICIAL)
+    photo = normal_image(1024)
     maps, named = encode(sam, photo)
     with np.load(DATA / f"sam2_{'outputs' if variant == 'edgetam' else 'image_encoders'}.npz") as stored:
         for key, (whole, (channels, rows, columns)) in named.items():
@@ -139,7 +126,7 @@ def test_outputs_equal_those_of_the_official_code(variant):
             assert abs(whole.double().mean().item() - stored[f"{name}_{key}_mean"]) <= bound, key
             assert abs(whole.double().std(correction=0).item() - stored[f"{name}_{key}_std"]) <= bound, key
     encoder, positions = sam.prompt_encoder, sam.prompt_encoder.dense_positions()
-    mask = torch.from_numpy((4 * np.random.default_rng([0, 7]).standard_normal((1, 256, 256))).astype(np.float32))
+    mask = torch.from_numpy(mask_prompt())
     with np.load(DATA / "sam2_outputs.npz") as stored:
         assert gap(positions[0, ::16, ::7, ::7], stored["positions"]) <= SCORES
         for prompt, points in PROMPTS.items():

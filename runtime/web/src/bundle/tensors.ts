@@ -5,16 +5,8 @@ import { DECODER, ENCODER, OBJECT_SCORE, type GraphTemplate, type TensorTemplate
 import type { Conventions, FeatureMap } from "./conventions.ts";
 
 /** One input or output: a number for each fixed axis, a letter (B prompts, N slots) for each free one. */
-export interface TensorSpec {
-  readonly name: string;
-  readonly shape: readonly (number | string)[];
-  readonly dtype: string;
-}
-
-export interface GraphContract {
-  readonly inputs: readonly TensorSpec[];
-  readonly outputs: readonly TensorSpec[];
-}
+export type TensorSpec = TensorTemplate;
+export type GraphContract = GraphTemplate;
 
 /** The sizes that the contract's letters stand for; null: any. */
 export interface Sizes {

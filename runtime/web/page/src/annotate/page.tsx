@@ -6,11 +6,12 @@ import { largestFirst, rgbOf } from "../photo/layers.ts";
 import { Workbench } from "../photo/workbench.ts";
 import type { Session } from "../session.ts";
 import { read, write } from "../stored.ts";
+import { actionsOf } from "../stage/actions.ts";
 import { listenToKeys } from "../stage/keys.ts";
-import { Stage, zoomStep } from "../stage/stage.tsx";
+import { Stage } from "../stage/stage.tsx";
 import { Tools } from "../stage/tools.ts";
 import { Badge } from "../ui/badge.tsx";
-import { Help, HelpButton, helpOpen } from "../ui/help.tsx";
+import { Help, HelpButton } from "../ui/help.tsx";
 import { Icon, IconButton } from "../ui/icons.tsx";
 import { Candidates, Problem, Waiting } from "../ui/panel.tsx";
 import { ThemeButton } from "../ui/theme.tsx";
@@ -43,24 +44,12 @@ export function AnnotatePage({ session }: { readonly session: Session }) {
     addEventListener("hashchange", follow);
     const stop = annotator.begin();
     const stopKeys = listenToKeys({
+      ...actionsOf(bench, tools),
       undo: () => annotator.undo(),
       redo: () => annotator.redo(),
       next: () => void annotator.save(),
       nextPhoto: () => void annotator.done(),
-      escape: () => (tools.corner.value === null ? bench.clear() : (tools.corner.value = null)),
-      choose: (choice) => bench.choose(choice),
-      toggleMasks: () => (tools.shown.value = !tools.shown.value),
-      flip: () => tools.flip(),
-      refine: () => bench.refine(),
       everything: () => undefined,
-      tool: (tool) => tools.pick(tool),
-      brush: (factor) => tools.resizeBrush(factor),
-      zoom: (direction) => {
-        const picture = bench.picture.peek();
-        if (direction !== 0) zoomStep(bench, tools, direction);
-        else if (picture !== null) tools.fit(picture);
-      },
-      help: () => (helpOpen.value = true),
     });
     return () => {
       removeEventListener("hashchange", follow);

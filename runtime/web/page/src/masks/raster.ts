@@ -24,15 +24,24 @@ export function shownSize(width: number, height: number, side = SHOWN_SIDE): { w
 export function rasterOf(runs: Runs, side = SHOWN_SIDE): Raster {
   const { width, height } = shownSize(runs.width, runs.height, side);
   const data = new Uint8Array(width * height);
+  fillRuns({ width, height, data }, runs, 1);
+  return { width, height, data };
+}
+
+/** Writes `value` into every pixel of the target in which a column of the mask has a photo pixel. */
+export function fillRuns(
+  { width, height, data }: { width: number; height: number; data: Uint8Array | Uint32Array },
+  runs: Runs,
+  value: number,
+): void {
   const across = width / runs.width;
   const down = height / runs.height;
   eachColumnRun(runs, (x, top, bottom) => {
     const column = Math.min(width - 1, Math.floor((x + 0.5) * across));
     const from = Math.floor(top * down);
     const to = Math.min(height, Math.max(from + 1, Math.floor(bottom * down)));
-    for (let i = from * width + column, end = to * width; i < end; i += width) data[i] = 1;
+    for (let i = from * width + column, end = to * width; i < end; i += width) data[i] = value;
   });
-  return { width, height, data };
 }
 
 /** The pixels of a tint, RGBA; `alpha` 0..255 inside and 0 outside. */

@@ -3,12 +3,13 @@
 import { computed, useSignal } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
 import type { Session } from "../session.ts";
+import { actionsOf } from "../stage/actions.ts";
 import { listenToKeys } from "../stage/keys.ts";
-import { Stage, zoomStep } from "../stage/stage.tsx";
+import { Stage } from "../stage/stage.tsx";
 import { Tools } from "../stage/tools.ts";
 import { Badge } from "../ui/badge.tsx";
 import { Difference } from "../ui/difference.tsx";
-import { Help, HelpButton, helpOpen } from "../ui/help.tsx";
+import { Help, HelpButton } from "../ui/help.tsx";
 import { Candidates, Export, Layers, Problem, Waiting } from "../ui/panel.tsx";
 import { ThemeButton } from "../ui/theme.tsx";
 import { Toolbar } from "../ui/toolbar.tsx";
@@ -23,23 +24,11 @@ export function PhotoPage({ session }: { readonly session: Session }) {
   useEffect(() => {
     void bench.use(session.bundles[0]!, session.engine);
     return listenToKeys({
+      ...actionsOf(bench, tools),
       undo: () => bench.undo(),
       redo: () => bench.redo(),
       next: () => void bench.keep(),
-      escape: () => (tools.corner.value === null ? bench.clear() : (tools.corner.value = null)),
-      choose: (choice) => bench.choose(choice),
-      toggleMasks: () => (tools.shown.value = !tools.shown.value),
-      flip: () => tools.flip(),
-      refine: () => bench.refine(),
       everything: () => void bench.everything(),
-      tool: (tool) => tools.pick(tool),
-      brush: (factor) => tools.resizeBrush(factor),
-      zoom: (direction) => {
-        const picture = bench.picture.peek();
-        if (direction !== 0) zoomStep(bench, tools, direction);
-        else if (picture !== null) tools.fit(picture);
-      },
-      help: () => (helpOpen.value = true),
     });
   }, [bench, tools, session]);
 

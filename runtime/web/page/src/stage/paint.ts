@@ -1,7 +1,7 @@
 /** Masks on a canvas: tints and outlines, each made once for a mask. */
 
-import { edgesOf, rasterOf, shownSize, tintOf, type Colour, type Raster } from "../masks/raster.ts";
-import { eachColumnRun, type Runs } from "../masks/runs.ts";
+import { edgesOf, fillRuns, rasterOf, shownSize, tintOf, type Colour, type Raster } from "../masks/raster.ts";
+import type { Runs } from "../masks/runs.ts";
 
 export interface Shown {
   readonly mask: Runs;
@@ -39,14 +39,7 @@ export function tints(
   const pixels = new Uint32Array(width * height);
   for (const { mask, colour } of masks) {
     const value = ((alpha << 24) | (colour[2] << 16) | (colour[1] << 8) | colour[0]) >>> 0;
-    const across = width / mask.width;
-    const down = height / mask.height;
-    eachColumnRun(mask, (x, top, bottom) => {
-      const column = Math.min(width - 1, Math.floor((x + 0.5) * across));
-      const from = Math.floor(top * down);
-      const to = Math.min(height, Math.max(from + 1, Math.floor(bottom * down)));
-      for (let i = from * width + column, end = to * width; i < end; i += width) pixels[i] = value;
-    });
+    fillRuns({ width, height, data: pixels }, mask, value);
   }
   return canvasOf(new Uint8ClampedArray(pixels.buffer), width, height);
 }
