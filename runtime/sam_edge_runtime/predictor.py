@@ -277,7 +277,6 @@ class SamPredictor(DropIn):
             _batched(point_labels, "point_labels", 2),
             _batched(box, "box", 2),
             _batched(mask_input, "mask_input", 4),
-            conventions=self.bundle.manifest.conventions,
         )
         masks, scores, low_res = self._predict(image, prompts, multimask_output, return_logits)
         return (masks[0], scores[0], low_res[0]) if len(prompts) == 1 else (masks, scores, low_res)
@@ -321,7 +320,6 @@ class SamPredictor(DropIn):
             boxes,
             mask_input,
             labels_allowed=_BATCH_LABELS,
-            conventions=self.bundle.manifest.conventions,
         )
         return self._predict(image, prompts, multimask_output, return_logits)
 

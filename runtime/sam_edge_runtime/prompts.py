@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from .arrays import Float32, Float64
 from .bundle.contract import FrameSize, Label
-from .bundle.conventions import SAM, Conventions
+from .bundle.conventions import Conventions
 from .errors import PromptError
 from .photo.frame import Frame
 
@@ -143,18 +143,16 @@ def build_prompts(
     mask_input: npt.ArrayLike | None,
     *,
     labels_allowed: tuple[int, ...] = _CLICK_LABELS,
-    conventions: Conventions = SAM,
 ) -> Prompts:
     """Check prompts in photo coordinates and arrange them in slots.
 
     Args:
-        frame: geometry of the photo in the frame.
+        frame: geometry of the photo in the frame; its conventions say which prompts the model's family knows.
         point_coords: `(B, N, 2)`, x, y in pixels of the photo, inside it; ignored where the label is below 0.
         point_labels: `(B, N)`, values of `labels_allowed`.
         boxes: `(B, 4)`, x0, y0, x1, y1 in pixels of the photo; each overlaps it.
         mask_input: `(B, 1, H/4, W/4)` logits.
         labels_allowed: accepted labels. Those below 0 pad prompts of different lengths to one array.
-        conventions: which prompts the model's family knows.
 
     Returns:
         The prompts in frame coordinates. One prompt with an empty slot when every input is None, as in
@@ -164,7 +162,7 @@ def build_prompts(
         PromptError: wrong shapes, different numbers of prompts, values that are not finite, labels that are not
             accepted, points or boxes outside the photo, or prompts that the family does not know.
     """
-    if mask_input is not None and not conventions.mask_prompts:
+    if mask_input is not None and not frame.conventions.mask_prompts:
         raise PromptError("this model takes no mask prompts: leave out mask_input, and give points or a box")
     clicks = _clicks(frame, point_coords, point_labels, labels_allowed)
     corners = None if boxes is None else _corners(frame, boxes)
@@ -184,11 +182,11 @@ def build_prompts(
         coords = np.concatenate([coords, corners], axis=1)
         box_labels = np.array([[Label.BOX_TOP_LEFT, Label.BOX_BOTTOM_RIGHT]], np.float64)
         labels = np.concatenate([labels, np.repeat(box_labels, count, axis=0)], axis=1)
-    elif clicks is not None and conventions.slots is None:
+    elif clicks is not None and frame.conventions.slots is None:
         coords = np.concatenate([coords, np.zeros((count, 1, 2))], axis=1)
         labels = np.concatenate([labels, np.full((count, 1), float(Label.PADDING))], axis=1)
     coords, labels = _compacted(coords, labels)
-    _check_known(labels, conventions)
+    _check_known(labels, frame.conventions)
     return Prompts(frame.to_frame(coords), labels.astype(np.float32), masks, frame.size)
 
 

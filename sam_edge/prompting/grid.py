@@ -88,5 +88,5 @@ def _group(
     labels: Float64 | None,
     boxes: Float64 | None,
 ) -> PromptGroup:
-    prompts = build_prompts(frame, points, labels, boxes, None, conventions=frame.conventions)
+    prompts = build_prompts(frame, points, labels, boxes, None)
     return PromptGroup(kind, names, prompts, points, labels, boxes)

@@ -23,7 +23,7 @@ from sam_edge_runtime.bundle.contract import MASK_OUTPUTS, MASK_THRESHOLD, Frame
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.decoding import decode_prompts
 from sam_edge_runtime.errors import BundleError
-from sam_edge_runtime.photo.frame import Frame, fitting_frame
+from sam_edge_runtime.photo.frame import Frame
 from sam_edge_runtime.prompts import Prompts
 from sam_edge_runtime.system.documents import read_npz
 
@@ -236,7 +236,9 @@ def record(reference: Backend, manifest: Manifest) -> Golden:
     drawn = [draw_picture(size, seed) for seed, size in enumerate(PICTURE_SIZES)] * len(manifest.frames)
     pictures = tuple(picture for picture, _ in drawn)
     sizes = tuple(size for size in manifest.frames for _ in PICTURE_SIZES)
-    frames = [_placed(picture, size, manifest) for picture, size in zip(pictures, sizes, strict=True)]
+    frames = [
+        Frame(size, picture.shape[:2], manifest.conventions) for picture, size in zip(pictures, sizes, strict=True)
+    ]
     full = [reference.encode(frame.image(picture)) for frame, picture in zip(frames, pictures, strict=True)]
     cases = []
     for index, frame in enumerate(frames):
@@ -255,11 +257,6 @@ def record(reference: Backend, manifest: Manifest) -> Golden:
     return Golden(pictures, sizes, tuple(_sample(features) for features in full), tuple(cases))
 
 
-def _placed(picture: npt.NDArray[np.uint8], size: FrameSize, manifest: Manifest) -> Frame:
-    """How a picture lies in one of the bundle's frames."""
-    return fitting_frame(manifest.of_frame(size), (picture.shape[0], picture.shape[1]))
-
-
 def check(golden: Golden, backend: Backend, manifest: Manifest) -> Agreement:
     """Run the acceptance test on a bundle's engine and compare. Mask IoU is that of the low-resolution masks.
 
@@ -276,7 +273,7 @@ def check(golden: Golden, backend: Backend, manifest: Manifest) -> Agreement:
     """
     photos = []
     for index, picture in enumerate(golden.pictures):
-        frame = _placed(picture, golden.frames[index], manifest)
+        frame = Frame(golden.frames[index], picture.shape[:2], manifest.conventions)
         features = backend.encode(frame.image(picture))
         sampled = _sample(features)
         cases = [case for case in golden.cases if case.picture == index]

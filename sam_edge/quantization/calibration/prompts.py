@@ -89,7 +89,6 @@ class ObjectPrompts:
             labels if used else None,
             self.boxes if kind.box else None,
             masks if kind.mask else None,
-            conventions=frame.conventions,
         )
 
 
