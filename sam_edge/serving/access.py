@@ -99,7 +99,8 @@ class Access:
         if address is not None and address.is_unspecified:
             own = {socket.gethostname().lower(), socket.getfqdn().lower()}
             return cls(token, _LOOPBACK_NAMES | own, any_address=True)
-        return cls(token, _LOOPBACK_NAMES if is_loopback(host) else frozenset({host.lower()}))
+        named = frozenset({host.lower()})
+        return cls(token, _LOOPBACK_NAMES | named if is_loopback(host) else named)
 
     @property
     def cookie(self) -> str:

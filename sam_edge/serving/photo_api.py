@@ -10,6 +10,7 @@ import hashlib
 from time import perf_counter
 from typing import Protocol
 
+from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -84,7 +85,7 @@ class PhotoApi:
                 raise unknown("there is no queue of photos")
             else:
                 content, name = await self._queued.content(key), key
-            digest = hashlib.sha256(content).hexdigest()
+            digest = await to_thread.run_sync(lambda: hashlib.sha256(content).hexdigest())
             photo_id = hashlib.sha256(f"{engine.hosted.name} {digest}".encode()).hexdigest()[:32]
             photo = self._memory.find(photo_id)
             if photo is None:

@@ -154,6 +154,9 @@ class TestRules:
                 Access.of(host, None)
         assert Access.of("localhost", None).token is None
 
+    def test_another_loopback_address_is_answered_where_it_is_listened_on(self):
+        assert Access.of("127.0.0.2", TOKEN).hosts == Access.of("127.0.0.1", TOKEN).hosts | {"127.0.0.2"}
+
     def test_all_addresses_mean_addresses_and_no_foreign_names(self):
         from starlette.datastructures import Headers
 
