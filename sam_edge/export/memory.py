@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sam_edge.model import Sam
-from sam_edge.model.hiera import Hiera
+from sam_edge.model.hiera import HieraBlock
 from sam_edge.model.image_encoder import ImageEncoderViT
 from sam_edge_runtime.bundle.contract import LARGEST_SIDE
 from sam_edge_runtime.bundle.targets import TARGETS
@@ -18,7 +18,7 @@ from sam_edge_runtime.errors import ExportError
 from sam_edge_runtime.system.memory import memory_limit
 
 BYTES = 4  # of a parameter in fp32
-TOLD_FROM = 4e9  # bytes; every machine with torch has less than that
+TOLD_FROM = 4e9  # bytes; every machine with torch has that much
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def export_bytes(sam: Sam, side: int, target: str) -> int:
         target: a key of `TARGETS`.
     """
     cost = COSTS[target]
-    is_transformer = any(isinstance(module, ImageEncoderViT | Hiera) for module in sam.image_encoder.modules())
+    is_transformer = any(isinstance(module, ImageEncoderViT | HieraBlock) for module in sam.image_encoder.modules())
     photo = (cost.transformer if is_transformer else cost.other) * (side / LARGEST_SIDE) ** 2
     return int(cost.process + photo + cost.copies * BYTES * sum(each.numel() for each in sam.parameters()))
 

@@ -219,7 +219,6 @@ class EfficientViTEncoder(nn.Module):
         any_side: true: nothing depends on the frame's side.
         further_outputs: empty: it returns the embedding alone.
         frame_step: both sides of a frame are multiples of it.
-        image_stride: frame pixels per pixel of the photo.
     """
 
     any_side = True
@@ -228,7 +227,6 @@ class EfficientViTEncoder(nn.Module):
 
     def __init__(self, config: EfficientViTConfig, stem_channels: int = 32) -> None:
         super().__init__()
-        self.image_stride = config.image_stride
         stem = nn.ModuleList([ConvNorm(3, stem_channels, 3, 2, eps=EPS)])
         stem.extend(StemBlock(stem_channels) for _ in range(config.stem_blocks))
         widths = [stem_channels, *(stage.width for stage in config.stages)]

@@ -90,8 +90,8 @@ class FakeQuantGraph(TorchFunctionMode):
 
     def _read(self, args: Any) -> Any:
         """The arguments, with rounded values for the INT8 tensors among them."""
-        if isinstance(args, tuple | list):
-            return type(args)(self._read(each) for each in args) if type(args) in (tuple, list) else args
+        if type(args) in (tuple, list):
+            return type(args)(self._read(each) for each in args)
         return self._integers(args) if self._is_stored(args) else args
 
     def _integers(self, tensor: Tensor) -> Tensor:

@@ -68,10 +68,7 @@ class _UnpaddedRelativeAttention(RelativeAttention):
         nn.Module.__init__(self)
         self.heads, self.head_dim = plain.heads, plain.head_dim
         self.rel_pos_h, self.rel_pos_w = plain.rel_pos_h, plain.rel_pos_w
-        queries, _, values = plain.qkv.bias.detach().chunk(3)  # a padded cell is zero: its key and value are the biases
-        nothing = torch.zeros_like(queries)
-        self.qkv = _with_bias(plain.qkv, torch.cat([queries, nothing, nothing]))
-        self.proj = _with_bias(plain.proj, plain.proj.bias.detach() + plain.proj.weight.detach() @ values)
+        self.qkv, self.proj = _without_padding(plain.qkv, plain.proj)
 
 
 class UnpaddedTinyViTBlock(TinyViTBlock):
@@ -142,10 +139,17 @@ class _UnpaddedPooledAttention(PooledAttention):
     def __init__(self, plain: PooledAttention) -> None:
         nn.Module.__init__(self)
         self.heads, self.head_dim, self.pool = plain.heads, plain.head_dim, plain.pool
-        queries, _, values = plain.qkv.bias.detach().chunk(3)  # as in `_UnpaddedRelativeAttention`
-        nothing = torch.zeros_like(queries)
-        self.qkv = _with_bias(plain.qkv, torch.cat([queries, nothing, nothing]))
-        self.proj = _with_bias(plain.proj, plain.proj.bias.detach() + plain.proj.weight.detach() @ values)
+        self.qkv, self.proj = _without_padding(plain.qkv, plain.proj)
+
+
+def _without_padding(qkv: nn.Linear, proj: nn.Linear) -> tuple[nn.Linear, nn.Linear]:
+    """Projections for keys and values that are padded with zeros: those of a padded cell would be the biases."""
+    queries, _, values = qkv.bias.detach().chunk(3)
+    nothing = torch.zeros_like(queries)
+    return (
+        _with_bias(qkv, torch.cat([queries, nothing, nothing])),
+        _with_bias(proj, proj.bias.detach() + proj.weight.detach() @ values),
+    )
 
 
 def _with_bias(plain: nn.Linear, bias: Tensor) -> nn.Linear:

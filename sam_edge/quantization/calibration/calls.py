@@ -22,7 +22,7 @@ from sam_edge_runtime.arrays import Call, Features, Float32
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.decoding import decode_prompts
-from sam_edge_runtime.photo.frame import Frame, fitting_frame
+from sam_edge_runtime.photo.frame import Frame
 from sam_edge_runtime.prompts import DecoderFeed, Prompts
 
 from .photos import CalibrationPhoto, CalibrationSet
@@ -103,7 +103,7 @@ class CalibrationCalls:
             yield PromptedPhoto(prepared.frame.image(photo.read().photo), prompts)
 
     def _frame(self, height: int, width: int) -> Frame:
-        return _frame_of(self._manifest, (height, width))
+        return Frame(self._manifest.frame, (height, width), self._manifest.conventions)
 
     def _prepared(self, index: int, photo: CalibrationPhoto) -> _PreparedPhoto:
         """A photo's features and prompts: from the folder, or computed and stored there."""
@@ -169,14 +169,9 @@ class _PreparedPhoto:
         with np.load(path, allow_pickle=False) as stored:
             height, width = stored["size"].tolist()
             objects = ObjectPrompts(stored["clicks"], stored["boxes"])
-            frame = _frame_of(manifest, (height, width))
+            frame = Frame(manifest.frame, (height, width), manifest.conventions)
             features = tuple(stored[f"feature_{number}"] for number in range(1 + len(manifest.conventions.features)))
             return cls(frame, features, objects, stored["masks"])
-
-
-def _frame_of(manifest: Manifest, original_size: tuple[int, int]) -> Frame:
-    """How a photo of (H, W) pixels lies in the bundle's first frame."""
-    return fitting_frame(manifest.of_frame(manifest.frame), original_size)
 
 
 def _feeds(kinds: list[Prompts], capacity: Manifest) -> Iterator[DecoderFeed]:

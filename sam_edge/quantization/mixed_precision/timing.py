@@ -11,7 +11,7 @@ from sam_edge_runtime.benchmark.clock import timed
 from sam_edge_runtime.benchmark.rounds import Rounds, interleave
 from sam_edge_runtime.benchmark.steps import click_tensors
 from sam_edge_runtime.bundle.manifest import Manifest
-from sam_edge_runtime.photo.frame import fitting_frame
+from sam_edge_runtime.photo.frame import Frame
 
 ENCODER, DECODER = "encoder", "decoder"
 
@@ -29,7 +29,7 @@ def time_graphs(
         manifest: of one of their bundles.
         rounds: how often.
     """
-    frame = fitting_frame(manifest.of_frame(manifest.frame), manifest.frame)
+    frame = Frame(manifest.frame, manifest.frame, manifest.conventions)
     click = click_tensors(frame, manifest.call_sizes, manifest.points)
 
     def once(backend: Backend) -> tuple[float, float]:
