@@ -93,9 +93,10 @@ export class Annotator {
   /** Works on a certain photo. */
   go(key: string): Promise<void> {
     return this.#inTurn(async () => {
+      if (this.photo.value?.key === key) return;
       const grant = await this.#sent(() => api.takePhoto(key, this.name.value, null));
       const [before, lease] = [this.photo.value, this.#lease];
-      if (before !== null && lease !== null && before.key !== key) api.releaseOnExit(before.key, lease);
+      if (before !== null && lease !== null) api.releaseOnExit(before.key, lease);
       await this.#granted(grant);
     });
   }
@@ -114,9 +115,9 @@ export class Annotator {
   }
 
   #finish(): Promise<void> {
+    const photo = this.photo.value; // at the press: a second one must not finish the photo that comes next
     return this.#inTurn(async () => {
-      const photo = this.photo.value;
-      if (photo === null) return;
+      if (photo === null || this.photo.value !== photo) return;
       const written = this.#written(crypto.randomUUID());
       await this.#sent(() => api.finishPhoto(photo.key, this.#hand(), written));
       this.#lease = null;
@@ -130,7 +131,7 @@ export class Annotator {
     await this.#inTurn(async () => {
       const photo = this.photo.value;
       const current = this.bench.current.value;
-      if (photo === null || current === null || area(current.mask) === 0) return;
+      if (photo === null || !this.#isShown(photo) || current === null || area(current.mask) === 0) return;
       const draft = this.bench.draft.value;
       const name = this.maskName.value.trim();
       const mask: NewMask = {
@@ -195,7 +196,10 @@ export class Annotator {
   remove(mask: number): void {
     void this.#inTurn(async () => {
       const photo = this.photo.value;
-      if (photo !== null) this.#forget(await this.#sent(() => api.removeMask(photo.key, this.#hand(), mask)));
+      if (photo === null) return;
+      const request = crypto.randomUUID();
+      const removed = await this.#sent(() => api.removeMask(photo.key, this.#hand(), mask, request));
+      this.#forget(removed ?? this.masks.value.find((each) => each.mask === mask) ?? null);
     });
   }
 
@@ -313,7 +317,7 @@ export class Annotator {
     const draft = this.bench.draft.value;
     const name = this.maskName.value;
     const photo = this.photo.peek();
-    if (photo === null || this.bench.picture.peek()?.source.key !== photo.key) return;
+    if (photo === null || !this.#isShown(photo)) return;
     if (isEmpty(draft)) {
       keepUnsaved(null);
       if (this.#maskClock.seconds > 0) this.#resetMask();
@@ -321,6 +325,11 @@ export class Annotator {
     }
     this.#maskClock.start();
     keepUnsaved({ photo: photo.key, request: this.#request, name, seconds: this.#maskClock.seconds, draft });
+  }
+
+  /** Whether the photo is the one on the stage: until it is decoded, that is the photo before. */
+  #isShown(photo: QueuedPhoto): boolean {
+    return this.bench.picture.peek()?.source.key === photo.key;
   }
 
   #tick(): void {

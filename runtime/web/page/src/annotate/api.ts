@@ -163,8 +163,8 @@ export function renameMask(
   return sendJson(path(key, "masks", String(mask)), { ...hand, ...written, name }, "PATCH");
 }
 
-export async function removeMask(key: string, hand: Hand, mask: number): Promise<SavedMask | null> {
-  const query = new URLSearchParams({ ...hand });
+export async function removeMask(key: string, hand: Hand, mask: number, request: string): Promise<SavedMask | null> {
+  const query = new URLSearchParams({ ...hand, request });
   const response = await send(`${path(key, "masks", String(mask))}?${query.toString()}`, { method: "DELETE" });
   return ((await response.json()) as { removed: SavedMask | null }).removed;
 }

@@ -93,6 +93,7 @@ export class Workbench {
     this.station.value = station;
     this.answer.value = null;
     this.hover.value = null;
+    this.#hovered = null;
     const picture = this.picture.value;
     await this.#busy(async (report, abort) => {
       if (picture === null) await station.engine.prepare(report);
@@ -159,6 +160,7 @@ export class Workbench {
       this.answer.value = null;
       this.rivalAnswer.value = null;
       this.hover.value = null;
+      this.#hovered = null;
     });
   }
 
@@ -228,13 +230,12 @@ export class Workbench {
     if (!isEmpty(this.draft.value)) this.setDraft(EMPTY_DRAFT);
   }
 
-  /** Keeps the mask in hand as a layer and begins a new one. Returns whether there was a mask. */
-  keep(): boolean {
+  /** The mask in hand as the layer that it would become; null without one. */
+  layerInHand(): Layer | null {
     const current = this.current.value;
-    if (current === null || area(current.mask) === 0) return false;
-    const { layers } = this.doc.value;
-    const id = nextId(layers);
-    const layer: Layer = {
+    if (current === null || area(current.mask) === 0) return null;
+    const id = nextId(this.doc.value.layers);
+    return {
       id,
       name: "",
       colour: colourOf(id),
@@ -244,7 +245,13 @@ export class Workbench {
       points: this.pointsInside(),
       visible: true,
     };
-    this.push({ draft: EMPTY_DRAFT, layers: [...layers, layer], selected: null });
+  }
+
+  /** Keeps the mask in hand as a layer and begins a new one. Returns whether there was a mask. */
+  keep(): boolean {
+    const layer = this.layerInHand();
+    if (layer === null) return false;
+    this.push({ draft: EMPTY_DRAFT, layers: [...this.doc.value.layers, layer], selected: null });
     this.say(`${titleOf(layer)} kept`);
     return true;
   }

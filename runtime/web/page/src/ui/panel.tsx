@@ -220,21 +220,9 @@ export function wanted(bench: Workbench): readonly Layer[] {
   const { layers, selected } = bench.doc.value;
   const chosen = layers.find(({ id }) => id === selected);
   if (chosen !== undefined) return [chosen];
-  const current = bench.current.value;
   const visible = layers.filter((layer) => layer.visible);
-  if (current === null || area(current.mask) === 0) return visible;
-  const id = layers.reduce((most, layer) => Math.max(most, layer.id), 0) + 1;
-  const own: Layer = {
-    id,
-    name: "",
-    colour: "#2f80ff",
-    mask: current.mask,
-    predictedIou: current.predictedIou,
-    stabilityScore: 1,
-    points: bench.pointsInside(),
-    visible: true,
-  };
-  return [...visible, own];
+  const own = bench.layerInHand();
+  return own === null ? visible : [...visible, { ...own, colour: "#2f80ff" }];
 }
 
 export function Problem({ bench }: { readonly bench: Workbench }) {
