@@ -67,7 +67,7 @@ docs: $(VENV)/installed  ## the documentation as a site, in out/site; a warning 
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 tables: $(VENV)/installed  ## fill the documentation's tables from benchmarks/results
-	$(BIN)/python benchmarks/tables.py
+	$(BIN)/python -m benchmarks.tables
 
 generate: $(VENV)/installed  ## the TypeScript package's constants, from the Python contract
 	$(BIN)/python $(WEB_DIR)/generate_contract.py

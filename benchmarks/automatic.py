@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from tables import REFERENCE, automatic_table
+from tables.automatic import REFERENCE, automatic_table
 
 from sam_edge.reporting.versions import commit
 from sam_edge_runtime.benchmark.machine import machine

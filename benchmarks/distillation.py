@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tables import distillation_table
+from tables.distillation import distillation_table
 
 from sam_edge.data.mixture import open_mixture
 from sam_edge.data.sources import open_source

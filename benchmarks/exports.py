@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from tables import exports_table
+from tables.exports import exports_table
 
 from sam_edge.model import VARIANTS
 from sam_edge.reporting.versions import commit

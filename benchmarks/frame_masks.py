@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
-from tables import frame_masks_table
+from tables.frame_masks import frame_masks_table
 
 from sam_edge.data.skips import SkipLog
 from sam_edge.data.sources import open_source

@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from tables import int8_table
+from tables.int8 import int8_table
 
 from sam_edge.data.sources import open_source
 from sam_edge.evaluation.evaluate import evaluate_source

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from int8_peer_quantizers import QUANTIZERS, Task
 from rich.console import Console
-from tables import int8_peers_table
+from tables.int8_peers import int8_peers_table
 
 from sam_edge.data.sources import open_source
 from sam_edge.evaluation.evaluate import evaluate_source

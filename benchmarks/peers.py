@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 from peer_inputs import SAM_2_VARIANTS, SEED, draw_photo
 from rich.console import Console
-from tables import frames_table, peers_table
+from tables.peers import frames_table, peers_table
 
 from sam_edge.reporting.versions import commit, tool_versions
 from sam_edge_runtime.benchmark.clock import timed

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import track
-from tables import peak_line, scaling_table
+from tables.scaling import peak_line, scaling_table
 
 from sam_edge.reporting.pages import empty_figure
 from sam_edge.reporting.versions import commit, tool_versions

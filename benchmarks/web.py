@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from rich.console import Console
-from tables import web_page_table, web_table
+from tables.web import web_page_table, web_table
 
 from sam_edge.reporting.versions import commit, tool_versions
 from sam_edge.serving.page import INDEX, STATIC

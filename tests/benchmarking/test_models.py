@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from benchmarks.models import counted
-from benchmarks.tables import models_cost_table, models_table, read
+from benchmarks.tables.models import models_cost_table, models_table
+from benchmarks.tables.results import read
 from sam_edge.model import VARIANTS
 from sam_edge.weights.catalogue import RELEASES, SHIPPED
 

@@ -8,17 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.tables import (
-    ROOT,
-    TABLES,
-    documents,
-    filled,
-    int8_aims_table,
-    int8_peers_table,
-    markdown,
-    peer_aims_table,
-    read,
-)
+from benchmarks.tables.documents import TABLES, documents, filled
+from benchmarks.tables.int8 import int8_aims_table
+from benchmarks.tables.int8_peers import int8_peers_table
+from benchmarks.tables.markdown import markdown
+from benchmarks.tables.peers import peer_aims_table
+from benchmarks.tables.results import ROOT, read
 
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
 

@@ -1,0 +1,87 @@
+"""The tables by their names, and the documents that show them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from .automatic import automatic_table
+from .distillation import distillation_table
+from .exports import all_exports, coverage_table, exports_table
+from .frame_masks import frame_masks_table
+from .install import install_table
+from .int8 import int8_aims_table, int8_short_table, int8_table
+from .int8_peers import int8_peers_table
+from .models import models_cost_table, models_table
+from .peers import frames_table, peer_aims_table, peers_table
+from .qnn_htp import qnn_table
+from .results import RESULTS, ROOT, Row, read
+from .scaling import peak_line, scaling_table
+from .web import web_page_table, web_table
+
+
+def _of_web(table: Callable[[Row], str]) -> str:
+    """A table of `results/web.json`; where that is not there yet, what makes it."""
+    if not (RESULTS / "web.json").is_file():
+        return "Not measured yet: `python benchmarks/web.py --measure`."
+    return table(read("web"))
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "coverage": lambda: coverage_table(all_exports(), read("int8")["bundles"]),
+    "exports": lambda: exports_table(all_exports()),
+    **{
+        f"peers-{variant}": partial(lambda name: peers_table(read("peers")["variants"][name]["rows"]), variant)
+        for variant in ("nano", "tiny_vit", "vit_b")
+    },
+    **{
+        f"frames-{variant}": partial(lambda name: frames_table(read("frames")["variants"][name]["rows"]), variant)
+        for variant in ("nano", "tiny_vit", "vit_b")
+    },
+    "frame-masks": lambda: frame_masks_table(read("frame_masks")["rows"]),
+    "peers-aims": lambda: peer_aims_table({"Zen 5": read("peers"), "Zen 3": read("peers_avx2")}),
+    "int8": lambda: int8_table(read("int8")["bundles"]),
+    "int8-avx2": lambda: int8_short_table(read("int8_avx2")["bundles"]),
+    "int8-aims": lambda: int8_aims_table(read("int8")["bundles"]),
+    "int8-peers": lambda: int8_peers_table(read("int8_peers")["rows"]),
+    "qnn-htp": lambda: qnn_table(read("qnn_htp")["bundles"]),
+    "scaling-peak": lambda: peak_line(read("scaling")),
+    "scaling-encoder": lambda: scaling_table(read("scaling"), "encoder"),
+    "scaling-decoder": lambda: scaling_table(read("scaling"), "decoder"),
+    "scaling-encoder-one-thread": lambda: scaling_table(read("scaling"), "encoder", 1),
+    "scaling-decoder-one-thread": lambda: scaling_table(read("scaling"), "decoder", 1),
+    "models": lambda: models_table(read("models")["models"]),
+    "models-cost": lambda: models_cost_table(
+        read("models")["models"], {"Zen 5": read("peers"), "Zen 3": read("peers_avx2")}
+    ),
+    "install": lambda: install_table(read("install")["installs"]),
+    "automatic": lambda: automatic_table(read("automatic")["runs"]),
+    "web": lambda: _of_web(lambda document: web_table(document["rows"])),
+    "web-page": lambda: _of_web(lambda document: web_page_table(document["page"])),
+    "distillation": lambda: distillation_table(read("distillation_nano_teacher")["rows"]),
+}
+_MARKED = re.compile(r"(<!-- table: (?P<name>[^ ]*) -->\n)(?P<table>.*?)(<!-- end -->)", re.DOTALL)
+
+
+def documents() -> list[Path]:
+    """README.md and every page of docs/."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def filled(text: str) -> str:
+    """A document with every marked table made anew.
+
+    Raises:
+        ValueError: a table that does not exist, or a marker without its end.
+    """
+    if text.count("<!-- table: ") != len(_MARKED.findall(text)):
+        raise ValueError("a marker <!-- table: NAME --> without its <!-- end -->")
+
+    def table(match: re.Match[str]) -> str:
+        if match["name"] not in TABLES:
+            raise ValueError(f"no table called {match['name']!r}: choose one of {', '.join(TABLES)}")
+        return f"{match[1]}\n{TABLES[match['name']]()}\n\n{match[4]}"
+
+    return _MARKED.sub(table, text)
