@@ -6,7 +6,7 @@
  * Where the photo was stretched, one interpolation leads from the cells to the photo, of two cells.
  */
 
-import type { Floats, Ints, Mask, Size } from "../arrays.ts";
+import type { Bytes, Floats, Ints, Mask, Size } from "../arrays.ts";
 import { MASK_STRIDE, MASK_THRESHOLD } from "../contract.ts";
 import { UsageError } from "../errors.ts";
 import type { Axis, Frame } from "./frame.ts";
@@ -86,8 +86,14 @@ export function cachedTaps(axis: Axis): Taps {
   return found;
 }
 
-/** Call `use` with each row of the photo's logits, top down; the array is used again for the next row. */
-function eachRow(lowRes: Floats, frame: Frame, use: (y: number, logits: Floats) => void): void {
+/** Takes a row of logits, or its pixels from `start` to `end`, which have none where a `side` of the threshold is known. */
+type Use = (y: number, logits: Floats, start?: number, end?: number, side?: number) => void;
+
+/**
+ * Call `use` with each row of the photo's logits, top down; the array is used again for the next row. With a threshold,
+ * rows come in stretches, and those that lie on one side of it have no logits.
+ */
+function eachRow(lowRes: Floats, frame: Frame, use: Use, threshold: number | null = null): void {
   const { height, width } = frame.cells;
   if (lowRes.length !== height * width) {
     throw new UsageError(
@@ -112,13 +118,55 @@ function eachRow(lowRes: Floats, frame: Frame, use: (y: number, logits: Floats) 
     }
   }
   const logits = new Float32Array(photo.width);
+  const stride = columns.cells + REACH;
+  const sides = threshold === null ? new Uint8Array((rows.cells + REACH) * stride) : sidesOf(lowRes, frame, threshold);
+  const starts = stretchesOf(columns);
   for (let y = 0; y < photo.height; y++) {
     const [a, b, c] = [rows.weights[y * REACH]!, rows.weights[y * REACH + 1]!, rows.weights[y * REACH + 2]!];
-    const one = rows.first[y]! * photo.width;
+    const [one, row] = [rows.first[y]! * photo.width, rows.first[y]! * stride];
     const [two, three] = [one + photo.width, one + 2 * photo.width];
-    for (let x = 0; x < photo.width; x++) logits[x] = a * wide[one + x]! + b * wide[two + x]! + c * wide[three + x]!;
-    use(y, logits);
+    for (let stretch = 0; stretch < starts.length - 1;) {
+      const start = starts[stretch]!;
+      const side = sides[row + columns.first[start]!]!;
+      do stretch++;
+      while (stretch < starts.length - 1 && sides[row + columns.first[starts[stretch]!]!] === side);
+      const end = starts[stretch]!;
+      if (!side) {
+        for (let x = start; x < end; x++) logits[x] = a * wide[one + x]! + b * wide[two + x]! + c * wide[three + x]!;
+      }
+      use(y, logits, start, end, side);
+    }
   }
+}
+
+const [ABOVE, BELOW] = [1, 2];
+/** Logits that are farther from the threshold than this decide without interpolation: rounding errors are far smaller. */
+const CLEAR = 1e-3;
+
+/**
+ * For each cell on which side of the threshold all cells lie that a pixel whose first cell it is depends on: `ABOVE`,
+ * `BELOW`, or 0 where both occur or a cell is too near. A pixel is a mean of them, so it lies on the same side.
+ */
+function sidesOf(lowRes: Floats, frame: Frame, threshold: number): Bytes {
+  const [{ cells: rows }, { cells: columns }] = [cachedTaps(frame.down), cachedTaps(frame.across)];
+  const stride = columns + REACH;
+  const sides = new Uint8Array((rows + REACH) * stride).fill(ABOVE | BELOW);
+  for (let row = 0; row < rows; row++) {
+    const [from, to] = [row * frame.cells.width, row * stride];
+    for (let column = 0; column < columns; column++) {
+      const over = lowRes[from + column]! - threshold;
+      sides[to + column] = over > CLEAR ? ABOVE : over < -CLEAR ? BELOW : 0;
+    }
+    for (let at = to; at < to + columns; at++) sides[at]! &= sides[at + 1]! & sides[at + 2]!;
+  }
+  for (let at = 0; at < rows * stride; at++) sides[at]! &= sides[at + stride]! & sides[at + 2 * stride]!;
+  return sides;
+}
+
+/** Where stretches of pixels with the same first cell begin; at last the number of pixels. */
+function stretchesOf({ first }: Taps): Ints {
+  const starts = [...first.keys()].filter((x) => !x || first[x] !== first[x - 1]);
+  return Int32Array.from([...starts, first.length]);
 }
 
 /** The logits `(H, W)` of a mask at the photo's size. */
@@ -133,9 +181,11 @@ export function upscale(lowRes: Floats, frame: Frame): Floats {
 export function upscaleBinary(lowRes: Floats, frame: Frame, threshold: number = MASK_THRESHOLD): Mask {
   const { height, width } = frame.original;
   const data = new Uint8Array(height * width);
-  eachRow(lowRes, frame, (y, row) => {
+  const binary: Use = (y, row, start = 0, end = width, side = 0) => {
     const at = y * width;
-    for (let x = 0; x < width; x++) data[at + x] = row[x]! > threshold ? 1 : 0;
-  });
+    if (side === ABOVE) data.fill(1, at + start, at + end);
+    else if (side !== BELOW) for (let x = start; x < end; x++) data[at + x] = row[x]! > threshold ? 1 : 0;
+  };
+  eachRow(lowRes, frame, binary, threshold);
   return { width, height, data };
 }
