@@ -72,6 +72,7 @@ def _packed(model_object: Any, extra_buffer: bytes = b"") -> bytearray:
     return made + extra_buffer
 
 
-def short_name(name: bytes) -> bytes:
-    """The last module of a tensor's path."""
-    return name.rsplit(b"/", 1)[-1].split(b";")[0]
+def short_name(name: str | bytes) -> bytes:
+    """The last module of a tensor's path; AI Edge Quantizer names some of the tensors it adds by text."""
+    path = name.encode() if isinstance(name, str) else bytes(name)
+    return path.rsplit(b"/", 1)[-1].split(b";")[0]

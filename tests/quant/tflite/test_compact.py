@@ -65,3 +65,4 @@ def test_a_short_name_is_the_last_module():
     assert short_name(b"a.Graph/b.Block_3/torch.nn.Linear_fc1;1") == b"torch.nn.Linear_fc1"
     assert short_name(b"x") == b"x"
     assert short_name(b"") == b""
+    assert short_name("a.Graph/b.Block_3_requantized") == b"b.Block_3_requantized"
