@@ -37,6 +37,10 @@ TABLES: dict[str, Callable[[], str]] = {
         for variant in ("nano", "tiny_vit", "vit_b")
     },
     **{
+        f"peers-{variant}": partial(lambda name: peers_table(read("peers_avx2")["variants"][name]["rows"]), variant)
+        for variant in ("sam2.1_hiera_tiny", "edgetam")
+    },
+    **{
         f"frames-{variant}": partial(lambda name: frames_table(read("frames")["variants"][name]["rows"]), variant)
         for variant in ("nano", "tiny_vit", "vit_b")
     },
