@@ -86,7 +86,7 @@ export function cachedTaps(axis: Axis): Taps {
   return found;
 }
 
-/** Takes a row of logits, or its pixels from `start` to `end`, which have none where a `side` of the threshold is known. */
+/** Takes a row of logits, or a part of it, which has none where the `side` of the threshold is known. */
 type Use = (y: number, logits: Floats, start?: number, end?: number, side?: number) => void;
 
 /**
