@@ -87,7 +87,7 @@ def _measured(arguments: argparse.Namespace) -> Row:
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         site, data = folder / "site", folder / "data"
-        build = [TOOLS / "vite", "build", "--config", "benchmark/vite.config.ts", "--outDir", site]
+        build = [str(TOOLS / "vite"), "build", "--config", "benchmark/vite.config.ts", "--outDir", str(site)]
         subprocess.run(build, cwd=PACKAGE, check=True, stdout=sys.stderr)
         bundles = {precision: _exported(precision, data / precision) for precision in arguments.precisions}
         photo = benchmark_photo(next(iter(bundles.values())))
