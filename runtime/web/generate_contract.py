@@ -15,6 +15,7 @@ from sam_edge_runtime.agreement.agreement import BOUNDS
 from sam_edge_runtime.automatic import generator, settings
 from sam_edge_runtime.bundle import bundle, contract, conventions, document, manifest, official, targets
 from sam_edge_runtime.decoding import LEAST_STABILITY, STABILITY_OFFSET
+from sam_edge_runtime.photo.interpolation import CUBIC
 from sam_edge_runtime.photo.read import LARGEST_PHOTO_PIXELS
 from sam_edge_runtime.prompts import LARGEST_CHUNK
 
@@ -81,6 +82,15 @@ def _template(graph: contract.GraphContract) -> dict[str, Any]:
     }
 
 
+def _mask_prompt_inputs() -> list[str]:
+    """The inputs that a decoder without mask prompts lacks."""
+    with_masks, without = (
+        contract.decoder_contract(_FRAME, _CHANNELS, None, None, conventions=conventions.Conventions(mask_prompts=each))
+        for each in (True, False)
+    )
+    return [name for name in with_masks.input_names if name not in without.input_names]
+
+
 def _automatic_defaults() -> dict[str, Any]:
     return {field.name: field.default for field in fields(settings.AutomaticSettings) if field.default is not MISSING}
 
@@ -111,6 +121,7 @@ def constants() -> dict[str, tuple[str, Any]]:
         "FIRST_MULTIMASK": contract.FIRST_MULTIMASK,
         "MASK_THRESHOLD": contract.MASK_THRESHOLD,
         "OBJECT_SCORE": contract.OBJECT_SCORE,
+        "MASK_PROMPT_INPUTS": _mask_prompt_inputs(),
         "SMALLEST_SIDE": contract.SMALLEST_SIDE,
         "LARGEST_SIDE": contract.LARGEST_SIDE,
         "SIDE_STEP": contract.SIDE_STEP,
@@ -119,6 +130,9 @@ def constants() -> dict[str, tuple[str, Any]]:
         "MOST_FEATURES": conventions.MOST_FEATURES,
         "LARGEST_FEATURE_CHANNELS": conventions.LARGEST_FEATURE_CHANNELS,
         "FEATURE_STRIDES": conventions.FEATURE_STRIDES,
+        "MOST_SLOTS": conventions.MOST_SLOTS,
+        "IMAGE_STRIDES": conventions.IMAGE_STRIDES,
+        "CUBIC": CUBIC,
         "STABILITY_OFFSET": STABILITY_OFFSET,
         "LEAST_STABILITY": LEAST_STABILITY,
         "LARGEST_CHUNK": LARGEST_CHUNK,
@@ -143,6 +157,7 @@ def constants() -> dict[str, tuple[str, Any]]:
             "GraphTemplate",
             _template(contract.decoder_contract(_FRAME, _CHANNELS, None, None, conventions=every)),
         ),
+        "DEFAULT_CONVENTIONS": ("", _camel_keys(asdict(conventions.SAM))),
         "BOUNDS": ("Readonly<Record<string, Bounds>>", bounds),
         "AUTOMATIC_DEFAULTS": ("", _camel_keys(_automatic_defaults())),
         "AUTOMATIC_SHARES": ("", sorted(_camel_keys(dict(settings._SHARES)))),

@@ -9,7 +9,7 @@ import base64
 import json
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -32,26 +32,41 @@ from sam_edge_runtime.automatic.regions import bounding_box, remove_small_region
 from sam_edge_runtime.automatic.settings import COCO_RLE, AutomaticSettings
 from sam_edge_runtime.backends import load_backend
 from sam_edge_runtime.bundle.bundle import GOLDEN_FILE, record_files
-from sam_edge_runtime.bundle.contract import FrameSize, decoder_contract, encoder_contract
-from sam_edge_runtime.bundle.conventions import SAM, SAM_2, SAM_HQ, Conventions, FeatureMap
+from sam_edge_runtime.bundle.contract import FrameSize, decoder_contract, encoder_contract, image_size
+from sam_edge_runtime.bundle.conventions import (
+    EFFICIENT_SAM,
+    EFFICIENTVIT_SAM,
+    SAM,
+    SAM_2,
+    SAM_HQ,
+    Conventions,
+    FeatureMap,
+)
 from sam_edge_runtime.bundle.manifest import FileRecord, Manifest
 from sam_edge_runtime.decoding import select_masks
+from sam_edge_runtime.errors import PromptError
 from sam_edge_runtime.photo.frame import Frame, fitting_frame
 from sam_edge_runtime.photo.masks import upscale
 from sam_edge_runtime.prompts import Prompts, build_prompts
 from tests.runtime.automatic.discs import RADII, SIDE, DiscBackend
 from tests.runtime.standin import NumpyBackend, manifest, write_onnx_bundle
 
-# Photo sizes (H, W) and frames: larger and smaller than the frame, narrow, square, of the frame's shape.
+# Photo sizes (H, W) and frames: larger and smaller than the frame, narrow, square, of the frame's shape. Photos of more
+# rows than are read at once are among them.
 GEOMETRIES = (
-    ((480, 640), FrameSize(256, 256), False),
-    ((61, 33), FrameSize(256, 256), False),
-    ((300, 700), FrameSize(160, 256), False),
-    ((256, 256), FrameSize(256, 256), False),
-    ((9, 500), FrameSize(256, 256), False),
-    ((701, 403), FrameSize(256, 256), False),
-    ((350, 211), FrameSize(256, 256), True),
-    ((40, 90), FrameSize(256, 256), True),
+    ((480, 640), FrameSize(256, 256), SAM),
+    ((61, 33), FrameSize(256, 256), SAM),
+    ((300, 700), FrameSize(160, 256), SAM),
+    ((256, 256), FrameSize(256, 256), SAM),
+    ((9, 500), FrameSize(256, 256), SAM),
+    ((701, 403), FrameSize(256, 256), SAM),
+    ((350, 211), FrameSize(256, 256), SAM_2),
+    ((40, 90), FrameSize(256, 256), SAM_2),
+    ((350, 211), FrameSize(256, 256), EFFICIENT_SAM),
+    ((40, 90), FrameSize(256, 256), EFFICIENT_SAM),
+    ((256, 600), FrameSize(256, 256), EFFICIENT_SAM),
+    ((701, 403), FrameSize(256, 256), EFFICIENTVIT_SAM),
+    ((61, 90), FrameSize(192, 256), EFFICIENTVIT_SAM),
 )
 
 
@@ -78,6 +93,11 @@ def smooth(rng: np.random.Generator, count: int, rows: int, columns: int) -> np.
 
 def across_then_down(frame: Frame, photo: np.ndarray) -> np.ndarray:
     """`frame.image` by two resizes of Pillow, one axis each, rows first. Pillow 13 begins with the columns of some."""
+    if frame.conventions.image_stride > 1:
+        whole = replace(frame.conventions, image_stride=1)
+        return across_then_down(Frame(image_size(frame.size, frame.conventions), frame.original_size, whole), photo)
+    if not frame.conventions.antialiased:
+        return frame.image(photo)
     height, width = frame.resized_size
 
     def resized(picture: Image.Image) -> np.ndarray:
@@ -94,8 +114,8 @@ def across_then_down(frame: Frame, photo: np.ndarray) -> np.ndarray:
 
 def geometry(rng: np.random.Generator) -> list[dict[str, Any]]:
     cases = []
-    for original, frame_size, stretched in GEOMETRIES:
-        frame = Frame(frame_size, original, SAM_2 if stretched else SAM)
+    for original, frame_size, conventions in GEOMETRIES:
+        frame = Frame(frame_size, original, conventions)
         photo = rng.integers(0, 256, (*original, 3), dtype=np.uint8)
         low_res = smooth(rng, 3, *frame.size.cells)
         statistics = MaskStatistics(frame)
@@ -105,7 +125,7 @@ def geometry(rng: np.random.Generator) -> list[dict[str, Any]]:
             {
                 "original": size(original),
                 "frame": size(frame_size),
-                "stretched": stretched,
+                "conventions": camel(conventions),
                 "resized": size(frame.resized_size),
                 "photo": array(photo),
                 "image": array(frame.image(photo)),
@@ -161,15 +181,18 @@ def arranged(frame: Frame, prompt: dict[str, Any]) -> Prompts:
 
 
 def prompts() -> list[dict[str, Any]]:
-    frame = Frame(FrameSize.square(256), (80, 120))
     cases = []
-    for name, prompt in PROMPTS.items():
-        built = arranged(frame, prompt)
+    for conventions, (name, prompt) in product((SAM, SAM_2, EFFICIENT_SAM), PROMPTS.items()):
+        of_family = {"name": name, "conventions": camel(conventions), "prompt": prompt}
+        try:
+            built = arranged(Frame(FrameSize.square(256), (80, 120), conventions), prompt)
+        except PromptError:
+            cases.append({**of_family, "refused": True})
+            continue
         (feed,) = built.feeds((), 8)
         cases.append(
             {
-                "name": name,
-                "prompt": prompt,
+                **of_family,
                 "coords": built.coords[0].tolist(),
                 "labels": built.labels[0].tolist(),
                 "fed_coords": array(feed.point_coords),
@@ -180,7 +203,8 @@ def prompts() -> list[dict[str, Any]]:
 
 
 def camel(conventions: Conventions) -> dict[str, Any]:
-    words = ((key.split("_"), value) for key, value in conventions.to_json().items())
+    every = {**asdict(conventions), "features": [each._asdict() for each in conventions.features]}
+    words = ((key.split("_"), value) for key, value in every.items())
     return {first + "".join(each.capitalize() for each in rest): value for (first, *rest), value in words}
 
 
@@ -295,77 +319,109 @@ def folder(path: Path) -> dict[str, str]:
     }
 
 
-# As SAM 2's, with features of three channels.
-FURTHER = replace(SAM_2, features=(FeatureMap("high_res_features_0", 3, 4), FeatureMap("high_res_features_1", 3, 8)))
+def of_three_channels(conventions: Conventions) -> Conventions:
+    """A family's conventions, with features of three channels."""
+    return replace(conventions, features=tuple(FeatureMap(name, 3, stride) for name, _, stride in conventions.features))
 
 
-def write_further_bundle(path: Path) -> None:
-    """Graphs with SAM 2's tensors: masks are the photo's brightness, moved by the prompt's positions."""
+# The families whose conventions differ from SAM 1's. EdgeTAM has SAM 2's, RepViT-SAM has SAM's.
+FAMILIES = {
+    "sam_2": of_three_channels(SAM_2),
+    "sam_hq": of_three_channels(SAM_HQ),
+    "efficient_sam": EFFICIENT_SAM,
+    "efficientvit_sam": EFFICIENTVIT_SAM,
+}
+
+
+def write_family_bundle(path: Path, conventions: Conventions) -> None:
+    """Graphs with a family's tensors: masks are the photo's brightness, moved by the prompt's slots."""
+    frame = FrameSize.square(256)
     contracts = [
-        encoder_contract(FrameSize.square(256), 3, conventions=FURTHER),
-        decoder_contract(FrameSize.square(256), 3, None, None, conventions=FURTHER),
+        encoder_contract(frame, 3, conventions=conventions),
+        decoder_contract(frame, 3, None, conventions.slots, conventions=conventions),
     ]
-    strides = (16, 4, 8)
+    strides = [each // conventions.image_stride for each in (16, *(each.stride for each in conventions.features))]
     pools = [
         helper.make_node("AveragePool", ["image"], [name], kernel_shape=[stride] * 2, strides=[stride] * 2)
         for name, stride in zip(contracts[0].output_names, strides, strict=True)
     ]
-    constants = {
-        "positions": np.array([1, 2], np.int64),
-        "channels": np.array([1], np.int64),
-        "factors": np.arange(1, 5, dtype=np.float32) / np.float32(5000),
-        "half": np.float32(128),
-        "one": np.float32(1),
-    }
-    node = helper.make_node
-    answers = [
-        node("ReduceSum", ["point_coords", "positions"], ["moved"], keepdims=0),  # (B)
-        node("Unsqueeze", ["moved", "channels"], ["column"]),
-        node("Mul", ["column", "factors"], ["iou_predictions"]),
-        node("Sub", ["column", "one"], ["object_score_logits"]),
-        node("Unsqueeze", ["iou_predictions", "planes"], ["planes_of_prompts"]),
-        node("Unsqueeze", ["has_mask_input", "behind"], ["with_mask"]),
-        node("Mul", ["mask_input", "with_mask"], ["prompted"]),
-        node("ReduceMean", ["high_res_features_0", "channels"], ["brightness"], keepdims=1),
-        node("ReduceMean", ["high_res_features_1"], ["mean_1"], keepdims=0),
-        node("ReduceMean", ["image_embeddings"], ["mean"], keepdims=0),
-        node("Sub", ["brightness", "mean_1"], ["contrast"]),
-        node("Add", ["contrast", "prompted"], ["plane"]),
-        node("Sub", ["mean", "half"], ["shift"]),
-        node("Add", ["plane", "shift"], ["shifted"]),
-        node("Add", ["shifted", "planes_of_prompts"], ["low_res_masks"]),
-    ]
-    constants |= {"planes": np.array([2, 3], np.int64), "behind": np.array([1, 2, 3], np.int64)}
     for name, nodes, contract, values in (
         ("encoder", pools, contracts[0], {}),
-        ("decoder", answers, contracts[1], constants),
+        ("decoder", _decoder_nodes(conventions), contracts[1], _CONSTANTS),
     ):
         inputs, outputs = (
             [helper.make_tensor_value_info(spec.name, TensorProto.FLOAT, list(spec.shape)) for spec in specs]
             for specs in (contract.inputs, contract.outputs)
         )
-        initializers = [numpy_helper.from_array(np.asarray(value), each) for each, value in values.items()]
+        used = {each for made in nodes for each in made.input}
+        initializers = [numpy_helper.from_array(np.asarray(value), each) for each, value in values.items() if each in used]
         graph = helper.make_graph(nodes, name, inputs, outputs, initializers)
         onnx.save(
             helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path / f"{name}.onnx"
         )
 
 
+_CONSTANTS = {
+    "last": np.array([-1], np.int64),
+    "channels": np.array([1], np.int64),
+    "planes": np.array([2, 3], np.int64),
+    "behind": np.array([1, 2, 3], np.int64),
+    "factors": np.arange(1, 5, dtype=np.float32) / np.float32(20000),
+    "enlarged": np.array([1, 1, 4, 4], np.float32),
+    "half": np.float32(128),
+    "one": np.float32(1),
+    "two": np.float32(2),
+}
+
+
+def _decoder_nodes(conventions: Conventions) -> list[onnx.NodeProto]:
+    """A slot moves a mask by its coordinates times its label plus 2, so that one that is empty does not."""
+    node = helper.make_node
+    features = [each.name for each in conventions.features]
+    nodes = [
+        node("ReduceSum", ["point_coords", "last"], ["positions"], keepdims=0),  # (B, N)
+        node("Add", ["point_labels", "two"], ["weights"]),
+        node("Mul", ["positions", "weights"], ["weighted"]),
+        node("ReduceSum", ["weighted", "channels"], ["column"], keepdims=1),  # (B, 1)
+        node("Mul", ["column", "factors"], ["iou_predictions"]),
+        node("Unsqueeze", ["iou_predictions", "planes"], ["moved"]),
+        node("ReduceMean", ["image_embeddings"], ["mean"], keepdims=0),
+        node("Sub", ["mean", "half"], ["shift"]),
+    ]
+    if features:
+        nodes.append(node("ReduceMean", [features[0], "channels"], ["plane_0"], keepdims=1))
+    else:
+        nodes.append(node("ReduceMean", ["image_embeddings", "channels"], ["small"], keepdims=1))
+        nodes.append(node("Resize", ["small", "", "enlarged"], ["plane_0"], mode="nearest"))
+    added = ["shift", "moved"]
+    for name in features[1:]:
+        nodes.append(node("ReduceMean", [name], [f"mean_of_{name}"], keepdims=0))
+        added.append(f"mean_of_{name}")
+    if conventions.mask_prompts:
+        nodes.append(node("Unsqueeze", ["has_mask_input", "behind"], ["with_mask"]))
+        nodes.append(node("Mul", ["mask_input", "with_mask"], ["prompted"]))
+        added.append("prompted")
+    if conventions.object_score:
+        nodes.append(node("Sub", ["column", "one"], ["object_score_logits"]))
+    names = ["plane_0", *(f"plane_{index}" for index in range(1, len(added))), "low_res_masks"]
+    return nodes + [node("Add", [names[index], each], [names[index + 1]]) for index, each in enumerate(added)]
+
+
 def bundles(root: Path, rng: np.random.Generator) -> dict[str, Any]:
-    """The stand-in's bundles of any and of fixed shape, and one with SAM 2's tensors; what the predictor answers."""
+    """The stand-in's bundles of any and of fixed shape, and one of each family; what the predictor answers."""
     photo = rng.integers(0, 256, (80, 120, 3), dtype=np.uint8)
     cases = {}
-    for name, sizes in (("any", (None, None)), ("fixed", (2, 6)), ("further", (None, None))):
+    kinds = {"any": (None, None, SAM), "fixed": (2, 6, SAM)}
+    kinds |= {name: (None, conventions.slots, conventions) for name, conventions in FAMILIES.items()}
+    for name, (rows, points, conventions) in kinds.items():
         path = root / name
         path.mkdir()
-        conventions = SAM
-        if name == "further":
-            conventions = FURTHER
-            write_further_bundle(path)
+        if name in FAMILIES:
+            write_family_bundle(path, conventions)
         else:
-            write_onnx_bundle(path, *sizes)
+            write_onnx_bundle(path, rows, points)
 
-        def write_manifest(path=path, sizes=sizes, conventions=conventions) -> Manifest:
+        def write_manifest(path=path, sizes=(rows, points), conventions=conventions) -> Manifest:
             made = manifest(
                 *sizes,
                 files=record_files(path),
@@ -377,34 +433,40 @@ def bundles(root: Path, rng: np.random.Generator) -> dict[str, Any]:
             return made
 
         made = write_manifest()
-        reference = load_backend(Bundle.open(path)) if name == "further" else NumpyBackend()
+        reference = load_backend(Bundle.open(path)) if name in FAMILIES else NumpyBackend()
         golden.record(reference, made).save(path / GOLDEN_FILE)
         write_manifest()
         predictor = SamPredictor(Bundle.open(path))
         predictor.set_image(photo)
         mask = smooth(rng, 1, 64, 64)
-        answers: list[dict[str, Any]] = []
-        for prompt, multimask in product((*PROMPTS.values(), MASKED), (True, False)):
-            found, scores, low_res = predictor.predict(
-                np.array(prompt["pointCoords"], float).reshape(-1, 2) if "pointCoords" in prompt else None,
-                prompt.get("pointLabels"),
-                prompt.get("box"),
-                mask if "maskInput" in prompt else None,
-                multimask_output=multimask,
-            )
-            answers.append(
-                {
-                    "prompt": prompt,
-                    "multimask": multimask,
-                    "masks": array(found),
-                    "scores": scores.tolist(),
-                    "low_res": array(low_res),
-                    "object_score": None if predictor.object_scores is None else float(predictor.object_scores[0, 0]),
-                }
-            )
+        answers = [
+            answer_of(predictor, prompt, mask, multimask=multimask)
+            for prompt, multimask in product((*PROMPTS.values(), MASKED), (True, False))
+        ]
         cases[name] = {"files": folder(path), "photo": array(photo), "mask": array(mask), "answers": answers}
         assert bounds_of(predictor.bundle.manifest).mask_miou == 0.5
     return cases
+
+
+def answer_of(predictor: SamPredictor, prompt: dict[str, Any], mask: np.ndarray, *, multimask: bool) -> dict[str, Any]:
+    asked = {"prompt": prompt, "multimask": multimask}
+    try:
+        found, scores, low_res = predictor.predict(
+            np.array(prompt["pointCoords"], float).reshape(-1, 2) if "pointCoords" in prompt else None,
+            prompt.get("pointLabels"),
+            prompt.get("box"),
+            mask if "maskInput" in prompt else None,
+            multimask_output=multimask,
+        )
+    except PromptError:
+        return {**asked, "refused": True}
+    return {
+        **asked,
+        "masks": array(found),
+        "scores": scores.tolist(),
+        "low_res": array(low_res),
+        "object_score": None if predictor.object_scores is None else float(predictor.object_scores[0, 0]),
+    }
 
 
 def manifests() -> dict[str, str]:
@@ -416,6 +478,10 @@ def manifests() -> dict[str, str]:
     return {
         "SAM": manifest(files=dict.fromkeys(names, record)).to_json(),
         "SAM 2": manifest(files=dict.fromkeys(names, record), conventions=SAM_2).to_json(),
+        "EfficientSAM": manifest(None, 6, files=dict.fromkeys(names, record), conventions=EFFICIENT_SAM).to_json(),
+        "EfficientViT-SAM": manifest(
+            files=dict.fromkeys((*names, *further), record), frames=frames, conventions=EFFICIENTVIT_SAM
+        ).to_json(),
         "frames": manifest(files=dict.fromkeys((*names, *further), record), frames=frames).to_json(),
         "coreml": manifest(target="coreml").to_json(),
         "official": manifest(interface="official").to_json(),

@@ -20,7 +20,7 @@ from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.bundle.document import digest_of
 
 from .browser import SOFTWARE_GPU, build, drive, masks_of, why_not
-from .fixtures import bundles
+from .fixtures import FAMILIES, bundles
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
@@ -32,6 +32,7 @@ PROMPTS: list[dict[str, Any]] = [
 ]
 PHOTO = {"url": "../data/photo.png", "prompts": PROMPTS, "multimask": True}
 REFINED = {**PHOTO, "multimask": False, "refine": True}
+KNOWN_TO_ALL = PROMPTS[:2]  # EfficientSAM knows neither points outside of an object nor mask prompts
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def break_bundles(data: Path) -> dict[str, str]:
         "truncated/": "decoder.onnx has 100 bytes",
         "tampered/": "encoder.onnx has SHA-256",
         "incomplete/": "decoder.onnx is missing",
-        "newer/": "format_version 99, and this runtime reads up to 3",
+        "newer/": "format_version 99, and this runtime reads up to 4",
         "escaping/": "not a path inside the bundle",
         "edited/": "does not match its digest",
         "nowhere/": "is no bundle",
@@ -121,7 +122,9 @@ def data(exported, tmp_path_factory) -> Path:
     shutil.copytree(exported, folder / "bundle")
     with tempfile.TemporaryDirectory() as made:
         bundles(Path(made), np.random.default_rng(0))
-        shutil.copytree(Path(made) / "further", folder / "small")
+        shutil.copytree(Path(made) / "sam_2", folder / "small")
+        for family in FAMILIES:
+            shutil.copytree(Path(made) / family, folder / family)
     return folder
 
 
@@ -149,6 +152,7 @@ def ran(site, data, refusals, tmp_path_factory) -> dict[str, Any]:
             "jobs": [{**small, "options": two}, {**small, "files": files, "options": one}],
         },
         {"name": "kept", "origin": "plain", "jobs": [small, small, {**small, "clear": True}]},
+        {"name": "families", "origin": "isolated", "jobs": [families_job(family) for family in FAMILIES]},
         {"name": "no storage", "origin": "plain", "quota": 1, "jobs": [small, small]},
         {"name": "insecure", "origin": "insecure", "jobs": [small, {**small, "options": {"checkHashes": False}}]},
         {
@@ -165,17 +169,33 @@ def ran(site, data, refusals, tmp_path_factory) -> dict[str, Any]:
     return drive(tmp_path_factory.mktemp("run"), site, data, runs)
 
 
+def families_job(bundle: str) -> dict[str, Any]:
+    """Masks as arrays and as both forms of RLE, and the acceptance test."""
+    modes = ("binary_mask", "uncompressed_rle", "coco_rle")
+    photos = [{**PHOTO, "prompts": KNOWN_TO_ALL, "outputMode": mode} for mode in modes]
+    return {"bundle": f"{bundle}/", "photos": photos, "verify": True, "options": {"threads": 2}}
+
+
+def answers_known_to_all(bundle: Path, photo: Path) -> Answers:
+    """Those of `families_job`."""
+    return [answers_of(bundle, photo, KNOWN_TO_ALL, refine=False)[0]] * 3
+
+
 Answers = list[list[tuple[np.ndarray, np.ndarray]]]
 
 
-def answers_of(bundle: Path, photo: Path) -> Answers:
+def answers_of(
+    bundle: Path, photo: Path, prompts: list[dict[str, Any]] = PROMPTS, *, refine: bool = True
+) -> Answers:
     """Masks and scores of the Python runtime, for both photos of a job."""
     predictor = SamPredictor(bundle)
     predictor.set_image(read_photo(photo))
     several, refined = [], []
-    for prompt in PROMPTS:
+    for prompt in prompts:
         asked = (prompt.get("pointCoords"), prompt.get("pointLabels"), prompt.get("box"))
         several.append(predictor.predict(*asked)[:2])
+        if not refine:
+            continue
         _, _, low_res = predictor.predict(*asked, multimask_output=False)
         refined.append(predictor.predict(*asked, mask_input=low_res, multimask_output=False)[:2])
     return [several, refined]
@@ -235,6 +255,30 @@ def test_a_kept_bundle_is_not_fetched_again(ran, expected_of_small):
     assert second["small/manifest.json"] == 1
     for result in ran["kept"]["answers"]:
         assert_same_answers(result, expected_of_small)
+
+
+def test_every_family_answers_as_the_python_runtime_in_every_form_of_masks(ran, data):
+    for family, result in zip(FAMILIES, ran["families"]["answers"], strict=True):
+        assert_same_answers(result, answers_known_to_all(data / family, data / "photo.png"))
+    assert not ran["families"]["errors"]
+
+
+@pytest.mark.slow  # an export for each
+@pytest.mark.parametrize(
+    "variant", ["sam2.1_hiera_tiny", "edgetam", "light_hq", "efficient_sam_vitt", "efficientvit_sam_l0", "repvit_sam"]
+)
+def test_seeded_models_of_every_family_answer_as_the_python_runtime(site, data, variant, tmp_path):
+    from sam_edge.cli.app import run
+
+    shutil.copy(data / "photo.png", tmp_path)
+    arguments = ["--model", variant, "--checkpoint", "random:0", "--input-size", "256"]
+    assert run(["export", *arguments, "--out", str(tmp_path / "bundle")]) == 0
+    (tmp_path / "run").mkdir()
+    job = families_job("bundle")
+    driven = drive(tmp_path / "run", site, tmp_path, [{"name": variant, "origin": "isolated", "jobs": [job]}])[variant]
+    (result,) = driven["answers"]
+    assert_same_answers(result, answers_known_to_all(tmp_path / "bundle", tmp_path / "photo.png"))
+    assert not driven["errors"]
 
 
 def test_a_page_without_storage_fetches_again(ran, expected_of_small):

@@ -51,6 +51,7 @@ export const SINGLE_OUTPUT = 0 as const;
 export const FIRST_MULTIMASK = 1 as const;
 export const MASK_THRESHOLD = 0.0 as const;
 export const OBJECT_SCORE = "object_score_logits" as const;
+export const MASK_PROMPT_INPUTS = ["mask_input", "has_mask_input"] as const;
 export const SMALLEST_SIDE = 256 as const;
 export const LARGEST_SIDE = 1024 as const;
 export const SIDE_STEP = 64 as const;
@@ -59,6 +60,9 @@ export const FRAME_STEP = 32 as const;
 export const MOST_FEATURES = 8 as const;
 export const LARGEST_FEATURE_CHANNELS = 4096 as const;
 export const FEATURE_STRIDES = [1, 2, 4, 8, 16, 32] as const;
+export const MOST_SLOTS = 64 as const;
+export const IMAGE_STRIDES = [1, 2] as const;
+export const CUBIC = -0.75 as const;
 export const STABILITY_OFFSET = 0.05 as const;
 export const LEAST_STABILITY = 0.98 as const;
 export const LARGEST_CHUNK = 16 as const;
@@ -173,6 +177,22 @@ export const DECODER: GraphTemplate = {
     }
   ]
 };
+export const DEFAULT_CONVENTIONS = {
+  "features": [],
+  "stretched": false,
+  "objectScore": false,
+  "boundedIou": false,
+  "stabilityFallback": false,
+  "bestOnly": false,
+  "hqTokenOnly": false,
+  "logitLimit": null,
+  "antialiased": true,
+  "bicubicMasks": false,
+  "backgroundPoints": true,
+  "maskPrompts": true,
+  "slots": null,
+  "imageStride": 1
+} as const;
 export const BOUNDS: Readonly<Record<string, Bounds>> = {
   "fp32": {
     "maskMiou": 0.999,

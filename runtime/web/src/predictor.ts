@@ -1,28 +1,36 @@
 /** `SamPredictor`: encodes a photo once and answers any number of prompts on it, as the Python runtime does. */
 
-import type { Features, Floats, Mask, Size } from "./arrays.ts";
+import type { Features, Floats, Size } from "./arrays.ts";
+import { MaskStatistics } from "./automatic/statistics.ts";
 import { Bundle, type OpenOptions } from "./bundle/bundle.ts";
 import type { BundleSource } from "./bundle/source.ts";
 import { decodePrompts, limited, requireFinite, selectMasks, type Choice } from "./decoding.ts";
 import type { EngineInfo, EngineOptions } from "./engine/choice.ts";
 import { Engine } from "./engine/engine.ts";
+import { MASK_THRESHOLD } from "./contract.ts";
 import { StateError, UsageError } from "./errors.ts";
-import { fittingFrame, type Placed } from "./photo/frame.ts";
-import { readPhoto, type PhotoSource } from "./photo/read.ts";
+import { checkOutputMode, runLengths, segmentationOf, type OutputMode, type Segmentations } from "./masks/rle.ts";
+import { fittingFrame, type Frame, type Placed } from "./photo/frame.ts";
+import { usePhoto, type PhotoSource } from "./photo/read.ts";
 import { upscale, upscaleBinary } from "./photo/upscale.ts";
 import { arrange, type Prompt } from "./prompts.ts";
 
-export interface PredictOptions {
+export interface PredictOptions<Mode extends OutputMode = OutputMode> {
   /** Whether to return three masks (whole, part, subpart; the default), for an ambiguous prompt such as one click. */
   readonly multimaskOutput?: boolean | undefined;
   /** Whether to return the logits at the photo's size, too. */
   readonly returnLogits?: boolean | undefined;
+  /**
+   * The form of the masks: arrays of a byte a pixel (`binary_mask`, the default), or COCO's run lengths, which are made
+   * without such an array and take a few kilobytes where a photo of 12 megapixels has 12 MB for each mask.
+   */
+  readonly outputMode?: Mode | undefined;
 }
 
 /** The masks for one prompt. */
-export interface Prediction {
+export interface Prediction<Mode extends OutputMode = "binary_mask"> {
   /** At the photo's size: three with `multimaskOutput` (SAM-HQ: the best of them), else one. */
-  readonly masks: readonly Mask[];
+  readonly masks: readonly Segmentations[Mode][];
   /** The model's estimate of each mask's IoU. */
   readonly scores: readonly number[];
   /** For each mask the `H/4 x W/4` logits of the frame, for `maskInput` of a later prompt. */
@@ -99,9 +107,11 @@ export class SamPredictor {
    * @throws BackendError - the engine failed.
    */
   async setImage(source: PhotoSource): Promise<void> {
-    const photo = await readPhoto(source);
-    const placed = fittingFrame(this.bundle.manifest, photo);
-    const features = await this.#engine.encode(placed.frame.image(photo));
+    const { placed, image } = await usePhoto(source, (photo) => {
+      const placed = fittingFrame(this.bundle.manifest, photo);
+      return { placed, image: placed.frame.image(photo) };
+    });
+    const features = await this.#engine.encode(image);
     features.forEach((each, index) => {
       requireFinite(index ? "the features of the photo" : "the embeddings of the photo", each.data);
     });
@@ -151,23 +161,32 @@ export class SamPredictor {
    * Masks for one prompt.
    *
    * @throws StateError - no photo is set.
-   * @throws PromptError - the prompt is malformed, lies outside the photo, or exceeds the decoder's capacity.
+   * @throws PromptError - the prompt is malformed, lies outside the photo, exceeds the decoder's capacity, or is of a
+   *   kind that the model's family does not know.
+   * @throws UsageError - there is no such output mode.
    * @throws BackendError - the engine failed.
    */
-  async predict(prompt: Prompt, options: PredictOptions = {}): Promise<Prediction> {
+  async predict<Mode extends OutputMode = "binary_mask">(
+    prompt: Prompt,
+    options: PredictOptions<Mode> = {},
+  ): Promise<Prediction<Mode>> {
     const [prediction] = await this.predictBatch([prompt], options);
     return prediction!;
   }
 
   /** Masks for many prompts on the photo, in as few calls of the decoder as its capacity allows; see `predict`. */
-  async predictBatch(prompts: readonly Prompt[], options: PredictOptions = {}): Promise<Prediction[]> {
+  async predictBatch<Mode extends OutputMode = "binary_mask">(
+    prompts: readonly Prompt[],
+    options: PredictOptions<Mode> = {},
+  ): Promise<Prediction<Mode>[]> {
     const image = this.#image("predict");
-    const { multimaskOutput = true, returnLogits = false } = options;
+    const { multimaskOutput = true, returnLogits = false, outputMode = "binary_mask" as Mode } = options;
+    checkOutputMode(outputMode);
     const slots = prompts.map((prompt) => arrange(prompt, image.frame));
     const { manifest } = this.bundle;
     const decoded = await decodePrompts(this.#engine, manifest, image.features, slots, image.frame);
     return selectMasks(decoded, manifest.conventions, multimaskOutput).map((choice) =>
-      this.#prediction(choice, image, returnLogits),
+      this.#prediction(choice, image.frame, returnLogits, outputMode),
     );
   }
 
@@ -177,9 +196,14 @@ export class SamPredictor {
     await this.#engine.dispose();
   }
 
-  #prediction({ masks, objectScore }: Choice, { frame }: Encoded, returnLogits: boolean): Prediction {
+  #prediction<Mode extends OutputMode>(
+    { masks, objectScore }: Choice,
+    frame: Frame,
+    returnLogits: boolean,
+    mode: Mode,
+  ): Prediction<Mode> {
     return {
-      masks: masks.map(({ lowRes }) => upscaleBinary(lowRes, frame)),
+      masks: masks.map(({ lowRes }) => maskOf(lowRes, frame, mode)),
       scores: masks.map(({ iou }) => iou),
       lowRes: masks.map(({ lowRes }) => limited(lowRes, this.bundle.manifest.conventions)),
       lowResSize: frame.cells,
@@ -192,4 +216,13 @@ export class SamPredictor {
     if (!this.#current) throw new StateError(`no image is set; call setImage(photo) before ${wanted}`);
     return this.#current;
   }
+}
+
+/** A mask of the photo's size in the form that is wanted. */
+function maskOf<Mode extends OutputMode>(lowRes: Floats, frame: Frame, mode: Mode): Segmentations[Mode] {
+  if (mode === "binary_mask") return upscaleBinary(lowRes, frame) as Segmentations[Mode];
+  const lengths = frame.down.bicubic
+    ? runLengths(upscaleBinary(lowRes, frame))
+    : new MaskStatistics(frame).runLengths(lowRes, MASK_THRESHOLD, [0, 0], frame.original);
+  return segmentationOf(lengths, frame.original, mode);
 }

@@ -2,12 +2,13 @@
  * Checks prompts in photo coordinates and arranges them in the slots of the decoder, as the Python runtime does.
  *
  * A click takes one slot. A box takes two, its corners, after the clicks. Clicks without a box end with a slot labelled
- * -1, "not a point". A prompt without either gets an empty slot (-2), which attention ignores. Empty slots also fill
- * decoders of fixed shape, and shorter prompts of a call.
+ * -1, "not a point", but for models whose prompts all have the same number of slots. A prompt without either gets an
+ * empty slot (-2), which attention ignores. Empty slots also fill decoders of fixed shape, and shorter prompts of a call.
  */
 
 import type { Floats } from "./arrays.ts";
 import type { Manifest } from "./bundle/manifest.ts";
+import type { Conventions } from "./bundle/conventions.ts";
 import { Label, LARGEST_CHUNK } from "./contract.ts";
 import { PromptError } from "./errors.ts";
 import type { Frame } from "./photo/frame.ts";
@@ -49,9 +50,14 @@ export interface Feed {
 /**
  * Check a prompt and arrange it in slots.
  *
- * @throws PromptError - labels that do not match, values that are not finite, or points or boxes outside the photo.
+ * @throws PromptError - labels that do not match, values that are not finite, points or boxes outside the photo, or
+ *   prompts that the model's family does not know.
  */
 export function arrange(prompt: Prompt, frame: Frame): Slots {
+  const { conventions } = frame;
+  if (prompt.maskInput && !conventions.maskPrompts) {
+    throw new PromptError("this model takes no mask prompts: leave out maskInput, and give points or a box");
+  }
   const clicks = checkedClicks(prompt, frame);
   const corners = prompt.box ? checkedBox(prompt.box, frame) : null;
   const coords = clicks.map(([x, y]) => frame.toFrame([x, y]));
@@ -59,14 +65,31 @@ export function arrange(prompt: Prompt, frame: Frame): Slots {
   if (corners) {
     coords.push(...corners.map((corner) => frame.toFrame(corner)));
     labels.push(Label.BOX_TOP_LEFT, Label.BOX_BOTTOM_RIGHT);
-  } else if (prompt.pointCoords !== undefined) {
+  } else if (prompt.pointCoords !== undefined && conventions.slots === null) {
     coords.push([0, 0]);
     labels.push(Label.PADDING);
-  } else {
+  }
+  if (!labels.length) {
     coords.push([0, 0]);
     labels.push(Label.EMPTY);
   }
+  checkKnown(labels, conventions);
   return { coords, labels, mask: prompt.maskInput ? checkedMask(prompt.maskInput, frame) : null };
+}
+
+/** Refuse points outside of objects, and more slots, where the family does not know them. */
+function checkKnown(labels: readonly number[], { backgroundPoints, slots }: Conventions): void {
+  if (!backgroundPoints && labels.includes(Label.BACKGROUND)) {
+    throw new PromptError(
+      "this model knows no points outside the object (label 0): give points inside it (label 1) or a box",
+    );
+  }
+  if (slots !== null && labels.length > slots) {
+    throw new PromptError(
+      `the prompt needs ${labels.length} slots, and this model has ${slots} (a point takes one, a box two): give fewer ` +
+        "points",
+    );
+  }
 }
 
 function checkedClicks({ pointCoords, pointLabels }: Prompt, { original }: Frame): [number, number, number][] {

@@ -68,7 +68,7 @@ test.each(fixtures.automatic)("the records with $settings", async ({ settings, c
 });
 
 describe.each(fixtures.geometry)("masks of $original in $frame", (each) => {
-  const statistics = new MaskStatistics(new Frame(each.frame, each.original, each.stretched));
+  const statistics = new MaskStatistics(new Frame(each.frame, each.original, each.conventions));
 
   test("have the stability, the boxes and the runs of the full-size masks", () => {
     parts(each.low_res).forEach((lowRes, index) => {

@@ -18,7 +18,7 @@ export interface Packed {
 export interface Geometry {
   readonly original: Size;
   readonly frame: Size;
-  readonly stretched: boolean;
+  readonly conventions: Conventions;
   readonly resized: Size;
   readonly photo: Packed;
   readonly image: Packed;
@@ -34,26 +34,36 @@ export interface Geometry {
   readonly large: Size;
 }
 
+export interface Answer {
+  readonly prompt: Omit<Prompt, "maskInput"> & { maskInput?: true };
+  readonly multimask: boolean;
+  readonly masks: Packed;
+  readonly scores: readonly number[];
+  readonly low_res: Packed;
+  readonly object_score: number | null;
+}
+
+/** A prompt that the model's family does not know. */
+export type Refused = Pick<Answer, "prompt" | "multimask"> & { readonly refused: true };
+
 export interface BundleCase {
   readonly files: Readonly<Record<string, string>>;
   readonly photo: Packed;
   readonly mask: Packed;
-  readonly answers: readonly {
-    readonly prompt: Omit<Prompt, "maskInput"> & { maskInput?: true };
-    readonly multimask: boolean;
-    readonly masks: Packed;
-    readonly scores: readonly number[];
-    readonly low_res: Packed;
-    readonly object_score: number | null;
-  }[];
+  readonly answers: readonly (Answer | Refused)[];
 }
+
+export const FAMILIES = ["sam_2", "sam_hq", "efficient_sam", "efficientvit_sam"] as const;
+export type Family = (typeof FAMILIES)[number];
 
 interface Fixtures {
   readonly geometry: readonly Geometry[];
   readonly frames: readonly { frames: Size[]; original: Size; frame: Size; resized: Size }[];
   readonly prompts: readonly {
     name: string;
+    conventions: Conventions;
     prompt: Prompt;
+    refused?: true;
     coords: [number, number][];
     labels: number[];
     fed_coords: Packed;
@@ -84,7 +94,7 @@ interface Fixtures {
     records: MaskRecord[];
   }[];
   readonly crops: readonly { size: Size; layers: number; crops: number[][] }[];
-  readonly bundles: Readonly<Record<"any" | "fixed" | "further", BundleCase>>;
+  readonly bundles: Readonly<Record<"any" | "fixed" | Family, BundleCase>>;
   readonly manifests: Readonly<Record<string, string>>;
 }
 

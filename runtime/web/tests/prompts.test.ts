@@ -11,11 +11,16 @@ import { fixtures, floats, largestDifference } from "./fixtures.ts";
 
 const FRAME = new Frame({ height: 256, width: 256 }, { height: 80, width: 120 });
 
-test.each(fixtures.prompts)("$name", ({ prompt, coords, labels, fed_coords, fed_labels }) => {
-  const slots = arrange(prompt, FRAME);
+test.each(fixtures.prompts)("$name", ({ prompt, conventions, refused, coords, labels, fed_coords, fed_labels }) => {
+  const frame = new Frame(FRAME.size, FRAME.original, conventions);
+  if (refused) {
+    expect(() => arrange(prompt, frame)).toThrow(PromptError);
+    return;
+  }
+  const slots = arrange(prompt, frame);
   expect(slots.coords).toEqual(coords);
   expect(slots.labels).toEqual(labels);
-  const [feed] = [...feeds([slots], { prompts: null, points: 8 }, FRAME)];
+  const [feed] = [...feeds([slots], { prompts: null, points: 8 }, frame)];
   expect([...feed!.coords]).toEqual([...floats(fed_coords)]);
   expect([...feed!.labels]).toEqual([...floats(fed_labels)]);
 });
@@ -47,6 +52,22 @@ test.each<[string, Prompt, RegExp]>([
 ])("%s is refused", (_, prompt, message) => {
   expect(() => arrange(prompt, FRAME)).toThrow(PromptError);
   expect(() => arrange(prompt, FRAME)).toThrow(message);
+});
+
+const EFFICIENT_SAM = fixtures.prompts.find(({ conventions }) => conventions.slots === 6)!.conventions;
+
+test.each<[string, Prompt, RegExp]>([
+  ["a point outside of the object", { pointCoords: [[1, 2]], pointLabels: [0] }, /no points outside the object/],
+  ["a mask", { maskInput: new Float32Array(4096) }, /takes no mask prompts: leave out maskInput/],
+  [
+    "seven points",
+    { pointCoords: Array.from({ length: 7 }, () => [1, 2] as const), pointLabels: Array<number>(7).fill(1) },
+    /needs 7 slots, and this model has 6/,
+  ],
+])("%s is refused where the family does not know it", (_, prompt, message) => {
+  const frame = new Frame(FRAME.size, FRAME.original, EFFICIENT_SAM);
+  expect(() => arrange(prompt, frame)).toThrow(PromptError);
+  expect(() => arrange(prompt, frame)).toThrow(message);
 });
 
 describe.each(fixtures.selections)("$name, multimask $multimask", (each) => {

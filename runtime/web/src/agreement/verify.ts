@@ -87,7 +87,7 @@ async function compare(
   backend: Backend,
   manifest: Manifest,
 ): Promise<Agreement> {
-  const frame = new Frame(picture.graphs.frame, picture.photo, manifest.conventions.stretched);
+  const frame = new Frame(picture.graphs.frame, picture.photo, manifest.conventions);
   const features = await backend.encode(frame.image(picture.photo));
   const prompts: PromptAgreement[] = [];
   for (const cases of calls(picture.cases, manifest.prompts)) {

@@ -6,17 +6,18 @@
  * then become run lengths directly.
  */
 
-import type { Floats, Mask, Photo, Size } from "../arrays.ts";
+import type { Floats, Mask, Size } from "../arrays.ts";
 import type { Manifest } from "../bundle/manifest.ts";
 import { CROP_EDGE_DISTANCE, MASK_THRESHOLD } from "../contract.ts";
 import { decodePrompts, limited, requireFinite, selectMasks, type Backend, type Choice } from "../decoding.ts";
 import { UsageError } from "../errors.ts";
-import { areaOf, compress, fromRle, type Rle, type UncompressedRle } from "../masks/rle.ts";
+import { areaOf, segmentationOf, type OutputMode, type Segmentations } from "../masks/rle.ts";
 import { fittingFrame, type Frame } from "../photo/frame.ts";
-import { readPhoto, type PhotoSource } from "../photo/read.ts";
+import { cutOf, type Pixels } from "../photo/pixels.ts";
+import { usePhoto, type PhotoSource } from "../photo/read.ts";
 import type { SamPredictor } from "../predictor.ts";
 import { arrange, type Slots } from "../prompts.ts";
-import { cropSize, cut, generateCrops, type Crop } from "./grids.ts";
+import { cropSize, generateCrops, type Crop } from "./grids.ts";
 import { nms } from "./nms.ts";
 import { boundingBox, pixelsWithin, removeSmallRegions, xywh } from "./regions.ts";
 import { gridsOf, settingsFor, type AutomaticSettings } from "./settings.ts";
@@ -24,7 +25,7 @@ import { MaskStatistics, type Box } from "./statistics.ts";
 
 /** One mask, with the keys of segment_anything's records, so that it can be written as SA-1B's JSON. */
 export interface MaskRecord {
-  readonly segmentation: Mask | Rle | UncompressedRle;
+  readonly segmentation: Segmentations[OutputMode];
   /** Pixels inside. */
   readonly area: number;
   /** x, y, width, height in pixels, where width is last minus first column. */
@@ -74,11 +75,14 @@ export class AutomaticMaskGenerator {
   /**
    * @param predictor - whose engine computes; its photo stays set.
    * @param settings - those that differ from the defaults for the bundle's variant.
-   * @throws UsageError - a setting is unknown or out of range.
+   * @throws UsageError - a setting is unknown or out of range; `useM2m` for a model without mask prompts.
    */
   constructor(predictor: Pick<SamPredictor, "bundle" | "backend">, settings: Partial<AutomaticSettings> = {}) {
     const { manifest } = predictor.bundle;
     this.settings = settingsFor(manifest.variant, settings);
+    if (this.settings.useM2m && !manifest.conventions.maskPrompts) {
+      throw new UsageError("useM2m refines masks by mask prompts, which this model does not take: leave it out");
+    }
     this.#backend = predictor.backend;
     this.#capacity = manifest;
   }
@@ -97,8 +101,11 @@ export class AutomaticMaskGenerator {
    * @throws PhotoError - the photo cannot be decoded, is empty, or is too narrow for the model's input.
    * @throws BackendError - the engine failed.
    */
-  async generate(source: PhotoSource, options: GenerateOptions = {}): Promise<MaskRecord[]> {
-    const photo = await readPhoto(source);
+  generate(source: PhotoSource, options: GenerateOptions = {}): Promise<MaskRecord[]> {
+    return usePhoto(source, (photo) => this.#generate(photo, options));
+  }
+
+  async #generate(photo: Pixels, options: GenerateOptions): Promise<MaskRecord[]> {
     const { covered } = options;
     if (covered && (covered.width !== photo.width || covered.height !== photo.height)) {
       throw new UsageError(`covered has ${covered.width}x${covered.height} pixels: give a mask of the photo's size`);
@@ -123,13 +130,13 @@ export class AutomaticMaskGenerator {
 
   /** The masks of a crop after all filters, by descending predicted IoU. */
   async #search(
-    photo: Photo,
+    photo: Pixels,
     crop: Crop,
     points: readonly (readonly [number, number])[],
     report: (count: number) => void,
   ): Promise<Found[]> {
     const { frame } = fittingFrame(this.#capacity, cropSize(crop));
-    const features = await this.#backend.encode(frame.image(cut(photo, crop)));
+    const features = await this.#backend.encode(frame.image(cutOf(photo, crop)));
     for (const { data } of features) requireFinite("the embeddings of the photo", data);
     const statistics = new MaskStatistics(frame);
     const candidates: Candidate[] = [];
@@ -190,7 +197,7 @@ export class AutomaticMaskGenerator {
     return kept;
   }
 
-  #records(found: Found[], several: boolean, photo: Photo, covered: Mask | undefined): MaskRecord[] {
+  #records(found: Found[], several: boolean, photo: Size, covered: Mask | undefined): MaskRecord[] {
     const { cropNmsThresh, boxNmsThresh, minMaskRegionArea } = this.settings;
     if (several) {
       // Masks of smaller crops are finer.
@@ -221,7 +228,7 @@ export class AutomaticMaskGenerator {
     return masks
       .filter(({ lengths }) => !covered || 2 * pixelsWithin(lengths, covered) <= areaOf(lengths))
       .map(({ lengths, box, crop, candidate }) => ({
-        segmentation: this.#segmentation(lengths, photo),
+        segmentation: segmentationOf(lengths, photo, this.settings.outputMode),
         area: areaOf(lengths),
         bbox: xywh(box),
         predicted_iou: candidate.iou,
@@ -229,13 +236,6 @@ export class AutomaticMaskGenerator {
         stability_score: candidate.stability,
         crop_box: xywh([crop.x0, crop.y0, crop.x1, crop.y1]),
       }));
-  }
-
-  #segmentation(lengths: number[], { height, width }: Size): MaskRecord["segmentation"] {
-    const size = [height, width] as const;
-    if (this.settings.outputMode === "coco_rle") return { size, counts: compress(lengths) };
-    const uncompressed = { size, counts: lengths };
-    return this.settings.outputMode === "uncompressed_rle" ? uncompressed : fromRle(uncompressed);
   }
 }
 

@@ -1,6 +1,6 @@
 /** Point grids and crops: where the model is prompted to find everything in a photo, as segment_anything does it. */
 
-import type { Photo, Size } from "../arrays.ts";
+import type { Size } from "../arrays.ts";
 import { UsageError } from "../errors.ts";
 
 /** Points x, y from 0 to 1. */
@@ -60,16 +60,4 @@ export function generateCrops({ height, width }: Size, layers: number, overlapRa
 
 export function cropSize({ x0, y0, x1, y1 }: Crop): Size {
   return { height: y1 - y0, width: x1 - x0 };
-}
-
-/** The part of a photo that a crop is. */
-export function cut(photo: Photo, crop: Crop): Photo {
-  const { height, width } = cropSize(crop);
-  if (width === photo.width && height === photo.height) return photo;
-  const data = new Uint8Array(3 * width * height);
-  for (let y = 0; y < height; y++) {
-    const from = 3 * ((crop.y0 + y) * photo.width + crop.x0);
-    data.set(photo.data.subarray(from, from + 3 * width), 3 * y * width);
-  }
-  return { width, height, data };
 }

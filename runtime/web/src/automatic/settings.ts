@@ -1,7 +1,8 @@
 /** Settings of automatic mask generation, with the names, defaults and meaning of segment_anything 1.0 and SAM 2. */
 
-import { AUTOMATIC_DEFAULTS, AUTOMATIC_RANGES, AUTOMATIC_SHARES, OUTPUT_MODES, VARIANT_DEFAULTS } from "../contract.ts";
+import { AUTOMATIC_DEFAULTS, AUTOMATIC_RANGES, AUTOMATIC_SHARES, VARIANT_DEFAULTS } from "../contract.ts";
 import { UsageError } from "../errors.ts";
+import { checkOutputMode, type OutputMode } from "../masks/rle.ts";
 import { layerGrids, type Grid } from "./grids.ts";
 
 export interface AutomaticSettings {
@@ -30,7 +31,7 @@ export interface AutomaticSettings {
   /** Holes and islands with fewer pixels are filled or removed; 0: none. */
   readonly minMaskRegionArea: number;
   /** Form of a record's `segmentation`. */
-  readonly outputMode: (typeof OUTPUT_MODES)[number];
+  readonly outputMode: OutputMode;
   /** Whether each mask is refined once, with its own logits as a mask prompt beside its point. */
   readonly useM2m: boolean;
   /** Whether a point gets three masks; else one. */
@@ -63,9 +64,7 @@ export function settingsFor(variant: string, given: Partial<AutomaticSettings> =
     }
   }
   if (settings.cropOverlapRatio === 1) throw new UsageError("cropOverlapRatio 1 is out of range: use 0 to below 1");
-  if (!OUTPUT_MODES.includes(settings.outputMode)) {
-    throw new UsageError(`outputMode '${String(settings.outputMode)}' is not one of ${OUTPUT_MODES.join(", ")}`);
-  }
+  checkOutputMode(settings.outputMode);
   gridsOf(settings);
   return settings;
 }

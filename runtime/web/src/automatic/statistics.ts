@@ -52,6 +52,7 @@ export class MaskStatistics {
   readonly #block: Floats;
 
   constructor(frame: Frame) {
+    // Masks are interpolated bilinearly here in every family: bicubic weights may be negative.
     this.#rows = grouped(cachedTaps(frame.down));
     this.#columns = grouped(cachedTaps(frame.across));
     this.#width = frame.cells.width;

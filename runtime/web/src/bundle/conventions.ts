@@ -1,6 +1,13 @@
 /** What a family of models does differently from SAM 1, as the manifest says it. */
 
-import { FEATURE_STRIDES, LARGEST_FEATURE_CHANNELS, MOST_FEATURES } from "../contract.ts";
+import {
+  DEFAULT_CONVENTIONS,
+  FEATURE_STRIDES,
+  IMAGE_STRIDES,
+  LARGEST_FEATURE_CHANNELS,
+  MOST_FEATURES,
+  MOST_SLOTS,
+} from "../contract.ts";
 import type { Fields } from "./fields.ts";
 import { INPUTS } from "./tensors.ts";
 
@@ -26,18 +33,22 @@ export interface Conventions {
   readonly hqTokenOnly: boolean;
   /** Low-resolution logits are returned within this distance of 0; null: unlimited. */
   readonly logitLimit: number | null;
+  /** Whether photos are resized with antialiasing; only photos that are stretched can be without. */
+  readonly antialiased: boolean;
+  /** Whether masks are resized to the photo bicubically, else bilinearly. Automatic masks always are bilinearly. */
+  readonly bicubicMasks: boolean;
+  /** Whether the decoder knows points outside the object, label 0. */
+  readonly backgroundPoints: boolean;
+  /** Whether the decoder takes mask prompts; else it lacks the inputs for them. */
+  readonly maskPrompts: boolean;
+  /** Slots that each prompt has, in use or not; null: any number, and those not in use have no effect. */
+  readonly slots: number | null;
+  /** Frame pixels per pixel of the encoder's image: with 2, photos are resized and padded to half of the frame. */
+  readonly imageStride: number;
 }
 
-export const SAM: Conventions = {
-  features: [],
-  stretched: false,
-  objectScore: false,
-  boundedIou: false,
-  stabilityFallback: false,
-  bestOnly: false,
-  hqTokenOnly: false,
-  logitLimit: null,
-};
+/** Those of SAM 1, which its bundles do not name. */
+export const SAM: Conventions = DEFAULT_CONVENTIONS;
 
 /** The conventions in a manifest's section; a `BundleError` where a field is missing or of the wrong type. */
 export function readConventions(fields: Fields): Conventions {
@@ -59,5 +70,11 @@ export function readConventions(fields: Fields): Conventions {
     bestOnly: fields.flag("best_only"),
     hqTokenOnly: fields.flag("hq_token_only"),
     logitLimit: fields.optionalPositive("logit_limit"),
-  };
+    antialiased: fields.flag("antialiased", SAM.antialiased),
+    bicubicMasks: fields.flag("bicubic_masks", SAM.bicubicMasks),
+    backgroundPoints: fields.flag("background_points", SAM.backgroundPoints),
+    maskPrompts: fields.flag("mask_prompts", SAM.maskPrompts),
+    slots: fields.optionalInteger("slots", MOST_SLOTS),
+    imageStride: fields.members.has("image_stride") ? fields.choice("image_stride", IMAGE_STRIDES) : SAM.imageStride,
+  } satisfies Record<keyof typeof DEFAULT_CONVENTIONS, unknown>; // a field that Python adds does not compile without
 }

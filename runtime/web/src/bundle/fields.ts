@@ -59,8 +59,9 @@ export class Fields {
     return value;
   }
 
-  flag(key: string): boolean {
-    const value = this.members.get(key);
+  /** The boolean at `key`; `otherwise`, if that is given, where there is no such field. */
+  flag(key: string, otherwise?: boolean): boolean {
+    const value = this.members.get(key) ?? (this.members.has(key) ? null : otherwise);
     if (typeof value !== "boolean") throw this.error(key, "true or false is expected");
     return value;
   }

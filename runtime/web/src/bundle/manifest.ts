@@ -26,9 +26,6 @@ import { sha256 } from "./hash.ts";
 import { canonical, JsonNumber, parseJson, type Json, type JsonObject } from "./json.ts";
 import { decoderContract, encoderContract, type GraphContract, type TensorSpec } from "./tensors.ts";
 
-/** The newest format that is read here; 4, of a few families, is read by the Python runtime alone. */
-const READ_VERSION = 3;
-
 const AGAIN = "export the bundle again";
 
 /** SHA-256 in hexadecimal and size in bytes. */
@@ -119,13 +116,10 @@ function readDocument(text: string): JsonObject {
     throw new BundleError(`${MANIFEST_FILE} does not say format '${FORMAT}': this is no sam-edge bundle`);
   }
   const version = new Fields(document, MANIFEST_FILE).integer("format_version");
-  if (version > READ_VERSION) {
-    const remedy =
-      version > FORMAT_VERSION
-        ? "upgrade @sam-edge/runtime"
-        : "models with those conventions (EfficientSAM, EfficientViT-SAM) run in the Python runtime";
+  if (version > FORMAT_VERSION) {
     throw new BundleError(
-      `${MANIFEST_FILE} has format_version ${version}, and this runtime reads up to ${READ_VERSION}: ${remedy}`,
+      `${MANIFEST_FILE} has format_version ${version}, and this runtime reads up to ${FORMAT_VERSION}: upgrade ` +
+        "@sam-edge/runtime",
     );
   }
   return document;
@@ -167,6 +161,12 @@ function parse(top: Fields): Manifest {
   const frames = readFrames(top, inputSide);
   if (conventions.stretched && frames.some(({ height, width }) => height !== width)) {
     throw new BundleError(`${MANIFEST_FILE}: photos are stretched, and a frame is no square: ${AGAIN}`);
+  }
+  if (conventions.slots !== null && conventions.slots !== sizes.points) {
+    throw new BundleError(
+      `${MANIFEST_FILE}: ${sizes.points ?? "any number of"} points are not the ${conventions.slots} slots of the ` +
+        `conventions: ${AGAIN}`,
+    );
   }
   return {
     variant: model.text("variant"),

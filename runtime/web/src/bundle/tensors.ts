@@ -1,7 +1,14 @@
 /** The tensor contract of the two graphs for a bundle's sizes, from the templates of `contract.ts`. */
 
 import type { Size } from "../arrays.ts";
-import { DECODER, ENCODER, OBJECT_SCORE, type GraphTemplate, type TensorTemplate } from "../contract.ts";
+import {
+  DECODER,
+  ENCODER,
+  MASK_PROMPT_INPUTS,
+  OBJECT_SCORE,
+  type GraphTemplate,
+  type TensorTemplate,
+} from "../contract.ts";
 import type { Conventions, FeatureMap } from "./conventions.ts";
 
 /** One input or output: a number for each fixed axis, a letter (B prompts, N slots) for each free one. */
@@ -21,6 +28,13 @@ export const INPUTS: ReadonlySet<string> = new Set(
   [...ENCODER.inputs, ...DECODER.inputs].map((template) => template.name),
 );
 
+const WITHOUT_MASK_PROMPTS: ReadonlySet<string> = new Set(MASK_PROMPT_INPUTS);
+
+/** Size of the encoder's image for a frame. */
+export function imageSize({ height, width }: Size, { imageStride }: Pick<Conventions, "imageStride">): Size {
+  return { height: Math.floor(height / imageStride), width: Math.floor(width / imageStride) };
+}
+
 function axis(size: number | string, sizes: Sizes): number | string {
   if (typeof size === "number") return size;
   const [letter, stride = "1"] = size.split("/");
@@ -31,7 +45,8 @@ function axis(size: number | string, sizes: Sizes): number | string {
 
 function specs(templates: readonly TensorTemplate[], sizes: Sizes, conventions: Conventions): TensorSpec[] {
   return templates
-    .filter((each) => each.name !== OBJECT_SCORE || conventions.objectScore)
+    .filter(({ name }) => name !== OBJECT_SCORE || conventions.objectScore)
+    .filter(({ name }) => !WITHOUT_MASK_PROMPTS.has(name) || conventions.maskPrompts)
     .map((each) => ({ ...each, shape: each.shape.map((size) => axis(size, sizes)) }));
 }
 
@@ -45,10 +60,12 @@ function features(maps: readonly FeatureMap[], { height, width }: Size): TensorS
 
 function contractOf(template: GraphTemplate, sizes: Sizes, conventions: Conventions): GraphContract {
   const further = features(conventions.features, sizes.frame);
-  const encoder = template === ENCODER;
-  const inputs = specs(template.inputs, sizes, conventions);
   const outputs = specs(template.outputs, sizes, conventions);
-  return encoder ? { inputs, outputs: [...outputs, ...further] } : { inputs: [...inputs, ...further], outputs };
+  if (template !== ENCODER) {
+    return { inputs: [...specs(template.inputs, sizes, conventions), ...further], outputs };
+  }
+  const ofImage = { ...sizes, frame: imageSize(sizes.frame, conventions) };
+  return { inputs: specs(template.inputs, ofImage, conventions), outputs: [...outputs, ...further] };
 }
 
 export function encoderContract(sizes: Sizes, conventions: Conventions): GraphContract {

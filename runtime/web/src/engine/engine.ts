@@ -16,6 +16,7 @@ import type { Feed } from "../prompts.ts";
 import { chooseEngine, wasm, type EngineInfo, type EngineOptions } from "./choice.ts";
 import { loadRuntime, type Runtime, type Session } from "./ort.ts";
 
+/** The graphs of a bundle; a further one, such as a text encoder, would be a third part. */
 type Part = "encoder" | "decoder";
 
 /** The engine of a bundle. */
@@ -59,8 +60,12 @@ export class Engine implements Backend {
   }
 
   async encode(image: Tensor): Promise<Features> {
-    const [, , height = 0, width = 0] = image.shape;
-    const graphs = this.#graphs({ height, width });
+    const wanted = image.shape.join();
+    const graphs = this.#bundle.manifest.frames.find(
+      ({ encoderContract }) => encoderContract.inputs[0]!.shape.join() === wanted,
+    );
+    if (!graphs)
+      throw new BackendError(`the bundle has no graph for an image of the shape (${image.shape.join(", ")})`);
     const outputs = await this.#run("encoder", graphs, { image });
     return graphs.encoderContract.outputs.map((spec) => outputs[spec.name]!);
   }
@@ -73,8 +78,12 @@ export class Engine implements Backend {
       embedding!,
       { data: feed.coords, shape: [feed.rows, feed.slots, 2] },
       { data: feed.labels, shape: [feed.rows, feed.slots] },
-      { data: feed.masks, shape: [feed.rows, 1, height, width] },
-      { data: feed.hasMask, shape: [feed.rows] },
+      ...(this.#bundle.manifest.conventions.maskPrompts
+        ? [
+            { data: feed.masks, shape: [feed.rows, 1, height, width] },
+            { data: feed.hasMask, shape: [feed.rows] },
+          ]
+        : []),
       ...further,
     ];
     const names = graphs.decoderContract.inputs.map((spec) => spec.name);

@@ -6,7 +6,8 @@
  * that more groups follow, the highest bit of the last is the sign, and 48 is added (cocoapi, common/maskApi.c).
  */
 
-import type { Mask } from "../arrays.ts";
+import type { Mask, Size } from "../arrays.ts";
+import { OUTPUT_MODES } from "../contract.ts";
 import { UsageError } from "../errors.ts";
 
 /** A mask in COCO's uncompressed form: `size` is [height, width], `counts` the run lengths, zeros first. */
@@ -19,6 +20,16 @@ export interface UncompressedRle {
 export interface Rle {
   readonly size: readonly [number, number];
   readonly counts: string;
+}
+
+/** How masks are returned: as arrays of a byte a pixel, or as either form of RLE. */
+export type OutputMode = (typeof OUTPUT_MODES)[number];
+
+/** A mask in each form. */
+export interface Segmentations {
+  readonly binary_mask: Mask;
+  readonly uncompressed_rle: UncompressedRle;
+  readonly coco_rle: Rle;
 }
 
 const [GROUP_BITS, MORE, SIGN, FIRST_CHARACTER] = [5, 32, 16, 48];
@@ -96,6 +107,34 @@ export function decompress(text: string): number[] {
     lengths.push(lengths.length < FIRST_DIFFERENCE ? value : value + lengths.at(-2)!);
   }
   return lengths;
+}
+
+/**
+ * Refuse an output mode that there is not.
+ *
+ * @throws UsageError - it is none of `OUTPUT_MODES`.
+ */
+export function checkOutputMode(mode: unknown): asserts mode is OutputMode {
+  if (!(OUTPUT_MODES as readonly unknown[]).includes(mode)) {
+    throw new UsageError(`outputMode '${String(mode)}' is not one of ${OUTPUT_MODES.join(", ")}`);
+  }
+}
+
+/** Run lengths of a photo of `size` in the form that is wanted. */
+export function segmentationOf<Mode extends OutputMode>(
+  lengths: readonly number[],
+  { height, width }: Size,
+  mode: Mode,
+): Segmentations[Mode];
+export function segmentationOf(
+  lengths: readonly number[],
+  { height, width }: Size,
+  mode: OutputMode,
+): Segmentations[OutputMode] {
+  const size = [height, width] as const;
+  if (mode === "coco_rle") return { size, counts: compress(lengths) };
+  const uncompressed = { size, counts: lengths };
+  return mode === "uncompressed_rle" ? uncompressed : fromRle(uncompressed);
 }
 
 /** A mask to COCO's uncompressed form. */

@@ -9,21 +9,29 @@
 import type { Bytes, Photo } from "../arrays.ts";
 import { LARGEST_PHOTO_PIXELS } from "../contract.ts";
 import { firstLine, PhotoError } from "../errors.ts";
+import { pixelsOf, STRIP, wholeOf, type Pixels } from "./pixels.ts";
 
-/** Rows that are read from a canvas at once: browsers limit the area of a canvas, some to 16 million pixels. */
-const STRIP = 256;
-
-/** What a photo can be made of. An `ImageData` is RGBA, with straight alpha. */
+/** What a photo can be made of. An `ImageData` is RGBA, with straight alpha; a `Blob` is a picture file. */
 export type PhotoSource = Photo | ImageData | ImageBitmap | Blob;
 
 /**
- * A photo from whatever a page has.
+ * A photo from whatever a page has, as an array of RGB.
  *
  * @throws PhotoError - a file that the browser cannot decode; an empty or too large picture; an array of another size.
  */
 export async function readPhoto(source: PhotoSource): Promise<Photo> {
-  if (source instanceof Blob) return decode(source);
-  if (typeof ImageBitmap !== "undefined" && source instanceof ImageBitmap) return drawn(source);
+  return usePhoto(source, wholeOf);
+}
+
+/**
+ * Let `use` read the pixels of a photo. They are there until it returns; a file's are never in memory as a whole beside
+ * what the browser decoded.
+ *
+ * @throws PhotoError - as `readPhoto`.
+ */
+export async function usePhoto<T>(source: PhotoSource, use: (photo: Pixels) => T | Promise<T>): Promise<T> {
+  if (source instanceof Blob) return useFile(source, use);
+  if (typeof ImageBitmap !== "undefined" && source instanceof ImageBitmap) return use(pixelsOfBitmap(source));
   const { width, height, data } = source as Photo | ImageData;
   const channels = (data?.length ?? 0) / (width * height);
   if (!(width > 0 && height > 0) || (channels !== 3 && channels !== 4)) {
@@ -32,24 +40,24 @@ export async function readPhoto(source: PhotoSource): Promise<Photo> {
     );
   }
   checkSize(width, height);
-  if (channels === 4) return onWhite(data, width, height);
-  return { width, height, data: data instanceof Uint8Array ? data : new Uint8Array(data) };
+  if (channels === 4) return use(pixelsOnWhite(data, width, height));
+  return use(pixelsOf({ width, height, data: data instanceof Uint8Array ? data : new Uint8Array(data) }));
 }
 
-async function decode(file: Blob): Promise<Photo> {
+async function useFile<T>(file: Blob, use: (photo: Pixels) => T | Promise<T>): Promise<T> {
   if (!file.size) throw new PhotoError("the photo is empty (0 bytes); copy it again");
   let bitmap: ImageBitmap;
   try {
     bitmap = await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
   } catch (error) {
     throw new PhotoError(
-      `this browser cannot decode the photo (${firstLine(error)}): it is damaged, or of a format that it lacks; save it ` +
-        "as JPEG or PNG",
+      `this browser cannot decode the photo (${firstLine(error)}): it is damaged, of a format that it lacks, or larger ` +
+        "than its memory; save it as JPEG or PNG, or scale it down",
       { cause: error },
     );
   }
   try {
-    return drawn(bitmap);
+    return await use(pixelsOfBitmap(bitmap));
   } finally {
     bitmap.close();
   }
@@ -63,43 +71,43 @@ function checkSize(width: number, height: number): void {
   }
 }
 
-/** The pixels of a bitmap on white, strip by strip. */
-function drawn(bitmap: ImageBitmap): Photo {
+/** The pixels of a bitmap on white, drawn strip by strip. */
+function pixelsOfBitmap(bitmap: ImageBitmap): Pixels {
   const { width, height } = bitmap;
   checkSize(width, height);
   const canvas = new OffscreenCanvas(width, Math.min(STRIP, height));
   const context = canvas.getContext("2d", { willReadFrequently: true, alpha: false });
   if (!context) throw new PhotoError(`this browser has no canvas ${width} pixels wide; scale the photo down`);
-  const data = new Uint8Array(3 * width * height);
   context.fillStyle = "#fff";
-  for (let top = 0; top < height; top += STRIP) {
-    const rows = Math.min(STRIP, height - top);
-    context.fillRect(0, 0, width, rows);
-    context.drawImage(bitmap, 0, top, width, rows, 0, 0, width, rows);
-    withoutAlpha(context.getImageData(0, 0, width, rows).data, data, top * width);
-  }
-  return { width, height, data };
-}
-
-function withoutAlpha(rgba: ArrayLike<number>, data: Bytes, firstPixel: number): void {
-  for (let from = 0, to = 3 * firstPixel; from < rgba.length; from += 4, to += 3) {
-    data[to] = rgba[from]!;
-    data[to + 1] = rgba[from + 1]!;
-    data[to + 2] = rgba[from + 2]!;
-  }
+  const strip = new Uint8Array(3 * canvas.width * canvas.height);
+  const rows = (top: number, count: number): Bytes => {
+    context.fillRect(0, 0, width, count);
+    context.drawImage(bitmap, 0, top, width, count, 0, 0, width, count);
+    const rgba = context.getImageData(0, 0, width, count).data;
+    for (let from = 0, to = 0; from < rgba.length; from += 4, to += 3) {
+      strip[to] = rgba[from]!;
+      strip[to + 1] = rgba[from + 1]!;
+      strip[to + 2] = rgba[from + 2]!;
+    }
+    return strip.subarray(0, 3 * width * count);
+  };
+  return { width, height, rows };
 }
 
 /** RGBA of straight alpha blended with white, rounded as Pillow's `alpha_composite` rounds it. */
-function onWhite(rgba: ArrayLike<number>, width: number, height: number): Photo {
-  const data = new Uint8Array(3 * width * height);
-  for (let pixel = 0; pixel < width * height; pixel++) {
-    const alpha = rgba[4 * pixel + 3]!;
-    for (let channel = 0; channel < 3; channel++) {
-      const value = rgba[4 * pixel + channel]!;
-      data[3 * pixel + channel] = alpha === 255 ? value : blended(value, alpha);
+function pixelsOnWhite(rgba: ArrayLike<number>, width: number, height: number): Pixels {
+  const rows = (top: number, count: number): Bytes => {
+    const data = new Uint8Array(3 * width * count);
+    for (let pixel = 0, from = 4 * width * top; pixel < width * count; pixel++, from += 4) {
+      const alpha = rgba[from + 3]!;
+      for (let channel = 0; channel < 3; channel++) {
+        const value = rgba[from + channel]!;
+        data[3 * pixel + channel] = alpha === 255 ? value : blended(value, alpha);
+      }
     }
-  }
-  return { width, height, data };
+    return data;
+  };
+  return { width, height, rows };
 }
 
 /** libImaging/AlphaComposite.c, over an opaque white pixel. */

@@ -3,13 +3,16 @@
  *
  * The reference interpolates the H/4 x W/4 logits to the frame, crops the padding, and interpolates to the photo. Every
  * step is linear and separable, so along each axis a pixel of the photo is a mean of at most three neighbouring cells.
- * Where the photo was stretched, one interpolation leads from the cells to the photo, of two cells.
+ * Where the photo was stretched, one interpolation leads from the cells to the photo, of two cells; or of four
+ * (`cubic.ts`), where the model's masks are resized bicubically.
  */
 
 import type { Bytes, Floats, Ints, Mask, Size } from "../arrays.ts";
 import { MASK_STRIDE, MASK_THRESHOLD } from "../contract.ts";
 import { UsageError } from "../errors.ts";
+import { eachRowCubic } from "./cubic.ts";
 import type { Axis, Frame } from "./frame.ts";
+import { bilinear } from "./interpolation.ts";
 
 /** Cells of an axis that a pixel depends on. */
 export const REACH = 3;
@@ -24,25 +27,11 @@ export interface Taps {
   readonly weights: Floats;
 }
 
-/** Bilinear interpolation without aligned corners: for each output two inputs, and the weight of the second. */
-function interpolation(inputs: number, outputs: number): { lower: Ints; weight: Float64Array } {
-  // Positions are float32, as torch computes them: product and subtraction are rounded once, because torch fuses them.
-  const scale = Math.fround(inputs / outputs);
-  const lower = new Int32Array(outputs);
-  const weight = new Float64Array(outputs);
-  for (let output = 0; output < outputs; output++) {
-    const position = Math.max(Math.fround(scale * (output + 0.5) - 0.5), 0);
-    lower[output] = Math.min(Math.floor(position), inputs - 1);
-    weight[output] = Math.min(Math.max(position - lower[output]!, 0), 1);
-  }
-  return { lower, weight };
-}
-
-/** The taps of an axis. */
+/** The taps of an axis, for bilinear masks. */
 export function tapsOf({ size, resized, original }: Axis): Taps {
   const cells = Math.floor(size / MASK_STRIDE);
-  const toFrame = interpolation(cells, resized === null ? original : size);
-  const toPhoto = resized === null ? null : interpolation(resized, original);
+  const toFrame = bilinear(cells, resized === null ? original : size);
+  const toPhoto = resized === null ? null : bilinear(resized, original);
   const first = new Int32Array(original);
   const weights = new Float32Array(REACH * original);
   const sums = new Float64Array(REACH + 1);
@@ -101,6 +90,7 @@ function eachRow(lowRes: Floats, frame: Frame, use: Use, threshold: number | nul
         `${frame.size.height} pixels, whose masks have ${height} x ${width}`,
     );
   }
+  if (frame.down.bicubic) return eachRowCubic(lowRes, frame, use);
   const [rows, columns] = [cachedTaps(frame.down), cachedTaps(frame.across)];
   const photo: Size = frame.original;
   const line = new Float32Array(columns.cells + REACH);

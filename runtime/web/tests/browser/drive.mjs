@@ -24,6 +24,7 @@ const ISOLATED = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Em
 const HOST = "sam-edge.test";
 
 const requests = {};
+let cutOff = false; // whether requests for data meet a connection that breaks
 
 /** What a page answers to a job, or that it did not within the job's limit. */
 async function answerOf(page, job) {
@@ -44,6 +45,7 @@ const server = createServer(async (request, response) => {
   const file = normalize(path.join("/"));
   if (!(root in roots) || file.startsWith("..")) return void response.writeHead(404).end();
   if (root !== "site") requests[file] = (requests[file] ?? 0) + 1;
+  if (root !== "site" && cutOff) return void response.destroy();
   try {
     const content = await readFile(join(roots[root], file));
     const type = TYPES[extname(file)] ?? "application/octet-stream";
@@ -89,6 +91,7 @@ for (const { name, origin, flags = [], quota, jobs } of runs) {
     const counts = [];
     for (const job of jobs) {
       for (const file of Object.keys(requests)) delete requests[file];
+      cutOff = job.offline ?? false;
       const bundle = job.bundle ? `${base}/data/${job.bundle}` : "";
       answers.push(await answerOf(page, { ...job, bundle }));
       counts.push({ ...requests });

@@ -10,9 +10,12 @@ import {
   toRle,
   type BundleSource,
   type EngineInfo,
+  type Mask,
   type MaskRecord,
+  type OutputMode,
   type Prompt,
   type Rle,
+  type UncompressedRle,
   type Verification,
   type WorkerOptions,
 } from "@sam-edge/runtime";
@@ -28,6 +31,7 @@ export interface Job {
     readonly multimask: boolean;
     /** Ask again with the first mask's logits beside each prompt. */
     readonly refine?: boolean;
+    readonly outputMode?: OutputMode;
   }[];
   readonly generate?: { readonly url: string; readonly settings: Record<string, unknown> };
   readonly verify?: boolean;
@@ -35,6 +39,8 @@ export interface Job {
   readonly pixels?: readonly string[];
   readonly png?: { readonly url: string; readonly mask: Rle };
   readonly clear?: boolean;
+  /** Whether the bundle's host cannot be reached; photos come with the job then. */
+  readonly offline?: boolean;
 }
 
 export interface Answer {
@@ -57,7 +63,18 @@ export interface Result {
   error?: { name: string; message: string };
 }
 
-async function blob(url: string): Promise<Blob> {
+/** A photo that was fetched while there was a connection. */
+const fetched = new Map<string, Blob>();
+
+async function blob(url: string, offline = false): Promise<Blob> {
+  const known = offline ? fetched.get(url) : undefined;
+  if (known) return known;
+  const content = await download(url);
+  fetched.set(url, content);
+  return content;
+}
+
+async function download(url: string): Promise<Blob> {
   return (await fetch(url)).blob();
 }
 
@@ -72,16 +89,22 @@ async function base64(content: Blob): Promise<string> {
 
 async function answers(
   sam: SamWorker,
-  { url, prompts, multimask, refine }: NonNullable<Job["photos"]>[number],
+  { url, prompts, multimask, refine, outputMode }: NonNullable<Job["photos"]>[number],
+  offline: boolean | undefined,
 ): Promise<Answer[]> {
-  await sam.setImage(await blob(url));
-  const options = { multimaskOutput: multimask };
+  await sam.setImage(await blob(url, offline));
+  const options = { multimaskOutput: multimask, outputMode };
   let predictions = await sam.predictBatch(prompts, options);
   if (refine) {
     const again = prompts.map((prompt, index) => ({ ...prompt, maskInput: predictions[index]!.lowRes[0] }));
     predictions = await Promise.all(again.map((prompt) => sam.predict(prompt, options)));
   }
-  return predictions.map(({ scores, masks, objectScore }) => ({ scores, masks: masks.map(toRle), objectScore }));
+  return predictions.map(({ scores, masks, objectScore }) => ({ scores, masks: masks.map(compressed), objectScore }));
+}
+
+function compressed(mask: Mask | Rle | UncompressedRle): Rle {
+  if ("data" in mask) return toRle(mask);
+  return typeof mask.counts === "string" ? (mask as Rle) : toRle(fromRle(mask));
 }
 
 async function work(job: Job, result: Result): Promise<void> {
@@ -114,7 +137,7 @@ async function work(job: Job, result: Result): Promise<void> {
     let ticks = 0;
     const timer = setInterval(() => ticks++, 5);
     result.answers = [];
-    for (const photo of job.photos ?? []) result.answers.push(await answers(sam, photo));
+    for (const photo of job.photos ?? []) result.answers.push(await answers(sam, photo, job.offline));
     clearInterval(timer);
     result.ticks = ticks;
     if (job.generate) {
