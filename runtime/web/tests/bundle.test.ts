@@ -267,6 +267,10 @@ describe("a bundle behind a URL", () => {
     await expect(Bundle.open("http://127.0.0.1:1/")).rejects.toThrow(/cannot be read .* check the connection/);
   });
 
+  test("whose URL is a path is refused with its remedy", async () => {
+    await expect(Bundle.open("out/nano")).rejects.toThrow(/'out\/nano' is no URL of a bundle: give one such as https/);
+  });
+
   test("is given up when it is aborted", async () => {
     const opening = Bundle.open(`${base}/nano/`, { signal: AbortSignal.abort() });
     await expect(opening).rejects.toMatchObject({ name: "AbortError" });

@@ -2,7 +2,7 @@
 
 import type { Bytes } from "../arrays.ts";
 import { LARGEST_MANIFEST, MANIFEST_FILE } from "../contract.ts";
-import { BundleError, firstLine } from "../errors.ts";
+import { BundleError, firstLine, quoted } from "../errors.ts";
 import { readStream, ZipArchive } from "./zip.ts";
 
 /** What `Bundle.open` takes: the URL of a bundle's folder or zip file, or the files of either, also by their paths. */
@@ -154,6 +154,22 @@ class ZipSource implements Source {
   }
 }
 
+/**
+ * The URL of a bundle, which may be relative to a page's.
+ *
+ * @throws BundleError - it is none, as a path is outside of a page.
+ */
+export function urlOf(from: string | URL, base: string | undefined): URL {
+  try {
+    return new URL(from, base);
+  } catch (error) {
+    throw new BundleError(
+      `${quoted(String(from), 200)} is no URL of a bundle: give one such as https://example.org/nano/, or the files`,
+      { cause: error },
+    );
+  }
+}
+
 /** Bytes of a zip file that is fetched whole: no bundle of a released model is larger. */
 const LARGEST_ZIP = 2 ** 32 - 1;
 
@@ -165,7 +181,7 @@ const LARGEST_ZIP = 2 ** 32 - 1;
 export async function sourceOf(from: BundleSource, reading: Omit<Reading, "most">): Promise<Source> {
   if (from instanceof Blob) return ofFile(from);
   if (typeof from === "string" || from instanceof URL) {
-    const url = new URL(from, (globalThis as { location?: Location }).location?.href);
+    const url = urlOf(from, (globalThis as { location?: Location }).location?.href);
     if (!url.pathname.endsWith(".zip")) return new UrlSource(url);
     const response = await fetched(url, url.href, "the zip file", reading.signal);
     if (!response.ok || !response.body)

@@ -1,17 +1,19 @@
 /** `SamWorker`: a predictor in a worker, so that the page never stalls while the networks compute. */
 
+import type { Features, Size } from "../arrays.ts";
 import type { Verification } from "../agreement/verify.ts";
 import type { GenerateOptions, MaskRecord } from "../automatic/generator.ts";
 import type { AutomaticSettings } from "../automatic/settings.ts";
 import type { OpenOptions, Progress } from "../bundle/bundle.ts";
 import type { Manifest } from "../bundle/manifest.ts";
-import { pathOf, type BundleSource } from "../bundle/source.ts";
+import { pathOf, urlOf, type BundleSource } from "../bundle/source.ts";
 import type { EngineInfo, EngineOptions } from "../engine/choice.ts";
 import { BackendError, errorOf } from "../errors.ts";
+import type { OutputMode } from "../masks/rle.ts";
 import type { PhotoSource } from "../photo/read.ts";
 import type { Prediction, PredictOptions } from "../predictor.ts";
 import type { Prompt } from "../prompts.ts";
-import type { CallName, Calls, Opened, Reply, Request, SentSource } from "./protocol.ts";
+import type { CallName, Calls, Reply, Request, SentSource } from "./protocol.ts";
 
 export interface WorkerOptions extends OpenOptions, EngineOptions {
   /** Makes the worker, where your bundler wants to see it: it has to run `@sam-edge/runtime/worker` as a module. */
@@ -41,13 +43,15 @@ export class SamWorker {
   readonly #waiting = new Map<number, Waiting>();
   #next = 0;
   #failure: Error | null = null;
-  #opened: Opened | null = null;
+  #manifest: Manifest | null = null;
+  #engine: EngineInfo | null = null;
 
   private constructor(worker: Worker) {
     this.#worker = worker;
     worker.addEventListener("message", (event: MessageEvent<Reply>) => this.#answered(event.data));
     worker.addEventListener("error", (event) => {
-      this.#fail(new BackendError(`the worker failed (${event.message || "it could not be loaded"})`));
+      const reason = event.message || "it could not be loaded: let makeWorker start @sam-edge/runtime/worker";
+      this.#fail(new BackendError(`the worker failed (${reason})`));
     });
   }
 
@@ -64,7 +68,8 @@ export class SamWorker {
     const own = new SamWorker(worker);
     try {
       const wasmPaths = rest.wasmPaths === undefined ? undefined : new URL(rest.wasmPaths, location.href).href;
-      own.#opened = (await own.#call("open", [sent(from), { ...rest, wasmPaths }], { onProgress, signal })) as Opened;
+      const opening = own.#call("open", [sent(from), { ...rest, wasmPaths }], { onProgress, signal });
+      own.#manifest = (await opening) as Manifest;
     } catch (error) {
       own.terminate();
       throw error;
@@ -74,18 +79,17 @@ export class SamWorker {
 
   /** The bundle's manifest. */
   get manifest(): Manifest {
-    return this.#opened!.manifest;
+    return this.#manifest!;
   }
 
-  /** Which engine computes, with how many threads, and why. */
+  /** Which engine computes, with how many threads, and why; as of the last answer. */
   get engine(): EngineInfo {
-    return this.#opened!.engine;
+    return this.#engine!;
   }
 
   /** Encode a photo; later prompts refer to it. See `SamPredictor.setImage`. */
   async setImage(photo: PhotoSource): Promise<void> {
-    const engine = (await this.#call("setImage", [photo])) as EngineInfo;
-    this.#opened = { ...this.#opened!, engine };
+    await this.#call("setImage", [photo]);
   }
 
   /** Forget the photo. */
@@ -93,15 +97,31 @@ export class SamWorker {
     await this.#call("resetImage", []);
   }
 
+  /** What the encoder made of the photo, to be kept; see `SamPredictor.getImageFeatures`. */
+  getImageFeatures(): Promise<Features> {
+    return this.#call("getImageFeatures", []) as Promise<Features>;
+  }
+
+  /** Set a photo by its features, without encoding it again; see `SamPredictor.setImageFeatures`. */
+  async setImageFeatures(features: Features, original: Size): Promise<void> {
+    await this.#call("setImageFeatures", [features, original]);
+  }
+
   /** Masks for one prompt; see `SamPredictor.predict`. */
-  async predict(prompt: Prompt, options: PredictOptions = {}): Promise<Prediction> {
+  async predict<Mode extends OutputMode = "binary_mask">(
+    prompt: Prompt,
+    options: PredictOptions<Mode> = {},
+  ): Promise<Prediction<Mode>> {
     const [prediction] = await this.predictBatch([prompt], options);
     return prediction!;
   }
 
   /** Masks for many prompts; see `SamPredictor.predictBatch`. */
-  predictBatch(prompts: readonly Prompt[], options: PredictOptions = {}): Promise<Prediction[]> {
-    return this.#call("predictBatch", [prompts, options]) as Promise<Prediction[]>;
+  predictBatch<Mode extends OutputMode = "binary_mask">(
+    prompts: readonly Prompt[],
+    options: PredictOptions<Mode> = {},
+  ): Promise<Prediction<Mode>[]> {
+    return this.#call("predictBatch", [prompts, options]) as Promise<Prediction<Mode>[]>;
   }
 
   /** Masks for everything in a photo; see `AutomaticMaskGenerator`. The photo that is set stays set. */
@@ -152,7 +172,10 @@ export class SamWorker {
     if ("error" in reply) {
       const { name, message } = reply.error;
       waiting.reject(name === "AbortError" ? new DOMException(message, name) : errorOf(name, message));
-    } else waiting.resolve(reply.result);
+    } else {
+      this.#engine = reply.engine ?? this.#engine;
+      waiting.resolve(reply.result);
+    }
   }
 
   #fail(error: Error): void {
@@ -164,7 +187,7 @@ export class SamWorker {
 
 /** A bundle's place in a form that goes to a worker: its base is another URL, and files lose their folders there. */
 function sent(from: BundleSource): SentSource {
-  if (typeof from === "string" || from instanceof URL) return new URL(from, document.baseURI).href;
+  if (typeof from === "string" || from instanceof URL) return urlOf(from, document.baseURI).href;
   if (from instanceof Blob || from instanceof Map) return from as Blob | Map<string, Blob>;
   const files = [...(from as Iterable<File>)];
   return new Map(files.map((file) => [pathOf(file), file]));

@@ -1,11 +1,9 @@
 /** What a page and its worker send each other. */
 
-import type { Mask } from "../arrays.ts";
+import type { Features, Mask, Size } from "../arrays.ts";
 import type { AutomaticSettings } from "../automatic/settings.ts";
 import type { Progress } from "../bundle/bundle.ts";
-import type { Manifest } from "../bundle/manifest.ts";
 import type { EngineInfo, EngineOptions } from "../engine/choice.ts";
-
 import type { PhotoSource } from "../photo/read.ts";
 import type { PredictOptions } from "../predictor.ts";
 import type { Prompt } from "../prompts.ts";
@@ -18,17 +16,13 @@ export interface SentOptions extends EngineOptions {
   readonly keep?: boolean;
 }
 
-/** What `open` answers. */
-export interface Opened {
-  readonly manifest: Manifest;
-  readonly engine: EngineInfo;
-}
-
-/** Calls of the worker, by name, with their arguments. */
+/** Calls of the worker, by name, with their arguments. `open` answers the manifest. */
 export interface Calls {
   open: [source: SentSource, options: SentOptions];
   setImage: [photo: PhotoSource];
   resetImage: [];
+  getImageFeatures: [];
+  setImageFeatures: [features: Features, original: Size];
   predictBatch: [prompts: readonly Prompt[], options: PredictOptions];
   generate: [photo: PhotoSource, settings: Partial<AutomaticSettings>, covered: Mask | undefined];
   verify: [];
@@ -39,8 +33,9 @@ export type CallName = keyof Calls;
 export type Request =
   { readonly id: number; readonly call: CallName; readonly args: readonly unknown[] } | { readonly abort: number };
 
+/** `engine` is the one that computed: where one gives way to another, it does so within a call. */
 export type Reply =
-  | { readonly id: number; readonly result: unknown }
+  | { readonly id: number; readonly result: unknown; readonly engine: EngineInfo | null }
   | { readonly id: number; readonly progress: Progress | number }
   | { readonly id: number; readonly error: { readonly name: string; readonly message: string } };
 

@@ -4,8 +4,9 @@ import { AutomaticMaskGenerator } from "../automatic/generator.ts";
 import { verify } from "../agreement/verify.ts";
 import { firstLine, StateError } from "../errors.ts";
 import type { Progress } from "../bundle/bundle.ts";
+import type { Manifest } from "../bundle/manifest.ts";
 import { SamPredictor } from "../predictor.ts";
-import { buffersOf, type CallName, type Calls, type Opened, type Reply, type Request } from "./protocol.ts";
+import { buffersOf, type CallName, type Calls, type Reply, type Request } from "./protocol.ts";
 
 interface Context {
   readonly signal: AbortSignal;
@@ -20,16 +21,21 @@ function opened(): SamPredictor {
 }
 
 const handlers: { [Name in CallName]: (context: Context, ...args: Calls[Name]) => unknown } = {
-  async open(context, source, options): Promise<Opened> {
+  async open(context, source, options): Promise<Manifest> {
     predictor = await SamPredictor.open(source, { ...options, ...context });
-    return { manifest: predictor.bundle.manifest, engine: predictor.engine };
+    return predictor.bundle.manifest;
   },
-  async setImage(_, photo) {
-    await opened().setImage(photo);
-    return opened().engine;
+  setImage(_, photo) {
+    return opened().setImage(photo);
   },
   resetImage() {
     opened().resetImage();
+  },
+  getImageFeatures() {
+    return opened().getImageFeatures();
+  },
+  setImageFeatures(_, features, original) {
+    opened().setImageFeatures(features, original);
   },
   predictBatch(_, prompts, options) {
     return opened().predictBatch(prompts, options);
@@ -54,7 +60,7 @@ async function answer({ id, call, args }: Extract<Request, { id: number }>, sign
     signal.throwIfAborted();
     const handler = handlers[call] as (context: Context, ...args: readonly unknown[]) => unknown;
     const result = await handler({ signal, onProgress: (progress) => post({ id, progress }) }, ...args);
-    post({ id, result }, buffersOf(result));
+    post({ id, result, engine: predictor?.engine ?? null }, buffersOf(result));
   } catch (error) {
     const name = error instanceof Error || error instanceof DOMException ? error.name : "Error";
     post({ id, error: { name, message: firstLine(error) } });
