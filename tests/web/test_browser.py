@@ -152,6 +152,11 @@ def ran(site, data, refusals, tmp_path_factory) -> dict[str, Any]:
             "jobs": [{**small, "options": two}, {**small, "files": files, "options": one}],
         },
         {"name": "kept", "origin": "plain", "jobs": [small, small, {**small, "clear": True}]},
+        {
+            "name": "offline",
+            "origin": "plain",
+            "jobs": [small, {**small, "offline": True}, {**small, "offline": True, "clear": True}],
+        },
         {"name": "families", "origin": "isolated", "jobs": [families_job(family) for family in FAMILIES]},
         {"name": "no storage", "origin": "plain", "quota": 1, "jobs": [small, small]},
         {"name": "insecure", "origin": "insecure", "jobs": [small, {**small, "options": {"checkHashes": False}}]},
@@ -255,6 +260,14 @@ def test_a_kept_bundle_is_not_fetched_again(ran, expected_of_small):
     assert second["small/manifest.json"] == 1
     for result in ran["kept"]["answers"]:
         assert_same_answers(result, expected_of_small)
+
+
+def test_a_kept_bundle_opens_while_its_host_cannot_be_reached(ran, expected_of_small):
+    first, second, forgotten = ran["offline"]["answers"]
+    for result in (first, second):
+        assert_same_answers(result, expected_of_small)
+    assert "manifest.json cannot be read" in forgotten["error"]["message"]
+    assert "check the connection" in forgotten["error"]["message"]
 
 
 def test_every_family_answers_as_the_python_runtime_in_every_form_of_masks(ran, data):

@@ -26,7 +26,7 @@ export interface OpenOptions {
   readonly onProgress?: ((progress: Progress) => void) | undefined;
   /** Whether files are hashed (default). False suits a page that is not secure, on a network that you trust. */
   readonly checkHashes?: boolean;
-  /** Whether files from a URL are kept in this browser (default), so that the next visit needs no download. */
+  /** Whether files from a URL are kept in this browser (default): the next visit needs no download, nor a connection. */
   readonly keep?: boolean;
   readonly signal?: AbortSignal | undefined;
 }
@@ -37,11 +37,13 @@ const NOT_NEEDED: ReadonlySet<string> = new Set(NOT_NEEDED_FILES);
 export class Bundle {
   readonly manifest: Manifest;
   readonly #source: Source;
+  readonly #store: FileStore | null;
   readonly #files: ReadonlyMap<string, Bytes>;
 
-  private constructor(manifest: Manifest, source: Source, files: ReadonlyMap<string, Bytes>) {
+  private constructor(manifest: Manifest, source: Source, store: FileStore | null, files: ReadonlyMap<string, Bytes>) {
     this.manifest = manifest;
     this.#source = source;
+    this.#store = store;
     this.#files = files;
   }
 
@@ -55,7 +57,9 @@ export class Bundle {
   static async open(from: BundleSource, options: OpenOptions = {}): Promise<Bundle> {
     const { onProgress, checkHashes = true, keep = true, signal } = options;
     const source = await sourceOf(from, { signal });
-    const manifest = await readManifest(await manifestText(source, signal), { checkDigest: checkHashes });
+    const store = keep && checkHashes && source.remote && canHash() ? await FileStore.open() : null;
+    const text = await textOfManifest(source, store, signal);
+    const manifest = await readManifest(text, { checkDigest: checkHashes });
     for (const name of manifest.files.keys()) checkFileName(source.name, name);
     for (const name of manifest.frames.flatMap((each) => [each.encoder, each.decoder])) {
       if (!manifest.files.has(name) || NOT_NEEDED.has(name)) {
@@ -64,7 +68,6 @@ export class Bundle {
     }
     const needed = [...manifest.files].filter(([name]) => !NOT_NEEDED.has(name));
     const total = needed.reduce((sum, [, record]) => sum + record.bytes, 0);
-    const store = keep && checkHashes && source.remote && canHash() ? await FileStore.open() : null;
     const files = new Map<string, Bytes>();
     let before = 0;
     for (const [file, record] of needed) {
@@ -73,11 +76,18 @@ export class Bundle {
         own = Math.min(own + count, record.bytes);
         onProgress?.({ loaded: before + own, total, file });
       };
-      files.set(file, await read({ source, file, record, checkHashes, store, onBytes, signal }));
+      const content = await read({ source, file, record, checkHashes, store, onBytes, signal });
+      if (!content) throw new BundleError(`${source.name}: ${file} is missing: copy or export the bundle again`);
+      files.set(file, content);
       before += record.bytes;
       onProgress?.({ loaded: before, total, file });
     }
-    return new Bundle(manifest, source, files);
+    await store?.putManifest(
+      source.name,
+      text,
+      [...manifest.files.values()].map(({ sha256: hash }) => hash),
+    );
+    return new Bundle(manifest, source, store, files);
   }
 
   /** Where the bundle came from, for messages. */
@@ -104,10 +114,8 @@ export class Bundle {
    */
   async golden(): Promise<Bytes | null> {
     const record = this.manifest.files.get(GOLDEN_FILE);
-    const content = record ? await this.#source.read(GOLDEN_FILE, { most: record.bytes }) : null;
-    if (!record || !content) return null;
-    await requireRecorded({ source: this.#source, file: GOLDEN_FILE, record, checkHashes: true }, content);
-    return content;
+    if (!record) return null;
+    return read({ source: this.#source, file: GOLDEN_FILE, record, checkHashes: true, store: this.#store });
   }
 
   /** What export measured (`report.json`); null where there is none, or an edited one. */
@@ -115,8 +123,9 @@ export class Bundle {
     const record = this.manifest.files.get(REPORT_FILE);
     if (!record) return null;
     try {
-      const content = await read({ source: this.#source, file: REPORT_FILE, record, checkHashes: true, store: null });
-      return JSON.parse(new TextDecoder().decode(content)) as unknown;
+      const job = { source: this.#source, file: REPORT_FILE, record, checkHashes: true, store: this.#store };
+      const content = await read(job);
+      return content && (JSON.parse(new TextDecoder().decode(content)) as unknown);
     } catch {
       return null;
     }
@@ -136,8 +145,24 @@ interface Job extends Expected {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** A file of the recorded size and hash, from the store if it is there. */
-async function read(job: Job): Promise<Bytes> {
+/** The text of the manifest; where nothing can be reached, the one that was kept. */
+async function textOfManifest(
+  source: Source,
+  store: FileStore | null,
+  signal: AbortSignal | undefined,
+): Promise<string> {
+  try {
+    return await manifestText(source, signal);
+  } catch (error) {
+    const unreachable = error instanceof BundleError && error.cause instanceof TypeError; // of fetch, without a network
+    const kept = unreachable ? await store?.manifest(source.name) : null;
+    if (typeof kept !== "string") throw error;
+    return kept;
+  }
+}
+
+/** A file of the recorded size and hash, from the store if it is there; null where there is no such file. */
+async function read(job: Job): Promise<Bytes | null> {
   const { source, file, record, checkHashes, store, onBytes, signal } = job;
   const kept = await store?.get(record.sha256);
   if (kept) {
@@ -148,7 +173,7 @@ async function read(job: Job): Promise<Bytes> {
     await store?.delete(record.sha256);
   }
   const content = await source.read(file, { most: record.bytes, onBytes, signal });
-  if (!content) throw new BundleError(`${source.name}: ${file} is missing: copy or export the bundle again`);
+  if (!content) return null;
   await requireRecorded(job, content);
   if (checkHashes) await store?.put(record.sha256, content);
   return content;

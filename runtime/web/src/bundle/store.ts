@@ -1,16 +1,27 @@
 /**
- * Files of bundles that this browser has fetched before, in Cache Storage, by their SHA-256.
+ * Files of bundles that this browser has fetched before, in Cache Storage, by their SHA-256, and each bundle's manifest
+ * by its URL, for a page that is offline.
  *
  * A page that may not store anything (a private window, a full disk, an insecure page) works without it. What comes out
- * of the store is hashed again like what comes from the network.
+ * of the store is checked again like what comes from the network.
  */
 
 import type { Bytes } from "../arrays.ts";
 
 export const CACHE_NAME = "sam-edge-bundles";
 
+const PLACE = "https://sam-edge.invalid/"; // only a name: nothing is ever fetched from it
+const MANIFESTS = `${PLACE}manifest/`;
+
 function key(hash: string): string {
-  return `https://sam-edge.invalid/${hash}`; // only a name: nothing is ever fetched from it
+  return PLACE + hash;
+}
+
+/** A manifest as it is kept. */
+interface KeptManifest {
+  readonly text: string;
+  /** SHA-256 of the bundle's files. */
+  readonly hashes: readonly string[];
 }
 
 /** Keeps files by their hash. */
@@ -47,6 +58,37 @@ export class FileStore {
       return true;
     } catch {
       return false;
+    }
+  }
+
+  /** The text of the manifest of a bundle's URL; null where none is kept. */
+  async manifest(bundle: string): Promise<string | null> {
+    return (await this.#manifestAt(MANIFESTS + encodeURIComponent(bundle)))?.text ?? null;
+  }
+
+  /** Keep the manifest of a bundle's URL, and forget files of the one before it that no kept bundle has. */
+  async putManifest(bundle: string, text: string, hashes: readonly string[]): Promise<void> {
+    const own = MANIFESTS + encodeURIComponent(bundle);
+    const before = await this.#manifestAt(own);
+    if (before?.text === text) return;
+    try {
+      await this.#cache.put(own, Response.json({ text, hashes } satisfies KeptManifest));
+      if (!before) return;
+      const urls = (await this.#cache.keys()).map(({ url }) => url).filter((url) => url.startsWith(MANIFESTS));
+      const kept = await Promise.all(urls.map((url) => this.#manifestAt(url)));
+      const used = new Set(kept.flatMap((each) => each?.hashes ?? []));
+      for (const hash of before.hashes) if (!used.has(hash)) await this.delete(hash);
+    } catch {
+      // no room; the page fetches it again
+    }
+  }
+
+  async #manifestAt(url: string): Promise<KeptManifest | null> {
+    try {
+      const kept = await this.#cache.match(url);
+      return kept ? ((await kept.json()) as KeptManifest) : null;
+    } catch {
+      return null;
     }
   }
 
