@@ -2,7 +2,7 @@
 
 import { SamWorker } from "@sam-edge/runtime";
 import { PageError } from "../errors.ts";
-import { fromCoco, fromMask } from "../masks/runs.ts";
+import { fromCoco, fromLengths } from "../masks/runs.ts";
 import type { Prompt } from "../prompt/draft.ts";
 import type { SessionBundle } from "../session.ts";
 import type { Answer, Engine, EngineInfo, Found, PhotoSource, Report } from "./engine.ts";
@@ -51,10 +51,10 @@ export class BrowserEngine implements Engine {
         ...(box === null ? {} : { box: [box.x0, box.y0, box.x1, box.y1] as const }),
         ...(previous === null ? {} : { maskInput: previous.data }),
       },
-      { multimaskOutput: prompt.multimask },
+      { multimaskOutput: prompt.multimask, outputMode: "uncompressed_rle" },
     );
     const candidates = masks.map((mask, i) => ({
-      mask: fromMask(mask),
+      mask: fromLengths(mask),
       predictedIou: scores[i]!,
       lowRes: { ...lowResSize, data: lowRes[i]! },
     }));

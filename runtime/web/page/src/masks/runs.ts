@@ -5,7 +5,7 @@
  */
 
 import type { Mask } from "@sam-edge/runtime";
-import { compress, decompress, runLengths, type Rle } from "@sam-edge/runtime/masks/rle.ts";
+import { compress, decompress, runLengths, type Rle, type UncompressedRle } from "@sam-edge/runtime/masks/rle.ts";
 import { PageError } from "../errors.ts";
 
 export interface Runs {
@@ -26,6 +26,11 @@ export interface Bounds {
 /** Runs from COCO's compressed string. Throws `UsageError` for damaged counts, `PageError` if they do not fit the photo. */
 export function fromCoco({ size: [height, width], counts }: Rle): Runs {
   return runsOf(decompress(counts), width, height);
+}
+
+/** Runs from COCO's uncompressed form, as the runtime's worker sends them. Throws `PageError` if they do not fit. */
+export function fromLengths({ size: [height, width], counts }: UncompressedRle): Runs {
+  return runsOf(counts, width, height);
 }
 
 /** COCO's compressed string of runs. */

@@ -5,6 +5,7 @@ import {
   bounds,
   contains,
   fromCoco,
+  fromLengths,
   fromMask,
   iou,
   overlap,
@@ -42,11 +43,13 @@ describe("runs", () => {
     // Runs 5 3 1 1 1 1 1 3; from the fourth on the difference to the one two before: -2 0 0 0 2.
     expect(toCoco(drawn(...RING))).toEqual({ size: [4, 4], counts: "531N0002" });
     expect(rowsOf(fromCoco({ size: [4, 4], counts: "531N0002" }))).toEqual(RING);
+    expect(rowsOf(fromLengths({ size: [4, 4], counts: [5, 3, 1, 1, 1, 1, 1, 3] }))).toEqual(RING);
   });
 
   it("refuse what does not fit the photo", () => {
     expect(() => fromCoco({ size: [4, 5], counts: "531N0002" })).toThrow(/Load the photo again/);
     expect(() => fromCoco({ size: [4, 4], counts: "5\u007f" })).toThrow(/damaged/);
+    expect(() => fromLengths({ size: [4, 4], counts: [5, 3] })).toThrow(/Load the photo again/);
   });
 
   it("count pixels, bounds and single pixels", () => {
