@@ -354,7 +354,9 @@ def write_family_bundle(path: Path, conventions: Conventions) -> None:
             for specs in (contract.inputs, contract.outputs)
         )
         used = {each for made in nodes for each in made.input}
-        initializers = [numpy_helper.from_array(np.asarray(value), each) for each, value in values.items() if each in used]
+        initializers = [
+            numpy_helper.from_array(np.asarray(value), each) for each, value in values.items() if each in used
+        ]
         graph = helper.make_graph(nodes, name, inputs, outputs, initializers)
         onnx.save(
             helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path / f"{name}.onnx"

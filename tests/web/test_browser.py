@@ -189,9 +189,7 @@ def answers_known_to_all(bundle: Path, photo: Path) -> Answers:
 Answers = list[list[tuple[np.ndarray, np.ndarray]]]
 
 
-def answers_of(
-    bundle: Path, photo: Path, prompts: list[dict[str, Any]] = PROMPTS, *, refine: bool = True
-) -> Answers:
+def answers_of(bundle: Path, photo: Path, prompts: list[dict[str, Any]] = PROMPTS, *, refine: bool = True) -> Answers:
     """Masks and scores of the Python runtime, for both photos of a job."""
     predictor = SamPredictor(bundle)
     predictor.set_image(read_photo(photo))
