@@ -1,10 +1,10 @@
 """Read one file of weights without running code from the file.
 
-`.safetensors` holds only tensors. torch.save writes a pickle, which is a small program. It is only read with
-`weights_only=True`: torch then builds tensors and plain containers and refuses everything else, except the few harmless
-classes of `_harmless`. When torch refuses, this module lists the pickle's instructions, without executing them, to
-distinguish a broken file from one that would run code. A broken file should be downloaded again; the other should not
-be trusted.
+`.safetensors` holds only tensors. A TorchScript archive is read by `torchscript`, without its program. torch.save
+writes a pickle, which is a small program. It is only read with `weights_only=True`: torch then builds tensors and plain
+containers and refuses everything else, except the few harmless classes of `_harmless`. When torch refuses, this module
+lists the pickle's instructions, without executing them, to distinguish a broken file from one that would run code. A
+broken file should be downloaded again; the other should not be trusted.
 
 The content decides the format, not the file's name.
 """
@@ -27,6 +27,7 @@ import torch
 from sam_edge_runtime.errors import CheckpointError, short_name
 
 from .packed import unpacked
+from .torchscript import read_program
 
 ZIP_MAGIC = b"PK\x03\x04"
 PICKLE_MAGIC = b"\x80"
@@ -66,16 +67,20 @@ def read_file(path: Path) -> dict[Any, object]:
     zipped = start.startswith(ZIP_MAGIC)
     if start[SIZE_BYTES:] == b"{" or (path.suffix == ".safetensors" and not zipped and start[:1] != PICKLE_MAGIC):
         return dict[Any, object](unpacked(_read_safetensors(path), str(path)))
-    if zipped:
-        _check_archive(path)
+    if zipped and _is_program(path):
+        return dict[Any, object](read_program(path))
     loaded = _read_torch(path, mapped=zipped)
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{path} holds a {type(loaded).__name__}, not a state dict (names to tensors)")
     return loaded
 
 
-def _check_archive(path: Path) -> None:
-    """Refuse zip files for which torch's own message is long."""
+def _is_program(path: Path) -> bool:
+    """Whether a zip file is of TorchScript.
+
+    Raises:
+        CheckpointError: it is truncated or corrupt; torch's own message for that is long.
+    """
     try:
         whole = zipfile.is_zipfile(path)
         program = whole and _holds(path, "/constants.pkl")
@@ -83,8 +88,7 @@ def _check_archive(path: Path) -> None:
         raise _corrupt(path, error) from error
     if not whole:
         raise CheckpointError(f"{path} is truncated (its table of contents is missing): copy or download it again")
-    if program:
-        raise CheckpointError(f"{path} is a TorchScript program, not a file of weights: {REMEDY}")
+    return program
 
 
 def _holds(path: Path, ending: str) -> bool:
