@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sam_edge.weights.catalogue import release_of
+from sam_edge.weights.clip_catalogue import downloads_of
 from sam_edge_runtime.errors import UsageError, missing_package
 
 from .console import line
@@ -21,12 +21,13 @@ def command(
 ) -> None:
     """Download a variant's official weights into the cache and check their SHA-256.
 
-    An interrupted download is resumed.
+    With a text encoder comes its tokenizer. An interrupted download is resumed.
     """
     accept_licence(accepted=accepted)
-    release = release_of(variant)
+    releases = downloads_of(variant)
     try:
         from sam_edge.weights.download import download  # noqa: PLC0415  # imports pooch and requests
     except ImportError as error:
         raise UsageError(f"downloads need {missing_package(error)}: pip install 'sam-edge[download]'") from error
-    line(str(download(release)))
+    for release in releases:
+        line(str(download(release)))

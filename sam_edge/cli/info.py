@@ -101,12 +101,52 @@ def _tried(search: Mapping[str, Any]) -> Table:
 def _print_weights(text: str, *, as_json: bool) -> None:
     """Print what a checkpoint holds; it must fit a model."""
     try:
-        from sam_edge.weights.recognition import read_checkpoint, recognize  # noqa: PLC0415  # brings torch
+        from sam_edge.weights.clip_layouts import HoldsClipError  # noqa: PLC0415  # brings torch
     except ImportError as error:
         raise UsageError(f"weights need {missing_package(error)}: pip install 'sam-edge[export]'") from error
+    try:
+        facts = _facts_of_sam(text)
+    except HoldsClipError:
+        facts = _facts_of_clip(text)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    table = Table(show_header=False, box=None, pad_edge=False)
+    facts["files"] = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in facts["files"].items())
+    facts["left out"] = ", ".join(facts["left out"])
+    for name, value in facts.items():
+        if value:
+            table.add_row(Text(name, style="bold"), Text(str(value)))
+    OUTPUT.print(table)
+
+
+def _facts_of_clip(text: str) -> dict[str, Any]:
+    """What a checkpoint of CLIP's kin holds; it must fit a variant."""
+    from sam_edge.weights.clip_checkpoint import official_release, recognize_clip  # noqa: PLC0415  # brings torch
+
+    found = recognize_clip(parse_source(text))
+    release = official_release(found)
+    return {
+        "model": found.variant,
+        "family": found.config.title,
+        "layout": found.layout.title,
+        "activation": found.config.activation,
+        "tensors": len(found.state),
+        "left out": [],
+        "whose": "the official weights" if release else "not the official file, or one whose hash no source states",
+        "licence": release.licence if release else found.contents.licence or "not stated",
+        "files": {path.name: path.stat().st_size for path in found.contents.files},
+        "sha256": found.contents.sha256(),
+    }
+
+
+def _facts_of_sam(text: str) -> dict[str, Any]:
+    """What a checkpoint of SAM's kin holds; it must fit a model."""
+    from sam_edge.weights.recognition import read_checkpoint, recognize  # noqa: PLC0415  # brings torch
+
     found = recognize(read_checkpoint(parse_source(text)))
     read = found.checkpoint
-    facts: dict[str, Any] = {
+    return {
         "model": found.variant,
         "family": found.family.title,
         "layout": read.layout.title,
@@ -120,16 +160,6 @@ def _print_weights(text: str, *, as_json: bool) -> None:
         "files": {path.name: path.stat().st_size for path in read.contents.files},
         "sha256": read.contents.sha256(),
     }
-    if as_json:
-        typer.echo(json.dumps(facts, indent=1))
-        return
-    table = Table(show_header=False, box=None, pad_edge=False)
-    facts["files"] = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in facts["files"].items())
-    facts["left out"] = ", ".join(facts["left out"])
-    for name, value in facts.items():
-        if value:
-            table.add_row(Text(name, style="bold"), Text(str(value)))
-    OUTPUT.print(table)
 
 
 def _prompts_a_call(manifest: Manifest) -> str:

@@ -106,6 +106,7 @@ PACKAGES: dict[str, Package] = {
     "matplotlib": Package("matplotlib.figure", large=True),
     "opencv-python-headless": Package("cv2"),
     "neural-compressor": Package("neural_compressor", large=True, offered=sys.version_info >= (3, 11)),
+    "tokenizers": Package("tokenizers"),
     "starlette": Package("starlette.applications"),
     "uvicorn": Package("uvicorn"),
     "onnxruntime-qnn": Package("onnxruntime_qnn", large=True, offered=_LINUX_X86 and sys.version_info >= (3, 11)),
@@ -128,6 +129,7 @@ EXTRAS: dict[str, Extra] = {
     ),
     "train": Extra("train and distil", ("accelerate", "tensorboard", "tomli"), ("evaluate", "export")),
     "neural-compressor": Extra("a second driver and roundings for INT8", ("neural-compressor",), ("export",)),
+    "text": Extra("rank masks by words with CLIP's text encoders", ("tokenizers",)),
     "serve": Extra("the page that segments and annotates photos", ("starlette", "uvicorn")),
     "qnn": Extra("compile for Qualcomm's NPU and simulate it", ("onnxruntime-qnn",)),
 }

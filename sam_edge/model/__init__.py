@@ -15,6 +15,8 @@
 | `hq_mask_decoder` | the mask decoder of SAM-HQ and Light-HQ |
 | `sam2_mask_decoder` | the mask decoder of SAM 2 and EdgeTAM |
 | `nano_decoder` | nano's prompt encoder and mask decoder |
+| `text_token` | a CLIP embedding as one more prompt token, and the decoder's graph with it |
+| `clip/` | the text and image encoders of CLIP, TinyCLIP and SigLIP 2 |
 | `layers` | layers that several parts share |
 | `variants` | every model by its name |
 | `graphs` | the encoder graph and the decoder graph under the tensor contract |

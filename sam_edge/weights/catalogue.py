@@ -26,7 +26,8 @@ class Release:
         url: where the authors serve the file; http or https.
         file: name of the file in the cache, the same as its authors'.
         size: bytes; None where no public source states them, and the hash alone decides.
-        sha256: 64 lowercase hexadecimal digits.
+        sha256: 64 lowercase hexadecimal digits; empty where no public source states it, and names, shapes and numbers
+            are all that is checked.
         licence: SPDX identifier of the weights' licence.
         parameters: trainable numbers of the model; buffers such as running statistics are not counted. SAM 2's files
             hold more: the parts for videos, which are not loaded.
@@ -61,7 +62,7 @@ class Release:
             )
         if self.file in ("", ".", "..") or PurePosixPath(self.file).name != self.file or "\\" in self.file:
             raise UsageError(f"{self.variant}: {self.file!r} is not a plain file name; leave out folders")
-        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+        if not re.fullmatch(r"([0-9a-f]{64})?", self.sha256):
             raise UsageError(f"{self.variant}: {self.sha256!r} is not a sha256; write 64 lowercase hexadecimal digits")
         if min(1 if self.size is None else self.size, self.parameters, self.input_side) <= 0:
             raise UsageError(f"{self.variant}: size, parameters and input_side must be above zero")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -34,6 +34,7 @@ from .pruned_vit import read_widths
 Shapes = Mapping[str, tuple[int, ...]]
 Signature = Mapping[str, tuple[int | None, ...]]  # None: any size
 Builder = Callable[[], Sam]
+AnyModule = TypeVar("AnyModule", bound=torch.nn.Module)
 
 POSITION = "image_encoder.pos_embed"  # (1, S/16, S/16, dim)
 STEM = "image_encoder.patch_embed.seq.0.c.weight"  # of TinyViT
@@ -207,12 +208,12 @@ def shapes_of_variant(variant: str) -> Shapes:
     return shapes_built(lambda: build_sam(variant))
 
 
-def shapes_built(build: Builder) -> Shapes:
+def shapes_built(build: Callable[[], torch.nn.Module]) -> Shapes:
     """Names and shapes of the state dict of the model that `build` makes."""
     return {name: tuple(tensor.shape) for name, tensor in build_empty(build).state_dict().items()}
 
 
-def build_empty(build: Builder) -> Sam:
+def build_empty(build: Callable[[], AnyModule]) -> AnyModule:
     """The model that `build` makes, on the meta device: names, shapes and types without numbers."""
     with torch.device("meta"), _NoNumbers():
         return build()

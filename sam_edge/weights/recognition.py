@@ -17,6 +17,7 @@ from sam_edge_runtime.errors import CheckpointError, short_name
 
 from .adapters import merge_adapters
 from .catalogue import RELEASES, Release
+from .clip_layouts import HoldsClipError, holds_clip
 from .contents import Contents, read_contents, read_hub
 from .families import (
     Builder,
@@ -171,7 +172,15 @@ def _unused(names: list[str], kept: State) -> tuple[str, ...]:
 
 
 def _under_official_names(contents: Contents, label: str) -> Checkpoint:
-    found = unwrap(contents.tree, label)
+    try:
+        found = unwrap(contents.tree, label)
+    except CheckpointError:
+        if holds_clip(contents.tree):
+            raise HoldsClipError(
+                f"{label} holds a text and an image encoder (CLIP's kin) and no SAM: name it where masks are ranked by "
+                "words (--rank), and a SAM here"
+            ) from None
+        raise
     layout = layout_of(found.state, label)
     return Checkpoint(
         label, contents, to_official(found.state, layout, label), layout, found.prefix, "", found.left_out

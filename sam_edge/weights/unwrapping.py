@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 
@@ -53,12 +54,19 @@ class Unwrapped:
     left_out: tuple[str, ...]
 
 
-def unwrap(tree: Mapping[object, object], label: str) -> Unwrapped:
+def unwrap(
+    tree: Mapping[object, object],
+    label: str,
+    roots: Collection[str] = ROOTS,
+    encoders: tuple[str, ...] = ENCODERS,
+) -> Unwrapped:
     """The tensors in `tree` that belong to a model.
 
     Args:
         tree: tensors by name, nested in dicts up to eight deep; anything else may stand beside them.
         label: the checkpoint's name in error messages.
+        roots: first segments of the model's names.
+        encoders: beginnings of the names of its image encoder, by which one of several sets of weights is chosen.
 
     Raises:
         CheckpointError: there is no such tensor, or two sets of weights of which neither is the other's average.
@@ -68,7 +76,7 @@ def unwrap(tree: Mapping[object, object], label: str) -> Unwrapped:
     strays: list[str] = []
     for name, tensor in tensors.items():
         segments = name.split(".")
-        place = next((index for index, segment in enumerate(segments) if segment in ROOTS), None)
+        place = next((index for index, segment in enumerate(segments) if segment in roots), None)
         if place is None or any(NO_WEIGHTS.fullmatch(segment) for segment in segments[:place]):
             strays.append(name)
             continue
@@ -83,9 +91,15 @@ def unwrap(tree: Mapping[object, object], label: str) -> Unwrapped:
         raise CheckpointError(without_base(label, adapter))
     if not states:
         raise CheckpointError(_nothing(label, tensors, others))
-    prefix = _chosen(states, label)
+    prefix = _chosen(states, encoders, label)
     strays += [each + name for each, state in states.items() if each != prefix for name in state]
     return Unwrapped(states[prefix], prefix, _left_out(strays, others, prefix))
+
+
+def tensor_names(tree: Mapping[object, object]) -> list[str]:
+    """The dotted names of all tensors in `tree`, or of the first of more than a model has."""
+    leaves = islice(_leaves(tree, "", DEEPEST), MOST_NAMES)
+    return [name for name, value in leaves if isinstance(value, torch.Tensor)]
 
 
 def _flattened(tree: Mapping[object, object], label: str) -> tuple[State, list[str]]:
@@ -111,9 +125,9 @@ def _leaves(tree: Mapping[object, object], before: str, depth: int) -> Iterator[
             yield name, value
 
 
-def _chosen(states: Mapping[str, State], label: str) -> str:
+def _chosen(states: Mapping[str, State], beginnings: tuple[str, ...], label: str) -> str:
     """The prefix of the weights to load: the only one, the one with an image encoder, or the averaged weights."""
-    encoders = [prefix for prefix, state in states.items() if any(name.startswith(ENCODERS) for name in state)]
+    encoders = [prefix for prefix, state in states.items() if any(name.startswith(beginnings) for name in state)]
     candidates = encoders or list(states)
     if len(candidates) == 1:
         return candidates[0]
