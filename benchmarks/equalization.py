@@ -31,7 +31,7 @@ from sam_edge.model.torch_backend import TorchBackend
 from sam_edge.model.transformer import Attention
 from sam_edge.prompting.grid import prompt_groups
 from sam_edge.quantization.equalization.equalize import METHODS, equalize
-from sam_edge.quantization.equalization.observe import ChannelStatistics, observe_layers
+from sam_edge.quantization.equalization.observe import ChannelStatistics, observe_layers, sam_runs
 from sam_edge.quantization.gptq import round_weights
 from sam_edge.quantization.layers import LAYERS, Layer, rows_of, set_rows
 from sam_edge.reporting.versions import commit, tool_versions
@@ -179,7 +179,7 @@ def observed(sam: Sam, images: Sequence[Call], prompts: Sequence[Call]) -> dict[
         for layer in (module.q_proj, module.k_proj)
     }
     watches = [{layer: partial(add_values, each) for layer, each in group.items()} for group in (reads, keys)]
-    observe_layers(sam, images, prompts, *watches)
+    observe_layers(sam, sam_runs(sam, images, prompts), *watches)
     return {"reads": {layer: each for layer, each in reads.items() if each.positions}, "keys": keys}
 
 

@@ -55,11 +55,11 @@ def layer_names(sam: Sam) -> dict[str, str]:
     return {fingerprint(weight.detach().numpy()): name for name, weight in weights}
 
 
-def _layers(sam: Sam) -> Iterator[tuple[str, Layer]]:
-    return ((name, module) for name, module in sam.named_modules() if isinstance(module, LAYERS))
+def _layers(model: nn.Module) -> Iterator[tuple[str, Layer]]:
+    return ((name, module) for name, module in model.named_modules() if isinstance(module, LAYERS))
 
 
-def with_exceptions(recipe: Recipe, sam: Sam, target: str) -> Recipe:
+def with_exceptions(recipe: Recipe, model: nn.Module, target: str) -> Recipe:
     """A recipe with the exceptions that its scheme needs; other recipes unchanged.
 
     `w8a8`: `w8` for the layer that reads the photo. `npu`: `w8a16` for that layer, and the decoder in `fp32`: published
@@ -69,10 +69,10 @@ def with_exceptions(recipe: Recipe, sam: Sam, target: str) -> Recipe:
     The photo's three channels fill no INT8 kernel (nano's stem takes 0.9 ms in ONNX Runtime, 0.4 ms in float). In a ViT
     the residual stream starts with this layer's output: in INT8, ViT-B's embedding had an SNR of 14 dB, with it 28 dB.
     """
-    first = [name for name, layer in _layers(sam) if isinstance(layer, nn.Conv2d) and layer.in_channels == RGB]
+    first = [name for name, layer in _layers(model) if isinstance(layer, nn.Conv2d) and layer.in_channels == RGB]
     if recipe.name == "w8a8":
         return replace(recipe, layers=dict.fromkeys(first, "w8"))
-    decoder = _decoder_in_float(sam, recipe.name)
+    decoder = _decoder_in_float(model, recipe.name)
     if recipe.name == NPU:
         return replace(recipe, layers={**dict.fromkeys(first, "w8a16"), **decoder})
     if recipe.name == "w8a16" and target == "onnx":
@@ -80,9 +80,9 @@ def with_exceptions(recipe: Recipe, sam: Sam, target: str) -> Recipe:
     return recipe
 
 
-def _decoder_in_float(sam: Sam, scheme: str) -> dict[str, str]:
+def _decoder_in_float(model: nn.Module, scheme: str) -> dict[str, str]:
     """Exceptions that keep the decoder's graph in fp32; parts of it in the encoder's graph keep `scheme`."""
-    names = [name for name, _ in _layers(sam)]
+    names = [name for name, _ in _layers(model)]
     roots = sorted({name.split(".")[0] for name in names if not in_encoder_graph(name)})
     moved = sorted(
         {".".join(name.split(".")[:2]) for name in names if name.split(".")[0] in roots and in_encoder_graph(name)}
@@ -116,14 +116,19 @@ def prepare(
     progress(f"equalizing channels on {len(calls.photos)} photos")
     equalized = equalize(sam, calls.encoder(), calls.decoder(capacity), EQUALIZATION_METHODS)
     progress("rounding weights")
-    levels = {
-        name: _levels(layer, scheme, manifest.target)
-        for name, layer in _layers(sam)
-        if (scheme := recipe.scheme_of(name)) in QUANTIZED
-    }
+    levels = weight_levels(sam, recipe, manifest.target)
     rounders = _rounders(sam, recipe, manifest.target)
     rounded = round_weights(sam, calls.encoder(), calls.decoder(capacity), levels, rounders)
     return {"equalized": equalized, "rounded": {name: asdict(each) for name, each in rounded.items()}}
+
+
+def weight_levels(model: nn.Module, recipe: Recipe, target: str) -> dict[str, int]:
+    """The largest integer that the weight of each quantized layer is rounded to, by the layer's name."""
+    return {
+        name: _levels(layer, scheme, target)
+        for name, layer in _layers(model)
+        if (scheme := recipe.scheme_of(name)) in QUANTIZED
+    }
 
 
 def _rounders(sam: Sam, recipe: Recipe, target: str) -> dict[str, Rounder]:

@@ -20,7 +20,7 @@ from sam_edge_quant.methods import bias_correction, gptq
 from sam_edge_quant.methods.weight_scales import QAT_MAX, symmetric_scales
 from sam_edge_runtime.arrays import Call, Float64
 
-from .equalization.observe import InputMoments, observe_layers
+from .equalization.observe import InputMoments, Runs, observe_layers, sam_runs
 from .layers import LAYERS, Layer, array, assign, input_patches, is_qat_trained, rows_of, set_rows
 
 # Rounds a linear layer's weight `(outputs, inputs)`, given the moments `(inputs, inputs)` of its inputs.
@@ -49,12 +49,33 @@ def round_weights(
 ) -> dict[str, RoundingQuality]:
     """Round weights in place.
 
-    The second moments of every layer's inputs are in memory at once: 0.5 GB for ViT-B, 4 GB for ViT-H.
-
     Args:
         sam: the model.
         encoder_calls: inputs of the image encoder by name, NCHW, from calibration; iterated once.
         decoder_calls: inputs of the mask decoder by name, NCHW.
+        levels: as for `round_graphs`.
+        rounders: as for `round_graphs`.
+
+    Raises:
+        UsageError: one of the graphs gets no calls.
+        ExportError: a layer's input has NaN or infinity.
+    """
+    return round_graphs(sam, sam_runs(sam, encoder_calls, decoder_calls), levels, rounders)
+
+
+def round_graphs(
+    model: nn.Module,
+    runs: Runs,
+    levels: Mapping[str, int],
+    rounders: Mapping[str, Rounder] = MappingProxyType({}),
+) -> dict[str, RoundingQuality]:
+    """Round weights of a model of any kind in place.
+
+    The second moments of every layer's inputs are in memory at once: 0.5 GB for ViT-B, 4 GB for ViT-H.
+
+    Args:
+        model: holds the layers.
+        runs: its graphs, and for each its inputs by name, NCHW, from calibration; iterated once.
         levels: by layer name, the largest integer of its quantizer: 127 for int8, 64 for ONNX Runtime's
             `reduce_range`, 7 for int4. Layers that are not named, that no call reaches, or that quantization-aware
             training has rounded stay unchanged.
@@ -66,14 +87,14 @@ def round_weights(
     """
     layers = {
         name: module
-        for name, module in sam.named_modules()
+        for name, module in model.named_modules()
         if isinstance(module, LAYERS) and name in levels and not (levels[name] >= QAT_MAX and is_qat_trained(module))
     }
     if not layers:
         return {}
     moments = {layer: InputMoments() for layer in layers.values()}
     reads = {layer: partial(_add, layer, each) for layer, each in moments.items()}
-    observe_layers(sam, encoder_calls, decoder_calls, reads)
+    observe_layers(model, runs, reads)
     return {
         name: _round(layer, moments[layer], levels[name], rounders.get(name))
         for name, layer in layers.items()

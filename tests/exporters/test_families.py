@@ -20,7 +20,7 @@ from sam_edge.model.sam import Sam
 from sam_edge.model.sam2_mask_decoder import SAM2MaskDecoder
 from sam_edge.model.torch_backend import TorchBackend
 from sam_edge.prediction.calls import decoder_call
-from sam_edge.quantization.equalization.observe import observe_layers
+from sam_edge.quantization.equalization.observe import observe_layers, sam_runs
 from sam_edge.weights.families import build_empty
 from sam_edge_exporters import Conversion, exporter_for
 from sam_edge_runtime import SamPredictor
@@ -120,7 +120,7 @@ def test_calibration_reads_the_layers_of_both_graphs(sam):
     )
     about = manifest(embedding_channels=256, conventions=SAM_2)
     photo = {"image": np.full((1, 3, SIDE, SIDE), 100, np.float32)}
-    observe_layers(sam, [photo], [decoder_call(features, prompts, about)], inputs)
+    observe_layers(sam, sam_runs(sam, [photo], [decoder_call(features, prompts, about)]), inputs)
     assert {name: [tuple(each.shape) for each in calls] for name, calls in layers.items()} == {
         "mask_decoder.conv_s0": [(1, 256, 64, 64)],
         "mask_decoder.pred_obj_score_head.layers.0": [(2, 256)],

@@ -21,7 +21,7 @@ from sam_edge_runtime.arrays import Call, Float64
 from sam_edge_runtime.errors import UsageError
 
 from .groups import Chain, Group, Keys, Normed, Writer, groups_of
-from .observe import ChannelStatistics, TensorCallback, observe_layers
+from .observe import ChannelStatistics, Runs, TensorCallback, observe_layers, sam_runs
 
 METHODS = ("smooth", "cross_layer", "bimodal")
 _METHOD_OF: dict[type[Group], str] = {Normed: "smooth", Chain: "cross_layer", Keys: "bimodal"}
@@ -41,6 +41,24 @@ def equalize(
         methods: which of `METHODS` to apply.
 
     Returns:
+        As `equalize_graphs`.
+
+    Raises:
+        UsageError: no such method, or one of the graphs gets no calls.
+        ExportError: a tensor has NaN or infinity.
+    """
+    return equalize_graphs(sam, sam_runs(sam, encoder_calls, decoder_calls), methods)
+
+
+def equalize_graphs(model: nn.Module, runs: Runs, methods: Collection[str] = METHODS) -> dict[str, list[Entry]]:
+    """Equalize a model of any kind in place; its outputs in fp32 stay the same, up to rounding.
+
+    Args:
+        model: holds the layers.
+        runs: its graphs, and for each its inputs by name, NCHW, from calibration; iterated once.
+        methods: which of `METHODS` to apply.
+
+    Returns:
         By method, an entry for each group with the names of its layers, `writers` and `readers`. For `smooth` and
         `cross_layer`: `strength`, None if nothing was changed, and as pairs before and after, `spread`, the range of
         the widest channel over that of the median one, and `noise_db`, the expected INT8 noise relative to the signal.
@@ -54,7 +72,7 @@ def equalize(
     for method in methods:
         if method not in METHODS:
             raise UsageError(f"no equalization called {method!r}: choose from {', '.join(METHODS)}")
-    groups = [group for group in groups_of(sam) if _METHOD_OF[type(group)] in methods and not _is_qat_trained(group)]
+    groups = [group for group in groups_of(model) if _METHOD_OF[type(group)] in methods and not _is_qat_trained(group)]
     if not groups:
         return {method: [] for method in methods}
     read: dict[Layer, ChannelStatistics] = {}
@@ -64,8 +82,8 @@ def equalize(
             written[group.key] = ChannelStatistics()
         else:
             read.update({layer: ChannelStatistics() for layer in group.readers})
-    observe_layers(sam, encoder_calls, decoder_calls, _callbacks(read), _callbacks(written))
-    names = {module: name for name, module in sam.named_modules()}
+    observe_layers(model, runs, _callbacks(read), _callbacks(written))
+    names = {module: name for name, module in model.named_modules()}
     report: dict[str, list[Entry]] = {method: [] for method in methods}
     for group in groups:
         match group:

@@ -16,6 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from sam_edge.model.clip.image_encoder import AttentionPooling
+from sam_edge.model.clip.layers import Attention as ClipAttention
+from sam_edge.model.clip.layers import Block as ClipBlock
 from sam_edge.model.feature_pyramid import Lateral, PyramidImageEncoder
 from sam_edge.model.hiera import HieraBlock, PooledAttention
 from sam_edge.model.hq_mask_decoder import HQMaskDecoder
@@ -73,9 +76,9 @@ class Keys:
 Group = Normed | Chain | Keys
 
 
-def groups_of(sam: Sam) -> Iterator[Group]:
+def groups_of(model: nn.Module) -> Iterator[Group]:
     """All groups of a model; no two scale the same channels."""
-    for module in sam.modules():
+    for module in model.modules():
         groups = GROUPS_OF_MODULE.get(type(module))
         if groups is not None:
             yield from groups(module)
@@ -180,6 +183,23 @@ def block_groups(block: Block) -> Iterator[Group]:
     yield Normed(block.norm2, (block.mlp.lin1,))
 
 
+def clip_block_groups(block: ClipBlock) -> Iterator[Group]:
+    """One reader each, before attention and MLP."""
+    yield Normed(block.ln_1, (block.attn.in_proj,))
+    yield Normed(block.ln_2, (block.mlp.c_fc,))
+
+
+def clip_attention_groups(attention: ClipAttention) -> Iterator[Group]:
+    """Values are the last third of the one projection."""
+    width = attention.out_proj.in_features
+    yield Chain((Writer(attention.in_proj, np.arange(2 * width, 3 * width)),), (attention.out_proj,))
+
+
+def attention_pooling_groups(pooling: AttentionPooling) -> Iterator[Group]:
+    """Only the MLP reads the normalization."""
+    yield Normed(pooling.ln, (pooling.mlp.c_fc,))
+
+
 def hiera_block_groups(block: HieraBlock) -> Iterator[Group]:
     """As in a ViT's block; where the width changes, the residual's projection reads the first normalization too."""
     first: list[Layer] = [block.attn.qkv] if block.proj is None else [block.attn.qkv, block.proj]
@@ -214,6 +234,9 @@ GROUPS_OF_MODULE: dict[type[nn.Module], Callable[[Any], Iterator[Group]]] = {
     WindowAttention: window_attention_groups,
     Mlp: tiny_vit_mlp_groups,
     Block: block_groups,
+    ClipBlock: clip_block_groups,
+    ClipAttention: clip_attention_groups,
+    AttentionPooling: attention_pooling_groups,
     HieraBlock: hiera_block_groups,
     PooledAttention: pooled_attention_groups,
     ImageEncoderViT: neck_groups,

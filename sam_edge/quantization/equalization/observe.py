@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -101,20 +101,26 @@ class InputMoments:
         return array(self.products) / self.chosen - mean[:, :, None] * mean[:, None, :]
 
 
+Runs = Sequence[tuple[nn.Module, Iterable[Call]]]  # graphs over one model's layers, and calls of each
+
+
+def sam_runs(sam: Sam, encoder_calls: Iterable[Call], decoder_calls: Iterable[Call]) -> Runs:
+    """SAM's two graphs and their calls."""
+    return (EncoderGraph(sam).eval(), encoder_calls), (DecoderGraph(sam).eval(), decoder_calls)
+
+
 @torch.inference_mode()
 def observe_layers(
-    sam: Sam,
-    encoder_calls: Iterable[Call],
-    decoder_calls: Iterable[Call],
+    model: nn.Module,
+    runs: Runs,
     inputs: Mapping[Layer, TensorCallback],
     outputs: Mapping[Layer, TensorCallback] = MappingProxyType({}),
 ) -> None:
-    """Run the model on calls and pass layers' inputs and outputs to callbacks.
+    """Run a model's graphs on calls and pass layers' inputs and outputs to callbacks.
 
     Args:
-        sam: the model; it is not changed.
-        encoder_calls: inputs of the image encoder by name, in the contract's order, NCHW.
-        decoder_calls: inputs of the mask decoder likewise.
+        model: holds the layers; it is not changed.
+        runs: its graphs, and for each its inputs by name, in the contract's order, NCHW.
         inputs: callbacks for layers' inputs.
         outputs: callbacks for layers' outputs.
 
@@ -122,14 +128,14 @@ def observe_layers(
         UsageError: one of the graphs gets no calls.
         ExportError: a tensor has NaN or infinity.
     """
-    names = {module: name for name, module in sam.named_modules()}
+    names = {module: name for name, module in model.named_modules()}
     hooks = []
     for layer, callback in inputs.items():
         hooks.append(layer.register_forward_pre_hook(_input_hook(names[layer], callback)))
     for layer, callback in outputs.items():
         hooks.append(layer.register_forward_hook(_output_hook(names[layer], callback)))
     try:
-        for graph, calls in ((EncoderGraph(sam).eval(), encoder_calls), (DecoderGraph(sam).eval(), decoder_calls)):
+        for graph, calls in runs:
             count = 0
             for call in calls:
                 graph(*map(torch.from_numpy, call.values()))
