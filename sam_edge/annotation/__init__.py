@@ -4,6 +4,7 @@
 |---|---|
 | `record` | automatic masks as SA-1B's JSON record |
 | `segment` | `sam-edge segment`: the masks of a photo or of a folder |
+| `named` | masks ranked by words |
 | `annotate` | `sam-edge annotate`: processes, hosts, progress, resumption |
 | `pieces` | a source divided into output shards, and the progress of each |
 | `worker` | annotates the pieces of one process |

@@ -21,6 +21,7 @@ from sam_edge_runtime.photo.read import read_photo
 from sam_edge_runtime.photo.write import jpeg_bytes
 from sam_edge_runtime.system.files import check_file, write_files
 
+from .named import NAME, SCORE, MaskNamer, RankJob
 from .record import record_bytes, result_names, sa1b_record
 
 Progress = Callable[[str, int, int], None]
@@ -41,6 +42,7 @@ class SegmentJob:
         threads: threads of a bundle's engine; None for its default.
         provider: execution provider of ONNX Runtime; None for the CPU.
         overwrite: replace results of an earlier run.
+        rank: words that the masks are ranked by; None: none.
 
     Raises:
         UsageError: a setting out of range.
@@ -56,6 +58,7 @@ class SegmentJob:
     threads: int | None = None
     provider: str | None = None
     overwrite: bool = False
+    rank: RankJob | None = None
 
     def __post_init__(self) -> None:
         AutomaticSettings.for_variant(self.model, **self.settings)  # refused before anything is read
@@ -63,13 +66,17 @@ class SegmentJob:
 
 @dataclass(frozen=True)
 class Segmented:
-    """The result for one photo: its files and the number of masks, or why it was left out; and a warning, if any."""
+    """The result for one photo: its files and the number of masks, or why it was left out; and a warning, if any.
+
+    Where masks are ranked by words, `named` are those that show one: the word, its score and the mask's box.
+    """
 
     photo: Path
     files: tuple[Path, ...] = ()
     masks: int = 0
     failure: str | None = None
     warning: str | None = None
+    named: tuple[tuple[str, float, tuple[float, ...]], ...] = ()
 
 
 def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None) -> Iterator[Segmented]:
@@ -79,7 +86,7 @@ def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None
         PhotoError: a single photo cannot be read, or no photo of a folder can.
         UsageError: nothing is at `source`, or a folder holds no photo.
         OutputError: a result exists already, would replace a photo, or cannot be written.
-        CheckpointError, BundleError, BackendError: the model cannot be loaded.
+        CheckpointError, BundleError, BackendError: the model cannot be loaded, or what ranks its masks.
     """
     photos = photo_files(job.source)
     names = result_names(photos)
@@ -92,6 +99,7 @@ def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None
     progress("loading the model", 0, len(photos))
     subject = opened(job.bundle, job.model, job.checkpoint, job.threads, job.provider)
     generator = subject.mask_generator(job.settings)
+    namer = None if job.rank is None else MaskNamer(job.rank)
 
     read: deque[tuple[Path, Photo]] = deque()
     failures: deque[Segmented] = deque()
@@ -110,18 +118,23 @@ def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None
             yield photo
 
     done = 0
-    for number, masks in enumerate(generator.generate_many(good_photos())):
+    for number, found in enumerate(generator.generate_many(good_photos())):
         path, photo = read.popleft()
+        masks = found if namer is None else namer.named(photo, found)
+        named = [mask for mask in masks if NAME in mask]
         record = sa1b_record(path.stem, path.name, (photo.shape[0], photo.shape[1]), masks, number)
         files = _files(job, names[path])
         contents = [record_bytes(record)]
         if job.picture:
-            contents.append(jpeg_bytes(_drawn(photo, masks)))
+            contents.append(jpeg_bytes(_drawn(photo, masks if namer is None else named)))
         write_files(dict(zip(files, contents, strict=True)), overwrite=job.overwrite)
         done += 1
         progress(path.name, done + len(failures), len(photos))
         warning = waste_warning(subject.capacity, photo.shape[:2])
-        yield Segmented(path, files, len(masks), warning=warning)
+        if namer is not None and namer.notes:
+            warning = namer.notes[0]
+        shown = tuple((mask[NAME], mask[SCORE], tuple(mask["bbox"])) for mask in named)
+        yield Segmented(path, files, len(masks), warning=warning, named=shown)
     if not done:
         raise PhotoError(f"none of the {len(photos)} photos in {job.source} can be read: {failures[0].failure}")
     yield from failures
