@@ -35,7 +35,8 @@ def command(
         str,
         typer.Option(
             help="Stages, in this order: encoder (the teacher's embeddings), prompt (its masks), masks (human masks), "
-            "int8 (a trained student learns to lose less in INT8; alone, it begins with the teacher's weights)."
+            "int8 (a trained student learns to lose less in INT8; alone, it begins with the teacher's weights), text "
+            "(CLIP's embeddings of the masks as first prompts)."
         ),
     ] = "encoder,prompt",
     recipe: Annotated[
@@ -49,6 +50,12 @@ def command(
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 100,
     allow_broken: AllowBroken = ALLOWED_BROKEN,
     max_pixels: MaxPixels = None,
+    text_encoder: Annotated[
+        str, typer.Option(help="Stage text: the encoder, see `sam-edge models`.")
+    ] = "clip_vit_l_14_336",
+    text_checkpoint: Annotated[
+        str | None, typer.Option(help="Stage text: the encoder's weights. Default: the downloaded ones.")
+    ] = None,
 ) -> None:
     """Distil a teacher into a student, stage by stage.
 
@@ -79,6 +86,8 @@ def command(
         teacher_checkpoint=teacher_checkpoint,
         student_checkpoint=student_checkpoint,
         cache=cache,
+        text_encoder=text_encoder,
+        text_checkpoint=text_checkpoint,
     )
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=ERRORS, disable=not is_first_process()) as bar:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,10 +13,16 @@ from sam_edge_runtime.errors import UsageError, missing_package
 from .console import ERRORS, INTERRUPTED, line, note
 from .options import AllowBroken, MaxPixels, allow_pixels
 
+if TYPE_CHECKING:
+    from sam_edge.model.clip import Clip
+
+MASKS, TEXT = "masks", "text"  # stages
+
 EXAMPLES = (
     "Examples:  sam-edge train nano --data shards/ --init-encoder mobilenet_v2.tflite --out run      "
     "sam-edge train my.toml --data shards/ --out run --resume      "
-    "accelerate launch -m sam_edge train my.toml --data shards/ --out run"
+    "accelerate launch -m sam_edge train my.toml --data shards/ --out run      "
+    "sam-edge train my.toml --stage text --data shards/ --init sam_vit_b_01ec64.pth --out words"
 )
 
 
@@ -46,6 +52,16 @@ def command(
         int | None, typer.Option(help="Stop, with a checkpoint, after this many steps of the run.", min=1)
     ] = None,
     max_pixels: MaxPixels = None,
+    stage: Annotated[
+        str, typer.Option(help="masks: SAM's own training. text: CLIP's embeddings of the masks as first prompts.")
+    ] = "masks",
+    text_encoder: Annotated[
+        str, typer.Option(help="Stage text: the encoder, see `sam-edge models`; auto for what --text-checkpoint holds.")
+    ] = "clip_vit_l_14_336",
+    text_checkpoint: Annotated[
+        str | None,
+        typer.Option(help="Stage text: the encoder's weights: a file, a folder, hf:OWNER/NAME or random:SEED."),
+    ] = None,
 ) -> None:
     """Train a model on photos and masks, as SAM was trained.
 
@@ -65,6 +81,7 @@ def command(
         raise UsageError(f"training needs {missing_package(error)}: pip install 'sam-edge[train]'") from error
 
     found = find_recipe(recipe)
+    clip = clip_of_stage(stage, text_encoder, text_checkpoint)
     job = TrainJob(
         data,
         out,
@@ -94,7 +111,7 @@ def command(
             )
 
         try:
-            weights = train(job, found, InitialWeights(init_encoder, init), show, note)
+            weights = train(job, found, InitialWeights(init_encoder, init), show, note, clip)
         except KeyboardInterrupt:
             if is_first_process():
                 again = (
@@ -108,3 +125,19 @@ def command(
         note(f"stopped before the end; resume with the same command and --resume in {out}")
     else:
         line(str(weights))
+
+
+def clip_of_stage(stage: str, encoder: str, checkpoint: str | None) -> Clip | None:
+    """The text encoder that `--stage text` trains with; None for the stage `masks`.
+
+    Raises:
+        UsageError: no such stage, or no such encoder.
+        CheckpointError: its weights cannot be used, or are not there.
+    """
+    if stage not in (MASKS, TEXT):
+        raise UsageError(f"no stage called {stage!r:.60}: choose {MASKS} or {TEXT}")
+    if stage == MASKS:
+        return None
+    from sam_edge.weights.clip_checkpoint import find_clip_source, load_clip  # noqa: PLC0415  # brings torch
+
+    return load_clip(encoder, find_clip_source(encoder, checkpoint)).clip

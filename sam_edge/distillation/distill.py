@@ -21,8 +21,10 @@ from sam_edge.training.logs import Record
 from sam_edge.training.losses import RECIPES
 from sam_edge.training.objective import MaskObjective, Objective, SessionRecipe
 from sam_edge.training.recipe import TrainRecipe, with_current_keys
+from sam_edge.training.text import TextObjective
 from sam_edge.training.trainer import WEIGHTS_FILE, Trainer, TrainJob
 from sam_edge.weights.checkpoint import load_into
+from sam_edge.weights.clip_checkpoint import find_clip_source, load_clip
 from sam_edge.weights.families import build_empty
 from sam_edge.weights.load import LoadedSam, find_source, load_sam
 from sam_edge.weights.source import CheckpointSource, parse_source
@@ -38,7 +40,9 @@ from .int8 import Int8Objective
 from .prompt import PromptObjective
 
 INT8 = "int8"
-STAGES = ("encoder", "prompt", "masks", INT8)
+TEXT = "text"
+STAGES = ("encoder", "prompt", "masks", INT8, TEXT)
+DEFAULT_STAGES = STAGES[:-1]
 IDENTITY = "distillation.json"
 CACHE = "embeddings"
 Notify = Callable[[str], None]  # called with each note for the user
@@ -59,20 +63,25 @@ class DistillJob:
         student_checkpoint: the student's initial weights; None for seeded ones. Where `int8` is the first stage: None
             for the teacher's.
         cache: folder of the teacher's embeddings; None for `embeddings` in the job's `out`.
+        text_encoder: for stage `text`: variant of the text encoder, or `auto` for the one in `text_checkpoint`.
+        text_checkpoint: its weights; None for the downloaded ones.
 
     Raises:
         UsageError: unknown, repeated or unordered stages, a recipe of another model, stage `int8` without weights to
-            begin with or with phases that do not train for INT8.
+            begin with or with phases that do not train for INT8, or stage `text` after `int8`, whose rounding it would
+            undo.
     """
 
     teacher: str
     student: str
     recipe: TrainRecipe
     job: TrainJob
-    stages: tuple[str, ...] = STAGES
+    stages: tuple[str, ...] = DEFAULT_STAGES
     teacher_checkpoint: str | None = None
     student_checkpoint: str | None = None
     cache: Path | None = None
+    text_encoder: str = "clip_vit_l_14_336"
+    text_checkpoint: str | None = None
 
     def __post_init__(self) -> None:
         if not self.stages:
@@ -87,6 +96,8 @@ class DistillJob:
                 f"the recipe is for {self.recipe.model}, the student is {self.student}: write model = "
                 f"{self.student!r} in the recipe, or choose another --student"
             )
+        if {INT8, TEXT} <= set(self.stages):
+            raise UsageError("stage text would undo the rounding of stage int8: leave one of them out")
         if INT8 in self.stages and not all(phase.fake_quant for phase in self.recipe.phases):
             raise UsageError("stage int8 trains for INT8: write fake_quant = true in every phase of its recipe")
         if self.starts_with_int8 and self.student_checkpoint is None and self.student != self.teacher:
@@ -183,6 +194,10 @@ def _objective(
         return Int8Objective(student, recipe.seed)
     if stage == "masks":
         return MaskObjective(student, losses, session, recipe.seed)
+    if stage == TEXT:
+        source = find_clip_source(distillation.text_encoder, distillation.text_checkpoint)
+        clip = load_clip(distillation.text_encoder, source).clip
+        return TextObjective(student, clip, losses, session, recipe.seed)
     if stage == "prompt":
         return PromptObjective(student, teacher.sam, losses, session, recipe.seed)
     same = shares_decoder(student, teacher.sam)
@@ -244,6 +259,13 @@ def _initial_weights(distillation: DistillJob) -> str:
     return source.label if source.path is None or not source.path.is_file() else sha256_of(source.path)
 
 
+def _text_encoder(distillation: DistillJob) -> str:
+    """What identifies the text encoder: its name, and the sha256 or label of its weights."""
+    source = find_clip_source(distillation.text_encoder, distillation.text_checkpoint)
+    weights = source.label if source.path is None or not source.path.is_file() else sha256_of(source.path)
+    return f"{distillation.text_encoder} {weights}"
+
+
 def _check_identity(distillation: DistillJob, teacher: LoadedSam) -> None:
     """Refuse a folder that holds another distillation; write the identity of a new one."""
     out = distillation.job.out
@@ -253,6 +275,7 @@ def _check_identity(distillation: DistillJob, teacher: LoadedSam) -> None:
         "student's weights": _initial_weights(distillation),
         "stages": list(distillation.stages),
         "recipe": json.loads(json.dumps(distillation.recipe.to_json())),
+        **({"text encoder": _text_encoder(distillation)} if TEXT in distillation.stages else {}),
     }
     path = out / IDENTITY
     begun = path.exists()

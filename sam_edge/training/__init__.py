@@ -6,6 +6,7 @@
 | `recipe`, `recipes/` | the TOML recipe, and the recipes that come with sam-edge |
 | `trainer` | the training loop and the run's folder |
 | `objective` | the loss of a session of prompts on human masks |
+| `text` | stage `text`: sessions that begin with CLIP's embedding of the mask |
 | `losses` | focal, dice and IoU losses |
 | `batch`, `reading` | photos and masks as batches, read by worker processes |
 | `optimization` | AdamW, the learning rate, the running average of the weights |

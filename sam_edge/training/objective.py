@@ -46,6 +46,7 @@ class Purpose(IntEnum):
 
     PROMPTS = 101
     SCHEDULE = 102
+    CROPS = 103
 
 
 Losses = dict[str, Tensor]

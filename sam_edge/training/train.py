@@ -13,8 +13,10 @@ from pathlib import Path
 import torch
 
 from sam_edge.model import Sam, build_sam
+from sam_edge.model.clip import Clip
 from sam_edge.model.nano import NanoImageEncoder
 from sam_edge.model.sam import require_one_feature
+from sam_edge.model.text_token import load_text_token
 from sam_edge.weights.checkpoint import load_into
 from sam_edge.weights.mobilenet import read_mobilenet_v2, with_sam_normalization
 from sam_edge.weights.source import parse_source
@@ -24,6 +26,7 @@ from .logs import Record
 from .losses import RECIPES
 from .objective import MaskObjective, SessionRecipe
 from .recipe import TrainRecipe
+from .text import TextObjective
 from .trainer import Trainer, TrainJob
 
 ENCODER = "image_encoder"
@@ -55,6 +58,7 @@ def train(
     start: InitialWeights,
     on_step: Callable[[int, Record], None] = lambda step, record: None,
     notify: Callable[[str], None] = lambda line: None,
+    clip: Clip | None = None,
 ) -> Path | None:
     """Train a model on human masks.
 
@@ -62,6 +66,8 @@ def train(
         job: the run's data and folder, and how it is run.
         recipe: what is trained.
         start: the initial weights.
+        clip: for stage `text`: its image encoder's embeddings of the masks are the first prompts (`text`). None for
+            SAM's own training.
         on_step: called after each step with the number of steps done and its losses.
         notify: called at the end with each note for the user, such as skipped records.
 
@@ -80,7 +86,14 @@ def train(
     require_one_feature(sam, "train")
     pretrained = load_initial_weights(sam, start)
     session = SessionRecipe(points=recipe.points, single_always=recipe.single_always)
-    objective = MaskObjective(sam, RECIPES[recipe.loss], session, recipe.seed)
+    losses = RECIPES[recipe.loss]
+    objective: MaskObjective
+    if clip is None:
+        objective = MaskObjective(sam, losses, session, recipe.seed)
+    else:
+        if start.checkpoint is not None and (path := parse_source(start.checkpoint).path) is not None:
+            load_text_token(sam, path)
+        objective = TextObjective(sam, clip, losses, session, recipe.seed)
     trainer = Trainer(job, recipe, objective, pretrained)
     try:
         return trainer.run(on_step)

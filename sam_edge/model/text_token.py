@@ -1,0 +1,163 @@
+"""SAM's text prompt as its paper has it: a CLIP embedding becomes one more prompt token.
+
+Source: "Segment Anything" (https://arxiv.org/abs/2304.02643, section 7.5 and appendix D.5). The paper trains with
+CLIP's embeddings of the masks' own crops, and asks with CLIP's embeddings of texts, because the two are aligned. It
+does not say how the vector becomes a token; here it is one linear layer. Where a prompt has no text, its token is an
+empty slot, so the model's outputs for points, boxes and masks are those without this module.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sam_edge_runtime.bundle.contract import FrameSize, Label, Layout
+from sam_edge_runtime.errors import CheckpointError, UsageError
+
+from .graphs import DecoderGraph, with_padding_point
+from .layers import is_label
+from .sam import Sam
+
+NAME = "text_token"  # the attribute of `Sam`, and the beginning of its weights' names
+WEIGHT = f"{NAME}.project.weight"
+
+
+class TextToken(nn.Module):
+    """Text embeddings `(B, D)` to prompt tokens `(B, 1, C)`."""
+
+    def __init__(self, dim: int, channels: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(dim, channels)
+
+    def forward(self, embeddings: Tensor, has_text: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens, and which of them are empty slots.
+
+        Args:
+            embeddings: `(B, D)` unit vectors.
+            has_text: `(B)` 1 where the embedding counts, else 0.
+
+        Returns:
+            `(B, 1, C)`, and `(B, 1)` 1 where there is no text, else 0.
+        """
+        has = has_text.unsqueeze(-1)
+        return (self.project(embeddings) * has).unsqueeze(1), 1.0 - has
+
+
+class TextDecoderGraph(DecoderGraph):
+    """The decoder's graph of a model with a text token. `text_embeddings` and `has_text` follow the mask prompt.
+
+    Raises:
+        UsageError: the model has no text token.
+    """
+
+    def __init__(self, sam: Sam, layout: Layout = Layout.NCHW, frame: FrameSize | None = None) -> None:
+        super().__init__(sam, layout, frame)
+        self.text_token = text_token_of(sam)
+
+    def forward(  # type: ignore[override]  # two inputs more
+        self,
+        image_embeddings: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+        text_embeddings: Tensor,
+        has_text: Tensor,
+        feature_0: Tensor | None = None,
+        feature_1: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Decode every prompt; see `DecoderGraph` for the other arguments and the outputs.
+
+        Args:
+            image_embeddings: as there.
+            point_coords: as there.
+            point_labels: as there.
+            mask_input: as there.
+            has_mask_input: as there.
+            text_embeddings: `(B, D)` unit vectors.
+            has_text: `(B)` 1 where `text_embeddings` counts, else 0.
+            feature_0: as there.
+            feature_1: as there.
+        """
+        maps = tuple(each for each in (image_embeddings, feature_0, feature_1) if each is not None)
+        if self.layout is Layout.NHWC:
+            maps = tuple(each.permute(0, 3, 1, 2) for each in maps)
+        if self.pads_boxes:
+            point_coords, point_labels = with_padding_point(point_coords, point_labels)
+        sparse, dense = self.prompt_encoder(point_coords, point_labels, mask_input, has_mask_input)
+        token, absent = self.text_token(text_embeddings, has_text)
+        empty = torch.cat([is_label(point_labels, float(Label.EMPTY)), absent], dim=1)
+        positions = self.positions if self.tables is None else self.tables()
+        outputs: tuple[Tensor, ...] = self.mask_decoder(
+            *maps, positions, torch.cat([sparse, token], dim=1), dense, empty
+        )
+        return outputs
+
+
+def token_channels(sam: Sam) -> int:
+    """C, the width of the decoder's tokens."""
+    weight: Tensor = sam.prompt_encoder.not_a_point_embed.weight
+    return weight.shape[1]
+
+
+def add_text_token(sam: Sam, dim: int) -> TextToken:
+    """Give a model an untrained text token for embeddings of D numbers, in place; an earlier one of that D is kept.
+
+    Raises:
+        UsageError: the model's prompts have no empty slots, or it has a token for another D.
+    """
+    if not hasattr(sam.prompt_encoder, "not_a_point_embed"):
+        raise UsageError("this model's prompts leave no room for text: choose another, such as vit_b, tiny_vit or nano")
+    if hasattr(sam, NAME):
+        found = text_token_of(sam)
+        if found.project.in_features != dim:
+            raise UsageError(
+                f"the model's text token is for embeddings of {found.project.in_features} numbers, and these have "
+                f"{dim}: use the text encoder that it was trained with"
+            )
+        return found
+    token = TextToken(dim, token_channels(sam))
+    token.train(sam.training)
+    sam.add_module(NAME, token)
+    return token
+
+
+def text_token_of(sam: Sam) -> TextToken:
+    """The text token of a model.
+
+    Raises:
+        UsageError: it has none.
+    """
+    token = getattr(sam, NAME, None)
+    if not isinstance(token, TextToken):
+        raise UsageError("this model takes no text: train it with `sam-edge train --stage text`")
+    return token
+
+
+def load_text_token(sam: Sam, path: Path) -> bool:
+    """Give a model the text token in a file of weights; the rest of the file is not looked at.
+
+    Returns:
+        Whether the file has one.
+
+    Raises:
+        CheckpointError: it does not fit the model.
+    """
+    from safetensors import safe_open  # noqa: PLC0415  # an extra
+
+    if path.suffix != ".safetensors":
+        return False
+    with safe_open(str(path), framework="pt", device="cpu") as file:
+        names = [name for name in file.keys() if name.startswith(f"{NAME}.")]  # noqa: SIM118 - it is a file, not a dict
+        state = {name.removeprefix(f"{NAME}."): file.get_tensor(name) for name in names}
+    if not state:
+        return False
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    channels = token_channels(sam)
+    weight = shapes.get("project.weight", ())
+    if shapes.keys() != {"project.weight", "project.bias"} or len(weight) != 2 or weight[0] != channels:
+        raise CheckpointError(f"{path} holds a text token of shape {weight}, and the model's tokens have {channels}")
+    add_text_token(sam, weight[1]).load_state_dict(state)
+    return True
