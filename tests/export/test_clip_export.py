@@ -41,7 +41,7 @@ def calls(clip: Clip) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("target", ["onnx", "tflite", "coreml"])
-@pytest.mark.parametrize("title", ["CLIP", "SigLIP 2"])
+@pytest.mark.parametrize("title", ["CLIP", pytest.param("SigLIP 2", marks=pytest.mark.slow)])
 def test_each_artifact_keeps_its_bound(tmp_path: Path, title: str, target: str, precision: str) -> None:
     model = loaded(title)
     before = {name: tensor.clone() for name, tensor in model.clip.state_dict().items()}
