@@ -17,7 +17,7 @@ from sam_edge_runtime.system.documents import read_json
 from sam_edge_runtime.system.files import sha256_of
 
 from .adapters import PeftConfig
-from .hub import HubAddress, fetch, parse_address, stated_licence
+from .hub import HubAddress, Repository, parse_address
 from .source import ADAPTERS, INDEX, MODELS, SUFFIXES
 from .state_file import read_file
 
@@ -74,20 +74,19 @@ def read_hub(address: HubAddress) -> Contents:
         CheckpointError: as `read_contents`, or it cannot be fetched.
         UsageError: huggingface_hub is not installed, or the repository's licence was not accepted.
     """
-    return replace(_from_hub(address), licence=stated_licence(address))
+    repository = Repository(address)
+    return replace(_from_hub(repository), licence=repository.licence)
 
 
-def _from_hub(address: HubAddress) -> Contents:
-    def find(names: Iterable[str]) -> Path | None:
-        return fetch(address, names)
-
+def _from_hub(repository: Repository) -> Contents:
+    address, find = repository.address, repository.fetch
     if address.file is None:
         return _from_repository(find, str(address), None)
     folder, _, _ = address.file.rpartition("/")
     beside = f"{folder}/" if folder else ""
 
     def find_beside(names: Iterable[str]) -> Path | None:
-        return fetch(address, [beside + name for name in names])
+        return find([beside + name for name in names])
 
     path = find([address.file])
     if path is None:
@@ -140,7 +139,7 @@ def _base_of(config: PeftConfig, folder: Path, label: str) -> Contents:
             "(merge_and_unload) and save the model"
         ) from None
     try:
-        return _from_repository(lambda names: fetch(address, names), str(address), None, adapters=False)
+        return _from_repository(Repository(address).fetch, str(address), None, adapters=False)
     except CheckpointError as error:
         raise CheckpointError(f"{missing}: {error.original}") from error
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from sam_edge_runtime.errors import CheckpointError, UsageError, short_name
@@ -61,65 +62,71 @@ def parse_address(text: str) -> HubAddress:
     return HubAddress(found["repository"], file.removeprefix("/") if file else None, found["revision"])
 
 
-def fetch(address: HubAddress, names: Iterable[str]) -> Path | None:
-    """The first of the files `names` that the repository has, in the cache; it is downloaded if it is not there yet.
+class Repository:
+    """The repository that an address names, through the cache. Its card is read once."""
 
-    Returns:
-        Its path in the cache, beside those of the same revision; None if the repository has none of them.
+    def __init__(self, address: HubAddress) -> None:
+        self.address = address
 
-    Raises:
-        CheckpointError: no such repository or revision, no access, or the Hub cannot be reached and none of the files
-            is in the cache.
-        UsageError: huggingface_hub is not installed, or the licence in the repository's card restricts more than
-            credit and was not accepted, and none of the files is in the cache.
-    """
-    try:
-        # Imported here: it takes a while, and only this address needs it.
-        import huggingface_hub  # noqa: PLC0415
-        from huggingface_hub import errors  # noqa: PLC0415
-    except ImportError as error:
-        raise UsageError(
-            f"{address} needs {error.name or error}: pip install 'sam-edge[download]', or name a file"
-        ) from error
-    unreachable: Exception | None = None
-    asked = False
-    for name in names:
-        if name != CARD and not asked and not _is_cached(address, name):
-            require_accepted(str(address), stated_licence(address), f"https://huggingface.co/{address.repository}")
-            asked = True
+    def fetch(self, names: Iterable[str]) -> Path | None:
+        """The first of the files `names` that the repository has, in the cache; it is downloaded if it is not there.
+
+        Returns:
+            Its path in the cache, beside those of the same revision; None if the repository has none of them.
+
+        Raises:
+            CheckpointError: no such repository or revision, no access, or the Hub cannot be reached and none of the
+                files is in the cache.
+            UsageError: huggingface_hub is not installed, or the licence in the repository's card restricts more than
+                credit and was not accepted, and none of the files is in the cache.
+        """
+        address = self.address
         try:
-            path = huggingface_hub.hf_hub_download(address.repository, name, revision=address.revision)
-            return Path(path)
-        except errors.LocalEntryNotFoundError as error:  # offline, and this file is not in the cache
-            unreachable = error
-        except errors.EntryNotFoundError:
-            continue
-        except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
-            raise CheckpointError(
-                f"there is no {address} on the Hugging Face Hub, or it needs a login: check the name, or set HF_TOKEN"
+            # Imported here: it takes a while, and only this address needs it.
+            import huggingface_hub  # noqa: PLC0415
+            from huggingface_hub import errors  # noqa: PLC0415
+        except ImportError as error:
+            raise UsageError(
+                f"{address} needs {error.name or error}: pip install 'sam-edge[download]', or name a file"
             ) from error
-        except Exception as error:  # the network, the disk or the Hub: many classes of several packages
+        unreachable: Exception | None = None
+        for name in names:
+            if name != CARD and not _is_cached(address, name):
+                require_accepted(str(address), self.licence, f"https://huggingface.co/{address.repository}")
+            try:
+                path = huggingface_hub.hf_hub_download(address.repository, name, revision=address.revision)
+                return Path(path)
+            except errors.LocalEntryNotFoundError as error:  # offline, and this file is not in the cache
+                unreachable = error
+            except errors.EntryNotFoundError:
+                continue
+            except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
+                raise CheckpointError(
+                    f"there is no {address} on the Hugging Face Hub, or it needs a login: check the name, or set "
+                    "HF_TOKEN"
+                ) from error
+            except Exception as error:  # the network, the disk or the Hub: many classes of several packages
+                raise CheckpointError(
+                    f"{address} was not downloaded ({short_name(str(error).strip().split(chr(10), 1)[0])}): try again, "
+                    "or name a file"
+                ) from error
+        if unreachable is not None:
             raise CheckpointError(
-                f"{address} was not downloaded ({short_name(str(error).strip().split(chr(10), 1)[0])}): try again, or "
-                "name a file"
-            ) from error
-    if unreachable is not None:
-        raise CheckpointError(
-            f"{address} is not in the cache, and the Hugging Face Hub cannot be reached (offline): download it where "
-            "there is a network (`hf download " + address.repository + "`), or name a file with --checkpoint"
-        ) from unreachable
-    return None
+                f"{address} is not in the cache, and the Hugging Face Hub cannot be reached (offline): download it "
+                "where there is a network (`hf download " + address.repository + "`), or name a file with --checkpoint"
+            ) from unreachable
+        return None
 
-
-def stated_licence(address: HubAddress) -> str:
-    """The licence that the repository's card states; empty if it states none, has no card, or cannot be reached."""
-    try:
-        path = fetch(address, [CARD])
-    except CheckpointError:
-        return ""
-    if path is None or path.stat().st_size > LONGEST_CARD:
-        return ""
-    return licence_in_card(path.read_text("utf-8", errors="replace"))
+    @cached_property
+    def licence(self) -> str:
+        """The licence that the card states; empty if it states none, there is no card, or it cannot be reached."""
+        try:
+            path = self.fetch([CARD])
+        except CheckpointError:
+            return ""
+        if path is None or path.stat().st_size > LONGEST_CARD:
+            return ""
+        return licence_in_card(path.read_text("utf-8", errors="replace"))
 
 
 def _is_cached(address: HubAddress, name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 
+import huggingface_hub
 import pytest
 import torch
 
@@ -158,3 +159,19 @@ def test_a_repository_without_a_restriction_is_not_asked_about(hub, card):
     torch.save(VARIANTS["nano"]().state_dict(), folder / "nano.pth")
     loaded = load_sam("auto", parse_source("hf:someone/sam/nano.pth"))
     assert loaded.licence == ("NOASSERTION" if card is None else "mit")
+
+
+def test_the_card_of_a_repository_is_read_once(hub, monkeypatch):
+    """Before the first file that is not in the cache, and for the model's licence."""
+    folder = cached_repository(hub, "someone/sam")
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    torch.save(VARIANTS["nano"]().state_dict(), folder / "pytorch_model.bin")
+    asked, real = [], huggingface_hub.hf_hub_download
+
+    def recorded(repository: str, name: str, revision: str | None = None) -> str:
+        asked.append(name)
+        return real(repository, name, revision=revision)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", recorded)
+    assert load_sam("auto", parse_source("hf:someone/sam")).licence == "mit"
+    assert (asked[0], asked[-1], asked.count("README.md")) == ("README.md", "pytorch_model.bin", 1)
