@@ -27,6 +27,7 @@ from rich.progress import (
 )
 
 from sam_edge_runtime.errors import OutputError
+from sam_edge_runtime.system.files import sha256_of
 
 from .cache import CACHE_VARIABLE
 from .catalogue import Release
@@ -42,7 +43,8 @@ class TransferError(Exception):
 def fetch(release: Release, part: Path, *, progress: bool) -> None:
     """Complete `part` to the full size of `release`, downloading only the missing bytes.
 
-    Where the size is unknown, the file is whole when the server ends it; `download` checks the hash in any case.
+    Where the size is unknown, the file is whole when the server ends it, and bytes that are there already are whole if
+    they have the hash; `download` checks the hash in any case.
 
     Args:
         release: the file to download.
@@ -58,7 +60,7 @@ def fetch(release: Release, part: Path, *, progress: bool) -> None:
     if release.size is not None and have > release.size:  # it cannot be the beginning of this release
         part.unlink()
         have = 0
-    if have == release.size:
+    if have == release.size or (have and release.size is None and sha256_of(part) == release.sha256):
         return
     _check_free_space(release, part.parent, release.about_bytes - have)
     with _network_errors(release, part), requests.Session() as session, _request(session, release, have) as response:

@@ -97,10 +97,12 @@ def test_a_part_that_is_too_long_is_discarded(server, cache, release):
     assert server.requested == [None]
 
 
-def test_a_complete_part_needs_no_network(server, cache, release):
+@pytest.mark.parametrize("size", ["known", "unknown"])
+def test_a_complete_part_needs_no_network(server, cache, release, size):
     cache.mkdir()
     (cache / PART).write_bytes(server.body)
-    assert download(release, progress=False).read_bytes() == server.body
+    whole = release if size == "known" else replace(release, size=None)
+    assert download(whole, progress=False).read_bytes() == server.body
     assert server.requested == []
 
 
