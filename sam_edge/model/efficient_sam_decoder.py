@@ -151,25 +151,12 @@ class EfficientSAMMaskDecoder(MaskDecoder):
         )
         self.iou_prediction_head = GELUMLP(channels, 256, MASK_OUTPUTS)
 
-    def forward(
+    def attend(
         self, embeddings: Tensor, positions: Tensor, sparse: Tensor, dense: Tensor | None, empty: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Decode B prompts on one photo.
-
-        Args:
-            embeddings: `(1, C, h, w)` from the image encoder.
-            positions: `(1, C, h, w)` from `dense_positions`.
-            sparse: `(B, 6, C)` prompt tokens.
-            dense: None: there are no mask prompts.
-            empty: ignored: a slot that is not in use counts.
-
-        Returns:
-            Mask logits `(B, 4, 4h, 4w)` and IoU predictions `(B, 4)`.
-        """
-        b, (h, w) = sparse.shape[0], embeddings.shape[2:]
-        outputs = self.output_tokens()
-        tokens = torch.cat([outputs.unsqueeze(0).expand(b, -1, -1), sparse], dim=1)
-        image = embeddings.flatten(2).transpose(1, 2).expand(b, -1, -1)  # (B, HW, C)
-        tokens, image = self.transformer(image, positions.flatten(2).transpose(1, 2), tokens, None)
-        masks = self.apply_filters(image, self.filters(tokens), (h, w))
-        return masks, self.iou_prediction_head(tokens[:, 0])
+        """See `MaskDecoder.attend`; `dense` is None, and `empty` is ignored: a slot that is not in use counts."""
+        outputs = self.output_tokens().unsqueeze(0).expand(sparse.shape[0], -1, -1)
+        image = embeddings.flatten(2).transpose(1, 2).expand(sparse.shape[0], -1, -1)  # (B, HW, C)
+        tokens = torch.cat([outputs, sparse], dim=1)
+        attended: tuple[Tensor, Tensor] = self.transformer(image, positions.flatten(2).transpose(1, 2), tokens, None)
+        return attended

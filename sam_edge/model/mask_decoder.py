@@ -83,7 +83,7 @@ class MaskDecoder(nn.Module):
             Mask logits `(B, 4, 4h, 4w)` and IoU predictions `(B, 4)`.
         """
         tokens, image = self.attend(embeddings, positions, sparse, dense, empty)
-        masks = self.apply_filters(image, self.filters(tokens), (dense.shape[2], dense.shape[3]))
+        masks = self.apply_filters(image, self.filters(tokens), (embeddings.shape[2], embeddings.shape[3]))
         return masks, self.iou_prediction_head(tokens[:, 0])
 
     def output_tokens(self) -> Tensor:
