@@ -16,7 +16,7 @@ from sam_edge.model.efficientvit import Upsample
 from sam_edge.model.graphs import EncoderGraph
 from sam_edge.model.hiera import STRIDE, Hiera
 from sam_edge.model.replacement import replace_modules
-from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE, FrameSize
+from sam_edge_runtime.bundle.contract import FrameSize
 
 
 def with_positions_for(graph: EncoderGraph, frame: FrameSize) -> EncoderGraph:
@@ -34,62 +34,72 @@ def with_positions_for(graph: EncoderGraph, frame: FrameSize) -> EncoderGraph:
     )
 
 
-class HieraOfFrame(Hiera):
-    """`Hiera` for photos of one size."""
+class BicubicResize(nn.Module):
+    """Maps of one size to another, as two products."""
 
     rows: Tensor
     columns: Tensor
+
+    def __init__(self, inputs: tuple[int, int], outputs: tuple[int, int]) -> None:
+        """The resize of maps of `inputs` to `outputs`, each (height, width)."""
+        super().__init__()
+        for name, before, after in zip(("rows", "columns"), inputs, outputs, strict=True):
+            self.register_buffer(name, bicubic_matrix(before, after), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(..., H, W)` to `(..., H', W')`."""
+        return self.rows @ x @ self.columns.T
+
+
+class HieraOfFrame(Hiera):
+    """`Hiera` for photos of one size."""
 
     def __init__(self, plain: Hiera, frame: FrameSize) -> None:
         nn.Module.__init__(self)
         self.widths, self.ends = plain.widths, plain.ends
         self.patch_embed, self.blocks = plain.patch_embed, plain.blocks
         self.pos_embed, self.pos_embed_window = plain.pos_embed, plain.pos_embed_window
-        for name, side, coarse in zip(("rows", "columns"), frame, plain.pos_embed.shape[2:], strict=True):
-            self.register_buffer(name, bicubic_matrix(coarse, side // STRIDE), persistent=False)
+        self.resize = BicubicResize(_size(plain.pos_embed), (frame.height // STRIDE, frame.width // STRIDE))
 
     def positions(self, h: int, w: int) -> Tensor:
         """Position embeddings `(1, h, w, C)` of the frame's cells; h and w are its own."""
-        coarse = self.rows @ self.pos_embed[0] @ self.columns.T  # (C, h, w)
-        return (coarse + self.of_windows(h, w)).permute(0, 2, 3, 1)
+        return (self.resize(self.pos_embed[0]) + self.of_windows(h, w)).permute(0, 2, 3, 1)
 
 
 class EfficientSAMEncoderOfFrame(EfficientSAMEncoder):
     """`EfficientSAMEncoder` for photos of one size."""
 
-    rows: Tensor
-    columns: Tensor
-
     def __init__(self, plain: EfficientSAMEncoder, frame: FrameSize) -> None:
         nn.Module.__init__(self)
         self.patch_embed, self.blocks, self.neck = plain.patch_embed, plain.blocks, plain.neck
         self.pos_embed = plain.pos_embed
-        for name, side, coarse in zip(("rows", "columns"), frame, plain.coarse_positions.shape[2:], strict=True):
-            self.register_buffer(name, bicubic_matrix(coarse, side // EMBEDDING_STRIDE), persistent=False)
+        self.resize = BicubicResize(_size(plain.coarse_positions), frame.grid)
 
     def positions(self, h: int, w: int) -> Tensor:
         """Position embeddings `(1, h, w, C)` of the frame's cells; h and w are its own."""
-        resized = self.rows @ self.coarse_positions[0] @ self.columns.T  # (C, h, w)
+        resized: Tensor = self.resize(self.coarse_positions[0])  # (C, h, w)
         return resized.permute(1, 2, 0).unsqueeze(0)
 
 
 class UpsampleOfFrame(Upsample):
     """`Upsample` in an encoder for photos of one size, as two products."""
 
-    rows: Tensor
-    columns: Tensor
-
     def __init__(self, plain: Upsample, frame: FrameSize) -> None:
         super().__init__(plain.factor)
-        for name, cells in zip(("rows", "columns"), frame.grid, strict=True):
-            self.register_buffer(name, bicubic_matrix(cells // plain.factor, cells), persistent=False)
+        h, w = frame.grid
+        self.resize = BicubicResize((h // plain.factor, w // plain.factor), (h, w)) if plain.factor > 1 else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, C, H, W)` to `(B, C, H*factor, W*factor)`, those of the frame's embedding."""
-        return x if self.factor == 1 else self.rows @ x @ self.columns.T
+        return x if self.resize is None else self.resize(x)
 
 
 def bicubic_matrix(inputs: int, outputs: int) -> Tensor:
     """The matrix (outputs, inputs) of torch's bicubic resize along one axis, without aligned corners."""
     identity = torch.eye(inputs)[None, None]
     return F.interpolate(identity, size=(outputs, inputs), mode="bicubic", align_corners=False)[0, 0]
+
+
+def _size(maps: Tensor) -> tuple[int, int]:
+    """Height and width of `(..., H, W)`."""
+    return maps.shape[-2], maps.shape[-1]
