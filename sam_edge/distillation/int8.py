@@ -37,7 +37,6 @@ from sam_edge.training.losses import SAM
 from sam_edge.training.objective import Losses, Purpose, SessionRecipe, photo_mean, seeded_generator
 from sam_edge.training.recipe import Phase
 from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE
-from sam_edge_runtime.errors import UsageError
 
 from .encoder import masked_mean
 from .prompt import PromptObjective
@@ -79,13 +78,7 @@ class Int8Objective(PromptObjective):
         self._decoder_in_int8, self._in_float = FakeQuantGraph(grids), OnGrids(grids)
 
     def begin(self, phase: Phase) -> None:
-        """Switch both models to the phase's frame side.
-
-        Raises:
-            UsageError: the phase does not train for INT8.
-        """
-        if not phase.fake_quant:
-            raise UsageError("stage int8 trains for INT8: write fake_quant = true in every phase of its recipe")
+        """Switch both models to the phase's frame side."""
         super().begin(phase)
         self.set_teacher_side(phase.side)
 
