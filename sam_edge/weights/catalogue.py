@@ -86,6 +86,7 @@ class Release:
 # parts for videos have 7,521,777 more, EdgeTAM's 4,775,153. Addresses are those of the projects' READMEs: EdgeTAM's
 # file is in its repository. Sizes and hashes were found alike in several other projects' lists of these files.
 # EfficientSAM's authors keep the larger file in a ZIP archive; the address is that of a project that serves it plain.
+# Its size is that of another project's list (SAMJ). For its hash there is no second public source.
 RELEASES: dict[str, Release] = {
     "vit_b": Release(
         variant="vit_b",

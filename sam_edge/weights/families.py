@@ -95,13 +95,17 @@ def _efficientvit(stage: int, last: int, width: int) -> Signature:
     return {f"image_encoder.stages.{stage}.{last}.context.proj.c.weight": (width, 2 * width, 1, 1)}
 
 
+def _not_by(maker: str) -> str:
+    return f"not {maker}'s own file: fine-tuned and converted weights have the same modules"
+
+
 FAMILIES: tuple[Family, ...] = (
     Family(
         "EdgeTAM (RepViT)",
         (BODY_STEM,),
         {"edgetam": {BODY_STEM: (24, 3, 3, 3)}},
         unused=MEMORY,
-        note="not EdgeTAM's own file: fine-tuned and converted weights have the same modules",
+        note=_not_by("EdgeTAM"),
         layouts=(SAM2_OFFICIAL, SAM2_HUGGING_FACE),
     ),
     Family(
@@ -131,7 +135,7 @@ FAMILIES: tuple[Family, ...] = (
             "efficient_sam_vitt": {POSITION: (1, 197, 192)},
             "efficient_sam_vits": {POSITION: (1, 197, 384)},
         },
-        note="not EfficientSAM's own file: fine-tuned and converted weights have the same modules",
+        note=_not_by("EfficientSAM"),
         layouts=(EFFICIENT_SAM_OFFICIAL,),
     ),
     Family(
@@ -144,14 +148,14 @@ FAMILIES: tuple[Family, ...] = (
             "efficientvit_sam_l1": _efficientvit(4, 6, 512),
             "efficientvit_sam_l0": _efficientvit(4, 4, 512),
         },
-        note="not EfficientViT-SAM's own file: fine-tuned and converted weights have the same modules",
+        note=_not_by("EfficientViT-SAM"),
         layouts=(EFFICIENTVIT_SAM_OFFICIAL,),
     ),
     Family(
         "RepViT-SAM",
         (FEATURES_STEM,),
         {"repvit_sam": {FEATURES_STEM: (40, 3, 3, 3)}},
-        note="not RepViT-SAM's own file: fine-tuned and converted weights have the same modules",
+        note=_not_by("RepViT-SAM"),
         layouts=(REPVIT_SAM_OFFICIAL,),
     ),
     Family(
