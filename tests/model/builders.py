@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam_edge.model import build_sam
@@ -118,15 +119,38 @@ def encoder_pair(config: ViTConfig) -> tuple[ImageEncoderViT, nn.Module]:
     return ours, theirs
 
 
-def sam_pair(config: ViTConfig) -> tuple[Sam, nn.Module]:
-    """Our SAM and the reference's at 1024 with the same weights."""
-    modeling = import_segment_anything().modeling
-    ours = Sam(ImageEncoderViT(config)).eval()
+def resized_pair(config: ViTConfig, side: int) -> tuple[ImageEncoderViT, nn.Module]:
+    """Our encoder after `set_input_side`, and the reference built for that side.
+
+    The reference gets absolute positions that torch resized, and relative ones as they were at 1024: it resizes those
+    itself at every call (`get_rel_pos`).
+    """
+    ours, theirs = ImageEncoderViT(config).eval(), reference_encoder(config, side)
     seed(ours)
-    theirs = modeling.Sam(
-        image_encoder=reference_encoder(config),
+    grid = side // 16
+    weights = {name: tensor.clone() for name, tensor in ours.state_dict().items()}
+    absolute = F.interpolate(weights["pos_embed"].permute(0, 3, 1, 2), (grid, grid), mode="bicubic")
+    weights["pos_embed"] = absolute.permute(0, 2, 3, 1)
+    for index in config.global_blocks:
+        for name in ("rel_pos_h", "rel_pos_w"):
+            table = weights[f"blocks.{index}.attn.{name}"]
+            assert len(table) == 127
+            setattr(theirs.blocks[index].attn, name, nn.Parameter(torch.empty_like(table)))
+    theirs.load_state_dict(weights, strict=True)
+    ours.set_input_side(side)
+    return ours, theirs
+
+
+def reference_sam(encoder: nn.Module, side: int = 1024) -> nn.Module:
+    """The reference's SAM on an image encoder, for frames of `side` pixels."""
+    modeling = import_segment_anything().modeling
+    return modeling.Sam(
+        image_encoder=encoder,
         prompt_encoder=modeling.PromptEncoder(
-            embed_dim=256, image_embedding_size=(64, 64), input_image_size=(1024, 1024), mask_in_chans=16
+            embed_dim=256,
+            image_embedding_size=(side // 16, side // 16),
+            input_image_size=(side, side),
+            mask_in_chans=16,
         ),
         mask_decoder=modeling.MaskDecoder(
             num_multimask_outputs=3,
@@ -138,5 +162,11 @@ def sam_pair(config: ViTConfig) -> tuple[Sam, nn.Module]:
         pixel_mean=[123.675, 116.28, 103.53],
         pixel_std=[58.395, 57.12, 57.375],
     ).eval()
+
+
+def sam_pair(config: ViTConfig) -> tuple[Sam, nn.Module]:
+    """Our SAM and the reference's at 1024 with the same weights."""
+    ours, theirs = Sam(ImageEncoderViT(config)).eval(), reference_sam(reference_encoder(config))
+    seed(ours)
     theirs.load_state_dict(ours.state_dict(), strict=True)
     return ours, theirs

@@ -21,7 +21,10 @@ from sam_edge.weights.families import shapes_of_variant
 from sam_edge.weights.layouts import Layout, from_official, to_official
 from sam_edge.weights.seeded import seeded_array
 from sam_edge_runtime import SamPredictor
+from sam_edge_runtime.arrays import Decoded
 from sam_edge_runtime.bundle.bundle import Bundle
+from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD
+from sam_edge_runtime.photo.frame import Frame
 from tests.model.builders import gap
 from tests.runtime.standin import manifest
 
@@ -38,6 +41,14 @@ def normal_image(side: int) -> Tensor:
 def random_photo() -> np.ndarray:
     """The photo whose preprocessed pixels are stored."""
     return np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+
+
+def photo_gap(frame: Frame, file: str) -> float:
+    """Largest difference of that photo in a frame, normalized, from the `preprocessed` pixels in a file of `DATA`."""
+    image = frame.image(random_photo())[0]
+    normalized = (image - np.reshape(PIXEL_MEAN, (3, 1, 1))) / np.reshape(PIXEL_STD, (3, 1, 1))
+    with np.load(DATA / file) as stored:
+        return gap(normalized[:, ::31, ::31], stored["preprocessed"])
 
 
 def mask_prompt() -> np.ndarray:
@@ -81,14 +92,23 @@ def official_shapes(file: str, model: str) -> dict[str, tuple[int, ...]]:
 
 
 class Encoded(TorchBackend):
-    """The model, with the embedding of the stored photo whatever the photo is."""
+    """The model, with the features of the stored photo whatever the photo is.
 
-    def __init__(self, sam: Sam, embedding: Tensor) -> None:
+    Attributes:
+        decoded: what the decoder returned for each call, for all outputs.
+    """
+
+    def __init__(self, sam: Sam, *features: Tensor) -> None:
         super().__init__(sam)
-        self._features = (embedding.numpy(),)
+        self._features = tuple(each.numpy() for each in features)
+        self.decoded: list[Decoded] = []
 
     def encode(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
         return self._features
+
+    def decode(self, *inputs: Any) -> Decoded:
+        self.decoded.append(super().decode(*inputs))
+        return self.decoded[-1]
 
 
 # Points (x, y) with labels, and corners of a box, in pixels of the photo, as SAM's predictors get them.
@@ -99,6 +119,26 @@ SAM_PROMPTS: dict[str, list[tuple[float, float, int]]] = {
     "box_point": [(250, 300, 0), (80, 60, 2), (420, 390, 3)],
     "mask": [(320, 200, 1)],
 }
+# EfficientSAM knows neither points outside the object nor mask prompts.
+EFFICIENT_SAM_PROMPTS: dict[str, list[tuple[float, float, int]]] = {
+    "point": [(320, 200, 1)],
+    "points": [(100, 50, 1), (500, 400, 1)],
+    "box": [(80, 60, 2), (420, 390, 3)],
+    "point_box": [(250, 300, 1), (80, 60, 2), (420, 390, 3)],
+}
+
+
+def prompt_arguments(name: str, slots: list[tuple[float, float, int]]) -> dict[str, Any]:
+    """Arguments of `SamPredictor.predict` for a prompt; only the one called `mask` has a mask."""
+    points = [(x, y) for x, y, label in slots if label < 2]
+    labels = [label for *_, label in slots if label < 2]
+    corners = [coordinate for x, y, label in slots if label > 1 for coordinate in (x, y)]
+    return {
+        "point_coords": points or None,
+        "point_labels": labels or None,
+        "box": corners or None,
+        "mask_input": mask_prompt() if name == "mask" else None,
+    }
 
 
 def compare_sam_predictions(sam: Sam, embedding: Tensor, stored: Mapping[str, np.ndarray], bound: float) -> None:
@@ -112,15 +152,7 @@ def compare_sam_predictions(sam: Sam, embedding: Tensor, stored: Mapping[str, np
     """
     predictor = predictor_of(sam, embedding)
     for name, slots in SAM_PROMPTS.items():
-        points = [(x, y) for x, y, label in slots if label < 2]
-        labels = [label for *_, label in slots if label < 2]
-        corners = [coordinate for x, y, label in slots if label > 1 for coordinate in (x, y)]
-        given = {
-            "point_coords": points or None,
-            "point_labels": labels or None,
-            "box": corners or None,
-            "mask_input": mask_prompt() if name == "mask" else None,
-        }
+        given = prompt_arguments(name, slots)
         for multimask, outputs, full in ((True, slice(1, 4), "full"), (False, slice(0, 1), "single_full")):
             logits, iou, low_res = predictor.predict(**given, multimask_output=multimask, return_logits=True)
             assert gap(iou, stored[f"{name}.iou"][outputs]) <= SCORES, name
@@ -129,9 +161,9 @@ def compare_sam_predictions(sam: Sam, embedding: Tensor, stored: Mapping[str, np
                 assert gap(logits[:, ::29, ::31], stored[f"{name}.{full}"]) <= bound, name
 
 
-def predictor_of(sam: Sam, embedding: Tensor) -> SamPredictor:
-    """A predictor on the stored photo."""
+def predictor_of(sam: Sam, *features: Tensor) -> SamPredictor:
+    """A predictor on the stored photo, whose features are those that the decoder takes."""
     about = manifest(input_side=1024, embedding_channels=256, conventions=sam.conventions, points=sam.conventions.slots)
-    predictor = SamPredictor(Bundle(Path("none"), about), backend=Encoded(sam, embedding))
+    predictor = SamPredictor(Bundle(Path("none"), about), backend=Encoded(sam, *features))
     predictor.set_image(np.zeros((*SIZE, 3), np.uint8))
     return predictor

@@ -22,11 +22,7 @@ from tests.model.builders import NARROW, SHALLOW_B, error, every_prompt, photo, 
 EQUAL = 1e-5  # relative to the tensor's largest value: rounding of sums in another order
 SIDE = 256
 
-
-@pytest.fixture(autouse=True)
-def _without_gradients():
-    with torch.inference_mode():
-        yield
+pytestmark = pytest.mark.usefixtures("without_gradients")
 
 
 def rewritten(module: nn.Module) -> nn.Module:

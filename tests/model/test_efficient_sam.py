@@ -16,38 +16,29 @@ from sam_edge.model.sam import Sam
 from sam_edge.weights.catalogue import RELEASES
 from sam_edge.weights.families import build_empty
 from sam_edge.weights.layouts import EFFICIENT_SAM_OFFICIAL
-from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD, FrameSize, decoder_contract
+from sam_edge_runtime.bundle.contract import FrameSize, decoder_contract
 from sam_edge_runtime.bundle.conventions import EFFICIENT_SAM
 from sam_edge_runtime.errors import PromptError
 from sam_edge_runtime.photo.frame import Frame
 from tests.model.builders import BOUND, error, gap, seeded_sam, seeded_tensor
 from tests.model.stored import (
     DATA,
+    EFFICIENT_SAM_PROMPTS,
     SCORES,
     SIZE,
     converted_shapes,
     normal_image,
     official_shapes,
+    photo_gap,
     predictor_of,
-    random_photo,
+    prompt_arguments,
     with_official_weights,
 )
 
 VARIANTS = ("efficient_sam_vitt", "efficient_sam_vits")
 SIDE = 256
-# Points (x, y) with labels in pixels of the photo; a box is its two corners.
-PROMPTS = {
-    "point": [(320, 200, 1)],
-    "points": [(100, 50, 1), (500, 400, 1)],
-    "box": [(80, 60, 2), (420, 390, 3)],
-    "point_box": [(250, 300, 1), (80, 60, 2), (420, 390, 3)],
-}
 
-
-@pytest.fixture(autouse=True)
-def _without_gradients():
-    with torch.inference_mode():
-        yield
+pytestmark = pytest.mark.usefixtures("without_gradients")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -60,10 +51,7 @@ def test_state_dicts_are_those_of_the_official_checkpoints(variant):
 
 
 def test_a_photo_enters_the_frame_as_in_the_official_code():
-    image = Frame(FrameSize.square(1024), SIZE, EFFICIENT_SAM).image(random_photo())[0]
-    normalized = (image - np.reshape(PIXEL_MEAN, (3, 1, 1))) / np.reshape(PIXEL_STD, (3, 1, 1))
-    with np.load(DATA / "efficient_sam_outputs.npz") as stored:
-        assert gap(normalized[:, ::31, ::31], stored["preprocessed"]) <= SCORES
+    assert photo_gap(Frame(FrameSize.square(1024), SIZE, EFFICIENT_SAM), "efficient_sam_outputs.npz") <= SCORES
 
 
 @pytest.mark.parametrize("variant", [VARIANTS[0], pytest.param(VARIANTS[1], marks=pytest.mark.slow)])
@@ -76,7 +64,7 @@ def test_outputs_equal_those_of_the_official_code(variant):
         assert abs(embedding.double().mean().item() - stored[f"{variant}.embedding_mean"]) <= SCORES
         assert abs(embedding.double().std(correction=0).item() - stored[f"{variant}.embedding_std"]) <= SCORES
         positions = sam.prompt_encoder.dense_positions()
-        for name, slots in PROMPTS.items():
+        for name, slots in EFFICIENT_SAM_PROMPTS.items():
             given = torch.tensor([slots], dtype=torch.float32)
             coords = given[..., :2] * torch.tensor([1024 / SIZE[1], 1024 / SIZE[0]])
             sparse, _ = sam.prompt_encoder(coords, given[..., 2])
@@ -84,14 +72,12 @@ def test_outputs_equal_those_of_the_official_code(variant):
             masks, iou = sam.mask_decoder(embedding, positions, sparse, None, torch.zeros(1, 6))
             assert gap(masks[0, :, ::14, ::14], stored[f"{variant}.{name}.masks"]) <= BOUND
             assert gap(iou[0], stored[f"{variant}.{name}.iou"]) <= SCORES
-            points = [(x, y) for x, y, label in slots if label == 1]
-            corners = [coordinate for x, y, label in slots if label > 1 for coordinate in (x, y)]
-            prompt = (points or None, [1] * len(points) or None, corners or None)
-            _, scores, low_res = predictor.predict(*prompt)
+            prompt = prompt_arguments(name, slots)
+            _, scores, low_res = predictor.predict(**prompt)
             assert gap(scores, stored[f"{variant}.{name}.iou"][1:]) <= SCORES
             assert gap(low_res[:, ::14, ::14], stored[f"{variant}.{name}.masks"][1:]) <= BOUND
             if f"{variant}.{name}.full" in stored:
-                logits, *_ = predictor.predict(*prompt, return_logits=True)
+                logits, *_ = predictor.predict(**prompt, return_logits=True)
                 assert gap(logits[:, ::29, ::31], stored[f"{variant}.{name}.full"]) <= BOUND
 
 

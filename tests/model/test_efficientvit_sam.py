@@ -17,7 +17,7 @@ from sam_edge.model.lean import with_positions_for
 from sam_edge.weights.catalogue import RELEASES
 from sam_edge.weights.families import build_empty, guess_variant, shapes_of_variant
 from sam_edge.weights.layouts import EFFICIENTVIT_SAM_OFFICIAL
-from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD, FrameSize, encoder_contract
+from sam_edge_runtime.bundle.contract import FrameSize, encoder_contract
 from sam_edge_runtime.bundle.conventions import EFFICIENTVIT_SAM, SAM
 from sam_edge_runtime.photo.frame import Frame
 from tests.model.builders import BOUND, error, gap, seeded_sam, seeded_tensor
@@ -29,17 +29,13 @@ from tests.model.stored import (
     converted_shapes,
     normal_image,
     official_shapes,
-    random_photo,
+    photo_gap,
     with_official_weights,
 )
 
 VARIANTS = tuple(f"efficientvit_sam_{size}" for size in ("l0", "l1", "l2", "xl0", "xl1"))
 
-
-@pytest.fixture(autouse=True)
-def _without_gradients():
-    with torch.inference_mode():
-        yield
+pytestmark = pytest.mark.usefixtures("without_gradients")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -55,11 +51,7 @@ def test_state_dicts_are_those_of_the_official_checkpoints(variant):
 
 def test_a_photo_is_resized_to_half_of_the_frame_and_prompts_to_the_whole():
     frame = Frame(FrameSize.square(1024), SIZE, EFFICIENTVIT_SAM)
-    image = frame.image(random_photo())[0]
-    assert image.shape == (3, 512, 512)
-    normalized = (image - np.reshape(PIXEL_MEAN, (3, 1, 1))) / np.reshape(PIXEL_STD, (3, 1, 1))
-    with np.load(DATA / "efficientvit_sam_outputs.npz") as stored:
-        assert gap(normalized[:, ::31, ::31], stored["preprocessed"]) <= SCORES
+    assert photo_gap(frame, "efficientvit_sam_outputs.npz") <= SCORES
     assert frame.to_frame(np.array([[640.0, 480.0]])).tolist() == [[1024.0, 768.0]]
     contract = encoder_contract(frame.size, 256, conventions=EFFICIENTVIT_SAM)
     assert (contract.inputs[0].shape, contract.outputs[0].shape) == ((1, 3, 512, 512), (1, 256, 64, 64))

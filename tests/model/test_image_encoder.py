@@ -23,7 +23,7 @@ from tests.model.builders import (
     encoder_pair,
     error,
     photo,
-    reference_encoder,
+    resized_pair,
     seed,
     seeded_tensor,
 )
@@ -71,28 +71,6 @@ def test_whole_vit_b_at_1024_equals_the_reference():
 
 
 # Other sides --------------------------------------------------------------------------------------------------------
-
-
-def resized_pair(config: ViTConfig, side: int) -> tuple[ImageEncoderViT, nn.Module]:
-    """Our encoder after `set_input_side`, and the reference built for that side.
-
-    The reference gets absolute positions that torch resized, and relative ones as they were at 1024: it resizes those
-    itself at every call (`get_rel_pos`).
-    """
-    ours, theirs = ImageEncoderViT(config).eval(), reference_encoder(config, side)
-    seed(ours)
-    grid = side // 16
-    weights = {name: tensor.clone() for name, tensor in ours.state_dict().items()}
-    absolute = F.interpolate(weights["pos_embed"].permute(0, 3, 1, 2), (grid, grid), mode="bicubic")
-    weights["pos_embed"] = absolute.permute(0, 2, 3, 1)
-    for index in config.global_blocks:
-        for name in ("rel_pos_h", "rel_pos_w"):
-            table = weights[f"blocks.{index}.attn.{name}"]
-            assert len(table) == 127
-            setattr(theirs.blocks[index].attn, name, nn.Parameter(torch.empty_like(table)))
-    theirs.load_state_dict(weights, strict=True)
-    ours.set_input_side(side)
-    return ours, theirs
 
 
 @torch.inference_mode()

@@ -37,11 +37,7 @@ FRAMES = [FrameSize(256, 256), FrameSize(160, 256), FrameSize(256, 192)]
 CLOSE = 5e-6  # relative to the tensor's largest value; rounding moves outputs by 1e-6
 TRUNKS = {"hiera": lambda: Hiera(CONFIG), "repvit": RepViT}
 
-
-@pytest.fixture(autouse=True)
-def _without_gradients():
-    with torch.inference_mode():
-        yield
+pytestmark = pytest.mark.usefixtures("without_gradients")
 
 
 def model(trunk: nn.Module) -> Sam:

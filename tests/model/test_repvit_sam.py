@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from sam_edge.model import EncoderGraph, build_sam
 from sam_edge.model.norms import without_batch_norms
@@ -17,7 +16,7 @@ from sam_edge.model.repvit_sam_encoder import DEPTHS
 from sam_edge.weights.catalogue import RELEASES
 from sam_edge.weights.families import build_empty
 from sam_edge.weights.layouts import REPVIT_SAM_OFFICIAL
-from sam_edge_runtime.bundle.contract import PIXEL_MEAN, PIXEL_STD, FrameSize
+from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.bundle.conventions import SAM
 from sam_edge_runtime.photo.frame import Frame
 from tests.model.builders import BOUND, error, gap, seeded_sam, seeded_tensor
@@ -29,7 +28,7 @@ from tests.model.stored import (
     converted_shapes,
     normal_image,
     official_shapes,
-    random_photo,
+    photo_gap,
     with_official_weights,
 )
 
@@ -38,11 +37,7 @@ VARIANT = "repvit_sam"
 SMALLER = ("token_mixer.0.conv.bn.weight", "token_mixer.0.conv1.weight", "channel_mixer.m.2.bn.weight")
 WIDE = FrameSize(160, 256)
 
-
-@pytest.fixture(autouse=True)
-def _without_gradients():
-    with torch.inference_mode():
-        yield
+pytestmark = pytest.mark.usefixtures("without_gradients")
 
 
 def test_the_state_dict_is_that_of_the_official_checkpoint():
@@ -52,10 +47,7 @@ def test_the_state_dict_is_that_of_the_official_checkpoint():
 
 
 def test_a_photo_enters_the_frame_as_in_the_official_code():
-    image = Frame(FrameSize.square(1024), SIZE, SAM).image(random_photo())[0]
-    normalized = (image - np.reshape(PIXEL_MEAN, (3, 1, 1))) / np.reshape(PIXEL_STD, (3, 1, 1))
-    with np.load(DATA / "repvit_sam_outputs.npz") as stored:
-        assert gap(normalized[:, ::31, ::31], stored["preprocessed"]) <= SCORES
+    assert photo_gap(Frame(FrameSize.square(1024), SIZE, SAM), "repvit_sam_outputs.npz") <= SCORES
 
 
 def test_outputs_equal_those_of_the_official_code():

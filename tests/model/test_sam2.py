@@ -32,15 +32,19 @@ from sam_edge.model.replacement import replace_any
 from sam_edge.model.repvit import RepViT
 from sam_edge.model.sam import Sam
 from sam_edge.model.sam2_mask_decoder import SAM2MaskDecoder
-from sam_edge.model.torch_backend import TorchBackend
 from sam_edge.weights.layouts import SAM2_OFFICIAL
-from sam_edge_runtime import SamPredictor
-from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.bundle.conventions import SAM_2
 from tests.model.builders import BOUND, error, gap, seed, seeded_tensor
-from tests.model.stored import converted_shapes, mask_prompt, normal_image, with_official_weights
-from tests.runtime.standin import manifest
+from tests.model.stored import (
+    SAM_PROMPTS,
+    converted_shapes,
+    mask_prompt,
+    normal_image,
+    predictor_of,
+    prompt_arguments,
+    with_official_weights,
+)
 
 DATA = Path(__file__).parent / "data"
 # Variants, and their names in the data.
@@ -63,11 +67,7 @@ SIDE = 256
 WIDE, TALL = FrameSize(160, 256), FrameSize(256, 192)
 NARROW = HieraConfig(8, 1, (1, 1, 2, 1), (8, 4, 14, 7), (3,))
 
-
-@pytest.fixture(autouse=True)
-def _without_gradients():
-    with torch.inference_mode():
-        yield
+pytestmark = pytest.mark.usefixtures("without_gradients")
 
 
 # The checkpoints ----------------------------------------------------------------------------------------------------
@@ -141,35 +141,15 @@ def test_outputs_equal_those_of_the_official_code(variant):
             assert gap(masks[0, :, ::14, ::14], stored[f"{name}_{prompt}_masks"]) <= FEATURES[name]
             assert gap(iou[0], stored[f"{name}_{prompt}_iou"]) <= SCORES
             assert gap(score[0], stored[f"{name}_{prompt}_object_score"]) <= SCORES
-    compare_predictions(name, sam, maps, mask)
+    compare_predictions(name, sam, maps)
 
 
-class Encoded(TorchBackend):
-    """The model, with the features of the stored photo whatever the photo is."""
-
-    def __init__(self, sam: Sam, maps: tuple[Tensor, ...]) -> None:
-        super().__init__(sam)
-        self._features = tuple(each.numpy() for each in maps)
-
-    def encode(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
-        return self._features
-
-
-def compare_predictions(name: str, sam: Sam, maps: tuple[Tensor, ...], mask: Tensor) -> None:
+def compare_predictions(name: str, sam: Sam, maps: tuple[Tensor, ...]) -> None:
     """`SamPredictor` answers as `SAM2ImagePredictor` does: the chosen mask, its IoU, and masks of the photo's size."""
-    bundle = Bundle(Path("none"), manifest(input_side=1024, embedding_channels=256, conventions=sam.conventions))
-    predictor = SamPredictor(bundle, backend=Encoded(sam, maps))
-    predictor.set_image(np.zeros((480, 640, 3), np.uint8))
+    predictor = predictor_of(sam, *maps)
     with np.load(DATA / "sam2_predictions.npz") as stored:
-        for prompt, slots in PROMPTS.items():
-            points = [(x, y, label) for x, y, label in slots if label in (0, 1)]
-            corners = [coordinate for x, y, label in slots if label in (2, 3) for coordinate in (x, y)]
-            given = {
-                "point_coords": [(x, y) for x, y, _ in points] or None,
-                "point_labels": [label for *_, label in points] or None,
-                "box": corners or None,
-                "mask_input": mask.numpy() if prompt == "mask" else None,
-            }
+        for prompt, slots in SAM_PROMPTS.items():
+            given = prompt_arguments(prompt, slots)
             _, iou, low_res = predictor.predict(**given, multimask_output=False)
             assert gap(torch.from_numpy(iou), stored[f"{name}_{prompt}_single_iou"]) <= SCORES, prompt
             assert gap(torch.from_numpy(low_res)[:, ::14, ::14], stored[f"{name}_{prompt}_single_low_res"]) <= BOUND

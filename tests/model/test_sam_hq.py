@@ -43,11 +43,7 @@ FRAMES = (WIDE, TALL, FrameSize.square(SIDE))
 # Two global blocks, of which the first counts.
 DEEPER = ViTConfig(dim=64, depth=4, heads=2, global_blocks=(1, 3))
 
-
-@pytest.fixture(autouse=True)
-def _without_gradients():
-    with torch.inference_mode():
-        yield
+pytestmark = pytest.mark.usefixtures("without_gradients")
 
 
 # The checkpoints ----------------------------------------------------------------------------------------------------

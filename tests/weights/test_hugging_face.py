@@ -23,37 +23,15 @@ from sam_edge.weights.recognition import normalized, read_checkpoint, recognize
 from sam_edge.weights.seeded import seed_module
 from sam_edge.weights.source import CheckpointSource, parse_source
 from sam_edge_runtime.errors import CheckpointError, UsageError
+from tests.hugging_face import TWIN, sam_model, with_sam_weights
 from tests.weights.conftest import cached_repository
 
 transformers = pytest.importorskip("transformers", reason="transformers is a test dependency: pip install '.[dev]'")
 
-TWIN = "prompt_encoder.shared_embedding.positional_embedding"
 CONFIGS = {"vit_b": VIT_B, "vit_l": VIT_L, "vit_h": VIT_H, "slimsam_77": SLIM_77}
 HQ_CONFIGS = {"sam_hq_vit_b": VIT_B, "sam_hq_vit_l": VIT_L, "sam_hq_vit_h": VIT_H}
 # One block of each kind of attention; transformers holds the scores of all positions of a global one at a time.
 SMALL = ViTConfig(dim=48, depth=2, heads=4, global_blocks=(1,), mlp_widths=(100, 100))
-
-
-def their_model(config: ViTConfig, *, hq: bool = False) -> torch.nn.Module:
-    """SamModel or SamHQModel with these widths; the decoder's norms have SAM's own epsilon (transformers' is 1e-6)."""
-    from transformers import SamConfig, SamHQConfig, SamHQModel, SamModel
-
-    vision = {
-        "hidden_size": config.dim,
-        "num_hidden_layers": config.depth,
-        "num_attention_heads": config.heads,
-        "global_attn_indexes": list(config.global_blocks),
-        "mlp_dim": config.mlp_widths[0] if config.mlp_widths else 4 * config.dim,
-    }
-    if hq:
-        decoder = {"vit_dim": config.dim}
-        model = SamHQModel(SamHQConfig(vision_config=vision, mask_decoder_config=decoder)).eval()
-    else:
-        model = SamModel(SamConfig(vision_config=vision)).eval()
-    for module in model.mask_decoder.transformer.modules():
-        if isinstance(module, torch.nn.LayerNorm):
-            module.eps = 1e-5
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -63,24 +41,15 @@ def ours() -> Sam:
     return sam.requires_grad_(requires_grad=False)
 
 
-def with_weights_of(ours: Sam, config: ViTConfig, *, hq: bool = False) -> torch.nn.Module:
-    model = their_model(config, hq=hq)
-    state = from_official(ours.state_dict(), HUGGING_FACE)
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    assert (missing, unexpected) == ([TWIN], [])
-    model.tie_weights()
-    return model
-
-
 @pytest.fixture(scope="module")
 def theirs(ours: Sam) -> torch.nn.Module:
-    return with_weights_of(ours, SLIM_77)
+    return with_sam_weights(ours, SLIM_77)
 
 
 @pytest.mark.parametrize("variant", [*CONFIGS, *HQ_CONFIGS])
 def test_names_and_shapes_are_those_of_sam_model(variant):
     hq = variant in HQ_CONFIGS
-    theirs = dict(shapes_built(lambda: their_model({**CONFIGS, **HQ_CONFIGS}[variant], hq=hq)))
+    theirs = dict(shapes_built(lambda: sam_model({**CONFIGS, **HQ_CONFIGS}[variant], hq=hq)))
     theirs.pop(TWIN)
     zeros = {name: torch.zeros(()).expand(shape) for name, shape in shapes_of_variant(variant).items()}
     assert {name: tuple(tensor.shape) for name, tensor in from_official(zeros, HUGGING_FACE).items()} == theirs
@@ -90,7 +59,7 @@ def test_a_saved_sam_model_has_the_same_masks_here(tmp_path):
     """Encoder and decoder against transformers' own: a photo and two clicks."""
     sam = Sam(ImageEncoderViT(SMALL))
     seed_module(sam, 2)
-    theirs = with_weights_of(sam, SMALL)
+    theirs = with_sam_weights(sam, SMALL)
     theirs.save_pretrained(tmp_path / "whole")
     loaded = load_sam("auto", CheckpointSource(path=tmp_path / "whole"))
     assert loaded.variant == "slimsam"
@@ -113,23 +82,11 @@ def test_a_saved_sam_model_has_the_same_masks_here(tmp_path):
     torch.testing.assert_close(ious[0, 1:], answer.iou_scores[0, 0], rtol=0, atol=1e-4)
 
 
-def keep_the_image(transformer, args, kwargs, output) -> None:
-    """Let SamHQModel's decoder compute as the official code does, which it does not in transformers 5.24.
-
-    The decoder drops the image that its transformer returns, and transposes the transformer's input in its place
-    (modeling_sam_hq.py, `SamHQMaskDecoder.forward`). So the returned image is written into the input, transposed.
-    """
-    before, after = kwargs["image_embeddings"], output[1]  # (1, C, h, w) and (1, 1, h * w, C)
-    _, channels, h, w = before.shape
-    before.copy_(after[:, 0].mT.reshape(1, channels, w, h).mT)
-
-
 def test_sam_hq_has_the_masks_of_transformers():
     """Early features, and all masks with and without SAM's own: a photo, and a box in a frame that is no square."""
     ours = Sam(ImageEncoderViT(SMALL, early=True), mask_decoder=HQMaskDecoder(256, SMALL.dim)).eval()
     seed_module(ours, 2)
-    theirs = with_weights_of(ours, SMALL, hq=True)
-    theirs.mask_decoder.transformer.register_forward_hook(keep_the_image, with_kwargs=True)
+    theirs = with_sam_weights(ours, SMALL, hq=True)
     rng = np.random.default_rng(0)
     photo = torch.from_numpy(rng.standard_normal((1, 3, 1024, 1024)).astype(np.float32))
     with torch.inference_mode():

@@ -7,7 +7,6 @@ seconds.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +25,7 @@ from sam_edge.weights.recognition import normalized, recognize
 from sam_edge.weights.seeded import seed_module
 from sam_edge.weights.source import CheckpointSource
 from sam_edge_runtime.errors import CheckpointError
+from tests.hugging_face import sam2_config, sam2_model, with_sam2_weights
 
 transformers = pytest.importorskip("transformers", reason="transformers is a test dependency: pip install '.[dev]'")
 
@@ -39,49 +39,20 @@ SIDE = 256
 SMALL = HieraConfig(16, 1, (1, 1, 2, 1), (8, 4, 14, 7), (3,))
 
 
-def their_config(config: HieraConfig, side: int) -> dict[str, Any]:
-    """Sam2Config's arguments for these widths and a frame of `side` pixels."""
-    dims = [config.dim * 2**stage for stage in range(4)]
-    backbone = {
-        "model_type": "sam2_hiera_det_model",
-        "hidden_size": config.dim,
-        "num_attention_heads": config.heads,
-        "image_size": [side, side],
-        "window_positional_embedding_background_size": [config.background] * 2,
-        "blocks_per_stage": list(config.stages),
-        "embed_dim_per_stage": dims,
-        "num_attention_heads_per_stage": [config.heads * 2**stage for stage in range(4)],
-        "window_size_per_stage": list(config.windows),
-        "global_attention_blocks": list(config.global_blocks),
-    }
-    vision = {
-        "model_type": "sam2_vision_model",
-        "backbone_config": backbone,
-        "backbone_channel_list": dims[::-1],
-        "backbone_feature_sizes": [[side // stride] * 2 for stride in (4, 8, 16)],
-    }
-    return {"vision_config": vision, "prompt_encoder_config": {"image_size": side}}
-
-
-def their_model(config: HieraConfig, side: int = 1024) -> torch.nn.Module:
-    """Sam2Model without numbers, on the meta device: drawing them takes seconds."""
-    return build_empty(lambda: transformers.Sam2Model(transformers.Sam2Config(**their_config(config, side))).eval())
-
-
 def zeros(variant: str) -> dict[str, torch.Tensor]:
     return {name: torch.zeros(()).expand(shape) for name, shape in shapes_of_variant(variant).items()}
 
 
 @pytest.mark.parametrize("variant", list(CONFIGS))
 def test_names_and_shapes_are_those_of_sam2_model(variant):
-    theirs = their_model(CONFIGS[variant]).state_dict()
+    theirs = sam2_model(CONFIGS[variant]).state_dict()
     ours = from_official(zeros(variant), SAM2_HUGGING_FACE)
     assert {name: each.shape for name, each in ours.items()} == {name: each.shape for name, each in theirs.items()}
 
 
 def test_names_of_edgetam_are_those_of_timms_trunk_in_sam2_model():
     """As transformers' conversion script writes them; EdgeTamModel itself needs timm, which needs torchvision."""
-    theirs = {name for name in their_model(HIERA_TINY).state_dict() if not name.startswith("vision_encoder.backbone.")}
+    theirs = {name for name in sam2_model(HIERA_TINY).state_dict() if not name.startswith("vision_encoder.backbone.")}
     ours = set(from_official(zeros("edgetam"), SAM2_HUGGING_FACE))
     trunk = {name for name in ours if name.startswith("vision_encoder.backbone.")}
     assert ours - trunk == theirs
@@ -91,7 +62,7 @@ def test_names_of_edgetam_are_those_of_timms_trunk_in_sam2_model():
 
 def test_a_video_model_is_recognized_and_its_memory_left_out():
     """The files of the Hub are those of Sam2VideoModel."""
-    config = transformers.Sam2VideoConfig(**their_config(HIERA_TINY, 1024))
+    config = transformers.Sam2VideoConfig(**sam2_config(HIERA_TINY))
     names = build_empty(lambda: transformers.Sam2VideoModel(config)).state_dict()
     tree = {name: torch.zeros(()).expand(each.shape) for name, each in names.items()}
     found = recognize(normalized(Contents((), tree, None), "model.safetensors"))
@@ -118,9 +89,7 @@ def test_sam2_model_has_the_same_features_masks_and_scores():
     ours = Sam(PyramidImageEncoder(Hiera(SMALL)), mask_decoder=SAM2MaskDecoder()).eval()
     seed_module(ours, 3)
     ours.set_input_side(SIDE)
-    theirs = their_model(SMALL, SIDE)
-    theirs.load_state_dict(from_official(ours.state_dict(), SAM2_HUGGING_FACE), assign=True)
-    theirs.mask_decoder.dynamic_multimask_via_stability = False
+    theirs = with_sam2_weights(ours, SMALL)
     photo = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 3, SIDE, SIDE)).astype(np.float32))
     clicks, box = [[70.0, 50.0], [180.0, 160.0]], [32.0, 24.0, 168.0, 156.0]
     prompts = (
@@ -158,7 +127,7 @@ def test_convert_writes_what_transformers_reads_and_reads_it_back(tmp_path: Path
     hugging, written, back = (tmp_path / f"{name}.safetensors" for name in ("model", "official", "back"))
     found = convert(CheckpointSource(path=tmp_path / "sam2.pt"), hugging, "hf")
     assert found.checkpoint.left_out == ("no_obj_ptr",)
-    transformers.Sam2Config(**their_config(HIERA_TINY, 1024)).save_pretrained(tmp_path)
+    transformers.Sam2Config(**sam2_config(HIERA_TINY)).save_pretrained(tmp_path)
     read, report = transformers.Sam2Model.from_pretrained(tmp_path, dtype=torch.float16, output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
