@@ -15,6 +15,7 @@ from .install import install_table
 from .int8 import int8_aims_table, int8_short_table, int8_table
 from .int8_peers import int8_peers_table
 from .models import models_cost_table, models_table
+from .parity import parity_table
 from .peers import frames_table, peer_aims_table, peers_table
 from .qnn_htp import qnn_table
 from .results import RESULTS, ROOT, Row, read
@@ -60,6 +61,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "models-cost": lambda: models_cost_table(
         read("models")["models"], {"Zen 5": read("peers"), "Zen 3": read("peers_avx2")}
     ),
+    "parity": lambda: parity_table(read("parity")["models"]),
     "install": lambda: install_table(read("install")["installs"]),
     "automatic": lambda: automatic_table(read("automatic")["runs"]),
     "web": lambda: _of_web(lambda document: web_table(document["rows"])),

@@ -14,6 +14,7 @@ from benchmarks.tables.int8_peers import int8_peers_table
 from benchmarks.tables.markdown import markdown
 from benchmarks.tables.peers import peer_aims_table
 from benchmarks.tables.results import ROOT, read
+from sam_edge.model import VARIANTS
 
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
 
@@ -66,6 +67,17 @@ def test_an_aim_is_judged_as_it_is_printed():
     for share, cell in ((0.604, "0.60"), (0.606, "**0.61**")):
         auto["encoder"]["median"] = share
         assert f"| nano onnx | 0.6 | {cell} |" in int8_aims_table(rows)
+
+
+def test_every_model_has_parity_with_its_authors_code():
+    rows = read("parity")["models"]
+    assert {row["variant"] for row in rows} == VARIANTS.keys() - {"nano"}
+    for row in rows:
+        assert row["names"], row["variant"]
+        assert row.get("chosen", True), row["variant"]
+        assert (
+            max((row[kind] for kind in ("features", "masks", "iou", "object_score") if kind in row), default=0) <= 1e-4
+        )
 
 
 def test_markdown_has_a_row_a_line():

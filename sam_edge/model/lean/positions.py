@@ -63,7 +63,8 @@ class HieraOfFrame(Hiera):
 
     def positions(self, h: int, w: int) -> Tensor:
         """Position embeddings `(1, h, w, C)` of the frame's cells; h and w are its own."""
-        return (self.resize(self.pos_embed[0]) + self.of_windows(h, w)).permute(0, 2, 3, 1)
+        resized: Tensor = self.resize(self.pos_embed[0])  # (C, h, w)
+        return (resized + self.of_windows(h, w)).permute(0, 2, 3, 1)
 
 
 class EfficientSAMEncoderOfFrame(EfficientSAMEncoder):
