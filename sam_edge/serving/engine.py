@@ -2,7 +2,8 @@
 
 Each bundle has one thread, in which its engine encodes and decodes. So the server answers other requests meanwhile, and
 an engine never has two callers. Masks are run-length encoded without their pixels (`MaskStatistics`), which gives the
-runs of `SamPredictor`'s masks in a fraction of the time.
+runs of `SamPredictor`'s masks in a fraction of the time. That interpolates bilinearly; masks of bundles whose
+convention is bicubic are made at the photo's size first.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from sam_edge_runtime.decoding import (
     select_masks,
 )
 from sam_edge_runtime.photo.frame import Frame, fitting_frame
+from sam_edge_runtime.photo.masks import upscale_binary
 from sam_edge_runtime.prompts import build_prompts
 
 from .api_error import ApiError
@@ -163,11 +165,10 @@ class BundleEngine:
         decoded = decode_prompts(self.backend, manifest, photo.features, slots)
         require_finite_masks(decoded)
         logits, scores = select_masks(decoded, manifest.conventions, multimask=multimask)
-        statistics = MaskStatistics(photo.frame)
         height, width = photo.frame.original_size
         masks = []
         for each, score in zip(logits[0], scores[0], strict=True):
-            lengths = statistics.run_lengths(each, MASK_THRESHOLD)
+            lengths = _run_lengths(each, photo.frame)
             masks.append(
                 {
                     "segmentation": {"size": [height, width], "counts": rle.compress(lengths)},
@@ -189,6 +190,13 @@ class BundleEngine:
         manifest = self.hosted.bundle.manifest
         chosen = AutomaticSettings.for_variant(manifest.variant, **settings, output_mode=COCO_RLE)
         return AutomaticMaskGenerator.from_backend(self.backend, manifest, chosen).generate(photo.pixels)
+
+
+def _run_lengths(low_res: Float32, frame: Frame) -> rle.Counts:
+    """The run lengths of the mask that `SamPredictor` makes of low-resolution logits (h, w)."""
+    if frame.conventions.bicubic_masks:
+        return rle.run_lengths(upscale_binary(low_res[None], frame)[0])
+    return MaskStatistics(frame).run_lengths(low_res, MASK_THRESHOLD)
 
 
 class PhotoMemory:

@@ -16,12 +16,17 @@ from sam_edge.serving import engine as engine_module
 from sam_edge.serving import photo_api
 from sam_edge.serving.api_error import ApiError
 from sam_edge.serving.engine import BundleEngine, PhotoMemory
+from sam_edge.serving.hosted_bundle import host_bundles
 from sam_edge_runtime import AutomaticMaskGenerator, SamPredictor
 from sam_edge_runtime.automatic import rle
+from sam_edge_runtime.automatic.mask_statistics import MaskStatistics
 from sam_edge_runtime.backends import BackendOptions
+from sam_edge_runtime.bundle.conventions import EFFICIENT_SAM
+from sam_edge_runtime.photo.frame import fitting_frame
 from sam_edge_runtime.photo.read import decode_photo
 
 from .builders import client_of, hosted, photo_app
+from .discs import write_disc_bundle
 
 
 def picture(width: int = 90, height: int = 70, seed: int = 0, form: str = "PNG", **save) -> bytes:
@@ -86,6 +91,25 @@ def test_masks_are_the_predictors(client, folder, prompt, multimask):
         np.testing.assert_array_equal(logits_of(found["low_res"]), logits)
         assert found["predicted_iou"] == float(score)
         assert found["area"] == int(mask.sum())
+
+
+def test_masks_of_a_family_with_bicubic_masks_are_the_predictors(tmp_path):
+    bundle = write_disc_bundle(tmp_path / "efficient", EFFICIENT_SAM)
+    client = client_of(photo_app(tmp_path, bundles=host_bundles([bundle])))
+    content = picture(200, 130)
+    photo = upload(client, content)
+    predictor = SamPredictor(bundle, threads=1)
+    predictor.set_image(decode_photo(content, "photo"))
+    differ = 0
+    for x, y in ((30, 20), (101.5, 64), (180, 125)):
+        ((answer),) = ask(client, photo, [{"points": [[x, y, 1]]}])
+        masks, _, low_res = predictor.predict([[x, y]], [1], multimask_output=True)
+        for found, mask, logits in zip(answer["masks"], masks, low_res, strict=True):
+            np.testing.assert_array_equal(rle.decode(found["segmentation"]), mask)
+            assert found["area"] == int(mask.sum())
+            bilinear = MaskStatistics(fitting_frame(predictor.bundle.manifest, (130, 200))).run_lengths(logits, 0.0)
+            differ += not np.array_equal(bilinear, rle.run_lengths(mask))
+    assert differ  # or nothing was shown
 
 
 def test_a_mask_prompt_refines_as_the_predictor_does(client, folder):
