@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
 
-import numpy as np
 from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sam_edge.data.sa1b import Annotation, bbox_of
+from sam_edge.data.sa1b import Annotation
 from sam_edge_runtime.automatic import rle
+from sam_edge_runtime.automatic.regions import bounding_box, xywh
 
 from .annotation_files import Answer, Change
 from .annotation_record import DrawnMask, PhotoRecord
@@ -188,15 +188,14 @@ def _annotation(document: Document, size: tuple[int, int]) -> Annotation:
         UsageError: it is no run-length encoding.
     """
     segmentation = document.content.get("segmentation")
-    area = rle.area(segmentation)  # type: ignore[arg-type]  # refuses what is none
-    if not isinstance(segmentation, dict) or list(segmentation["size"]) != list(size):
+    lengths, found = rle.checked_lengths(segmentation)
+    if found != size:
         raise invalid(f"the mask is not of the photo's size {list(size)}")
+    area = int(lengths[1::2].sum())
     if not area:
         raise invalid("the mask is empty")
-    counts = segmentation["counts"]
-    lengths = rle.decompress(counts) if isinstance(counts, str) else np.array(counts, np.int64)
     mask: rle.Rle = {"size": list(size), "counts": rle.compress(lengths)}
-    x, y, width, height = bbox_of(mask)
+    x, y, width, height = xywh(bounding_box(lengths, size[0]))
     points = document.numbers("point_coords", 2, _MOST_POINTS)
     return Annotation(
         mask,

@@ -155,7 +155,7 @@ def decode(rle: Rle | UncompressedRle) -> npt.NDArray[np.bool_]:
     Raises:
         UsageError: no RLE; the counts are damaged or do not cover the size; more than `LARGEST_MASK` pixels.
     """
-    lengths, (height, width) = _checked(rle)
+    lengths, (height, width) = checked_lengths(rle)
     if height * width > LARGEST_MASK:
         raise UsageError(
             f"an RLE of {height}x{width} pixels is larger than any photo that is read here ({LARGEST_MASK:,} pixels)"
@@ -170,12 +170,16 @@ def area(rle: Rle | UncompressedRle) -> int:
     Raises:
         UsageError: no RLE, or the counts are damaged or do not cover the size.
     """
-    lengths, _ = _checked(rle)
+    lengths, _ = checked_lengths(rle)
     return int(lengths[1::2].sum())
 
 
-def _checked(rle: object) -> tuple[Counts, tuple[int, int]]:
-    """The run lengths and the size (H, W) of an RLE whose runs cover its size exactly."""
+def checked_lengths(rle: object) -> tuple[Counts, tuple[int, int]]:
+    """The run lengths and the size (H, W) of either form of RLE.
+
+    Raises:
+        UsageError: no RLE, or the counts are damaged or do not cover the size.
+    """
     if not isinstance(rle, Mapping) or "size" not in rle or "counts" not in rle:
         raise UsageError("this is no RLE; give a dict with 'size' [H, W] and 'counts'")
     size, counts = rle["size"], rle["counts"]
