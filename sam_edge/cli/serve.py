@@ -69,9 +69,9 @@ def command(
     except ImportError as error:
         raise UsageError(f"the server needs {missing_package(error)}: pip install 'sam-edge[serve]'") from error
     annotation = annotation_job(annotate, out, existing)
-    Page.open()  # refused before a bundle is made
+    page = Page.open()  # refused before a bundle is made
     job = ServeJob(tuple(bundles) if bundles else (_default_bundle(),), annotation, engine, host, port, token, threads)
-    serve(job, _announce, browser=browser)
+    serve(job, page, _announce, browser=browser)
 
 
 def _default_bundle() -> Path:

@@ -43,11 +43,12 @@ class Served:
     notes: tuple[str, ...]
 
 
-def serve(job: ServeJob, announce: Callable[[Served], None], *, browser: bool) -> None:
+def serve(job: ServeJob, page: Page, announce: Callable[[Served], None], *, browser: bool) -> None:
     """Answer until the process is interrupted.
 
     Args:
         job: what to serve.
+        page: the built page.
         announce: called when the server answers.
         browser: whether to open the address in a browser.
 
@@ -56,7 +57,6 @@ def serve(job: ServeJob, announce: Callable[[Served], None], *, browser: bool) -
     """
     token = new_token() if job.needs_token else None
     access = Access.of(job.host, token)
-    page = Page.open()
     bundles = host_bundles(job.bundles)
     engine = choose_engine(bundles, job.engine)
     options = BackendOptions(threads=job.threads)
