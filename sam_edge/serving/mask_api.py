@@ -161,7 +161,7 @@ class MaskApi:
         key = self._session.key_of(request)
         annotator, lease_id = document.text("annotator", LONGEST_ANNOTATOR), document.text("lease", LONGEST_ID)
         seconds = document.number("photo_seconds", 0, _DAY) or 0.0
-        self._session.leases.take(key, annotator, lease_id)
+        self._session.leases.renew(key, annotator, lease_id)
 
         def timed(record: PhotoRecord) -> tuple[PhotoRecord, Answer]:
             changed, answer = apply(record)

@@ -42,6 +42,7 @@ class QueueApi:
             Route("/api/queue", self.list_photos),
             Route("/api/queue/next", self.next_photo, methods=["POST"]),
             Route(f"{photo}/lease", self.take, methods=["POST"]),
+            Route(f"{photo}/heartbeat", self.heartbeat, methods=["POST"]),
             Route(f"{photo}/release", self.release, methods=["POST"]),
             Route(f"{photo}/photo", self.photo),
             Route("/api/statistics", self.statistics),
@@ -87,7 +88,7 @@ class QueueApi:
         return json_response({"photo": None, "lease": None, "left": left, "reason": "leased" if left else "done"})
 
     async def take(self, request: Request) -> Response:
-        """Take a photo, or renew the lease on it."""
+        """Take a photo."""
         key, document = self._session.key_of(request), await read_document(request)
         annotator = document.text("annotator", LONGEST_ANNOTATOR)
         lease = self._session.leases.take(key, annotator, document.optional_text("lease", LONGEST_ID))
@@ -96,6 +97,13 @@ class QueueApi:
         except PhotoError:
             self._session.leases.release(lease.id)
             raise
+
+    async def heartbeat(self, request: Request) -> Response:
+        """Renew the lease on a photo."""
+        key, document = self._session.key_of(request), await read_document(request)
+        annotator = document.text("annotator", LONGEST_ANNOTATOR)
+        lease = self._session.leases.renew(key, annotator, document.text("lease", LONGEST_ID))
+        return json_response({"lease": {"id": lease.id, "seconds": self._session.leases.seconds}})
 
     async def release(self, request: Request) -> Response:
         """Give a photo back."""

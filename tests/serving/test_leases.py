@@ -72,6 +72,24 @@ class TestLeases:
         leases.release("never given")
         assert leases.holder("b") is None
 
+    def test_a_late_heartbeat_gives_no_photo_back(self, leases):
+        lease = leases.take("a", "Ada")
+        leases.take("b", "Ada", lease.id)
+        with pytest.raises(ApiError, match="another photo by now") as refused:
+            leases.renew("a", "Ada", lease.id)
+        assert (refused.value.status, refused.value.code) == (409, "late")
+        assert leases.holder("a") is None
+        assert leases.holder("b").id == lease.id
+
+    def test_a_heartbeat_renews_and_takes_again_after_a_restart(self, leases, clock):
+        assert leases.renew("a", "Ada", "id-of-before").id == "id-of-before"
+        clock.now += 100
+        leases.renew("a", "Ada", "id-of-before")
+        clock.now += 100
+        assert leases.holder("a").annotator == "Ada"
+        with pytest.raises(ApiError, match="Ada works on this photo"):
+            leases.renew("a", "Bob", "another")
+
 
 class TestQueue:
     @pytest.fixture
@@ -125,6 +143,18 @@ class TestQueue:
         assert session.next()["photo"]["key"] == "b"
         again = session.post("a/lease", annotator="Ada")
         assert session.post("a/done", **session.under(again), done=False) == {"done": False, "left": 3}
+
+    def test_heartbeats_and_writes_of_the_photo_before_leave_the_new_lease_alone(self, session):
+        first = session.next()
+        lease = first["lease"]["id"]
+        assert session.post("a/heartbeat", annotator="Ada", lease=lease)["lease"] == first["lease"]
+        second = session.next(after="a", lease=lease)
+        assert second["photo"]["key"] == "b"
+        assert session.post("a/heartbeat", 409, annotator="Ada", lease=lease)["code"] == "late"
+        assert session.add(first, status=409)["code"] == "late"
+        assert [each["state"] for each in session.client.get("/api/queue").json()["photos"]][:2] == ["open", "leased"]
+        session.add(second)
+        session.post("b/heartbeat", 422, annotator="Ada")
 
     def test_photos_that_cannot_be_read_are_passed_over_and_named(self, tmp_path, leases):
         photos = write_photos(tmp_path / "photos", "b.png", "d.png")

@@ -1,6 +1,7 @@
 /** One person at work on the queue: photo, saved masks, timers. */
 
 import { batch, computed, effect, signal, type ReadonlySignal } from "@preact/signals";
+import { isOffline } from "../engine/api.ts";
 import { PageError } from "../errors.ts";
 import { area, fromCoco, toCoco, type Runs } from "../masks/runs.ts";
 import { colourOf } from "../photo/layers.ts";
@@ -49,6 +50,7 @@ export class Annotator {
   #request: string = crypto.randomUUID();
   #reported = 0;
   #declined = false;
+  #beating = false;
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(bench: Workbench, session: AnnotateSession) {
@@ -83,9 +85,10 @@ export class Annotator {
 
   /** Goes on to the next photo; the mask in hand is given up. */
   next(): Promise<void> {
+    const photo = this.photo.value; // at the press: a second one must not pass over the photo that comes next
     return this.#inTurn(async () => {
-      const after = this.photo.value?.key ?? null;
-      const grant = await this.#sent(() => api.nextPhoto(this.name.value, after, this.#lease));
+      if (this.photo.value !== photo) return;
+      const grant = await this.#sent(() => api.nextPhoto(this.name.value, photo?.key ?? null, this.#lease));
       await this.#granted(grant);
     });
   }
@@ -94,7 +97,7 @@ export class Annotator {
   go(key: string): Promise<void> {
     return this.#inTurn(async () => {
       if (this.photo.value?.key === key) return;
-      const grant = await this.#sent(() => api.takePhoto(key, this.name.value, null));
+      const grant = await this.#sent(() => api.takePhoto(key, this.name.value));
       const [before, lease] = [this.photo.value, this.#lease];
       if (before !== null && lease !== null) api.releaseOnExit(before.key, lease);
       await this.#granted(grant);
@@ -240,6 +243,8 @@ export class Annotator {
     const { photo } = grant;
     const [masks, file] = await this.#sent(() => Promise.all([api.masksOf(photo.key), api.fileOf(photo)]));
     this.masks.value = masks.masks.map(keptOf);
+    this.#photoClock.reset(masks.seconds);
+    this.#reported = masks.seconds;
     if (masks.warning !== null) this.bench.fail(new PageError(masks.warning));
     const unsaved = findUnsaved(photo.key);
     void this.bench.open({ name: photo.file_name, file, key: photo.key }).then((opened) => {
@@ -335,7 +340,9 @@ export class Annotator {
   #tick(): void {
     this.maskSeconds.value = this.#maskClock.seconds;
     this.photoSeconds.value = this.#photoClock.seconds;
-    if (this.#maskClock.seconds > this.session.maskSeconds && !this.#declined) this.offer.value = true;
+    if (this.#maskClock.seconds <= this.session.maskSeconds || this.#declined || this.offer.value) return;
+    this.offer.value = true;
+    this.bench.say(`This mask takes more than ${this.session.maskSeconds} seconds: the next photo is offered`);
   }
 
   /** Timers run while somebody can see the page. */
@@ -349,15 +356,22 @@ export class Annotator {
     if (!isEmpty(this.bench.draft.value)) this.#maskClock.start();
   }
 
+  /** Renews the lease. In its turn, so that it never comes behind the request for another photo. */
   async #beat(): Promise<void> {
-    const photo = this.photo.value;
-    if (photo === null) return;
-    try {
-      const grant = await api.takePhoto(photo.key, this.name.value, this.#lease);
-      if (this.photo.value === photo && grant.lease !== null) this.#lease = grant.lease.id;
-    } catch (error) {
-      if (error instanceof PageError && error.code !== "offline") this.bench.fail(error);
-    }
+    if (this.#beating) return;
+    this.#beating = true;
+    const turn = this.#turn.then(async () => {
+      const photo = this.photo.value;
+      if (photo === null || this.#lease === null) return;
+      try {
+        await api.heartbeat(photo.key, this.#hand(), this.session.heartbeatSeconds);
+      } catch (error) {
+        if (!isOffline(error)) this.bench.fail(error);
+      }
+    });
+    this.#turn = turn;
+    await turn;
+    this.#beating = false;
   }
 
   /** One change after another. Errors go to the page. */

@@ -116,9 +116,14 @@ export function nextPhoto(annotator: string, after: string | null, lease: string
   });
 }
 
-/** Takes a photo, or renews the lease on it. */
-export function takePhoto(key: string, annotator: string, lease: string | null): Promise<Grant> {
-  return sendJson(path(key, "lease"), { annotator, ...(lease === null ? {} : { lease }) });
+/** Takes a photo under a new lease. */
+export function takePhoto(key: string, annotator: string): Promise<Grant> {
+  return sendJson(path(key, "lease"), { annotator });
+}
+
+/** Renews the lease on a photo. Nobody waits for it longer than `seconds`. */
+export function heartbeat(key: string, hand: Hand, seconds: number): Promise<unknown> {
+  return sendJson(path(key, "heartbeat"), hand, "POST", AbortSignal.timeout(1000 * seconds));
 }
 
 /** Gives a photo back while the page goes away. */
