@@ -1,6 +1,6 @@
 /** Files that the person takes away. */
 
-import { readPhoto, toPng, type Mask, type Photo } from "@sam-edge/runtime";
+import { readPhoto, toCutout, toPng, type Mask, type Photo } from "@sam-edge/runtime";
 import { PageError } from "../errors.ts";
 import { bounds, toMask, union, type Bounds, type Runs } from "../masks/runs.ts";
 import type { Layer } from "../photo/layers.ts";
@@ -47,27 +47,18 @@ async function cutout(picture: Picture, mask: Runs): Promise<Blob> {
   const box = bounds(mask);
   if (box === null) throw new PageError("The mask is empty: add a point inside the object");
   const photo = await readPhoto(picture.source.file);
-  const canvas = new OffscreenCanvas(box.x1 - box.x0, box.y1 - box.y0);
-  const context = canvas.getContext("2d");
-  if (context === null) throw new PageError("The cut-out is too large for this browser: cut out a smaller part");
-  context.putImageData(new ImageData(cropped(photo, toMask(mask), box), canvas.width, canvas.height), 0, 0);
-  return canvas.convertToBlob({ type: "image/png" });
+  return toCutout(cropped(toMask(mask), 1, box), cropped(photo, 3, box));
 }
 
-/** RGBA of the box: the photo inside the mask, transparent outside. */
-export function cropped(photo: Photo, mask: Mask, box: Bounds): Uint8ClampedArray<ArrayBuffer> {
-  const [width, height] = [box.x1 - box.x0, box.y1 - box.y0];
-  const pixels = new Uint8ClampedArray(4 * width * height);
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      const from = (y + box.y0) * photo.width + x + box.x0;
-      if (mask.data[from] !== 1) continue;
-      const to = 4 * (y * width + x);
-      pixels.set(photo.data.subarray(3 * from, 3 * from + 3), to);
-      pixels[to + 3] = 255;
-    }
+/** The box of a picture with `channels` values a pixel. */
+export function cropped({ width, data }: Mask | Photo, channels: number, box: Bounds): Mask & Photo {
+  const row = channels * (box.x1 - box.x0);
+  const pixels = new Uint8Array(row * (box.y1 - box.y0));
+  for (let y = box.y0; y < box.y1; y++) {
+    const from = channels * (y * width + box.x0);
+    pixels.set(data.subarray(from, from + row), row * (y - box.y0));
   }
-  return pixels;
+  return { width: box.x1 - box.x0, height: box.y1 - box.y0, data: pixels };
 }
 
 /** Hands a file to the person. */

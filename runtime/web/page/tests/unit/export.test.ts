@@ -1,3 +1,5 @@
+import { toCutout } from "@sam-edge/runtime";
+import { inflateSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
 import { cropped } from "../../src/export/files.ts";
 import { cocoJson, escaped, imageId, sa1bJson, svgText } from "../../src/export/records.ts";
@@ -72,10 +74,15 @@ describe("records", () => {
 });
 
 describe("a cut-out", () => {
-  it("has the photo's pixels inside the mask, and nothing outside", () => {
+  it("has the photo's pixels inside the mask, and nothing outside", async () => {
     const data = Uint8Array.from({ length: 18 }, (_, i) => i + 1);
-    const pixels = cropped({ width: 3, height: 2, data }, toMask(layer.mask), { x0: 1, y0: 0, x1: 3, y1: 2 });
-    expect([...pixels]).toEqual([4, 5, 6, 255, 7, 8, 9, 255, 13, 14, 15, 255, 0, 0, 0, 0]);
+    const box = { x0: 1, y0: 0, x1: 3, y1: 2 };
+    const photo = cropped({ width: 3, height: 2, data }, 3, box);
+    expect(photo).toEqual({ width: 2, height: 2, data: Uint8Array.of(4, 5, 6, 7, 8, 9, 13, 14, 15, 16, 17, 18) });
+    const file = Buffer.from(await (await toCutout(cropped(toMask(layer.mask), 1, box), photo)).arrayBuffer());
+    const content = file.indexOf("IDAT");
+    const lines = inflateSync(file.subarray(content + 4, content + 4 + file.readUInt32BE(content - 4)));
+    expect([...lines]).toEqual([0, 4, 5, 6, 255, 7, 8, 9, 255, 0, 13, 14, 15, 255, 0, 0, 0, 0]);
   });
 });
 
