@@ -26,7 +26,8 @@ export async function openFiles(bench: Workbench, files: Iterable<File>): Promis
 
 async function openSample(bench: Workbench, name: string): Promise<void> {
   try {
-    const response = await fetch(`samples/${name}`);
+    const response = await fetch(`samples/${name}`).catch(() => null);
+    if (response === null) throw new PageError(`The sample ${name} cannot be fetched: choose a photo of yours`);
     if (!response.ok) throw new PageError(`The sample ${name} is missing: choose a photo of yours`);
     await bench.open({ name, file: await response.blob(), key: null });
   } catch (error) {
