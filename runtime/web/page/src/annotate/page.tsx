@@ -7,8 +7,8 @@ import { Workbench } from "../photo/workbench.ts";
 import type { Session } from "../session.ts";
 import { read, write } from "../stored.ts";
 import { actionsOf } from "../stage/actions.ts";
-import { listenToKeys } from "../stage/keys.ts";
-import { Stage } from "../stage/stage.tsx";
+import { KEYS, listenToKeys } from "../stage/keys.ts";
+import { focusLost, Stage } from "../stage/stage.tsx";
 import { Tools } from "../stage/tools.ts";
 import { Badge } from "../ui/badge.tsx";
 import { Help, HelpButton } from "../ui/help.tsx";
@@ -26,10 +26,11 @@ const STORED = "sam-edge-annotator";
 const STATISTICS = "#statistics";
 const NAMES_LIST = "names";
 
-const MORE_KEYS = [
+const OWN_KEYS = [
   ["N", "save the mask, begin the next"],
   ["Shift+N", "photo done, go on to the next"],
 ] as const;
+const HELP = [...OWN_KEYS, ...KEYS.filter(([keys]) => keys !== "N" && keys !== "E")];
 
 export function AnnotatePage({ session }: { readonly session: Session }) {
   const { bench, tools, annotator, masks, selected, pick } = useMemo(() => makePage(session), [session]);
@@ -69,7 +70,9 @@ export function AnnotatePage({ session }: { readonly session: Session }) {
         <span class={`brand${photo === null ? "" : " with-photo"}`}>sam-edge</span>
         {photo !== null && (
           <>
-            <span class="photo-name">{photo.file_name}</span>
+            <h1 class="photo-name" title={photo.file_name}>
+              {photo.file_name}
+            </h1>
             <span class="position count">
               {photo.number + 1} of {total}
               <span class="wide-only">{left === null ? "" : `, ${total - left} done`}</span>
@@ -119,11 +122,11 @@ export function AnnotatePage({ session }: { readonly session: Session }) {
               nextLabel="Save the mask"
               everything={null}
             />
-            <aside class="panel" aria-label="Masks">
+            <section class="panel" aria-label="Masks" tabIndex={0}>
               <MaskInHand annotator={annotator} />
               <Candidates bench={bench} keep={null} />
               <Masks annotator={annotator} selected={pick} list={NAMES_LIST} />
-            </aside>
+            </section>
           </>
         )}
       </main>
@@ -132,7 +135,7 @@ export function AnnotatePage({ session }: { readonly session: Session }) {
       <div class="visually-hidden" aria-live="polite" data-testid="said">
         {bench.said.value}
       </div>
-      <Help more={MORE_KEYS} />
+      <Help keys={HELP} />
     </div>
   );
 }
@@ -216,7 +219,9 @@ function Threshold({ annotator }: { readonly annotator: Annotator }) {
   if (annotator.finished.value !== null) {
     return (
       <div class="start">
-        <h1>{annotator.finished.value === "done" ? "All photos are done" : "Others have the rest"}</h1>
+        <h1 tabIndex={-1} ref={focusLost}>
+          {annotator.finished.value === "done" ? "All photos are done" : "Others have the rest"}
+        </h1>
         <p>
           {annotator.finished.value === "done"
             ? "Thank you. The masks are saved."

@@ -56,7 +56,7 @@ function Figures({ figures }: { readonly figures: Statistics }) {
           ]}
         />
         <Chart
-          title="Side of the mask as a share of the photo's"
+          title="Size relative to the photo"
           rows={relative_size.counts.map((count, i) => [
             `${edges[i]!.toFixed(1)} – ${edges[i + 1]!.toFixed(1)}`,
             count,

@@ -91,7 +91,10 @@ export class BrowserEngine implements Engine {
     const step = `Loading ${this.#bundle.title}`;
     report(step, 0);
     const opened = SamWorker.open(this.#bundle.url, {
-      onProgress: ({ loaded, total }) => this.#report(step, total === 0 ? null : loaded / total),
+      onProgress: ({ loaded, total }) => {
+        if (loaded < total) this.#report(step, loaded / total);
+        else this.#report(`Starting ${this.#bundle.title}`, null);
+      },
     });
     this.#worker = opened;
     opened.then(
@@ -107,8 +110,4 @@ export class BrowserEngine implements Engine {
     const { name, threads, reason } = worker.engine;
     this.info = { ...this.info, engine: NAMES[name], threads: name === "wasm" ? threads : null, note: reason };
   }
-}
-
-function silent(): void {
-  // Whoever waits for an answer has no progress to show.
 }

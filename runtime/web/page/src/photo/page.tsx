@@ -63,12 +63,12 @@ export function PhotoPage({ session }: { readonly session: Session }) {
         <span class={`brand${picture === null ? "" : " with-photo"}`}>sam-edge</span>
         {picture !== null && (
           <>
-            <span class="photo-name">
+            <h1 class="photo-name" title={picture.source.name}>
               {picture.source.name}
               <small>
                 {picture.width} × {picture.height}
               </small>
-            </span>
+            </h1>
             <ChooseButton bench={bench} label="Other photo" />
           </>
         )}
@@ -101,11 +101,11 @@ export function PhotoPage({ session }: { readonly session: Session }) {
               nextLabel="Keep as a layer"
               everything={() => void bench.everything()}
             />
-            <aside class="panel" aria-label="Masks">
+            <section class="panel" aria-label="Masks" tabIndex={0}>
               <Candidates bench={bench} keep={() => void bench.keep()} />
               <Layers bench={bench} />
               <Export bench={bench} />
-            </aside>
+            </section>
           </>
         )}
       </main>

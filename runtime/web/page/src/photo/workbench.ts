@@ -252,7 +252,7 @@ export class Workbench {
     const layer = this.layerInHand();
     if (layer === null) return false;
     this.push({ draft: EMPTY_DRAFT, layers: [...this.doc.value.layers, layer], selected: null });
-    this.say(`${titleOf(layer)} kept`);
+    this.say(`${titleOf(layer)} kept, ${counted(this.doc.value.layers.length, "layer")}`);
     return true;
   }
 
@@ -267,7 +267,7 @@ export class Workbench {
       const { layers } = this.doc.value;
       const all = withFound(layers, found);
       this.push({ draft: EMPTY_DRAFT, layers: all, selected: null });
-      this.say(`${all.length - layers.length} masks found`);
+      this.say(`${counted(all.length - layers.length, "mask")} found`);
     });
   }
 
@@ -283,11 +283,14 @@ export class Workbench {
 
   removeLayer(id: number): void {
     const doc = this.doc.value;
-    this.push({ ...doc, layers: doc.layers.filter((layer) => layer.id !== id), selected: null });
+    const layers = doc.layers.filter((layer) => layer.id !== id);
+    this.push({ ...doc, layers, selected: null });
+    this.say(`Layer removed, ${counted(layers.length, "layer")} left`);
   }
 
   removeAllLayers(): void {
     this.push({ ...this.doc.value, layers: [], selected: null });
+    this.say("All layers removed");
   }
 
   /** Selects a layer. Selecting is no step of the history. */
@@ -328,8 +331,9 @@ export class Workbench {
       .map(({ x, y }) => [x, y] as const);
   }
 
+  /** Tells a screen reader, also where it has been told the same before. */
   say(text: string): void {
-    this.said.value = text;
+    this.said.value = this.said.peek() === text ? `${text}\u00a0` : text;
   }
 
   fail(error: unknown): void {
@@ -339,9 +343,9 @@ export class Workbench {
 
   #travel(line: Timeline<Doc>, word: string): void {
     if (line === this.line.value) return;
+    this.say(word); // before the mask that comes back is told
     this.line.value = line;
     this.hover.value = null;
-    this.say(word);
   }
 
   #currentOf(answer: Answer | null): Current | null {
@@ -428,7 +432,9 @@ export class Workbench {
     this.#opening = own;
     try {
       await task((step, share) => {
-        if (!own.signal.aborted) this.work.value = { step, share };
+        if (own.signal.aborted) return;
+        if (this.work.peek()?.step !== step) this.say(step);
+        this.work.value = { step, share };
       }, own.signal);
       return !own.signal.aborted;
     } catch (error) {
@@ -445,10 +451,17 @@ export function describe(current: Current, answer: Answer, picture: Picture | nu
   const box = bounds(current.mask);
   if (box === null || picture === null) return "The mask is empty";
   const share = area(current.mask) / (picture.width * picture.height);
-  const name = answer.candidates.length === 3 ? (CANDIDATE_NAMES[current.index] ?? "Mask") : "Mask";
+  const three = answer.candidates.length === 3;
+  const name = three ? (CANDIDATE_NAMES[current.index] ?? "Mask") : "Mask";
+  const place = three ? `, ${current.index + 1} of 3 masks` : "";
   const percent = share < 0.01 ? "less than 1" : Math.round(100 * share).toString();
   return (
     `${name}, predicted IoU ${current.predictedIou.toFixed(2)}, ${percent} percent of the photo, ` +
-    `${box.x1 - box.x0} by ${box.y1 - box.y0} pixels`
+    `${box.x1 - box.x0} by ${box.y1 - box.y0} pixels${place}`
   );
+}
+
+/** "1 mask", "2 masks". */
+export function counted(count: number, what: string): string {
+  return count === 1 ? `1 ${what}` : `${count} ${what}s`;
 }

@@ -34,7 +34,7 @@ export const KEYS: readonly (readonly [string, string])[] = [
   ["[ ]", "smaller, larger brush"],
   ["+ − 0", "zoom in, out, whole photo"],
   ["Space", "hide or show the masks"],
-  ["Arrows, Enter", "move the crosshair, add a point; Shift+Enter takes away"],
+  ["Arrows, Enter", "move the crosshair on the photo, add a point; Shift+Enter takes away"],
   ["M, Enter", "begin a box at the crosshair, end it"],
   ["Esc", "give the mask up"],
 ];
@@ -93,6 +93,9 @@ export function actOn(event: KeyboardEvent, actions: Actions): boolean {
   return action !== undefined;
 }
 
+/** Keys that act once, however long they are held. */
+const ONCE: ReadonlySet<string> = new Set(["n", "e", "r", "x", " ", "Escape"]);
+
 /** Listens to the page's keys, but not while somebody types or presses a button. Returns how to stop. */
 export function listenToKeys(actions: Actions): () => void {
   const listen = (event: KeyboardEvent): void => {
@@ -100,6 +103,10 @@ export function listenToKeys(actions: Actions): () => void {
     if (event.key === " " && event.target instanceof HTMLElement && event.target.closest("button, summary, a") !== null)
       return;
     if (document.querySelector("dialog[open]") !== null) return;
+    if (event.repeat && ONCE.has(event.key.length === 1 ? event.key.toLowerCase() : event.key)) {
+      event.preventDefault();
+      return;
+    }
     if (actOn(event, actions)) event.preventDefault();
   };
   document.addEventListener("keydown", listen);

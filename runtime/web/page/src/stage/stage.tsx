@@ -52,6 +52,7 @@ export function Stage({ bench, tools, masks, selected }: StageProps) {
     const observer = new ResizeObserver(measure);
     observer.observe(stage);
     measure();
+    focusLost(stage);
 
     const stopFitting = effect(() => {
       const picture = bench.picture.value;
@@ -171,13 +172,20 @@ export function Stage({ bench, tools, masks, selected }: StageProps) {
       class={`stage tool-${tools.tool.value}${tools.label.value === 0 ? " taking" : ""}`}
       role="application"
       tabIndex={0}
-      aria-label="Photo. Arrow keys move the crosshair, Enter adds a point, Shift and Enter takes away."
+      aria-label="Photo. Arrow keys move the crosshair, Enter adds a point, Shift and Enter takes away, M begins a box."
       data-testid="stage"
       onKeyDown={(event) => stageKey(event, bench, tools)}
     >
       <canvas ref={canvas} aria-hidden="true" />
     </div>
   );
+}
+
+/** Takes the focus if what had it is gone, so that keys go on from here. */
+export function focusLost(element: HTMLElement | null): void {
+  if (document.activeElement === null || document.activeElement === document.body) {
+    element?.focus({ preventScroll: true });
+  }
 }
 
 /** Zooms about a spot of the stage; its middle if none is given. */
@@ -233,6 +241,7 @@ function stageKey(event: KeyboardEvent, bench: Workbench, tools: Tools): void {
     };
     tools.cursor.value = spot;
     tools.view.value = revealing(tools.view.peek(), spot, tools.stage.peek());
+    bench.say(`${Math.floor(spot.x)} across, ${Math.floor(spot.y)} down`);
     bench.hoverAt(tools.tool.peek() === "point" ? clickOf(tools, spot, false) : null);
   } else if (event.key === "Enter" && cursor !== null) {
     act(bench, tools, cursor, event.shiftKey);

@@ -29,10 +29,12 @@ export function Badge({ bench }: { readonly bench: Workbench }) {
   if (station === null) return null;
   const { session } = bench;
   const place = station.info.value.place;
+  const times = [station.encodeMs.value, station.clickMs.value];
+  const isTimed = times.some((each) => each !== null);
   return (
     <details
       ref={details}
-      class="badge"
+      class={`badge${isTimed ? " timed" : ""}`}
       onKeyDown={(event) => {
         if (event.key !== "Escape" || !details.current?.open) return;
         details.current.open = false;
@@ -43,9 +45,11 @@ export function Badge({ bench }: { readonly bench: Workbench }) {
       <summary data-testid="badge">
         <span class="badge-bundle">{station.bundle.title}</span>
         <span class="badge-engine">{engineText(station)}</span>
-        <span class="badge-time" title="Encoder and click">
-          {ms(station.encodeMs.value)} · {ms(station.clickMs.value)}
-        </span>
+        {isTimed && (
+          <span class="badge-time" title="Encoder and click">
+            {times.map(ms).join(" · ")}
+          </span>
+        )}
       </summary>
       <div class="popover">
         <dl>

@@ -11,7 +11,7 @@ export function HelpButton() {
   return <IconButton icon="help" label="Keys and gestures" keys="?" onClick={() => (helpOpen.value = true)} />;
 }
 
-export function Help({ more }: { readonly more?: readonly (readonly [string, string])[] }) {
+export function Help({ keys = KEYS }: { readonly keys?: readonly (readonly [string, string])[] }) {
   const dialog = useRef<HTMLDialogElement>(null);
   const open = helpOpen.value;
   useEffect(() => {
@@ -25,9 +25,9 @@ export function Help({ more }: { readonly more?: readonly (readonly [string, str
         <IconButton icon="close" label="Close" onClick={() => (helpOpen.value = false)} />
       </header>
       <dl>
-        {[...(more ?? []), ...KEYS].map(([keys, what]) => (
-          <div key={keys}>
-            <dt>{keys}</dt>
+        {keys.map(([names, what]) => (
+          <div key={names}>
+            <dt>{names}</dt>
             <dd>{what}</dd>
           </div>
         ))}

@@ -1,7 +1,7 @@
 /** The panel beside the photo: candidates, layers, files to take away. */
 
 import type { Workbench } from "../photo/workbench.ts";
-import { CANDIDATE_NAMES } from "../photo/workbench.ts";
+import { CANDIDATE_NAMES, counted } from "../photo/workbench.ts";
 import { rgbOf, titleOf, type Layer } from "../photo/layers.ts";
 import { area, bounds, type Bounds } from "../masks/runs.ts";
 import { download, exported, FORMATS, type Format } from "../export/files.ts";
@@ -43,6 +43,7 @@ export function Candidates({ bench, keep }: CandidatesProps) {
         class="candidates"
         role={three ? "radiogroup" : undefined}
         aria-label={three ? "Whole, part or subpart" : undefined}
+        onKeyDown={three ? (event) => stepThrough(event, bench, current.index) : undefined}
       >
         {answer.candidates.map((candidate, i) => {
           const name = three ? CANDIDATE_NAMES[i]! : "Best fit";
@@ -53,6 +54,7 @@ export function Candidates({ bench, keep }: CandidatesProps) {
               class="candidate"
               role={three ? "radio" : undefined}
               aria-checked={three ? i === current.index : undefined}
+              tabIndex={three && i !== current.index ? -1 : 0}
               aria-label={`${name}, predicted IoU ${candidate.predictedIou.toFixed(2)}`}
               title={three ? `${name} (${i + 1})` : name}
               onClick={() => three && bench.choose(i as Choice)}
@@ -72,6 +74,18 @@ export function Candidates({ bench, keep }: CandidatesProps) {
       <Keep keep={keep} />
     </section>
   );
+}
+
+const STEPS: Readonly<Record<string, 1 | -1>> = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
+
+/** Arrow keys within a group of radio buttons. */
+function stepThrough(event: KeyboardEvent, bench: Workbench, index: number): void {
+  const step = STEPS[event.key];
+  if (step === undefined || !(event.currentTarget instanceof HTMLElement)) return;
+  const next = (index + step + CANDIDATE_NAMES.length) % CANDIDATE_NAMES.length;
+  bench.choose(next as Choice);
+  event.currentTarget.querySelectorAll<HTMLElement>('[role="radio"]')[next]?.focus();
+  event.preventDefault();
 }
 
 function Keep({ keep }: Pick<CandidatesProps, "keep">) {
@@ -106,7 +120,7 @@ export function Layers({ bench }: { readonly bench: Workbench }) {
         )}
       </h2>
       {layers.length === 0 ? (
-        <p class="hint">Keep a mask with N, or find everything in the photo with E.</p>
+        <p class="hint">Keep the masks that you want, or find everything in the photo (E).</p>
       ) : (
         <ul>
           {layers.map((layer) => (
@@ -192,7 +206,7 @@ export function Export({ bench }: { readonly bench: Workbench }) {
       bench.fail(error);
     }
   };
-  const count = layers.length === 1 ? "1 mask" : `${layers.length} masks`;
+  const count = counted(layers.length, "mask");
   return (
     <section class="card export" aria-label="Export">
       <h2>
@@ -242,7 +256,7 @@ export function Waiting({ bench }: { readonly bench: Workbench }) {
   if (work === null) return null;
   const percent = work.share === null ? null : Math.round(100 * work.share);
   return (
-    <div class="waiting" role="status">
+    <div class="waiting">
       <span>
         {work.step}
         {percent === null ? " …" : ` ${percent} %`}

@@ -23,6 +23,7 @@ const DETAIL = 400;
 export function Thumb({ picture, mask, around, colour, width, height }: ThumbProps) {
   const canvas = useRef<HTMLCanvasElement>(null);
   useEffect(() => {
+    if (picture.bitmap.width === 0) return; // closed: another photo is on its way
     const context = canvas.current!.getContext("2d")!;
     context.clearRect(0, 0, width, height);
     context.imageSmoothingQuality = "high";
