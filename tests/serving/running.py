@@ -21,16 +21,23 @@ ENVIRONMENT = {
 }
 # The page is built by other tools; the command takes the one that a test made.
 _COMMAND = (
-    "import sys; from pathlib import Path; from sam_edge.serving import page; page.STATIC = Path(sys.argv[1]); "
+    "import sys; from pathlib import Path; from sam_edge.serving import page; page.STATIC = Path(sys.argv[1]); {}"
     "from sam_edge.cli.app import run; sys.exit(run(sys.argv[2:]))"
+)
+# Two minutes are too long to be waited for.
+SHORT_LEASES = 4.0  # seconds
+_SHORT_LEASES = (
+    "from functools import partial; from sam_edge.serving import annotation_session as each; "
+    f"each.Leases = partial(each.Leases, {SHORT_LEASES}); each.HEARTBEAT_SECONDS = 1.0; "
 )
 
 
 class Running:
     """A server that answers, and requests to it that are written byte by byte."""
 
-    def __init__(self, page: Path, *arguments: str | Path) -> None:
-        command = [sys.executable, "-c", _COMMAND, str(page), "serve", *map(str, arguments), "--no-browser"]
+    def __init__(self, page: Path, *arguments: str | Path, short_leases: bool = False) -> None:
+        code = _COMMAND.format(_SHORT_LEASES if short_leases else "")
+        command = [sys.executable, "-c", code, str(page), "serve", *map(str, arguments), "--no-browser"]
         self.process = subprocess.Popen(
             command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
@@ -76,8 +83,8 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(page: Path, *arguments: str | Path) -> Iterator[Running]:
-    server = Running(page, *arguments)
+def running(page: Path, *arguments: str | Path, short_leases: bool = False) -> Iterator[Running]:
+    server = Running(page, *arguments, short_leases=short_leases)
     try:
         yield server
     finally:

@@ -1,77 +1,56 @@
-"""The page in Chromium, as a person uses it: the scripts in runtime/web/page/tests/browser do the clicking.
-
-They need the built page (`make web`), Node.js and Chromium. With `SCREENSHOTS` in the environment they leave pictures
-of the main states in that folder.
-"""
+"""The photo page in Chromium, as a person uses it, on a bundle whose masks follow the clicks (`discs.py`)."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from sam_edge.data.sample_photos import copy_samples
-from sam_edge.serving.page import INDEX, STATIC
+from sam_edge.cli.app import run
+from sam_edge.serving.page import STATIC
+from sam_edge_runtime import Bundle
 from sam_edge_runtime.automatic import rle
-from tests.web.browser import PACKAGE, browser_path, why_not
+from sam_edge_runtime.bundle.document import digest_of
 
+from .chromium import SAMPLES, SCREENSHOTS, drive, why_no_page
+from .discs import write_disc_bundle
 from .running import running
 
-SCRIPTS = PACKAGE / "page" / "tests" / "browser"
+pytestmark = pytest.mark.skipif(why_no_page() is not None, reason=str(why_no_page()))
+
 CAT = (451, 300)
 CAT_CLICKS = ("220,170", "120,120", "300,60", "400,250")
-
-
-def _why_not() -> str | None:
-    return why_not() or (None if (STATIC / INDEX).is_file() else "the page is not built: run `make web`")
-
-
-pytestmark = pytest.mark.skipif(_why_not() is not None, reason=str(_why_not()))
+BROKEN = ("truncated", "tampered", "newer", "missing")
 
 
 @pytest.fixture(scope="module")
-def nano() -> Path:
-    from sam_edge.serving.default_bundle import default_bundle
-
-    return default_bundle(lambda stage, done, total: None)
+def discs(tmp_path_factory) -> Path:
+    return write_disc_bundle(tmp_path_factory.mktemp("bundles") / "discs")
 
 
-def _drive(script: str, *arguments: str | Path) -> None:
-    environment = {**os.environ, "SAM_EDGE_CHROMIUM": browser_path() or ""}
-    done = subprocess.run(
-        [shutil.which("node") or "node", SCRIPTS / script, *map(str, arguments)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=540,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_photo_page_does_what_it_promises(discs: Path) -> None:
+    with running(STATIC, discs, "--port", "0") as server:
+        drive("photo.mjs", server.address, SCREENSHOTS)
 
 
-def test_photo_page_does_what_it_promises(nano: Path) -> None:
-    with running(STATIC, nano, "--port", "0") as server:
-        _drive("photo.mjs", server.address, os.environ.get("SCREENSHOTS", ""))
+def test_all_of_it_goes_by_keyboard(discs: Path) -> None:
+    with running(STATIC, discs, "--port", "0") as server:
+        drive("keyboard.mjs", server.address)
 
 
-def test_second_bundle_is_compared(nano: Path, tmp_path: Path) -> None:
-    (tmp_path / "again").symlink_to(nano)
-    with running(STATIC, nano, tmp_path / "again", "--port", "0") as server:
-        _drive("compare.mjs", server.address, os.environ.get("SCREENSHOTS", ""))
+def test_second_bundle_is_compared(discs: Path, tmp_path: Path) -> None:
+    (tmp_path / "again").symlink_to(discs)
+    with running(STATIC, discs, tmp_path / "again", "--port", "0") as server:
+        drive("compare.mjs", server.address, SCREENSHOTS)
 
 
-def test_browser_and_server_give_the_same_masks(nano: Path, tmp_path: Path) -> None:
-    photo = copy_samples(tmp_path / "photos")[0]
-    with running(STATIC, nano, "--port", "0") as server:
-        _drive("engines.mjs", server.address, photo, tmp_path / "records", *map(str, CAT), *CAT_CLICKS)
+def test_browser_and_server_give_the_same_masks(exported: Path, tmp_path: Path) -> None:
+    with running(STATIC, exported, "--port", "0") as server:
+        photo = SAMPLES / "chelsea.jpg"
+        drive("engines.mjs", server.address, photo, tmp_path / "records", *map(str, CAT), *CAT_CLICKS)
     browser, server_side = (
         json.loads((tmp_path / "records" / f"{place}.json").read_text())["annotations"]
         for place in ("browser", "server")
@@ -83,29 +62,65 @@ def test_browser_and_server_give_the_same_masks(nano: Path, tmp_path: Path) -> N
         assert one["predicted_iou"] == pytest.approx(other["predicted_iou"], abs=1e-3)
 
 
-def test_annotation_session_by_script(nano: Path, tmp_path: Path) -> None:
-    photos, out = tmp_path / "photos", tmp_path / "masks"
-    copy_samples(photos)
-    with running(STATIC, nano, "--annotate", photos, "--out", out, "--port", "0") as server:
-        _drive("annotate.mjs", server.address, os.environ.get("SCREENSHOTS", ""))
-    records = [json.loads(path.read_text()) for path in sorted(out.glob("*.json")) if "annotations" in path.read_text()]
-    assert len(records) == len(list(photos.iterdir()))
-    assert all(each["annotations"] for each in records)
-    names = [mask["sam_edge"].get("name") for each in records for mask in each["annotations"]]
-    assert names.count("thing") == 1
+def test_static_site_isolates_itself_and_opens_without_a_network(discs: Path, tmp_path: Path) -> None:
+    assert run(["site", str(discs), "--out", str(tmp_path / "site")]) == 0
+    drive("site.mjs", tmp_path / "site")
 
 
-def test_static_site_isolates_itself(nano: Path, tmp_path: Path) -> None:
-    from sam_edge.cli.app import run
+def break_bundles(folder: Path) -> None:
+    """Break the bundles of a site, which were sound when it was made."""
+    truncated = folder / "truncated" / "decoder.onnx"
+    truncated.write_bytes(truncated.read_bytes()[:100])
+    tampered = folder / "tampered" / "encoder.onnx"
+    content = bytearray(tampered.read_bytes())
+    content[len(content) // 2] ^= 1
+    tampered.write_bytes(content)
+    newer = folder / "newer" / "manifest.json"
+    document = {**json.loads(newer.read_text()), "format_version": 99}
+    del document["digest"]
+    newer.write_text(json.dumps({"digest": digest_of(document), **document}))
+    (folder / "missing" / "decoder.onnx").unlink()
 
-    site = tmp_path / "site"
-    assert run(["site", str(nano), "--out", str(site)]) == 0
-    handler = partial(SimpleHTTPRequestHandler, directory=str(site))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as host:
-        thread = Thread(target=host.serve_forever)
-        thread.start()
-        try:
-            _drive("site.mjs", f"http://127.0.0.1:{host.server_port}/")
-        finally:
-            host.shutdown()
-            thread.join()
+
+def test_what_is_missing_or_broken_is_told_in_a_line(discs: Path, tmp_path: Path) -> None:
+    others = [write_disc_bundle(tmp_path / name) for name in BROKEN]
+    for number, bundle in enumerate(others):  # files of their own: the page keeps files by their hash
+        _rewrite(bundle, number)
+    assert run(["site", str(discs), *map(str, others), "--out", str(tmp_path / "site")]) == 0
+    break_bundles(tmp_path / "site" / "bundles")
+    drive("faults.mjs", tmp_path / "site")
+
+
+def _rewrite(bundle: Path, number: int) -> None:
+    """Give the graphs of a bundle another content."""
+    import onnx
+
+    from sam_edge_runtime.bundle.bundle import record_files
+    from tests.runtime.standin import manifest
+
+    for name in ("encoder.onnx", "decoder.onnx"):
+        model = onnx.load(bundle / name)
+        model.doc_string = f"copy {number}"
+        onnx.save(model, bundle / name)
+    (bundle / "manifest.json").unlink()
+    (bundle / "manifest.json").write_text(manifest(files=record_files(bundle)).to_json())
+    Bundle.open(bundle)
+
+
+@pytest.mark.slow
+def test_a_photo_of_a_hundred_megapixels(discs: Path, tmp_path: Path) -> None:
+    width, height = 11_600, 8_700
+    y, x = np.ogrid[:height, :width]
+    pixels = np.empty((height, width, 3), np.uint8)
+    pixels[..., 0], pixels[..., 1], pixels[..., 2] = x // 48, y // 36, (x + y) // 96
+    Image.fromarray(pixels).save(tmp_path / "large.jpg", quality=80)
+    del pixels
+    with running(STATIC, discs, "--port", "0") as server:
+        print(drive("large.mjs", server.address, tmp_path / "large.jpg", str(width), str(height), tmp_path / "out"))
+    (record,) = json.loads((tmp_path / "out" / "large.json").read_text())["annotations"]
+    # Whole: a disc around the middle, of a radius of 60 pixels of the frame of 256.
+    scale = width / 256
+    assert record["area"] == pytest.approx(np.pi * (60 * scale) ** 2, rel=0.02)
+    left, top, across, down = record["bbox"]
+    assert (left + across / 2, top + down / 2) == pytest.approx((width / 2, height / 2), abs=2 * scale)
+    assert rle.area(record["segmentation"]) == record["area"]

@@ -1,8 +1,9 @@
 /** A real browser on the page of a running `sam-edge serve`, and the moves that the scripts share. */
 
 import assert from "node:assert/strict";
-import { mkdir } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, readFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import { extname, join, normalize } from "node:path";
 import { chromium } from "playwright-core";
 
 const FLAGS = [
@@ -18,11 +19,53 @@ const FLAGS = [
 export const DESKTOP = { viewport: { width: 1280, height: 800 } };
 export const PHONE = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true, deviceScaleFactor: 2 };
 
+const TYPES = {
+  ".html": "text/html",
+  ".js": "text/javascript",
+  ".json": "application/json",
+  ".css": "text/css",
+  ".svg": "image/svg+xml",
+  ".jpg": "image/jpeg",
+  ".wasm": "application/wasm",
+};
+
+/** A host of static files that sends no headers of its own. */
+export class Host {
+  #server;
+
+  /** Gives out the files of a folder at `address`, which no other machine reaches. */
+  static async of(folder) {
+    const host = new Host();
+    host.#server = createServer(async (request, response) => {
+      const path = normalize(decodeURIComponent(new URL(request.url, "http://localhost").pathname)).slice(1);
+      try {
+        if (path.startsWith("..")) throw new Error("outside");
+        const name = path === "" ? "index.html" : path;
+        const content = await readFile(join(folder, name));
+        response.writeHead(200, { "Content-Type": TYPES[extname(name)] ?? "application/octet-stream" }).end(content);
+      } catch {
+        response.writeHead(404).end();
+      }
+    });
+    await new Promise((resolve) => host.#server.listen(0, "127.0.0.1", resolve));
+    host.address = `http://127.0.0.1:${host.#server.address().port}/`;
+    return host;
+  }
+
+  /** Answers nobody any more. */
+  close() {
+    this.#server.closeAllConnections();
+    return new Promise((resolve) => this.#server.close(resolve));
+  }
+}
+
 /**
  * Runs `script` with a fresh browser and fails if the page reports an error, opens a dialog or asks another host.
  *
+ * `open(options, prepare)` opens the address in a context of its own; `prepare(page)` comes before it is loaded.
+ *
  * @param {string} address - what `sam-edge serve` printed.
- * @param {(open: (options?: object) => Promise<Visit>) => Promise<void>} script
+ * @param {(open: (options?: object, prepare?: (page: object) => Promise<void>) => Promise<Visit>) => Promise<void>} script
  */
 export async function drive(address, script) {
   const executablePath = process.env.SAM_EDGE_CHROMIUM ?? "/usr/bin/chromium";
@@ -30,7 +73,7 @@ export async function drive(address, script) {
   const faults = [];
   try {
     const contexts = [];
-    await script(async (options = DESKTOP) => {
+    await script(async (options = DESKTOP, prepare = null) => {
       const context = await browser.newContext({ acceptDownloads: true, ...options });
       contexts.push(context);
       const page = await context.newPage();
@@ -47,6 +90,7 @@ export async function drive(address, script) {
         const url = new URL(request.url());
         if (url.protocol.startsWith("http") && url.host !== new URL(address).host) faults.push(`asked ${url.host}`);
       });
+      await prepare?.(page);
       await page.goto(address);
       return new Visit(page);
     });
@@ -80,6 +124,19 @@ export class Visit {
       { timeout },
     );
     return this.said.textContent();
+  }
+
+  /** A photo of the person's, encoded. `photo` is a path, or a name with content. */
+  async photo(photo) {
+    await this.page.locator('input[type="file"]').first().setInputFiles(photo);
+    await this.heard(/is ready/);
+  }
+
+  /** The text of the alert, which is closed. */
+  async problem() {
+    const text = await this.page.getByRole("alert").textContent();
+    await this.page.getByRole("button", { name: "Close the message" }).click();
+    return text;
   }
 
   /** Where a pixel of the photo lies on the screen, while the whole photo is shown. */
