@@ -22,7 +22,6 @@ async function warm(visit, x, y, size) {
 await drive(photoAddress, async (open) => {
   const visit = await open({ ...WIDE, colorScheme: "light" });
   const { page } = visit;
-  await visit.shot(folder, "serve-start");
   await visit.sample("Cat");
   await warm(visit, 220, 170, CAT);
   await visit.drag([2, 2], [405, 297], CAT);
