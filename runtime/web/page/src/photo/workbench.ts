@@ -117,7 +117,9 @@ export class Workbench {
     const picture = this.picture.value;
     if (picture === null) return;
     await this.#busy((report, abort) => rival.setImage(picture.source, report, abort));
-    if (this.rival.value === rival) this.#askRival(this.draft.value.prompt);
+    if (this.rival.value !== rival || !rival.ready.value) return;
+    this.say(`Compared with ${bundle.title}`);
+    this.#askRival(this.draft.value.prompt);
   }
 
   /** Shows and encodes a photo. What was on the one before is gone. */

@@ -15,7 +15,7 @@ async function warm(visit, x, y, size) {
   for (let i = 0; i < 3; i++) {
     await visit.click(x, y, size);
     await visit.heard(/predicted IoU/);
-    await visit.page.keyboard.press("Escape");
+    await visit.page.getByRole("button", { name: "Give the mask up" }).click();
   }
 }
 
@@ -58,7 +58,7 @@ await drive(compareAddress, async (open) => {
   await page.getByLabel("Compare with").selectOption({ index: 1 });
   await page.keyboard.press("Escape");
   await page.getByTestId("difference").waitFor();
-  await visit.heard(/predicted IoU|is ready/);
+  await visit.heard(/^Compared with/);
   await warm(visit, 220, 170, CAT);
   await visit.click(220, 170, CAT);
   await page.waitForFunction(() => /IoU \d/.test(document.querySelector('[data-testid="difference"]').textContent));
