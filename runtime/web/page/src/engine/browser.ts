@@ -111,3 +111,7 @@ export class BrowserEngine implements Engine {
     this.info = { ...this.info, engine: NAMES[name], threads: name === "wasm" ? threads : null, note: reason };
   }
 }
+
+function silent(): void {
+  // Whoever waits for an answer has no progress to show.
+}
