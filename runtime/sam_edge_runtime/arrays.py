@@ -21,6 +21,18 @@ Call = dict[str, Float32]
 """Inputs of one call of a graph, by name."""
 
 
+class TextInputs(NamedTuple):
+    """Text of B prompts, for one call of the mask decoder.
+
+    Attributes:
+        embeddings: `(B, D)` float32.
+        has_text: `(B,)` float32, 1 where the embedding counts, else 0.
+    """
+
+    embeddings: Float32
+    has_text: Float32
+
+
 class Decoded(NamedTuple):
     """Outputs of the mask decoder for B prompts.
 

@@ -89,7 +89,7 @@ def decode_prompts(backend: Backend, capacity: Capacity, features: Features, pro
     objects = np.empty((len(prompts), 1), np.float32) if capacity.conventions.object_score else None
     done = 0
     for feed in prompts.feeds(capacity.call_sizes, capacity.points):
-        decoded = backend.decode(features, feed.point_coords, feed.point_labels, feed.mask_input, feed.has_mask_input)
+        decoded = backend.decode(features, *feed.arrays)
         if (decoded.object_scores is None) != (objects is None):
             raise BackendError(
                 "the decoder and the manifest differ in whether there is an object score: export the bundle again"

@@ -8,7 +8,9 @@ leaves the previous one in place.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from .arrays import Features, Float32
 from .backends import Backend, BackendOptions, load_backend
 from .bundle.bundle import Bundle
 from .bundle.contract import Label, encoder_contract
+from .bundle.vocabulary import Vocabulary
 from .decoding import decode_prompts, limited, require_finite_features, require_finite_masks, select_masks
 from .drop_in import DropIn
 from .errors import PromptError, StateError, UsageError
@@ -28,6 +31,7 @@ from .photo.masks import upscale, upscale_binary
 from .prompts import Prompts, build_prompts
 
 Masks = npt.NDArray[np.bool_] | Float32
+Text = str | Float32
 
 _IMAGE_FORMATS = ("RGB", "BGR")
 _BATCH_LABELS = (int(Label.BACKGROUND), int(Label.FOREGROUND), int(Label.PADDING), int(Label.EMPTY))
@@ -241,8 +245,9 @@ class SamPredictor(DropIn):
         multimask_output: bool = True,
         return_logits: bool = False,
         normalize_coords: bool = True,
+        text: Text | None = None,
     ) -> tuple[Masks, Float32, Float32]:
-        """Masks for one prompt: points, a box, a mask, or any combination of them.
+        """Masks for one prompt: points, a box, a mask, text, or any combination of them.
 
         Args:
             point_coords: `(N, 2)`, x, y in pixels of the photo, x in 0..W and y in 0..H.
@@ -255,6 +260,9 @@ class SamPredictor(DropIn):
                 point; else one. SAM-HQ returns the best of the three.
             return_logits: whether masks are float32 logits instead of bool.
             normalize_coords: whether points and boxes are in pixels; else, as in SAM 2, from 0 to 1 of the photo.
+            text: a word of the bundle's vocabulary, such as "cat", or an embedding `(D,)`. Alone it asks for all that
+                it names; with a point or a box for the one there. `object_scores` then tell whether it is in the
+                photo.
 
         Returns:
             masks: `(M, H, W)` bool, or float32 logits, which are above 0 inside. M is 3 with `multimask_output`, else
@@ -277,6 +285,7 @@ class SamPredictor(DropIn):
             _batched(point_labels, "point_labels", 2),
             _batched(box, "box", 2),
             _batched(mask_input, "mask_input", 4),
+            text=self._embedded([text] if isinstance(text, str) else _batched(text, "text", 2)),
         )
         masks, scores, low_res = self._predict(image, prompts, multimask_output, return_logits)
         return (masks[0], scores[0], low_res[0]) if len(prompts) == 1 else (masks, scores, low_res)
@@ -289,6 +298,7 @@ class SamPredictor(DropIn):
         mask_input: npt.ArrayLike | None = None,
         multimask_output: bool = True,
         return_logits: bool = False,
+        texts: Sequence[str] | Float32 | None = None,
     ) -> tuple[Masks, Float32, Float32]:
         """Masks for many prompts on the photo, in as few calls of the decoder as its capacity allows.
 
@@ -301,6 +311,7 @@ class SamPredictor(DropIn):
             mask_input: `(B, 1, h/4, w/4)` logits.
             multimask_output: whether to return three masks for each prompt; else one.
             return_logits: whether masks are float32 logits instead of bool.
+            texts: B words of the bundle's vocabulary, or embeddings `(B, D)`.
 
         Returns:
             masks: `(B, M, H, W)`, as `predict` returns them for each prompt.
@@ -320,8 +331,31 @@ class SamPredictor(DropIn):
             boxes,
             mask_input,
             labels_allowed=_BATCH_LABELS,
+            text=self._embedded(texts),
         )
         return self._predict(image, prompts, multimask_output, return_logits)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The words that the bundle knows.
+
+        Raises:
+            PromptError: it has no vocabulary.
+            BundleError: the vocabulary is damaged.
+        """
+        return self.bundle.vocabulary()
+
+    def _embedded(self, texts: Sequence[str] | npt.ArrayLike | None) -> npt.ArrayLike | None:
+        """Embeddings of texts; those that are given as numbers, as they are."""
+        if texts is None or isinstance(texts, np.ndarray):
+            return texts
+        if (
+            isinstance(texts, str)
+            or not isinstance(texts, Sequence)
+            or not all(isinstance(each, str) for each in texts)
+        ):
+            return np.asarray(texts)
+        return self.vocabulary.embed([str(each) for each in texts])
 
     def _predict(
         self, image: _SetImage, prompts: Prompts, multimask_output: bool, return_logits: bool

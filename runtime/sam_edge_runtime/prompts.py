@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Float32, Float64
+from .arrays import Float32, Float64, TextInputs
 from .bundle.contract import FrameSize, Label
 from .bundle.conventions import Conventions
 from .errors import PromptError
@@ -39,6 +39,7 @@ class DecoderFeed:
         mask_input: `(B, 1, H/4, W/4)` float32 logits.
         has_mask_input: `(B,)` float32, 1 where `mask_input` counts, else 0.
         count: number of real prompts; they come first, and the rest of B fills a fixed shape.
+        text: text of the prompts; None where none has any.
     """
 
     point_coords: Float32
@@ -46,6 +47,15 @@ class DecoderFeed:
     mask_input: Float32
     has_mask_input: Float32
     count: int
+    text: TextInputs | None = None
+
+    @property
+    def arrays(
+        self,
+    ) -> tuple[Float32, Float32, Float32, Float32] | tuple[Float32, Float32, Float32, Float32, TextInputs]:
+        """The arguments of `Backend.decode` behind the features; without text as many as a backend without it has."""
+        first = (self.point_coords, self.point_labels, self.mask_input, self.has_mask_input)
+        return first if self.text is None else (*first, self.text)
 
 
 @dataclass(frozen=True)
@@ -57,12 +67,14 @@ class Prompts:
         labels: `(B, N)` float32, values of `Label`.
         masks: `(B, 1, H/4, W/4)` float32 logits; None: no prompt has a mask.
         frame: size (H, W) of the frame in pixels.
+        text: `(B, D)` float32 embeddings of text; None: no prompt has text.
     """
 
     coords: Float32
     labels: Float32
     masks: Float32 | None
     frame: FrameSize
+    text: Float32 | None = None
 
     def __len__(self) -> int:
         return len(self.coords)
@@ -72,7 +84,7 @@ class Prompts:
         """All prompts of `parts` in order; shorter ones end with empty slots.
 
         Args:
-            parts: prompts for frames of the same size, all with masks or all without.
+            parts: prompts for frames of the same size, all with masks or all without, likewise with text.
         """
         slots = max(part.coords.shape[1] for part in parts)
         coords, labels = [], []
@@ -81,8 +93,13 @@ class Prompts:
             coords.append(np.pad(part.coords, ((0, 0), (0, missing), (0, 0))))
             labels.append(np.pad(part.labels, ((0, 0), (0, missing)), constant_values=float(Label.EMPTY)))
         masks = [part.masks for part in parts if part.masks is not None]
+        texts = [part.text for part in parts if part.text is not None]
         return cls(
-            np.concatenate(coords), np.concatenate(labels), np.concatenate(masks) if masks else None, parts[0].frame
+            np.concatenate(coords),
+            np.concatenate(labels),
+            np.concatenate(masks) if masks else None,
+            parts[0].frame,
+            np.concatenate(texts) if texts else None,
         )
 
     def feeds(self, sizes: tuple[int, ...], slots: int | None) -> Iterator[DecoderFeed]:
@@ -112,6 +129,7 @@ class Prompts:
                 mask_input=np.zeros((rows, 1, *self.frame.cells), np.float32),
                 has_mask_input=np.zeros(rows, np.float32),
                 count=real,
+                text=self._text_inputs(start, real, rows),
             )
             feed.point_coords[:real, :needed] = self.coords[start : start + real]
             feed.point_labels[:real, :needed] = self.labels[start : start + real]
@@ -120,6 +138,15 @@ class Prompts:
                 feed.has_mask_input[:real] = 1
             yield feed
             start += real
+
+    def _text_inputs(self, start: int, real: int, rows: int) -> TextInputs | None:
+        """The text of `real` prompts from `start` on, in a call of `rows`."""
+        if self.text is None:
+            return None
+        text = TextInputs(np.zeros((rows, self.text.shape[1]), np.float32), np.zeros(rows, np.float32))
+        text.embeddings[:real] = self.text[start : start + real]
+        text.has_text[:real] = 1
+        return text
 
 
 def _rows(left: int, sizes: tuple[int, ...]) -> int:
@@ -143,6 +170,7 @@ def build_prompts(
     mask_input: npt.ArrayLike | None,
     *,
     labels_allowed: tuple[int, ...] = _CLICK_LABELS,
+    text: npt.ArrayLike | None = None,
 ) -> Prompts:
     """Check prompts in photo coordinates and arrange them in slots.
 
@@ -153,6 +181,7 @@ def build_prompts(
         boxes: `(B, 4)`, x0, y0, x1, y1 in pixels of the photo; each overlaps it.
         mask_input: `(B, 1, H/4, W/4)` logits.
         labels_allowed: accepted labels. Those below 0 pad prompts of different lengths to one array.
+        text: `(B, D)` embeddings of text.
 
     Returns:
         The prompts in frame coordinates. One prompt with an empty slot when every input is None, as in
@@ -167,9 +196,15 @@ def build_prompts(
     clicks = _clicks(frame, point_coords, point_labels, labels_allowed)
     corners = None if boxes is None else _corners(frame, boxes)
     masks = None if mask_input is None else _masks(frame, mask_input)
+    texts = None if text is None else _texts(frame.conventions, text)
     lengths = {
         name: len(part)
-        for name, part in (("point_coords", clicks and clicks[0]), ("boxes", corners), ("mask_input", masks))
+        for name, part in (
+            ("point_coords", clicks and clicks[0]),
+            ("boxes", corners),
+            ("mask_input", masks),
+            ("text", texts),
+        )
         if part is not None
     }
     if len(set(lengths.values())) > 1:
@@ -187,7 +222,7 @@ def build_prompts(
         labels = np.concatenate([labels, np.full((count, 1), float(Label.PADDING))], axis=1)
     coords, labels = _compacted(coords, labels)
     _check_known(labels, frame.conventions)
-    return Prompts(frame.to_frame(coords), labels.astype(np.float32), masks, frame.size)
+    return Prompts(frame.to_frame(coords), labels.astype(np.float32), masks, frame.size, texts)
 
 
 def _check_known(labels: Float64, conventions: Conventions) -> None:
@@ -305,3 +340,19 @@ def _masks(frame: Frame, mask_input: npt.ArrayLike) -> Float32:
     if not (np.abs(masks) <= np.finfo(np.float32).max).all():  # False for NaN too
         raise PromptError("mask_input holds values that are not finite; pass on the logits of an earlier predict")
     return masks.astype(np.float32)
+
+
+def _texts(conventions: Conventions, text: npt.ArrayLike) -> Float32:
+    """Embeddings of text `(B, D)` float32."""
+    if conventions.text_channels is None:
+        raise PromptError(
+            "this model takes no text: give points, a box or a mask, or a bundle that was exported with `--words`"
+        )
+    texts = _numbers("text", text)
+    if texts.ndim != 2 or texts.shape[1] != conventions.text_channels:
+        raise PromptError(
+            f"the embedding of the text has shape {texts.shape}; this model takes (B, {conventions.text_channels})"
+        )
+    if not (np.abs(texts) <= np.finfo(np.float32).max).all():  # False for NaN too
+        raise PromptError("the embedding of the text holds values that are not finite; embed the text again")
+    return texts.astype(np.float32)

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from sam_edge.data.sources import Source, open_source
-from sam_edge.prediction.promptable import Promptable, opened
+from sam_edge.prediction.naming import Namer
+from sam_edge.prediction.promptable import SHIPPED_WORDS, Promptable, opened
 from sam_edge.training.interrupt import leave_to_parent
 from sam_edge_runtime.automatic.settings import AutomaticSettings
 from sam_edge_runtime.bundle.bundle import Bundle
@@ -54,6 +55,7 @@ class AnnotateJob:
         existing: keep the masks of the source, and search only what they do not cover.
         records: photos in an output shard.
         processes: number of processes on this machine.
+        words: names to give to masks where they fit; none: masks get no names.
 
     Raises:
         UsageError: a number out of range.
@@ -68,6 +70,7 @@ class AnnotateJob:
     existing: bool = False
     records: int = RECORDS
     processes: int = 1
+    words: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for option, value in (("--records-per-shard", self.records), ("--processes", self.processes)):
@@ -100,6 +103,8 @@ def annotate(job: AnnotateJob, progress: Progress = lambda done, failed, total: 
     if job.existing and not source.annotated:
         raise DataError(f"{job.source} has photos without masks, so --existing has nothing to keep: leave it out")
     pieces = divide(source, job.records)
+    if job.words:
+        Namer(_open(job, 1), job.words)  # refuses unknown words before anything is written
     _settle(job, source)
     rank, world = place_among_hosts()
     own = pieces[rank::world]
@@ -170,6 +175,7 @@ def _settle(job: AnnotateJob, source: Source) -> None:
         "records_per_shard": job.records,
         "photos": len(source),
         "names": names.hexdigest(),
+        **({"words": list(job.words)} if job.words else {}),
     }
     path = job.out / SETTINGS_FILE
     if not path.exists():
@@ -246,10 +252,12 @@ def _work(job: AnnotateJob, pieces: Sequence[Piece], processes: int, events: Con
     try:
         try:
             source = open_source(job.source)
-            generator = _open(job, processes).mask_generator(job.settings)
+            subject = _open(job, processes)
+            generator = subject.mask_generator(job.settings)
+            namer = Namer(subject, job.words) if job.words else None
             for piece in pieces:
                 folder = PieceFolder(job.out, piece)
-                annotate_piece(folder, source, generator, job.existing, lambda *event: events.send(event))
+                annotate_piece(folder, source, generator, job.existing, lambda *event: events.send(event), namer)
             events.send((END, ""))
         except SamEdgeError as error:
             events.send((ERROR, str(error)))
@@ -263,7 +271,7 @@ def _open(job: AnnotateJob, processes: int) -> Promptable:
     threads = max(1, cores // processes)
     if job.bundle is not None:
         return opened(job.bundle, job.model, job.checkpoint, threads)
-    subject = opened(None, job.model, job.checkpoint)
+    subject = opened(None, job.model, job.checkpoint, words=SHIPPED_WORDS if job.words else None)
     import torch  # noqa: PLC0415
 
     torch.set_num_threads(threads)

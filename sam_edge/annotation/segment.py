@@ -10,12 +10,13 @@ from typing import Any
 
 from sam_edge.data.pairs import DRAWN
 from sam_edge.data.photo_files import photo_files
-from sam_edge.prediction.promptable import opened
+from sam_edge.prediction.naming import Namer
+from sam_edge.prediction.promptable import SHIPPED_WORDS, opened
 from sam_edge_runtime.arrays import Photo
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.automatic.settings import AutomaticSettings
 from sam_edge_runtime.errors import OutputError, PhotoError
-from sam_edge_runtime.photo.draw import draw_all_masks
+from sam_edge_runtime.photo.draw import draw_all_masks, draw_names
 from sam_edge_runtime.photo.frame import waste_warning
 from sam_edge_runtime.photo.read import read_photo
 from sam_edge_runtime.photo.write import jpeg_bytes
@@ -43,6 +44,7 @@ class SegmentJob:
         provider: execution provider of ONNX Runtime; None for the CPU.
         overwrite: replace results of an earlier run.
         rank: words that the masks are ranked by; None: none.
+        names: also name the masks, by the words that the model or bundle knows.
 
     Raises:
         UsageError: a setting out of range.
@@ -59,6 +61,7 @@ class SegmentJob:
     provider: str | None = None
     overwrite: bool = False
     rank: RankJob | None = None
+    names: bool = False
 
     def __post_init__(self) -> None:
         AutomaticSettings.for_variant(self.model, **self.settings)  # refused before anything is read
@@ -97,9 +100,11 @@ def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None
                 raise OutputError(f"{file} would replace a photo: choose another --out")
             check_file(file, overwrite=job.overwrite)
     progress("loading the model", 0, len(photos))
-    subject = opened(job.bundle, job.model, job.checkpoint, job.threads, job.provider)
+    words = SHIPPED_WORDS if job.names else None
+    subject = opened(job.bundle, job.model, job.checkpoint, job.threads, job.provider, words)
+    namer = Namer(subject) if job.names else None
     generator = subject.mask_generator(job.settings)
-    namer = None if job.rank is None else MaskNamer(job.rank)
+    ranker = None if job.rank is None else MaskNamer(job.rank)
 
     read: deque[tuple[Path, Photo]] = deque()
     failures: deque[Segmented] = deque()
@@ -120,19 +125,21 @@ def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None
     done = 0
     for number, found in enumerate(generator.generate_many(good_photos())):
         path, photo = read.popleft()
-        masks = found if namer is None else namer.named(photo, found)
+        masks = found if ranker is None else ranker.named(photo, found)
+        if namer is not None:
+            namer.add_names(photo, masks)
         named = [mask for mask in masks if NAME in mask]
         record = sa1b_record(path.stem, path.name, (photo.shape[0], photo.shape[1]), masks, number)
         files = _files(job, names[path])
         contents = [record_bytes(record)]
         if job.picture:
-            contents.append(jpeg_bytes(_drawn(photo, masks if namer is None else named)))
+            contents.append(jpeg_bytes(_drawn(photo, masks if ranker is None else named)))
         write_files(dict(zip(files, contents, strict=True)), overwrite=job.overwrite)
         done += 1
         progress(path.name, done + len(failures), len(photos))
         warning = waste_warning(subject.capacity, photo.shape[:2])
-        if namer is not None and namer.notes:
-            warning = namer.notes[0]
+        if ranker is not None and ranker.notes:
+            warning = ranker.notes[0]
         shown = tuple((mask[NAME], mask[SCORE], tuple(mask["bbox"])) for mask in named)
         yield Segmented(path, files, len(masks), warning=warning, named=shown)
     if not done:
@@ -148,4 +155,6 @@ def _files(job: SegmentJob, name: str) -> tuple[Path, ...]:
 def _drawn(photo: Photo, masks: list[dict[str, Any]]) -> Photo:
     """The photo with its masks, small ones over large ones."""
     largest_first = sorted(masks, key=lambda mask: -mask["area"])
-    return draw_all_masks(photo, (rle.decode(mask["segmentation"]) for mask in largest_first))
+    drawn = draw_all_masks(photo, (rle.decode(mask["segmentation"]) for mask in largest_first))
+    named = [(mask["name"], rle.decode(mask["segmentation"])) for mask in largest_first if "name" in mask]
+    return draw_names(drawn, named) if named else drawn

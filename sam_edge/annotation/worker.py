@@ -13,6 +13,7 @@ from sam_edge.data.orientation import decode_annotated
 from sam_edge.data.sa1b import Annotation, parse_record
 from sam_edge.data.skips import BrokenRecordError
 from sam_edge.data.sources import Source
+from sam_edge.prediction.naming import Namer
 from sam_edge_runtime.arrays import Mask, Photo
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.automatic.generator import AutomaticMaskGenerator
@@ -36,7 +37,12 @@ class _Photo:
 
 
 def annotate_piece(
-    folder: PieceFolder, source: Source, generator: AutomaticMaskGenerator, existing: bool, report: Report
+    folder: PieceFolder,
+    source: Source,
+    generator: AutomaticMaskGenerator,
+    existing: bool,
+    report: Report,
+    namer: Namer | None = None,
 ) -> None:
     """Find the masks of a piece's unfinished photos, and pack the piece.
 
@@ -49,6 +55,7 @@ def annotate_piece(
         generator: finds the masks.
         existing: keep the masks of the source, and search only what they do not cover.
         report: called after each photo.
+        namer: names the masks; None: they get no names.
 
     Raises:
         BackendError: the engine failed.
@@ -81,6 +88,8 @@ def annotate_piece(
         one = pending.popleft()
         size = one.photo.shape[0], one.photo.shape[1]
         all_masks = [*map(kept_mask, one.existing), *masks]
+        if namer is not None:
+            namer.add_names(one.photo, all_masks)
         key = keys[one.number]
         record = sa1b_record(key, f"{key}.{one.ending}", size, all_masks, one.number)
         folder.finish(one.number, record_bytes(record))

@@ -53,6 +53,14 @@ def command(
     box_nms_thresh: Nms = None,
     crop_n_layers: Crops = None,
     min_mask_region_area: Smallest = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            help="Words, one a line (.txt): masks that show one of them get its name. For nano, or a bundle that was "
+            "exported with --words.",
+            show_default=False,
+        ),
+    ] = None,
     records_per_shard: Annotated[int, typer.Option(help="Photos in each written shard.")] = 1000,
     processes: Annotated[int, typer.Option(help="Processes on this machine. They share its cores.")] = 1,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the shards.")] = Path("shards"),
@@ -70,6 +78,7 @@ def command(
             annotate,
             place_among_hosts,
         )
+        from sam_edge.prediction.naming import read_words  # noqa: PLC0415
     except ImportError as error:
         raise UsageError(f"annotation needs {missing_package(error)}: pip install 'sam-edge[evaluate]'") from error
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
@@ -85,7 +94,8 @@ def command(
     )
     if bundle is None:
         model = model_of(model, checkpoint)
-    job = AnnotateJob(source, out, bundle, model, checkpoint, settings, existing, records_per_shard, processes)
+    words = () if text is None else read_words(text)
+    job = AnnotateJob(source, out, bundle, model, checkpoint, settings, existing, records_per_shard, processes, words)
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),

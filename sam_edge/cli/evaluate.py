@@ -33,6 +33,8 @@ EXAMPLES = (
     "Examples:  sam-edge evaluate --data coco/val.tar      "
     "sam-edge evaluate --bundle phone --data coco/val.tar --data ccp/val.tar --out report      "
     "sam-edge evaluate --model nano --bundle nano-onnx --bundle nano-int8 --protocol automatic --data coco/val.tar"
+    "      "
+    "sam-edge evaluate --protocol text --data coco/val.tar"
 )
 
 
@@ -48,8 +50,8 @@ def command(
         list[str] | None,
         typer.Option(
             "--protocol",
-            help="Protocol: clicks (with boxes; the default), box (boxes only), automatic (automatic masks) or edges. "
-            "Repeatable.",
+            help="Protocol: clicks (with boxes; the default), box (boxes only), automatic (automatic masks), edges, or "
+            "text (words; DATA.names.json beside DATA.tar names the masks). Repeatable.",
         ),
     ] = None,
     model: Annotated[
@@ -81,6 +83,10 @@ def command(
     box_nms_thresh: Nms = None,
     crop_n_layers: Crops = None,
     min_mask_region_area: Smallest = None,
+    words: Annotated[
+        str | None,
+        typer.Option(help="text: words of the torch model, `shipped` or a file.", show_default="shipped"),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(help="Measure at most this many photos of each source. Default: all.")
     ] = None,
@@ -129,6 +135,7 @@ def command(
         allow_broken=allow_broken,
         pictures=pictures,
         overwrite=overwrite,
+        words=words,
     )
     with progress_bar() as show:
         result = evaluate(job, show)
@@ -144,6 +151,7 @@ def command(
         whole(table)
     left_out = [name for one in result.figures for name in one.skipped]
     left_out += [name for found in result.automatic for name in found.skipped]
+    left_out += [name for found in result.text for name in found.skipped]
     for name in dict.fromkeys(left_out):
         note(f"left out: {name}")
     line(str(result.report / "report.html"))

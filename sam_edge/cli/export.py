@@ -37,6 +37,7 @@ EXAMPLES = (
     "sam-edge export --precision auto --labelled val.tar --loss 0.005 --calibration photos/ --out nano8      "
     "sam-edge export --precision auto --tuner neural-compressor --calibration photos/ --out nano8      "
     "sam-edge export --target tflite --frame 4:3,3:4,16:9 --out camera      "
+    "sam-edge export --words shipped --out nano      "
     "sam-edge export --checkpoint medsam_vit_b.pth --out medsam      "
     "sam-edge export --checkpoint hf:facebook/sam-vit-base --out sam-b      "
     "sam-edge export --model tiny_vit --checkpoint random:0 --points 8 --prompts 1 --out phone"
@@ -178,6 +179,14 @@ def command(
     hq_token_only: Annotated[
         bool, typer.Option("--hq-token-only", help="SAM-HQ: the HQ mask alone, not its sum with SAM's own mask.")
     ] = False,
+    words: Annotated[
+        str | None,
+        typer.Option(
+            help="nano: let the bundle take text: `shipped` for the words that come with sam-edge, or a file that "
+            "`sam-edge train words` wrote.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
     accepted: AcceptLicence = False,
     max_pixels: MaxPixels = None,
@@ -245,6 +254,7 @@ def command(
             tuner=tuner if is_for_search(each_precision) else "sam-edge",
             frames=tuple(dict.fromkeys(frame.split(","))),
             hq_token_only=hq_token_only,
+            words=words,
         )
         for each_target in targets
         for each_precision in precisions

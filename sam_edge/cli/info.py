@@ -17,6 +17,7 @@ from sam_edge_runtime.backends.requirements import oldest_engines
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import GraphContract
 from sam_edge_runtime.bundle.manifest import Manifest
+from sam_edge_runtime.bundle.text import VOCABULARY
 from sam_edge_runtime.errors import UsageError, missing_package
 
 from .console import OUTPUT
@@ -60,6 +61,7 @@ def command(
         ("frames" if len(manifest.frames) > 1 else "frame", ", ".join(frame.name for frame in manifest.frames)),
         *((("unlike SAM 1", "; ".join(unlike)),) if (unlike := manifest.conventions.described) else ()),
         ("prompts a call", _prompts_a_call(manifest)),
+        *((("words", _words(opened)),) if manifest.text is not None else ()),
         ("slots a prompt", "any number" if manifest.points is None else str(manifest.points)),
         ("verified when made", _verdict(opened)),
         *((("made for", NPU_NOTE),) if manifest.precision == NPU else ()),
@@ -166,6 +168,15 @@ def _prompts_a_call(manifest: Manifest) -> str:
     sizes = " or ".join(str(size) for size in manifest.call_sizes) or "any number"
     names = ", ".join(manifest.decoder_signatures)
     return f"{sizes} (signatures {names})" if names else sizes
+
+
+def _words(bundle: Bundle) -> str:
+    """What the bundle knows of text."""
+    part = bundle.manifest.text
+    if part is None or part.kind != VOCABULARY:
+        return "" if part is None else f"a {part.kind} of {part.channels} numbers, from {part.source}"
+    names = bundle.vocabulary().names
+    return f"{len(names)}, from {part.source}: {', '.join(names)}"
 
 
 def _verdict(bundle: Bundle) -> str:

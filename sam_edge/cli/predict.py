@@ -12,7 +12,8 @@ from .options import MaxPixels, allow_pixels
 
 EXAMPLES = (
     "Examples:  sam-edge predict bundle cat.jpg --point 320,240      "
-    "sam-edge predict bundle cat.jpg --box 40,30,400,380 --point 200,60,0 --json"
+    "sam-edge predict bundle cat.jpg --box 40,30,400,380 --point 200,60,0 --json      "
+    "sam-edge predict bundle cat.jpg --text cat"
 )
 
 
@@ -30,6 +31,15 @@ def command(
     box: Annotated[
         list[str] | None,
         typer.Option("--box", "-b", metavar="X0,Y0,X1,Y1", help="Box, in pixels. Several boxes get a mask each."),
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--text",
+            metavar="WORD",
+            help="Word that the bundle knows (see --words of export). Alone: all that it names; with a click or box: "
+            "the one there. Several words get a mask each.",
+        ),
     ] = None,
     mask_input: Annotated[
         Path | None,
@@ -51,7 +61,7 @@ def command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of an earlier run.")] = False,
     max_pixels: MaxPixels = None,
 ) -> None:
-    """Answer points, boxes and a mask prompt on a photo. Write each mask as PNG, and an overlay picture.
+    """Answer points, boxes, words and a mask prompt on a photo. Write each mask as PNG, and an overlay picture.
 
     In the JSON of --json, bbox is x, y, width, height as in SAM's own JSON: width is last column minus first column.
     """
@@ -72,11 +82,13 @@ def command(
         threads=threads,
         provider=provider,
         overwrite=overwrite,
+        texts=tuple(text or ()),
     )
     result = predict(job)
     for mask in result.masks:
-        line(f"{mask.file}  predicted IoU {mask.score:.3f}, {mask.area} pixels")
+        word = "" if mask.text is None else f"{mask.text}, present {mask.presence:.2f}, "
+        line(f"{mask.file}  {word}predicted IoU {mask.score:.3f}, {mask.area} pixels")
     for path in result.others:
         line(str(path))
-    for text in result.notes:
-        note(text)
+    for each in result.notes:
+        note(each)

@@ -54,6 +54,10 @@ def command(
     picture: Annotated[
         bool, typer.Option("--picture/--no-picture", help="Also write a picture of the masks on the photo.")
     ] = True,
+    names: Annotated[
+        bool,
+        typer.Option("--names", help="Also name the masks: nano, or a bundle that was exported with --words."),
+    ] = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("out"),
     threads: Annotated[
         int | None, typer.Option(help="Threads of the bundle's engine. Default: the engine's choice.")
@@ -112,7 +116,11 @@ def command(
     if bundle is None:
         model = model_of(model, checkpoint)
     ranked = _rank_job(rank, tuple(text or ()), rank_checkpoint, tokenizer, CropSettings(crop_factor, not background))
-    job = SegmentJob(source, bundle, model, checkpoint, settings, out, picture, threads, provider, overwrite, ranked)
+    if ranked is not None and names:
+        raise UsageError("--names and --rank both name the masks: leave one out")
+    job = SegmentJob(
+        source, bundle, model, checkpoint, settings, out, picture, threads, provider, overwrite, ranked, names
+    )
     warnings: list[str] = []
     with progress_bar() as show:
         for result in segment(job, show):

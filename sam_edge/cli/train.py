@@ -22,7 +22,8 @@ EXAMPLES = (
     "Examples:  sam-edge train nano --data shards/ --init-encoder mobilenet_v2.tflite --out run      "
     "sam-edge train my.toml --data shards/ --out run --resume      "
     "accelerate launch -m sam_edge train my.toml --data shards/ --out run      "
-    "sam-edge train my.toml --stage text --data shards/ --init sam_vit_b_01ec64.pth --out words"
+    "sam-edge train words --data shards/ --out words      "
+    "sam-edge train my.toml --stage text --data shards/ --init sam_vit_b_01ec64.pth --out run"
 )
 
 
@@ -48,6 +49,10 @@ def command(
         int, typer.Option(help="Steps between pictures of photos, prompts and masks; 0 for none.", min=0)
     ] = 250,
     allow_broken: AllowBroken = ALLOWED_BROKEN,
+    words: Annotated[
+        Path | None,
+        typer.Option(help="Recipe of words: table of names and spellings (.toml). Default: sam-edge's own."),
+    ] = None,
     stop_after: Annotated[
         int | None, typer.Option(help="Stop, with a checkpoint, after this many steps of the run.", min=1)
     ] = None,
@@ -66,7 +71,8 @@ def command(
     """Train a model on photos and masks, as SAM was trained.
 
     You can interrupt it: Ctrl-C saves a checkpoint, and --resume continues exactly from there. OUT holds checkpoints,
-    losses.jsonl, curves for TensorBoard, pictures, and at the end model.safetensors.
+    losses.jsonl, curves for TensorBoard, pictures, and at the end model.safetensors. The recipe `words` teaches nano
+    words for --words of `export`. It needs the names of masks (NAME.names.json beside NAME.tar); nano stays as it is.
     """
     allow_pixels(max_pixels)
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
@@ -74,14 +80,24 @@ def command(
     try:
         from sam_edge.training.accelerator import is_first_process  # noqa: PLC0415
         from sam_edge.training.reading import default_workers  # noqa: PLC0415
-        from sam_edge.training.recipe import find_recipe  # noqa: PLC0415
+        from sam_edge.training.recipe import find_stage  # noqa: PLC0415
         from sam_edge.training.train import InitialWeights, train  # noqa: PLC0415  # imports torch and accelerate
         from sam_edge.training.trainer import RECIPE_FILE, TrainJob  # noqa: PLC0415
+        from sam_edge.training.words.recipe import WordsRecipe  # noqa: PLC0415
+        from sam_edge.training.words.train import WordsJob, train_words  # noqa: PLC0415
     except ImportError as error:
         raise UsageError(f"training needs {missing_package(error)}: pip install 'sam-edge[train]'") from error
 
-    found = find_recipe(recipe)
+    found = find_stage(recipe)
     clip = clip_of_stage(stage, text_encoder, text_checkpoint)
+    if isinstance(found, WordsRecipe):
+        if init_encoder is not None or clip is not None:
+            raise UsageError(
+                "--init-encoder and --stage text are for a recipe of a whole model: words take its weights with --init"
+            )
+        words_job = WordsJob(data, out, init, words, resume, save_every, stop_after, allow_broken)
+    elif words is not None:
+        raise UsageError("--words is for a recipe of words: leave it out, or use the recipe `words`")
     job = TrainJob(
         data,
         out,
@@ -103,15 +119,24 @@ def command(
         task = bar.add_task("training", total=found.steps, rate="")
 
         def show(step: int, record: dict[str, float]) -> None:
+            part = "dice" if "dice" in record else "iou"
             bar.update(
                 task,
                 completed=step,
-                description=f"loss {record['loss']:.3f}, IoU {record.get('iou', 0.0):.3f}",
+                description=f"loss {record['loss']:.3f}, {part} {record.get(part, 0.0):.3f}",
                 rate=f"{(bar.tasks[0].speed or 0.0):.2f} steps/s",
             )
 
         try:
-            weights = train(job, found, InitialWeights(init_encoder, init), show, note, clip)
+            if isinstance(found, WordsRecipe):
+                encoding = bar.add_task("encoding photos", total=None, rate="")
+
+                def encoded(what: str, done: int, total: int) -> None:
+                    bar.update(encoding, completed=done, total=total, description=what)
+
+                weights = train_words(words_job, found, show, encoded, note)
+            else:
+                weights = train(job, found, InitialWeights(init_encoder, init), show, note, clip)
         except KeyboardInterrupt:
             if is_first_process():
                 again = (

@@ -10,12 +10,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from sam_edge.data.mask_names import MaskNames
 from sam_edge.data.mixture import of_sources
 from sam_edge.data.sample import Sample
 from sam_edge.data.skips import SkipLog
 from sam_edge.data.sources import Source, open_source
 from sam_edge.data.stream import walk
-from sam_edge.prediction.promptable import Promptable, open_bundle, open_model
+from sam_edge.prediction.promptable import SHIPPED_WORDS, Promptable, open_bundle, open_model
 from sam_edge.reporting.folders import AUTOMATIC_MASKS, CURVE, EVALUATION, EXAMPLES, RECALL, foreign_in_evaluation
 from sam_edge.reporting.versions import tool_versions
 from sam_edge_runtime.automatic.generator import AutomaticMaskGenerator
@@ -31,9 +32,10 @@ from .automatic import AutomaticFigures, Proposals, automatic_figures, propose
 from .baselines import has_opencv
 from .edges import EDGE_SETTINGS, EdgeFigures, EdgeSource, measure_edges, open_edges
 from .figures import Figures, figures_of
-from .job import AUTOMATIC, EDGES, EvaluateJob, Evaluation
+from .job import AUTOMATIC, EDGES, TEXT, EvaluateJob, Evaluation
 from .measure import PhotoMeasurement, Protocol, measure_photo
 from .report import draw_automatic, draw_curve, draw_examples, draw_recall, write_page
+from .text import TextFigures, TextMeter, WordsOnPhoto, text_figures
 
 MOST_AUTOMATIC = 4  # photos whose automatic masks are drawn
 Progress = Callable[[str, int, int], None]
@@ -70,6 +72,7 @@ def evaluate(job: EvaluateJob, progress: Progress = lambda what, done, total: No
             else (),
             tuple(_automatic(job, subjects, sources, progress, drawn, logs)) if AUTOMATIC in job.protocols else (),
             tuple(_edges(job, subjects, edge_sources, progress)),
+            tuple(_text(job, subjects, sources, progress, logs)) if TEXT in job.protocols else (),
             job.out,
         )
         result = replace(result, complaint=next(filter(None, (log.complaint() for log in logs)), None))
@@ -89,7 +92,8 @@ def evaluate(job: EvaluateJob, progress: Progress = lambda what, done, total: No
 
 
 def _subjects(job: EvaluateJob) -> list[Promptable]:
-    subjects = [open_model(job.model, job.checkpoint, job.input_side)] if job.model is not None else []
+    words = (job.words or SHIPPED_WORDS) if TEXT in job.protocols else None
+    subjects = [open_model(job.model, job.checkpoint, job.input_side, words)] if job.model is not None else []
     return [*subjects, *map(open_bundle, job.bundles)]
 
 
@@ -161,6 +165,27 @@ def _edges(
             generator = AutomaticMaskGenerator.from_backend(subject.backend, subject.capacity, EDGE_SETTINGS)
             show = partial(progress, f"{subject.name}, {short_name(source.name)}")
             yield measure_edges(subject.name, source, generator, job.limit, show)
+
+
+def _text(
+    job: EvaluateJob,
+    subjects: Sequence[Promptable],
+    sources: Sequence[Source],
+    progress: Progress,
+    logs: list[SkipLog],
+) -> Iterator[TextFigures]:
+    """Words; appends the skipped records to `logs`."""
+    for source in sources:
+        names = MaskNames([source])
+        for subject in subjects:
+            meter = TextMeter(subject, sorted(names.counts))
+            count, log = _counter(job, source, subject, progress), SkipLog(job.allow_broken, at_end=True)
+            logs.append(log)
+            photos: list[WordsOnPhoto] = []
+            for sample in _with_masks(source, log, job.limit):
+                count(len(photos))
+                photos.append(meter.measure(sample, names.of(sample)))
+            yield text_figures(subject.name, short_name(source.name), photos, _skipped(log))
 
 
 def _counter(job: EvaluateJob, source: Source, subject: Promptable, progress: Progress) -> Callable[[int], None]:
@@ -294,6 +319,7 @@ def _report(job: EvaluateJob, result: Evaluation) -> dict[str, Any]:
         "figures": [each.to_json() for each in result.figures],
         "automatic": [each.to_json() for each in result.automatic],
         "edges": [each.to_json() for each in result.edges],
+        **({"text": [each.to_json() for each in result.text]} if result.text else {}),
         "machine": {"system": platform.system(), "processor": platform.machine()},
         "made_with": tool_versions(("torch", "onnxruntime", "opencv-python-headless", "pycocotools", "scipy")),
     }

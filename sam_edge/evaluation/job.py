@@ -14,9 +14,10 @@ from .automatic import AutomaticFigures
 from .edges import EdgeFigures
 from .figures import Figures
 from .measure import Protocol
+from .text import TextFigures
 
-BOX, CLICKS, AUTOMATIC, EDGES = "box", "clicks", "automatic", "edges"
-PROTOCOLS = (BOX, CLICKS, AUTOMATIC, EDGES)
+BOX, CLICKS, AUTOMATIC, EDGES, TEXT = "box", "clicks", "automatic", "edges", "text"
+PROTOCOLS = (BOX, CLICKS, AUTOMATIC, EDGES, TEXT)
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class EvaluateJob:
         allow_broken: largest accepted share of broken records, 0..1.
         pictures: number of photos that are drawn in the report.
         overwrite: replace an earlier report.
+        words: words of the torch model, for the protocol `text`: `shipped` or a file.
 
     Raises:
         UsageError: no data, nothing to measure, an unknown protocol, a number out of range, or weights or a frame side
@@ -58,6 +60,7 @@ class EvaluateJob:
     allow_broken: float = ALLOWED_BROKEN
     pictures: int = 6
     overwrite: bool = False
+    words: str | None = None
 
     def __post_init__(self) -> None:
         if not self.data:
@@ -78,6 +81,8 @@ class EvaluateJob:
                 f"--checkpoint and --input-size are for a torch model, and {self.bundles[0]} is a bundle: leave them "
                 "out, or name the torch model too, with --model"
             )
+        if self.words is not None and TEXT not in self.protocols:
+            raise UsageError(f"--words is for --protocol {TEXT} only: leave it out, or add that")
         SkipLog(self.allow_broken)  # refuses a share outside 0..1
         AutomaticSettings.for_variant(self.model or "", **self.settings)  # refused before anything is read
 
@@ -99,6 +104,7 @@ class Evaluation:
         automatic: of automatic masks, likewise.
         edges: of edges, likewise.
         report: the report's folder.
+        text: of words, likewise.
         complaint: what is wrong if too many records are broken; the report is written all the same.
     """
 
@@ -106,5 +112,6 @@ class Evaluation:
     figures: tuple[Figures, ...]
     automatic: tuple[AutomaticFigures, ...]
     edges: tuple[EdgeFigures, ...]
+    text: tuple[TextFigures, ...]
     report: Path
     complaint: str | None = None

@@ -30,6 +30,7 @@ from .edges import edge_rows
 from .figures import Figures
 from .job import Evaluation
 from .measure import box_prompts, tight_box
+from .text import text_rows
 
 TEMPLATE = "report.html.j2"
 PANEL = 360  # pixels of a picture's longer side
@@ -229,6 +230,7 @@ def tables(result: Evaluation) -> list[tuple[str, list[str], list[tuple[str, lis
         ("mIoU with human masks", result.figures, rows),
         ("automatic masks", result.automatic, automatic_rows),
         ("edges", result.edges, edge_rows),
+        ("words: mIoU with human masks", result.text, text_rows),
     ]
     return [
         (title, [column(each.subject, each.data, count) for each in figures], table(figures))

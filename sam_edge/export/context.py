@@ -8,7 +8,8 @@ from importlib.util import find_spec
 
 import torch
 
-from sam_edge.model import DecoderGraph, EncoderGraph, Sam
+from sam_edge.model import EncoderGraph, Sam
+from sam_edge.model.graphs import decoder_graph
 from sam_edge.model.hiera import HieraBlock
 from sam_edge.model.sam import require_one_feature, use_hq_token_only
 from sam_edge.model.torch_backend import TorchBackend
@@ -22,6 +23,7 @@ from sam_edge.reporting.versions import tool_versions
 from sam_edge.weights.families import build_empty
 from sam_edge.weights.load import LoadedSam, builder_of, find_source, load_sam
 from sam_edge.weights.source import CheckpointSource
+from sam_edge.weights.words import Words, find_words
 from sam_edge_exporters import Exporter, exporter_for
 from sam_edge_quant import AUTO, FLOAT, Recipe, read_recipe, recipe_named
 from sam_edge_quant.recipe import GPTQ
@@ -60,6 +62,7 @@ class CheckedJob:
         photos: for calibration; None if nothing is quantized.
         labelled: for the loss on human masks; None if the search has no such goal.
         memory: bytes that the export takes at its peak, about.
+        words: that the bundle knows; None where it takes no text.
     """
 
     job: ExportJob
@@ -69,6 +72,7 @@ class CheckedJob:
     photos: CalibrationSet | None
     labelled: LabelledSet | None
     memory: int
+    words: Words | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +90,7 @@ class ExportContext:
         labelled: for the loss on human masks; None if the search has no such goal.
         cache: the command's reference cache.
         progress: called with the name of each stage as it starts.
+        words: that the bundle knows; None where it takes no text.
     """
 
     job: ExportJob
@@ -98,6 +103,7 @@ class ExportContext:
     labelled: LabelledSet | None
     cache: ReferenceCache
     progress: Progress
+    words: Words | None = None
 
 
 def check_job(job: ExportJob) -> CheckedJob:
@@ -128,12 +134,15 @@ def check_job(job: ExportJob) -> CheckedJob:
     if job.hq_token_only:
         use_hq_token_only(empty)  # raises here, before weights are read
     _check_conventions(job, empty)
+    words = None if job.words is None else find_words(job.words, job.variant)
+    if words is not None:
+        empty.give_words(words.maps)
     job = _with_slots(job, empty)
     _check_convertible(empty, recipe, exporter)
     memory = check_memory(job.variant, empty, job.input_side or empty.native_side, job.target)
     if target_named(job.target).fixed_shapes and not job.flexible:
         job = replace(job, prompts=job.prompts or FIXED_PROMPTS, points=job.points or FIXED_POINTS)
-    return CheckedJob(job, recipe, source, exporter, photos, _labelled(job, photos), memory)
+    return CheckedJob(job, recipe, source, exporter, photos, _labelled(job, photos), memory, words)
 
 
 def load_context(checked: CheckedJob, cache: ReferenceCache, progress: Progress) -> ExportContext:
@@ -154,6 +163,8 @@ def load_context(checked: CheckedJob, cache: ReferenceCache, progress: Progress)
     loaded = load_sam(job.variant, checked.source, job.input_side)
     if job.hq_token_only:
         use_hq_token_only(loaded.sam)
+    if checked.words is not None:
+        checked.words.give_to(loaded.sam, loaded.checkpoint)
     recipe = checked.recipe if job.recipe else with_exceptions(checked.recipe, loaded.sam, job.target)
     require_space(job.out, loaded.parameters * _BYTES_PER_WEIGHT + _BYTES_BESIDE_WEIGHTS)
     manifest = _manifest(checked, recipe, loaded)
@@ -169,6 +180,7 @@ def load_context(checked: CheckedJob, cache: ReferenceCache, progress: Progress)
         labelled=checked.labelled,
         cache=cache,
         progress=progress,
+        words=checked.words,
     )
 
 
@@ -246,7 +258,7 @@ def _check_convertible(sam: Sam, recipe: Recipe, exporter: Exporter) -> None:
     if exporter.refusal is None:
         return
     with torch.device("meta"):
-        graphs = {"decoder": DecoderGraph(sam), "encoder": EncoderGraph(sam)}
+        graphs = {"decoder": decoder_graph(sam), "encoder": EncoderGraph(sam)}
     precision = FLOAT if recipe.is_quantized else recipe.name  # quantized artifacts are made from fp32 ones
     for name, graph in graphs.items():
         if refusal := exporter.refusal(graph, name, precision):
@@ -278,4 +290,5 @@ def _manifest(checked: CheckedJob, recipe: Recipe, loaded: LoadedSam) -> Manifes
         batches=job.call_sizes if len(job.call_sizes) > 1 else (),
         frames=frame_sizes(job.frames, loaded.sam.side),
         conventions=loaded.sam.conventions,
+        text=None if checked.words is None else checked.words.part(),
     )

@@ -96,6 +96,7 @@ class ExportJob:
         keep: whether to export the best configuration of a search that does not reach its goal.
         loss: a loss on human masks that a search may not exceed; it decides instead of `bound`.
         tuner: what proposes a search's configurations, one of `TUNERS`.
+        words: `shipped`, a file of words or `random:SEED`, for a bundle that takes text; None for one that does not.
 
     Raises:
         UsageError: an unknown target, a capacity that no prompt fits into, several capacities where the target has one,
@@ -127,6 +128,7 @@ class ExportJob:
     tuner: str = OWN_TUNER
     frames: tuple[str, ...] = (SQUARE,)
     hq_token_only: bool = False
+    words: str | None = None
 
     def __post_init__(self) -> None:
         if self.precision != AUTO:
@@ -138,6 +140,7 @@ class ExportJob:
         if self.graph not in GRAPHS:
             raise UsageError(f"no graph called {self.graph!r}: choose one of {', '.join(GRAPHS)}")
         self._check_layout()
+        self._check_words()
         check_names(self.frames)
         for chosen, feature, option in (
             (self.layout == OFFICIAL, "official_layout", f"--layout {OFFICIAL}"),
@@ -192,6 +195,12 @@ class ExportJob:
         if self.precision == NPU:
             instead = "Apple's Neural Engine takes --graph ane with --precision w8a8"
         return f"--precision {self.precision} is not possible for target {self.target}: {instead}"
+
+    def _check_words(self) -> None:
+        if self.words is not None and self.layout == OFFICIAL:
+            raise UsageError(f"--layout {OFFICIAL} has no text, as the official model does not: omit --words")
+        if self.words is not None and self.graph == NEURAL_ENGINE:
+            raise UsageError(f"--graph {NEURAL_ENGINE} has no form of a decoder that takes text: omit one of both")
 
     def _check_layout(self) -> None:
         if self.layout not in LAYOUTS:

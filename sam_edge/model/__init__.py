@@ -17,6 +17,7 @@
 | `nano_decoder` | nano's prompt encoder and mask decoder |
 | `text_token` | a CLIP embedding as one more prompt token, and the decoder's graph with it |
 | `clip/` | the text and image encoders of CLIP, TinyCLIP and SigLIP 2 |
+| `words` | maps of words, for nano |
 | `layers` | layers that several parts share |
 | `variants` | every model by its name |
 | `graphs` | the encoder graph and the decoder graph under the tensor contract |

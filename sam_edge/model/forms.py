@@ -22,7 +22,7 @@ from sam_edge_runtime.bundle.manifest import NEURAL_ENGINE, Manifest
 from sam_edge_runtime.bundle.targets import target_named
 
 from .ane import ane_rewrite
-from .graphs import DecoderGraph, EncoderGraph
+from .graphs import DecoderGraph, EncoderGraph, decoder_graph
 from .lean import (
     ATTENTION,
     attention_is_cheaper,
@@ -48,7 +48,7 @@ class Graphs(NamedTuple):
 def graphs_of(sam: Sam, manifest: Manifest) -> Graphs:
     """The graphs of the first frame that `manifest` names, in evaluation mode; they share the parameters of `sam`."""
     encoder = with_positions_for(EncoderGraph(sam, manifest.layout).eval(), manifest.frame)
-    decoder = DecoderGraph(sam, manifest.layout, manifest.frame).eval()
+    decoder = decoder_graph(sam, manifest.layout, manifest.frame).eval()
     if any(isinstance(module, BranchedConv) for module in encoder.modules()):
         encoder = without_batch_norms(encoder)
     if manifest.graph == NEURAL_ENGINE:

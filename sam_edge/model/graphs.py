@@ -20,6 +20,7 @@ from .layers import is_label
 from .prompt_encoder import SeparablePositions
 from .sam import Sam
 from .sam2_mask_decoder import SAM2MaskDecoder
+from .words import expected_iou
 
 # Parts of the model that the encoder's graph computes.
 _ENCODER_PARTS = (
@@ -31,6 +32,9 @@ _ENCODER_PARTS = (
 def in_encoder_graph(layer: str) -> bool:
     """Whether a layer or block of the model, such as `image_encoder.stem`, is computed in the encoder's graph."""
     return any(layer == part or layer.startswith(f"{part}.") for part in _ENCODER_PARTS)
+
+
+PRESENT = 10.0  # object score of a prompt without text, where the model takes text
 
 
 class EncoderGraph(nn.Module):
@@ -127,6 +131,17 @@ class DecoderGraph(nn.Module):
         maps = tuple(each for each in (image_embeddings, feature_0, feature_1) if each is not None)
         if self.layout is Layout.NHWC:
             maps = tuple(each.permute(0, 3, 1, 2) for each in maps)
+        return self.decode(maps, point_coords, point_labels, mask_input, has_mask_input)
+
+    def decode(
+        self,
+        maps: tuple[Tensor, ...],
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor | None,
+        has_mask_input: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        """As `forward`; `maps` are the embedding and the features, NCHW."""
         if self.pads_boxes:
             point_coords, point_labels = with_padding_point(point_coords, point_labels)
         sparse, dense = self.prompt_encoder(point_coords, point_labels, mask_input, has_mask_input)
@@ -134,6 +149,78 @@ class DecoderGraph(nn.Module):
         positions = self.positions if self.tables is None else self.tables()
         outputs: tuple[Tensor, ...] = self.mask_decoder(*maps, positions, sparse, dense, empty)
         return outputs
+
+
+class WordDecoderGraph(DecoderGraph):
+    """The decoder of a model that takes text: `DecoderGraph` with two more inputs.
+
+    Attributes:
+        words: makes a map of a word's vector.
+    """
+
+    def __init__(self, sam: Sam, layout: Layout = Layout.NCHW, frame: FrameSize | None = None) -> None:
+        """As `DecoderGraph`.
+
+        Raises:
+            TypeError: the model takes no text.
+        """
+        super().__init__(sam, layout, frame)
+        if sam.words is None:
+            raise TypeError("the model takes no text")
+        self.words = sam.words
+
+    def forward(  # type: ignore[override]  # text stands where other families have features
+        self,
+        image_embeddings: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+        text_embeddings: Tensor,
+        has_text: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Decode every prompt.
+
+        Args:
+            image_embeddings: as in `DecoderGraph`, like the next four.
+            point_coords: `(B, N, 2)`.
+            point_labels: `(B, N)`.
+            mask_input: `(B, 1, H/4, W/4)`; it counts instead of the word's map.
+            has_mask_input: `(B)`.
+            text_embeddings: `(B, D)` vectors of words.
+            has_text: `(B)` 1 where `text_embeddings` counts, else 0.
+
+        Returns:
+            Mask logits `(B, 4, H/4, W/4)` and IoU predictions `(B, 4)`; of text alone, output 0 is the word's map, and
+            its IoU prediction the expected IoU times the probability that the word is in the photo. Then logits of
+            that probability, `(B, 1)`; `PRESENT` without text.
+        """
+        if self.layout is Layout.NHWC:
+            image_embeddings = image_embeddings.permute(0, 3, 1, 2)
+        drawn, presence = self.words(image_embeddings, text_embeddings)
+        text = has_text.unsqueeze(-1)  # (B, 1)
+        from_text = (text * (1.0 - has_mask_input.unsqueeze(-1))).unsqueeze(-1).unsqueeze(-1)  # (B, 1, 1, 1)
+        points = (1.0 - (-point_labels).clamp(0.0, 1.0)).amax(dim=1, keepdim=True)  # 1 with a click or a box
+        masks, iou = self.decode(
+            (image_embeddings,),
+            point_coords,
+            point_labels,
+            has_mask_input.reshape(-1, 1, 1, 1) * mask_input + from_text * drawn,
+            has_mask_input + from_text.flatten(0),
+        )
+        alone = from_text * (1.0 - points).unsqueeze(-1).unsqueeze(-1)
+        flat = alone.flatten(1)  # (B, 1)
+        # Times one and plus zero: without text, outputs are the plain decoder's, bit for bit.
+        first = masks[:, :1] * (1.0 - alone) + alone * drawn
+        expected = expected_iou(drawn) * presence.sigmoid()
+        scores = torch.cat([iou[:, :1] * (1.0 - flat) + flat * expected, iou[:, 1:]], dim=1)
+        present = text * presence + (1.0 - text) * PRESENT
+        return torch.cat([first, masks[:, 1:]], dim=1), scores, present
+
+
+def decoder_graph(sam: Sam, layout: Layout = Layout.NCHW, frame: FrameSize | None = None) -> DecoderGraph:
+    """The decoder graph of a model, with or without text."""
+    return (DecoderGraph if sam.words is None else WordDecoderGraph)(sam, layout, frame)
 
 
 def with_padding_point(coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

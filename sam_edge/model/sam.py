@@ -15,6 +15,7 @@ from .hq_mask_decoder import HQMaskDecoder
 from .image_encoder import NATIVE_SIDE
 from .mask_decoder import MaskDecoder
 from .prompt_encoder import PromptEncoder
+from .words import WordMaps
 
 
 class ImageEncoder(Protocol):
@@ -49,7 +50,10 @@ class Sam(nn.Module):
         native_side: frame side in pixels that the weights are trained for.
         side: frame side S in pixels that the parts are set to.
         conventions: how the family takes photos and returns masks.
+        words: makes text a prompt; None where the model takes none. `give_words` sets it.
     """
+
+    words: WordMaps | None
 
     def __init__(
         self,
@@ -69,6 +73,19 @@ class Sam(nn.Module):
         self.image_encoder = image_encoder
         self.prompt_encoder = prompt_encoder if prompt_encoder is not None else PromptEncoder(channels)
         self.mask_decoder = mask_decoder if mask_decoder is not None else MaskDecoder(channels)
+        self.words = None
+
+    def give_words(self, words: WordMaps) -> None:
+        """Let the model take text, and say whether a word is in the photo; all else stays as it is.
+
+        Raises:
+            UsageError: `words` are made for another embedding, or the model's decoder has no room for them.
+        """
+        own = self.conventions
+        if words.channels != self.channels or own.features or own.object_score or not own.mask_prompts:
+            raise UsageError("these words are for nano's embedding: use them with --model nano, or leave them out")
+        self.words = words
+        self.conventions = replace(own, text_channels=words.vector, object_score=True)
 
     def set_input_side(self, side: int) -> None:
         """Switch to frames of `side` pixels. Load the weights first; a ViT can be switched only once.

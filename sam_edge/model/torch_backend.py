@@ -7,11 +7,12 @@ from contextlib import contextmanager
 
 import torch
 
-from sam_edge_runtime.arrays import Decoded, Features, Float32
+from sam_edge_runtime.arrays import Decoded, Features, Float32, TextInputs
 from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE, FrameSize, in_contract_order
 from sam_edge_runtime.errors import BackendError, first_line
 
 from . import DecoderGraph, EncoderGraph, Sam
+from .graphs import decoder_graph
 
 
 class TorchBackend:
@@ -46,13 +47,14 @@ class TorchBackend:
         point_labels: Float32,
         mask_input: Float32,
         has_mask_input: Float32,
+        text: TextInputs | None = None,
     ) -> Decoded:
         """Masks and scores of B prompts; see `sam_edge_runtime.backends.Backend`.
 
         Raises:
             BackendError: torch fails, for example for lack of memory.
         """
-        prompts = (point_coords, point_labels, mask_input, has_mask_input)
+        prompts = (point_coords, point_labels, mask_input, has_mask_input, *(text or ()))
         inputs = in_contract_order(self.sam.conventions, features, *prompts)
         with _as_backend_errors("decode"):
             outputs = self._decoder_for(features[0])(*(torch.from_numpy(array) for array in inputs))
@@ -63,7 +65,7 @@ class TorchBackend:
         rows, columns = embeddings.shape[2:]
         frame = FrameSize(rows * EMBEDDING_STRIDE, columns * EMBEDDING_STRIDE)
         if frame not in self._decoders:
-            self._decoders[frame] = DecoderGraph(self.sam, frame=frame).eval()
+            self._decoders[frame] = decoder_graph(self.sam, frame=frame).eval()
         return self._decoders[frame]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sam_edge_runtime.agreement import golden
-from sam_edge_runtime.arrays import Call, Decoded, Features, Float32
+from sam_edge_runtime.arrays import Call, Decoded, Features, Float32, TextInputs
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.contract import in_contract_order
 from sam_edge_runtime.bundle.manifest import Manifest
@@ -30,7 +30,13 @@ def artifact_sample(call: Call, manifest: Manifest) -> Call:
 
 
 def decoder_call(features: Features, prompts: tuple[Float32, ...], manifest: Manifest) -> Call:
-    """A call of the mask decoder: the features and the four arrays of the prompts, by the contract's names."""
+    """A call of the mask decoder by the contract's names.
+
+    Args:
+        features: of the photo.
+        prompts: the four arrays of the prompts, and the two of their text if there is any.
+        manifest: of the bundle.
+    """
     inputs = in_contract_order(manifest.conventions, features, *prompts)
     return dict(zip(manifest.decoder_contract.input_names, inputs, strict=True))
 
@@ -42,11 +48,15 @@ def decode_call(backend: Backend, call: Call, manifest: Manifest) -> tuple[Float
         BackendError: the engine failed.
     """
     of_photo = manifest.encoder_contract.output_names
-    prompts = [call[name] for name in manifest.decoder_contract.input_names if name not in of_photo]
+    given = [call[name] for name in manifest.decoder_contract.input_names if name not in of_photo]
+    features = tuple(call[name] for name in of_photo)
+    if manifest.conventions.text_channels is not None:
+        *given, embeddings, has_text = given
+        return backend.decode(features, *given, TextInputs(embeddings, has_text)).tensors
     if not manifest.conventions.mask_prompts:
-        count = len(prompts[0])
-        prompts += [np.zeros((count, 1, *manifest.frame.cells), np.float32), np.zeros(count, np.float32)]
-    return backend.decode(tuple(call[name] for name in of_photo), *prompts).tensors
+        count = len(given[0])
+        given += [np.zeros((count, 1, *manifest.frame.cells), np.float32), np.zeros(count, np.float32)]
+    return backend.decode(features, *given).tensors
 
 
 @dataclass(frozen=True)
@@ -96,11 +106,12 @@ class CallRecorder:
         point_labels: Float32,
         mask_input: Float32,
         has_mask_input: Float32,
+        text: TextInputs | None = None,
     ) -> Decoded:
         """See `Backend.decode`."""
         prompts = (point_coords, point_labels, mask_input, has_mask_input)
-        decoded = self._backend.decode(features, *prompts)
-        call = decoder_call(features, prompts, self._manifest)
+        decoded = self._backend.decode(features, *prompts, *(() if text is None else (text,)))
+        call = decoder_call(features, (*prompts, *(text or ())), self._manifest)
         self.calls.decoder.append(RecordedCall(call, decoded.tensors))
         return decoded
 

@@ -10,6 +10,7 @@ demand `cat_logits.npy` and `cat.json`. Each mask in `cat.json` has
     bbox               x, y, width, height in pixels, as SAM's own JSON and `sam-edge segment` count them: width is last
                        column minus first column, height is last row minus first row
     segmentation       COCO RLE, compressed
+    text, presence     of a prompt with text: the word, and the probability 0..1 that it is in the photo
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.bundle.manifest import RANDOM_WEIGHTS_NOTE
 from sam_edge_runtime.decoding import masks_per_prompt
 from sam_edge_runtime.errors import PromptError, UsageError
+from sam_edge_runtime.photo.draw import draw_names
 from sam_edge_runtime.photo.frame import fitting_frame, waste_warning
 from sam_edge_runtime.photo.write import png_bytes
 from sam_edge_runtime.system.documents import json_text, parse_npy
@@ -57,9 +59,11 @@ class PredictJob:
         threads: threads of the engine; None for its default.
         provider: execution provider of ONNX Runtime; None for the CPU.
         overwrite: replace results of an earlier run.
+        texts: words that the bundle knows; each is a prompt of its own. A single one may be combined with points, a
+            box and a mask input.
 
     Raises:
-        PromptError: no prompt, or points or a mask input beside several boxes.
+        PromptError: no prompt, or points or a mask input beside several boxes or texts.
     """
 
     bundle: Path
@@ -74,10 +78,20 @@ class PredictJob:
     threads: int | None = None
     provider: str | None = None
     overwrite: bool = False
+    texts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.points and not self.boxes and self.mask_input is None:
-            raise PromptError("there is no prompt: give --point X,Y, --box X0,Y0,X1,Y1 or --mask-input FILE")
+        if not self.points and not self.boxes and self.mask_input is None and not self.texts:
+            raise PromptError(
+                "there is no prompt: give --point X,Y, --box X0,Y0,X1,Y1, --mask-input FILE, or --text WORD"
+            )
+        if len(self.texts) > 1 and (self.points or self.boxes or self.mask_input is not None):
+            raise PromptError(
+                f"{len(self.texts)} texts are {len(self.texts)} prompts, but points, a box and a mask input belong to "
+                "one prompt: run one command for each text"
+            )
+        if len(self.boxes) > 1 and self.texts:
+            raise PromptError("several boxes are several prompts, but a text belongs to one: run one command for each")
         if len(self.boxes) > 1 and (self.points or self.mask_input is not None):
             raise PromptError(
                 f"{len(self.boxes)} boxes are {len(self.boxes)} prompts, but points and a mask input belong to one "
@@ -87,11 +101,13 @@ class PredictJob:
 
 @dataclass(frozen=True)
 class MaskFile:
-    """One mask that was written: its file, predicted IoU, and area in pixels."""
+    """One mask that was written: its file, predicted IoU, and area in pixels; of text also word and presence."""
 
     file: Path
     score: float
     area: int
+    text: str | None = None
+    presence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +131,8 @@ def predict(job: PredictJob) -> PredictResult:
     predictor = SamPredictor(bundle, threads=job.threads, provider=job.provider)
     frame = fitting_frame(bundle.manifest, photo.shape[:2])
     mask_prompt = None if job.mask_input is None else _read_logits(job.mask_input, frame.size)
-    prompts = max(1, len(job.boxes))
+    texts = [predictor.vocabulary.names[predictor.vocabulary.row(text)] for text in job.texts]  # refused if unknown
+    prompts = max(1, len(job.boxes), len(texts))
     outputs = masks_per_prompt(bundle.manifest.conventions, multimask=job.multimask)
     files = [
         job.out / (f"{job.photo.stem}_mask.png" if prompts * outputs == 1 else f"{job.photo.stem}_mask_{index}.png")
@@ -132,7 +149,10 @@ def predict(job: PredictJob) -> PredictResult:
     points = np.array([[point[:2] for point in job.points]]) if job.points else None
     labels = np.array([[point[2] for point in job.points]]) if job.points else None
     boxes = np.array(job.boxes) if job.boxes else None
-    masks, scores, low_res = predictor.predict_batch(points, labels, boxes, mask_prompt, job.multimask)
+    masks, scores, low_res = predictor.predict_batch(
+        points, labels, boxes, mask_prompt, job.multimask, texts=texts or None
+    )
+    presence = _presence(predictor) if texts else []
     flat = masks.reshape(-1, *masks.shape[2:]).astype(np.bool_)
 
     contents = [png_bytes(mask) for mask in flat]
@@ -140,23 +160,43 @@ def predict(job: PredictJob) -> PredictResult:
     drawn = draw_overlay(
         photo, shown, None if points is None else points[0], None if labels is None else labels[0], boxes
     )
+    if texts:
+        drawn = draw_names(drawn, list(zip(texts, shown, strict=True)))
     contents.append(png_bytes(drawn))
     if job.save_logits:
         contents.append(_npy(_best_logits(scores, low_res)))
     note = RANDOM_WEIGHTS_NOTE if bundle.manifest.checkpoint.random else None
     if job.json_file:
         records = [
-            {"prompt": index // outputs, "output": index % outputs, "file": path.name, **_mask_record(mask, score)}
+            {
+                "prompt": index // outputs,
+                "output": index % outputs,
+                "file": path.name,
+                **_mask_record(mask, score),
+                **({"text": texts[index // outputs], "presence": presence[index // outputs]} if texts else {}),
+            }
             for index, (path, mask, score) in enumerate(zip(files, flat, scores.ravel(), strict=True))
         ]
         contents.append(_json(job, (photo.shape[0], photo.shape[1]), bundle, records, note))
     write_files(dict(zip(wanted, contents, strict=True)), overwrite=job.overwrite)
     written = [
-        MaskFile(path, float(score), int(np.count_nonzero(mask)))
-        for path, score, mask in zip(files, scores.ravel(), flat, strict=True)
+        MaskFile(
+            path,
+            float(score),
+            int(np.count_nonzero(mask)),
+            texts[index // outputs] if texts else None,
+            presence[index // outputs] if texts else None,
+        )
+        for index, (path, score, mask) in enumerate(zip(files, scores.ravel(), flat, strict=True))
     ]
     notes = (note, waste_warning(bundle.manifest, photo.shape[:2]))
     return PredictResult(tuple(written), tuple(wanted[len(files) :]), tuple(filter(None, notes)))
+
+
+def _presence(predictor: SamPredictor) -> list[float]:
+    """For each prompt the probability that its word is in the photo."""
+    scores = predictor.object_scores
+    return [] if scores is None else [float(1 / (1 + np.exp(-score.clip(-60, 60)))) for score in scores[:, 0]]
 
 
 def _best(scores: Float32) -> npt.NDArray[np.intp]:
@@ -220,6 +260,7 @@ def _json(
         "model": {"variant": manifest.variant, "target": manifest.target, "precision": manifest.precision},
         "points": [list(point) for point in job.points],
         "boxes": [list(box) for box in job.boxes],
+        **({"texts": list(job.texts)} if job.texts else {}),
         "masks": records,
     }
     if note is not None:

@@ -14,8 +14,12 @@ from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.bundle.conventions import SAM, Conventions
 from sam_edge_runtime.bundle.manifest import Checkpoint
+from sam_edge_runtime.bundle.text import VOCABULARY
+from sam_edge_runtime.bundle.vocabulary import Vocabulary
 from sam_edge_runtime.decoding import Capacity
 from sam_edge_runtime.errors import UsageError, missing_package
+
+SHIPPED_WORDS = "shipped"  # sam_edge.weights.words.SHIPPED_WORDS, which brings torch
 
 if TYPE_CHECKING:
     from sam_edge.model import Sam  # brings torch
@@ -29,11 +33,13 @@ class Promptable:
         backend: runs the two graphs.
         capacity: frame side, and how many prompts and points the decoder takes.
         description: `model`, `runs as`, `weights`, `sha256` and `input side`, by name.
+        vocabulary: the words that it knows; None where it knows none.
     """
 
     backend: Backend
     capacity: Capacity
     description: dict[str, Any]
+    vocabulary: Vocabulary | None = None
 
     @property
     def variant(self) -> str:
@@ -92,26 +98,37 @@ def open_bundle(path: Path, options: BackendOptions | None = None) -> Promptable
         "sha256": manifest.checkpoint.sha256,
         "input side": manifest.input_side,
     }
-    return Promptable(load_backend(bundle, options or BackendOptions()), manifest, description)
+    known = manifest.text is not None and manifest.text.kind == VOCABULARY
+    backend = load_backend(bundle, options or BackendOptions())
+    return Promptable(backend, manifest, description, bundle.vocabulary() if known else None)
 
 
-def open_model(variant: str, checkpoint: str | None = None, input_side: int | None = None) -> Promptable:
+def open_model(
+    variant: str, checkpoint: str | None = None, input_side: int | None = None, words: str | None = None
+) -> Promptable:
     """Load a torch model in fp32.
 
     Args:
         variant: the model's variant, such as `nano`.
         checkpoint: its weights; None for those that come with sam-edge or were downloaded.
         input_side: its frame side in pixels; None for the one it was trained for.
+        words: words for it: `shipped` or a file; None for none.
 
     Raises:
-        UsageError: an unknown variant or an impossible frame side.
-        CheckpointError: the weights cannot be loaded.
+        UsageError: an unknown variant or an impossible frame side, or words for another model.
+        CheckpointError: the weights or words cannot be loaded.
     """
     from sam_edge.model.torch_backend import TorchBackend  # noqa: PLC0415
     from sam_edge.weights.load import find_source, load_sam  # noqa: PLC0415  # brings torch
 
     loaded = load_sam(variant, find_source(variant, checkpoint), input_side)
     record = loaded.checkpoint
+    found = None
+    if words is not None:
+        from sam_edge.weights.words import find_words  # noqa: PLC0415
+
+        found = find_words(words, variant)
+        found.give_to(loaded.sam, record)
     description = {
         "model": variant,
         "runs as": "torch fp32",
@@ -119,13 +136,19 @@ def open_model(variant: str, checkpoint: str | None = None, input_side: int | No
         "sha256": record.sha256,
         "input side": loaded.sam.side,
     }
-    return Promptable(TorchBackend(loaded.sam), AnyCapacity.of(loaded.sam), description)
+    vocabulary = None if found is None else found.vocabulary
+    return Promptable(TorchBackend(loaded.sam), AnyCapacity.of(loaded.sam), description, vocabulary)
 
 
 def opened(
-    bundle: Path | None, model: str, checkpoint: str | None, threads: int | None = None, provider: str | None = None
+    bundle: Path | None,
+    model: str,
+    checkpoint: str | None,
+    threads: int | None = None,
+    provider: str | None = None,
+    words: str | None = None,
 ) -> Promptable:
-    """Open the bundle, or the torch model if `bundle` is None.
+    """Open the bundle, or the torch model with `words` if `bundle` is None.
 
     Raises:
         UsageError: a checkpoint beside a bundle, an engine's options for torch, or torch is not installed.
@@ -137,7 +160,7 @@ def opened(
     if threads is not None or provider is not None:
         raise UsageError("--threads and --provider are for a bundle's engine: name one with --bundle")
     try:
-        return open_model(model, checkpoint)
+        return open_model(model, checkpoint, words=words)
     except ImportError as error:
         raise UsageError(
             f"the torch model {model} needs {missing_package(error)}: pip install 'sam-edge[export]', "

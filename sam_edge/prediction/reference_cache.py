@@ -8,7 +8,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from sam_edge_runtime.arrays import Decoded, Features, Float32
+from sam_edge_runtime.arrays import Decoded, Features, Float32, TextInputs
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.manifest import Manifest
 
@@ -62,11 +62,13 @@ class CachingBackend:
         point_labels: Float32,
         mask_input: Float32,
         has_mask_input: Float32,
+        text: TextInputs | None = None,
     ) -> Decoded:
         """See `Backend.decode`."""
         prompts = (point_coords, point_labels, mask_input, has_mask_input)
-        key = self._key(*features, *prompts)
-        return Decoded(*self._cache.look_up(key, lambda: self._backend.decode(features, *prompts).tensors))
+        text_too = () if text is None else (text,)
+        key = self._key(*features, *prompts, *(text or ()))
+        return Decoded(*self._cache.look_up(key, lambda: self._backend.decode(features, *prompts, *text_too).tensors))
 
     def _key(self, *inputs: Float32) -> bytes:
         """A digest of the weights and of a graph's inputs."""

@@ -8,20 +8,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from .checkpoint import Tensors
-from .recipe import TrainRecipe
 
 BETAS = (0.9, 0.999)
 _FACTOR = "factor"  # key of a parameter group: factor of the learning rate
 _NAMES = "names"
 
 
-def make_optimizer(trained: nn.Module, recipe: TrainRecipe, pretrained: Collection[str]) -> torch.optim.AdamW:
+class Schedule(Protocol):
+    """What the optimizer takes of a recipe; `TrainRecipe` describes each."""
+
+    @property
+    def steps(self) -> int: ...  # noqa: D102
+    @property
+    def learning_rate(self) -> float: ...  # noqa: D102
+    @property
+    def pretrained_rate(self) -> float: ...  # noqa: D102
+    @property
+    def weight_decay(self) -> float: ...  # noqa: D102
+    @property
+    def warm_up(self) -> int: ...  # noqa: D102
+    @property
+    def final_rate(self) -> float: ...  # noqa: D102
+
+
+def make_optimizer(trained: nn.Module, recipe: Schedule, pretrained: Collection[str]) -> torch.optim.AdamW:
     """AdamW over all parameters that require a gradient.
 
     Args:
@@ -45,7 +62,7 @@ def make_optimizer(trained: nn.Module, recipe: TrainRecipe, pretrained: Collecti
     )
 
 
-def rate_at(recipe: TrainRecipe, step: int) -> float:
+def rate_at(recipe: Schedule, step: int) -> float:
     """The learning rate of a step, counted from 0: a linear rise, then half a cosine down to the share `final_rate`."""
     if step < recipe.warm_up:
         return recipe.learning_rate * (step + 1) / recipe.warm_up

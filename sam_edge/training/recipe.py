@@ -19,6 +19,7 @@ from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.system.text import read_text
 
 from .losses import RECIPES
+from .words.recipe import WordsRecipe
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -33,6 +34,7 @@ TYPE_NAMES = {  # how error messages call the annotated types
     "tuple[str, ...]": "list of texts",
     "tuple[float, float]": "list of two numbers",
 }
+WORDS_STAGE = "words"
 RECIPES_FOLDER = Path(__file__).parent / "recipes"
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 MOST = 2**62  # larger seeds and counts are typing errors, and torch refuses them
@@ -153,7 +155,16 @@ class TrainRecipe:
 
 
 def read_recipe(path: Path) -> TrainRecipe:
-    """Read a recipe from a TOML file.
+    """Read a recipe of a whole model from a TOML file.
+
+    Raises:
+        UsageError: the file cannot be read, it has an unknown or missing key or an impossible value, or it is of words.
+    """
+    return _of_a_model(read_stage(path), str(path))
+
+
+def read_stage(path: Path) -> TrainRecipe | WordsRecipe:
+    """Read a recipe from a TOML file: of words with `stage = "words"`, else of a whole model.
 
     Raises:
         UsageError: the file cannot be read, or it has an unknown or missing key or an impossible value.
@@ -168,18 +179,33 @@ def read_recipe(path: Path) -> TrainRecipe:
 
 
 def find_recipe(name_or_path: str) -> TrainRecipe:
-    """Read a recipe that comes with sam-edge, by its name, or any other, by its path.
+    """Read a recipe of a whole model that comes with sam-edge, by its name, or any other, by its path.
 
     Raises:
         UsageError: no such recipe; see also `read_recipe`.
     """
+    return _of_a_model(find_stage(name_or_path), name_or_path)
+
+
+def _of_a_model(recipe: TrainRecipe | WordsRecipe, name: str) -> TrainRecipe:
+    if isinstance(recipe, WordsRecipe):
+        raise UsageError(f"the recipe {name} trains words: use it with `sam-edge train`, or name another")
+    return recipe
+
+
+def find_stage(name_or_path: str) -> TrainRecipe | WordsRecipe:
+    """Read a recipe that comes with sam-edge, by its name, or any other, by its path.
+
+    Raises:
+        UsageError: no such recipe; see also `read_stage`.
+    """
     shipped = RECIPES_FOLDER / f"{name_or_path}.toml"
     if "/" not in name_or_path and shipped.is_file():
-        return read_recipe(shipped)
+        return read_stage(shipped)
     if not name_or_path.endswith(".toml"):
         names = ", ".join(sorted(path.stem for path in RECIPES_FOLDER.glob("*.toml")))
         raise UsageError(f"no recipe called {name_or_path!r}: choose one of {names}, or name a .toml file")
-    return read_recipe(Path(name_or_path))
+    return read_stage(Path(name_or_path))
 
 
 def with_current_keys(recipe: dict[str, Any]) -> dict[str, Any]:
@@ -199,8 +225,13 @@ def _renamed(phase: dict[str, Any]) -> dict[str, Any]:
     return {new_names.get(key, key): value for key, value in phase.items()}
 
 
-def _recipe_from(values: dict[str, Any], name: str) -> TrainRecipe:
+def _recipe_from(values: dict[str, Any], name: str) -> TrainRecipe | WordsRecipe:
     """Build a recipe from TOML's values; error messages begin with `name`."""
+    if "stage" in values:
+        rest = {key: value for key, value in values.items() if key != "stage"}
+        if values["stage"] != WORDS_STAGE:
+            raise UsageError(f"{name}: stage = {values['stage']!r:.60} is unknown: write {WORDS_STAGE!r}, or omit it")
+        return WordsRecipe(**_arguments(WordsRecipe, rest, name))
     values = with_current_keys(values)
     phases = values.get("phases", [])
     if not isinstance(phases, list) or not all(isinstance(phase, dict) for phase in phases):
@@ -213,7 +244,9 @@ def _recipe_from(values: dict[str, Any], name: str) -> TrainRecipe:
         raise UsageError(f"{name}: {error}") from error
 
 
-def _arguments(kind: type[Phase] | type[TrainRecipe], values: dict[str, Any], name: str) -> dict[str, Any]:
+def _arguments(
+    kind: type[Phase] | type[TrainRecipe] | type[WordsRecipe], values: dict[str, Any], name: str
+) -> dict[str, Any]:
     """Keyword arguments of `kind`: lists become tuples; refuse an unknown or missing key and a wrong type."""
     known = {entry.name: str(entry.type) for entry in fields(kind)}
     for key, value in values.items():

@@ -57,6 +57,7 @@ def torch_reference(manifest: Manifest, source: CheckpointSource) -> TorchBacken
         from sam_edge.model.sam import use_hq_token_only  # noqa: PLC0415
         from sam_edge.model.torch_backend import TorchBackend  # noqa: PLC0415
         from sam_edge.weights.load import load_sam  # noqa: PLC0415  # brings torch
+        from sam_edge.weights.words import recorded_words  # noqa: PLC0415
     except ImportError as error:
         raise CheckpointError(f"the comparison with torch needs {missing_package(error)}: {INSTALL}") from error
     loaded = load_sam(manifest.variant, source, manifest.input_side)
@@ -64,6 +65,14 @@ def torch_reference(manifest: Manifest, source: CheckpointSource) -> TorchBacken
         raise _other_weights(source, manifest)
     if manifest.conventions.hq_token_only:
         use_hq_token_only(loaded.sam)
+    if manifest.text is not None:
+        words = recorded_words(manifest.text, manifest.variant)
+        if words is None:
+            raise CheckpointError(
+                f"the bundle's words come from {manifest.text.source}, which this sam-edge does not have: omit "
+                "--checkpoint and --images to use golden.npz"
+            )
+        words.give_to(loaded.sam, loaded.checkpoint)
     return TorchBackend(loaded.sam)
 
 

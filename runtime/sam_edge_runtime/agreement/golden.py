@@ -3,13 +3,13 @@
 `golden.npz` contains two small drawn pictures in each of the bundle's frames, prompts of every kind in frame
 coordinates, and the outputs of the fp32 torch model: every fourth cell of each embedding (and of each further feature)
 and, for each prompt, the IoU predictions, every fourth low-resolution logit, the low-resolution masks and, where the
-model has one, the object score. Any machine with the runtime, and any port of it to another language, can check itself
-without torch, weights or photos.
+model has one, the object score. A prompt with text is stored with its embedding. Any machine with the runtime, and any
+port of it to another language, can check itself without torch, weights or photos.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from sam_edge_runtime.arrays import Array, Features, Float32
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.contract import MASK_OUTPUTS, MASK_THRESHOLD, FrameSize, encoder_contract
+from sam_edge_runtime.bundle.conventions import Conventions
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.decoding import decode_prompts
 from sam_edge_runtime.errors import BundleError
@@ -113,6 +114,8 @@ class Golden:
             arrays[prefix + "point_labels"] = case.prompts.labels[0]
             if case.prompts.masks is not None:
                 arrays[prefix + "mask_input"] = np.round(case.prompts.masks[0] * MASK_PROMPT_SCALE).astype(np.int8)
+            if case.prompts.text is not None:
+                arrays[prefix + "text_embedding"] = case.prompts.text[0]
             arrays[prefix + "logits"] = case.expected.logits
             arrays[prefix + "inside"] = np.packbits(case.expected.inside)
             arrays[prefix + "iou_predictions"] = case.expected.iou
@@ -147,10 +150,7 @@ class Golden:
             tuple(_array(stored, f"picture_{index}", np.uint8, None, None, 3) for index in range(count)),
             frames,
             tuple(_features(stored, index, frame, manifest) for index, frame in enumerate(frames)),
-            tuple(
-                _case(stored, index, str(name), frames, scored=manifest.conventions.object_score)
-                for index, name in enumerate(names)
-            ),
+            tuple(_case(stored, index, str(name), frames, manifest.conventions) for index, name in enumerate(names)),
         )
 
 
@@ -190,7 +190,9 @@ def _array(stored: dict[str, Array], name: str, dtype: type[np.generic], *shape:
     return array
 
 
-def _case(stored: dict[str, Array], index: int, name: str, frames: tuple[FrameSize, ...], *, scored: bool) -> Case:
+def _case(
+    stored: dict[str, Array], index: int, name: str, frames: tuple[FrameSize, ...], conventions: Conventions
+) -> Case:
     prefix = f"case_{index}_"
     picture = int(_array(stored, prefix + "picture", np.int64))
     if not 0 <= picture < len(frames):
@@ -202,11 +204,16 @@ def _case(stored: dict[str, Array], index: int, name: str, frames: tuple[FrameSi
     if prefix + "mask_input" in stored:
         eighths = _array(stored, prefix + "mask_input", np.int8, 1, rows, columns)
         mask = (eighths[None] / MASK_PROMPT_SCALE).astype(np.float32)
+    text = None
+    if prefix + "text_embedding" in stored:
+        text = _array(stored, prefix + "text_embedding", np.float32, conventions.text_channels)[None]
     inside = np.unpackbits(_array(stored, prefix + "inside", np.uint8, MASK_OUTPUTS * rows * columns // 8))
     return Case(
         name,
         picture,
-        Prompts(coords[None], _array(stored, prefix + "point_labels", np.float32, coords.shape[0])[None], mask, frame),
+        Prompts(
+            coords[None], _array(stored, prefix + "point_labels", np.float32, coords.shape[0])[None], mask, frame, text
+        ),
         Expected(
             _array(
                 stored,
@@ -218,17 +225,18 @@ def _case(stored: dict[str, Array], index: int, name: str, frames: tuple[FrameSi
             ),
             inside.reshape(MASK_OUTPUTS, rows, columns).astype(np.bool_),
             _array(stored, prefix + "iou_predictions", np.float32, MASK_OUTPUTS),
-            _array(stored, prefix + "object_score", np.float32, 1) if scored else None,
+            _array(stored, prefix + "object_score", np.float32, 1) if conventions.object_score else None,
         ),
     )
 
 
-def record(reference: Backend, manifest: Manifest) -> Golden:
+def record(reference: Backend, manifest: Manifest, texts: Mapping[str, Float32] | None = None) -> Golden:
     """The acceptance test of a bundle, with the outputs of the fp32 model.
 
     Args:
         reference: the fp32 model; it takes any number of prompts and slots.
         manifest: of the bundle; prompts that need more slots than it has are left out.
+        texts: embeddings `(D,)` of words by name, where the decoder takes text.
 
     Raises:
         BackendError: the model failed.
@@ -242,7 +250,7 @@ def record(reference: Backend, manifest: Manifest) -> Golden:
     full = [reference.encode(frame.image(picture)) for frame, picture in zip(frames, pictures, strict=True)]
     cases = []
     for index, frame in enumerate(frames):
-        for name, prompts in prompts_for(frame, drawn[index][1]).items():
+        for name, prompts in prompts_for(frame, drawn[index][1], texts or {}).items():
             slots = prompts.coords.shape[1]
             if manifest.points is None or slots <= manifest.points:
                 decoded = decode_prompts(reference, manifest.of_any_capacity(), full[index], prompts)
@@ -301,8 +309,8 @@ def picture_name(golden: Golden, index: int) -> str:
 
 def _calls(cases: Sequence[Case], size: int | None) -> Iterator[list[Case]]:
     """Cases of each call: one, or enough to fill `size` rows, repeated where there are too few."""
-    for masked in (False, True):
-        kind = [case for case in cases if (case.prompts.masks is not None) is masked]
+    for inputs in ((False, False), (True, False), (False, True), (True, True)):
+        kind = [case for case in cases if (case.prompts.masks is not None, case.prompts.text is not None) == inputs]
         if size is None:
             yield from ([case] for case in kind)
         elif kind:

@@ -7,6 +7,7 @@ smallest rounding changes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,18 +38,26 @@ class Ellipse:
         return (self.x + across * self.across) * w, (self.y + down * self.down) * h
 
 
-def prompts_for(frame: Frame, ellipse: Ellipse) -> dict[str, Prompts]:
-    """Prompts of every kind that the frame's model knows for an ellipse, by name."""
+def prompts_for(frame: Frame, ellipse: Ellipse, texts: Mapping[str, Float32] | None = None) -> dict[str, Prompts]:
+    """Prompts of every kind that the frame's model knows for an ellipse, by name.
+
+    Args:
+        frame: of the picture.
+        ellipse: that is drawn last.
+        texts: embeddings `(D,)` of words by name; each is a prompt alone, and the first also with other inputs.
+    """
     background, masks = frame.conventions.background_points, frame.conventions.mask_prompts
     pad, back, fore = float(Label.PADDING), float(Label.BACKGROUND), float(Label.FOREGROUND)
     corners = (float(Label.BOX_TOP_LEFT), float(Label.BOX_BOTTOM_RIGHT))
     box = (ellipse.at(frame, -1.05, -1.05), ellipse.at(frame, 1.05, 1.05))
     disc = _disc(frame, ellipse)
 
-    def prompt(*slots: tuple[tuple[float, float], float], mask: Float32 | None = None) -> Prompts:
+    def prompt(
+        *slots: tuple[tuple[float, float], float], mask: Float32 | None = None, text: Float32 | None = None
+    ) -> Prompts:
         coords = np.array([[point for point, _ in slots]], np.float32)
         labels = np.array([[label for _, label in slots]], np.float32)
-        return Prompts(coords, labels, mask, frame.size)
+        return Prompts(coords, labels, mask, frame.size, None if text is None else text[None])
 
     centre, padding = (ellipse.at(frame, 0.0, 0.0), fore), ((0.0, 0.0), pad)
     in_box = ((box[0], corners[0]), (box[1], corners[1]))
@@ -67,6 +76,12 @@ def prompts_for(frame: Frame, ellipse: Ellipse) -> dict[str, Prompts]:
         "mask and point": prompt(centre, padding, mask=disc),
         "mask and box": prompt(*in_box, mask=disc),
     }
+    for index, (word, text) in enumerate((texts or {}).items()):
+        prompts[f"text {word}"] = prompt(nothing, text=text)
+        if not index:
+            prompts[f"text {word} and point"] = prompt(centre, padding, text=text)
+            prompts[f"text {word} and box"] = prompt(*in_box, text=text)
+            prompts[f"text {word} and mask"] = prompt(nothing, mask=disc, text=text)
     return {name: each for name, each in prompts.items() if masks or each.masks is None}
 
 

@@ -16,7 +16,7 @@ from sam_edge_runtime.bundle.targets import target_named
 from sam_edge_runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from sam_edge_runtime.arrays import Decoded
+    from sam_edge_runtime.arrays import Decoded, TextInputs
     from sam_edge_runtime.bundle.bundle import Bundle
     from sam_edge_runtime.bundle.contract import FrameSize
 
@@ -51,6 +51,7 @@ class Backend(Protocol):
         point_labels: Float32,
         mask_input: Float32,
         has_mask_input: Float32,
+        text: TextInputs | None = None,
     ) -> Decoded:
         """The masks for B prompts of N slots.
 
@@ -60,6 +61,7 @@ class Backend(Protocol):
             point_labels: `(B, N)` float32, values of `Label`.
             mask_input: `(B, 1, H/4, W/4)` float32 logits.
             has_mask_input: `(B,)` float32, 1 where `mask_input` counts, else 0.
+            text: text of the prompts, for a decoder that takes text; None where no prompt has any.
 
         Raises:
             BackendError: the engine failed.

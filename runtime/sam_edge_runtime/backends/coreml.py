@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sam_edge_runtime.arrays import Decoded, Features, Float32
+from sam_edge_runtime.arrays import Decoded, Features, Float32, TextInputs
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, frame_signature, in_contract_order
 from sam_edge_runtime.bundle.targets import TARGETS
@@ -92,12 +92,12 @@ class CoremlBackend(LazyGraphs["_Engine"]):
         point_labels: Float32,
         mask_input: Float32,
         has_mask_input: Float32,
+        text: TextInputs | None = None,
     ) -> Decoded:
         """Masks and scores of B prompts; see `Backend.decode`."""
         contract = self._bundle.manifest.decoder_contract
-        inputs = in_contract_order(
-            self._bundle.manifest.conventions, features, point_coords, point_labels, mask_input, has_mask_input
-        )
+        prompts = (point_coords, point_labels, mask_input, has_mask_input, *(text or ()))
+        inputs = in_contract_order(self._bundle.manifest.conventions, features, *prompts)
         outputs = self._decoder_for(features).run(dict(zip(contract.input_names, inputs, strict=True)))
         return Decoded(*(outputs[name] for name in contract.output_names))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sam_edge_runtime.arrays import Decoded, Features, Float32
+from sam_edge_runtime.arrays import Decoded, Features, Float32, TextInputs
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, TensorSpec, in_contract_order
 from sam_edge_runtime.bundle.targets import TARGETS
@@ -90,11 +90,11 @@ class OnnxBackend(LazyGraphs["_Graph"]):
         point_labels: Float32,
         mask_input: Float32,
         has_mask_input: Float32,
+        text: TextInputs | None = None,
     ) -> Decoded:
         """Masks and scores of B prompts; see `Backend.decode`."""
-        inputs = in_contract_order(
-            self._bundle.manifest.conventions, features, point_coords, point_labels, mask_input, has_mask_input
-        )
+        prompts = (point_coords, point_labels, mask_input, has_mask_input, *(text or ()))
+        inputs = in_contract_order(self._bundle.manifest.conventions, features, *prompts)
         return Decoded(*self._decoder_for(features).run(*inputs))
 
 

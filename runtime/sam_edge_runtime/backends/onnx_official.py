@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sam_edge_runtime.arrays import Decoded, Features, Float32
+from sam_edge_runtime.arrays import Decoded, Features, Float32, TextInputs
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.official import OFFICIAL_SINGLE_MASK
 from sam_edge_runtime.errors import BackendError
@@ -41,6 +41,7 @@ class OfficialOnnxBackend(OnnxBackend):
         point_labels: Float32,
         mask_input: Float32,
         has_mask_input: Float32,
+        text: TextInputs | None = None,
     ) -> Decoded:
         """low_res_masks (1, 4, H/4, W/4) and iou_predictions (1, 4) of one prompt; see `Backend.decode`."""
         (embeddings,) = features

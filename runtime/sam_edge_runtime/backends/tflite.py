@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sam_edge_runtime.arrays import Decoded, Features, Float32
+from sam_edge_runtime.arrays import Decoded, Features, Float32, TextInputs
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.contract import FrameSize, GraphContract, TensorSpec, in_contract_order
 from sam_edge_runtime.bundle.targets import TARGETS
@@ -95,10 +95,11 @@ class TfliteBackend(LazyGraphs["_Graph"]):
         point_labels: Float32,
         mask_input: Float32,
         has_mask_input: Float32,
+        text: TextInputs | None = None,
     ) -> Decoded:
         """Masks and scores of B prompts; see `Backend.decode`."""
         in_layout = tuple(map(self._layout.from_nchw, features))
-        prompts = (point_coords, point_labels, mask_input, has_mask_input)
+        prompts = (point_coords, point_labels, mask_input, has_mask_input, *(text or ()))
         inputs = in_contract_order(self._bundle.manifest.conventions, in_layout, *prompts)
         return Decoded(*self._decoder_for(features).run(*inputs))
 

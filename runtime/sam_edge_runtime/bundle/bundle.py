@@ -23,6 +23,7 @@ from sam_edge_runtime.system.folders import others_than, recover
 from .archive import is_archive, unpack
 from .document import FILE_NAME, LARGEST_MANIFEST, check_file_name
 from .manifest import FileRecord, Manifest
+from .vocabulary import Vocabulary
 
 GOLDEN_FILE = "golden.npz"
 REPORT_FILE = "report.json"
@@ -68,6 +69,8 @@ class Bundle:
             for each in manifest.each_frame():
                 _check_graph(root, each.encoder, manifest)
                 _check_graph(root, each.decoder, manifest)
+            for name in () if manifest.text is None else manifest.text.files:
+                _check_graph(root, name, manifest)
         except OSError as error:
             raise BundleError(
                 f"{error.filename or root} cannot be read ({error.strerror or error}): check the folder's name and "
@@ -115,6 +118,15 @@ class Bundle:
         except (OSError, ValueError):
             return {}
         return report if isinstance(report, dict) else {}
+
+    def vocabulary(self) -> Vocabulary:
+        """The words that the bundle knows, read from its files.
+
+        Raises:
+            PromptError: it has no vocabulary.
+            BundleError: the vocabulary is damaged.
+        """
+        return Vocabulary.of_bundle(self.root, self.manifest.text)
 
     @property
     def size(self) -> int:

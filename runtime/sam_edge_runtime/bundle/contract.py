@@ -178,11 +178,18 @@ def in_contract_order(
     Args:
         conventions: of the model's family.
         features: what the encoder returned for the photo.
-        prompts: `point_coords`, `point_labels`, `mask_input` and `has_mask_input`; the last two are left out for a
-            decoder without mask prompts.
+        prompts: `point_coords`, `point_labels`, `mask_input` and `has_mask_input`, and where there is text
+            `text_embeddings` and `has_text`. Inputs that the decoder does not take are left out; a decoder that takes
+            text, and is given none, gets zeros.
     """
     embedding, *further = features
-    return embedding, *(prompts if conventions.mask_prompts else prompts[:2]), *further
+    points, masks, text = prompts[:2], prompts[2:4] if conventions.mask_prompts else (), prompts[4:]
+    if conventions.text_channels is None:
+        text = ()
+    elif not text:
+        count = len(points[0])
+        text = (np.zeros((count, conventions.text_channels), np.float32), np.zeros(count, np.float32))
+    return embedding, *points, *masks, *text, *further
 
 
 def encoder_contract(
@@ -262,6 +269,8 @@ def decoder_contract(
     | `point_labels`     | (B, N)              | values of `Label`, -2..3              |
     | `mask_input`       | (B, 1, H/4, W/4)    | logits                                |
     | `has_mask_input`   | (B,)                | 1 where `mask_input` counts, else 0   |
+    | `text_embeddings`  | (B, D)              | vectors of words or texts             |
+    | `has_text`         | (B,)                | 1 where `text_embeddings` counts, else 0 |
 
     | output             | shape               |                                       |
     |--------------------|---------------------|---------------------------------------|
@@ -269,9 +278,9 @@ def decoder_contract(
     | `iou_predictions`  | (B, 4)              | the model's estimate of each mask's IoU |
 
     Features of the conventions are further inputs behind these, in their order; without mask prompts in the
-    conventions there are no `mask_input` and `has_mask_input`. `object_score_logits (B, 1)` is a third output where the
-    conventions have it. All tensors are float32. Of the four masks, 0 is for unambiguous
-    prompts; 1, 2, 3 are whole, part and subpart.
+    conventions there are no `mask_input` and `has_mask_input`, and without `text_channels` no `text_embeddings` and
+    `has_text`. `object_score_logits (B, 1)` is a third output where the conventions have it. All tensors are float32.
+    Of the four masks, 0 is for unambiguous prompts; 1, 2, 3 are whole, part and subpart.
 
     Args:
         frame: size (H, W) of the frame in pixels.
@@ -301,6 +310,16 @@ def decoder_contract(
                     TensorSpec("has_mask_input", (b,), "1 where mask_input counts, else 0", (0.0, 1.0)),
                 )
                 if conventions.mask_prompts
+                else ()
+            ),
+            *(
+                (
+                    TensorSpec(
+                        "text_embeddings", (b, conventions.text_channels), "of words; ignored where has_text is 0"
+                    ),
+                    TensorSpec("has_text", (b,), "1 where text_embeddings counts, else 0", (0.0, 1.0)),
+                )
+                if conventions.text_channels is not None
                 else ()
             ),
             *_feature_specs(frame, layout, conventions, "of the encoder"),

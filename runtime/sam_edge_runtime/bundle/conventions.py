@@ -18,9 +18,22 @@ MOST_SLOTS = 64
 IMAGE_STRIDES = (1, 2)
 
 # Names of the contract's other tensors.
-_TAKEN = frozenset({"image", "image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input"})
+_TAKEN = frozenset(
+    {
+        "image",
+        "image_embeddings",
+        "point_coords",
+        "point_labels",
+        "mask_input",
+        "has_mask_input",
+        "text_embeddings",
+        "has_text",
+    }
+)
 # Fields of format 4. A manifest names one only where it differs from the default, and is of format 4 then.
 _LATER = ("antialiased", "bicubic_masks", "background_points", "mask_prompts", "slots", "image_stride")
+_OF_TEXT = ("text_channels",)  # of format 5, likewise
+LARGEST_TEXT = 4096  # numbers of a text embedding
 
 
 class FeatureMap(NamedTuple):
@@ -60,6 +73,8 @@ class Conventions:
             use. None: any number, and those not in use have no effect.
         image_stride: frame pixels per pixel of the encoder's image: with 2, photos are resized and padded to half of
             the frame's height and width. Prompts and masks are those of the frame.
+        text_channels: numbers D of a text embedding, where the decoder takes `text_embeddings (B, D)` and
+            `has_text (B)`; None: it takes no text.
     """
 
     features: tuple[FeatureMap, ...] = ()
@@ -76,17 +91,20 @@ class Conventions:
     mask_prompts: bool = True
     slots: int | None = None
     image_stride: int = 1
+    text_channels: int | None = None
 
     @property
     def format_version(self) -> int:
         """The oldest format of manifests that can hold these."""
-        if self._later():
+        if self._differing(_OF_TEXT):
+            return 5
+        if self._differing(_LATER):
             return 4
         return 1 if self == SAM else 3
 
-    def _later(self) -> dict[str, Any]:
-        """The fields of format 4 that differ from their defaults."""
-        defaults = {each.name: each.default for each in fields(self) if each.name in _LATER}
+    def _differing(self, names: tuple[str, ...]) -> dict[str, Any]:
+        """Those of the fields `names` that differ from their defaults."""
+        defaults = {each.name: each.default for each in fields(self) if each.name in names}
         return {name: getattr(self, name) for name, default in defaults.items() if getattr(self, name) != default}
 
     @property
@@ -103,13 +121,15 @@ class Conventions:
             "there are no mask prompts": not self.mask_prompts,
             f"a prompt has at most {self.slots} slots": self.slots is not None,
             "photos are resized to half of the frame": self.image_stride == 2,
+            "the decoder takes text": self.text_channels is not None,
         }
         return tuple(text for text, holds in facts.items() if holds)
 
     def to_json(self) -> dict[str, Any]:
         """The fields, as the manifest has them."""
-        first = {name: value for name, value in asdict(self).items() if name not in _LATER}
-        return {**first, "features": [each._asdict() for each in self.features], **self._later()}
+        later = (*_LATER, *_OF_TEXT)
+        first = {name: value for name, value in asdict(self).items() if name not in later}
+        return {**first, "features": [each._asdict() for each in self.features], **self._differing(later)}
 
     @classmethod
     def read(cls, section: Fields) -> Conventions:
@@ -144,6 +164,7 @@ class Conventions:
             mask_prompts=section.flag("mask_prompts", default=True),
             slots=section.optional_integer("slots", most=MOST_SLOTS),
             image_stride=section.choice("image_stride", IMAGE_STRIDES) if "image_stride" in section.mapping else 1,
+            text_channels=section.optional_integer("text_channels", most=LARGEST_TEXT),
         )
 
 

@@ -19,9 +19,9 @@ from .official import INTERFACES, SAM_EDGE
 from .targets import target_named
 
 FORMAT = "sam-edge-bundle"
-# 3 with SAM-HQ's or SAM 2's conventions, 2 with frames and SAM 1's conventions, 1 without frames: older releases read
-# those bundles.
-FORMAT_VERSION = 4
+# 5 with text, 4 with conventions of later families, 3 with SAM-HQ's or SAM 2's conventions, 2 with frames and SAM 1's
+# conventions, 1 without frames: older releases read those bundles.
+FORMAT_VERSION = 5
 FILE_NAME = "manifest.json"
 LARGEST_MANIFEST = 4 << 20  # bytes; real ones have a few thousand
 MOST_FRAMES = 16

@@ -48,6 +48,7 @@ from .official import (
 )
 from .processing import processing
 from .targets import target_named
+from .text import TextPart
 
 LARGEST_CAPACITY = 4096  # prompts of a call and slots of a prompt; beyond it the masks of one call exceed 4 GB
 PLAIN, NEURAL_ENGINE = "plain", "ane"
@@ -115,6 +116,7 @@ class Manifest:
         interface: `sam-edge` for graphs with the tensors of `contract.py`, or `official` or `official-single-mask` for
             those of `official.py`.
         conventions: what the model's family does differently from SAM 1.
+        text: what turns words into text embeddings; None where the bundle has nothing that does.
     """
 
     variant: str
@@ -140,6 +142,7 @@ class Manifest:
     interface: str = SAM_EDGE
     frames: tuple[FrameSize, ...] = ()
     conventions: Conventions = SAM
+    text: TextPart | None = None
 
     def __post_init__(self) -> None:
         if not self.frames:
@@ -287,6 +290,7 @@ class Manifest:
             },
             **self.each_frame()[0]._graphs_json(),
             **({"frames": self._frames_json()} if self._has_frames else {}),
+            **({} if self.text is None else {"text": self.text.to_json()}),
             **self._processing_json(),
             "files": {name: asdict(record) for name, record in sorted(self.files.items())},
             "tools": self.tools,
@@ -335,6 +339,8 @@ class Manifest:
     def _checked(cls, document: dict[str, Any]) -> Manifest:
         manifest = cls._parse(Fields(document, FILE_NAME))
         manifest._check_conventions()
+        if manifest.text is not None:
+            manifest.text.check(manifest.conventions.text_channels, manifest.files, FILE_NAME)
         each_frame = manifest.each_frame()
         _check_graphs("", document, each_frame[0])
         for index, graphs in enumerate(document.get("frames", ())):
@@ -352,6 +358,7 @@ class Manifest:
             or conventions.object_score
             or not conventions.mask_prompts
             or conventions.image_stride > 1
+            or conventions.text_channels is not None
         ):
             raise BundleError(f"{FILE_NAME}: interface {self.interface} is not for these conventions: export it again")
         if conventions.slots not in (None, self.points):
@@ -400,6 +407,7 @@ class Manifest:
             interface=interface_of(top),
             frames=frames_of(top, side),
             conventions=Conventions.read(top.section("conventions")) if "conventions" in top.mapping else SAM,
+            text=TextPart.read(top.section("text")) if "text" in top.mapping else None,
         )
 
 

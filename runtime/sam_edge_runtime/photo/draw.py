@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ _RIM_COLOUR = (255, 255, 255)
 _MASK_OPACITY = 0.45
 _HUE_STEP = 0.618034  # from one mask to the next; the golden ratio keeps neighbours in a list apart
 # Shares of the photo's longest side.
-_LINE_WIDTH, _POINT_RADIUS = 1 / 500, 1 / 100
+_LINE_WIDTH, _POINT_RADIUS, _TEXT_HEIGHT = 1 / 500, 1 / 100, 1 / 30
 
 
 def draw_overlay(
@@ -120,6 +120,37 @@ def draw_all_masks(photo: Photo, masks: Iterable[npt.NDArray[np.bool_]], longest
     edge[1:] |= owner[1:] != owner[:-1]
     drawn[edge] = _RIM_COLOUR
     return drawn
+
+
+def draw_names(photo: Photo, named: Sequence[tuple[str, npt.NDArray[np.bool_]]]) -> Photo:
+    """Write a name into each mask, at its pixel that lies nearest to its centre.
+
+    Args:
+        photo: (h, w, 3) uint8 RGB, a photo or a drawing of it; it is not changed.
+        named: names, and masks (H, W) bool of the photo in any size.
+
+    Returns:
+        The drawing, (h, w, 3) uint8 RGB.
+    """
+    from PIL import Image, ImageDraw, ImageFont  # noqa: PLC0415
+
+    canvas = Image.fromarray(photo)
+    draw = ImageDraw.Draw(canvas)
+    size = max(10, round(max(photo.shape[:2]) * _TEXT_HEIGHT))
+    font = ImageFont.load_default(size)
+    for name, mask in named:
+        rows, columns = np.nonzero(mask)
+        if not len(rows):
+            continue
+        nearest = int(np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2))
+        x = (columns[nearest] + 0.5) * photo.shape[1] / mask.shape[1]
+        y = (rows[nearest] + 0.5) * photo.shape[0] / mask.shape[0]
+        width = draw.textlength(name, font=font)
+        x = float(np.clip(x, width / 2, max(width / 2, photo.shape[1] - width / 2)))
+        y = float(np.clip(y, size / 2, max(size / 2, photo.shape[0] - size / 2)))
+        rim = max(1, size // 10)
+        draw.text((x, y), name, _RIM_COLOUR, font, anchor="mm", stroke_width=rim, stroke_fill=(0, 0, 0))
+    return np.array(canvas)
 
 
 def _filled(photo: Photo, masks: npt.NDArray[np.bool_], line: int) -> Photo:

@@ -30,7 +30,7 @@ export const Label = {
   "BOX_BOTTOM_RIGHT": 3
 } as const;
 export const FORMAT = "sam-edge-bundle" as const;
-export const FORMAT_VERSION = 4 as const;
+export const FORMAT_VERSION = 5 as const;
 export const MANIFEST_FILE = "manifest.json" as const;
 export const GOLDEN_FILE = "golden.npz" as const;
 export const REPORT_FILE = "report.json" as const;

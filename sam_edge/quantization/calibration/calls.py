@@ -88,7 +88,13 @@ class CalibrationCalls:
         for index, photo in enumerate(self.photos.photos):
             prepared = self._prepared(index, photo)
             for feed in _feeds(prepared.prompts(), capacity):
-                prompts = (feed.point_coords, feed.point_labels, feed.mask_input, feed.has_mask_input)
+                prompts = (
+                    feed.point_coords,
+                    feed.point_labels,
+                    feed.mask_input,
+                    feed.has_mask_input,
+                    *(feed.text or ()),
+                )
                 yield decoder_call(prepared.features, prompts, capacity)
 
     def prompted_photos(self, capacity: Manifest) -> Iterator[PromptedPhoto]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sam_edge.model.graphs import DecoderGraph, EncoderGraph
+from sam_edge.model.graphs import EncoderGraph, decoder_graph
 from sam_edge.model.sam import Sam
 from sam_edge.quantization.layers import Layer, array
 from sam_edge_runtime.arrays import Call, Float64
@@ -106,7 +106,7 @@ Runs = Sequence[tuple[nn.Module, Iterable[Call]]]  # graphs over one model's lay
 
 def sam_runs(sam: Sam, encoder_calls: Iterable[Call], decoder_calls: Iterable[Call]) -> Runs:
     """SAM's two graphs and their calls."""
-    return (EncoderGraph(sam).eval(), encoder_calls), (DecoderGraph(sam).eval(), decoder_calls)
+    return (EncoderGraph(sam).eval(), encoder_calls), (decoder_graph(sam).eval(), decoder_calls)
 
 
 @torch.inference_mode()

@@ -433,7 +433,7 @@ def test_every_depth_of_nesting_is_refused_without_a_traceback(field):
 @pytest.mark.parametrize("version", [5, 6, 10**20])
 def test_a_newer_format_is_refused_with_the_advice_to_upgrade(version):
     line = refused(json.dumps({"format": "sam-edge-bundle", "format_version": version, "surprise": []}))
-    assert f"format_version {version}, and this sam-edge reads up to 4: upgrade sam-edge" in line
+    assert f"format_version {version}, and this sam-edge reads up to 5: upgrade sam-edge" in line
 
 
 @pytest.mark.parametrize("version", [MISSING, None, 0, -1, "1", 1.0, True, [1]])

@@ -1,0 +1,9 @@
+"""Training of words for a model that stays as it is: vectors, and the layers that draw words' maps.
+
+| file | what |
+|---|---|
+| `recipe` | what decides what is learned, in a TOML file |
+| `encoded` | photos as the frozen encoder sees them, stored once |
+| `objective` | the losses of maps and presence |
+| `train` | the run: steps, checkpoints, the file of words |
+"""

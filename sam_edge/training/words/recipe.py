@@ -1,0 +1,84 @@
+"""The recipe of a words stage."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sam_edge_runtime.errors import UsageError
+
+MODEL = "nano"
+MOST_VIEWS = 32
+
+
+@dataclass(frozen=True)
+class WordsRecipe:
+    """What is learned, from which photos, and how.
+
+    Attributes:
+        data: sources with names of their masks, relative to the data folder.
+        steps: optimizer steps.
+        photos: photos of a step.
+        words: the most words of a photo whose maps count in a step; presence is learned of all.
+        views: how often each photo is encoded: as it is, mirrored, then random crops.
+        seed: of the initial weights, the crops and the order of photos.
+        learning_rate: highest rate of AdamW.
+        weight_decay: of all matrices, vectors of words included.
+        warm_up: steps in which the rate rises; it then falls as a cosine.
+        final_rate: share of the highest rate that is left at the end.
+        clip: largest norm of the gradient.
+        ema: decay of the running average of the weights, which is what is saved.
+        drop: share of the embedding's channels that are dropped in a step.
+        focal_weight: factor of the focal loss of maps; dice has 1.
+        presence_weight: factor of the loss of presence.
+        notes: free text.
+
+    Raises:
+        UsageError: a value out of range.
+    """
+
+    data: tuple[str, ...]
+    steps: int
+    photos: int = 16
+    words: int = 4
+    views: int = 2
+    seed: int = 0
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.05
+    warm_up: int = 50
+    final_rate: float = 0.02
+    clip: float = 1.0
+    ema: float = 0.99
+    drop: float = 0.1
+    focal_weight: float = 1.0
+    presence_weight: float = 1.0
+    notes: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise UsageError("the recipe names no data: write, for example, data = ['train.tar']")
+        for name, most in (("steps", 10**7), ("photos", 4096), ("words", 1024), ("views", MOST_VIEWS)):
+            if not 1 <= getattr(self, name) <= most:
+                raise UsageError(f"{name} {getattr(self, name)} is out of range: write a whole number from 1 to {most}")
+        for name in ("seed", "warm_up"):
+            if not 0 <= getattr(self, name) < 2**62:
+                raise UsageError(f"{name} {getattr(self, name)} is out of range: write a whole number from 0")
+        for name in ("learning_rate", "clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UsageError(f"{name} {getattr(self, name)} is out of range: write a finite number above 0")
+        for name in ("weight_decay", "final_rate", "ema", "drop"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"{name} {getattr(self, name)} is out of range: write a number from 0 to 1")
+        for name in ("focal_weight", "presence_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(f"{name} {getattr(self, name)} is out of range: write a finite number from 0")
+
+    @property
+    def pretrained_rate(self) -> float:
+        """Factor of the rate of pretrained weights, of which there are none."""
+        return 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for comparison and for a checkpoint."""
+        return asdict(self)
