@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 
 from sam_edge.model import Sam, graphs_of
 from sam_edge.prediction.calls import RecordedCall, RecordedCalls, golden_calls
@@ -51,14 +52,12 @@ from sam_edge_runtime.bundle.bundle import (
     foreign_files,
     record_files,
 )
-from sam_edge_runtime.bundle.contract import MASK_THRESHOLD, SINGLE_OUTPUT, frame_signature
+from sam_edge_runtime.bundle.contract import MASK_THRESHOLD, frame_signature
 from sam_edge_runtime.bundle.document import FILE_NAME
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.bundle.official import OFFICIAL
-from sam_edge_runtime.decoding import decode_prompts
 from sam_edge_runtime.errors import BoundError
 from sam_edge_runtime.photo.frame import Frame
-from sam_edge_runtime.prompts import build_prompts
 from sam_edge_runtime.system.documents import json_text
 from sam_edge_runtime.system.folders import staged_folder
 
@@ -143,15 +142,14 @@ def golden_words(context: ExportContext) -> dict[str, Float32]:
     """
     if context.words is None:
         return {}
-    vocabulary, capacity = context.words.vocabulary, context.manifest.of_any_capacity()
+    vocabulary = context.words.vocabulary
     picture, _ = draw_picture(PICTURE_SIZES[0], 0)
-    frame = Frame(context.manifest.frame, PICTURE_SIZES[0], capacity.conventions)
-    features = context.reference.encode(frame.image(picture))
-    prompts = build_prompts(frame, None, None, None, None, text=vocabulary.vectors)
-    decoded = decode_prompts(context.reference, capacity, features, prompts)
-    # How much of the outline is certain, whether or not the word itself is.
-    certain = np.abs(decoded.low_res_masks[:, SINGLE_OUTPUT]).mean(axis=(1, 2))
-    inside = (decoded.low_res_masks[:, SINGLE_OUTPUT] > MASK_THRESHOLD).mean(axis=(1, 2))
+    frame = Frame(context.manifest.frame, PICTURE_SIZES[0], context.manifest.conventions)
+    embedding = torch.from_numpy(context.reference.encode(frame.image(picture))[0])
+    with torch.inference_mode():
+        maps = context.words.maps(embedding, torch.from_numpy(vocabulary.vectors))[0].numpy()
+    certain = np.abs(maps).mean(axis=(1, 2, 3))  # of the outline, whether or not the word is there
+    inside = (maps > MASK_THRESHOLD).mean(axis=(1, 2, 3))
     order = np.argsort(-certain * ((inside > GOLDEN_INSIDE) & (inside < 1 - GOLDEN_INSIDE)))[:GOLDEN_WORDS]
     return {vocabulary.names[row]: vocabulary.vectors[row] for row in order}
 

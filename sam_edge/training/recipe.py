@@ -33,6 +33,7 @@ TYPE_NAMES = {  # how error messages call the annotated types
     "str": "text",
     "tuple[str, ...]": "list of texts",
     "tuple[float, float]": "list of two numbers",
+    "tuple[int, ...]": "list of whole numbers",
 }
 WORDS_STAGE = "words"
 RECIPES_FOLDER = Path(__file__).parent / "recipes"
@@ -266,5 +267,5 @@ def _has_type(value: object, wanted: str) -> bool:
     kinds: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float), "bool": bool, "str": str}
     if wanted in kinds:
         return isinstance(value, kinds[wanted]) and isinstance(value, bool) == (wanted == "bool")
-    part = "str" if wanted.startswith("tuple[str") else "float"
+    part = wanted.removeprefix("tuple[").partition(",")[0]
     return isinstance(value, (list, tuple)) and all(_has_type(entry, part) for entry in value)

@@ -114,17 +114,19 @@ class EncodedSet:
         source_of: index of the source of each view.
     """
 
-    def __init__(self, folder: Path, backend: TorchBackend, sources: Sequence[Source], views: int, seed: int) -> None:
+    def __init__(
+        self, folder: Path, backend: TorchBackend, sources: Sequence[Source], views: Sequence[int], seed: int
+    ) -> None:
         """Nothing is encoded yet.
 
         Args:
             folder: for the stored views.
             backend: the frozen model.
             sources: with names of their masks.
-            views: of each photo.
+            views: of each photo: one number for all sources, or one for each.
             seed: of random crops.
         """
-        self._backend, self._sources, self._views, self._seed = backend, tuple(sources), views, seed
+        self._backend, self._sources, self._views, self._seed = backend, tuple(sources), tuple(views), seed
         self._folder = folder
         self.files: list[Path] = []
         self.source_of: list[int] = []
@@ -144,7 +146,10 @@ class EncodedSet:
         total, done = sum(map(len, self._sources)), 0
         for place, source in enumerate(self._sources):
             for number in range(len(source)):
-                paths = [self._folder / f"{place}_{number:06d}_{view}.npz" for view in range(self._views)]
+                paths = [
+                    self._folder / f"{place}_{number:06d}_{view}.npz"
+                    for view in range(self._views[place % len(self._views)])
+                ]
                 missing = [view for view, path in enumerate(paths) if not path.is_file()]
                 try:
                     if missing:

@@ -21,7 +21,8 @@ class WordsRecipe:
         steps: optimizer steps.
         photos: photos of a step.
         words: the most words of a photo whose maps count in a step; presence is learned of all.
-        views: how often each photo is encoded: as it is, mirrored, then random crops.
+        views: how often each photo is encoded: as it is, mirrored, then random crops. One number for all sources, or
+            one for each.
         seed: of the initial weights, the crops and the order of photos.
         learning_rate: highest rate of AdamW.
         weight_decay: of all matrices, vectors of words included.
@@ -42,7 +43,7 @@ class WordsRecipe:
     steps: int
     photos: int = 16
     words: int = 4
-    views: int = 2
+    views: tuple[int, ...] = (2,)
     seed: int = 0
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
@@ -58,9 +59,14 @@ class WordsRecipe:
     def __post_init__(self) -> None:
         if not self.data:
             raise UsageError("the recipe names no data: write, for example, data = ['train.tar']")
-        for name, most in (("steps", 10**7), ("photos", 4096), ("words", 1024), ("views", MOST_VIEWS)):
+        for name, most in (("steps", 10**7), ("photos", 4096), ("words", 1024)):
             if not 1 <= getattr(self, name) <= most:
                 raise UsageError(f"{name} {getattr(self, name)} is out of range: write a whole number from 1 to {most}")
+        if len(self.views) not in (1, len(self.data)) or not all(1 <= each <= MOST_VIEWS for each in self.views):
+            raise UsageError(
+                f"views {list(self.views)} is out of range: write a number from 1 to {MOST_VIEWS} for each source, or "
+                "one for all"
+            )
         for name in ("seed", "warm_up"):
             if not 0 <= getattr(self, name) < 2**62:
                 raise UsageError(f"{name} {getattr(self, name)} is out of range: write a whole number from 0")
