@@ -27,7 +27,7 @@ class MaskNames:
     """
 
     def __init__(self, sources: Iterable[Source]) -> None:
-        """Read the files of all shards.
+        """Read the files of all shards that the sources have records of.
 
         Raises:
             DataError: a file is missing or malformed.
@@ -35,11 +35,11 @@ class MaskNames:
         self.counts: Counter[str] = Counter()
         self._files: dict[str, dict[str, Names]] = {}
         for source in sources:
-            for shard in source.shards:
-                name, _ = shard.name(0)
+            for number in range(len(source)):
+                name, key = source.record_name(number)
                 if name not in self._files:
                     self._files[name] = _read(Path(name))
-                    self.counts.update(each for names in self._files[name].values() for each in names if each)
+                self.counts.update(each for each in self._files[name].get(key, ()) if each)
 
     def of(self, sample: Sample) -> Names:
         """The names of a record's masks, in their order.

@@ -209,7 +209,7 @@ def _array(spec: TensorSpec, axes: dict[str, int], generator: np.random.Generato
     shape = tuple(axes[size] if isinstance(size, str) else size for size in spec.shape)
     low, high = spec.value_range or (-1.0, 1.0)
     values = generator.uniform(low, high, shape)
-    whole = spec.name in ("point_labels", "has_mask_input", "image")
+    whole = spec.name in ("point_labels", "has_mask_input", "has_text", "image")
     return (np.rint(values) if whole else values).astype(np.float32)
 
 

@@ -113,3 +113,14 @@ def test_the_expected_iou_is_that_of_masks_drawn_from_the_probabilities():
 def test_only_a_model_with_nanos_embedding_can_be_given_words(maps):
     with pytest.raises(UsageError, match="nano"):
         build_sam("edgetam").give_words(maps)
+
+
+def test_training_and_evaluation_compute_the_same_features(maps):
+    embedding = seeded_tensor("e", 2, 256, 6, 8)
+    evaluated = maps.features(embedding)
+    try:
+        trained = maps.train().features(embedding)
+    finally:
+        maps.eval()
+    for found, expected in zip(trained, evaluated, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

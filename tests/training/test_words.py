@@ -149,7 +149,7 @@ def test_data_without_names_or_with_unknown_ones_are_refused(data, tmp_path):
 def test_recipes_of_words_are_read_and_refused_elsewhere(tmp_path):
     assert isinstance(find_stage("words"), WordsRecipe)
     path = tmp_path / "mine.toml"
-    path.write_text('stage = "words"\ndata = ["a.tar"]\nsteps = 3\nviews = [2, 1]\n')
+    path.write_text('stage = "words"\ndata = ["a.tar", "b.tar"]\nsteps = 3\nviews = [2, 1]\n')
     recipe = read_stage(path)
     assert isinstance(recipe, WordsRecipe)
     assert recipe.views == (2, 1)

@@ -4,6 +4,7 @@
 |---|---|
 | `recipe` | what decides what is learned, in a TOML file |
 | `encoded` | photos as the frozen encoder sees them, stored once |
+| `start` | weights by least squares, from which gradient descent starts |
 | `objective` | the losses of maps and presence |
 | `train` | the run: steps, checkpoints, the file of words |
 """

@@ -172,8 +172,14 @@ class EncodedSet:
             encoded = encode_view(self._backend, *view_of(sample.photo, regions, view, self._seed + number))
             write_file(paths[view], _bytes(encoded), overwrite=True)
 
+    def __len__(self) -> int:
+        return len(self.files)
+
     def __iter__(self) -> Iterator[EncodedView]:
         return map(read_view, self.files)
+
+    def __getitem__(self, index: int) -> EncodedView:
+        return read_view(self.files[index])
 
 
 def _bytes(view: EncodedView) -> bytes:

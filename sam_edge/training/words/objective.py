@@ -69,9 +69,10 @@ class WordsObjective:
         embeddings = self._dropped(embeddings_of(views), draw)
         cells, fine = maps.features(embeddings)
         grid = (cells.shape[2], cells.shape[3])
+        looks = [Look(*each, grid) for each in zip(cells.flatten(2), fine.flatten(2), strict=True)]
         parts: dict[str, list[Tensor]] = {"dice": [], "focal": [], "presence": []}
         for index, view in enumerate(views):
-            look = Look(cells[index].flatten(1), fine[index].flatten(1), grid)
+            look = looks[index]
             coarse = maps.coarse(look.cells, vectors)
             parts["presence"].append(self._presence(look, coarse, view, self._labelled[sources[index]]))
             chosen = draw.permutation(len(view.names))[: recipe.words]

@@ -23,6 +23,8 @@ class WordsRecipe:
         words: the most words of a photo whose maps count in a step; presence is learned of all.
         views: how often each photo is encoded: as it is, mirrored, then random crops. One number for all sources, or
             one for each.
+        limits: the first so many records of each source are used, 0 for all. One number for all sources, or one for
+            each.
         seed: of the initial weights, the crops and the order of photos.
         learning_rate: highest rate of AdamW.
         weight_decay: of all matrices, vectors of words included.
@@ -44,6 +46,7 @@ class WordsRecipe:
     photos: int = 16
     words: int = 4
     views: tuple[int, ...] = (2,)
+    limits: tuple[int, ...] = (0,)
     seed: int = 0
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
@@ -62,11 +65,13 @@ class WordsRecipe:
         for name, most in (("steps", 10**7), ("photos", 4096), ("words", 1024)):
             if not 1 <= getattr(self, name) <= most:
                 raise UsageError(f"{name} {getattr(self, name)} is out of range: write a whole number from 1 to {most}")
-        if len(self.views) not in (1, len(self.data)) or not all(1 <= each <= MOST_VIEWS for each in self.views):
-            raise UsageError(
-                f"views {list(self.views)} is out of range: write a number from 1 to {MOST_VIEWS} for each source, or "
-                "one for all"
-            )
+        for name, least, most in (("views", 1, MOST_VIEWS), ("limits", 0, 2**62)):
+            values: tuple[int, ...] = getattr(self, name)
+            if len(values) not in (1, len(self.data)) or not all(least <= each <= most for each in values):
+                raise UsageError(
+                    f"{name} {list(values)} is out of range: write a number from {least} to {most} for each source, or one "
+                    "for all"
+                )
         for name in ("seed", "warm_up"):
             if not 0 <= getattr(self, name) < 2**62:
                 raise UsageError(f"{name} {getattr(self, name)} is out of range: write a whole number from 0")

@@ -43,6 +43,7 @@ from sam_edge_runtime.system.files import write_file
 from .encoded import EncodedSet, EncodedView, read_view
 from .objective import WordLearner, WordsObjective
 from .recipe import MODEL, WordsRecipe
+from .start import start_by_least_squares
 
 RECIPE_FILE, EMBEDDINGS = "recipe.json", "embeddings"
 Progress = Callable[[str, int, int], None]
@@ -101,7 +102,7 @@ def train_words(
     """
     torch.manual_seed(recipe.seed)
     state = _earlier_state(job, recipe)
-    mixture = open_mixture([str(job.data / source) for source in recipe.data])
+    mixture = _limited(open_mixture([str(job.data / source) for source in recipe.data]), recipe.limits)
     names = MaskNames(mixture.sources)
     vocabulary_names, also = _vocabulary(names, read_table(job.table or TABLE), notify)
     loaded = load_sam(MODEL, find_source(MODEL, job.checkpoint))
@@ -112,6 +113,9 @@ def train_words(
         notify(line)
 
     learner = WordLearner(empty_maps().train(), len(vocabulary_names), recipe.seed)
+    if state is None:
+        progress("least squares", 0, 0)
+        start_by_least_squares(learner, views, vocabulary_names)
     labelled = _labelled(mixture, vocabulary_names)
     run = _Run(job, recipe, learner, WordsObjective(learner, vocabulary_names, labelled, recipe), state)
     done = run.steps(views, mixture.shares, on_step)
@@ -194,6 +198,15 @@ class _Run:
             optimizer_tensors(self._optimizer),
         )
         save_state(self._job.out, state)
+
+
+def _limited(mixture: Mixture, limits: Sequence[int]) -> Mixture:
+    """The first records of each source; a limit of 0 is none."""
+    sources = []
+    for place, source in enumerate(mixture.sources):
+        limit = limits[place % len(limits)] or len(source)
+        sources.append(source.select(np.arange(len(source)) < limit))
+    return Mixture(tuple(sources), mixture.weights)
 
 
 def _vocabulary(
