@@ -22,7 +22,7 @@ from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE, MASK_STRIDE
 
 from .nano_decoder import Refine
 
-VECTOR = 64  # numbers of a word's vector
+VECTOR = 65  # numbers of a word's vector; the last is the offset of its map
 WIDTH = 96  # channels of the cells' features
 FINE = 16  # channels of the features at stride 4
 BLOCKS = 1

@@ -160,9 +160,9 @@ def random_words(names: tuple[str, ...], also: tuple[tuple[str, ...], ...], seed
     return Words(Vocabulary(names, also, vectors), maps, source, None, "NOASSERTION")
 
 
-def empty_maps() -> WordMaps:
-    """Untrained layers for nano's embedding, in evaluation mode."""
-    return WordMaps(SEMANTIC_CHANNELS + DETAIL_CHANNELS, DETAIL_CHANNELS).eval()
+def empty_maps(vector: int = VECTOR) -> WordMaps:
+    """Untrained layers for nano's embedding and vectors of `vector` numbers, in evaluation mode."""
+    return WordMaps(SEMANTIC_CHANNELS + DETAIL_CHANNELS, DETAIL_CHANNELS, vector).eval()
 
 
 def read_words(path: Path) -> Words:

@@ -66,7 +66,7 @@ def test_the_bundle_answers_words_as_torch_does(worded, photo):
     assert both[0].shape == click[0].shape == (3, 80, 120)
     assert np.abs(both[2] - click[2]).max() > 1e-3
     with pytest.raises(PromptError, match="not finite"):
-        predictor.predict(text=np.full(64, np.nan, np.float32))
+        predictor.predict(text=np.full(65, np.nan, np.float32))
 
 
 def test_prompts_without_text_have_the_masks_of_the_bundle_without_words(worded, photo, tmp_path):
@@ -96,7 +96,7 @@ def test_predict_writes_a_mask_for_each_word(worded, photo, tmp_path, capsys):
 
 
 def test_segment_and_annotate_name_masks(worded, photo, tmp_path):
-    options = ["--bundle", str(worded), "--points-per-side", "2", "--pred-iou-thresh", "-9"]
+    options = ["--bundle", str(worded), "--points-per-side", "2", "--pred-iou-thresh", "0"]
     options += ["--stability-score-thresh", "0"]
     assert run(["segment", str(photo), *options, "--names", "--out", str(tmp_path / "all")]) == 0
     annotations = json.loads((tmp_path / "all" / "photo.json").read_text())["annotations"]

@@ -144,7 +144,9 @@ class Vocabulary:
         """
         try:
             document = parse_json(table)
-            words = document["words"] if document["format"] == FORMAT else None
+            words = document["words"]
+            if document["format"] != FORMAT:
+                raise ValueError(f"format is {document['format']!r:.40}")
             names = tuple(_text(word["name"]) for word in words)
             also = tuple(tuple(map(_text, word.get("also", []))) for word in words)
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -6,5 +6,6 @@
 | `encoded` | photos as the frozen encoder sees them, stored once |
 | `start` | weights by least squares, from which gradient descent starts |
 | `objective` | the losses of maps and presence |
+| `calibrate` | the threshold of each word |
 | `train` | the run: steps, checkpoints, the file of words |
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -62,28 +62,32 @@ class WordsRecipe:
     def __post_init__(self) -> None:
         if not self.data:
             raise UsageError("the recipe names no data: write, for example, data = ['train.tar']")
-        for name, most in (("steps", 10**7), ("photos", 4096), ("words", 1024)):
-            if not 1 <= getattr(self, name) <= most:
-                raise UsageError(f"{name} {getattr(self, name)} is out of range: write a whole number from 1 to {most}")
+        whole = {
+            "steps": (1, 10**7),
+            "photos": (1, 4096),
+            "words": (1, 1024),
+            "seed": (0, 2**62),
+            "warm_up": (0, 2**62),
+        }
+        for name, (least, most) in whole.items():
+            self._check_range(name, getattr(self, name), least, most)
         for name, least, most in (("views", 1, MOST_VIEWS), ("limits", 0, 2**62)):
             values: tuple[int, ...] = getattr(self, name)
-            if len(values) not in (1, len(self.data)) or not all(least <= each <= most for each in values):
-                raise UsageError(
-                    f"{name} {list(values)} is out of range: write a number from {least} to {most} for each source, or one "
-                    "for all"
-                )
-        for name in ("seed", "warm_up"):
-            if not 0 <= getattr(self, name) < 2**62:
-                raise UsageError(f"{name} {getattr(self, name)} is out of range: write a whole number from 0")
+            if len(values) not in (1, len(self.data)):
+                raise UsageError(f"{name} {list(values)}: write a number for each of the sources, or one for all")
+            for each in values:
+                self._check_range(name, each, least, most)
         for name in ("learning_rate", "clip"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UsageError(f"{name} {getattr(self, name)} is out of range: write a finite number above 0")
+            self._check_range(name, getattr(self, name), sys.float_info.min, sys.float_info.max)
         for name in ("weight_decay", "final_rate", "ema", "drop"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UsageError(f"{name} {getattr(self, name)} is out of range: write a number from 0 to 1")
+            self._check_range(name, getattr(self, name), 0, 1 - sys.float_info.epsilon)
         for name in ("focal_weight", "presence_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UsageError(f"{name} {getattr(self, name)} is out of range: write a finite number from 0")
+            self._check_range(name, getattr(self, name), 0, sys.float_info.max)
+
+    @staticmethod
+    def _check_range(name: str, value: float, least: float, most: float) -> None:
+        if not least <= value <= most:  # False for NaN too
+            raise UsageError(f"{name} {value} is out of range: write a number from {least:g} to {most:g}")
 
     @property
     def pretrained_rate(self) -> float:

@@ -1,10 +1,10 @@
 """A start by least squares: maps that are linear in the embedding, without a step of gradient descent.
 
-For each word, ridge regression on the cells of the photos that have it: 1 inside its region, -1 outside, both sides with
-a weight of their own, and each photo with the square root of its region's area. The covariance is shrunk towards that of
-all cells, the more the fewer cells a word has. The regressions' directions (a truncated SVD) become channels of the
-first layer, each as a pair of opposite signs, since a ReLU follows. Gradient descent starts there, with all other layers
-silent. It takes one pass over the photos; a random start needs thousands of steps to get as far.
+For each word, ridge regression on the cells of the photos that have it: 1 inside its region, -1 outside, both sides
+with a weight of their own, and each photo with the square root of its region's area. The covariance is shrunk towards
+that of all cells, the more the fewer cells a word has. The regressions' directions (a truncated SVD) become channels of
+the first layer, each as a pair of opposite signs, since a ReLU follows. Gradient descent starts there, with the layers
+between silenced. It takes one pass over the photos; a random start needs thousands of steps to get as far.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from sam_edge.data.mixture import Mixture, open_mixture
 from sam_edge.data.order import Purpose, generator
 from sam_edge.data.skips import ALLOWED_BROKEN, SkipLog
 from sam_edge.model.torch_backend import TorchBackend
+from sam_edge.model.words import VECTOR
 from sam_edge.training.checkpoint import TrainingState, checkpoints, read_training_state, save_state
 from sam_edge.training.interrupt import Interrupt
 from sam_edge.training.logs import Record, StepLog
@@ -40,6 +41,7 @@ from sam_edge_runtime.errors import CheckpointError, DataError, UsageError
 from sam_edge_runtime.system.documents import read_json
 from sam_edge_runtime.system.files import write_file
 
+from .calibrate import offsets_of, with_offsets
 from .encoded import EncodedSet, EncodedView, read_view
 from .objective import WordLearner, WordsObjective
 from .recipe import MODEL, WordsRecipe
@@ -112,7 +114,7 @@ def train_words(
     for line in skips.lines():
         notify(line)
 
-    learner = WordLearner(empty_maps().train(), len(vocabulary_names), recipe.seed)
+    learner = WordLearner(empty_maps(VECTOR - 1).train(), len(vocabulary_names), recipe.seed)
     if state is None:
         progress("least squares", 0, 0)
         start_by_least_squares(learner, views, vocabulary_names)
@@ -121,10 +123,12 @@ def train_words(
     done = run.steps(views, mixture.shares, on_step)
     if not done:
         return None
-    average = run.average.module
-    vectors: Float32 = average.vectors.detach().numpy().astype(np.float32)
+    progress("thresholds", 0, 0)
+    average = run.average.module.eval()
+    maps, vectors = with_offsets(average, offsets_of(average, views, vocabulary_names))
     path = job.out / FILE
-    write_words(path, Vocabulary(vocabulary_names, also, vectors), average.maps.state_dict(), *_base(loaded))
+    vocabulary = Vocabulary(vocabulary_names, also, vectors.numpy())
+    write_words(path, vocabulary, maps.state_dict(), *_base(loaded))
     return path
 
 
