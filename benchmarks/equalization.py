@@ -214,10 +214,10 @@ def compare(reference: TorchBackend, found: TorchBackend, photos: Calls, figures
         figures.add("embedding", wanted, got)
         embeddings[wanted.tobytes()] = got
     for call in photos[1]:
-        embedding, *prompts = [call[name] for name in PROMPTS]
-        wanted = reference.decode((embedding,), *prompts).low_res_masks
-        figures.add("decoder", wanted, found.decode((embedding,), *prompts).low_res_masks)
-        masks = found.decode((embeddings[embedding.tobytes()],), *prompts).low_res_masks
+        embedding, coords, labels, mask, has_mask = [call[name] for name in PROMPTS]
+        wanted = reference.decode((embedding,), coords, labels, mask, has_mask).low_res_masks
+        figures.add("decoder", wanted, found.decode((embedding,), coords, labels, mask, has_mask).low_res_masks)
+        masks = found.decode((embeddings[embedding.tobytes()],), coords, labels, mask, has_mask).low_res_masks
         figures.add("both", wanted, masks)
         pairs = zip(wanted.reshape(-1, *wanted.shape[2:]), masks.reshape(-1, *masks.shape[2:]), strict=True)
         figures.ious += [mask_iou(a > 0, b > 0) for a, b in pairs]

@@ -373,7 +373,7 @@ def _compare_with_transformers(
 def has_official_names(variant: str) -> bool:
     """Whether our state dict has the names and shapes of the authors' model, no more and no fewer."""
     if variant in SLIM_CONFIGS:  # whose authors give no list; transformers writes them
-        theirs = dict(shapes_built(lambda: sam_model(SLIM_CONFIGS[variant])))  # type: ignore[arg-type, return-value]
+        theirs = dict(shapes_built(lambda: sam_model(SLIM_CONFIGS[variant])))
         theirs.pop(TWIN)
         return converted_shapes(variant, HUGGING_FACE) == theirs
     if variant in VIT_CONFIGS:

@@ -206,7 +206,8 @@ def _knows(vocabulary: Vocabulary, name: str) -> bool:
 def _chosen(decoded: Decoded) -> Float32:
     """The output of 1..3 with the highest predicted IoU, `(B, H/4, W/4)`."""
     best = FIRST_MULTIMASK + decoded.iou_predictions[:, FIRST_MULTIMASK:MASK_OUTPUTS].argmax(axis=1)
-    return decoded.low_res_masks[np.arange(len(best)), best]
+    masks: Float32 = decoded.low_res_masks[np.arange(len(best)), best]
+    return masks
 
 
 def _full(low_res: Float32, frame: Frame) -> Any:

@@ -119,7 +119,8 @@ class WordMaps(nn.Module):
         up_h, up_w = (enlargement(size, UPSCALING).to(coarse) for size in look.grid)
         smooth = up_h @ coarse.reshape(-1, 1, h, w) @ up_w.transpose(0, 1)
         sharp = (self.fine_filter(vectors) * FINE**-0.5) @ look.fine
-        return smooth + sharp.reshape(-1, 1, UPSCALING * h, UPSCALING * w)
+        drawn: Tensor = smooth + sharp.reshape(-1, 1, UPSCALING * h, UPSCALING * w)
+        return drawn
 
     def forward(self, embeddings: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Map logits `(B, 1, 4h, 4w)` and presence logits `(B, 1)` of B words in one photo."""

@@ -50,13 +50,15 @@ def decode_call(backend: Backend, call: Call, manifest: Manifest) -> tuple[Float
     of_photo = manifest.encoder_contract.output_names
     given = [call[name] for name in manifest.decoder_contract.input_names if name not in of_photo]
     features = tuple(call[name] for name in of_photo)
+    text = None
     if manifest.conventions.text_channels is not None:
         *given, embeddings, has_text = given
-        return backend.decode(features, *given, TextInputs(embeddings, has_text)).tensors
+        text = TextInputs(embeddings, has_text)
     if not manifest.conventions.mask_prompts:
         count = len(given[0])
         given += [np.zeros((count, 1, *manifest.frame.cells), np.float32), np.zeros(count, np.float32)]
-    return backend.decode(features, *given).tensors
+    coords, labels, mask, has_mask = given
+    return backend.decode(features, coords, labels, mask, has_mask, text).tensors
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,8 @@ class NamedPhoto:
         height, width = mask.shape
         y = ((np.arange(rows) + 0.5) * self.frame.size.height / rows * height / h).astype(np.int64)
         x = ((np.arange(columns) + 0.5) * self.frame.size.width / columns * width / w).astype(np.int64)
-        sampled = mask[np.minimum(y, height - 1)[:, None], np.minimum(x, width - 1)[None, :]].astype(np.float32)
+        nearest = np.minimum(y, height - 1)[:, None], np.minimum(x, width - 1)[None, :]
+        sampled: Float32 = mask[nearest].astype(np.float32)
         sampled[y >= height] = 0.0
         sampled[:, x >= width] = 0.0
         return sampled
@@ -127,7 +128,8 @@ class Namer:
 
 
 def _probability(logits: Float32) -> Float32:
-    return (1.0 / (1.0 + np.exp(-logits.clip(-60, 60)))).astype(np.float32)
+    probability: Float32 = (1.0 / (1.0 + np.exp(-logits.clip(-60, 60)))).astype(np.float32)
+    return probability
 
 
 def read_words(path: Path) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from .clip_layouts import CLIP_ROOTS, clip_layout_of, to_clip
 from .contents import Contents, read_contents, read_hub
 from .families import shapes_built
 from .fit import check_fit, differences
-from .hub import fetch
+from .hub import Repository
 from .layouts import Layout
 from .seeded import seed_module
 from .source import CheckpointSource, parse_source
@@ -116,7 +116,7 @@ def recognize_clip(source: CheckpointSource) -> RecognizedClip:
     label = source.label
     if source.hub is not None:
         contents = read_hub(source.hub)
-        beside = None if source.hub.file else fetch(source.hub, [CONFIG])
+        beside = None if source.hub.file else Repository(source.hub).fetch([CONFIG])
     elif source.path is not None:
         contents = read_contents(source.path)
         beside = contents.files[0].parent / CONFIG

@@ -51,12 +51,12 @@ def start_by_least_squares(learner: WordLearner, views: Views, names: Sequence[s
     maps, half = learner.maps, WIDTH // 2
     with torch.no_grad():
         for layer in (maps.context, *maps.pointwise):
-            layer.weight.zero_()
-            layer.bias.zero_()
+            for parameter in layer.parameters():
+                parameter.zero_()
         for place, sign in ((0, 1.0), (half, -1.0)):
             rows = slice(place, place + rank)
             maps.reduce.weight[rows] = sign * directions[:, :, None, None]
-            maps.reduce.bias[rows] = -sign * (directions @ mean)
+            maps.reduce.get_parameter("bias")[rows] = -sign * (directions @ mean)
         maps.cell_filter.weight.zero_()
         maps.cell_filter.bias.zero_()
         for index in range(rank):

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -124,7 +125,7 @@ def train_words(
     if not done:
         return None
     progress("thresholds", 0, 0)
-    average = run.average.module.eval()
+    average = cast("WordLearner", run.average.module.eval())
     maps, vectors = with_offsets(average, offsets_of(average, views, vocabulary_names))
     path = job.out / FILE
     vocabulary = Vocabulary(vocabulary_names, also, vectors.numpy())
@@ -185,7 +186,7 @@ class _Run:
         if not torch.isfinite(losses["loss"]):
             raise DataError("the loss is NaN or infinite: lower the learning rate")
         self._optimizer.zero_grad()
-        losses["loss"].backward()
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self._learner.parameters(), self._recipe.clip)
         self._optimizer.step()
         self.average.update_parameters(self._learner)
