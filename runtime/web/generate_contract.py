@@ -131,6 +131,7 @@ def constants() -> dict[str, tuple[str, Any]]:
         "LARGEST_FEATURE_CHANNELS": conventions.LARGEST_FEATURE_CHANNELS,
         "FEATURE_STRIDES": conventions.FEATURE_STRIDES,
         "MOST_SLOTS": conventions.MOST_SLOTS,
+        "LARGEST_TEXT": conventions.LARGEST_TEXT,
         "IMAGE_STRIDES": conventions.IMAGE_STRIDES,
         "CUBIC": CUBIC,
         "STABILITY_OFFSET": STABILITY_OFFSET,

@@ -61,6 +61,7 @@ export const MOST_FEATURES = 8 as const;
 export const LARGEST_FEATURE_CHANNELS = 4096 as const;
 export const FEATURE_STRIDES = [1, 2, 4, 8, 16, 32] as const;
 export const MOST_SLOTS = 64 as const;
+export const LARGEST_TEXT = 4096 as const;
 export const IMAGE_STRIDES = [1, 2] as const;
 export const CUBIC = -0.75 as const;
 export const STABILITY_OFFSET = 0.05 as const;
@@ -191,7 +192,8 @@ export const DEFAULT_CONVENTIONS = {
   "backgroundPoints": true,
   "maskPrompts": true,
   "slots": null,
-  "imageStride": 1
+  "imageStride": 1,
+  "textChannels": null
 } as const;
 export const BOUNDS: Readonly<Record<string, Bounds>> = {
   "fp32": {

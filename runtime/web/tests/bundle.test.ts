@@ -91,6 +91,7 @@ describe("the manifest", () => {
     ["image_stride", 3, /image_stride is 3, one of 1, 2/],
     ["antialiased", "no", /antialiased is "no", true or false/],
     ["mask_prompts", null, /mask_prompts is null, true or false/],
+    ["text_channels", 64, /takes words, .* export it without --words/],
   ])("%s of %j is refused", async (name, value, message) => {
     const json = await changed(fixtures.manifests.EfficientSAM!, (document) => {
       (document.conventions as Record<string, unknown>)[name] = value;
@@ -111,7 +112,7 @@ describe("the manifest", () => {
     ["no JSON", "{", /is not JSON \(a string is expected at character 1\)/],
     ["too deep", "[".repeat(1000), /nested too deeply/],
     ["another document", "{}", /does not say format 'sam-edge-bundle'/],
-    ["a newer format", (document) => (document.format_version = 99), /format_version 99.*reads up to 4: upgrade/],
+    ["a newer format", (document) => (document.format_version = 99), /format_version 99.*reads up to 5: upgrade/],
     ["a version of text", (document) => (document.format_version = "3"), /"3", an integer is expected/],
     ["an impossible side", (document) => (document.input_side = 250), /input_side is 250/],
     ["no files", (document) => delete document.files, /files is missing, an object is expected/],

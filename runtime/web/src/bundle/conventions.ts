@@ -5,6 +5,7 @@ import {
   FEATURE_STRIDES,
   IMAGE_STRIDES,
   LARGEST_FEATURE_CHANNELS,
+  LARGEST_TEXT,
   MOST_FEATURES,
   MOST_SLOTS,
 } from "../contract.ts";
@@ -45,6 +46,8 @@ export interface Conventions {
   readonly slots: number | null;
   /** Frame pixels per pixel of the encoder's image: with 2, photos are resized and padded to half of the frame. */
   readonly imageStride: number;
+  /** Numbers of a text embedding, where the decoder takes one; null: it takes no text. */
+  readonly textChannels: number | null;
 }
 
 /** Those of SAM 1, which its bundles do not name. */
@@ -76,5 +79,6 @@ export function readConventions(fields: Fields): Conventions {
     maskPrompts: fields.flag("mask_prompts", SAM.maskPrompts),
     slots: fields.optionalInteger("slots", MOST_SLOTS),
     imageStride: fields.members.has("image_stride") ? fields.choice("image_stride", IMAGE_STRIDES) : SAM.imageStride,
+    textChannels: fields.optionalInteger("text_channels", LARGEST_TEXT),
   } satisfies Record<keyof typeof DEFAULT_CONVENTIONS, unknown>; // a field that Python adds does not compile without
 }

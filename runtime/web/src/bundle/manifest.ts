@@ -151,6 +151,9 @@ function parse(top: Fields): Manifest {
   }
   if (capacity.has("batches")) throw capacity.error("batches", `no list is expected for ${TARGET}`);
   const conventions = top.members.has("conventions") ? readConventions(top.section("conventions")) : SAM;
+  if (conventions.textChannels !== null) {
+    throw new BundleError("this bundle takes words, which this runtime does not answer yet: export it without --words");
+  }
   const bound = top.section("recipe").value("bound");
   const sizes = {
     channels: top.integer("embedding_channels", 1, LARGEST_CAPACITY),
