@@ -58,6 +58,8 @@ def decode_call(backend: Backend, call: Call, manifest: Manifest) -> tuple[Float
         count = len(given[0])
         given += [np.zeros((count, 1, *manifest.frame.cells), np.float32), np.zeros(count, np.float32)]
     coords, labels, mask, has_mask = given
+    if text is None:  # a backend of somebody's own may not know of text
+        return backend.decode(features, coords, labels, mask, has_mask).tensors
     return backend.decode(features, coords, labels, mask, has_mask, text).tensors
 
 

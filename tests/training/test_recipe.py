@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sam_edge.training.recipe import RECIPES_FOLDER, find_recipe, read_recipe
+from sam_edge.training.recipe import RECIPES_FOLDER, find_recipe, find_stage, read_recipe
 from sam_edge_runtime.errors import UsageError
 
 GOOD = """
@@ -43,7 +43,7 @@ def test_a_recipe_is_read_from_toml(tmp_path):
 
 def test_every_shipped_recipe_is_valid():
     for path in RECIPES_FOLDER.glob("*.toml"):
-        assert find_recipe(path.stem).steps > 0
+        assert find_stage(path.stem).steps > 0
 
 
 @pytest.mark.parametrize("key", ["fake_quant", "eight_bits"])
