@@ -65,7 +65,7 @@ def test_bash_completes_verbs_and_options_by_the_script(home):
         "source .bash_completions/sam-edge.sh; COMP_WORDS=({words}); COMP_CWORD={last}; "
         "$(complete -p sam-edge | sed -n 's/.* -F \\([^ ]*\\) .*/\\1/p') sam-edge; echo ${{COMPREPLY[*]}}"
     )
-    assert in_shell("bash", home, ask.format(words="sam-edge ex", last=1)).split() == ["export"]
+    assert in_shell("bash", home, ask.format(words="sam-edge ex", last=1)).split() == ["export", "export-clip"]
     assert in_shell("bash", home, ask.format(words="sam-edge do", last=1)).split() == ["download", "doctor"]
     assert in_shell("bash", home, ask.format(words="sam-edge export --inp", last=2)).split() == ["--input-size"]
 

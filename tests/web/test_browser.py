@@ -17,7 +17,7 @@ from PIL import Image
 from sam_edge_runtime import AutomaticMaskGenerator, SamPredictor, read_photo
 from sam_edge_runtime.agreement.metrics import mask_iou
 from sam_edge_runtime.automatic import rle
-from sam_edge_runtime.bundle.document import digest_of
+from sam_edge_runtime.bundle.document import FORMAT_VERSION, digest_of
 
 from .browser import SOFTWARE_GPU, build, drive, masks_of, why_not
 from .fixtures import FAMILIES, bundles
@@ -108,7 +108,7 @@ def break_bundles(data: Path) -> dict[str, str]:
         "truncated/": "decoder.onnx has 100 bytes",
         "tampered/": "encoder.onnx has SHA-256",
         "incomplete/": "decoder.onnx is missing",
-        "newer/": "format_version 99, and this runtime reads up to 4",
+        "newer/": f"format_version 99, and this runtime reads up to {FORMAT_VERSION}",
         "escaping/": "not a path inside the bundle",
         "edited/": "does not match its digest",
         "nowhere/": "is no bundle",
