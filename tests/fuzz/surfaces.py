@@ -439,9 +439,13 @@ def recognizer(folder: Path) -> Attempt:
     from safetensors.torch import save_file
 
     from sam_edge.weights.adapters import PeftConfig
+    from sam_edge.model import VARIANTS
     from sam_edge.weights.contents import Contents, read_contents
+    from sam_edge.weights.families import shapes_of_variant
     from sam_edge.weights.recognition import normalized, recognize
 
+    for variant in VARIANTS:  # kept; else the first case takes the time for all
+        shapes_of_variant(variant)
     attention = "blocks.0.attn.qkv"
     names: dict[str, Any] = {
         "image_encoder.pos_embed": (1, 4, 4, 6),

@@ -98,13 +98,14 @@ def _model_file(path: Path) -> tuple[Path, Path]:
         manifest = read_json(path / "Manifest.json")
         root = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"]
         file = (data / root).resolve()
+        exists = file.is_file()  # refuses a name that is too long
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(
             f"'{path}' is no Core ML package ({type(error).__name__}: {error}); export it again"
         ) from error
     if not file.is_relative_to(data.resolve()):
         raise BundleError(f"'{path}' names a model outside itself; export it again")
-    if not file.is_file():
+    if not exists:
         raise BundleError(f"'{path}' has no {file.name}; export it again")
     return file, file.parent
 
