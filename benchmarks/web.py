@@ -112,7 +112,8 @@ def _ask(browser: Worker, **request: Any) -> Row:
 
 def _exported(precision: str, out: Path) -> Bundle:
     command = [sys.executable, "-m", "sam_edge", "export", "--model", "nano", "--target", "onnx"]
-    subprocess.run([*command, "--precision", precision, "--out", str(out)], check=True, stdout=sys.stderr)
+    command += ["--precision", precision, "--out", str(out)]
+    subprocess.run(command, check=False, stdout=sys.stderr)  # exit code 1: a bundle that misses a bound
     return Bundle.open(out)
 
 
