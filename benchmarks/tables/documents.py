@@ -18,17 +18,9 @@ from .models import models_cost_table, models_table
 from .parity import parity_table
 from .peers import frames_table, peer_aims_table, peers_table
 from .qnn_htp import qnn_table
-from .results import RESULTS, ROOT, Row, read
+from .results import ROOT, read
 from .scaling import peak_line, scaling_table
 from .web import web_page_table, web_table
-
-
-def _of_web(table: Callable[[Row], str]) -> str:
-    """A table of `results/web.json`; where that is not there yet, what makes it."""
-    if not (RESULTS / "web.json").is_file():
-        return "Not measured yet: `python benchmarks/web.py --measure`."
-    return table(read("web"))
-
 
 TABLES: dict[str, Callable[[], str]] = {
     "coverage": lambda: coverage_table(all_exports(), read("int8")["bundles"]),
@@ -64,8 +56,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "parity": lambda: parity_table(read("parity")["models"]),
     "install": lambda: install_table(read("install")["installs"]),
     "automatic": lambda: automatic_table(read("automatic")["runs"]),
-    "web": lambda: _of_web(lambda document: web_table(document["rows"])),
-    "web-page": lambda: _of_web(lambda document: web_page_table(document["page"])),
+    "web": lambda: web_table(read("web")["rows"]),
+    "web-page": lambda: web_page_table(read("web")["page"]),
     "distillation": lambda: distillation_table(read("distillation_nano_teacher")["rows"]),
 }
 _MARKED = re.compile(r"(<!-- table: (?P<name>[^ ]*) -->\n)(?P<table>.*?)(<!-- end -->)", re.DOTALL)
