@@ -438,8 +438,8 @@ def recognizer(folder: Path) -> Attempt:
     import torch
     from safetensors.torch import save_file
 
-    from sam_edge.weights.adapters import PeftConfig
     from sam_edge.model import VARIANTS
+    from sam_edge.weights.adapters import PeftConfig
     from sam_edge.weights.contents import Contents, read_contents
     from sam_edge.weights.families import shapes_of_variant
     from sam_edge.weights.recognition import normalized, recognize
