@@ -184,27 +184,31 @@ export class MaskStatistics {
       this.#cells.set(lowRes.subarray(from, from + columns), to);
       this.#cells.fill(this.#cells[to + columns - 1]!, to + columns, to + this.#stride);
     }
-    return { smallest: this.#overBlocks(Math.min), largest: this.#overBlocks(Math.max) };
+    return this.#overBlocks();
   }
 
-  #overBlocks(choose: (a: number, b: number) => number): Floats {
+  /** One axis after the other. `Math.min` and `Math.max` are called by name, as engines inline them only so. */
+  #overBlocks(): Bounds {
     const [rows, columns] = [this.#rows.first, this.#columns.first];
-    const [cells, stride] = [this.#cells, this.#stride];
-    const across = new Float32Array((this.#rows.taps.cells + REACH - 1) * columns.length);
-    for (let row = 0, to = 0; row < this.#rows.taps.cells + REACH - 1; row++) {
-      for (let column = 0; column < columns.length; column++, to++) {
+    const [cells, stride, wide] = [this.#cells, this.#stride, columns.length];
+    const high = this.#rows.taps.cells + REACH - 1;
+    const [low, top] = [new Float32Array(high * wide), new Float32Array(high * wide)];
+    for (let row = 0, to = 0; row < high; row++) {
+      for (let column = 0; column < wide; column++, to++) {
         const from = row * stride + columns[column]!;
-        across[to] = choose(choose(cells[from]!, cells[from + 1]!), cells[from + 2]!);
+        low[to] = Math.min(Math.min(cells[from]!, cells[from + 1]!), cells[from + 2]!);
+        top[to] = Math.max(Math.max(cells[from]!, cells[from + 1]!), cells[from + 2]!);
       }
     }
-    const bounds = new Float32Array(rows.length * columns.length);
+    const smallest = new Float32Array(rows.length * wide);
+    const largest = new Float32Array(rows.length * wide);
     for (let row = 0, to = 0; row < rows.length; row++) {
-      for (let column = 0; column < columns.length; column++, to++) {
-        const from = rows[row]! * columns.length + column;
-        bounds[to] = choose(choose(across[from]!, across[from + columns.length]!), across[from + 2 * columns.length]!);
+      for (let column = 0, from = rows[row]! * wide; column < wide; column++, to++, from++) {
+        smallest[to] = Math.min(Math.min(low[from]!, low[from + wide]!), low[from + 2 * wide]!);
+        largest[to] = Math.max(Math.max(top[from]!, top[from + wide]!), top[from + 2 * wide]!);
       }
     }
-    return bounds;
+    return { smallest, largest };
   }
 
   /** The logits of a block, row by row, into `#block`. */
