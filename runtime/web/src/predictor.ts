@@ -4,7 +4,7 @@ import type { Features, Floats, Size } from "./arrays.ts";
 import { MaskStatistics } from "./automatic/statistics.ts";
 import { Bundle, type OpenOptions } from "./bundle/bundle.ts";
 import type { BundleSource } from "./bundle/source.ts";
-import { decodePrompts, limited, requireFinite, selectMasks, type Choice } from "./decoding.ts";
+import { decodePrompts, limited, requireFinite, selectMasks } from "./decoding.ts";
 import type { EngineInfo, EngineOptions } from "./engine/choice.ts";
 import { Engine } from "./engine/engine.ts";
 import { MASK_THRESHOLD } from "./contract.ts";
@@ -185,9 +185,15 @@ export class SamPredictor {
     const slots = prompts.map((prompt) => arrange(prompt, image.frame));
     const { manifest } = this.bundle;
     const decoded = await decodePrompts(this.#engine, manifest, image.features, slots, image.frame);
-    return selectMasks(decoded, manifest.conventions, multimaskOutput).map((choice) =>
-      this.#prediction(choice, image.frame, returnLogits, outputMode),
-    );
+    const maskOf = maskMaker(image.frame, outputMode);
+    return selectMasks(decoded, manifest.conventions, multimaskOutput).map(({ masks, objectScore }) => ({
+      masks: masks.map(({ lowRes }) => maskOf(lowRes)),
+      scores: masks.map(({ iou }) => iou),
+      lowRes: masks.map(({ lowRes }) => limited(lowRes, manifest.conventions)),
+      lowResSize: image.frame.cells,
+      objectScore,
+      ...(returnLogits ? { logits: masks.map(({ lowRes }) => upscale(lowRes, image.frame)) } : {}),
+    }));
   }
 
   /** Free the memory of the graphs. The predictor cannot be used any more. */
@@ -196,33 +202,19 @@ export class SamPredictor {
     await this.#engine.dispose();
   }
 
-  #prediction<Mode extends OutputMode>(
-    { masks, objectScore }: Choice,
-    frame: Frame,
-    returnLogits: boolean,
-    mode: Mode,
-  ): Prediction<Mode> {
-    return {
-      masks: masks.map(({ lowRes }) => maskOf(lowRes, frame, mode)),
-      scores: masks.map(({ iou }) => iou),
-      lowRes: masks.map(({ lowRes }) => limited(lowRes, this.bundle.manifest.conventions)),
-      lowResSize: frame.cells,
-      objectScore,
-      ...(returnLogits ? { logits: masks.map(({ lowRes }) => upscale(lowRes, frame)) } : {}),
-    };
-  }
-
   #image(wanted: string): Encoded {
     if (!this.#current) throw new StateError(`no image is set; call setImage(photo) before ${wanted}`);
     return this.#current;
   }
 }
 
-/** A mask of the photo's size in the form that is wanted. */
-function maskOf<Mode extends OutputMode>(lowRes: Floats, frame: Frame, mode: Mode): Segmentations[Mode] {
-  if (mode === "binary_mask") return upscaleBinary(lowRes, frame) as Segmentations[Mode];
-  const lengths = frame.down.bicubic
-    ? runLengths(upscaleBinary(lowRes, frame))
-    : new MaskStatistics(frame).runLengths(lowRes, MASK_THRESHOLD, [0, 0], frame.original);
-  return segmentationOf(lengths, frame.original, mode);
+/** Makes masks of the photo's size in the form that is wanted. */
+function maskMaker<Mode extends OutputMode>(frame: Frame, mode: Mode): (lowRes: Floats) => Segmentations[Mode] {
+  const size = frame.original;
+  if (mode === "binary_mask") return (lowRes) => upscaleBinary(lowRes, frame) as Segmentations[Mode];
+  if (frame.down.bicubic) {
+    return (lowRes) => segmentationOf(runLengths(upscaleBinary(lowRes, frame)), size, mode);
+  }
+  const statistics = new MaskStatistics(frame);
+  return (lowRes) => segmentationOf(statistics.runLengths(lowRes, MASK_THRESHOLD, [0, 0], size), size, mode);
 }
