@@ -24,15 +24,8 @@ interface Groups {
 }
 
 function grouped(taps: Taps): Groups {
-  const starts: number[] = [];
-  taps.first.forEach((cell, pixel) => {
-    if (!pixel || cell !== taps.first[pixel - 1]) starts.push(pixel);
-  });
-  return {
-    taps,
-    first: Int32Array.from(starts, (pixel) => taps.first[pixel]!),
-    starts: Int32Array.from([...starts, taps.first.length]),
-  };
+  const { starts } = taps;
+  return { taps, first: starts.subarray(0, -1).map((pixel) => taps.first[pixel]!), starts };
 }
 
 /** The smallest and the largest cell of each block of one mask, row by row. */

@@ -25,6 +25,8 @@ export interface Taps {
   readonly first: Ints;
   /** `REACH` weights for each pixel; zero where there is no such cell. */
   readonly weights: Floats;
+  /** Where stretches of pixels with the same first cell begin; at last the number of pixels. */
+  readonly starts: Ints;
 }
 
 /** The taps of an axis, for bilinear masks. */
@@ -59,7 +61,8 @@ export function tapsOf({ size, resized, original }: Axis): Taps {
       if (weights[pixel * REACH + index]) used = Math.max(used, base + skipped + index + 1);
     }
   }
-  return { cells: used, first, weights };
+  const starts = [...first.keys()].filter((pixel) => !pixel || first[pixel] !== first[pixel - 1]);
+  return { cells: used, first, weights, starts: Int32Array.from([...starts, original]) };
 }
 
 const CACHED = 16;
@@ -110,7 +113,7 @@ function eachRow(lowRes: Floats, frame: Frame, use: Use, threshold: number | nul
   const logits = new Float32Array(photo.width);
   const stride = columns.cells + REACH;
   const sides = threshold === null ? new Uint8Array((rows.cells + REACH) * stride) : sidesOf(lowRes, frame, threshold);
-  const starts = stretchesOf(columns);
+  const { starts } = columns;
   for (let y = 0; y < photo.height; y++) {
     const [a, b, c] = [rows.weights[y * REACH]!, rows.weights[y * REACH + 1]!, rows.weights[y * REACH + 2]!];
     const [one, row] = [rows.first[y]! * photo.width, rows.first[y]! * stride];
@@ -151,12 +154,6 @@ function sidesOf(lowRes: Floats, frame: Frame, threshold: number): Bytes {
   }
   for (let at = 0; at < rows * stride; at++) sides[at]! &= sides[at + stride]! & sides[at + 2 * stride]!;
   return sides;
-}
-
-/** Where stretches of pixels with the same first cell begin; at last the number of pixels. */
-function stretchesOf({ first }: Taps): Ints {
-  const starts = [...first.keys()].filter((x) => !x || first[x] !== first[x - 1]);
-  return Int32Array.from([...starts, first.length]);
 }
 
 /** The logits `(H, W)` of a mask at the photo's size. */
