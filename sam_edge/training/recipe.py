@@ -27,13 +27,13 @@ else:
     import tomli as tomllib
 
 TYPE_NAMES = {  # how error messages call the annotated types
-    "int": "whole number",
+    "int": "integer",
     "float": "number",
     "bool": "true or false",
     "str": "text",
     "tuple[str, ...]": "list of texts",
     "tuple[float, float]": "list of two numbers",
-    "tuple[int, ...]": "list of whole numbers",
+    "tuple[int, ...]": "list of integers",
 }
 WORDS_STAGE = "words"
 RECIPES_FOLDER = Path(__file__).parent / "recipes"
@@ -137,7 +137,7 @@ class TrainRecipe:
             raise UsageError("the recipe names no data: write, for example, data = ['train.tar']")
         for name, least in {"seed": 0, "warm_up": 0, "accumulate": 1, "points": 1}.items():
             if not least <= getattr(self, name) < MOST:
-                raise UsageError(f"{name} {getattr(self, name)} is out of range: write a whole number from {least}")
+                raise UsageError(f"{name} {getattr(self, name)} is out of range: write an integer from {least}")
         for name in ("learning_rate", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"{name} {getattr(self, name)} is out of range: write a finite number above 0")

@@ -42,7 +42,7 @@ class CheckpointSource:
         if sum(each is not None for each in (self.seed, self.path, self.hub)) != 1:
             raise UsageError("a checkpoint is a file, a repository or a seed: give one of them")
         if self.seed is not None and self.seed < 0:
-            raise UsageError(f"the seed {self.seed} of random weights is negative: choose a whole number from 0 up")
+            raise UsageError(f"the seed {self.seed} of random weights is negative: choose an integer from 0 up")
 
     @property
     def is_random(self) -> bool:
@@ -61,7 +61,7 @@ def parse_source(text: str | Path) -> CheckpointSource:
     """The source that a command line argument names. The file is not opened yet.
 
     Raises:
-        UsageError: the argument is empty, the seed after `random:` is no whole number from 0 up, or what follows `hf:`
+        UsageError: the argument is empty, the seed after `random:` is no integer from 0 up, or what follows `hf:`
             is no repository.
     """
     if isinstance(text, Path):
@@ -74,7 +74,7 @@ def parse_source(text: str | Path) -> CheckpointSource:
         return CheckpointSource(path=Path(text).expanduser())
     digits = text.removeprefix(PREFIX)
     if not (digits.isascii() and digits.isdigit()):
-        raise UsageError(f"{text!r}: the seed of random weights is a whole number from 0 up, such as random:0")
+        raise UsageError(f"{text!r}: the seed of random weights is an integer from 0 up, such as random:0")
     return CheckpointSource(seed=int(digits))
 
 

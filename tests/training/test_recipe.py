@@ -62,8 +62,8 @@ def test_a_phase_has_the_old_key_or_the_new_one_not_both(tmp_path):
     [
         (("side = 256", "side = 250"), "multiple of 64"),
         (("steps = 3", "steps = 0"), "steps 0"),
-        (("steps = 3", "steps = 2.5"), "no whole number"),
-        (("steps = 3", "steps = true"), "no whole number"),
+        (("steps = 3", "steps = 2.5"), "no integer"),
+        (("steps = 3", "steps = true"), "no integer"),
         (("steps = 3", "steps = -4"), "steps -4"),
         (("steps = 3", ""), "a phase has no steps: write"),
         (('model = "nano"', 'model = "nona"'), "'nona'"),

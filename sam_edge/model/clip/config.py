@@ -30,7 +30,7 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         if min(self.width, self.layers, self.heads) < 1 or self.width % self.heads:
-            raise UsageError(f"{self}: sizes are whole numbers from 1 up, and the heads divide the width")
+            raise UsageError(f"{self}: sizes are integers from 1 up, and the heads divide the width")
 
     @property
     def hidden(self) -> int:
@@ -80,7 +80,7 @@ class ClipConfig:
 
     def __post_init__(self) -> None:
         if min(self.dim, self.side, self.patch, self.vocabulary, self.context) < 1 or self.side % self.patch:
-            raise UsageError(f"{self.title}: sizes are whole numbers from 1 up, and the patch divides the side")
+            raise UsageError(f"{self.title}: sizes are integers from 1 up, and the patch divides the side")
         if self.activation not in ACTIVATIONS:
             raise UsageError(f"no activation called {self.activation!r:.60}: choose one of {', '.join(ACTIVATIONS)}")
         if not 0 <= self.end < self.vocabulary:
