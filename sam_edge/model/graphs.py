@@ -128,10 +128,13 @@ class DecoderGraph(nn.Module):
             Mask logits `(B, 4, H/4, W/4)` and IoU predictions `(B, 4)`; output 0 is the single mask, 1..3 are whole,
             part and subpart. Then, where the model has them, object scores `(B, 1)`.
         """
-        maps = tuple(each for each in (image_embeddings, feature_0, feature_1) if each is not None)
-        if self.layout is Layout.NHWC:
-            maps = tuple(each.permute(0, 3, 1, 2) for each in maps)
+        maps = self.nchw(image_embeddings, feature_0, feature_1)
         return self.decode(maps, point_coords, point_labels, mask_input, has_mask_input)
+
+    def nchw(self, *maps: Tensor | None) -> tuple[Tensor, ...]:
+        """The embedding and the features that there are, from the graph's axis order to NCHW."""
+        given = tuple(each for each in maps if each is not None)
+        return tuple(each.permute(0, 3, 1, 2) for each in given) if self.layout is Layout.NHWC else given
 
     def decode(
         self,
@@ -140,12 +143,24 @@ class DecoderGraph(nn.Module):
         point_labels: Tensor,
         mask_input: Tensor | None,
         has_mask_input: Tensor | None,
+        token: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, ...]:
-        """As `forward`; `maps` are the embedding and the features, NCHW."""
+        """As `forward`; `maps` are the embedding and the features, NCHW.
+
+        Args:
+            maps: as above.
+            point_coords: as for `forward`.
+            point_labels: as for `forward`.
+            mask_input: as for `forward`.
+            has_mask_input: as for `forward`.
+            token: one more prompt token `(B, 1, C)`, and `(B, 1)` 1 where it is an empty slot; None: there is none.
+        """
         if self.pads_boxes:
             point_coords, point_labels = with_padding_point(point_coords, point_labels)
         sparse, dense = self.prompt_encoder(point_coords, point_labels, mask_input, has_mask_input)
         empty = is_label(point_labels, float(Label.EMPTY))
+        if token is not None:
+            sparse, empty = torch.cat([sparse, token[0]], dim=1), torch.cat([empty, token[1]], dim=1)
         positions = self.positions if self.tables is None else self.tables()
         outputs: tuple[Tensor, ...] = self.mask_decoder(*maps, positions, sparse, dense, empty)
         return outputs
@@ -195,14 +210,13 @@ class WordDecoderGraph(DecoderGraph):
             its IoU prediction the expected IoU times the probability that the word is in the photo. Then logits of
             that probability, `(B, 1)`; `PRESENT` without text.
         """
-        if self.layout is Layout.NHWC:
-            image_embeddings = image_embeddings.permute(0, 3, 1, 2)
-        drawn, presence = self.words(image_embeddings, text_embeddings)
+        maps = self.nchw(image_embeddings)
+        drawn, presence = self.words(*maps, text_embeddings)
         text = has_text.unsqueeze(-1)  # (B, 1)
         from_text = (text * (1.0 - has_mask_input.unsqueeze(-1))).unsqueeze(-1).unsqueeze(-1)  # (B, 1, 1, 1)
         points = (1.0 - (-point_labels).clamp(0.0, 1.0)).amax(dim=1, keepdim=True)  # 1 with a click or a box
         masks, iou = self.decode(
-            (image_embeddings,),
+            maps,
             point_coords,
             point_labels,
             has_mask_input.reshape(-1, 1, 1, 1) * mask_input + from_text * drawn,

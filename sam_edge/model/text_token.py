@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
-from sam_edge_runtime.bundle.contract import FrameSize, Label, Layout
+from sam_edge_runtime.bundle.contract import FrameSize, Layout
 from sam_edge_runtime.errors import CheckpointError, UsageError
 
-from .graphs import DecoderGraph, with_padding_point
-from .layers import is_label
+from .graphs import DecoderGraph
 from .sam import Sam
 
 NAME = "text_token"  # the attribute of `Sam`, and the beginning of its weights' names
@@ -81,19 +79,9 @@ class TextDecoderGraph(DecoderGraph):
             feature_0: as there.
             feature_1: as there.
         """
-        maps = tuple(each for each in (image_embeddings, feature_0, feature_1) if each is not None)
-        if self.layout is Layout.NHWC:
-            maps = tuple(each.permute(0, 3, 1, 2) for each in maps)
-        if self.pads_boxes:
-            point_coords, point_labels = with_padding_point(point_coords, point_labels)
-        sparse, dense = self.prompt_encoder(point_coords, point_labels, mask_input, has_mask_input)
-        token, absent = self.text_token(text_embeddings, has_text)
-        empty = torch.cat([is_label(point_labels, float(Label.EMPTY)), absent], dim=1)
-        positions = self.positions if self.tables is None else self.tables()
-        outputs: tuple[Tensor, ...] = self.mask_decoder(
-            *maps, positions, torch.cat([sparse, token], dim=1), dense, empty
-        )
-        return outputs
+        maps = self.nchw(image_embeddings, feature_0, feature_1)
+        token = self.text_token(text_embeddings, has_text)
+        return self.decode(maps, point_coords, point_labels, mask_input, has_mask_input, token)
 
 
 def token_channels(sam: Sam) -> int:
