@@ -27,17 +27,17 @@ from torch import nn
 
 from sam_edge.model.clip import Clip, ClipImageGraph, ClipTextGraph, TextTokenizer
 from sam_edge.model.clip.int8_embedding import with_int8_embedding
+from sam_edge.model.clip.tokenizer import FILE as TOKENIZER_FILE
 from sam_edge.model.norms import scale_first
 from sam_edge.prediction.artifacts import open_artifact
-from sam_edge.quantization.artifacts import host_processor, weight_levels, with_exceptions
+from sam_edge.quantization.artifacts import host_processor, layer_names, weight_levels, with_exceptions
 from sam_edge.quantization.calibration.photos import COUNT, calibration_photos
 from sam_edge.quantization.equalization.equalize import equalize_graphs
 from sam_edge.quantization.gptq import round_graphs
-from sam_edge.quantization.layers import LAYERS
 from sam_edge.reporting.versions import tool_versions
 from sam_edge.weights.clip_checkpoint import LoadedClip
 from sam_edge_exporters import Conversion, Metadata, exporter_for
-from sam_edge_quant import FLOAT, Plan, Recipe, calibrate, fingerprint, quantizer_for, recipe_named
+from sam_edge_quant import FLOAT, Plan, Recipe, calibrate, quantizer_for, recipe_named
 from sam_edge_runtime.arrays import Call, Float32
 from sam_edge_runtime.bundle.contract import GraphContract, Layout, TensorSpec
 from sam_edge_runtime.bundle.targets import target_named
@@ -49,7 +49,6 @@ from sam_edge_runtime.system.folders import check_destination, others_than, stag
 TEXT, IMAGE = "text", "image"
 FILE = "towers.json"
 FORMAT = 1
-TOKENIZER_FILE = "tokenizer.json"
 COMPARED = 4  # calls of each encoder that the artifact is compared on; it is calibrated on others
 # Smallest cosine between an artifact's embedding and fp32 torch's, over the calls that are compared.
 BOUNDS = {"fp32": 0.99999, "fp16": 0.999, "mixed": 0.999, "w8": 0.995, "dynamic": 0.98, "w8a8": 0.97}
@@ -199,15 +198,17 @@ def _export(
     details: dict[str, Any] = {}
     if recipe.is_quantized:
         clip = deepcopy(loaded.clip)
-        details = _prepare(part, clip, recipe, job.target, samples, progress)
-        names = _layer_names(part, clip)
+        plain = graph_of(part, clip, "onnx")  # NCHW, as the samples are
+        recipe = with_exceptions(recipe, plain, job.target)
+        details = _prepare(part, plain, recipe, job.target, samples, progress)
+        graph = graph_of(part, clip, job.target)
+        plan = Plan(recipe, layer_names(graph), arm=host_processor() == "arm")
         progress(f"converting the {part} encoder")
         with TemporaryDirectory(prefix="sam-edge-") as temporary:
             source = Path(temporary) / path.name
-            graph = with_int8_embedding(graph_of(part, clip, job.target), job.target)
+            graph = with_int8_embedding(graph, job.target)
             exporter.export(graph, contract, source, Conversion(FLOAT, converted, metadata))
             progress(f"quantizing the {part} encoder")
-            plan = Plan(_with_exceptions(recipe, part, clip, job.target), names, arm=host_processor() == "arm")
             details |= _quantize(source, path, plan, job.target, converted)
     else:
         progress(f"converting the {part} encoder")
@@ -221,26 +222,19 @@ def _export(
 
 
 def _prepare(
-    part: str, clip: Clip, recipe: Recipe, target: str, samples: Sequence[Call], progress: Callable[[str], None]
+    part: str,
+    graph: nn.Module,
+    recipe: Recipe,
+    target: str,
+    samples: Sequence[Call],
+    progress: Callable[[str], None],
 ) -> dict[str, Any]:
     """Equalize channels and round weights, in place."""
-    graph = graph_of(part, clip, "onnx")
     progress(f"equalizing channels of the {part} encoder on {len(samples)} calls")
     equalized = equalize_graphs(graph, ((graph, samples),), ("smooth",))
     progress(f"rounding weights of the {part} encoder")
-    levels = weight_levels(graph, _with_exceptions(recipe, part, clip, target), target)
-    rounded = round_graphs(graph, ((graph, samples),), levels)
+    rounded = round_graphs(graph, ((graph, samples),), weight_levels(graph, recipe, target))
     return {"equalized": equalized, "rounded": {name: asdict(each) for name, each in rounded.items()}}
-
-
-def _with_exceptions(recipe: Recipe, part: str, clip: Clip, target: str) -> Recipe:
-    """The recipe with the exception of the layer that reads the image; see `with_exceptions`."""
-    return with_exceptions(recipe, graph_of(part, clip, "onnx"), target)
-
-
-def _layer_names(part: str, clip: Clip) -> dict[str, str]:
-    layers = graph_of(part, clip, "onnx").named_modules()
-    return {fingerprint(each.weight.detach().numpy()): name for name, each in layers if isinstance(each, LAYERS)}
 
 
 def _quantize(source: Path, path: Path, plan: Plan, target: str, samples: Sequence[Call]) -> dict[str, Any]:

@@ -47,12 +47,12 @@ HOSTS = ("x86", "arm")  # processors for which quantized graphs differ
 INT4_MAX = 7
 
 
-def layer_names(sam: Sam) -> dict[str, str]:
+def layer_names(model: nn.Module) -> dict[str, str]:
     """Names of all layers with a weight, such as `image_encoder.stem`, by the weight's fingerprint.
 
     Where the graphs have one layer in place of two, its weight has the name of the second.
     """
-    weights = [*((name, layer.weight) for name, layer in _layers(sam)), *merged_layers(sam)]
+    weights = [*((name, layer.weight) for name, layer in _layers(model)), *merged_layers(model)]
     return {fingerprint(weight.detach().numpy()): name for name, weight in weights}
 
 
