@@ -26,6 +26,7 @@ from PIL import Image
 from torch import nn
 
 from sam_edge.model.clip import Clip, ClipImageGraph, ClipTextGraph, TextTokenizer
+from sam_edge.model.clip.clip import with_folded_normalization
 from sam_edge.model.clip.int8_embedding import with_int8_embedding
 from sam_edge.model.clip.tokenizer import FILE as TOKENIZER_FILE
 from sam_edge.model.norms import scale_first
@@ -174,8 +175,11 @@ def contract_of(part: str, clip: Clip, target: str) -> GraphContract:
 def graph_of(part: str, clip: Clip, target: str) -> nn.Module:
     """The graph of one encoder in the form that a target's converter takes; it shares the model's parameters."""
     facts = target_named(target)
-    graph = ClipTextGraph(clip) if part == TEXT else ClipImageGraph(clip, facts.layout)
-    return scale_first(graph).eval() if facts.scale_first else graph.eval()
+    if part == TEXT:
+        text = ClipTextGraph(clip).eval()
+        return scale_first(text) if facts.scale_first else text
+    image = ClipImageGraph(clip, facts.layout).eval()
+    return scale_first(with_folded_normalization(image)) if facts.scale_first else image
 
 
 def _export(

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sam_edge.model.clip import CLIP_CONFIGS, Clip, ClipConfig, ClipImageGraph, ClipTextGraph, clip_config
+from sam_edge.model.clip.clip import with_folded_normalization
 from sam_edge.weights.clip_catalogue import CLIP_RELEASES
 from sam_edge.weights.clip_checkpoint import shapes_of_clip
 from sam_edge.weights.clip_layouts import CLIP_HUGGING_FACE, to_clip
@@ -76,6 +77,24 @@ def test_the_graphs_normalize_and_take_tokens_as_floats(title):
         image = ours.encode_image((pixels / 255 - mean) / std)
         assert (ClipImageGraph(ours)(pixels) - image).abs().max() < 1e-5
         assert (ClipTextGraph(ours)(tokens.float()) - ours.encode_text(tokens)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("title", FAMILIES)
+def test_the_first_convolution_normalizes_where_all_channels_have_one_deviation(title):
+    ours, _ = both(title)
+    plain = ClipImageGraph(ours).eval()
+    folded = with_folded_normalization(plain)
+    if title != "SigLIP 2":
+        assert folded is plain
+        return
+    pixels = torch.from_numpy(np.random.default_rng(5).uniform(0, 255, (2, 3, 32, 32)).astype(np.float32))
+    with torch.inference_mode():
+        expected = plain(pixels)
+        assert (folded(pixels) - expected).abs().max() < 1e-5
+        assert plain.normalizes
+        assert torch.equal(plain(pixels), expected)
+    assert not torch.equal(folded.visual.conv1.weight, ours.visual.conv1.weight)
+    assert folded.visual.head.probe is ours.visual.head.probe
 
 
 def test_a_later_end_token_or_padding_does_not_count_in_clip():
