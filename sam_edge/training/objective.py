@@ -159,11 +159,14 @@ class MaskObjective(nn.Module):
         generators: PhotoGenerators,
     ) -> TrainingPrompts:
         """The step's prompts for all masks, drawn with each photo's own generator."""
-        masks = torch.cat(batch.masks)
         if before is None or logits is None:
-            return first_prompts(masks, batch.side, generators)
+            return self._first_prompts(batch, generators)
         valid = repeat(batch.valid, batch.mask_counts)
-        return next_prompts(before, step, logits, masks, batch.side, generators, valid)
+        return next_prompts(before, step, logits, torch.cat(batch.masks), batch.side, generators, valid)
+
+    def _first_prompts(self, batch: Batch, generators: PhotoGenerators) -> TrainingPrompts:
+        """The prompts for all masks that a session begins with."""
+        return first_prompts(torch.cat(batch.masks), batch.side, generators)
 
     def _losses(
         self, masks: Tensor, iou: Tensor, prompts: TrainingPrompts, targets: Tensor, valid: Tensor

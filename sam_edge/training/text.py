@@ -20,16 +20,10 @@ from torch import Tensor
 from sam_edge.model import Sam
 from sam_edge.model.clip import Clip
 from sam_edge.model.text_token import TextDecoderGraph, add_text_token
-from sam_edge.prompting.simulation import (
-    PhotoGenerators,
-    PromptStep,
-    TrainingPrompts,
-    next_prompts,
-    tight_boxes,
-)
+from sam_edge.prompting.simulation import PhotoGenerators, TrainingPrompts, tight_boxes
 from sam_edge_runtime.bundle.contract import MASK_STRIDE, Label
 
-from .batch import Batch, repeat
+from .batch import Batch
 from .losses import LossRecipe
 from .objective import MaskObjective, Purpose, SessionRecipe, seeded_generator
 
@@ -83,17 +77,8 @@ class TextObjective(MaskObjective):
         # In a tuple, so that CLIP is no submodule: neither trained, averaged nor saved.
         self._clip = (clip.requires_grad_(requires_grad=False).eval(),)
 
-    def _prompts(
-        self,
-        batch: Batch,
-        step: PromptStep,
-        before: TrainingPrompts | None,
-        logits: Tensor | None,
-        generators: PhotoGenerators,
-    ) -> TrainingPrompts:
-        if before is not None and logits is not None:
-            valid = repeat(batch.valid, batch.mask_counts)
-            return next_prompts(before, step, logits, torch.cat(batch.masks), batch.side, generators, valid)
+    def _first_prompts(self, batch: Batch, generators: PhotoGenerators) -> TrainingPrompts:
+        """CLIP's embeddings of the masks; `embed` draws the crops."""
         vectors = self.embed(batch)
         count, cells = len(vectors), batch.side // MASK_STRIDE
         return TextPrompts(
