@@ -138,7 +138,7 @@ def _facts_of_clip(text: str) -> dict[str, Any]:
         "whose": "the official weights" if release else "not the official file, or one whose hash no source states",
         "licence": release.licence if release else found.contents.licence or "not stated",
         "files": {path.name: path.stat().st_size for path in found.contents.files},
-        "sha256": found.contents.sha256(),
+        "sha256": found.contents.sha256,
     }
 
 
@@ -160,7 +160,7 @@ def _facts_of_sam(text: str) -> dict[str, Any]:
         "whose": found.origin or "not the official file",
         "licence": found.release.licence if found.release else read.contents.licence or "not stated",
         "files": {path.name: path.stat().st_size for path in read.contents.files},
-        "sha256": read.contents.sha256(),
+        "sha256": read.contents.sha256,
     }
 
 

@@ -59,6 +59,6 @@ def copy_into(model: torch.nn.Module, checkpoint: Checkpoint) -> CheckpointRecor
         if name not in state and is_spare(name):
             state[name] = torch.zeros_like(tensor)
     check_fit(state, model, checkpoint.label)
-    digest = checkpoint.contents.sha256()
+    digest = checkpoint.contents.sha256
     model.load_state_dict(state, strict=True, assign=False)
     return CheckpointRecord(checkpoint.label, digest, is_random=False)

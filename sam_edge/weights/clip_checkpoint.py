@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sam_edge.model.clip import CLIP_CONFIGS, Clip, ClipConfig, build_clip, clip_config
 from sam_edge.model.clip.config import ACTIVATIONS
+from sam_edge.model.clip.tokenizer import FILE as TOKENIZER_FILE
 from sam_edge_runtime.errors import CheckpointError, UsageError, short_name
 from sam_edge_runtime.system.documents import read_json
 
@@ -21,18 +22,17 @@ from .catalogue import Release
 from .checkpoint import CheckpointRecord
 from .clip_catalogue import CLIP_RELEASES
 from .clip_layouts import CLIP_ROOTS, clip_layout_of, to_clip
-from .contents import Contents, read_contents, read_hub
+from .contents import Contents, read_source
 from .families import shapes_built
 from .fit import check_fit, differences
-from .hub import Repository
 from .layouts import Layout
+from .licences import NO_LICENCE_STATED
+from .recognition import AUTO
 from .seeded import seed_module
 from .source import CheckpointSource, parse_source
 from .unwrapping import State, unwrap
 
-AUTO = "auto"  # as the name of a variant: the one that the checkpoint holds
 CONFIG = "config.json"
-NO_LICENCE_STATED = "NOASSERTION"
 
 
 @dataclass(frozen=True)
@@ -113,15 +113,7 @@ def recognize_clip(source: CheckpointSource) -> RecognizedClip:
         CheckpointError: it cannot be read or fetched, would run code, or holds no variant's tensors.
         UsageError: it is on the Hub, and huggingface_hub is not installed.
     """
-    label = source.label
-    if source.hub is not None:
-        contents = read_hub(source.hub)
-        beside = None if source.hub.file else Repository(source.hub).fetch([CONFIG])
-    elif source.path is not None:
-        contents = read_contents(source.path)
-        beside = contents.files[0].parent / CONFIG
-    else:
-        raise CheckpointError(f"{label} is no file: name a file of weights")
+    label, contents = source.label, read_source(source)
     found = unwrap(contents.tree, label, CLIP_ROOTS, ("visual.", "vision_model.", "_image_encoder."))
     layout = clip_layout_of(found.state)
     state = to_clip(found.state, layout, label)
@@ -131,13 +123,14 @@ def recognize_clip(source: CheckpointSource) -> RecognizedClip:
         nearest = min(CLIP_CONFIGS, key=lambda name: _distance(shapes, shapes_of_clip(name)))
         faults = differences(shapes, shapes_of_clip(nearest))
         raise CheckpointError(f"{label} fits no text encoder, and the nearest is {nearest}: {faults}")
-    return RecognizedClip(label, contents, state, layout, variant, _stated(clip_config(variant), beside))
+    config = _stated(clip_config(variant), contents.beside([CONFIG]))
+    return RecognizedClip(label, contents, state, layout, variant, config)
 
 
 def official_release(found: RecognizedClip) -> Release | None:
     """The official release that the checkpoint is, byte for byte; None if it is none, or its hash is not known."""
     release = CLIP_RELEASES[found.variant]
-    return release if release.sha256 and found.contents.sha256() == release.sha256 else None
+    return release if release.sha256 and found.contents.sha256 == release.sha256 else None
 
 
 def load_clip(variant: str, source: CheckpointSource) -> LoadedClip:
@@ -166,7 +159,7 @@ def load_clip(variant: str, source: CheckpointSource) -> LoadedClip:
     record = copy_into_clip(clip, found.state, found)
     release = official_release(found)
     licence = release.licence if release else found.contents.licence or NO_LICENCE_STATED
-    beside = found.contents.files[0].parent / "tokenizer.json"
+    beside = found.contents.files[0].parent / TOKENIZER_FILE
     return LoadedClip(found.variant, _frozen(clip), record, licence, beside if beside.is_file() else None)
 
 
@@ -178,7 +171,7 @@ def copy_into_clip(clip: Clip, state: State, found: RecognizedClip) -> Checkpoin
     """
     check_fit(state, clip, found.label)
     clip.load_state_dict(state, strict=True, assign=False)
-    return CheckpointRecord(found.label, found.contents.sha256(), is_random=False)
+    return CheckpointRecord(found.label, found.contents.sha256, is_random=False)
 
 
 @cache
@@ -198,7 +191,7 @@ def _distance(shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[
 
 def _stated(config: ClipConfig, path: Path | None) -> ClipConfig:
     """The configuration with the activation that transformers' `config.json` states, if there is one."""
-    if path is None or not path.is_file():
+    if path is None:
         return config
     try:
         document = read_json(path)

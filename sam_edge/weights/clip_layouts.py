@@ -15,9 +15,7 @@ import torch
 from sam_edge_runtime.errors import CheckpointError, short_name
 
 from .layouts import Layout, to_official
-from .unwrapping import tensor_names
-
-State = dict[str, torch.Tensor]
+from .unwrapping import State, tensor_names
 
 _OPENAI_BLOCKS = tuple(
     (f"{theirs}.in_proj_{kind}", f"{ours}.in_proj.{kind}")

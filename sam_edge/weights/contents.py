@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from sam_edge_runtime.system.files import sha256_of
 
 from .adapters import PeftConfig
 from .hub import HubAddress, Repository, parse_address
-from .source import ADAPTERS, INDEX, MODELS, SUFFIXES
+from .source import ADAPTERS, INDEX, MODELS, SUFFIXES, CheckpointSource
 from .state_file import read_file
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -36,6 +37,7 @@ class Contents:
         adapter: the configuration of peft's adapters in `tree`.
         base: the model that these adapt, where it is stored apart.
         licence: that the repository's card states; empty if it states none, or if the weights are not of the Hub.
+        beside: finds a file beside them, in the folder or on the Hub.
     """
 
     files: tuple[Path, ...]
@@ -43,7 +45,9 @@ class Contents:
     adapter: PeftConfig | None = None
     base: Contents | None = None
     licence: str = ""
+    beside: Finder = lambda names: None
 
+    @cached_property
     def sha256(self) -> str:
         """SHA-256 of the file; of several, that of `sha256sum`'s lines for them, with bare names, base model last."""
         files = [*self.files, *(self.base.files if self.base else ())]
@@ -54,6 +58,20 @@ class Contents:
 
 
 Finder = Callable[[Iterable[str]], Path | None]  # the first file of these names
+
+
+def read_source(source: CheckpointSource) -> Contents:
+    """What a file, a folder or a repository holds.
+
+    Raises:
+        CheckpointError: as `read_contents` and `read_hub`, or the source is a seed.
+        UsageError: as `read_hub`.
+    """
+    if source.hub is not None:
+        return read_hub(source.hub)
+    if source.path is not None:
+        return read_contents(source.path)
+    raise CheckpointError(f"{source.label} is no file: name a file of weights")
 
 
 def read_contents(path: Path) -> Contents:
@@ -111,7 +129,7 @@ def _from_file(path: Path, find: Finder, label: str) -> Contents:
     """The file and what belongs to it: the other shards, the configuration of an adapter, and its base model."""
     if path.name.endswith(INDEX):
         return _from_index(path, find, label)
-    contents = Contents((path,), read_file(path))
+    contents = Contents((path,), read_file(path), beside=find)
     if not _holds_peft(contents.tree):
         return contents
     config_path = find([ADAPTER_CONFIG])
@@ -119,8 +137,8 @@ def _from_file(path: Path, find: Finder, label: str) -> Contents:
         return contents
     config = PeftConfig.from_json(_read_json(config_path), f"{label}: {ADAPTER_CONFIG}")
     if path.name not in ADAPTERS:
-        return Contents(contents.files, contents.tree, config)
-    return Contents(contents.files, contents.tree, config, _base_of(config, path.parent, label))
+        return replace(contents, adapter=config)
+    return replace(contents, adapter=config, base=_base_of(config, path.parent, label))
 
 
 def _base_of(config: PeftConfig, folder: Path, label: str) -> Contents:
@@ -169,7 +187,7 @@ def _from_index(path: Path, find: Finder, label: str) -> Contents:
             raise CheckpointError(
                 f"{short_name(shard)} has no {short_name(name)}, as {path.name} says: copy the model's folder again"
             )
-    return Contents(tuple(files), {name: held[shard][name] for name, shard in names.items()})
+    return Contents(tuple(files), {name: held[shard][name] for name, shard in names.items()}, beside=find)
 
 
 def _holds_peft(tree: dict[Any, object]) -> bool:

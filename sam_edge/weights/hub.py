@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from sam_edge_runtime.errors import CheckpointError, UsageError, short_name
+from sam_edge_runtime.errors import CheckpointError, UsageError, first_line, short_name
 
 from .licences import licence_in_card, require_accepted
 
@@ -107,8 +107,7 @@ class Repository:
                 ) from error
             except Exception as error:  # the network, the disk or the Hub: many classes of several packages
                 raise CheckpointError(
-                    f"{address} was not downloaded ({short_name(str(error).strip().split(chr(10), 1)[0])}): try again, "
-                    "or name a file"
+                    f"{address} was not downloaded ({short_name(first_line(error))}): try again, or name a file"
                 ) from error
         if unreachable is not None:
             raise CheckpointError(

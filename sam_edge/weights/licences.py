@@ -24,6 +24,7 @@ _MARKS = {
 }
 _FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(\r?\n|\Z)", re.DOTALL)
 _FIELD = re.compile(r"^(license|license_name):[ \t]*(?:\r?\n[ \t]*-[ \t]*)?(.*?)[ \t]*$", re.MULTILINE)
+NO_LICENCE_STATED = "NOASSERTION"  # SPDX's term for an unknown licence
 UNNAMED = ("", "other", "unknown")  # a card's `license` that says nothing, or leaves it to `license_name`
 
 

@@ -13,12 +13,11 @@ from sam_edge_runtime.errors import CheckpointError, UsageError
 from .cache import cached
 from .catalogue import RELEASES, SHIPPED
 from .checkpoint import CheckpointRecord, copy_into, load_into
-from .licences import restriction
+from .licences import NO_LICENCE_STATED, restriction
 from .recognition import AUTO, Recognized, read_checkpoint, recognize
 from .source import CheckpointSource, parse_source
 
 DEFAULT = "nano"  # the model without --model and without a file of weights
-NO_LICENCE_STATED = "NOASSERTION"  # SPDX's term for an unknown licence
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from sam_edge_runtime.errors import CheckpointError, short_name
 from .adapters import merge_adapters
 from .catalogue import RELEASES, Release
 from .clip_layouts import HoldsClipError, holds_clip
-from .contents import Contents, read_contents, read_hub
+from .contents import Contents, read_source
 from .families import (
     Builder,
     Family,
@@ -102,7 +102,7 @@ class Recognized:
                 for release in RELEASES.values()
                 if contents.base is None
                 and (sizes == {release.size} or (release.size is None and release.variant == self.variant))
-                and contents.sha256() == release.sha256
+                and contents.sha256 == release.sha256
             ),
             None,
         )
@@ -136,14 +136,7 @@ def read_checkpoint(source: CheckpointSource) -> Checkpoint:
             layouts, or adapters that cannot be merged.
         UsageError: it is on the Hub, and huggingface_hub is not installed.
     """
-    label = source.label
-    if source.hub is not None:
-        contents = read_hub(source.hub)
-    elif source.path is not None:
-        contents = read_contents(source.path)
-    else:
-        raise CheckpointError(f"{label} is no file: name a file of weights")
-    return normalized(contents, label)
+    return normalized(read_source(source), source.label)
 
 
 def normalized(contents: Contents, label: str) -> Checkpoint:

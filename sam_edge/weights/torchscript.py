@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from sam_edge_runtime.errors import CheckpointError, short_name
+from sam_edge_runtime.errors import CheckpointError, first_line, short_name
 
 DATA = "/data.pkl"
 _STORAGES = {
@@ -58,7 +58,7 @@ def read_program(path: Path) -> dict[str, torch.Tensor]:
             raise pickle.UnpicklingError("it holds no module")
         return dict(_tensors(module, "", _DEEPEST))
     except Exception as error:  # a damaged archive can raise anything
-        reason = short_name(str(error).strip().split("\n", 1)[0]) or type(error).__name__
+        reason = short_name(first_line(error))
         raise CheckpointError(
             f"{path} is a TorchScript program whose weights cannot be read without running it ({reason}): if you trust "
             "it, load it yourself and save its state_dict() with torch.save or as .safetensors"

@@ -30,6 +30,7 @@ from sam_edge_runtime.system.text import read_text
 from .catalogue import SHIPPED
 from .checkpoint import CheckpointRecord
 from .fit import check_fit
+from .licences import NO_LICENCE_STATED
 from .seeded import seed_module, seeded_array
 from .source import PREFIX, parse_source
 
@@ -157,7 +158,7 @@ def random_words(names: tuple[str, ...], also: tuple[tuple[str, ...], ...], seed
     seed_module(maps, seed)
     vectors = seeded_array("vectors", (len(names), VECTOR), seed) * np.float32(VECTOR**0.5)
     source = Checkpoint(f"{PREFIX}{seed}", None, random=True)
-    return Words(Vocabulary(names, also, vectors), maps, source, None, "NOASSERTION")
+    return Words(Vocabulary(names, also, vectors), maps, source, None, NO_LICENCE_STATED)
 
 
 def empty_maps(vector: int = VECTOR) -> WordMaps:

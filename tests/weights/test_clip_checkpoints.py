@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -23,6 +24,7 @@ from sam_edge.weights.state_file import read_file
 from sam_edge_runtime.errors import CheckpointError, UsageError
 from sam_edge_runtime.system.files import sha256_of
 from tests.model.clip_models import small_config
+from tests.weights.conftest import cached_repository
 
 State = dict[str, torch.Tensor]
 
@@ -173,6 +175,25 @@ def test_config_json_beside_the_weights_decides_about_the_activation(clip, tmp_p
     loaded = load_clip("clip_vit_b_32", parse_source(tmp_path))
     assert loaded.clip.config.activation == act
     assert (loaded.clip.text.transformer.resblocks[0].mlp.activation) == act
+
+
+@pytest.mark.parametrize("address", ["hf:someone/clip", "hf:someone/clip/model.safetensors"])
+def test_config_json_of_a_repository_decides_too_and_its_card_is_read_once(clip, hub, monkeypatch, address):
+    folder = cached_repository(hub, "someone/clip")
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    save_file(hugging_face(clip.state_dict()), folder / "model.safetensors", {"format": "pt"})
+    sections = {each: {"hidden_act": "gelu"} for each in ("text_config", "vision_config")}
+    (folder / "config.json").write_text(json.dumps(sections))
+    asked, real = [], huggingface_hub.hf_hub_download
+
+    def recorded(repository: str, name: str, **options: Any) -> str:
+        asked.append(name)
+        return real(repository, name, **options)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", recorded)
+    loaded = load_clip("auto", parse_source(address))
+    assert (loaded.clip.config.activation, loaded.licence) == ("gelu", "mit")
+    assert sorted(asked) == ["README.md", "config.json", "model.safetensors"]
 
 
 def test_wrong_weights_are_refused_in_one_line(clip, tmp_path):
