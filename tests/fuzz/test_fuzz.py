@@ -32,17 +32,12 @@ def findings(surfaces: Sequence[str], first: int, count: int, folder: Path) -> l
     """
     found: list[dict[str, str]] = []
     progress = folder / f"{surfaces[0]}.case"
-    paths = [str(ROOT / part) for part in ("", "exporters", "quant", "runtime")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
     left = [(list(surfaces), first, count)]
     while left:
         names, start, cases = left.pop(0)
-        command = [sys.executable, "-m", "tests.fuzz.worker", str(progress), str(start), str(cases), *names]
         progress.unlink(missing_ok=True)
         try:
-            done = subprocess.run(
-                command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LONGEST_RUN, check=False
-            )
+            done = run_worker(progress, start, cases, names, ROOT)
             code, lines, words = done.returncode, done.stdout, done.stderr
         except subprocess.TimeoutExpired as error:
             code, lines, words = -1, (error.stdout or b"").decode(), "no signal ended it"
@@ -59,6 +54,18 @@ def findings(surfaces: Sequence[str], first: int, count: int, folder: Path) -> l
         if later:
             left.append((later, start, cases))
     return found
+
+
+def run_worker(
+    progress: Path, first: int, count: int, surfaces: Sequence[str], cwd: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run cases in a process that is started in the folder `cwd`."""
+    paths = [str(ROOT / part) for part in ("", "exporters", "quant", "runtime")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-m", "tests.fuzz.worker", str(progress), str(first), str(count), *surfaces]
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=LONGEST_RUN, check=False
+    )
 
 
 def report(found: list[dict[str, str]]) -> str:
@@ -90,3 +97,13 @@ def test_two_thousand_mutated_inputs_end_in_a_result_or_one_line(tmp_path):
 def test_fifty_thousand_mutated_inputs_end_in_a_result_or_one_line(tmp_path):
     found = fuzz(PER_SURFACE, PER_SURFACE_SLOW, tmp_path)
     assert not found, report(found)
+
+
+@pytest.mark.parametrize("case", [138, 145, 173])
+def test_what_a_case_writes_to_a_relative_path_is_not_left_where_the_tests_run(case, tmp_path):
+    """These write to `--overwrite`, `-inf` and `[1099511627776, 1099511627776]`."""
+    started = tmp_path / "started"
+    started.mkdir()
+    done = run_worker(tmp_path / "progress", case, 1, ["command_line"], started)
+    assert done.returncode == 0, done.stderr
+    assert list(started.iterdir()) == []

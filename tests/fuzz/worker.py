@@ -3,6 +3,9 @@
 A case that ends in anything but a result or a `SamEdgeError` is a finding. So is one that takes longer than
 `SECONDS` or more memory than `BYTES` above what the imports hold. Findings are printed as JSON lines. The number of the
 case at hand and its surface stand in the progress file, so that a crash of the process can be told by its case.
+
+Each surface has a scratch folder and works two levels below it, since arguments are paths, too: what a case writes to a
+relative path, `../../etc/passwd` included, is removed with the scratch folder.
 """
 
 from __future__ import annotations
@@ -55,6 +58,9 @@ def run(surface: str, first: int, count: int, progress: Path) -> None:
     os.pwrite(marker, f"{first:12d} {surface:40s}".encode(), 0)
     with tempfile.TemporaryDirectory(prefix="sam-edge-fuzz-") as folder:
         attempt = SURFACES[surface](Path(folder))
+        origin, here = Path.cwd(), Path(folder) / "working" / "here"
+        here.mkdir(parents=True)
+        os.chdir(here)
         for warm_up in range(2):  # what engines and libraries load lazily is no memory of a case
             with contextlib.suppress(Exception):
                 attempt(np.random.default_rng([warm_up, 0]))
@@ -66,6 +72,7 @@ def run(surface: str, first: int, count: int, progress: Path) -> None:
             if found is not None:
                 print(json.dumps({"surface": surface, "case": case, **found}), flush=True)
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        os.chdir(origin)
     os.close(marker)
 
 
