@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 
@@ -101,7 +103,7 @@ def _of_pixels(plain: nn.Conv2d, mean: Tensor, deviation: Tensor) -> nn.Conv2d:
     """A convolution without padding of `x` that equals `plain` of `(x - mean) / deviation`."""
     weight = plain.weight.double() / deviation
     offset = (weight * mean).sum(dim=(1, 2, 3))  # (width)
-    layer = nn.Conv2d(plain.in_channels, plain.out_channels, plain.kernel_size, plain.stride, device="meta")
+    layer = deepcopy(plain)
     layer.weight = nn.Parameter(weight.float(), requires_grad=False)
     layer.bias = nn.Parameter(((0.0 if plain.bias is None else plain.bias) - offset).float(), requires_grad=False)
     return layer.eval()
