@@ -7,5 +7,6 @@
 | `named` | masks ranked by words |
 | `annotate` | `sam-edge annotate`: processes, hosts, progress, resumption |
 | `pieces` | a source divided into output shards, and the progress of each |
+| `processes` | work in several processes that tell what they have done |
 | `worker` | annotates the pieces of one process |
 """

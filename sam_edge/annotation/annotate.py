@@ -9,35 +9,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from sam_edge.data.sources import Source, open_source
 from sam_edge.prediction.naming import Namer
 from sam_edge.prediction.promptable import SHIPPED_WORDS, Promptable, opened
-from sam_edge.training.interrupt import leave_to_parent
 from sam_edge_runtime.automatic.settings import AutomaticSettings
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.document import FILE_NAME
-from sam_edge_runtime.errors import DataError, OutputError, SamEdgeError, UsageError
+from sam_edge_runtime.errors import DataError, OutputError, UsageError
 from sam_edge_runtime.system.cores import usable_cores
 from sam_edge_runtime.system.documents import read_json
 from sam_edge_runtime.system.files import is_staging, sha256_of, write_file
 
 from .pieces import WORK, Piece, PieceFolder, divide
+from .processes import Send, events_of
 from .worker import annotate_piece
 
 SETTINGS_FILE = "annotation.json"
 FORMAT = "sam-edge-annotations"
 RECORDS = 1000  # of an output shard
-END, ERROR, LOST = "end", "error", "lost"  # other events of a process
 Progress = Callable[[int, int, int], None]
 
 
@@ -113,7 +109,9 @@ def annotate(job: AnnotateJob, progress: Progress = lambda done, failed, total: 
     failed = 0
     progress(done, failed, total)
     unpacked = [piece for piece in own if not PieceFolder(job.out, piece).complete]
-    for kind, _ in _events(job, unpacked):
+    processes = min(job.processes, len(unpacked))
+    shares = [(job, unpacked[n::processes], processes) for n in range(processes)]
+    for kind, _ in events_of(_work, shares, remedy="finished photos are kept, so run the same command to resume"):
         done, failed = done + 1, failed + (kind == "failed")
         progress(done, failed, total)
     failures = {
@@ -201,68 +199,15 @@ def _settle(job: AnnotateJob, source: Source) -> None:
         )
 
 
-def _events(job: AnnotateJob, pieces: Sequence[Piece]) -> Iterator[tuple[str, str]]:
-    """Annotate pieces in processes, and yield an event for each photo.
-
-    Each process has its own pipe, so that a killed one leaves no lock that others would wait for.
-    """
-    context = multiprocessing.get_context("spawn")
-    count = min(job.processes, len(pieces))
-    workers: dict[Connection, BaseProcess] = {}
-    for n in range(count):
-        ours, theirs = context.Pipe(duplex=False)
-        workers[ours] = context.Process(target=_work, args=(job, pieces[n::count], count, theirs))
-        workers[ours].start()
-        theirs.close()
-    try:
-        yield from _until_all_ended(workers)
-    finally:
-        for worker in workers.values():
-            worker.terminate()
-            worker.join()
-
-
-def _until_all_ended(workers: Mapping[Connection, BaseProcess]) -> Iterator[tuple[str, str]]:
-    waiting, lost = set(workers), []
-    while waiting:
-        ready = wait(list(waiting))
-        for pipe in [each for each in waiting if each in ready]:
-            try:
-                kind, what = pipe.recv()
-            except (EOFError, OSError):
-                kind, what = LOST, ""
-            if kind == ERROR:
-                raise DataError(what)
-            if kind in (END, LOST):
-                waiting.remove(pipe)
-                lost += [workers[pipe]] if kind == LOST else []
-            else:
-                yield kind, what
-    if lost:
-        lost[0].join()
-        raise DataError(
-            f"{len(lost)} of {len(workers)} processes were killed (exit code {lost[0].exitcode}): finished photos are "
-            "kept, so run the same command to resume"
-        )
-
-
-def _work(job: AnnotateJob, pieces: Sequence[Piece], processes: int, events: Connection) -> None:
+def _work(work: tuple[AnnotateJob, Sequence[Piece], int], send: Send) -> None:
     """The work of one process."""
-    leave_to_parent(0)
-    try:
-        try:
-            source = open_source(job.source)
-            subject = _open(job, processes)
-            generator = subject.mask_generator(job.settings)
-            namer = Namer(subject, job.words) if job.words else None
-            for piece in pieces:
-                folder = PieceFolder(job.out, piece)
-                annotate_piece(folder, source, generator, job.existing, lambda *event: events.send(event), namer)
-            events.send((END, ""))
-        except SamEdgeError as error:
-            events.send((ERROR, str(error)))
-    except BrokenPipeError:  # the parent has ended, and may have been started again
-        return
+    job, pieces, processes = work
+    source = open_source(job.source)
+    subject = _open(job, processes)
+    generator = subject.mask_generator(job.settings)
+    namer = Namer(subject, job.words) if job.words else None
+    for piece in pieces:
+        annotate_piece(PieceFolder(job.out, piece), source, generator, job.existing, send, namer)
 
 
 def _open(job: AnnotateJob, processes: int) -> Promptable:

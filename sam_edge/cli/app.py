@@ -14,6 +14,9 @@ from . import (
     annotate,
     benchmark,
     convert,
+    data_compare,
+    data_convert,
+    data_describe,
     demo,
     distill,
     doctor,
@@ -80,8 +83,20 @@ VERBS = {
     "doctor": doctor,
     "demo": demo,
 }
+# Verbs of two words: what all of them are about, and one file for each.
+GROUPS = {
+    "data": (
+        "Describe, compare and convert data sets of photos and masks.",
+        {"describe": data_describe, "compare": data_compare, "convert": data_convert},
+    )
+}
 for name, verb in VERBS.items():
     app.command(name, epilog=verb.EXAMPLES)(verb.command)
+for group, (what, verbs) in GROUPS.items():
+    part = typer.Typer(help=what, no_args_is_help=True, rich_markup_mode="rich")
+    for name, verb in verbs.items():
+        part.command(name, epilog=verb.EXAMPLES)(verb.command)
+    app.add_typer(part, name=group)
 
 
 def main() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import stat
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,16 +13,17 @@ from typing import Any
 from sam_edge_runtime.system.documents import parse_json
 from sam_edge_runtime.system.text import read_regular
 
+from .coco_index import CocoIndex
 from .foreign import records_by_photo
 from .skips import BrokenRecordError
 
 
-def described_photos(path: Path) -> frozenset[str]:
-    """The file names of the photos that a JSON file describes; empty if it describes no photos by name."""
+def described_photos(path: Path) -> Collection[str]:
+    """The file names of the photos that a JSON file describes, in its order; none if it describes no photos by name."""
     try:
-        return frozenset(_instances(path))
+        return _instances(path).keys()
     except (OSError, ValueError, RecursionError):
-        return frozenset()
+        return ()
 
 
 def record_of(path: Path, photo: str) -> bytes:
@@ -35,12 +39,15 @@ def record_of(path: Path, photo: str) -> bytes:
         raise BrokenRecordError(f"{path.name} does not describe it any more") from error
 
 
-def _instances(path: Path) -> dict[str, Any]:
+def _instances(path: Path) -> Mapping[str, Any]:
     status = path.stat()
     return _read(path, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=4)
-def _read(path: Path, size: int, changed: int) -> dict[str, Any]:
+def _read(path: Path, size: int, changed: int) -> Mapping[str, Any]:
     """The records by the photos' file names; `size` and `changed` tell a newer file apart."""
+    if stat.S_ISREG(path.stat().st_mode):  # a pipe could block for ever
+        with suppress(ValueError, RecursionError):
+            return CocoIndex(path)
     return records_by_photo(parse_json(read_regular(path)))

@@ -47,17 +47,28 @@ class MaskNames:
         Raises:
             DataError: the file does not have the record, or another number of names.
         """
-        names = self._files.get(sample.source, {}).get(sample.key)
-        if names is None or len(names) != len(sample.rles):
+        return self.of_record(sample.source, sample.key, len(sample.rles))
+
+    def of_record(self, source: str, key: str, masks: int) -> Names:
+        """The names of a record's masks; `source` and `key` are those of a `Sample`.
+
+        Raises:
+            DataError: the file does not have the record, or another number of names than `masks`.
+        """
+        names = self._files.get(source, {}).get(key)
+        if names is None or len(names) != masks:
             found = "no names" if names is None else f"{len(names)} names"
-            raise DataError(
-                f"{sample.key} of {sample.source} has {len(sample.rles)} masks and {found}: correct {ENDING}"
-            )
+            raise DataError(f"{key} of {source} has {masks} masks and {found}: correct {ENDING}")
         return names
 
 
+def names_file(shard: Path) -> Path:
+    """Where the names of a shard's or folder's masks lie."""
+    return shard.with_name(shard.stem + ENDING if shard.suffix == ".tar" else shard.name + ENDING)
+
+
 def _read(shard: Path) -> dict[str, Names]:
-    path = shard.with_name(shard.stem + ENDING if shard.suffix == ".tar" else shard.name + ENDING)
+    path = names_file(shard)
     try:
         document = read_json(path)
         return {

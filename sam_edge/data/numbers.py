@@ -19,6 +19,8 @@ def number(value: object) -> float:
     Raises:
         BrokenRecordError: it is something else.
     """
+    if type(value) is float and math.isfinite(value):  # nearly all are
+        return value
     if isinstance(value, int | float | str) and not isinstance(value, bool) and not _is_long(value):
         with suppress(OverflowError, ValueError):  # an integer beyond the range of floats; a text that is no number
             converted = float(value)

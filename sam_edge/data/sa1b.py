@@ -8,12 +8,13 @@ Other tools' layouts are converted where they are simple (`foreign`), and number
 (github.com/facebookresearch/segment-anything, README, "Dataset".) `orientation` is ours and optional: the frame that
 the masks refer to (`sam_edge.data.orientation`). One damaged mask makes the whole record broken. The
 run lengths are added up first, because pycocotools leaves pixels uninitialized that no run covers. Areas are computed
-from the run lengths; the record's own are ignored.
+from the run lengths; the record's own are ignored. `name` and `iscrowd` are read where an annotation has them.
 """
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,8 @@ class Annotation:
         stability_score: IoU of the mask at a higher and a lower threshold, 0..1; 1 where the record has none.
         crop_box: x, y, width, height of the crop in which the mask was found, or None.
         point_coords: x, y of the points that prompted the mask, in pixels; may be empty.
+        name: what the mask shows, such as its category in COCO; None where the record does not say.
+        crowd: whether it covers a group of objects that were not told apart (COCO's `iscrowd`).
     """
 
     rle: Rle
@@ -59,6 +62,8 @@ class Annotation:
     stability_score: float = 1.0
     crop_box: Box | None = None
     point_coords: tuple[tuple[float, float], ...] = ()
+    name: str | None = None
+    crowd: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,12 +131,12 @@ def bbox_of(mask: Rle) -> list[float]:
     return xywh(bounding_box(runs.decompress(mask["counts"]), mask["size"][0]))
 
 
-def parse_record(content: bytes, photo: bytes = b"") -> Record:
+def parse_record(content: bytes, photo: bytes | Callable[[], bytes] = b"") -> Record:
     """Read a record and check every field that is used.
 
     Args:
         content: the JSON file.
-        photo: the photo's file, for layouts of other tools that do not state its size.
+        photo: the photo's file, or what reads it, for layouts of other tools that do not state its size.
 
     Raises:
         BrokenRecordError: not JSON, another layout, a damaged mask, or a mask of another size than the photo.
@@ -140,7 +145,7 @@ def parse_record(content: bytes, photo: bytes = b"") -> Record:
         loaded = parse_json(content)
     except ValueError as error:
         raise BrokenRecordError(f"its JSON is truncated or damaged ({error})") from error
-    converted = to_sa1b(loaded, lambda: _size_of(photo))
+    converted = to_sa1b(loaded, lambda: _size_of(photo if isinstance(photo, bytes) else photo()))
     if converted is not None:
         loaded = converted
     if not _is_sa1b(loaded):
@@ -150,7 +155,12 @@ def parse_record(content: bytes, photo: bytes = b"") -> Record:
     orientation = image.get("orientation")
     if orientation not in (None, UPRIGHT, STORED):
         raise BrokenRecordError(f"its JSON gives the photo the orientation {orientation!r:.40}: {UPRIGHT} or {STORED}")
-    return Record(size, tuple(_annotation(each, index, size) for index, each in enumerate(annotations)), orientation)
+    areas = _plain_areas(annotations, size)
+    return Record(
+        size,
+        tuple(_annotation(each, index, size, areas.get(index)) for index, each in enumerate(annotations)),
+        orientation,
+    )
 
 
 def _size_of(photo: bytes) -> tuple[int, int]:
@@ -168,11 +178,45 @@ def _is_sa1b(document: Any) -> bool:
     )
 
 
-def _annotation(entry: object, index: int, size: tuple[int, int]) -> Annotation:
+def _plain_areas(annotations: list[Any], size: tuple[int, int]) -> dict[int, int]:
+    """The areas of the masks that are sound compressed RLEs of the photo's size, by index; all are decoded at once."""
+    segmentations = {
+        index: each.get("segmentation") for index, each in enumerate(annotations) if isinstance(each, dict)
+    }
+    plain = {
+        index: each["counts"]
+        for index, each in segmentations.items()
+        if isinstance(each, dict)
+        and "rle" not in each
+        and each.get("size") == list(size)
+        and isinstance(each.get("counts"), str)
+        and each["counts"]
+    }
+    try:
+        lengths, numbers = runs.decompress_all(list(plain.values()))
+    except UsageError:  # one is damaged: they are read one by one, which tells which
+        return {}
+    if not len(numbers):
+        return {}
+    starts, pixels = np.cumsum(numbers) - numbers, size[0] * size[1]
+    # Each length is bounded before adding, so that the sum cannot overflow to the right value.
+    sound = (np.minimum.reduceat(lengths, starts) >= 0) & (np.maximum.reduceat(lengths, starts) <= pixels)
+    bounded = np.clip(lengths, 0, pixels)
+    sound &= np.add.reduceat(bounded, starts) == pixels
+    is_inside = (np.arange(len(lengths)) - np.repeat(starts, numbers)) & 1
+    areas = np.add.reduceat(bounded * is_inside, starts)
+    return {index: int(area) for index, area, good in zip(plain, areas, sound, strict=True) if good}
+
+
+def _annotation(entry: object, index: int, size: tuple[int, int], area: int | None) -> Annotation:
+    """One annotation; `area` is that of a mask that is known to be sound, None where it has to be checked."""
     if not isinstance(entry, dict):
         raise BrokenRecordError(f"annotation {index} is a {type(entry).__name__}")
     try:
-        rle, area = _checked_rle(entry.get("segmentation"), size)
+        if area is None:
+            rle, area = _checked_rle(entry.get("segmentation"), size)
+        else:
+            rle = {"size": list(size), "counts": entry["segmentation"]["counts"]}
         return Annotation(
             rle,
             area,
@@ -181,6 +225,8 @@ def _annotation(entry: object, index: int, size: tuple[int, int]) -> Annotation:
             _score(entry, "stability_score"),
             _box(entry, "crop_box"),
             _points(entry.get("point_coords") or []),
+            _name(entry),
+            entry.get("iscrowd") in (1, True),
         )
     except BrokenRecordError as error:
         raise BrokenRecordError(f"annotation {index}: {error}") from error
@@ -238,6 +284,11 @@ def _compressed(lengths: npt.NDArray[np.int64], size: tuple[int, int]) -> str:
     rle = coco.frPyObjects({"size": list(size), "counts": lengths.tolist()}, *size)
     counts: bytes = rle["counts"]
     return counts.decode("ascii")
+
+
+def _name(entry: dict[str, object]) -> str | None:
+    name = entry.get("name")
+    return name if isinstance(name, str) else None
 
 
 def _score(entry: dict[str, object], name: str) -> float:

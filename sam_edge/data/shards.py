@@ -25,6 +25,7 @@ from sam_edge_runtime.photo.formats import PHOTO_ENDINGS
 from sam_edge_runtime.system.text import read_regular
 
 from .instances import record_of
+from .label_maps import label_record
 from .pairs import RECORD_ENDING, split_name
 from .skips import BrokenRecordError, Skip
 from .tar_index import ABSENT, TarIndex, tar_index
@@ -39,7 +40,7 @@ class RawRecord:
     Attributes:
         source: path of its shard or folder.
         key: its name there.
-        photo: content of the photo's file; None where there is none.
+        photo: content of the photo's file; None where there is none, or records alone are read.
         record: content of the JSON file; None where there is none, or photos alone are read.
     """
 
@@ -61,8 +62,11 @@ class Shard(Protocol):
     def name(self, number: int) -> tuple[str, str]:
         """Source and key of a record."""
 
-    def read(self, number: int, *, photo_only: bool = False) -> RawRecord:
-        """One record, without its JSON if `photo_only`.
+    def has_photo(self, number: int) -> bool:
+        """Whether a record has a photo, as far as can be told without reading it."""
+
+    def read(self, number: int, *, photo_only: bool = False, record_only: bool = False) -> RawRecord:
+        """One record, without its JSON if `photo_only`, and without its photo if `record_only`.
 
         Raises:
             BrokenRecordError: its bytes cannot be read.
@@ -106,10 +110,15 @@ class TarShard:
         key: bytes = self.index.keys[number]
         return str(self.path), key.decode("utf-8", "surrogateescape")
 
-    def read(self, number: int, *, photo_only: bool = False) -> RawRecord:
+    def has_photo(self, number: int) -> bool:
+        """Whether a record has a photo."""
+        return bool(self.index.places[number, 0] != ABSENT)
+
+    def read(self, number: int, *, photo_only: bool = False, record_only: bool = False) -> RawRecord:
         """One record. The tar is opened for each, because processes cannot share an open file's position."""
         source, key = self.name(number)
         photo, photo_bytes, record, record_bytes = self.index.places[number].tolist()
+        photo = ABSENT if record_only else photo
         try:
             with self.path.open("rb") as file:
                 parts = []
@@ -205,7 +214,7 @@ class LooseFiles:
 
     Attributes:
         photo: the photo's file.
-        record: the JSON file.
+        record: the JSON file, or a label picture (`label_maps`).
         whole_name: whether the key is the file's whole name, because another photo has the same stem.
         of_all: whether the JSON file describes all photos of the folder.
     """
@@ -227,6 +236,8 @@ class LooseFiles:
 def _record_content(files: LooseFiles) -> bytes | None:
     if files.record is None:
         return None
+    if files.record.suffix.lower() != RECORD_ENDING:
+        return label_record(files.record)
     return record_of(files.record, files.photo.name) if files.of_all and files.photo else read_regular(files.record)
 
 
@@ -248,11 +259,15 @@ class FileShard:
         """Source and key of a record."""
         return self.files[number].name
 
-    def read(self, number: int, *, photo_only: bool = False) -> RawRecord:
+    def has_photo(self, number: int) -> bool:
+        """Whether a record has a photo, which may have gone."""
+        return self.files[number].photo is not None
+
+    def read(self, number: int, *, photo_only: bool = False, record_only: bool = False) -> RawRecord:
         """One record."""
         files = self.files[number]
         try:
-            photo = read_regular(files.photo) if files.photo else None
+            photo = read_regular(files.photo) if files.photo and not record_only else None
             record = None if photo_only else _record_content(files)
         except (OSError, ValueError) as error:  # ValueError: no possible name, such as one with a null byte
             reason = error.strerror if isinstance(error, OSError) else str(error)

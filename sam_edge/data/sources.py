@@ -8,6 +8,8 @@
 | a folder with two folders such as `images` and `annotations` | the pairs of both |
 | a folder with photos and a JSON file of another name | the photos that it describes: COCO, Label Studio, VIA |
 | a folder with photos | photos without annotations; a JSON file that belongs to none of them is ignored |
+| a JSON file that describes photos: COCO, LVIS, Label Studio, VIA | these photos, beside it or in a folder beside it |
+| a folder of BSDS500, Pascal VOC or Cityscapes (`label_layouts`) | photos with the regions of their label pictures |
 | a photo | that photo, with the JSON file of the same name if there is one |
 | a `.txt` file | a list of photos without annotations, one path a line, relative to the list; `#` begins a comment |
 | `train/sa_{000000..000019}.tar`, `data/*/train.tar` | everything that the braces and stars match, as one source |
@@ -22,6 +24,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +37,8 @@ from sam_edge_runtime.photo.formats import PHOTO_ENDINGS
 from sam_edge_runtime.system.text import read_text
 
 from .instances import described_photos
-from .pairs import RECORD_ENDING, folder_pair, is_drawn, is_further_part
+from .label_layouts import label_pairs
+from .pairs import PHOTO_FOLDERS, RECORD_ENDING, folder_pair, is_drawn, is_further_part
 from .shards import FileShard, LooseFiles, RawRecord, Shard, TarShard
 
 SHARD_ENDING = ".tar"
@@ -71,14 +75,14 @@ class Source:
         shard, place = self._find(number)
         return shard.name(place)
 
-    def read(self, number: int, *, photo_only: bool = False) -> RawRecord:
-        """A record by its number.
+    def read(self, number: int, *, photo_only: bool = False, record_only: bool = False) -> RawRecord:
+        """A record by its number, without its JSON if `photo_only`, and without its photo if `record_only`.
 
         Raises:
             BrokenRecordError: its bytes cannot be read.
         """
         shard, place = self._find(number)
-        return shard.read(place, photo_only=photo_only)
+        return shard.read(place, photo_only=photo_only, record_only=record_only)
 
     def select(self, chosen: npt.NDArray[np.bool_]) -> Source:
         """A source of the same name with the records for which `chosen` (R) is true."""
@@ -138,11 +142,12 @@ class Source:
         return shard, number - int(self._ends[which]) + len(shard)
 
 
-def open_source(what: str | Path) -> Source:
+def open_source(what: str | Path, *, photos_needed: bool = True) -> Source:
     """Open the records of a path or pattern, and index its shards.
 
     Args:
         what: see the table of this module.
+        photos_needed: without, JSON files and folders of them are opened even where their photos are elsewhere.
 
     Raises:
         DataError: it is missing, empty, matches nothing, holds both shards and photos, or a shard is not a tar.
@@ -153,17 +158,45 @@ def open_source(what: str | Path) -> Source:
     loose: list[Path] = []  # photos named one by one
     for path in _expanded(name):
         if path.is_dir():
-            shards += _folder(path)
+            shards += _folder(path, photos_needed=photos_needed)
         elif path.suffix.lower() == LIST_ENDING:
             shards.append(_listed(path))
         elif path.suffix.lower() in PHOTO_ENDINGS:
             loose.append(path)
+        elif path.suffix.lower() == RECORD_ENDING:
+            shards.append(_document(path, photos_needed=photos_needed))
         else:
             shards.append(_tar(path))
     shards += [
         _pairs(photos, [record for photo in photos for record in _beside(photo)]) for photos in _by_folder(loose)
     ]
     return Source(name, tuple(shards), any(shard.annotated for shard in shards))
+
+
+def _document(path: Path, *, photos_needed: bool) -> Shard:
+    """The photos that a JSON file describes."""
+    names = described_photos(path)
+    if not names:
+        raise DataError(
+            f"{path} describes no photos by their names: name one in the format of COCO, LVIS, Label Studio or VIA, or "
+            "a folder with photos"
+        )
+    folder = next((each for each in _photo_folders(path) if any(os.path.isfile(each / name) for name in names)), None)  # noqa: PTH113
+    if folder is None and photos_needed:
+        raise DataError(f"the photos that {path} describes are not beside it: lay them in a folder with it")
+    folder = folder or path.parent
+    return FileShard(tuple(LooseFiles(folder / name, path, of_all=True) for name in names))
+
+
+def _photo_folders(path: Path) -> list[Path]:
+    """Where the photos of a JSON file may lie: `val2017` beside `annotations/instances_val2017.json`, for instance."""
+    beside = [path.parent, path.parent.parent]
+    split = path.stem.rpartition("_")[2]
+    folders = [*beside, *(folder / split for folder in beside)]
+    for folder in beside:
+        with suppress(OSError):
+            folders += sorted(each for each in folder.iterdir() if each.name.lower() in PHOTO_FOLDERS and each.is_dir())
+    return folders
 
 
 def _beside(photo: Path) -> list[Path]:
@@ -224,8 +257,11 @@ def _braces(pattern: str) -> list[str]:
         raise DataError(f"no data at {pattern}: its braces are not balanced ({error})") from error
 
 
-def _folder(folder: Path) -> list[Shard]:
+def _folder(folder: Path, *, photos_needed: bool) -> list[Shard]:
     """The shards of a folder, or its photos as one shard."""
+    labelled = label_pairs(folder)
+    if labelled:
+        return [FileShard(tuple(LooseFiles(photo, labels) for photo, labels in labelled))]
     entries = _entries(folder)
     tars = [path for path in entries if path.suffix.lower() == SHARD_ENDING]
     photos = [path for path in entries if path.suffix.lower() in PHOTO_ENDINGS]
@@ -246,6 +282,8 @@ def _folder(folder: Path) -> list[Shard]:
         records = [path for path in _entries(both[1]) if path.suffix.lower() == RECORD_ENDING]
         if photos:
             return [_pairs(photos, records)]
+    if records and not photos_needed:
+        return [FileShard(tuple(LooseFiles(None, record) for record in records))]
     folders = [path.name for path in entries if path.is_dir()]
     remedy = f"name one of its folders, such as {folder / folders[0]}" if folders else "name another"
     raise DataError(f"folder {folder} holds neither shards (.tar) nor photos ({', '.join(PHOTO_ENDINGS)}): {remedy}")

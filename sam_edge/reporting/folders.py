@@ -10,13 +10,20 @@ from sam_edge_runtime.system.folders import others_than
 from sam_edge_runtime.system.text import read_regular
 
 EVALUATION, VERIFICATION = "sam-edge-evaluation", "sam-edge-verification"
+DESCRIPTION = "sam-edge-description"
+DESCRIPTION_PARTS = ".parts"  # folder of what an unfinished run has found
+DESCRIPTION_PLOTS = ("masks.png", "sizes.png", "concavity.png", "centres.png", "photos.png")
 CURVE, RECALL, EXAMPLES, AUTOMATIC_MASKS = "clicks.png", "recall.png", "examples.png", "found.png"
 BENCHMARK, PAGE_TITLE = "sam-edge-benchmark", "<title>sam-edge benchmark</title>"
 LARGEST_RESULT = 64 << 20  # bytes; a page or file of results has a few thousand
 _HEAD = 1000  # characters of a page in which its title stands
 _ROW = {"subject", "device", "tool", "delegate", "threads"}  # of a row that was measured on a phone
 _REPORT = frozenset({"report.json", "report.html"})
-_FILES = {EVALUATION: _REPORT | {CURVE, RECALL, EXAMPLES, AUTOMATIC_MASKS}, VERIFICATION: _REPORT}
+_FILES = {
+    EVALUATION: _REPORT | {CURVE, RECALL, EXAMPLES, AUTOMATIC_MASKS},
+    VERIFICATION: _REPORT,
+    DESCRIPTION: _REPORT | set(DESCRIPTION_PLOTS),
+}
 
 
 def is_verification(folder: Path) -> bool:
@@ -32,6 +39,13 @@ def foreign_in_evaluation(folder: Path) -> tuple[str, ...] | None:
 def foreign_in_verification(folder: Path) -> tuple[str, ...] | None:
     """Files in a folder that `sam-edge verify` did not write; None where it holds no report of it."""
     return _foreign(folder, VERIFICATION)
+
+
+def foreign_in_description(folder: Path) -> tuple[str, ...] | None:
+    """Files in a folder that `sam-edge data describe` did not write; None where it holds no description."""
+    if _format_of(folder) != DESCRIPTION:
+        return None
+    return others_than(folder, lambda name: name in _FILES[DESCRIPTION] or name.startswith(f"{DESCRIPTION_PARTS}/"))
 
 
 def check_benchmark_file(path: Path) -> None:

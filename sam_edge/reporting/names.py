@@ -1,4 +1,4 @@
-"""Short names of bundles for tables."""
+"""Short names of bundles and data for tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def short_names(paths: Sequence[Path]) -> list[str]:
     parts = [path.resolve().parts for path in paths]
     if len(set(parts)) < len(parts):
         twice = next(path for path, each in zip(paths, parts, strict=True) if parts.count(each) > 1)
-        raise UsageError(f"{twice} is named twice: name each bundle once")
+        raise UsageError(f"{twice} is named twice: name each once")
     longest = max(map(len, parts), default=1)
     for count in range(1, longest + 1):
         names = ["/".join(each[-count:]) for each in parts]

@@ -26,9 +26,14 @@ def boundary_iou(a: Mask, b: Mask) -> float:
     return mask_iou(inner_rim(a), inner_rim(b))
 
 
-def inner_rim(mask: Mask) -> Mask:
-    """Pixels of a mask `(H, W)` within the rim's width of its outside; everything beyond the picture is outside."""
-    width = max(1, round(BOUNDARY_SHARE * float(np.hypot(*mask.shape))))
+def inner_rim(mask: Mask, size: tuple[int, int] | None = None) -> Mask:
+    """Pixels of a mask `(H, W)` within the rim's width of its outside; everything beyond the picture is outside.
+
+    Args:
+        mask: the mask, or a part of it that holds all of its pixels.
+        size: (H, W) of the whole picture, which the width depends on; None: the mask's.
+    """
+    width = max(1, round(BOUNDARY_SHARE * float(np.hypot(*(size or mask.shape)))))
     return mask & ~eroded(mask, width)
 
 

@@ -9,7 +9,7 @@ computed at once; the only loop runs over the groups of a number.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -114,17 +114,33 @@ def decompress(counts: str) -> Counts:
         UsageError: no string; or one with a character that COCO does not use, with a number that is too long, or that
             ends within a number.
     """
-    if not isinstance(counts, str):
-        raise UsageError(f"the counts of a compressed RLE are a {type(counts).__name__}; give COCO's string")
-    codes = np.frombuffer(counts.encode("utf-8", "replace"), np.uint8).astype(np.int64)
+    return decompress_all([counts])[0]
+
+
+def decompress_all(strings: Sequence[str]) -> tuple[Counts, Counts]:
+    """The run lengths of several masks at once, in much less time than one by one.
+
+    Returns:
+        The run lengths (R) of all masks, one mask after the other, and the number of runs (M) of each.
+
+    Raises:
+        UsageError: see `decompress`.
+    """
+    for counts in strings:
+        if not isinstance(counts, str):
+            raise UsageError(f"the counts of a compressed RLE are a {type(counts).__name__}; give COCO's string")
+    encoded = [counts.encode("utf-8", "replace") for counts in strings]
+    string_ends = np.cumsum([len(each) for each in encoded], dtype=np.int64)
+    codes = np.frombuffer(b"".join(encoded), np.uint8).astype(np.int64)
     if codes.size == 0:
-        return np.zeros(0, np.int64)
+        return np.zeros(0, np.int64), np.zeros(len(strings), np.int64)
     if codes.min() < _FIRST_CHARACTER or codes.max() > _LAST_CHARACTER:
         raise UsageError("the counts of an RLE have characters outside COCO's '0' to 'o'; it is damaged or not an RLE")
     codes -= _FIRST_CHARACTER
-    ends = np.flatnonzero((codes & _MORE) == 0)
-    if ends.size == 0 or ends[-1] != codes.size - 1:
+    is_end = (codes & _MORE) == 0
+    if not is_end[string_ends[string_ends > 0] - 1].all():
         raise UsageError("the counts of an RLE end within a number; the string was cut off")
+    ends = np.flatnonzero(is_end)
     starts = np.concatenate([[0], ends[:-1] + 1])
     groups = ends - starts + 1
     if groups.max() > _MOST_GROUPS:
@@ -134,9 +150,27 @@ def decompress(counts: str) -> Counts:
     place = np.arange(codes.size) - np.repeat(starts, groups)
     values = np.add.reduceat((codes & (_MORE - 1)) << (_GROUP_BITS * place), starts)
     values -= np.where(codes[ends] & _SIGN, np.left_shift(1, _GROUP_BITS * groups), 0)
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
-    return values
+    numbers = np.diff(np.searchsorted(ends, string_ends), prepend=0)
+    _undo_differences(values, numbers)
+    return values, numbers
+
+
+def _undo_differences(values: Counts, numbers: Counts) -> None:
+    """Turn stored values into lengths, in place; `numbers` (M) says how many values each mask has.
+
+    From the fourth on, a value is the length minus that two before. So those at odd indices of a mask are one sum that
+    runs on, and those at even indices from 2 another.
+    """
+    if len(numbers) == 1:
+        values[1::2] = np.cumsum(values[1::2])
+        values[2::2] = np.cumsum(values[2::2])
+        return
+    index = np.arange(values.size) - np.repeat(np.cumsum(numbers) - numbers, numbers)
+    is_odd = (index & 1) == 1
+    for chosen, lengths in ((is_odd, numbers // 2), (~is_odd & (index > 0), np.maximum(numbers - 1, 0) // 2)):
+        sums = np.cumsum(values[chosen])
+        before = np.cumsum(lengths) - lengths
+        values[chosen] = sums - np.repeat(np.concatenate([[0], sums])[before], lengths)
 
 
 def encode(mask: npt.NDArray[np.bool_]) -> Rle:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote
@@ -44,12 +45,17 @@ def is_list_of(document: Any, name: str, kind: type) -> bool:
     return isinstance(document, list) and bool(document) and all(has(each, **{name: kind}) for each in document)
 
 
-def record(size: tuple[int, int], segmentations: Iterable[object]) -> dict[str, Any]:
-    """SA-1B's layout of masks for a photo of (H, W) `size` in pixels."""
+def record(
+    size: tuple[int, int], segmentations: Iterable[object], more: Iterable[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """SA-1B's layout of masks for a photo of (H, W) `size` in pixels; `more` holds further members of each mask."""
     height, width = size
     return {
         "image": {"height": height, "width": width},
-        "annotations": [{"segmentation": segmentation} for segmentation in segmentations],
+        "annotations": [
+            {"segmentation": segmentation, **(members or {})}
+            for segmentation, members in zip_longest(segmentations, more)
+        ],
     }
 
 

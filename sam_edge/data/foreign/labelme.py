@@ -5,27 +5,47 @@ ISAT: github.com/yatengLG/ISAT_with_segment_anything, ISAT/annotation.py.
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from sam_edge.data.numbers import number, photo_size
+from sam_edge.data.skips import BrokenRecordError
+from sam_edge_runtime.automatic.rle import Rle
 
 from .format import Format, PhotoSize, has, not_read, record
 from .outlines import ellipse, flat, rectangle
+from .pixels import placed, png_mask
 
+CROWD = "iscrowd"  # a flag of ours
 _NO_AREA = ("point", "points", "line", "linestrip")
 
 
 def _from_labelme(document: dict[str, Any], _: PhotoSize) -> dict[str, Any]:
-    objects: dict[object, list[list[float]]] = {}
+    size = photo_size(document, "imageHeight", "imageWidth")
+    objects: dict[object, list[Any]] = {}
+    members: dict[object, dict[str, Any]] = {}
     for index, shape in enumerate(document["shapes"]):
-        corners = _shape_corners(shape)
-        if corners is not None:
-            group = shape.get("group_id")
-            key = ("alone", index) if group is None else (str(group), str(shape.get("label")))
-            objects.setdefault(key, []).append(corners)
-    return record(photo_size(document, "imageHeight", "imageWidth"), objects.values())
+        is_mask = shape.get("shape_type") == "mask"
+        outline = _mask(shape, size) if is_mask else _shape_corners(shape)
+        if outline is None:
+            continue
+        group = None if is_mask else shape.get("group_id")
+        key = ("alone", index) if group is None else (str(group), str(shape.get("label")))
+        objects.setdefault(key, []).append(outline)
+        members[key] = {"name": shape.get("label"), "iscrowd": int(bool((shape.get("flags") or {}).get(CROWD)))}
+    segmentations = (parts[0] if isinstance(parts[0], dict) else parts for parts in objects.values())
+    return record(size, segmentations, members.values())
+
+
+def _mask(shape: Mapping[str, Any], size: tuple[int, int]) -> Rle:
+    """A shape of type `mask`: a PNG, and the first and the last pixel of the rectangle that it covers."""
+    (left, top), (right, bottom) = ((round(number(x)), round(number(y))) for x, y in shape["points"])
+    part = png_mask(base64.b64decode(shape["mask"], validate=True), size)
+    if part.shape != (bottom - top + 1, right - left + 1):
+        raise BrokenRecordError(f"its mask has the shape {part.shape}, and its points another")
+    return placed(part, (left, top), size)
 
 
 def _shape_corners(shape: Mapping[str, Any]) -> list[float] | None:

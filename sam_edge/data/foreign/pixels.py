@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from sam_edge.data.numbers import integer
 from sam_edge.data.polygons import polygon_rle
@@ -46,6 +48,25 @@ def placed(part: Mask, at: tuple[int, int], size: tuple[int, int]) -> Rle:
     if x < 0 or y < 0 or x + width > size[1] or y + height > size[0]:
         raise BrokenRecordError(f"its mask of {width}x{height} pixels at {x}, {y} reaches beyond the photo")
     return {"size": list(size), "counts": runs.compress(runs.run_lengths_of_part(part.T, at, size))}
+
+
+def png_mask(content: bytes, size: tuple[int, int]) -> Mask:
+    """The mask (h, w) in a PNG: what is not transparent or, without transparency, what is not black.
+
+    Raises:
+        BrokenRecordError: it is damaged, or larger than the photo of (H, W) `size`.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+            if picture.height > size[0] or picture.width > size[1]:
+                raise BrokenRecordError(f"a bitmap of {picture.width}x{picture.height} pixels is larger than the photo")
+            picture.load()
+            wanted = picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else picture.convert("L")
+            return np.asarray(wanted) > 0
+    except BrokenRecordError:
+        raise
+    except Exception as error:  # a damaged PNG can raise anything
+        raise BrokenRecordError(f"the data of a bitmap are damaged ({type(error).__name__})") from error
 
 
 def from_rows(lengths: object, size: tuple[int, int]) -> Mask:

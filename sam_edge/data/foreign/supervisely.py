@@ -16,13 +16,9 @@ https://developer.supervisely.com/app-development/advanced/coordinate-system.
 from __future__ import annotations
 
 import base64
-import io
 import zlib
 from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
-from PIL import Image
 
 from sam_edge.data.numbers import integer, photo_size
 from sam_edge.data.skips import BrokenRecordError
@@ -30,7 +26,7 @@ from sam_edge_runtime.arrays import Mask
 
 from .format import Format, PhotoSize, has, not_read, record
 from .outlines import flat, rectangle
-from .pixels import even_odd, placed
+from .pixels import even_odd, placed, png_mask
 
 _NO_AREA = ("point", "line", "graph")
 _MIDDLE = 0.5
@@ -67,19 +63,10 @@ def _segmentation(figure: Mapping[str, Any], size: tuple[int, int]) -> object:
 def _decoded(data: str, size: tuple[int, int]) -> Mask:
     """The mask (h, w) of a bitmap."""
     try:
-        unpacking = zlib.decompressobj()
-        content = unpacking.decompress(base64.b64decode(data, validate=True), _LARGEST_PNG)
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
-            if picture.height > size[0] or picture.width > size[1]:
-                raise BrokenRecordError(f"a bitmap of {picture.width}x{picture.height} pixels is larger than the photo")
-            picture.load()
-            # Without transparency, older versions' bitmaps are black and white.
-            wanted = picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else picture.convert("L")
-            return np.asarray(wanted) > 0
-    except BrokenRecordError:
-        raise
-    except Exception as error:  # a damaged PNG can raise anything
+        content = zlib.decompressobj().decompress(base64.b64decode(data, validate=True), _LARGEST_PNG)
+    except Exception as error:  # damaged data can raise anything
         raise BrokenRecordError(f"the data of a bitmap are damaged ({type(error).__name__})") from error
+    return png_mask(content, size)
 
 
 FORMATS = (Format("Supervisely", lambda document: has(document, size=dict, objects=list), _from_annotation),)

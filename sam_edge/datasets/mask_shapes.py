@@ -1,0 +1,115 @@
+"""Areas, centres and convex hulls of a photo's masks, from their run lengths alone.
+
+The masks of a photo are laid side by side: M masks of H x W pixels are one picture of M * W columns, so that each step
+is one operation on arrays for all of them. No mask is decoded to pixels.
+
+The convex hull is that of the pixels' squares, not of their centres. So a rectangle is its own hull, a single pixel has
+a hull of area 1, and no hull is smaller than its mask. Its corners lie at the ends of columns: on each vertical line
+between two columns only the highest and the lowest corner can be on it. Of these two chains, points that do not stand
+out from the line between their neighbours are removed until all do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sam_edge_runtime.arrays import Float64, Int64
+from sam_edge_runtime.automatic.rle import Rle, decompress_all
+
+
+@dataclass(frozen=True, eq=False)
+class MaskShapes:
+    """The shapes of M masks.
+
+    Attributes:
+        areas: (M) pixels.
+        centres: (M, 2) x, y of the mean of the pixels' centres, in pixels; zeros for an empty mask.
+        hull_areas: (M) area of the convex hull of the pixels' squares, in pixels.
+    """
+
+    areas: Int64
+    centres: Float64
+    hull_areas: Float64
+
+
+@dataclass(frozen=True, eq=False)
+class _ColumnRuns:
+    """The runs of all masks, split at the ends of columns, in order.
+
+    Attributes:
+        masks: (R) index of the mask.
+        x: (R) column in its mask.
+        tops, bottoms: (R) first row, and the row after the last one.
+    """
+
+    masks: Int64
+    x: Int64
+    tops: Int64
+    bottoms: Int64
+
+
+def mask_shapes(rles: Sequence[Rle], size: tuple[int, int]) -> MaskShapes:
+    """The shapes of masks.
+
+    Args:
+        rles: M sound masks in compressed form, each of the photo's size.
+        size: (H, W) of the photo in pixels.
+    """
+    count, (_, width) = len(rles), size
+    runs = _column_runs(rles, size)
+    lengths = runs.bottoms - runs.tops
+    areas = np.bincount(runs.masks, lengths, count)
+    sums = [np.bincount(runs.masks, lengths * along, count) for along in (runs.x + 0.5, (runs.tops + runs.bottoms) / 2)]
+    centres = np.stack(sums, axis=1) / np.maximum(areas, 1)[:, None]
+    return MaskShapes(areas.astype(np.int64), centres, _hull_areas(runs, count, width))
+
+
+def _column_runs(rles: Sequence[Rle], size: tuple[int, int]) -> _ColumnRuns:
+    height, width = size
+    lengths, numbers = decompress_all([rle["counts"] for rle in rles])
+    ends = np.cumsum(lengths)
+    index = np.arange(len(lengths)) - np.repeat(np.cumsum(numbers) - numbers, numbers)
+    inside = ((index & 1) == 1) & (lengths > 0)
+    starts, ends = (ends - lengths)[inside], ends[inside]
+    first, last = starts // height, (ends - 1) // height
+    parts = last - first + 1
+    columns = np.repeat(first, parts) + np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
+    tops = np.maximum(np.repeat(starts, parts), columns * height) - columns * height
+    bottoms = np.minimum(np.repeat(ends, parts), (columns + 1) * height) - columns * height
+    return _ColumnRuns(columns // width, columns % width, tops, bottoms)
+
+
+def _hull_areas(runs: _ColumnRuns, count: int, width: int) -> Float64:
+    """The areas (M) of the convex hulls of `count` masks."""
+    # Upper and lower chain of each mask, on the W + 1 lines between columns. Lower ones are turned over, so that both
+    # are chains of smallest y.
+    chains = []
+    for y in (runs.tops, -runs.bottoms):
+        highest = np.full((count, width + 1), np.iinfo(np.int64).max)
+        for line in (runs.x, runs.x + 1):
+            np.minimum.at(highest, (runs.masks, line), y)
+        chains.append(highest)
+    highest = np.concatenate(chains)
+    chain, x = np.nonzero(highest < np.iinfo(np.int64).max)
+    y = highest[chain, x]
+    while True:
+        kept = _standing_out(chain, x, y)
+        if kept.all():
+            break
+        chain, x, y = chain[kept], x[kept], y[kept]
+    joined = chain[1:] == chain[:-1]
+    below = (np.diff(x) * (y[1:] + y[:-1]) / 2)[joined]
+    sums = np.bincount(chain[1:][joined], below, 2 * count)
+    return -sums[:count] - sums[count:]
+
+
+def _standing_out(chain: Int64, x: Int64, y: Int64) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Which points (P) lie strictly above the line between their neighbours, or end a chain; y points down."""
+    kept = np.ones(len(x), np.bool_)
+    inner = (chain[2:] == chain[1:-1]) & (chain[:-2] == chain[1:-1])
+    above = (x[1:-1] - x[:-2]) * (y[2:] - y[:-2]) > (x[2:] - x[:-2]) * (y[1:-1] - y[:-2])
+    kept[1:-1] = above | ~inner
+    return kept
