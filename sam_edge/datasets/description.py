@@ -88,7 +88,7 @@ class Description:
             *photos[:5],
             row("masks of a photo: mean", lambda s: f"{s.masks / s.photos:.1f}"),
             row("  median (5 % to 95 %)", _masks_of_photo),
-            *(row(f"  {name}", lambda s, r=each: f"{_range_share(s, r):.1%}") for name, each in _named_ranges()),  # type: ignore[misc]
+            *(row(f"  {name}", lambda s, r=each: f"{_range_share(s, r):.1%}") for name, each in self._ranges()),  # type: ignore[misc]
             row("relative size of masks: mean", lambda s: _mean(s.relative_size, s.masks)),
             row("  median (5 % to 95 %)", lambda s: _spread(s.sizes)),
             row("small / medium / large (COCO)", _coco_sizes),
@@ -102,6 +102,14 @@ class Description:
             row("centres in the four corner ninths", lambda s: f"{_ninths(s)[::2, ::2].sum():.1%}"),
             *photos[5:],
         ]
+
+    def _ranges(self) -> list[tuple[str, tuple[int, int]]]:
+        """The ranges of masks of a photo that some photo is in, with their names."""
+        named = [
+            ("none" if high == 0 else f"more than {low - 1}" if high == MOST_MASKS else f"{low} to {high}", (low, high))
+            for low, high in MASK_RANGES
+        ]
+        return [each for each in named if any(_range_share(one, each[1]) for one in self.statistics)]
 
     def to_json(self) -> dict[str, Any]:
         """The figures and histograms, for JSON. Sources are named without the folders that they lie in."""
@@ -165,14 +173,6 @@ def _plain(statistics: Statistics) -> dict[str, Any]:
     plain["named"] = [{"record": key, "reason": reason} for _, _, key, reason in plain["named"]]
     del plain["relative_size"], plain["concavity"]
     return plain
-
-
-def _named_ranges() -> list[tuple[str, tuple[int, int]]]:
-    names = [
-        "no mask" if high == 0 else f"more than {low - 1}" if high == MOST_MASKS else f"{low} to {high}"
-        for low, high in MASK_RANGES
-    ]
-    return list(zip(names, MASK_RANGES, strict=True))
 
 
 def _range_share(statistics: Statistics, limits: tuple[int, int]) -> float:

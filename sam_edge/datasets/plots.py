@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from sam_edge.reporting.pages import empty_figure
+from sam_edge_runtime.arrays import Int64
 
-from .statistics import CONCAVITY_BINS, MOST_MASKS, SIDE_BINS, SIDE_STEP, SIZE_BINS, Statistics
+from .statistics import CENTRE_BINS, CONCAVITY_BINS, MOST_MASKS, SIDE_BINS, SIDE_STEP, SIZE_BINS, Statistics
 
 _DPI, _ACROSS = 110, 4  # heat maps in a row
-_JOINED = 5  # bins of the relative size that are drawn as one
+_JOINED_SIZES, _JOINED_CONCAVITIES = 5, 2  # bins that are drawn as one
+_FEWEST_PLACES = 12  # along a side of a heat map
+_LEAST_IN_PLACE = 4  # masks in a place of a heat map, on average; with fewer it has fewer places
 
 
 def draw_all(names: Sequence[str], statistics: Sequence[Statistics], equal_sizes: Sequence[Any]) -> dict[str, bytes]:
@@ -59,25 +62,24 @@ def _masks(labels: Sequence[str], statistics: Sequence[Statistics]) -> bytes:
 def _sizes(labels: Sequence[str], statistics: Sequence[Statistics]) -> bytes:
     picture, axes = _axes()
     for number, (label, each) in enumerate(zip(labels, statistics, strict=True)):
-        shares = each.sizes.reshape(-1, _JOINED).sum(axis=1) / max(each.masks, 1)
-        axes.plot((np.arange(len(shares)) + 0.5) * _JOINED / SIZE_BINS, shares, color=f"C{number}", label=label)
+        axes.plot(*_shares(each.sizes / max(each.masks, 1), _JOINED_SIZES), color=f"C{number}", label=label)
     axes.set_yscale("log")
     axes.set_xlabel("relative size of a mask")
-    axes.set_ylabel(f"share of masks in {_JOINED / SIZE_BINS:g} of the size")
+    axes.set_ylabel(f"share of masks in {_JOINED_SIZES / SIZE_BINS:g} of the size")
     return _file(picture, axes)
 
 
 def _concavity(names: Sequence[str], statistics: Sequence[Statistics], equal_sizes: Sequence[Any]) -> bytes:
     picture, axes = _axes()
-    middles = (np.arange(CONCAVITY_BINS) + 0.5) / CONCAVITY_BINS
     for number, (name, each, equal) in enumerate(zip(names, statistics, equal_sizes, strict=True)):
         if len(names) > 1:
-            axes.plot(middles, equal, color=f"C{number}", label=name)
+            axes.plot(*_shares(equal, _JOINED_CONCAVITIES), color=f"C{number}", label=name)
         style = {"linestyle": ":", "linewidth": 1.0} if len(names) > 1 else {"label": name}
-        axes.plot(middles, each.concavities / max(each.masks, 1), color=f"C{number}", **style)
+        shares = each.concavities / max(each.masks, 1)
+        axes.plot(*_shares(shares, _JOINED_CONCAVITIES), color=f"C{number}", **style)
     axes.set_yscale("log")
     axes.set_xlabel("concavity of a mask" + ("; dotted: with the sizes that each source has" if len(names) > 1 else ""))
-    axes.set_ylabel(f"share of masks in {1 / CONCAVITY_BINS:g} of the concavity")
+    axes.set_ylabel(f"share of masks in {_JOINED_CONCAVITIES / CONCAVITY_BINS:g} of the concavity")
     return _file(picture, axes)
 
 
@@ -88,11 +90,28 @@ def _centres(names: Sequence[str], statistics: Sequence[Statistics]) -> bytes:
     picture = empty_figure(2.4 * columns, 2.6 * rows, dpi=_DPI)
     for number, (name, each) in enumerate(zip(names, statistics, strict=True)):
         axes = picture.add_subplot(rows, columns, number + 1)
-        axes.imshow(each.centres, cmap="magma", extent=(0, 1, 1, 0), vmin=0, vmax=max(1, each.centres.max()))
+        places = _places(each)
+        axes.imshow(places, cmap="magma", extent=(0, 1, 1, 0), vmin=0, vmax=max(1, places.max()))
         axes.set_title(_plain(name), fontsize=9)
         axes.set_xticks([])
         axes.set_yticks([])
     return _file(picture)
+
+
+def _places(statistics: Statistics) -> Int64:
+    """Masks by place of their centre, in as many places as there are masks for."""
+    places, joined = statistics.centres, 1
+    while len(places) > _FEWEST_PLACES and statistics.masks < _LEAST_IN_PLACE * places.size:
+        joined *= 2
+        side = CENTRE_BINS // joined
+        places = statistics.centres.reshape(side, joined, side, joined).sum(axis=(1, 3))
+    return places
+
+
+def _shares(shares: Any, joined: int) -> tuple[Any, Any]:
+    """Middles of bins from 0 to 1, and the shares in them, several of the given bins in one; empty ones are gaps."""
+    sums = shares.reshape(-1, joined).sum(axis=1)
+    return (np.arange(len(sums)) + 0.5) / len(sums), np.where(sums > 0, sums, np.nan)
 
 
 def _photos(labels: Sequence[str], statistics: Sequence[Statistics]) -> bytes:

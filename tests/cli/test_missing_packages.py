@@ -15,6 +15,9 @@ from sam_edge_runtime.errors import missing_package
 
 VERBS = {
     "annotate": ("sam_edge.annotation.annotate", ["annotate", "photos", "--out", "out"]),
+    "data compare": ("sam_edge.datasets.compare", ["data", "compare", "a", "b"]),
+    "data convert": ("sam_edge.datasets.convert", ["data", "convert", "a", "b", "--to", "coco"]),
+    "data describe": ("sam_edge.datasets.describe", ["data", "describe", "a"]),
     "distill": (
         "sam_edge.distillation.distill",
         ["distill", "--teacher", "vit_b", "--student", "nano", "--data", "photos", "--out", "out"],

@@ -109,3 +109,20 @@ def test_only_a_string_is_decompressed(counts):
 def test_other_arrays_are_refused(no_mask):
     with pytest.raises(UsageError, match=r"bool array of shape \(H, W\)"):
         rle.encode(no_mask)
+
+
+def test_several_encodings_at_once_equal_each_alone():
+    rng = np.random.default_rng(0)
+    masks = [rng.random(tuple(rng.integers(1, 30, 2))) < rng.random() for _ in range(40)]
+    strings = ["", *(rle.encode(mask)["counts"] for mask in masks), ""]
+    lengths, numbers = rle.decompress_all(strings)
+    assert len(numbers) == len(strings)
+    ends = np.cumsum(numbers)
+    for string, end, count in zip(strings, ends, numbers, strict=True):
+        assert lengths[end - count : end].tolist() == rle.decompress(string).tolist()
+
+
+def test_a_number_does_not_go_on_in_the_next_encoding():
+    with pytest.raises(UsageError, match="cut off"):
+        rle.decompress_all(["0P", "1"])
+    assert rle.decompress_all([])[0].tolist() == []
