@@ -23,11 +23,11 @@ CITY_PHOTOS, CITY_LABELS = "leftImg8bit", "gtFine"
 CITY_PHOTO_END, CITY_IDS_END, CITY_LABELS_END = "_leftImg8bit", "_gtFine_instanceIds", "_gtFine_labelIds"
 MAT_ENDING, PICTURE_ENDING = ".mat", ".png"
 
-Pairs = list[tuple[Path | None, Path]]
+Pairs = list[tuple[str, Path | None, Path]]
 
 
 def label_pairs(folder: Path) -> Pairs:
-    """Photo and label picture of each record of a folder, by name; empty for a folder of another layout."""
+    """Key, photo and label picture of each record of a folder, by name; empty for a folder of another layout."""
     with suppress(OSError):
         return _voc(folder) or _cityscapes(folder) or _bsds(folder)
     return []
@@ -41,7 +41,7 @@ def _bsds(folder: Path) -> Pairs:
     if folder.parent.name != BSDS_PHOTOS or not labels.is_dir():
         return []
     photos = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_ENDINGS)
-    return [(photo, labels / f"{photo.stem}{MAT_ENDING}") for photo in photos]
+    return [(photo.stem, photo, labels / f"{photo.stem}{MAT_ENDING}") for photo in photos]
 
 
 def _voc(folder: Path) -> Pairs:
@@ -49,7 +49,7 @@ def _voc(folder: Path) -> Pairs:
         return []
     photos = _by_stem((folder / VOC_PHOTOS).iterdir()) if (folder / VOC_PHOTOS).is_dir() else {}
     pictures = sorted(path for path in (folder / VOC_OBJECTS).iterdir() if path.suffix.lower() == PICTURE_ENDING)
-    return [(photos.get(picture.stem), picture) for picture in pictures]
+    return [(picture.stem, photos.get(picture.stem), picture) for picture in pictures]
 
 
 def _cityscapes(folder: Path) -> Pairs:
@@ -58,7 +58,8 @@ def _cityscapes(folder: Path) -> Pairs:
         return []
     photos = _by_stem((folder / CITY_PHOTOS).rglob(f"*{CITY_PHOTO_END}.*"))
     pictures = sorted(labels.rglob(f"*{CITY_IDS_END}{PICTURE_ENDING}"))
-    return [(photos.get(picture.stem.removesuffix(CITY_IDS_END) + CITY_PHOTO_END), picture) for picture in pictures]
+    by_key = {picture.stem.removesuffix(CITY_IDS_END): picture for picture in pictures}
+    return [(key, photos.get(f"{key}{CITY_PHOTO_END}"), picture) for key, picture in by_key.items()]
 
 
 def _by_stem(paths: Iterable[Path]) -> dict[str, Path]:

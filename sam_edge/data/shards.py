@@ -217,12 +217,14 @@ class LooseFiles:
         record: the JSON file, or a label picture (`label_maps`).
         whole_name: whether the key is the file's whole name, because another photo has the same stem.
         of_all: whether the JSON file describes all photos of the folder.
+        key: the record's key, where it is not a file's name.
     """
 
     photo: Path | None
     record: Path | None
     whole_name: bool = False
     of_all: bool = False
+    key: str | None = None
 
     @property
     def name(self) -> tuple[str, str]:
@@ -230,7 +232,7 @@ class LooseFiles:
         path = self.photo or self.record
         if path is None:
             return "", ""
-        return str(path.parent), path.name if self.whole_name else path.stem
+        return str(path.parent), self.key or (path.name if self.whole_name else path.stem)
 
 
 def _record_content(files: LooseFiles) -> bytes | None:

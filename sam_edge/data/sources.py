@@ -261,7 +261,7 @@ def _folder(folder: Path, *, photos_needed: bool) -> list[Shard]:
     """The shards of a folder, or its photos as one shard."""
     labelled = label_pairs(folder)
     if labelled:
-        return [FileShard(tuple(LooseFiles(photo, labels) for photo, labels in labelled))]
+        return [FileShard(tuple(LooseFiles(photo, labels, key=key) for key, photo, labels in labelled))]
     entries = _entries(folder)
     tars = [path for path in entries if path.suffix.lower() == SHARD_ENDING]
     photos = [path for path in entries if path.suffix.lower() in PHOTO_ENDINGS]
@@ -282,6 +282,9 @@ def _folder(folder: Path, *, photos_needed: bool) -> list[Shard]:
         records = [path for path in _entries(both[1]) if path.suffix.lower() == RECORD_ENDING]
         if photos:
             return [_pairs(photos, records)]
+    documents = [record for record in records[:_MOST_DATASETS] if described_photos(record)]
+    if len(documents) == 1:
+        return [_document(documents[0], photos_needed=photos_needed)]
     if records and not photos_needed:
         return [FileShard(tuple(LooseFiles(None, record) for record in records))]
     folders = [path.name for path in entries if path.is_dir()]

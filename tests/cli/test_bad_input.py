@@ -449,6 +449,36 @@ def test_a_disk_that_fills_up_between_two_results_leaves_neither(exported, photo
         assert not Path("out").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("describe", "missing"), ("no data at missing",)),
+        (("describe", "notes.json"), ("notes.json", "describes no photos")),
+        (("describe", "notes.json", "notes.json"), ("notes.json is named twice",)),
+        (("describe", "shard.tar"), ("shard.tar is not a tar",)),
+        (("describe", "photos", "--jobs", "0"), ("--jobs 0",)),
+        (("describe", "photos", "--out", "photos"), ("photos exists", "not made by sam-edge")),
+        (("compare", "photos", "photos"), ("photos is named twice",)),
+        (("compare", "photos", "missing"), ("photos has photos without masks",)),
+        (("convert", "photos", "out", "--to", "coco"), ("photos has photos without masks",)),
+        (("convert", "photos", "out", "--to", "yolo"), ("'yolo'", "sa1b, coco, lvis, labelme, voc, cityscapes")),
+        (("convert", "photos", "photos", "--to", "coco"), ("photos exists", "not made by sam-edge")),
+        (("convert", "broken", "out", "--to", "coco"), ("none of the 1 records", "truncated")),
+        (("convert", "photos", "out", "--to", "voc", "--masks", "rle"), ("--masks",)),
+    ],
+)
+def test_data_sets(capsys, tmp_path, arguments, says):
+    (tmp_path / "notes.json").write_text('{"a": 1}')
+    (tmp_path / "shard.tar").write_bytes(b"no tar")
+    for name in ("photos", "broken"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / name / "a.png")
+    (tmp_path / "broken" / "a.json").write_text('{"image": ')
+    refused(capsys, "data", *arguments, says=says)
+    assert not (tmp_path / "out").exists()
+    assert not leftovers(tmp_path)
+
+
 def test_downloads_of_unknown_models(capsys):
     refused(capsys, "download", "vit_x", says=("vit_x", "vit_b"))
 

@@ -115,6 +115,14 @@ def test_photos_lie_beside_the_file_or_in_a_folder_beside_it(tmp_path):
             assert np.array_equal(sample.masks().any(axis=0), masks.any(axis=0))
 
 
+def test_a_folder_with_one_such_file_stands_for_it(tmp_path):
+    path = write_coco(tmp_path / "set" / "a.json", 2)
+    (path.parent / "images").mkdir()
+    for photo in path.parent.glob("*.jpg"):
+        photo.rename(path.parent / "images" / photo.name)
+    assert len(list(walk(open_source(path.parent), SkipLog()))) == 2
+
+
 def test_photos_that_are_elsewhere_are_missed_at_once(tmp_path):
     path = written(tmp_path / "a.json", coco_document(2))
     with pytest.raises(DataError, match="not beside it"):

@@ -32,7 +32,7 @@ def read(what: str | Path) -> dict[str, list[tuple[np.ndarray, str | None, bool]
     """Mask, name and crowd of each annotation, by photo; the masks decoded by pycocotools."""
     skipped: list[object] = []
     found = {
-        Path(entry.stem).stem: [(coco_masks.decode(dict(a.rle)).astype(bool), a.name, a.crowd) for a in entry.masks]
+        entry.stem: [(coco_masks.decode(dict(a.rle)).astype(bool), a.name, a.crowd) for a in entry.masks]
         for entry in entries(open_source(what, photos_needed=False), skipped.append)
     }
     assert not skipped

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +152,27 @@ def test_several_processes_find_the_same(tmp_path):
     two = describe(DescribeJob(tars, jobs=2, records=2), lambda done, total: told.append((done, total)))
     assert [figures(two, n) for n in range(2)] == [figures(one, n) for n in range(2)]
     assert told[-1] == (10, 10)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_killed_and_run_again_it_finds_the_same(tmp_path):
+    tars = [str(write_tar(tmp_path / f"{n:02d}.tar", pairs(40, start=40 * n))) for n in range(30)]
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "sam_edge", "data", "describe", *tars, "--jobs", "2", "--out", str(out)]
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while len(list(out.glob(".parts/0*.json"))) < 3 and time.monotonic() < until:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    kept = {path.name: path.stat().st_mtime_ns for path in out.glob(".parts/0*.json")}
+    assert 3 <= len(kept) < 30
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    whole = describe(DescribeJob(tuple(tars), tmp_path / "whole"))
+    report = json.loads((out / "report.json").read_text())
+    assert report == json.loads((tmp_path / "whole" / "report.json").read_text())
+    assert sum(each["photos"] for each in report["sources"]) == sum(each.photos for each in whole.statistics) == 1200
 
 
 @pytest.fixture(scope="module")

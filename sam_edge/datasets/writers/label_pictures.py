@@ -36,7 +36,7 @@ from .format import Categories, Loss, Writer
 
 _LIST = "ImageSets/Segmentation/all.txt"
 _SPLIT = "all/all"  # split and city
-_CITY_CLASSES = 64  # 16 bits hold no more of a thousand objects each
+_CITY_CLASSES = 64  # the last class: 16 bits hold no more of a thousand objects each
 _FIRST_OWN_CITY_CLASS = 34  # Cityscapes' own end before it
 
 
@@ -89,7 +89,10 @@ class CityscapesWriter(Writer):
         """
         classes = [self._categories.number(each.name) for each in entry.masks]
         if max(classes, default=0) > _CITY_CLASSES:
-            raise BrokenRecordError(f"the set has more categories than Cityscapes' ids hold ({_CITY_CLASSES})")
+            raise BrokenRecordError(
+                f"the set has too many categories for Cityscapes' ids, of which {_FIRST_OWN_CITY_CLASS} to "
+                f"{_CITY_CLASSES} are free"
+            )
         ids = _city_ids(entry.masks, classes)
         labels = painted(entry, ids, self.loss)
         self.write_photo(entry, f"{CITY_PHOTOS}/{_SPLIT}", CITY_PHOTO_END)
