@@ -50,7 +50,7 @@ def command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier conversion.")] = False,
     max_pixels: MaxPixels = None,
 ) -> None:
-    """Write a data set of photos and masks in another tool's format.
+    """Write a data set of photos and masks in another tool's format. The source stays as it is.
 
     Label pictures (voc, cityscapes) have one object a pixel, so overlapping masks lose pixels. What masks lose is
     printed.

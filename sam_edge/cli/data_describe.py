@@ -46,7 +46,7 @@ def command(
     """Describe data sets side by side: masks of a photo, their sizes, concavity and places, and broken records.
 
     The figures are those of figures 5 and 6 of "Segment Anything" (arXiv 2304.02643). Only annotations are read, and
-    they are not kept in memory, so a set may be of any size.
+    they are not kept in memory, so sources may be of any size.
     """
     allow_pixels(max_pixels)
     from rich.table import Table  # noqa: PLC0415

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sam_edge_runtime.arrays import Float64, Int64
-from sam_edge_runtime.automatic.rle import Rle, decompress_all
+from sam_edge_runtime.automatic.rle import Counts, Rle, decompress_all
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,50 +51,54 @@ class _ColumnRuns:
     bottoms: Int64
 
 
-def mask_shapes(rles: Sequence[Rle], size: tuple[int, int]) -> MaskShapes:
+def mask_shapes(rles: Sequence[Rle], size: tuple[int, int], lengths: tuple[Counts, Counts] | None = None) -> MaskShapes:
     """The shapes of masks.
 
     Args:
         rles: M sound masks in compressed form, each of the photo's size.
         size: (H, W) of the photo in pixels.
+        lengths: what `decompress_all` gives for the masks, where it is known already.
     """
-    count, (_, width) = len(rles), size
-    runs = _column_runs(rles, size)
-    lengths = runs.bottoms - runs.tops
-    areas = np.bincount(runs.masks, lengths, count)
-    sums = [np.bincount(runs.masks, lengths * along, count) for along in (runs.x + 0.5, (runs.tops + runs.bottoms) / 2)]
+    count = len(rles)
+    runs = _column_runs(decompress_all([rle["counts"] for rle in rles]) if lengths is None else lengths, size)
+    pixels = runs.bottoms - runs.tops
+    areas = np.bincount(runs.masks, pixels, count)
+    sums = [np.bincount(runs.masks, pixels * along, count) for along in (runs.x + 0.5, (runs.tops + runs.bottoms) / 2)]
     centres = np.stack(sums, axis=1) / np.maximum(areas, 1)[:, None]
-    return MaskShapes(areas.astype(np.int64), centres, _hull_areas(runs, count, width))
+    return MaskShapes(areas.astype(np.int64), centres, _hull_areas(runs, count))
 
 
-def _column_runs(rles: Sequence[Rle], size: tuple[int, int]) -> _ColumnRuns:
-    height, width = size
-    lengths, numbers = decompress_all([rle["counts"] for rle in rles])
+def _column_runs(decompressed: tuple[Counts, Counts], size: tuple[int, int]) -> _ColumnRuns:
+    (lengths, numbers), (height, width) = decompressed, size
     ends = np.cumsum(lengths)
     index = np.arange(len(lengths)) - np.repeat(np.cumsum(numbers) - numbers, numbers)
-    inside = ((index & 1) == 1) & (lengths > 0)
-    starts, ends = (ends - lengths)[inside], ends[inside]
+    inside = np.flatnonzero((index & 1) * lengths)
+    ends = ends[inside]
+    starts = ends - lengths[inside]
     first, last = starts // height, (ends - 1) // height
-    parts = last - first + 1
-    columns = np.repeat(first, parts) + np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
-    tops = np.maximum(np.repeat(starts, parts), columns * height) - columns * height
-    bottoms = np.minimum(np.repeat(ends, parts), (columns + 1) * height) - columns * height
-    return _ColumnRuns(columns // width, columns % width, tops, bottoms)
+    if np.array_equal(first, last):  # no run goes on in the next column
+        columns, tops, bottoms = first, starts - first * height, ends - first * height
+    else:
+        parts = last - first + 1
+        columns = np.repeat(first - np.cumsum(parts) + parts, parts) + np.arange(parts.sum())
+        tops = np.maximum(np.repeat(starts, parts) - columns * height, 0)
+        bottoms = np.minimum(np.repeat(ends, parts) - columns * height, height)
+    masks = columns // width
+    return _ColumnRuns(masks, columns - masks * width, tops, bottoms)
 
 
-def _hull_areas(runs: _ColumnRuns, count: int, width: int) -> Float64:
+def _hull_areas(runs: _ColumnRuns, count: int) -> Float64:
     """The areas (M) of the convex hulls of `count` masks."""
-    # Upper and lower chain of each mask, on the W + 1 lines between columns. Lower ones are turned over, so that both
-    # are chains of smallest y.
-    chains = []
-    for y in (runs.tops, -runs.bottoms):
-        highest = np.full((count, width + 1), np.iinfo(np.int64).max)
-        for line in (runs.x, runs.x + 1):
-            np.minimum.at(highest, (runs.masks, line), y)
-        chains.append(highest)
-    highest = np.concatenate(chains)
-    chain, x = np.nonzero(highest < np.iinfo(np.int64).max)
-    y = highest[chain, x]
+    if not len(runs.x):
+        return np.zeros(count)
+    is_next = (np.diff(runs.x) != 0) | (np.diff(runs.masks) != 0)
+    first, last = np.append(True, is_next), np.append(is_next, True)  # runs of a column
+    masks, x = runs.masks[first], runs.x[first]
+    # Upper and lower chain of each mask, on the lines between columns. Lower ones are turned over, so that both are
+    # chains of smallest y.
+    upper, lower = _on_lines(masks, x, runs.tops[first]), _on_lines(masks, x, -runs.bottoms[last])
+    chain = np.concatenate([upper[0], lower[0] + count])
+    x, y = (np.concatenate([upper[k], lower[k]]) for k in (1, 2))
     while True:
         kept = _standing_out(chain, x, y)
         if kept.all():
@@ -104,6 +108,26 @@ def _hull_areas(runs: _ColumnRuns, count: int, width: int) -> Float64:
     below = (np.diff(x) * (y[1:] + y[:-1]) / 2)[joined]
     sums = np.bincount(chain[1:][joined], below, 2 * count)
     return -sums[:count] - sums[count:]
+
+
+def _on_lines(masks: Int64, x: Int64, y: Int64) -> tuple[Int64, Int64, Int64]:
+    """Mask, x and smallest y on each line at the left or right of a column.
+
+    Args:
+        masks: (C) mask of each column, in order.
+        x: (C) its number in the mask.
+        y: (C) smallest y of the column.
+    """
+    beside = (masks[1:] == masks[:-1]) & (x[1:] == x[:-1] + 1)
+    left = y.copy()
+    left[1:][beside] = np.minimum(y[1:], y[:-1])[beside]
+    lines = 1 + np.append(~beside, True)  # a column with nothing at its right has a right line of its own
+    places = np.cumsum(lines) - lines
+    own = places[lines == 2] + 1
+    mask, at, smallest = (np.repeat(each, lines) for each in (masks, x, left))
+    at[own] += 1
+    smallest[own] = y[lines == 2]
+    return mask, at, smallest
 
 
 def _standing_out(chain: Int64, x: Int64, y: Int64) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

@@ -49,7 +49,7 @@ def survey(part: Part, told: Callable[[int], None] = lambda records: None) -> St
                 record = _record(part, number)
                 masks = [each.rle for each in record.annotations]
                 crowds = sum(each.crowd and each.area > 0 for each in record.annotations)
-                statistics.add_photo(record.size, mask_shapes(masks, record.size), crowds)
+                statistics.add_photo(record.size, mask_shapes(masks, record.size, record.lengths), crowds)
             else:
                 statistics.add_photo(_photo_size(part, number))
         except BrokenRecordError as error:

@@ -112,5 +112,5 @@ def test_quantiles_lie_within_bins():
     counts = np.array([0, 10, 10, 0])
     assert quantile(counts, 0.5) == pytest.approx(0.5)
     assert quantile(counts, 0.25) == pytest.approx(0.375)
-    assert quantile(counts, 1.0, top=8.0) == pytest.approx(6.0)
+    assert quantile(counts, 0.75, top=8.0) == pytest.approx(5.0)
     assert quantile(np.zeros(4, int), 0.5) == 0
