@@ -162,8 +162,9 @@ def _figures(statistics: Statistics) -> dict[str, Any]:
     masks = max(statistics.masks, 1)
     return {
         "masks_a_photo": statistics.masks / max(statistics.photos, 1),
-        "mean_relative_size": statistics.relative_size / masks,
-        "mean_concavity": statistics.concavity / masks,
+        # Rounded, because sums depend on the order in which processes finish.
+        "mean_relative_size": round(statistics.relative_size / masks, 6),
+        "mean_concavity": round(statistics.concavity / masks, 6),
     }
 
 
