@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import numpy as np
@@ -12,6 +13,7 @@ from sam_edge.data.sa1b import parse_record
 from sam_edge.data.skips import BrokenRecordError, SkipLog
 from sam_edge.data.sources import open_source
 from sam_edge.data.stream import walk
+from sam_edge_runtime.automatic import rle
 from tests.data.builders import SIZE, encoded, picture, record, rectangles, write_folder
 
 HEIGHT, WIDTH = SIZE
@@ -128,3 +130,30 @@ def test_what_is_not_read_is_named_with_a_remedy(tool):
         parsed(document)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 300
+
+
+def labelme_mask(mask: np.ndarray, left: int, top: int) -> dict:
+    png = base64.b64encode(encoded(mask.astype(np.uint8) * 255, "PNG")).decode()
+    points = [[left, top], [left + mask.shape[1] - 1, top + mask.shape[0] - 1]]
+    return shape(points, "mask", mask=png)
+
+
+def test_masks_of_labelme_lie_where_their_points_say():
+    part = rectangles(3, size=(9, 14))[0]
+    (annotation,) = parsed(labelme(labelme_mask(part, 5, 11))).annotations
+    mask = rle.decode(annotation.rle)
+    assert np.array_equal(mask[11:20, 5:19], part)
+    assert mask.sum() == part.sum()
+    assert (annotation.name, annotation.crowd) == ("cat", False)
+
+
+def test_masks_of_labelme_beyond_the_photo_or_of_another_size_are_refused():
+    part = np.ones((9, 14), bool)
+    for left, top in ((30, 5), (-1, 5)):
+        with pytest.raises(BrokenRecordError, match="beyond the photo"):
+            parsed(labelme(labelme_mask(part, left, top)))
+    wrong = {**labelme_mask(part, 5, 11), "points": [[5, 11], [6, 12]]}
+    with pytest.raises(BrokenRecordError, match="its points another"):
+        parsed(labelme(wrong))
+    with pytest.raises(BrokenRecordError, match="damaged"):
+        parsed(labelme({**wrong, "mask": "no base64"}))
