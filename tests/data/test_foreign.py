@@ -117,7 +117,7 @@ def test_one_coco_file_describes_the_photos_beside_it(tmp_path):
 NOT_READ = {
     "Labelbox": ([{"data_row": {"id": "x"}}], "export COCO"),
     "COCO": ({"images": [IMAGE, IMAGE], "annotations": []}, "2 photos.* a name of its own, beside the photos"),
-    "LabelMe": (labelme(shape(CORNERS, "mask")), "type 'mask' is not read: draw it as a polygon"),
+    "LabelMe": (labelme(shape(CORNERS, "spline")), "type 'spline' is not read: draw it as a polygon"),
     "ISAT": ({**ISAT, "objects": [{"segmentation": [1, 2]}]}, "damaged"),
     "segment_anything's amg": ([{"segmentation": {"counts": "a"}}], "damaged"),
 }
