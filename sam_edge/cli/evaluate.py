@@ -34,7 +34,8 @@ EXAMPLES = (
     "sam-edge evaluate --bundle phone --data coco/val.tar --data ccp/val.tar --out report      "
     "sam-edge evaluate --model nano --bundle nano-onnx --bundle nano-int8 --protocol automatic --data coco/val.tar"
     "      "
-    "sam-edge evaluate --protocol text --data coco/val.tar"
+    "sam-edge evaluate --protocol text --data coco/val.tar      "
+    "sam-edge evaluate --protocol instances --boxes truth --data coco/val.tar"
 )
 
 
@@ -50,8 +51,9 @@ def command(
         list[str] | None,
         typer.Option(
             "--protocol",
-            help="Protocol: clicks (with boxes; the default), box (boxes only), automatic (automatic masks), edges, or "
-            "text (words; DATA.names.json beside DATA.tar names the masks). Repeatable.",
+            help="Protocol: clicks (with boxes; the default), box (boxes only), automatic (automatic masks), edges, "
+            "proposals (average recall of object proposals), instances (masks from a detector's boxes) or text "
+            "(words). For the last two DATA.names.json beside DATA.tar names the masks. Repeatable.",
         ),
     ] = None,
     model: Annotated[
@@ -70,6 +72,33 @@ def command(
         list[Path] | None, typer.Option(help="Bundle to measure. Repeatable: several share one table.")
     ] = None,
     clicks: Annotated[int, typer.Option(help="Clicks for each mask.")] = 9,
+    first_point: Annotated[
+        str, typer.Option(help="clicks: where the first one goes: centre, the mask's innermost point, or random.")
+    ] = "centre",
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="clicks: compare with a second model, a bundle's folder, VARIANT or VARIANT=CHECKPOINT.",
+        ),
+    ] = None,
+    groups: Annotated[
+        Path | None,
+        typer.Option(
+            help="clicks: figures by group, from a CSV file with the columns photo, mask (or not) and groups."
+        ),
+    ] = None,
+    boxes: Annotated[
+        str | None,
+        typer.Option(
+            help="instances: a detector's boxes, as COCO's results file, or truth for those of the human masks.",
+        ),
+    ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(
+            help="instances, proposals: human masks as COCO's or LVIS's JSON; --data then names the photos alone."
+        ),
+    ] = None,
     grabcut: Annotated[
         bool,
         typer.Option(
@@ -96,17 +125,18 @@ def command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier report.")] = False,
     max_pixels: MaxPixels = None,
 ) -> None:
-    """Measure accuracy against human masks: by boxes and clicks, by automatic masks, or by edges.
+    """Measure accuracy against human masks, by the tasks of "Segment Anything".
 
-    Prints tables, and writes report.json, report.html and pictures.
+    Prints tables, and writes report.json, report.html, pictures, and for instances the masks as COCO's results.
     """
     allow_pixels(max_pixels)
     from rich.table import Table  # noqa: PLC0415
 
     try:
         from sam_edge.evaluation.evaluate import evaluate  # noqa: PLC0415  # brings the engine
+        from sam_edge.evaluation.groups import MEANING  # noqa: PLC0415
         from sam_edge.evaluation.job import CLICKS, EvaluateJob  # noqa: PLC0415
-        from sam_edge.evaluation.report import tables  # noqa: PLC0415
+        from sam_edge.evaluation.tables import tables  # noqa: PLC0415
     except ImportError as error:
         raise UsageError(f"evaluation needs {missing_package(error)}: pip install 'sam-edge[evaluate]'") from error
 
@@ -136,6 +166,11 @@ def command(
         pictures=pictures,
         overwrite=overwrite,
         words=words,
+        boxes=boxes,
+        annotations=annotations,
+        against=against,
+        groups=groups,
+        first_point=first_point,
     )
     with progress_bar() as show:
         result = evaluate(job, show)
@@ -149,9 +184,10 @@ def command(
         for name, cells in rows:
             table.add_row(name, *cells)
         whole(table)
-    left_out = [name for one in result.figures for name in one.skipped]
-    left_out += [name for found in result.automatic for name in found.skipped]
-    left_out += [name for found in result.text for name in found.skipped]
+    if result.groups:
+        line(MEANING)
+    measured = (result.figures, result.automatic, result.proposals, result.instances, result.text)
+    left_out = [name for figures in measured for each in figures for name in each.skipped]
     for name in dict.fromkeys(left_out):
         note(f"left out: {name}")
     line(str(result.report / "report.html"))
