@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,24 +30,40 @@ from .options import (
     model_of,
 )
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 EXAMPLES = (
     "Examples:  sam-edge evaluate --data coco/val.tar      "
     "sam-edge evaluate --bundle phone --data coco/val.tar --data ccp/val.tar --out report      "
     "sam-edge evaluate --model nano --bundle nano-onnx --bundle nano-int8 --protocol automatic --data coco/val.tar"
     "      "
     "sam-edge evaluate --protocol text --data coco/val.tar      "
-    "sam-edge evaluate --protocol instances --boxes truth --data coco/val.tar"
+    "sam-edge evaluate --protocol instances --boxes truth --data coco/val.tar      "
+    "sam-edge evaluate --suite suite.toml --data shards --processes 2 --out suite"
 )
 
 
+SUITE_OPTIONS = {"suite", "data", "out", "processes", "max_pixels"}
+
+
 def command(
+    context: typer.Context,
     data: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--data",
-            help="Photos with masks: a tar in SA-1B's layout, a folder or a pattern. For edges: BSDS500. Repeatable.",
+            help="Photos with masks: a tar in SA-1B's layout, a folder or a pattern. For edges: BSDS500. Repeatable. "
+            "With --suite: the folder that its paths are relative to.",
         ),
-    ],
+    ] = None,
+    suite: Annotated[
+        Path | None,
+        typer.Option(help="TOML file with models, data and protocols: a run that the same command resumes."),
+    ] = None,
+    processes: Annotated[
+        int, typer.Option(help="With --suite: processes that share the cores; under torchrun, of each host.")
+    ] = 1,
     protocol: Annotated[
         list[str] | None,
         typer.Option(
@@ -130,20 +147,22 @@ def command(
     Prints tables, and writes report.json, report.html, pictures, and for instances the masks as COCO's results.
     """
     allow_pixels(max_pixels)
-    from rich.table import Table  # noqa: PLC0415
-
+    if suite is not None:
+        given = [name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+        _suite(suite, data or [], out, processes, [name for name in given if name not in SUITE_OPTIONS])
+        return
     try:
         from sam_edge.evaluation.evaluate import evaluate  # noqa: PLC0415  # brings the engine
         from sam_edge.evaluation.groups import MEANING  # noqa: PLC0415
         from sam_edge.evaluation.job import CLICKS, EvaluateJob  # noqa: PLC0415
-        from sam_edge.evaluation.tables import tables  # noqa: PLC0415
+        from sam_edge.evaluation.report import tables  # noqa: PLC0415
     except ImportError as error:
         raise UsageError(f"evaluation needs {missing_package(error)}: pip install 'sam-edge[evaluate]'") from error
 
     if model is not None or not bundle:
         model = model_of(model or AUTO, checkpoint)
     job = EvaluateJob(
-        data=tuple(data),
+        data=tuple(data or ()),
         out=out,
         model=model,
         checkpoint=checkpoint,
@@ -177,13 +196,7 @@ def command(
     for subject in result.subjects:
         line("; ".join(f"{name}: {value}" for name, value in subject.items() if value is not None))
     for title, columns, rows in tables(result):
-        table = Table(box=None, pad_edge=False)
-        table.add_column(title, no_wrap=True)
-        for name in columns:
-            table.add_column(name.replace(", ", "\n"), justify="right", no_wrap=True)
-        for name, cells in rows:
-            table.add_row(name, *cells)
-        whole(table)
+        whole(_table(title, columns, rows))
     if result.groups:
         line(MEANING)
     measured = (result.figures, result.automatic, result.proposals, result.instances, result.text)
@@ -193,3 +206,55 @@ def command(
     line(str(result.report / "report.html"))
     if result.complaint is not None:
         raise DataError(result.complaint)
+
+
+def _suite(path: Path, data: list[str], out: Path, processes: int, others: list[str]) -> None:
+    """Run a suite, and print its tables."""
+    try:
+        from sam_edge.suite.page import WARNING  # noqa: PLC0415
+        from sam_edge.suite.recipe import read_suite  # noqa: PLC0415
+        from sam_edge.suite.run import SuiteJob, run_suite  # noqa: PLC0415
+    except ImportError as error:
+        raise UsageError(f"a suite needs {missing_package(error)}: pip install 'sam-edge[train]'") from error
+
+    if others:
+        options = ", ".join("--" + name.replace("_", "-") for name in others)
+        raise UsageError(f"{options} cannot be given beside --suite: write it in {path}")
+    if len(data) > 1:
+        raise UsageError(f"--data names the folder of the suite's paths, and is given {len(data)} times")
+    job = SuiteJob(read_suite(path), Path(data[0]) if data else path.parent, out, processes)
+    with progress_bar() as show:
+        run = run_suite(job, show)
+    for name, reason in (*run.failures.items(), *run.complaints.items()):
+        note(f"{name}: {reason}")
+    if run.result is not None:
+        for section in run.result.sections:
+            line(section.title, "bold")
+            for each in section.tables:
+                whole(_table(each.title, each.columns, each.rows))
+                if each.published:
+                    columns = [f"{one.model}, {one.data}" for one in each.published]
+                    rows = [row for row in each.published_rows() if any(row[1])]
+                    whole(_table("published", columns, rows))
+        line(WARNING)
+        line(str(out / "suite.html"))
+    elif not run.failures:
+        note("other hosts are at work: whoever measures the last cell writes suite.html")
+    if run.failures:
+        raise DataError(
+            f"{len(run.failures)} of {run.cells} cells could not be measured; mend them, and run the same command again"
+        )
+    if run.complaints:
+        raise DataError(next(iter(run.complaints.values())))
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> Table:
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column(title, no_wrap=True)
+    for name in columns:
+        table.add_column(name.replace(", ", "\n"), justify="right", no_wrap=True)
+    for name, cells in rows:
+        table.add_row(name, *cells)
+    return table

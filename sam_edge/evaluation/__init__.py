@@ -18,7 +18,7 @@
 | `paired` | confidence intervals by a bootstrap over photos |
 | `sources` | data as the protocols read them |
 | `run` | the protocols over models and data |
-| `tables`, `plots`, `report` | tables, plots, pictures and `report.html` |
+| `report`, `group_plot` | tables, `report.html`, curves and pictures |
 | `evaluate` | runs a job and writes its report |
 
 Agreement with fp32 torch is measured in `sam_edge.verification`.

@@ -34,12 +34,12 @@ from .baselines import has_opencv
 from .detections import TRUTH
 from .edges import open_edges
 from .figures import Figures, figures_of
+from .group_plot import draw_groups
 from .groups import MEANING, Groups
 from .job import AUTOMATIC, EDGES, INSTANCES, PROPOSALS, TEXT, EvaluateJob, Evaluation
 from .measure import CENTRE, Protocol
-from .plots import draw_curve, draw_groups, draw_recall
 from .proposals import PROPOSAL_SETTINGS
-from .report import draw_automatic, draw_examples, write_page
+from .report import draw_automatic, draw_curve, draw_examples, draw_recall, tables, write_page
 from .run import (
     MOST_AUTOMATIC,
     Progress,
@@ -56,7 +56,6 @@ from .run import (
     text,
 )
 from .sources import short_name, skipped_names
-from .tables import tables
 
 
 def evaluate(job: EvaluateJob, progress: Progress = lambda what, done, total: None) -> Evaluation:
