@@ -28,5 +28,5 @@ def category_numbers(names: Iterable[str]) -> dict[str, int]:
     """Numbers of categories: COCO's own if all names are COCO's, else 1, 2, .. in alphabetical order."""
     wanted = sorted(set(names))
     if all(name in COCO_NUMBERS for name in wanted):
-        return {name: COCO_NUMBERS[name] for name in wanted}
+        return {name: number for name, number in COCO_NUMBERS.items() if name in wanted}
     return {name: number for number, name in enumerate(wanted, 1)}

@@ -123,7 +123,7 @@ def _job(suite: Suite, data: SuiteData, protocol: str, model: SuiteModel, folder
         clicks=suite.clicks,
         grabcut=suite.grabcut and first,
         settings=grid,
-        limit=suite.limit or None,
+        limit=data.limit or suite.limit or None,
         allow_broken=suite.allow_broken,
         pictures=PICTURES,
         words=(model.words or None) if protocol == TEXT else None,

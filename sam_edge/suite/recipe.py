@@ -72,9 +72,10 @@ class SuiteData:
         annotations: human masks in COCO's or LVIS's layout; empty for the data's own.
         groups: a CSV file with groups; for the protocol `clicks`.
         points_per_side: of the grid of automatic masks and proposals; 0 for the protocol's own.
+        limit: largest number of photos; 0 for the suite's.
 
     Raises:
-        UsageError: no protocols, an unknown one, or the same twice.
+        UsageError: no protocols, an unknown one, the same twice, or a negative limit.
     """
 
     source: str
@@ -84,6 +85,7 @@ class SuiteData:
     annotations: str = ""
     groups: str = ""
     points_per_side: int = 0
+    limit: int = 0
 
     def __post_init__(self) -> None:
         for name in self.protocols:
@@ -91,6 +93,8 @@ class SuiteData:
                 raise UsageError(f"the protocol {name!r} of {self.source} is unknown: choose {', '.join(PROTOCOLS)}")
         if not self.protocols or len(set(self.protocols)) < len(self.protocols):
             raise UsageError(f"{self.source} has no protocols, or one twice: choose from {', '.join(PROTOCOLS)}")
+        if self.limit < 0:
+            raise UsageError(f"limit {self.limit} of {self.source} is negative: write 0 for the suite's")
 
 
 @dataclass(frozen=True)
