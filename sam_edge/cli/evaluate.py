@@ -236,7 +236,8 @@ def _suite(path: Path, data: list[str], out: Path, processes: int, others: list[
                     columns = [f"{one.model}, {one.data}" for one in each.published]
                     rows = [row for row in each.published_rows() if any(row[1])]
                     whole(_table("published", columns, rows))
-        line(WARNING)
+        if run.result.has_published:
+            line(WARNING)
         line(str(out / "suite.html"))
     elif not run.failures:
         note("other hosts are at work: whoever measures the last cell writes suite.html")

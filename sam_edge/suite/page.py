@@ -75,6 +75,11 @@ class SuiteResult:
     models: tuple[str, ...]
     left_out: tuple[str, ...]
 
+    @property
+    def has_published(self) -> bool:
+        """Whether figures of others stand beside the run's own."""
+        return any(section.remarks or any(table.published for table in section.tables) for section in self.sections)
+
 
 def collect(suite: Suite, cells: Sequence[Cell]) -> SuiteResult:
     """Put the reports of cells that are done together.
