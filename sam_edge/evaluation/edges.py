@@ -65,6 +65,7 @@ class EdgeFigures:
         ods_threshold: that threshold, 0..1.
         ois: F-measure at the best threshold of each photo.
         ap: area under precision against recall.
+        r50: the largest recall with a precision of 50 % or more; 0 if there is none.
     """
 
     subject: str
@@ -74,6 +75,7 @@ class EdgeFigures:
     ods_threshold: float
     ois: float
     ap: float
+    r50: float
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -211,7 +213,10 @@ def edge_figures(subject: str, data: str, counts: npt.NDArray[np.int64]) -> Edge
     places = np.linspace(0, 1, 101)
     known, first = np.unique(recall[order], return_index=True)
     curve = np.interp(places, known, precision[order][first], left=float(precision[order][0]), right=0.0)
-    return EdgeFigures(subject, data, len(counts), float(f[best]), float(THRESHOLDS[best]), ois, float(curve.mean()))
+    r50 = float(recall[precision >= 0.5].max(initial=0.0))
+    return EdgeFigures(
+        subject, data, len(counts), float(f[best]), float(THRESHOLDS[best]), ois, float(curve.mean()), r50
+    )
 
 
 def edge_rows(figures: Sequence[EdgeFigures]) -> list[tuple[str, list[str]]]:
@@ -221,6 +226,7 @@ def edge_rows(figures: Sequence[EdgeFigures]) -> list[tuple[str, list[str]]]:
         ("ODS (threshold)", [f"{each.ods:.3f} ({each.ods_threshold:.2f})" for each in figures]),
         ("OIS", [f"{each.ois:.3f}" for each in figures]),
         ("AP", [f"{each.ap:.3f}" for each in figures]),
+        ("R50", [f"{each.r50:.3f}" for each in figures]),
     ]
 
 

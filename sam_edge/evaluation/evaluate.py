@@ -3,46 +3,63 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sam_edge.data.mask_names import MaskNames
-from sam_edge.data.mixture import of_sources
 from sam_edge.data.sample import Sample
 from sam_edge.data.skips import SkipLog
-from sam_edge.data.sources import Source, open_source
-from sam_edge.data.stream import walk
+from sam_edge.data.sources import Source
 from sam_edge.prediction.promptable import SHIPPED_WORDS, Promptable, open_bundle, open_model
-from sam_edge.reporting.folders import AUTOMATIC_MASKS, CURVE, EVALUATION, EXAMPLES, RECALL, foreign_in_evaluation
+from sam_edge.reporting.folders import (
+    AUTOMATIC_MASKS,
+    CURVE,
+    EVALUATION,
+    EXAMPLES,
+    GROUPS,
+    RECALL,
+    foreign_in_evaluation,
+)
 from sam_edge.reporting.versions import tool_versions
-from sam_edge_runtime.automatic.generator import AutomaticMaskGenerator
-from sam_edge_runtime.automatic.rle import Rle
 from sam_edge_runtime.automatic.settings import AutomaticSettings
-from sam_edge_runtime.backends import Backend
+from sam_edge_runtime.backends import Backend, BackendOptions
 from sam_edge_runtime.decoding import Capacity
-from sam_edge_runtime.errors import DataError, PromptError, UsageError
+from sam_edge_runtime.errors import PromptError, UsageError
 from sam_edge_runtime.system.documents import json_text
 from sam_edge_runtime.system.folders import check_destination, staged_folder
 
-from .automatic import AutomaticFigures, Proposals, automatic_figures, propose
 from .baselines import has_opencv
-from .edges import EDGE_SETTINGS, EdgeFigures, EdgeSource, measure_edges, open_edges
+from .detections import TRUTH
+from .edges import open_edges
 from .figures import Figures, figures_of
-from .job import AUTOMATIC, EDGES, TEXT, EvaluateJob, Evaluation
-from .measure import PhotoMeasurement, Protocol, measure_photo
-from .report import draw_automatic, draw_curve, draw_examples, draw_recall, write_page
-from .text import TextFigures, TextMeter, WordsOnPhoto, text_figures
-
-MOST_AUTOMATIC = 4  # photos whose automatic masks are drawn
-Progress = Callable[[str, int, int], None]
+from .group_plot import draw_groups
+from .groups import MEANING, Groups
+from .job import AUTOMATIC, EDGES, INSTANCES, PROPOSALS, TEXT, EvaluateJob, Evaluation
+from .measure import CENTRE, Protocol
+from .proposals import PROPOSAL_SETTINGS
+from .report import draw_automatic, draw_curve, draw_examples, draw_recall, tables, write_page
+from .run import (
+    MOST_AUTOMATIC,
+    Progress,
+    Run,
+    against,
+    automatic,
+    edges,
+    groups,
+    instances,
+    measure_source,
+    opened_sources,
+    prompted,
+    proposals,
+    text,
+)
+from .sources import short_name, skipped_names
 
 
 def evaluate(job: EvaluateJob, progress: Progress = lambda what, done, total: None) -> Evaluation:
-    """Measure, and write `report.json`, `report.html` and pictures.
+    """Measure, and write `report.json`, `report.html`, pictures, and COCO's results of `instances`.
 
     Raises:
         DataError: data are missing, have no masks, or none can be used.
@@ -52,157 +69,76 @@ def evaluate(job: EvaluateJob, progress: Progress = lambda what, done, total: No
     """
     check_destination(job.out, overwrite=job.overwrite, foreign=foreign_in_evaluation)
     _check_packages(job)
-    masks_wanted = set(job.protocols) - {EDGES}
-    sources = [_annotated(what) for what in job.data] if masks_wanted else []
-    edge_sources = [open_edges(what) for what in job.data] if EDGES in job.protocols else []
+    sources = opened_sources(job)
+    if EDGES in job.protocols:
+        for what in job.data:
+            open_edges(what)  # refused before a model is loaded
+    if job.groups is not None:
+        Groups(job.groups)
     progress("loading the model", 0, 0)
-    subjects = _subjects(job)
-    prompted = job.prompted
-    if prompted is not None:
-        for subject in subjects:
-            _check_capacity(subject.capacity, prompted)
+    run = Run(job, _subjects(job), progress)
+    protocol = job.prompted
+    if protocol is not None:
+        for subject in run.subjects:
+            _check_capacity(subject.capacity, protocol)
     with staged_folder(job.out, overwrite=job.overwrite, foreign=foreign_in_evaluation) as folder:
-        examples: list[Sample] = []
-        drawn: list[tuple[Sample, tuple[Rle, ...]]] = []
-        logs: list[SkipLog] = []
-        result = Evaluation(
-            tuple(subject.description for subject in subjects),
-            tuple(_prompted(job, prompted, subjects, sources, progress, examples, logs))
-            if prompted is not None
-            else (),
-            tuple(_automatic(job, subjects, sources, progress, drawn, logs)) if AUTOMATIC in job.protocols else (),
-            tuple(_edges(job, subjects, edge_sources, progress)),
-            tuple(_text(job, subjects, sources, progress, logs)) if TEXT in job.protocols else (),
-            job.out,
-        )
-        result = replace(result, complaint=next(filter(None, (log.complaint() for log in logs)), None))
+        result = _measured(run, sources, folder)
+        result = replace(result, complaint=next(filter(None, (log.complaint() for log in run.logs)), None))
         progress("writing the report", 0, 0)
         report = _report(job, result)
         (folder / "report.json").write_text(json_text(report), encoding="utf-8")
-        if result.figures and result.figures[0].shown:
-            draw_curve(folder / CURVE, result.figures)
-        if result.automatic:
-            draw_recall(folder / RECALL, result.automatic)
-        if examples:
-            draw_examples(folder / EXAMPLES, subjects[0].backend, subjects[0].capacity, examples[: job.pictures])
-        if drawn:
-            draw_automatic(folder / AUTOMATIC_MASKS, drawn[:MOST_AUTOMATIC])
+        _draw(folder, run, result)
         write_page(folder, report, result)
     return result
 
 
+def _measured(run: Run, sources: Sequence[Source], folder: Path) -> Evaluation:
+    """Run every protocol of the job, in the paper's order; large results go to `folder`."""
+    job, protocol = run.job, run.job.prompted
+    return Evaluation(
+        subjects=tuple(subject.description for subject in run.subjects),
+        figures=tuple(prompted(run, protocol, sources)) if protocol is not None else (),
+        against=tuple(against(run, sources)) if job.against is not None else (),
+        groups=tuple(groups(run, sources, job.groups)) if job.groups is not None else (),
+        automatic=tuple(automatic(run, sources)) if AUTOMATIC in job.protocols else (),
+        edges=tuple(edges(run)) if EDGES in job.protocols else (),
+        proposals=tuple(proposals(run, sources)) if PROPOSALS in job.protocols else (),
+        instances=tuple(instances(run, sources, job.boxes or TRUTH, folder)) if INSTANCES in job.protocols else (),
+        text=tuple(text(run, sources)) if TEXT in job.protocols else (),
+        report=job.out,
+    )
+
+
+def _draw(folder: Path, run: Run, result: Evaluation) -> None:
+    if result.figures and result.figures[0].shown:
+        draw_curve(folder / CURVE, result.figures)
+    if result.automatic:
+        draw_recall(folder / RECALL, result.automatic)
+    if result.groups:
+        draw_groups(folder / GROUPS, result.groups)
+    if run.examples:
+        first = run.subjects[0]
+        draw_examples(folder / EXAMPLES, first.backend, first.capacity, run.examples[: run.job.pictures])
+    if run.drawn:
+        draw_automatic(folder / AUTOMATIC_MASKS, run.drawn[:MOST_AUTOMATIC])
+
+
 def _subjects(job: EvaluateJob) -> list[Promptable]:
     words = (job.words or SHIPPED_WORDS) if TEXT in job.protocols else None
+    options = BackendOptions(threads=job.threads)
     subjects = [open_model(job.model, job.checkpoint, job.input_side, words)] if job.model is not None else []
-    return [*subjects, *map(open_bundle, job.bundles)]
+    subjects += [open_bundle(path, options) for path in job.bundles]
+    if job.against is not None:
+        subjects.append(_second(job.against, options))
+    return subjects
 
 
-def _prompted(
-    job: EvaluateJob,
-    protocol: Protocol,
-    subjects: Sequence[Promptable],
-    sources: Sequence[Source],
-    progress: Progress,
-    examples: list[Sample],
-    logs: list[SkipLog],
-) -> Iterator[Figures]:
-    """Boxes and clicks; appends the photos to draw to `examples`, and the skipped records to `logs`."""
-    for source in sources:
-        picked = _picked(job, source, job.pictures, len(sources))
-        for number, subject in enumerate(subjects):
-            count = _counter(job, source, subject, progress)
-
-            def watch(
-                sample: Sample,
-                done: int,
-                count: Callable[[int], None] = count,
-                drawn: frozenset[int] = picked if number == 0 else frozenset(),
-            ) -> None:
-                count(done)
-                if done in drawn:
-                    examples.append(sample)
-
-            measured = protocol if number == 0 else replace(protocol, grabcut=False)  # it is the same for all subjects
-            logs.append(SkipLog(job.allow_broken, at_end=True))
-            figures = evaluate_source(
-                subject.backend, subject.capacity, source, measured, limit=job.limit, watch=watch, log=logs[-1]
-            )
-            yield replace(figures, subject=subject.name)
-
-
-def _automatic(
-    job: EvaluateJob,
-    subjects: Sequence[Promptable],
-    sources: Sequence[Source],
-    progress: Progress,
-    drawn: list[tuple[Sample, tuple[Rle, ...]]],
-    logs: list[SkipLog],
-) -> Iterator[AutomaticFigures]:
-    """Automatic masks; appends the photos to draw to `drawn`, with the first subject's masks."""
-    for source in sources:
-        picked = _picked(job, source, min(job.pictures, MOST_AUTOMATIC), len(sources))
-        reference: list[Proposals] | None = None
-        for subject in subjects:
-            generator = subject.mask_generator(job.settings)
-            count, log = _counter(job, source, subject, progress), SkipLog(job.allow_broken, at_end=True)
-            logs.append(log)
-            photos: list[Proposals] = []
-            for sample in _with_masks(source, log, job.limit):
-                count(len(photos))
-                proposals = propose(generator, sample)
-                if reference is None and len(photos) in picked:
-                    drawn.append((sample, proposals.rles))
-                photos.append(proposals)
-            yield automatic_figures(subject.name, short_name(source.name), photos, reference, _skipped(log))
-            reference = photos if reference is None else reference
-
-
-def _edges(
-    job: EvaluateJob, subjects: Sequence[Promptable], sources: Sequence[EdgeSource], progress: Progress
-) -> Iterator[EdgeFigures]:
-    for source in sources:
-        for subject in subjects:
-            generator = AutomaticMaskGenerator.from_backend(subject.backend, subject.capacity, EDGE_SETTINGS)
-            show = partial(progress, f"{subject.name}, {short_name(source.name)}")
-            yield measure_edges(subject.name, source, generator, job.limit, show)
-
-
-def _text(
-    job: EvaluateJob,
-    subjects: Sequence[Promptable],
-    sources: Sequence[Source],
-    progress: Progress,
-    logs: list[SkipLog],
-) -> Iterator[TextFigures]:
-    """Words; appends the skipped records to `logs`."""
-    for source in sources:
-        names = MaskNames([source])
-        for subject in subjects:
-            meter = TextMeter(subject, sorted(names.counts))
-            count, log = _counter(job, source, subject, progress), SkipLog(job.allow_broken, at_end=True)
-            logs.append(log)
-            photos: list[WordsOnPhoto] = []
-            for sample in _with_masks(source, log, job.limit):
-                count(len(photos))
-                photos.append(meter.measure(sample, names.of(sample)))
-            yield text_figures(subject.name, short_name(source.name), photos, _skipped(log))
-
-
-def _counter(job: EvaluateJob, source: Source, subject: Promptable, progress: Progress) -> Callable[[int], None]:
-    """A function that reports how many photos of a source are done for a subject."""
-    name, total = f"{subject.name}, {short_name(source.name)}", _photo_count(job, source)
-    return lambda done: progress(name, done, total)
-
-
-def _picked(job: EvaluateJob, source: Source, pictures: int, sources: int) -> frozenset[int]:
-    """Indices of a source's photos that are drawn: its share of `pictures`, evenly spread."""
-    share = -(-pictures // sources)
-    return frozenset(int((place + 0.5) * _photo_count(job, source) / share) for place in range(share))
-
-
-def _photo_count(job: EvaluateJob, source: Source) -> int:
-    """Number of a source's photos that are measured, if all can be used."""
-    return min(len(source), job.limit or len(source))
+def _second(what: str, options: BackendOptions) -> Promptable:
+    """The model of `--against`: a bundle's folder, VARIANT or VARIANT=CHECKPOINT."""
+    if Path(what).is_dir():
+        return open_bundle(Path(what), options)
+    variant, _, checkpoint = what.partition("=")
+    return open_model(variant, checkpoint or None)
 
 
 def evaluate_source(
@@ -232,22 +168,8 @@ def evaluate_source(
         BackendError: the engine failed.
     """
     log = SkipLog() if log is None else log
-    photos: list[PhotoMeasurement] = []
-    for sample in _with_masks(source, log, limit):
-        watch(sample, len(photos))
-        photos.append(measure_photo(backend, capacity, sample, protocol))
-    return figures_of(short_name(source.name), photos, _skipped(log))
-
-
-def _skipped(log: SkipLog) -> list[str]:
-    """The skipped records, without full paths: a report may be published."""
-    return [f"{skip.key} in {short_name(skip.source)} ({skip.reason})" for skip in log.names]
-
-
-def short_name(name: str) -> str:
-    """The last two parts of a source's path, which reveal nothing of the machine."""
-    path = Path(name)
-    return "/".join([part for part in path.parts if part != path.anchor][-2:]) or path.resolve().name
+    photos = measure_source(Promptable(backend, capacity, {}), source, protocol, log, limit, watch)
+    return figures_of(short_name(source.name), photos, skipped_names(log))
 
 
 def _check_packages(job: EvaluateJob) -> None:
@@ -277,41 +199,29 @@ def _check_capacity(capacity: Capacity, protocol: Protocol) -> None:
         )
 
 
-def _annotated(what: str) -> Source:
-    source = open_source(what)
-    if not source.annotated:
-        raise DataError(f"{what} has photos without masks, which accuracy is measured against: name other data")
-    of_sources(source)  # raises if it has no records
-    return source
-
-
-def _with_masks(source: Source, log: SkipLog, limit: int | None) -> Iterator[Sample]:
-    """The source's photos that have masks, at most `limit`."""
-    given = 0
-    for sample in walk(source, log):
-        if sample.rles:
-            yield sample
-            given += 1
-            if given == limit:
-                return
-    if not given:
-        raise DataError(f"{source.name} has no photo with a mask: name other data")
-
-
 def _report(job: EvaluateJob, result: Evaluation) -> dict[str, Any]:
     protocol: dict[str, Any] = {"protocols": ", ".join(job.protocols), "limit": job.limit}
     if result.figures:
         protocol |= {
             "box": "the mask's bounding box",
             "clicks": f"1 to {len(result.figures[0].shown)}, RITM's (arXiv 2102.06583)",
+            "first click": "the mask's innermost point" if job.first_point == CENTRE else "a random point of the mask",
             "mask after a click": "for one click the output of 1..3 with the highest predicted IoU, then output 0",
             "resolution": "the photo's own",
             "mean": "over masks",
         }
-    if result.automatic:
-        settings = AutomaticSettings.for_variant(str(result.subjects[0]["model"]), **job.settings)
-        given = (f"{name} {value}" for name, value in vars(settings).items() if value is not None)
-        protocol["automatic masks"] = ", ".join(given)
+    for name, figures, defaults in (
+        ("automatic masks", result.automatic, {}),
+        ("object proposals", result.proposals, PROPOSAL_SETTINGS),
+    ):
+        if figures:
+            settings = AutomaticSettings.for_variant(str(result.subjects[0]["model"]), **{**defaults, **job.settings})
+            protocol[name] = ", ".join(f"{key} {value}" for key, value in vars(settings).items() if value is not None)
+    if result.instances:
+        detector = "of the human masks" if job.boxes == TRUTH else short_name(str(job.boxes))
+        protocol["boxes"] = f"{detector}; masks refined once (arXiv 2304.02643, appendix D.4)"
+    if result.groups:
+        protocol["groups"] = MEANING
     return {
         "format": EVALUATION,
         "subjects": list(result.subjects),
@@ -319,7 +229,18 @@ def _report(job: EvaluateJob, result: Evaluation) -> dict[str, Any]:
         "figures": [each.to_json() for each in result.figures],
         "automatic": [each.to_json() for each in result.automatic],
         "edges": [each.to_json() for each in result.edges],
-        **({"text": [each.to_json() for each in result.text]} if result.text else {}),
+        **{
+            name: [each.to_json() for each in figures]
+            for name, figures in (
+                ("proposals", result.proposals),
+                ("instances", result.instances),
+                ("against", result.against),
+                ("groups", result.groups),
+                ("text", result.text),
+            )
+            if figures
+        },
+        "tables": tables(result),
         "machine": {"system": platform.system(), "processor": platform.machine()},
         "made_with": tool_versions(("torch", "onnxruntime", "opencv-python-headless", "pycocotools", "scipy")),
     }

@@ -10,14 +10,20 @@ from sam_edge.data.skips import ALLOWED_BROKEN, SkipLog
 from sam_edge_runtime.automatic.settings import AutomaticSettings
 from sam_edge_runtime.errors import UsageError
 
+from .against import AgainstFigures
 from .automatic import AutomaticFigures
+from .detections import TRUTH
 from .edges import EdgeFigures
 from .figures import Figures
-from .measure import Protocol
+from .groups import LEAST_CLICKS, GroupedFigures
+from .instances import InstanceFigures
+from .measure import CENTRE, Protocol
+from .proposals import ProposalFigures
 from .text import TextFigures
 
 BOX, CLICKS, AUTOMATIC, EDGES, TEXT = "box", "clicks", "automatic", "edges", "text"
-PROTOCOLS = (BOX, CLICKS, AUTOMATIC, EDGES, TEXT)
+PROPOSALS, INSTANCES = "proposals", "instances"
+PROTOCOLS = (BOX, CLICKS, AUTOMATIC, EDGES, PROPOSALS, INSTANCES, TEXT)
 
 
 @dataclass(frozen=True)
@@ -40,10 +46,16 @@ class EvaluateJob:
         pictures: number of photos that are drawn in the report.
         overwrite: replace an earlier report.
         words: words of the torch model, for the protocol `text`: `shipped` or a file.
+        boxes: for `instances`: COCO's results file of a detector, or `truth` for the boxes of the human masks.
+        annotations: for `instances` and `proposals`: a file in COCO's or LVIS's layout; None for the data's own masks.
+        against: for `clicks`: a second model to compare with: a bundle's folder, VARIANT or VARIANT=CHECKPOINT.
+        groups: for `clicks`: a CSV file that says to which group each photo or mask belongs.
+        first_point: for `clicks`: `centre` or `random`.
+        threads: of each model; None for one for each core.
 
     Raises:
-        UsageError: no data, nothing to measure, an unknown protocol, a number out of range, or weights or a frame side
-            without a torch model.
+        UsageError: no data, nothing to measure, an unknown protocol, a number out of range, weights or a frame side
+            without a torch model, or an option of a protocol that is not asked for.
     """
 
     data: tuple[str, ...]
@@ -61,6 +73,12 @@ class EvaluateJob:
     pictures: int = 6
     overwrite: bool = False
     words: str | None = None
+    boxes: str | None = None
+    annotations: Path | None = None
+    against: str | None = None
+    groups: Path | None = None
+    first_point: str = CENTRE
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         if not self.data:
@@ -81,16 +99,42 @@ class EvaluateJob:
                 f"--checkpoint and --input-size are for a torch model, and {self.bundles[0]} is a bundle: leave them "
                 "out, or name the torch model too, with --model"
             )
-        if self.words is not None and TEXT not in self.protocols:
-            raise UsageError(f"--words is for --protocol {TEXT} only: leave it out, or add that")
+        self._check_options()
         SkipLog(self.allow_broken)  # refuses a share outside 0..1
         AutomaticSettings.for_variant(self.model or "", **self.settings)  # refused before anything is read
+
+    def _check_options(self) -> None:
+        """Refuse options whose protocol is not asked for, and protocols without the option that they need."""
+        for option, value, owners in (
+            ("--words", self.words, (TEXT,)),
+            ("--boxes", self.boxes, (INSTANCES,)),
+            ("--annotations", self.annotations, (INSTANCES, PROPOSALS)),
+            ("--against", self.against, (CLICKS,)),
+            ("--groups", self.groups, (CLICKS,)),
+        ):
+            if value is not None and not set(owners) & set(self.protocols):
+                raise UsageError(f"{option} is for --protocol {' and '.join(owners)} only: leave it out, or add that")
+        if INSTANCES in self.protocols and self.boxes is None:
+            raise UsageError(
+                f"--protocol {INSTANCES} needs --boxes: a detector's results in COCO's form, or {TRUTH} for the boxes "
+                "of the human masks"
+            )
+        for option, single in (("--boxes", self.boxes not in (None, TRUTH)), ("--annotations", self.annotations)):
+            if single and len(self.data) > 1:
+                raise UsageError(f"{option} names one file, and there are {len(self.data)} --data: give one at a time")
+        if self.against is not None and (self.model is not None) + len(self.bundles) != 1:
+            raise UsageError("--against compares two models: give one --model or one --bundle beside it")
+        if self.groups is not None and self.clicks < LEAST_CLICKS:
+            raise UsageError(f"--groups measures up to {LEAST_CLICKS} points: give --clicks {LEAST_CLICKS} or more")
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"threads {self.threads} is too few: give at least 1")
+        Protocol(self.clicks, grabcut=self.grabcut, first_point=self.first_point)
 
     @property
     def prompted(self) -> Protocol | None:
         """The protocol of boxes and clicks, or None if neither is measured."""
         if CLICKS in self.protocols:
-            return Protocol(self.clicks, grabcut=self.grabcut)
+            return Protocol(self.clicks, grabcut=self.grabcut, first_point=self.first_point)
         return Protocol(0, grabcut=self.grabcut) if BOX in self.protocols else None
 
 
@@ -105,6 +149,10 @@ class Evaluation:
         edges: of edges, likewise.
         report: the report's folder.
         text: of words, likewise.
+        proposals: of object proposals, likewise.
+        instances: of instance segmentation, likewise.
+        against: the comparison with the second model, for each source.
+        groups: by group, for each subject and source.
         complaint: what is wrong if too many records are broken; the report is written all the same.
     """
 
@@ -114,4 +162,8 @@ class Evaluation:
     edges: tuple[EdgeFigures, ...]
     text: tuple[TextFigures, ...]
     report: Path
+    proposals: tuple[ProposalFigures, ...] = ()
+    instances: tuple[InstanceFigures, ...] = ()
+    against: tuple[AgainstFigures, ...] = ()
+    groups: tuple[GroupedFigures, ...] = ()
     complaint: str | None = None

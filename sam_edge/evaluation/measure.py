@@ -4,16 +4,17 @@ Everything is measured at the photo's own resolution and through the runtime's c
 from low-resolution logits to the photo. All four outputs are kept, so that any rule of choice can be evaluated later.
 
 - Box: the mask's bounding box, as the reference computes it.
-- Clicks: RITM's protocol (`sam_edge.prompting.clicks`). The first click is the mask's innermost point. Each further one
-  is the middle of the largest error of the shown mask, whose logits become the mask prompt. One click is ambiguous, so
-  the output of 1..3 with the highest predicted IoU is shown; after further clicks, output 0. A mask without error keeps
-  its scores.
+- Clicks: RITM's protocol (`sam_edge.prompting.clicks`). The first click is the mask's innermost point, or a random one
+  ("Segment Anything", arXiv 2304.02643, appendix D.1, has both). Each further one is the middle of the largest error of
+  the shown mask, whose logits become the mask prompt. One click is ambiguous, so the output of 1..3 with the highest
+  predicted IoU is shown; after further clicks, output 0. A mask without error keeps its scores.
 
 The decoder gets all masks of a photo together.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,8 @@ from .baselines import Box, box_mask, ellipse_mask, grabcut_mask
 
 MASKS_AT_ONCE = 32  # four full-size masks each: 0.4 GB for an SA-1B photo
 LEAST_BOX_SIDE = 1e-3  # pixels
+CENTRE, RANDOM = "centre", "random"
+FIRST_POINTS = (CENTRE, RANDOM)
 Masks = npt.NDArray[np.bool_]
 
 
@@ -46,17 +49,21 @@ class Protocol:
     Attributes:
         clicks: clicks for each mask; 0 for boxes only.
         grabcut: whether GrabCut is measured too, which takes longer than the model.
+        first_point: where the first click goes: `CENTRE`, the mask's innermost point, or `RANDOM`, any of its pixels.
 
     Raises:
-        UsageError: a negative number of clicks.
+        UsageError: a negative number of clicks, or an unknown first point.
     """
 
     clicks: int = 9
     grabcut: bool = True
+    first_point: str = CENTRE
 
     def __post_init__(self) -> None:
         if self.clicks < 0:
             raise UsageError(f"--clicks {self.clicks} is negative: give at least 1, or --protocol box for none")
+        if self.first_point not in FIRST_POINTS:
+            raise UsageError(f"--first-point {self.first_point!r} is unknown: choose from {', '.join(FIRST_POINTS)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,11 +145,14 @@ def measure_photo(backend: Backend, capacity: Capacity, sample: Sample, protocol
         targets = np.ascontiguousarray(sample.masks(range(first, min(first + MASKS_AT_ONCE, len(sample.rles)))))
         prompted = _EncodedPhoto(backend, capacity, frame, features, targets)
         boxes = np.array([tight_box(target) for target in targets], np.int64)
+        start = None
+        if protocol.first_point == RANDOM:
+            start = [random_click(target, f"{sample.key}/{first + index}") for index, target in enumerate(targets)]
         parts.append(
             (
                 targets,
                 prompted.boxes(boxes),
-                prompted.clicks(protocol.clicks),
+                prompted.clicks(protocol.clicks, start),
                 _baselines(sample, boxes, targets, protocol),
             )
         )
@@ -168,6 +178,13 @@ def tight_box(mask: npt.NDArray[np.bool_]) -> Box:
     """x0, y0, x1, y1 of a mask `(H, W)` that is not empty; row y1 and column x1 are inside, as in the reference."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
+
+
+def random_click(mask: npt.NDArray[np.bool_], name: str) -> Click:
+    """A click on a random pixel of a mask `(H, W)` that is not empty; the same for every model, by the mask's name."""
+    rows, columns = np.nonzero(mask)
+    place = np.random.default_rng(zlib.crc32(name.encode("utf-8", "surrogateescape"))).integers(len(rows))
+    return Click(int(columns[place]), int(rows[place]), int(Label.FOREGROUND))
 
 
 def box_prompts(boxes: npt.NDArray[np.int64]) -> Float64:
@@ -206,8 +223,11 @@ class _EncodedPhoto:
         decoded = self._decode(None, None, box_prompts(boxes), None)
         return self._scores(decoded.low_res_masks, decoded.iou_predictions)[0]
 
-    def clicks(self, clicks: int) -> tuple[tuple[OutputScores, ...], Float64]:
-        """Scores after 1 to `clicks` clicks, and the IoU `(clicks, M)` of the shown masks."""
+    def clicks(self, clicks: int, start: Sequence[Click] | None = None) -> tuple[tuple[OutputScores, ...], Float64]:
+        """Scores after 1 to `clicks` clicks, and the IoU `(clicks, M)` of the shown masks.
+
+        The first click of each mask is that of `start`, or its innermost point where that is None.
+        """
         count = len(self.targets)
         history: list[list[Click]] = [[] for _ in range(count)]
         going = np.ones(count, np.bool_)  # masks that still have an error
@@ -217,7 +237,8 @@ class _EncodedPhoto:
         shown: list[Float64] = []
         for number in range(clicks):
             for index in np.flatnonzero(going):
-                click = next_click(self.targets[index], current[index], history[index])
+                given = start[index] if number == 0 and start is not None else None
+                click = given or next_click(self.targets[index], current[index], history[index])
                 if click is None:
                     going[index] = False
                 else:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sam_edge.data.sample import Sample
 from sam_edge.prompting.clicks import first_click
-from sam_edge.reporting.folders import AUTOMATIC_MASKS, CURVE, EXAMPLES, RECALL
+from sam_edge.reporting.folders import AUTOMATIC_MASKS, CURVE, EXAMPLES, GROUPS, RECALL
 from sam_edge.reporting.pages import empty_figure, render
 from sam_edge_runtime.arrays import Photo
 from sam_edge_runtime.automatic import rle
@@ -25,11 +25,15 @@ from sam_edge_runtime.photo.frame import fitting_frame
 from sam_edge_runtime.photo.masks import upscale_binary
 from sam_edge_runtime.prompts import build_prompts
 
+from .against import against_table
 from .automatic import RANKS, AutomaticFigures, automatic_rows
 from .edges import edge_rows
 from .figures import Figures
+from .groups import group_table
+from .instances import instance_rows
 from .job import Evaluation
 from .measure import box_prompts, tight_box
+from .proposals import proposal_rows
 from .text import text_rows
 
 TEMPLATE = "report.html.j2"
@@ -211,10 +215,16 @@ def write_page(folder: Path, report: dict[str, Any], result: Evaluation) -> None
     """
     pictures = {
         name: base64.b64encode((folder / name).read_bytes()).decode()
-        for name in (CURVE, RECALL, EXAMPLES, AUTOMATIC_MASKS)
+        for name in (CURVE, RECALL, GROUPS, EXAMPLES, AUTOMATIC_MASKS)
         if (folder / name).is_file()
     }
-    captions = {CURVE: "Clicks", RECALL: "Automatic masks", EXAMPLES: EXAMPLES_SHOW, AUTOMATIC_MASKS: AUTOMATIC_SHOW}
+    captions = {
+        CURVE: "Clicks",
+        RECALL: "Automatic masks",
+        GROUPS: "Groups",
+        EXAMPLES: EXAMPLES_SHOW,
+        AUTOMATIC_MASKS: AUTOMATIC_SHOW,
+    }
     content = {"report": report, "tables": tables(result), "pictures": pictures, "captions": captions}
     try:
         page = render(Path(__file__).with_name(TEMPLATE), **content)
@@ -230,10 +240,14 @@ def tables(result: Evaluation) -> list[tuple[str, list[str], list[tuple[str, lis
         ("mIoU with human masks", result.figures, rows),
         ("automatic masks", result.automatic, automatic_rows),
         ("edges", result.edges, edge_rows),
+        ("object proposals", result.proposals, proposal_rows),
+        ("instance segmentation from boxes", result.instances, instance_rows),
         ("words: mIoU with human masks", result.text, text_rows),
     ]
-    return [
+    found = [
         (title, [column(each.subject, each.data, count) for each in figures], table(figures))
         for title, figures, table in kinds
         if figures
     ]
+    found += [against_table(each) for each in result.against]
+    return found + [group_table(each, column(each.subject, each.data, count)) for each in result.groups]

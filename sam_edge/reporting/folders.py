@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from sam_edge_runtime.errors import OutputError
@@ -14,16 +15,23 @@ DESCRIPTION = "sam-edge-description"
 DESCRIPTION_PARTS = ".parts"  # folder of what an unfinished run has found
 DESCRIPTION_PLOTS = ("masks.png", "sizes.png", "concavity.png", "centres.png", "photos.png")
 CURVE, RECALL, EXAMPLES, AUTOMATIC_MASKS = "clicks.png", "recall.png", "examples.png", "found.png"
+GROUPS = "groups.png"
 BENCHMARK, PAGE_TITLE = "sam-edge-benchmark", "<title>sam-edge benchmark</title>"
 LARGEST_RESULT = 64 << 20  # bytes; a page or file of results has a few thousand
 _HEAD = 1000  # characters of a page in which its title stands
 _ROW = {"subject", "device", "tool", "delegate", "threads"}  # of a row that was measured on a phone
 _REPORT = frozenset({"report.json", "report.html"})
 _FILES = {
-    EVALUATION: _REPORT | {CURVE, RECALL, EXAMPLES, AUTOMATIC_MASKS},
+    EVALUATION: _REPORT | {CURVE, RECALL, EXAMPLES, AUTOMATIC_MASKS, GROUPS},
     VERIFICATION: _REPORT,
     DESCRIPTION: _REPORT | set(DESCRIPTION_PLOTS),
 }
+_RESULTS = re.compile(r"(instances|boxes)(-\d{1,6})?\.json")  # see `results_file`
+
+
+def results_file(kind: str, number: int) -> str:
+    """Name of the file with COCO's results of a column of an evaluation; `kind` is `instances` or `boxes`."""
+    return f"{kind}-{number}.json" if number else f"{kind}.json"
 
 
 def is_verification(folder: Path) -> bool:
@@ -72,7 +80,10 @@ def check_benchmark_file(path: Path) -> None:
 
 
 def _foreign(folder: Path, kind: str) -> tuple[str, ...] | None:
-    return others_than(folder, _FILES[kind].__contains__) if _format_of(folder) == kind else None
+    if _format_of(folder) != kind:
+        return None
+    results = kind == EVALUATION
+    return others_than(folder, lambda name: name in _FILES[kind] or (results and bool(_RESULTS.fullmatch(name))))
 
 
 def _format_of(folder: Path) -> object:

@@ -65,6 +65,7 @@ def test_ods_has_one_threshold_and_ois_one_for_each_photo():
     assert figures.ois == pytest.approx(1.0)
     assert figures.ods == pytest.approx(2 * (160 / 240) / (1 + 160 / 240))  # all three lines at a low threshold
     assert figures.ods_threshold <= 0.3
+    assert figures.r50 == pytest.approx(1.0)  # all lines: two of three predicted pixels are right
 
 
 @pytest.mark.parametrize("angle", [0, 30, 45, 80])

@@ -13,9 +13,9 @@ from PIL import Image
 from sam_edge.cli.app import run
 from sam_edge.data.sample import Sample
 from sam_edge.evaluation.baselines import box_mask, ellipse_mask, grabcut_mask
-from sam_edge.evaluation.evaluate import short_name
 from sam_edge.evaluation.figures import Figures, clicks_needed, correlation, figures_of
 from sam_edge.evaluation.measure import OutputScores, Protocol, measure_photo, tight_box
+from sam_edge.evaluation.sources import short_name
 from sam_edge.prediction.promptable import AnyCapacity
 from sam_edge.prompting.clicks import first_click
 from sam_edge_runtime.arrays import Decoded, Features

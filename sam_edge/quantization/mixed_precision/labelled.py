@@ -20,8 +20,8 @@ import numpy as np
 
 from sam_edge.data.sample import Sample as AnnotatedPhoto
 from sam_edge.data.skips import Skip
-from sam_edge.evaluation.evaluate import short_name
 from sam_edge.evaluation.paired import PairedLoss, least_photos, paired_loss
+from sam_edge.evaluation.sources import short_name
 from sam_edge.quantization.calibration.photos import (
     CalibrationPhoto,
     CalibrationSet,
