@@ -44,6 +44,7 @@ class Augmentation:
         saturation: the same for the difference to the greyscale photo.
         min_pixels: a mask with fewer pixels in the frame is dropped. Default: one pixel of the decoder's masks.
         most_masks: largest number of masks, chosen at random; None keeps all.
+        paste: probability that objects of another photo are pasted onto it (`copy_paste`).
 
     Raises:
         UsageError: a number out of range.
@@ -57,6 +58,7 @@ class Augmentation:
     saturation: float = 0.2
     min_pixels: int = MASK_STRIDE**2
     most_masks: int | None = 64
+    paste: float = 0.0
 
     def __post_init__(self) -> None:
         if self.side < SMALLEST_SIDE:
@@ -64,7 +66,7 @@ class Augmentation:
         low, high = self.scale
         if not 0 < low <= high < np.inf:
             raise UsageError(f"a scale from {low} to {high} is not a range: use 0.5 to 2, for example")
-        for name in ("flip", "brightness", "contrast", "saturation"):
+        for name in ("flip", "brightness", "contrast", "saturation", "paste"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} {getattr(self, name)} is out of range: use 0 to 1")
         for name in ("min_pixels", "most_masks"):
@@ -80,7 +82,7 @@ class Crop:
     Attributes:
         image: (3, S, S) float32 RGB in 0..255, not normalized, padded at the bottom and right with the pixel mean.
         masks: (M, S, S) bool, false on the padding.
-        which: (M) int64, each mask's index in the sample.
+        which: (M) int64, each mask's index in the sample; -1 for an object pasted from another.
         size: (h, w) of the photo's part of the frame, from the top left.
         source: as in `Sample`.
         key: as in `Sample`.

@@ -14,12 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 from torch.utils.data import Dataset
 
 from sam_edge_runtime.errors import DataError, PhotoError
 from sam_edge_runtime.photo.read import decode_photo
 
 from .augment import Augmentation, Crop, augment
+from .copy_paste import paste
 from .mixture import Mixture
 from .order import WINDOW, Purpose, RecordOrder, SourceOrder, generator
 from .orientation import decode_annotated
@@ -142,10 +144,21 @@ class TrainingSet(Dataset[Example]):
             else:
                 if self._photos_only or sample.rles:
                     crop = augment(sample, self._augmentation, rng)
+                    if self._augmentation.paste and rng.random() < self._augmentation.paste:
+                        crop = self._pasted_onto(crop, rng)
                     if self._photos_only or len(crop.masks):
                         return Example(number, crop, attempt, tuple(skipped))
             index = int(rng.integers(len(source)))
         raise _nothing_usable(source, self._wanted, skipped)
+
+    def _pasted_onto(self, crop: Crop, rng: np.random.Generator) -> Crop:
+        """The crop with objects of another record, drawn by the sources' shares; itself if that one cannot be used."""
+        source = self._mixture.sources[int(rng.choice(len(self._records), p=self._mixture.shares))]
+        try:
+            sample = self._read(source, int(rng.integers(len(source))))
+        except BrokenRecordError:  # reported when it is drawn itself
+            return crop
+        return paste(crop, augment(sample, self._augmentation, rng), self._augmentation, rng)
 
     def probe(self) -> tuple[Skip, ...]:
         """Read one usable record of each source, so that a run without usable data fails before it starts.

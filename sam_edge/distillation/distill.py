@@ -18,8 +18,7 @@ from sam_edge.data.mixture import Mixture, open_mixture
 from sam_edge.model import EncoderGraph, Sam, build_sam
 from sam_edge.model.sam import require_one_feature
 from sam_edge.training.logs import Record
-from sam_edge.training.losses import RECIPES
-from sam_edge.training.objective import MaskObjective, Objective, SessionRecipe
+from sam_edge.training.objective import MaskObjective, Objective, session_of
 from sam_edge.training.recipe import TrainRecipe, with_current_keys
 from sam_edge.training.text import TextObjective
 from sam_edge.training.trainer import WEIGHTS_FILE, Trainer, TrainJob
@@ -188,8 +187,7 @@ def _objective(
 ) -> Objective:
     """The objective of a stage; for `encoder`, compute the teacher's missing embeddings first."""
     recipe = distillation.recipe
-    losses = RECIPES[recipe.loss]
-    session = SessionRecipe(points=recipe.points, single_always=recipe.single_always)
+    losses, session = recipe.losses(), session_of(recipe)
     if stage == INT8:
         return Int8Objective(student, recipe.seed)
     if stage == "masks":

@@ -32,14 +32,15 @@ from .figures import Figures
 from .groups import group_table
 from .instances import instance_rows
 from .job import Evaluation
-from .measure import box_prompts, tight_box
+from .measure import Masks, box_prompts, tight_box
 from .proposals import proposal_rows
 from .text import text_rows
 
 TEMPLATE = "report.html.j2"
 PANEL = 360  # pixels of a picture's longer side
 SHOWN_MASKS = 3  # of a photo
-EXAMPLES_SHOW = "Human masks; masks from their boxes; masks from one click each"
+EXAMPLES_SEED = 0
+EXAMPLES_SHOW = "Human masks, drawn at random; masks from their boxes; masks from one click each"
 AUTOMATIC_SHOW = "Human masks; automatic masks"
 
 
@@ -51,7 +52,7 @@ def rows(figures: Sequence[Figures]) -> list[tuple[str, list[str]]]:
 
     table = [
         row("photos / masks", lambda f: f"{f.photos} / {f.masks}"),
-        row("box: single mask", lambda f: f"{f.box.single:.3f} ± {f.standard_error:.3f}"),
+        row("box: single mask", lambda f: f"{f.box.single:.3f} ± {f.box.standard_error:.3f}"),
         row("box: model's choice of three", lambda f: f"{f.box.choice:.3f}"),
         row("box: best of three (oracle)", lambda f: f"{f.box.oracle:.3f}"),
         row("box: share above 0.75 / 0.90", lambda f: f"{f.box.good:.0%} / {f.box.very_good:.0%}"),
@@ -61,7 +62,7 @@ def rows(figures: Sequence[Figures]) -> list[tuple[str, list[str]]]:
     ]
     for index in range(len(figures[0].shown)):
         name = f"{index + 1} click{'s' if index else ''}"
-        table.append(row(name, lambda f, i=index: f"{f.shown[i]:.3f}"))
+        table.append(row(name, lambda f, i=index: f"{f.shown[i]:.3f} ± {f.shown_errors[i]:.3f}"))
         if index == 0:
             table += [
                 row("  single mask", lambda f: f"{f.clicks[0].single:.3f}"),
@@ -69,9 +70,20 @@ def rows(figures: Sequence[Figures]) -> list[tuple[str, list[str]]]:
             ]
     for name in figures[0].noc:
         table.append(row(f"clicks to an IoU of 0.{name[-2:]}", lambda f, n=name: f"{f.noc[n]:.2f}"))
+    if figures[0].fallen:
+        table.append(row("masks that a further click makes worse", lambda f: f"{sum(f.fallen) / len(f.fallen):.0%}"))
+    table.append(row("predicted and true IoU of boxes: correlation", lambda f: _number(f.box.iou_correlation)))
+    table.append(row("predicted and true IoU of boxes: mean error", lambda f: f"{f.box.iou_error:.3f}"))
+    for index in range(len(figures[0].clicks)):
+        name = f"predicted and true IoU, {index + 1} click{'s' if index else ''}: correlation / mean error"
+        table.append(
+            row(name, lambda f, i=index: f"{_number(f.clicks[i].iou_correlation)} / {f.clicks[i].iou_error:.3f}")
+        )
     table += [
-        row("predicted and true IoU: correlation", lambda f: _number(f.iou_correlation)),
-        row("predicted and true IoU: mean error", lambda f: f"{f.iou_error:.3f}"),
+        row("the same, all prompts pooled: correlation", lambda f: _number(f.iou_correlation)),
+        row("the same, all prompts pooled: mean error", lambda f: f"{f.iou_error:.3f}"),
+        row("masks for which the ellipse in the box is better", lambda f: f"{f.ellipse_wins:.0%}"),
+        row("box above the ellipse: small / medium / large", _above_ellipse),
     ]
     titles = {
         "box": "no network: the box",
@@ -85,6 +97,11 @@ def rows(figures: Sequence[Figures]) -> list[tuple[str, list[str]]]:
 
 def _size(figures: Figures, size: str) -> str:
     return f"{figures.box.by_size[size]:.3f}" if size in figures.box.by_size else "-"
+
+
+def _above_ellipse(figures: Figures) -> str:
+    gains = {size: figures.box.by_size[size] - ellipse for size, ellipse in figures.ellipse_by_size.items()}
+    return " / ".join(f"{gains[size]:+.3f}" if size in gains else "-" for size in ("small", "medium", "large"))
 
 
 def _number(value: float | None) -> str:
@@ -164,8 +181,12 @@ def _all_masks(sample: Sample, masks: Sequence[rle.Rle]) -> Photo:
 
 
 def draw_examples(path: Path, backend: Backend, capacity: Capacity, samples: Sequence[Sample]) -> None:
-    """Draw a row for each photo: human masks; masks from their boxes; masks from one click each."""
-    _sheet(path, [[_small(panel) for panel in _example(backend, capacity, sample)] for sample in samples])
+    """Draw a row for each photo: human masks; masks from their boxes; masks from one click each.
+
+    The masks are drawn at random, by a seed: a photo's largest are its easiest.
+    """
+    rng = np.random.default_rng(EXAMPLES_SEED)
+    _sheet(path, [[_small(panel) for panel in _example(backend, capacity, sample, rng)] for sample in samples])
 
 
 def _sheet(path: Path, rows: Sequence[Sequence[Photo]]) -> None:
@@ -179,9 +200,14 @@ def _sheet(path: Path, rows: Sequence[Sequence[Photo]]) -> None:
     Image.fromarray(np.concatenate(padded)).save(path)
 
 
-def _example(backend: Backend, capacity: Capacity, sample: Sample) -> tuple[Photo, ...]:
-    sizes = np.argsort([-int(mask.sum()) for mask in sample.masks()])[:SHOWN_MASKS]
-    targets = np.ascontiguousarray(sample.masks([int(index) for index in sizes]))
+def random_masks(sample: Sample, rng: np.random.Generator) -> Masks:
+    """Up to `SHOWN_MASKS` of the photo's masks, drawn without replacement: `(M, H, W)` bool."""
+    drawn = rng.choice(len(sample.rles), min(SHOWN_MASKS, len(sample.rles)), replace=False)
+    return np.ascontiguousarray(sample.masks([int(index) for index in drawn]))
+
+
+def _example(backend: Backend, capacity: Capacity, sample: Sample, rng: np.random.Generator) -> tuple[Photo, ...]:
+    targets = random_masks(sample, rng)
     frame = fitting_frame(capacity, sample.size)
     features = backend.encode(frame.image(sample.photo))
     boxes = box_prompts(np.array([tight_box(mask) for mask in targets], np.int64))

@@ -165,15 +165,23 @@ class NanoMaskDecoder(nn.Module):
         Returns:
             Mask logits `(B, 4, 4h, 4w)` and IoU predictions `(B, 4)`.
         """
-        b, (h, w) = sparse.shape[0], embeddings.shape[2:]
+        return self.decode(
+            embeddings[:, : self.semantic], embeddings[:, self.semantic :], positions, sparse, dense, empty
+        )
+
+    def decode(
+        self, semantic: Tensor, detail: Tensor, positions: Tensor, sparse: Tensor, dense: Tensor, empty: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As `forward`, with the embedding in two parts: `semantic (1 or B, C, h, w)`, and what `to_stride_4` takes."""
+        b, (h, w) = sparse.shape[0], semantic.shape[2:]
         outputs = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (5, C)
         tokens = torch.cat([outputs.unsqueeze(0).expand(b, -1, -1), sparse], dim=1)
         # A slot's bias, with zeros in front for the output tokens: (B, 1, 1, 5 + N).
         key_bias = F.pad(empty * EMPTY_SLOT_BIAS, (len(outputs), 0))[:, None, None, :]
         maps = self.maps_to_16(F.relu(self.maps_to_8(dense)))  # (B, C, h, w)
-        image = (embeddings[:, : self.semantic] + maps).flatten(2).transpose(1, 2)  # (B, HW, C)
+        image = (semantic + maps).flatten(2).transpose(1, 2)  # (B, HW, C)
         tokens, image = self.transformer(image, positions.flatten(2).transpose(1, 2), tokens, key_bias)
-        fine = self.to_stride_4(image, embeddings[:, self.semantic :])
+        fine = self.to_stride_4(image, detail)
         features = self.refine(F.relu(fine + self.maps_to_4(dense)))
         filters = torch.stack(
             [mlp(tokens[:, 1 + index]) for index, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
@@ -188,7 +196,11 @@ class NanoMaskDecoder(nn.Module):
             image: `(B, h * w, C)` cells, row by row.
             detail: `(1 or B, D, h, w)` detail channels of the embedding.
         """
-        b, (h, w) = image.shape[0], detail.shape[2:]
-        coarse = self.up_4(F.relu(self.up_8(image.transpose(1, 2).reshape(b, self.semantic, h, w))))
-        unpacked: Tensor = coarse + self.unpack(detail)
+        unpacked: Tensor = self.upscaled(image, (detail.shape[2], detail.shape[3])) + self.unpack(detail)
         return unpacked
+
+    def upscaled(self, image: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The image's cells `(B, h * w, C)` of a grid (h, w) at stride 4: `(B, 32, 4h, 4w)`."""
+        cells = image.transpose(1, 2).reshape(image.shape[0], self.semantic, *grid)
+        out: Tensor = self.up_4(F.relu(self.up_8(cells)))
+        return out

@@ -161,8 +161,8 @@ def first_prompts(target: Tensor, side: int, generator: Randomness) -> TrainingP
     """
     _check(target, side)
     b = len(target)
-    is_box = (_drawn(b, generator, _uniform) < BOX_SHARE).to(target.device)
-    points, point_labels = _clicks_in(target, target, side, generator)
+    is_box = (uniform(b, generator) < BOX_SHARE).to(target.device)
+    points, point_labels = clicks_in(target, target, side, generator)
     corners = jittered_boxes(tight_boxes(target, side), side, generator).reshape(b, 2, 2)
     if bool((point_labels == float(Label.EMPTY)).any()):
         empty = int((point_labels == float(Label.EMPTY)).nonzero()[0])
@@ -248,7 +248,7 @@ def error_points(
                 f"target {tuple(target.shape)}"
             )
         error = error & valid
-    return _clicks_in(error, target, side, generator)
+    return clicks_in(error, target, side, generator)
 
 
 def tight_boxes(target: Tensor, side: int) -> Tensor:
@@ -290,7 +290,7 @@ def jittered_boxes(boxes: Tensor, side: int, generator: Randomness) -> Tensor:
     return moved.clamp(0.0, side - 1.0).sort(dim=1).values.reshape(-1, 4)
 
 
-def _clicks_in(region: Tensor, target: Tensor, side: int, generator: Randomness) -> tuple[Tensor, Tensor]:
+def clicks_in(region: Tensor, target: Tensor, side: int, generator: Randomness) -> tuple[Tensor, Tensor]:
     """A uniform random pixel of each region `(B, h, w)`: coordinates `(B, 2)`, and labels `(B)` from the target."""
     b, _, w = region.shape
     flat = region.flatten(1)
@@ -313,9 +313,9 @@ def _drawn(count: int, source: Randomness, number: Callable[[int, torch.Generato
     return source.draw(number) if isinstance(source, PhotoGenerators) else number(count, source)
 
 
-def _uniform(count: int, generator: torch.Generator) -> Tensor:
-    """`(count)` uniform in 0..1."""
-    return torch.rand(count, generator=generator, device=generator.device)
+def uniform(count: int, generator: Randomness) -> Tensor:
+    """`(count)` random numbers from 0 to 1, on the generator's device."""
+    return _drawn(count, generator, lambda n, own: torch.rand(n, generator=own, device=own.device))
 
 
 def _normal(count: int, generator: torch.Generator) -> Tensor:

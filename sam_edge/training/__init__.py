@@ -8,6 +8,7 @@
 | `objective` | the loss of a session of prompts on human masks |
 | `text` | stage `text`: sessions that begin with CLIP's embedding of the mask |
 | `losses` | focal, dice and IoU losses |
+| `shared_detail` | nano's detail, unpacked once a photo |
 | `batch`, `reading` | photos and masks as batches, read by worker processes |
 | `optimization` | AdamW, the learning rate, the running average of the weights |
 | `checkpoint` | the state of a run on disk |

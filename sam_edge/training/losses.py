@@ -27,6 +27,7 @@ from sam_edge_runtime.bundle.contract import MASK_THRESHOLD
 from sam_edge_runtime.errors import UsageError
 
 DICE_SMOOTHING = 1.0  # as in DETR (arXiv 2005.12872), whose losses SAM uses: the loss of two empty masks is 0
+BOUNDARY = 2  # pixels of a low-resolution mask
 _TINY = 1e-12  # avoids a division by zero where every pixel is exactly right
 
 
@@ -41,6 +42,8 @@ class LossRecipe:
         focal_weight: factor of the focal loss.
         dice_weight: factor of the dice loss.
         iou_weight: factor of the IoU head's loss.
+        boundary_weight: what pixels near the target's outline count more than others (`boundary_weights`); 0 for the
+            same.
 
     Raises:
         UsageError: an unknown form, or a number out of range.
@@ -52,6 +55,7 @@ class LossRecipe:
     focal_weight: float = 20.0
     dice_weight: float = 1.0
     iou_weight: float = 1.0
+    boundary_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if self.focal not in FOCAL_LOSSES:
@@ -60,7 +64,7 @@ class LossRecipe:
             raise UsageError(f"alpha {self.alpha:g} is out of range; choose a number from 0 to 1")
         if self.gamma != 0.0 and not self.gamma >= 1.0:  # between 0 and 1 the gradient of a perfect pixel is infinite
             raise UsageError(f"gamma {self.gamma:g} is not possible; choose 0, or at least 1")
-        for name in ("focal_weight", "dice_weight", "iou_weight"):
+        for name in ("focal_weight", "dice_weight", "iou_weight", "boundary_weight"):
             weight: float = getattr(self, name)
             if not 0.0 <= weight < float("inf"):
                 raise UsageError(f"{name} {weight:g} is not possible; choose a finite number from 0 up")
@@ -146,8 +150,31 @@ def mask_losses(logits: Tensor, target: Tensor, valid: Tensor | None = None, rec
     Raises:
         UsageError: shapes do not fit together.
     """
+    if recipe.boundary_weight:
+        valid = boundary_weights(target, valid, recipe.boundary_weight)
     focal = FOCAL_LOSSES[recipe.focal](logits, target, valid, alpha=recipe.alpha, gamma=recipe.gamma)
     return recipe.focal_weight * focal + recipe.dice_weight * dice_loss(logits, target, valid)
+
+
+@torch.no_grad()
+def boundary_weights(target: Tensor, valid: Tensor | None, extra: float) -> Tensor:
+    """Weights of the pixels: 1 + `extra` near the target's outline, 1 elsewhere, 0 on padding.
+
+    Near is within `BOUNDARY` pixels along both axes, on either side; boundary IoU (arXiv 2103.16562) has such a band.
+
+    Args:
+        target: `(B, h, w)`, 0 to 1.
+        valid: `(B, h, w)` or `(1, h, w)`, true where the frame shows photo; None for everywhere.
+        extra: at least 0.
+
+    Returns:
+        `(B, h, w)` float32.
+    """
+    inside = (target > 0.5).float().unsqueeze(1)
+    side = 2 * BOUNDARY + 1
+    grown, grown_outside = (F.max_pool2d(each, side, 1, BOUNDARY) for each in (inside, 1.0 - inside))
+    weights = 1.0 + extra * (grown * grown_outside).squeeze(1)
+    return weights if valid is None else weights * valid.float()
 
 
 @torch.no_grad()

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from sam_edge.model import DecoderGraph, EncoderGraph, Sam
 from sam_edge.prompting.mask_choice import feedback_logits, is_ambiguous, select
+from sam_edge.prompting.neighbours import with_neighbour_clicks
 from sam_edge.prompting.simulation import (
     SAMPLED_POINTS,
     PhotoGenerators,
@@ -38,7 +39,8 @@ from sam_edge_runtime.bundle.contract import SINGLE_OUTPUT
 
 from .batch import Batch, filled, repeat
 from .losses import LossRecipe, iou_losses, mask_ious, mask_losses
-from .recipe import Phase
+from .recipe import Phase, TrainRecipe
+from .shared_detail import unpacked, with_unpacked_detail
 
 
 class Purpose(IntEnum):
@@ -86,11 +88,19 @@ class SessionRecipe:
         points: points drawn from error regions in a whole session, 8 in the paper.
         single_always: whether output 0 is also trained on a single click or box, for which SAM trains outputs 1..3
             only. Then every output can be shown for every prompt.
+        neighbours: share of masks whose second prompt is not a click on an error but a background click on the nearest
+            other object (`sam_edge.prompting.neighbours`), so that a click on one of two similar things stays with it.
     """
 
     interactions: int = SAMPLED_POINTS + 3
     points: int = SAMPLED_POINTS
     single_always: bool = False
+    neighbours: float = 0.0
+
+
+def session_of(recipe: TrainRecipe) -> SessionRecipe:
+    """How a recipe simulates prompts."""
+    return SessionRecipe(points=recipe.points, single_always=recipe.single_always, neighbours=recipe.neighbours)
 
 
 class MaskObjective(nn.Module):
@@ -103,6 +113,7 @@ class MaskObjective(nn.Module):
         self.losses, self.session, self.seed = losses, session, seed
         self.watcher: Watcher | None = None
         self.encoder, self.decoder = EncoderGraph(sam), DecoderGraph(sam)
+        self.sharing = with_unpacked_detail(sam)
         self._arithmetic = fake_quantization(enabled=False)
         self._most_masks = 1
         # cuDNN plans each convolution again for every new number of rows, which takes longer than the step.
@@ -114,7 +125,9 @@ class MaskObjective(nn.Module):
         self._arithmetic = fake_quantization(enabled=phase.fake_quant)
         self._most_masks = phase.masks
         self.student.set_input_side(phase.side)
-        self.decoder.positions = self.student.prompt_encoder.dense_positions().detach()
+        positions = self.student.prompt_encoder.dense_positions().detach()
+        for decoder in filter(None, (self.decoder, self.sharing)):
+            decoder.positions = positions
 
     def forward(self, batch: Batch) -> Losses:
         """Run one session on every mask of the batch.
@@ -126,7 +139,7 @@ class MaskObjective(nn.Module):
         count = sum(batch.mask_counts)
         rows = len(batch) * self._most_masks if self.same_rows else count
         with self._arithmetic:
-            embeddings = filled(repeat(self.encoder(batch.images), batch.mask_counts), rows)
+            maps = [filled(repeat(each, batch.mask_counts), rows) for each in self._maps(batch.images)]
         targets, valid = batch.low_res_targets(), batch.low_res_valid()
         generators = PhotoGenerators(
             tuple(seeded_generator(self.seed, Purpose.PROMPTS, number) for number in batch.numbers), batch.mask_counts
@@ -134,11 +147,12 @@ class MaskObjective(nn.Module):
         totals: dict[str, Tensor] = {}
         steps = session_steps(self.session, self.seed, batch.step)
         prompts, chosen_logits = None, None
+        decoder = self.sharing or self.decoder
         for index, step in enumerate(steps):
             prompts = self._prompts(batch, step, prompts, chosen_logits, generators)
             inputs = [filled(each, rows) for each in prompts.decoder_inputs]
             with self._arithmetic:
-                masks, iou = (each[:count] for each in self.decoder(embeddings, *inputs))
+                masks, iou = (each[:count] for each in decoder(maps[0], *inputs, *maps[1:]))
             losses, chosen = self._losses(masks, iou, prompts, targets, valid)
             chosen_logits = feedback_logits(masks, chosen)
             for name, values in losses.items():
@@ -149,6 +163,11 @@ class MaskObjective(nn.Module):
         for name in ("loss", "mask_loss", "iou_loss", "iou"):
             totals[name] = totals[name] / len(steps)
         return {name: value if name == "loss" else value.detach() for name, value in totals.items()}
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        """What the decoder takes of each photo: the embedding, and for nano its unpacked detail."""
+        embeddings: Tensor = self.encoder(images)
+        return [embeddings] if self.sharing is None else [embeddings, unpacked(self.sharing, embeddings)]
 
     def _prompts(
         self,
@@ -162,7 +181,11 @@ class MaskObjective(nn.Module):
         if before is None or logits is None:
             return self._first_prompts(batch, generators)
         valid = repeat(batch.valid, batch.mask_counts)
-        return next_prompts(before, step, logits, torch.cat(batch.masks), batch.side, generators, valid)
+        prompts = next_prompts(before, step, logits, torch.cat(batch.masks), batch.side, generators, valid)
+        second = step is PromptStep.POINT and not bool(before.has_mask_input.any())
+        if not second or not self.session.neighbours:
+            return prompts
+        return with_neighbour_clicks(prompts, batch.masks, self.session.neighbours, batch.side, generators)
 
     def _first_prompts(self, batch: Batch, generators: PhotoGenerators) -> TrainingPrompts:
         """The prompts for all masks that a session begins with."""

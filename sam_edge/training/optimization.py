@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from sam_edge_runtime.errors import UsageError
+
 from .checkpoint import Tensors
 
 BETAS = (0.9, 0.999)
@@ -60,6 +62,29 @@ def make_optimizer(trained: nn.Module, recipe: Schedule, pretrained: Collection[
         lr=recipe.learning_rate,
         betas=BETAS,
     )
+
+
+def freeze(model: nn.Module, parts: Collection[str]) -> None:
+    """Let the weights of some parts get no gradient, so that they stay, and so that nothing is computed for them.
+
+    Early convolutions of the encoder work at the highest resolution and take the longest. Those of ImageNet serve.
+
+    Args:
+        model: a model.
+        parts: names of modules or parameters, such as `image_encoder.stem`.
+
+    Raises:
+        UsageError: the model has no such part, or every weight is frozen.
+    """
+    for part in parts:
+        own = [weight for name, weight in model.named_parameters() if f"{name}.".startswith(f"{part}.")]
+        if not own:
+            names = ", ".join(name for name, _ in model.named_children())
+            raise UsageError(f"frozen: the model has no part {part!r}: name one of {names}, or a part of these")
+        for weight in own:
+            weight.requires_grad_(requires_grad=False)
+    if parts and not any(weight.requires_grad for weight in model.parameters()):
+        raise UsageError("frozen: no weight is left to train: freeze fewer parts")
 
 
 def rate_at(recipe: Schedule, step: int) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from sam_edge.model.variants import check_variant
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.system.text import read_text
 
-from .losses import RECIPES
+from .losses import RECIPES, LossRecipe
 from .words.recipe import WordsRecipe
 
 if sys.version_info >= (3, 11):
@@ -39,6 +39,8 @@ WORDS_STAGE = "words"
 RECIPES_FOLDER = Path(__file__).parent / "recipes"
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 MOST = 2**62  # larger seeds and counts are typing errors, and torch refuses them
+# Keys that runs of earlier versions do not have, and what they mean by that.
+NEW_KEYS: dict[str, Any] = {"neighbours": 0.0, "boundary_weight": 0.0, "paste": 0.0, "frozen": []}
 OLD_PHASE_KEYS = {"eight_bits": "fake_quant"}  # recipes and runs of version 0.1 have the left-hand name
 
 
@@ -97,6 +99,10 @@ class TrainRecipe:
         loss: a key of `losses.RECIPES`.
         single_always: see `SessionRecipe`.
         points: see `SessionRecipe`.
+        neighbours: see `SessionRecipe`; 0 to 1.
+        boundary_weight: see `LossRecipe`.
+        paste: share of photos that get objects of another photo (`sam_edge.data.copy_paste`), 0 to 1.
+        frozen: parts of the model whose weights stay as they are, such as `image_encoder.stem`.
         precision: `no` (fp32), `bf16` or `fp16` autocast; `auto` is bf16 where the hardware has it, else fp32.
         accumulate: parts into which each process divides its photos of a step, to save memory.
         min_area: masks that cover a smaller share of their photo are left out, 0 to 1.
@@ -120,6 +126,10 @@ class TrainRecipe:
     loss: str = "sam"
     single_always: bool = False
     points: int = 8
+    neighbours: float = 0.0
+    boundary_weight: float = 0.0
+    paste: float = 0.0
+    frozen: tuple[str, ...] = ()
     precision: str = "no"
     accumulate: int = 1
     min_area: float = 0.0
@@ -141,9 +151,15 @@ class TrainRecipe:
         for name in ("learning_rate", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"{name} {getattr(self, name)} is out of range: write a finite number above 0")
-        for name in ("pretrained_rate", "weight_decay", "final_rate", "ema", "min_area"):
+        for name in ("pretrained_rate", "weight_decay", "final_rate", "ema", "min_area", "neighbours", "paste"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} {getattr(self, name)} is out of range: write a number from 0 to 1")
+
+        self.losses()  # refuses an impossible boundary_weight
+
+    def losses(self) -> LossRecipe:
+        """The losses: those that `loss` names, with `boundary_weight`."""
+        return replace(RECIPES[self.loss], boundary_weight=self.boundary_weight)
 
     @property
     def steps(self) -> int:
@@ -218,11 +234,12 @@ def find_stage(name_or_path: str) -> TrainRecipe | WordsRecipe:
 
 
 def with_current_keys(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A recipe's plain values, as `TrainRecipe.to_json` returns them, with keys of version 0.1 renamed.
+    """A recipe's plain values, as `TrainRecipe.to_json` returns them, with keys of version 0.1 renamed, and new ones.
 
     A phase that has the old and the new key keeps both.
     """
     phases = recipe.get("phases")
+    recipe = {**NEW_KEYS, **recipe}
     if not isinstance(phases, list):
         return recipe
     return {**recipe, "phases": [_renamed(phase) if isinstance(phase, dict) else phase for phase in phases]}

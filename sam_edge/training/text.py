@@ -73,7 +73,7 @@ class TextObjective(MaskObjective):
         """
         add_text_token(sam, clip.config.dim)
         super().__init__(sam, losses, replace(session, single_always=True), seed)
-        self.decoder = TextDecoderGraph(sam)
+        self.decoder, self.sharing = TextDecoderGraph(sam), None
         # In a tuple, so that CLIP is no submodule: neither trained, averaged nor saved.
         self._clip = (clip.requires_grad_(requires_grad=False).eval(),)
 

@@ -23,8 +23,7 @@ from sam_edge.weights.source import parse_source
 from sam_edge_runtime.errors import CheckpointError, UsageError
 
 from .logs import Record
-from .losses import RECIPES
-from .objective import MaskObjective, SessionRecipe
+from .objective import MaskObjective, session_of
 from .recipe import TrainRecipe
 from .text import TextObjective
 from .trainer import Trainer, TrainJob
@@ -85,8 +84,7 @@ def train(
     sam = build_sam(recipe.model)
     require_one_feature(sam, "train")
     pretrained = load_initial_weights(sam, start)
-    session = SessionRecipe(points=recipe.points, single_always=recipe.single_always)
-    losses = RECIPES[recipe.loss]
+    session, losses = session_of(recipe), recipe.losses()
     objective: MaskObjective
     if clip is None:
         objective = MaskObjective(sam, losses, session, recipe.seed)

@@ -50,7 +50,7 @@ from .checkpoint import TrainingState, checkpoints, read_training_state, save_st
 from .interrupt import Interrupt
 from .logs import LOSSES_FILE, Record, StepLog
 from .objective import Objective
-from .optimization import averaged, make_optimizer, optimizer_tensors, rate_at, restore_optimizer, set_rate
+from .optimization import averaged, freeze, make_optimizer, optimizer_tensors, rate_at, restore_optimizer, set_rate
 from .pictures import ContactSheet
 from .reading import read_steps
 from .recipe import Phase, TrainRecipe, with_current_keys
@@ -133,6 +133,7 @@ class Trainer:
         self.note = ""
         self.step = self._saved = 0
         state = self._earlier_state()
+        freeze(objective.student, recipe.frozen)
         # Convolutions run a third faster with channels last, on CPUs and on tensor cores.
         trained = objective.trained.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if state is not None:
@@ -280,7 +281,7 @@ class Trainer:
 
     def _training_set(self, number: int, phase: Phase) -> TrainingSet:
         """The phase's examples; each phase has its own order."""
-        augmentation = Augmentation(phase.side, scale=phase.scale, most_masks=phase.masks)
+        augmentation = Augmentation(phase.side, scale=phase.scale, most_masks=phase.masks, paste=self.recipe.paste)
         if self.job.photos_only:
             augmentation = Augmentation(phase.side, (1.0, 1.0), flip=0.0, brightness=0.0, contrast=0.0, saturation=0.0)
         return TrainingSet(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ from PIL import Image
 from sam_edge.cli.app import run
 from sam_edge.data.sample import Sample
 from sam_edge.evaluation.baselines import box_mask, ellipse_mask, grabcut_mask
-from sam_edge.evaluation.figures import Figures, clicks_needed, correlation, figures_of
+from sam_edge.evaluation.figures import Figures, clicks_needed, clustered_error, correlation, figures_of
 from sam_edge.evaluation.measure import OutputScores, Protocol, measure_photo, tight_box
+from sam_edge.evaluation.report import random_masks
 from sam_edge.evaluation.sources import short_name
 from sam_edge.prediction.promptable import AnyCapacity
 from sam_edge.prompting.clicks import first_click
@@ -166,14 +167,71 @@ class TestFigures:
         every = np.concatenate([one.box.single, two.box.single])
         assert (figures.photos, figures.masks) == (2, 3)
         assert figures.box.single == pytest.approx(every.mean())
-        assert figures.standard_error == pytest.approx(every.std(ddof=1) / np.sqrt(3))
+        totals = np.array([(one.box.single - every.mean()).sum(), (two.box.single - every.mean()).sum()])
+        assert figures.box.standard_error == pytest.approx(np.sqrt(2 * (totals**2).sum()) / 3)
         assert figures.box.good == pytest.approx((every > 0.75).mean())
         assert set(figures.box.by_size) == {"medium", "large"}
         assert figures.baselines["box"] == pytest.approx(1.0)
         assert figures.baselines["ellipse"] == pytest.approx(np.pi / 4, rel=1e-2)
         answers = OutputScores(one.box.ious, one.box.predicted)
-        assert figures.iou_error > 0.0
+        assert figures.box.iou_error == pytest.approx(
+            np.abs(np.concatenate([each.box.predicted - each.box.ious for each in (one, two)])).mean()
+        )
+        assert figures.ellipse_wins == pytest.approx(1 / 3)  # of the second target, which the model answers wrongly
+        assert set(figures.ellipse_by_size) == {"medium", "large"}
         assert answers.choice.shape == (2,)
+
+    def test_errors_count_photos_not_masks(self):
+        rng = np.random.default_rng(0)
+        values, owners = rng.random(40), np.arange(40)
+        independent = values.std(ddof=1) / np.sqrt(40)
+        assert clustered_error(values, owners) == pytest.approx(independent)
+        # Each mask four times in its photo: as many masks more, and nothing new is known.
+        assert clustered_error(np.repeat(values, 4), np.repeat(owners, 4)) == pytest.approx(independent)
+        assert clustered_error(values, np.zeros(40, np.int64)) == 0.0
+
+    def test_the_error_is_the_spread_of_repeated_samples(self):
+        rng = np.random.default_rng(1)
+        means, errors = [], []
+        for _ in range(600):
+            counts = rng.integers(1, 12, 30)
+            owners = np.repeat(np.arange(30), counts)
+            values = rng.normal(0.0, 1.0, 30)[owners] + rng.normal(0.0, 0.5, len(owners))
+            means.append(values.mean())
+            errors.append(clustered_error(values, owners))
+        assert np.mean(errors) == pytest.approx(np.std(means), rel=0.12)
+
+    def test_masks_that_a_click_makes_worse(self):
+        photo = measured(Standin(np.stack([TARGETS[0]] * 4)), TARGETS, clicks=2)
+        shown = np.array([[0.5, 0.8], [0.6, 0.7], [0.595, 0.9]])
+        figures = figures_of("x", [replace(photo, shown=shown, clicks=(photo.clicks[0],) * 3)])
+        assert figures.fallen == (0.5, 0.0)
+        assert figures.shown == pytest.approx((0.65, 0.65, 0.7475))
+
+    def test_the_iou_head_is_judged_within_each_kind_of_prompt(self):
+        """Two kinds of prompts without any correlation of their own correlate when they are pooled."""
+        photo = measured(Standin(np.stack([TARGETS[0]] * 4)), TARGETS, clicks=1)
+        predicted = np.array([[0.2, 0.1, 0.2, 0.1], [0.1, 0.2, 0.1, 0.2]])
+        ious = np.array([[0.1, 0.1, 0.2, 0.2], [0.1, 0.1, 0.2, 0.2]])
+        kinds = OutputScores(ious + 0.6, predicted + 0.6), OutputScores(ious, predicted)
+        figures = figures_of("x", [replace(photo, box=kinds[0], clicks=(kinds[1],))])
+        assert figures.box.iou_correlation == pytest.approx(0.0, abs=1e-9)
+        assert figures.clicks[0].iou_correlation == pytest.approx(0.0, abs=1e-9)
+        assert figures.iou_correlation > 0.9
+
+
+def test_examples_draw_masks_at_random_by_a_seed():
+    masks = np.stack([block(0, 8 * index, 8 + 8 * index, 8 + 8 * index) for index in range(12)])
+    drawn = [random_masks(sample(masks), np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    assert [each.shape for each in drawn] == [(3, SIDE, SIDE)] * 3
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
+    counts = np.zeros(12)
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        counts += [any(np.array_equal(mask, each) for each in random_masks(sample(masks), rng)) for mask in masks]
+    assert counts.min() > 30  # 50 each are expected; the smallest as often as the largest
+    assert random_masks(sample(masks[:1]), rng).shape == (1, SIDE, SIDE)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from sam_edge.training.losses import (
     FOCAL_LOSSES,
     RECIPES,
     LossRecipe,
+    boundary_weights,
     dice_loss,
     focal_loss,
     iou_losses,
@@ -240,3 +242,34 @@ def test_shapes_that_would_only_broadcast_are_refused(name):
         loss(torch.zeros(2, 3, 4, 4), torch.zeros(2, 4, 4), torch.ones(2, 1, 4))
     with pytest.raises(UsageError, match="same"):
         iou_losses(torch.zeros(2, 4), torch.zeros(2, 3))
+
+
+def test_pixels_near_the_outline_count_more():
+    target = torch.zeros(1, 9, 11)
+    target[0, :, 5:] = 1.0
+    weights = boundary_weights(target, None, 3.0)
+    assert weights[0, 4].tolist() == [1, 1, 1, 4, 4, 4, 4, 1, 1, 1, 1]  # two pixels on either side
+    valid = torch.ones(1, 9, 11, dtype=torch.bool)
+    valid[:, 6:] = False
+    padded = boundary_weights(target, valid, 3.0)
+    assert not padded[:, 6:].any()
+    assert torch.equal(padded[:, :6], weights[:, :6])
+    assert boundary_weights(torch.ones(1, 5, 5), None, 3.0).eq(1.0).all()  # no outline
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_the_loss_with_boundary_weight_equals_that_of_weighted_pixels(name):
+    logits, target, valid = case(h=12, w=14)
+    plain = RECIPES[name]
+    weighted = replace(plain, boundary_weight=2.0)
+    weights = boundary_weights(target.float(), valid, 2.0)
+    torch.testing.assert_close(
+        mask_losses(logits, target, valid, weighted), mask_losses(logits, target, weights, plain)
+    )
+    # Where every pixel is as wrong as any other, weights change nothing.
+    flat = torch.zeros_like(logits)
+    if plain.focal == "normalized":
+        torch.testing.assert_close(
+            normalized_focal_loss(flat, target, weights), normalized_focal_loss(flat, target, valid)
+        )
+    assert not torch.allclose(mask_losses(logits, target, valid, weighted), mask_losses(logits, target, valid, plain))

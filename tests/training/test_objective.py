@@ -75,6 +75,28 @@ def test_the_loss_equals_that_of_an_explicit_loop(objective):
     assert float(losses["loss"].detach()) == pytest.approx(total / 3, rel=1e-4)
 
 
+def test_detail_unpacked_once_a_photo_gives_the_same_loss_and_gradients(objective):
+    weights = dict(objective.student.named_parameters())
+
+    def gradients() -> tuple[float, dict[str, torch.Tensor]]:
+        objective.zero_grad()
+        loss = objective(batch(2, 3))["loss"]
+        loss.backward()
+        return float(loss.detach()), {name: weight.grad.clone() for name, weight in weights.items()}
+
+    shared, by_photo = gradients()
+    calls = []
+    objective.sharing.mask_decoder.unpack.register_forward_hook(lambda *call: calls.append(len(call[1][0])))
+    objective(batch(2, 3))
+    assert calls == [2]  # two photos, once, for three masks and three steps
+    objective.sharing = None
+    plain, by_mask = gradients()
+    assert calls == [2, 3, 3, 3]
+    assert shared == pytest.approx(plain, rel=1e-6)
+    for name, wanted in by_mask.items():
+        torch.testing.assert_close(by_photo[name], wanted, rtol=1e-3, atol=1e-5 * float(wanted.abs().max()) + 1e-7)
+
+
 def test_a_divided_batch_gets_the_same_prompts_and_the_mean_loss(objective):
     together = outputs_of(objective, batch(2, 3))
     first, second = outputs_of(objective, batch(2)), outputs_of(objective, batch(3))
@@ -83,6 +105,20 @@ def test_a_divided_batch_gets_the_same_prompts_and_the_mean_loss(objective):
             assert torch.equal(a, torch.cat([b, c]))
     parts = [float(objective(photos)["loss"].detach()) for photos in (batch(2), batch(3))]
     assert float(objective(batch(2, 3))["loss"].detach()) == pytest.approx(sum(parts) / 2, rel=1e-5)
+
+
+def test_a_share_of_second_prompts_are_clicks_on_the_neighbour(objective):
+    photos = batch(3, 5, 7)
+    masks = tuple(torch.cat([own, own.flip(2)]) for own in photos.masks)  # the object, and another to the right
+    photos = replace(photos, masks=masks)
+    plain = [prompts for prompts, _ in outputs_of(objective, photos)]
+    objective.session = replace(objective.session, neighbours=1.0)
+    seen = [prompts for prompts, _ in outputs_of(objective, photos)]
+    assert torch.equal(plain[0].coords, seen[0].coords)
+    assert seen[1].labels[:, 0].tolist() == [0.0] * 6
+    for own, (x, y) in zip(torch.cat(masks)[[1, 0, 3, 2, 5, 4]], seen[1].coords[:, 0].long().tolist(), strict=True):
+        assert own[y, x]
+    assert torch.equal(seen[2].coords[:, 1:], seen[1].coords)
 
 
 def test_output_0_learns_from_a_single_prompt_only_with_single_always(objective):

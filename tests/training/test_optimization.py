@@ -12,6 +12,7 @@ from torch import nn
 
 from sam_edge.training.optimization import (
     averaged,
+    freeze,
     make_optimizer,
     optimizer_tensors,
     rate_at,
@@ -19,6 +20,7 @@ from sam_edge.training.optimization import (
     set_rate,
 )
 from sam_edge.training.recipe import Phase, TrainRecipe
+from sam_edge_runtime.errors import UsageError
 
 RECIPE = TrainRecipe("nano", ("a.tar",), (Phase(50, 256), Phase(60, 512)), warm_up=10, learning_rate=0.5)
 
@@ -81,3 +83,15 @@ def test_the_average_soon_forgets_the_initial_weights():
         decay = min(0.9, (1 + step) / (10 + step))
         expected = value if step == 0 else decay * expected + (1 - decay) * value
     assert average.module.weight.item() == pytest.approx(expected)
+
+
+def test_frozen_parts_get_no_gradient_and_no_rate():
+    net = Net()
+    freeze(net, ("kernel.weight", "mask_tokens"))
+    assert [name for name, weight in net.named_parameters() if weight.requires_grad] == ["kernel.bias"]
+    optimizer = make_optimizer(net, RECIPE, ())
+    assert [name for group in optimizer.param_groups for name in group["names"]] == ["kernel.bias"]
+    with pytest.raises(UsageError, match="no part 'kern'"):
+        freeze(net, ("kern",))
+    with pytest.raises(UsageError, match="no weight is left"):
+        freeze(net, ("kernel",))

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sam_edge.training.recipe import RECIPES_FOLDER, find_recipe, find_stage, read_recipe
+from sam_edge.training.losses import RITM
+from sam_edge.training.recipe import (
+    NEW_KEYS,
+    RECIPES_FOLDER,
+    find_recipe,
+    find_stage,
+    read_recipe,
+    with_current_keys,
+)
 from sam_edge_runtime.errors import UsageError
 
 GOOD = """
@@ -109,3 +119,15 @@ def test_unknown_recipes_are_refused_with_the_choices(tmp_path):
         find_recipe(str(tmp_path / "missing.toml"))
     with pytest.raises(UsageError, match="no \\[\\[phases\\]\\]"):
         read_recipe(written(tmp_path, 'model = "nano"\ndata = ["a"]\n'))
+
+
+def test_runs_without_the_newer_keys_have_their_defaults(tmp_path):
+    recipe = json.loads(json.dumps(read_recipe(written(tmp_path, GOOD)).to_json()))
+    earlier = {key: value for key, value in recipe.items() if key not in NEW_KEYS}
+    assert earlier != recipe
+    assert with_current_keys(earlier) == recipe
+
+
+def test_the_boundary_weight_reaches_the_losses(tmp_path):
+    recipe = read_recipe(written(tmp_path, f"loss = 'ritm'\nboundary_weight = 2.0\n{GOOD}"))
+    assert recipe.losses() == replace(RITM, boundary_weight=2.0)
