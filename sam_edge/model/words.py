@@ -133,8 +133,8 @@ class WordMaps(nn.Module):
 def enlargement(size: int, factor: int) -> Tensor:
     """The matrix `(factor * size, size)` of a bilinear resize along one axis, as `F.interpolate` does it.
 
-    A product of matrices, because not every target resizes bilinearly by pixel centres. It is computed outside of torch:
-    converters then see a constant.
+    A product of matrices, because not every target resizes bilinearly by pixel centres. Computed outside of torch, so
+    that converters see a constant.
     """
     centres = np.clip((np.arange(factor * size) + 0.5) / factor - 0.5, 0, size - 1)
     weights = np.clip(1.0 - np.abs(centres[:, None] - np.arange(size)), 0.0, 1.0)
