@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,13 @@ def test_texts_and_files_that_cannot_be_used_get_one_line(bundle, towers, photo,
     assert "train --stage text" in error_of(capsys, *plain, towers)
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "b").exists()
+
+
+def test_texts_without_the_tokenizers_library_get_one_line(bundle, photo, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)  # as where it is not installed
+    refused = ("predict", bundle, photo, "--text", "red disc", "--out", tmp_path / "out")
+    assert "pip install 'sam-edge[text]'" in error_of(capsys, *refused)
+    assert run(["predict", str(bundle), str(photo), "--point", "60,40", "--out", str(tmp_path / "out")]) == 0
 
 
 @pytest.mark.slow
