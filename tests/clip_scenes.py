@@ -9,10 +9,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from sam_edge.model.clip import Clip, TextTokenizer
+from sam_edge.model.clip import Clip
 from sam_edge.model.clip.config import GELU, ClipConfig, TransformerConfig
 from sam_edge.model.clip.variants import MEAN, STD
 from sam_edge.prediction.crops import crop_masks
+from sam_edge_runtime.bundle.tokenizer import TextTokenizer
 
 COLOURS = {"red": (210, 40, 40), "green": (40, 180, 60), "blue": (50, 70, 220), "yellow": (230, 210, 50)}
 SHAPES = ("square", "disc", "cross")

@@ -19,8 +19,10 @@ import numpy.typing as npt
 
 from .arrays import Features, Float32
 from .backends import Backend, BackendOptions, load_backend
+from .backends.text_tower import TextTower
 from .bundle.bundle import Bundle
 from .bundle.contract import Label, encoder_contract
+from .bundle.text import TextReader
 from .bundle.vocabulary import Vocabulary
 from .decoding import decode_prompts, limited, require_finite_features, require_finite_masks, select_masks
 from .drop_in import DropIn
@@ -260,7 +262,8 @@ class SamPredictor(DropIn):
                 point; else one. SAM-HQ returns the best of the three.
             return_logits: whether masks are float32 logits instead of bool.
             normalize_coords: whether points and boxes are in pixels; else, as in SAM 2, from 0 to 1 of the photo.
-            text: a word of the bundle's vocabulary, such as "cat", or an embedding `(D,)`. Alone it asks for all that
+            text: a word of the bundle's vocabulary, such as "cat", any text for a bundle with a text tower, or an
+                embedding `(D,)`. Alone it asks for all that
                 it names; with a point or a box for the one there. `object_scores` then tell whether it is in the
                 photo.
 
@@ -311,7 +314,7 @@ class SamPredictor(DropIn):
             mask_input: `(B, 1, h/4, w/4)` logits.
             multimask_output: whether to return three masks for each prompt; else one.
             return_logits: whether masks are float32 logits instead of bool.
-            texts: B words of the bundle's vocabulary, or embeddings `(B, D)`.
+            texts: B words of the bundle's vocabulary, texts for its tower, or embeddings `(B, D)`.
 
         Returns:
             masks: `(B, M, H, W)`, as `predict` returns them for each prompt.
@@ -345,6 +348,18 @@ class SamPredictor(DropIn):
         """
         return self.bundle.vocabulary()
 
+    @cached_property
+    def text_reader(self) -> TextReader:
+        """What reads the bundle's texts: its vocabulary, or its text tower.
+
+        Raises:
+            PromptError: it has neither.
+            UsageError: a tower needs the `tokenizers` library.
+            BundleError: the vocabulary or the tokenizer is damaged.
+        """
+        part = self.bundle.manifest.text
+        return self.vocabulary if part is None or part.rules is None else TextTower(self.bundle, part)
+
     def _embedded(self, texts: Sequence[str] | npt.ArrayLike | None) -> npt.ArrayLike | None:
         """Embeddings of texts; those that are given as numbers, as they are."""
         if texts is None or isinstance(texts, np.ndarray):
@@ -355,7 +370,7 @@ class SamPredictor(DropIn):
             or not all(isinstance(each, str) for each in texts)
         ):
             return np.asarray(texts)
-        return self.vocabulary.embed([str(each) for each in texts])
+        return self.text_reader.embed([str(each) for each in texts])
 
     def _predict(
         self, image: _SetImage, prompts: Prompts, multimask_output: bool, return_logits: bool

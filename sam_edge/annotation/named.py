@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from sam_edge.prediction.crops import DEFAULT_CROPS, CropSettings
+from sam_edge.prediction.naming import NAME, SCORE
 from sam_edge.prediction.ranking import NOTHING, MaskRanker
 from sam_edge_runtime.arrays import Mask, Photo
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.errors import UsageError
 
-NAME, SCORE, SCORES = "name", "name_score", "name_scores"  # keys of a mask's record
+SCORES = "name_scores"  # key of a mask's record
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class RankJob:
             raise UsageError("--rank has no words to rank masks by: add --text WORD, once or several times")
 
 
-class MaskNamer:
+class ClipNamer:
     """Names the masks of photo after photo.
 
     Attributes:

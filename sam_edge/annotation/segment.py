@@ -10,19 +10,19 @@ from typing import Any
 
 from sam_edge.data.pairs import DRAWN
 from sam_edge.data.photo_files import photo_files
-from sam_edge.prediction.naming import Namer
+from sam_edge.prediction.naming import NAME, SCORE, Namer
 from sam_edge.prediction.promptable import SHIPPED_WORDS, opened
-from sam_edge_runtime.arrays import Photo
+from sam_edge_runtime.arrays import Mask, Photo
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.automatic.settings import AutomaticSettings
 from sam_edge_runtime.errors import OutputError, PhotoError
-from sam_edge_runtime.photo.draw import draw_all_masks, draw_names
+from sam_edge_runtime.photo.draw import draw_all_masks, draw_names, middle_of
 from sam_edge_runtime.photo.frame import waste_warning
 from sam_edge_runtime.photo.read import read_photo
 from sam_edge_runtime.photo.write import jpeg_bytes
 from sam_edge_runtime.system.files import check_file, write_files
 
-from .named import NAME, SCORE, MaskNamer, RankJob
+from .named import ClipNamer, RankJob
 from .record import record_bytes, result_names, sa1b_record
 
 Progress = Callable[[str, int, int], None]
@@ -104,7 +104,7 @@ def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None
     subject = opened(job.bundle, job.model, job.checkpoint, job.threads, job.provider, words)
     namer = Namer(subject) if job.names else None
     generator = subject.mask_generator(job.settings)
-    ranker = None if job.rank is None else MaskNamer(job.rank)
+    ranker = None if job.rank is None else ClipNamer(job.rank)
 
     read: deque[tuple[Path, Photo]] = deque()
     failures: deque[Segmented] = deque()
@@ -125,9 +125,9 @@ def segment(job: SegmentJob, progress: Progress = lambda what, done, total: None
     done = 0
     for number, found in enumerate(generator.generate_many(good_photos())):
         path, photo = read.popleft()
-        masks = found if ranker is None else ranker.named(photo, found)
-        if namer is not None:
-            namer.add_names(photo, masks)
+        masks = found
+        for each in (ranker, namer):
+            masks = masks if each is None else each.named(photo, masks)
         named = [mask for mask in masks if NAME in mask]
         record = sa1b_record(path.stem, path.name, (photo.shape[0], photo.shape[1]), masks, number)
         files = _files(job, names[path])
@@ -155,6 +155,13 @@ def _files(job: SegmentJob, name: str) -> tuple[Path, ...]:
 def _drawn(photo: Photo, masks: list[dict[str, Any]]) -> Photo:
     """The photo with its masks, small ones over large ones."""
     largest_first = sorted(masks, key=lambda mask: -mask["area"])
-    drawn = draw_all_masks(photo, (rle.decode(mask["segmentation"]) for mask in largest_first))
-    named = [(mask["name"], rle.decode(mask["segmentation"])) for mask in largest_first if "name" in mask]
-    return draw_names(drawn, named) if named else drawn
+    labels: list[tuple[str, tuple[float, float]]] = []
+
+    def decoded() -> Iterator[Mask]:
+        for mask in largest_first:
+            inside = rle.decode(mask["segmentation"])
+            if NAME in mask and (place := middle_of(inside)) is not None:
+                labels.append((mask[NAME], place))
+            yield inside
+
+    return draw_names(draw_all_masks(photo, decoded()), labels)

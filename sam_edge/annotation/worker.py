@@ -89,7 +89,7 @@ def annotate_piece(
         size = one.photo.shape[0], one.photo.shape[1]
         all_masks = [*map(kept_mask, one.existing), *masks]
         if namer is not None:
-            namer.add_names(one.photo, all_masks)
+            all_masks = namer.named(one.photo, all_masks)
         key = keys[one.number]
         record = sa1b_record(key, f"{key}.{one.ending}", size, all_masks, one.number)
         folder.finish(one.number, record_bytes(record))

@@ -187,6 +187,14 @@ def command(
             show_default=False,
         ),
     ] = None,
+    text_encoder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of `sam-edge export-clip`: its text encoder comes into the bundle, for weights of `train "
+            "--stage text`.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
     accepted: AcceptLicence = False,
     max_pixels: MaxPixels = None,
@@ -255,6 +263,7 @@ def command(
             frames=tuple(dict.fromkeys(frame.split(","))),
             hq_token_only=hq_token_only,
             words=words,
+            text_encoder=text_encoder,
         )
         for each_target in targets
         for each_precision in precisions

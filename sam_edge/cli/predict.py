@@ -37,8 +37,8 @@ def command(
         typer.Option(
             "--text",
             metavar="WORD",
-            help="Word that the bundle knows (see --words of export). Alone: all that it names; with a click or box: "
-            "the one there. Several words get a mask each.",
+            help="Word that the bundle knows (--words of export), or any text (--text-encoder of export). Alone: all "
+            "that it names; with a click or box: the one there. Several get a mask each.",
         ),
     ] = None,
     mask_input: Annotated[
@@ -86,7 +86,8 @@ def command(
     )
     result = predict(job)
     for mask in result.masks:
-        word = "" if mask.text is None else f"{mask.text}, present {mask.presence:.2f}, "
+        present = "" if mask.presence is None else f"present {mask.presence:.2f}, "
+        word = "" if mask.text is None else f"{mask.text}, {present}"
         line(f"{mask.file}  {word}predicted IoU {mask.score:.3f}, {mask.area} pixels")
     for path in result.others:
         line(str(path))

@@ -25,12 +25,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from sam_edge.model.clip import Clip, ClipImageGraph, ClipTextGraph, TextTokenizer
+from sam_edge.model.clip import Clip, ClipImageGraph, ClipTextGraph
 from sam_edge.model.clip.clip import with_folded_normalization
 from sam_edge.model.clip.int8_embedding import with_int8_embedding
-from sam_edge.model.clip.tokenizer import FILE as TOKENIZER_FILE
 from sam_edge.model.norms import scale_first
-from sam_edge.prediction.artifacts import open_artifact
 from sam_edge.quantization.artifacts import host_processor, layer_names, weight_levels, with_exceptions
 from sam_edge.quantization.calibration.photos import COUNT, calibration_photos
 from sam_edge.quantization.equalization.equalize import equalize_graphs
@@ -40,8 +38,11 @@ from sam_edge.weights.clip_checkpoint import LoadedClip
 from sam_edge_exporters import Conversion, Metadata, exporter_for
 from sam_edge_quant import FLOAT, Plan, Recipe, calibrate, quantizer_for, recipe_named
 from sam_edge_runtime.arrays import Call, Float32
+from sam_edge_runtime.backends.artifact import open_artifact
 from sam_edge_runtime.bundle.contract import GraphContract, Layout, TensorSpec
 from sam_edge_runtime.bundle.targets import target_named
+from sam_edge_runtime.bundle.tokenizer import FILE as TOKENIZER_FILE
+from sam_edge_runtime.bundle.tokenizer import TextTokenizer
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.system.documents import json_text
 from sam_edge_runtime.system.files import sha256_of
@@ -327,6 +328,8 @@ def _document(job: ClipExportJob, loaded: LoadedClip, made: dict[str, ExportedEn
         "dim": config.dim,
         "side": config.side,
         "context": config.context,
+        "vocabulary": config.vocabulary,
+        "lower_case": config.pooled,
         "end_token": config.end,
         "mean": [255.0 * value for value in config.mean],
         "scale": float(loaded.clip.logit_scale.detach().exp()),

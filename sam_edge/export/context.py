@@ -12,6 +12,7 @@ from sam_edge.model import EncoderGraph, Sam
 from sam_edge.model.graphs import decoder_graph
 from sam_edge.model.hiera import HieraBlock
 from sam_edge.model.sam import require_one_feature, use_hq_token_only
+from sam_edge.model.text_token import add_text_token
 from sam_edge.model.torch_backend import TorchBackend
 from sam_edge.prediction.reference_cache import ReferenceCache
 from sam_edge.quantization.artifacts import with_exceptions
@@ -21,7 +22,7 @@ from sam_edge.quantization.mixed_precision.labelled import LabelledSet, labelled
 from sam_edge.quantization.neural_compressor.package import require_package
 from sam_edge.reporting.versions import tool_versions
 from sam_edge.weights.families import build_empty
-from sam_edge.weights.load import LoadedSam, builder_of, find_source, load_sam
+from sam_edge.weights.load import LoadedSam, builder_of, find_source, load_sam, require_text_token
 from sam_edge.weights.source import CheckpointSource
 from sam_edge.weights.words import Words, find_words
 from sam_edge_exporters import Exporter, exporter_for
@@ -33,6 +34,7 @@ from sam_edge_runtime.bundle.contract import FRAME_STEP, FrameSize
 from sam_edge_runtime.bundle.manifest import NEURAL_ENGINE, Checkpoint, Manifest
 from sam_edge_runtime.bundle.official import OFFICIAL
 from sam_edge_runtime.bundle.targets import target_named
+from sam_edge_runtime.bundle.text import TextPart
 from sam_edge_runtime.errors import ExportError, UsageError
 from sam_edge_runtime.system.files import require_space
 from sam_edge_runtime.system.folders import check_destination
@@ -40,6 +42,7 @@ from sam_edge_runtime.system.folders import check_destination
 from .frames import frame_sizes
 from .job import NEURAL_COMPRESSOR, ExportJob, precisions_of
 from .memory import TOLD_FROM, check_memory
+from .tower import ExportedTower, read_tower
 
 # Capacity of a decoder of fixed shape by default: one prompt of nine clicks, or of a box and eight clicks.
 FIXED_PROMPTS, FIXED_POINTS = 1, 10
@@ -62,7 +65,8 @@ class CheckedJob:
         photos: for calibration; None if nothing is quantized.
         labelled: for the loss on human masks; None if the search has no such goal.
         memory: bytes that the export takes at its peak, about.
-        words: that the bundle knows; None where it takes no text.
+        words: that the bundle knows; None where it has none.
+        tower: the text encoder that comes into the bundle; None where there is none.
     """
 
     job: ExportJob
@@ -73,6 +77,7 @@ class CheckedJob:
     labelled: LabelledSet | None
     memory: int
     words: Words | None = None
+    tower: ExportedTower | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +95,8 @@ class ExportContext:
         labelled: for the loss on human masks; None if the search has no such goal.
         cache: the command's reference cache.
         progress: called with the name of each stage as it starts.
-        words: that the bundle knows; None where it takes no text.
+        words: that the bundle knows; None where it has none.
+        tower: the text encoder that comes into the bundle; None where there is none.
     """
 
     job: ExportJob
@@ -104,6 +110,7 @@ class ExportContext:
     cache: ReferenceCache
     progress: Progress
     words: Words | None = None
+    tower: ExportedTower | None = None
 
 
 def check_job(job: ExportJob) -> CheckedJob:
@@ -137,12 +144,15 @@ def check_job(job: ExportJob) -> CheckedJob:
     words = None if job.words is None else find_words(job.words, job.variant)
     if words is not None:
         empty.give_words(words.maps)
+    tower = None if job.text_encoder is None else read_tower(job.text_encoder, job.target)
+    if tower is not None:
+        add_text_token(empty, tower.part.channels)
     job = _with_slots(job, empty)
     _check_convertible(empty, recipe, exporter)
     memory = check_memory(job.variant, empty, job.input_side or empty.native_side, job.target)
     if target_named(job.target).fixed_shapes and not job.flexible:
         job = replace(job, prompts=job.prompts or FIXED_PROMPTS, points=job.points or FIXED_POINTS)
-    return CheckedJob(job, recipe, source, exporter, photos, _labelled(job, photos), memory, words)
+    return CheckedJob(job, recipe, source, exporter, photos, _labelled(job, photos), memory, words, tower)
 
 
 def load_context(checked: CheckedJob, cache: ReferenceCache, progress: Progress) -> ExportContext:
@@ -165,6 +175,10 @@ def load_context(checked: CheckedJob, cache: ReferenceCache, progress: Progress)
         use_hq_token_only(loaded.sam)
     if checked.words is not None:
         checked.words.give_to(loaded.sam, loaded.checkpoint)
+    if checked.tower is not None:
+        require_text_token(loaded, checked.source, checked.tower.part.channels)
+    elif loaded.sam.conventions.text_channels is not None:
+        job.check_text("use weights without a text token")
     recipe = checked.recipe if job.recipe else with_exceptions(checked.recipe, loaded.sam, job.target)
     require_space(job.out, loaded.parameters * _BYTES_PER_WEIGHT + _BYTES_BESIDE_WEIGHTS)
     manifest = _manifest(checked, recipe, loaded)
@@ -181,6 +195,7 @@ def load_context(checked: CheckedJob, cache: ReferenceCache, progress: Progress)
         cache=cache,
         progress=progress,
         words=checked.words,
+        tower=checked.tower,
     )
 
 
@@ -290,5 +305,12 @@ def _manifest(checked: CheckedJob, recipe: Recipe, loaded: LoadedSam) -> Manifes
         batches=job.call_sizes if len(job.call_sizes) > 1 else (),
         frames=frame_sizes(job.frames, loaded.sam.side),
         conventions=loaded.sam.conventions,
-        text=None if checked.words is None else checked.words.part(),
+        text=_text_part(checked),
     )
+
+
+def _text_part(checked: CheckedJob) -> TextPart | None:
+    """The manifest's section on what turns words into embeddings."""
+    if checked.tower is not None:
+        return checked.tower.part
+    return None if checked.words is None else checked.words.part()

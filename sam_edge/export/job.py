@@ -97,6 +97,8 @@ class ExportJob:
         loss: a loss on human masks that a search may not exceed; it decides instead of `bound`.
         tuner: what proposes a search's configurations, one of `TUNERS`.
         words: `shipped`, a file of words or `random:SEED`, for a bundle that takes text; None for one that does not.
+        text_encoder: folder of `sam-edge export-clip` whose text encoder comes into the bundle, for a model that stage
+            `text` trained with its embeddings; None for none.
 
     Raises:
         UsageError: an unknown target, a capacity that no prompt fits into, several capacities where the target has one,
@@ -129,6 +131,7 @@ class ExportJob:
     frames: tuple[str, ...] = (SQUARE,)
     hq_token_only: bool = False
     words: str | None = None
+    text_encoder: Path | None = None
 
     def __post_init__(self) -> None:
         if self.precision != AUTO:
@@ -197,10 +200,24 @@ class ExportJob:
         return f"--precision {self.precision} is not possible for target {self.target}: {instead}"
 
     def _check_words(self) -> None:
-        if self.words is not None and self.layout == OFFICIAL:
-            raise UsageError(f"--layout {OFFICIAL} has no text, as the official model does not: omit --words")
-        if self.words is not None and self.graph == NEURAL_ENGINE:
-            raise UsageError(f"--graph {NEURAL_ENGINE} has no form of a decoder that takes text: omit one of both")
+        if self.words is not None and self.text_encoder is not None:
+            raise UsageError("--words and --text-encoder exclude each other: a decoder takes one kind of vectors")
+        if self.words is not None or self.text_encoder is not None:
+            self.check_text("omit --words" if self.text_encoder is None else "omit --text-encoder")
+
+    def check_text(self, remedy: str) -> None:
+        """Refuse layouts and graphs that have no text.
+
+        Args:
+            remedy: what to do instead.
+
+        Raises:
+            UsageError: the job has one.
+        """
+        if self.layout == OFFICIAL:
+            raise UsageError(f"--layout {OFFICIAL} has no text, as the official model does not: {remedy}")
+        if self.graph == NEURAL_ENGINE:
+            raise UsageError(f"--graph {NEURAL_ENGINE} has no form of a decoder that takes text: {remedy}")
 
     def _check_layout(self) -> None:
         if self.layout not in LAYOUTS:

@@ -16,9 +16,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-import torch
-
 from sam_edge.model import Sam, graphs_of
 from sam_edge.prediction.calls import RecordedCall, RecordedCalls, golden_calls
 from sam_edge.prediction.reference_cache import ReferenceCache
@@ -41,8 +38,6 @@ from sam_edge_exporters import Conversion, Metadata, Part
 from sam_edge_quant import FLOAT, NPU, Recipe, write_recipe
 from sam_edge_runtime.agreement import golden
 from sam_edge_runtime.agreement.agreement import Agreement, bounds_of
-from sam_edge_runtime.agreement.golden_inputs import PICTURE_SIZES, draw_picture
-from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.backends import load_backend
 from sam_edge_runtime.bundle.bundle import (
     GOLDEN_FILE,
@@ -52,22 +47,20 @@ from sam_edge_runtime.bundle.bundle import (
     foreign_files,
     record_files,
 )
-from sam_edge_runtime.bundle.contract import MASK_THRESHOLD, frame_signature
+from sam_edge_runtime.bundle.contract import frame_signature
 from sam_edge_runtime.bundle.document import FILE_NAME
 from sam_edge_runtime.bundle.manifest import Manifest
 from sam_edge_runtime.bundle.official import OFFICIAL
 from sam_edge_runtime.errors import BoundError
-from sam_edge_runtime.photo.frame import Frame
 from sam_edge_runtime.system.documents import json_text
 from sam_edge_runtime.system.folders import staged_folder
 
 from .context import ExportContext, Progress, check_job, load_context
+from .golden_words import golden_words
 from .job import NEURAL_COMPRESSOR, ExportJob
 
 RECIPE_FILE = "recipe.json"  # in a bundle whose recipe was searched for: to read, to edit, to use again
 AGREEMENT_MARGIN = 0.01  # of mask mIoU
-GOLDEN_WORDS = 2  # of a golden test
-GOLDEN_INSIDE = 0.02  # least share of the frame that a word's mask has there, and leaves
 EVALUATION_PHOTOS = 4  # of the calibration, with all prompts that fit, for a search's evaluator
 
 
@@ -112,6 +105,8 @@ def export_bundle(
         golden_test.save(folder / GOLDEN_FILE)
         if context.words is not None:
             context.words.write_vocabulary(folder)
+        if context.tower is not None:
+            context.tower.copy_to(folder)
         manifest, details = _write_frames(context, golden_test, folder)
         inspect = context.exporter.inspect
         del context  # frees the fp32 model: a large one and its artifact need not be in memory together
@@ -133,25 +128,6 @@ def export_bundle(
         (folder / FILE_NAME).write_text(manifest.to_json(), encoding="utf-8")
         progress("moving the bundle into place")
     return ExportResult(Bundle.open(job.out, check_hashes=False), agreement, missed, backend.engine)
-
-
-def golden_words(context: ExportContext) -> dict[str, Float32]:
-    """The vectors `(D,)` of the words that the model is surest of on the golden test's first picture, by name.
-
-    A word that is not there at all may have a mask of single pixels, which the smallest rounding changes.
-    """
-    if context.words is None:
-        return {}
-    vocabulary = context.words.vocabulary
-    picture, _ = draw_picture(PICTURE_SIZES[0], 0)
-    frame = Frame(context.manifest.frame, PICTURE_SIZES[0], context.manifest.conventions)
-    embedding = torch.from_numpy(context.reference.encode(frame.image(picture))[0])
-    with torch.inference_mode():
-        maps = context.words.maps(embedding, torch.from_numpy(vocabulary.vectors))[0].numpy()
-    certain = np.abs(maps).mean(axis=(1, 2, 3))  # of the outline, whether or not the word is there
-    inside = (maps > MASK_THRESHOLD).mean(axis=(1, 2, 3))
-    order = np.argsort(-certain * ((inside > GOLDEN_INSIDE) & (inside < 1 - GOLDEN_INSIDE)))[:GOLDEN_WORDS]
-    return {vocabulary.names[row]: vocabulary.vectors[row] for row in order}
 
 
 def _rewrite_as_official(folder: Path, manifest: Manifest, *, single_mask: bool = False) -> Manifest:

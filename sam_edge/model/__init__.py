@@ -15,7 +15,7 @@
 | `hq_mask_decoder` | the mask decoder of SAM-HQ and Light-HQ |
 | `sam2_mask_decoder` | the mask decoder of SAM 2 and EdgeTAM |
 | `nano_decoder` | nano's prompt encoder and mask decoder |
-| `text_token` | a CLIP embedding as one more prompt token, and the decoder's graph with it |
+| `text_token` | a CLIP embedding as one more prompt token |
 | `clip/` | the text and image encoders of CLIP, TinyCLIP and SigLIP 2 |
 | `words` | maps of words, for nano |
 | `layers` | layers that several parts share |

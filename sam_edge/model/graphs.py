@@ -20,6 +20,7 @@ from .layers import is_label
 from .prompt_encoder import SeparablePositions
 from .sam import Sam
 from .sam2_mask_decoder import SAM2MaskDecoder
+from .text_token import NAME, text_token_of
 from .words import expected_iou
 
 # Parts of the model that the encoder's graph computes.
@@ -232,9 +233,52 @@ class WordDecoderGraph(DecoderGraph):
         return torch.cat([first, masks[:, 1:]], dim=1), scores, present
 
 
+class TextDecoderGraph(DecoderGraph):
+    """The decoder's graph of a model with a text token. `text_embeddings` and `has_text` follow the mask prompt.
+
+    Raises:
+        UsageError: the model has no text token.
+    """
+
+    def __init__(self, sam: Sam, layout: Layout = Layout.NCHW, frame: FrameSize | None = None) -> None:
+        super().__init__(sam, layout, frame)
+        self.text_token = text_token_of(sam)
+
+    def forward(  # type: ignore[override]  # two inputs more
+        self,
+        image_embeddings: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+        text_embeddings: Tensor,
+        has_text: Tensor,
+        feature_0: Tensor | None = None,
+        feature_1: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Decode every prompt; see `DecoderGraph` for the other arguments and the outputs.
+
+        Args:
+            image_embeddings: as there.
+            point_coords: as there.
+            point_labels: as there.
+            mask_input: as there.
+            has_mask_input: as there.
+            text_embeddings: `(B, D)` unit vectors.
+            has_text: `(B)` 1 where `text_embeddings` counts, else 0.
+            feature_0: as there.
+            feature_1: as there.
+        """
+        maps = self.nchw(image_embeddings, feature_0, feature_1)
+        token = self.text_token(text_embeddings, has_text)
+        return self.decode(maps, point_coords, point_labels, mask_input, has_mask_input, token)
+
+
 def decoder_graph(sam: Sam, layout: Layout = Layout.NCHW, frame: FrameSize | None = None) -> DecoderGraph:
-    """The decoder graph of a model, with or without text."""
-    return (DecoderGraph if sam.words is None else WordDecoderGraph)(sam, layout, frame)
+    """The decoder graph of a model: plain, with words, or with a text token."""
+    if sam.words is not None:
+        return WordDecoderGraph(sam, layout, frame)
+    return (TextDecoderGraph if hasattr(sam, NAME) else DecoderGraph)(sam, layout, frame)
 
 
 def with_padding_point(coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -84,6 +84,8 @@ class Sam(nn.Module):
         own = self.conventions
         if words.channels != self.channels or own.features or own.object_score or not own.mask_prompts:
             raise UsageError("these words are for nano's embedding: use them with --model nano, or leave them out")
+        if own.text_channels is not None:
+            raise UsageError("this model takes the embeddings of a text encoder: leave out --words")
         self.words = words
         self.conventions = replace(own, text_channels=words.vector, object_score=True)
 

@@ -8,14 +8,13 @@ empty slot, so the model's outputs for points, boxes and masks are those without
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from sam_edge_runtime.bundle.contract import FrameSize, Layout
 from sam_edge_runtime.errors import CheckpointError, UsageError
 
-from .graphs import DecoderGraph
 from .sam import Sam
 
 NAME = "text_token"  # the attribute of `Sam`, and the beginning of its weights' names
@@ -43,47 +42,6 @@ class TextToken(nn.Module):
         return (self.project(embeddings) * has).unsqueeze(1), 1.0 - has
 
 
-class TextDecoderGraph(DecoderGraph):
-    """The decoder's graph of a model with a text token. `text_embeddings` and `has_text` follow the mask prompt.
-
-    Raises:
-        UsageError: the model has no text token.
-    """
-
-    def __init__(self, sam: Sam, layout: Layout = Layout.NCHW, frame: FrameSize | None = None) -> None:
-        super().__init__(sam, layout, frame)
-        self.text_token = text_token_of(sam)
-
-    def forward(  # type: ignore[override]  # two inputs more
-        self,
-        image_embeddings: Tensor,
-        point_coords: Tensor,
-        point_labels: Tensor,
-        mask_input: Tensor,
-        has_mask_input: Tensor,
-        text_embeddings: Tensor,
-        has_text: Tensor,
-        feature_0: Tensor | None = None,
-        feature_1: Tensor | None = None,
-    ) -> tuple[Tensor, ...]:
-        """Decode every prompt; see `DecoderGraph` for the other arguments and the outputs.
-
-        Args:
-            image_embeddings: as there.
-            point_coords: as there.
-            point_labels: as there.
-            mask_input: as there.
-            has_mask_input: as there.
-            text_embeddings: `(B, D)` unit vectors.
-            has_text: `(B)` 1 where `text_embeddings` counts, else 0.
-            feature_0: as there.
-            feature_1: as there.
-        """
-        maps = self.nchw(image_embeddings, feature_0, feature_1)
-        token = self.text_token(text_embeddings, has_text)
-        return self.decode(maps, point_coords, point_labels, mask_input, has_mask_input, token)
-
-
 def token_channels(sam: Sam) -> int:
     """C, the width of the decoder's tokens."""
     weight: Tensor = sam.prompt_encoder.not_a_point_embed.weight
@@ -96,7 +54,7 @@ def add_text_token(sam: Sam, dim: int) -> TextToken:
     Raises:
         UsageError: the model's prompts have no empty slots, or it has a token for another D.
     """
-    if not hasattr(sam.prompt_encoder, "not_a_point_embed"):
+    if not hasattr(sam.prompt_encoder, "not_a_point_embed") or sam.words is not None:
         raise UsageError("this model's prompts leave no room for text: choose another, such as vit_b, tiny_vit or nano")
     if hasattr(sam, NAME):
         found = text_token_of(sam)
@@ -109,6 +67,7 @@ def add_text_token(sam: Sam, dim: int) -> TextToken:
     token = TextToken(dim, token_channels(sam))
     token.train(sam.training)
     sam.add_module(NAME, token)
+    sam.conventions = replace(sam.conventions, text_channels=dim)
     return token
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -132,10 +133,12 @@ class WordMaps(nn.Module):
 def enlargement(size: int, factor: int) -> Tensor:
     """The matrix `(factor * size, size)` of a bilinear resize along one axis, as `F.interpolate` does it.
 
-    A product of matrices, because not every target resizes bilinearly by pixel centres.
+    A product of matrices, because not every target resizes bilinearly by pixel centres. Computed outside of torch, so
+    that converters see a constant.
     """
-    eye = torch.eye(size).unsqueeze(0)  # each cell alone: (1, size, size)
-    return F.interpolate(eye, scale_factor=float(factor), mode="linear", align_corners=False)[0].transpose(0, 1)
+    centres = np.clip((np.arange(factor * size) + 0.5) / factor - 0.5, 0, size - 1)
+    weights = np.clip(1.0 - np.abs(centres[:, None] - np.arange(size)), 0.0, 1.0)
+    return torch.tensor(weights.tolist(), dtype=torch.float32)
 
 
 def expected_iou(logits: Tensor) -> Tensor:

@@ -58,9 +58,12 @@ def decode_call(backend: Backend, call: Call, manifest: Manifest) -> tuple[Float
         count = len(given[0])
         given += [np.zeros((count, 1, *manifest.frame.cells), np.float32), np.zeros(count, np.float32)]
     coords, labels, mask, has_mask = given
-    if text is None:  # a backend of somebody's own may not know of text
-        return backend.decode(features, coords, labels, mask, has_mask).tensors
-    return backend.decode(features, coords, labels, mask, has_mask, text).tensors
+    return backend.decode(features, coords, labels, mask, has_mask, *text_argument(text)).tensors
+
+
+def text_argument(text: TextInputs | None) -> tuple[TextInputs, ...]:
+    """The argument of text where there is any: a backend of somebody's own may not know of text."""
+    return () if text is None else (text,)
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ class CallRecorder:
     ) -> Decoded:
         """See `Backend.decode`."""
         prompts = (point_coords, point_labels, mask_input, has_mask_input)
-        decoded = self._backend.decode(features, *prompts, *(() if text is None else (text,)))
+        decoded = self._backend.decode(features, *prompts, *text_argument(text))
         call = decoder_call(features, (*prompts, *(text or ())), self._manifest)
         self.calls.decoder.append(RecordedCall(call, decoded.tensors))
         return decoded

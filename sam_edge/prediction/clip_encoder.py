@@ -8,11 +8,12 @@ from pathlib import Path
 
 import torch
 
-from sam_edge.model.clip import Clip, TextTokenizer
+from sam_edge.model.clip import Clip
 from sam_edge.weights.cache import cached
 from sam_edge.weights.clip_catalogue import tokenizer_of
 from sam_edge.weights.clip_checkpoint import LoadedClip, find_clip_source, load_clip
 from sam_edge_runtime.arrays import Float32
+from sam_edge_runtime.bundle.tokenizer import TextTokenizer
 from sam_edge_runtime.errors import UsageError
 
 from .crops import Crops

@@ -25,6 +25,7 @@ from sam_edge_runtime.system.text import read_text
 
 from .promptable import Promptable
 
+NAME, SCORE = "name", "name_score"  # keys of a mask's record
 LEAST_SCORE = 0.25  # of a name that is given
 ELSEWHERE = 0.5  # share of the score that a map loses which lies wholly outside of the mask
 
@@ -118,13 +119,19 @@ class Namer:
         maps = _probability(decoded.low_res_masks[:, SINGLE_OUTPUT])
         return NamedPhoto(self.words, _probability(scores)[:, 0], maps, frame)
 
-    def add_names(self, photo: Photo, masks: Sequence[dict[str, Any]]) -> None:
-        """Give masks as `AutomaticMaskGenerator` makes them `name` and `name_score`, where a name fits."""
+    def named(self, photo: Photo, masks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The masks in their order, with their best word under `name`, and its score, where one fits.
+
+        Args:
+            photo: `(H, W, 3)` uint8 RGB.
+            masks: as `AutomaticMaskGenerator` gives them with `output_mode="coco_rle"`.
+        """
         seen = self.look(photo)
-        for mask in masks:
-            found = seen.name(rle.decode(mask["segmentation"]))
-            if found is not None:
-                mask |= {"name": found.name, "name_score": round(found.score, 4)}
+        found = [seen.name(rle.decode(mask["segmentation"])) for mask in masks]
+        return [
+            mask if name is None else {**mask, NAME: name.name, SCORE: round(name.score, 4)}
+            for mask, name in zip(masks, found, strict=True)
+        ]
 
 
 def _probability(logits: Float32) -> Float32:

@@ -10,7 +10,8 @@ demand `cat_logits.npy` and `cat.json`. Each mask in `cat.json` has
     bbox               x, y, width, height in pixels, as SAM's own JSON and `sam-edge segment` count them: width is last
                        column minus first column, height is last row minus first row
     segmentation       COCO RLE, compressed
-    text, presence     of a prompt with text: the word, and the probability 0..1 that it is in the photo
+    text, presence     of a prompt with text: the text, and where the model knows words, the probability 0..1 that it
+                       is in the photo
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.bundle.manifest import RANDOM_WEIGHTS_NOTE
 from sam_edge_runtime.decoding import masks_per_prompt
 from sam_edge_runtime.errors import PromptError, UsageError
-from sam_edge_runtime.photo.draw import draw_names
+from sam_edge_runtime.photo.draw import draw_names, middle_of
 from sam_edge_runtime.photo.frame import fitting_frame, waste_warning
 from sam_edge_runtime.photo.write import png_bytes
 from sam_edge_runtime.system.documents import json_text, parse_npy
@@ -131,7 +132,7 @@ def predict(job: PredictJob) -> PredictResult:
     predictor = SamPredictor(bundle, threads=job.threads, provider=job.provider)
     frame = fitting_frame(bundle.manifest, photo.shape[:2])
     mask_prompt = None if job.mask_input is None else _read_logits(job.mask_input, frame.size)
-    texts = [predictor.vocabulary.names[predictor.vocabulary.row(text)] for text in job.texts]  # refused if unknown
+    texts = [predictor.text_reader.spelled(text) for text in job.texts]  # refused if unknown
     prompts = max(1, len(job.boxes), len(texts))
     outputs = masks_per_prompt(bundle.manifest.conventions, multimask=job.multimask)
     files = [
@@ -161,7 +162,8 @@ def predict(job: PredictJob) -> PredictResult:
         photo, shown, None if points is None else points[0], None if labels is None else labels[0], boxes
     )
     if texts:
-        drawn = draw_names(drawn, list(zip(texts, shown, strict=True)))
+        places = [(text, middle_of(mask)) for text, mask in zip(texts, shown, strict=True)]
+        drawn = draw_names(drawn, [(text, place) for text, place in places if place is not None])
     contents.append(png_bytes(drawn))
     if job.save_logits:
         contents.append(_npy(_best_logits(scores, low_res)))
@@ -173,7 +175,8 @@ def predict(job: PredictJob) -> PredictResult:
                 "output": index % outputs,
                 "file": path.name,
                 **_mask_record(mask, score),
-                **({"text": texts[index // outputs], "presence": presence[index // outputs]} if texts else {}),
+                **({"text": texts[index // outputs]} if texts else {}),
+                **({"presence": presence[index // outputs]} if presence else {}),
             }
             for index, (path, mask, score) in enumerate(zip(files, flat, scores.ravel(), strict=True))
         ]
@@ -185,11 +188,11 @@ def predict(job: PredictJob) -> PredictResult:
             float(score),
             int(np.count_nonzero(mask)),
             texts[index // outputs] if texts else None,
-            presence[index // outputs] if texts else None,
+            presence[index // outputs] if presence else None,
         )
         for index, (path, score, mask) in enumerate(zip(files, scores.ravel(), flat, strict=True))
     ]
-    notes = (note, waste_warning(bundle.manifest, photo.shape[:2]))
+    notes = (note, *(predictor.text_reader.notes if texts else ()), waste_warning(bundle.manifest, photo.shape[:2]))
     return PredictResult(tuple(written), tuple(wanted[len(files) :]), tuple(filter(None, notes)))
 
 

@@ -12,6 +12,8 @@ from sam_edge_runtime.arrays import Decoded, Features, Float32, TextInputs
 from sam_edge_runtime.backends import Backend
 from sam_edge_runtime.bundle.manifest import Manifest
 
+from .calls import text_argument
+
 
 @dataclass
 class ReferenceCache:
@@ -66,9 +68,9 @@ class CachingBackend:
     ) -> Decoded:
         """See `Backend.decode`."""
         prompts = (point_coords, point_labels, mask_input, has_mask_input)
-        text_too = () if text is None else (text,)
+        given = (*prompts, *text_argument(text))
         key = self._key(*features, *prompts, *(text or ()))
-        return Decoded(*self._cache.look_up(key, lambda: self._backend.decode(features, *prompts, *text_too).tensors))
+        return Decoded(*self._cache.look_up(key, lambda: self._backend.decode(features, *given).tensors))
 
     def _key(self, *inputs: Float32) -> bytes:
         """A digest of the weights and of a graph's inputs."""

@@ -42,7 +42,7 @@ PROMPTS_PER_CALL = 6
 # Cross-layer equalization is left out: it took 2 dB from nano's decoder (benchmarks/equalization.py).
 EQUALIZATION_METHODS = ("smooth", "bimodal")
 RGB = 3  # channels of a photo
-WORDS = "words"  # the layers that draw words' maps, small and trained in float
+OF_TEXT = ("words", "text_token")  # small layers that read text; calibration has none
 HOSTS = ("x86", "arm")  # processors for which quantized graphs differ
 INT4_MAX = 7
 
@@ -65,17 +65,17 @@ def with_exceptions(recipe: Recipe, model: nn.Module, target: str) -> Recipe:
 
     `w8a8`: `w8` for the layer that reads the photo. `npu`: `w8a16` for that layer, and the decoder in `fp32`: published
     INT8 decoders on Hexagon keep 0.26 to 0.33 of the masks, and a decoder is a small part of the time. `w8a16` for ONNX
-    Runtime, where it is for NPUs, too: the decoder in `fp32`. The layers of words stay in `fp32` in all.
+    Runtime, where it is for NPUs, too: the decoder in `fp32`. Layers that read text stay in `fp32` in all.
 
     The photo's three channels fill no INT8 kernel (nano's stem takes 0.9 ms in ONNX Runtime, 0.4 ms in float). In a ViT
     the residual stream starts with this layer's output: in INT8, ViT-B's embedding had an SNR of 14 dB, with it 28 dB.
     """
     first = [name for name, layer in _layers(model) if isinstance(layer, nn.Conv2d) and layer.in_channels == RGB]
-    words = {WORDS: FLOAT} if recipe.name in QUANTIZED and getattr(model, WORDS, None) is not None else {}
-    if words:
-        recipe = replace(recipe, layers={**recipe.layers, **words})
+    text = {part: FLOAT for part in OF_TEXT if recipe.name in QUANTIZED and getattr(model, part, None) is not None}
+    if text:
+        recipe = replace(recipe, layers={**recipe.layers, **text})
     if recipe.name == "w8a8":
-        return replace(recipe, layers={**dict.fromkeys(first, "w8"), **words})
+        return replace(recipe, layers={**dict.fromkeys(first, "w8"), **text})
     decoder = _decoder_in_float(model, recipe.name)
     if recipe.name == NPU:
         return replace(recipe, layers={**dict.fromkeys(first, "w8a16"), **decoder})

@@ -19,6 +19,7 @@ from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.system.text import read_text
 
 from .losses import RECIPES, LossRecipe
+from .ranges import check_integer, check_positive, check_share
 from .words.recipe import WordsRecipe
 
 if sys.version_info >= (3, 11):
@@ -38,7 +39,6 @@ TYPE_NAMES = {  # how error messages call the annotated types
 WORDS_STAGE = "words"
 RECIPES_FOLDER = Path(__file__).parent / "recipes"
 PRECISIONS = ("auto", "no", "bf16", "fp16")
-MOST = 2**62  # larger seeds and counts are typing errors, and torch refuses them
 # Keys that runs of earlier versions do not have, and what they mean by that.
 NEW_KEYS: dict[str, Any] = {"neighbours": 0.0, "boundary_weight": 0.0, "paste": 0.0, "frozen": []}
 OLD_PHASE_KEYS = {"eight_bits": "fake_quant"}  # recipes and runs of version 0.1 have the left-hand name
@@ -146,15 +146,11 @@ class TrainRecipe:
         if not self.data:
             raise UsageError("the recipe names no data: write, for example, data = ['train.tar']")
         for name, least in {"seed": 0, "warm_up": 0, "accumulate": 1, "points": 1}.items():
-            if not least <= getattr(self, name) < MOST:
-                raise UsageError(f"{name} {getattr(self, name)} is out of range: write an integer from {least}")
+            check_integer(name, getattr(self, name), least)
         for name in ("learning_rate", "clip"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UsageError(f"{name} {getattr(self, name)} is out of range: write a finite number above 0")
+            check_positive(name, getattr(self, name))
         for name in ("pretrained_rate", "weight_decay", "final_rate", "ema", "min_area", "neighbours", "paste"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} {getattr(self, name)} is out of range: write a number from 0 to 1")
-
+            check_share(name, getattr(self, name))
         self.losses()  # refuses an impossible boundary_weight
 
     def losses(self) -> LossRecipe:

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from sam_edge.model import Sam
 from sam_edge.model.clip import Clip
-from sam_edge.model.text_token import TextDecoderGraph, add_text_token
+from sam_edge.model.graphs import TextDecoderGraph
+from sam_edge.model.text_token import add_text_token
 from sam_edge.prompting.simulation import PhotoGenerators, TrainingPrompts, tight_boxes
 from sam_edge_runtime.bundle.contract import MASK_STRIDE, Label
 

@@ -25,7 +25,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate.utils import gather_object
@@ -40,8 +39,7 @@ from sam_edge.data.sa1b import MaskFilter
 from sam_edge.data.skips import ALLOWED_BROKEN, SkipLog
 from sam_edge.data.stream import TrainingSet
 from sam_edge.quantization.weight_grids import round_layers
-from sam_edge_runtime.errors import CheckpointError, DataError, UsageError
-from sam_edge_runtime.system.documents import read_json
+from sam_edge_runtime.errors import DataError, UsageError
 from sam_edge_runtime.system.files import write_file
 
 from .accelerator import make_accelerator
@@ -50,12 +48,13 @@ from .checkpoint import TrainingState, checkpoints, read_training_state, save_st
 from .interrupt import Interrupt
 from .logs import LOSSES_FILE, Record, StepLog
 from .objective import Objective
-from .optimization import averaged, freeze, make_optimizer, optimizer_tensors, rate_at, restore_optimizer, set_rate
+from .optimization import averaged, freeze, make_optimizer, rate_at, set_rate
 from .pictures import ContactSheet
 from .reading import read_steps
 from .recipe import Phase, TrainRecipe, with_current_keys
+from .resume import RECIPE_FILE, check_recipe, read_values, refuse_run, restore, state_after
 
-RECIPE_FILE, START_FILE, WEIGHTS_FILE, PICTURES = "recipe.json", "start.json", "model.safetensors", "pictures"
+START_FILE, WEIGHTS_FILE, PICTURES = "start.json", "model.safetensors", "pictures"
 
 
 @dataclass(frozen=True)
@@ -136,15 +135,10 @@ class Trainer:
         freeze(objective.student, recipe.frozen)
         # Convolutions run a third faster with channels last, on CPUs and on tensor cores.
         trained = objective.trained.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if state is not None:
-            _load(trained, state.model)
         self.optimizer = make_optimizer(trained, recipe, pretrained)
         self.average: AveragedModel = averaged(trained, recipe.ema)
         if state is not None:
-            self.step = state.step
-            _load(self.average.module, state.average)
-            self.average.n_averaged.fill_(state.step)
-            restore_optimizer(self.optimizer, state.optimizer)
+            self.step = restore(state, trained, self.average, self.optimizer)
         self._prepared_optimizer = self.accelerator.prepare_optimizer(self.optimizer)
 
     @property
@@ -307,23 +301,16 @@ class Trainer:
         saved = checkpoints(out)
         if not self.job.resume:
             if saved or (recipe_file.exists() and self.is_main):
-                raise UsageError(f"{out} holds a run already: resume it with --resume, or choose another --out")
+                raise refuse_run(out)
             taken = [name for name in (WEIGHTS_FILE, START_FILE, LOSSES_FILE) if (out / name).exists()]
             if taken and self.is_main:
                 raise UsageError(f"{out} holds {taken[0]}, which this run would replace: choose another --out")
             return None
         if not recipe_file.exists():
             raise UsageError(f"there is no run to resume in {out}: leave out --resume to start one")
-        before = with_current_keys(_read_json(recipe_file))
-        wanted = json.loads(json.dumps(self.recipe.to_json()))
-        for key in sorted({*before, *wanted} - {"notes"}):
-            if before.get(key) != wanted.get(key):
-                raise UsageError(
-                    f"the run in {out} was started with {key} = {before.get(key)!r}, the recipe now says "
-                    f"{wanted.get(key)!r}: resume it with its own recipe, or choose another --out"
-                )
+        check_recipe(out, with_current_keys(read_values(recipe_file)), self.recipe.to_json())
         # Pretrained parameters have another learning rate. Runs of early versions have no such file.
-        if start_file.exists() and _read_json(start_file).get("pretrained") != self.pretrained:
+        if start_file.exists() and read_values(start_file).get("pretrained") != self.pretrained:
             raise UsageError(f"the run in {out} began with other weights: give the --init or --init-encoder it had")
         return read_training_state(saved[-1]) if saved else None
 
@@ -352,16 +339,8 @@ class Trainer:
     def _save(self) -> None:
         """Write a checkpoint after the current step."""
         if self.is_main:
-            save_state(
-                self.job.out,
-                TrainingState(
-                    self.step,
-                    self.recipe.to_json(),
-                    self.objective.trained.state_dict(),
-                    self.average.module.state_dict(),
-                    optimizer_tensors(self.optimizer),
-                ),
-            )
+            recipe, trained = self.recipe.to_json(), self.objective.trained
+            save_state(self.job.out, state_after(self.step, recipe, trained, self.average, self.optimizer))
         self.accelerator.wait_for_everyone()
         self._saved = self.step
 
@@ -380,22 +359,6 @@ class Trainer:
             write_file(path, save(chosen), overwrite=True)
         self.accelerator.wait_for_everyone()
         return path
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(read_json(path))
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}): the run cannot be resumed") from error
-
-
-def _load(module: nn.Module, state: dict[str, Any]) -> None:
-    try:
-        module.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"the checkpoint is another model's ({str(error).splitlines()[0]}): resume in the run's own folder"
-        ) from error
 
 
 def _prefix_of(part: nn.Module, whole: nn.Module) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sam_edge.weights.source import CheckpointSource, parse_source, recorded_source
 from sam_edge_runtime.bundle.manifest import Manifest
+from sam_edge_runtime.bundle.text import VOCABULARY
 from sam_edge_runtime.errors import CheckpointError, missing_package
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def torch_reference(manifest: Manifest, source: CheckpointSource) -> TorchBacken
     try:
         from sam_edge.model.sam import use_hq_token_only  # noqa: PLC0415
         from sam_edge.model.torch_backend import TorchBackend  # noqa: PLC0415
-        from sam_edge.weights.load import load_sam  # noqa: PLC0415  # brings torch
+        from sam_edge.weights.load import load_sam, require_text_token  # noqa: PLC0415  # brings torch
         from sam_edge.weights.words import recorded_words  # noqa: PLC0415
     except ImportError as error:
         raise CheckpointError(f"the comparison with torch needs {missing_package(error)}: {INSTALL}") from error
@@ -65,7 +66,7 @@ def torch_reference(manifest: Manifest, source: CheckpointSource) -> TorchBacken
         raise _other_weights(source, manifest)
     if manifest.conventions.hq_token_only:
         use_hq_token_only(loaded.sam)
-    if manifest.text is not None:
+    if manifest.text is not None and manifest.text.kind == VOCABULARY:
         words = recorded_words(manifest.text, manifest.variant)
         if words is None:
             raise CheckpointError(
@@ -73,6 +74,8 @@ def torch_reference(manifest: Manifest, source: CheckpointSource) -> TorchBacken
                 "--checkpoint and --images to use golden.npz"
             )
         words.give_to(loaded.sam, loaded.checkpoint)
+    elif manifest.conventions.text_channels is not None:
+        require_text_token(loaded, source, manifest.conventions.text_channels)
     return TorchBackend(loaded.sam)
 
 

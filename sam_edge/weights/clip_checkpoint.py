@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sam_edge.model.clip import CLIP_CONFIGS, Clip, ClipConfig, build_clip, clip_config
 from sam_edge.model.clip.config import ACTIVATIONS
-from sam_edge.model.clip.tokenizer import FILE as TOKENIZER_FILE
+from sam_edge_runtime.bundle.tokenizer import FILE as TOKENIZER_FILE
 from sam_edge_runtime.errors import CheckpointError, UsageError, short_name
 from sam_edge_runtime.system.documents import read_json
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sam_edge.model import Sam, build_sam
 from sam_edge.model.sam import check_side
+from sam_edge.model.text_token import add_text_token, load_text_token, text_token_of
 from sam_edge.model.variants import SLIM, check_variant
 from sam_edge_runtime.errors import CheckpointError, UsageError
 
@@ -15,6 +16,7 @@ from .catalogue import RELEASES, SHIPPED
 from .checkpoint import CheckpointRecord, copy_into, load_into
 from .licences import NO_LICENCE_STATED, restriction
 from .recognition import AUTO, Recognized, read_checkpoint, recognize
+from .seeded import seed_module
 from .source import CheckpointSource, parse_source
 
 DEFAULT = "nano"  # the model without --model and without a file of weights
@@ -136,6 +138,8 @@ def load_sam(variant: str, source: CheckpointSource, input_side: int | None = No
         variant, sam = found.variant, found.build()
         record = copy_into(sam, found.checkpoint)
         stated = found.checkpoint.contents.licence
+        for path in found.checkpoint.contents.files:
+            load_text_token(sam, path)
     sam.requires_grad_(requires_grad=False)
     sam.set_input_side(sam.native_side if input_side is None else input_side)
     official = any(record.sha256 == release.sha256 for release in RELEASES.values())
@@ -146,3 +150,21 @@ def load_sam(variant: str, source: CheckpointSource, input_side: int | None = No
     else:
         licence = stated or NO_LICENCE_STATED
     return LoadedSam(variant, sam, record, licence)
+
+
+def require_text_token(loaded: LoadedSam, source: CheckpointSource, dim: int) -> None:
+    """Check that a model takes text embeddings of D numbers; seeded weights get a seeded text token.
+
+    Raises:
+        UsageError: the weights have no text token, or one for embeddings of another length.
+    """
+    if source.seed is not None:
+        token = add_text_token(loaded.sam, dim).eval()
+        seed_module(token, source.seed)
+        token.requires_grad_(requires_grad=False)
+    found = text_token_of(loaded.sam).project.in_features
+    if found != dim:
+        raise UsageError(
+            f"{loaded.checkpoint.label} takes text embeddings of {found} numbers, and the text encoder gives {dim}: "
+            "export the text encoder that it was trained with"
+        )

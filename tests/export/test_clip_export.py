@@ -11,10 +11,10 @@ import torch
 
 from sam_edge.export.clip import BOUNDS, FILE, IMAGE, TEXT, ClipExportJob, contract_of, export_clip
 from sam_edge.model.clip import Clip, ClipImageGraph, ClipTextGraph
-from sam_edge.prediction.artifacts import open_artifact
 from sam_edge.weights.checkpoint import CheckpointRecord
 from sam_edge.weights.clip_checkpoint import LoadedClip
 from sam_edge.weights.seeded import seed_module
+from sam_edge_runtime.backends.artifact import open_artifact
 from sam_edge_runtime.errors import OutputError, UsageError
 from tests.model.clip_models import small_config
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam_edge.model.clip import TextTokenizer
 from sam_edge.model.clip.config import ClipConfig
+from sam_edge_runtime.bundle.tokenizer import TextTokenizer
 from sam_edge_runtime.errors import BundleError, UsageError
 
 from .clip_models import small_config

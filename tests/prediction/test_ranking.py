@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from sam_edge.model.clip import TextTokenizer
 from sam_edge.prediction.clip_encoder import TorchClipEncoder
 from sam_edge.prediction.crops import CropSettings, crop_masks, square_boxes
 from sam_edge.prediction.ranking import NOTHING, MaskRanker, box_masks, rank_masks
+from sam_edge_runtime.bundle.tokenizer import TextTokenizer
 from sam_edge_runtime.errors import UsageError
 from tests.clip_scenes import COLOURS, NAMES, SHAPES, Scene, config, scene, train_clip, write_tokenizer
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from sam_edge.model import DecoderGraph, Sam, build_sam
-from sam_edge.model.clip import Clip, TextTokenizer
-from sam_edge.model.text_token import TextDecoderGraph, add_text_token, load_text_token, text_token_of
+from sam_edge.model.clip import Clip
+from sam_edge.model.graphs import TextDecoderGraph
+from sam_edge.model.text_token import add_text_token, load_text_token, text_token_of
 from sam_edge.prediction.crops import crop_masks
 from sam_edge.training.batch import Batch
 from sam_edge.training.losses import RITM
@@ -20,6 +21,7 @@ from sam_edge.training.recipe import Phase
 from sam_edge.training.text import TextObjective, TextPrompts, clip_crops
 from sam_edge.weights.seeded import seed_module
 from sam_edge_runtime.bundle.contract import Label
+from sam_edge_runtime.bundle.tokenizer import TextTokenizer
 from sam_edge_runtime.errors import CheckpointError, UsageError
 from tests.clip_scenes import GREY, NAMES, config, scene, train_clip, write_tokenizer
 

@@ -102,6 +102,17 @@ class CoremlBackend(LazyGraphs["_Engine"]):
         return Decoded(*(outputs[name] for name in contract.output_names))
 
 
+def open_package(path: Path) -> _Engine:
+    """A package of one function, in Apple's framework on a Mac, else in the evaluator.
+
+    Raises:
+        BackendError: coremltools is not installed, or rejects it.
+        BundleError: it is damaged.
+    """
+    package = read_package(path)
+    return _Framework(path, UNITS["all"], None) if TARGET.runs_here else Program(package)
+
+
 class _Framework:
     """A package in Apple's framework."""
 

@@ -49,7 +49,7 @@ class TfliteBackend(LazyGraphs["_Graph"]):
                 f"provider '{options.provider}' is not in LiteRT's Python package, which runs on the CPU with XNNPACK; "
                 "leave the provider out"
             )
-        self._interpreter, self._name, self.engine = _find_engine()
+        self._interpreter, self._name, self.engine = find_engine()
         super().__init__(bundle)
         self._threads = options.threads or usable_cores()  # LiteRT's default is one
         self._layout = bundle.manifest.layout
@@ -136,7 +136,7 @@ class _Graph:
         raise BackendError(f"'{self._path}' has no signature for inputs of shapes {', '.join(map(str, given))}")
 
 
-def _find_engine() -> tuple[Any, str, str]:
+def find_engine() -> tuple[Any, str, str]:
     """The first installed engine: its interpreter class, its name, and its name with version."""
     missing: ImportError | None = None
     for engine in TARGET.engines:

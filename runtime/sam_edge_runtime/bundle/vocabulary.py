@@ -112,6 +112,19 @@ class Vocabulary:
             f"{', '.join(map(repr, shown))}; `sam-edge info BUNDLE` lists all"
         )
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Nothing: a word is known, or refused."""
+        return ()
+
+    def spelled(self, text: str) -> str:
+        """The first spelling of the word that `text` spells.
+
+        Raises:
+            PromptError: as `row`.
+        """
+        return self.names[self.row(text)]
+
     def embed(self, texts: Sequence[str]) -> Float32:
         """The vectors of texts, `(B, D)` float32.
 

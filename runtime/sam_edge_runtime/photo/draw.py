@@ -122,29 +122,38 @@ def draw_all_masks(photo: Photo, masks: Iterable[npt.NDArray[np.bool_]], longest
     return drawn
 
 
-def draw_names(photo: Photo, named: Sequence[tuple[str, npt.NDArray[np.bool_]]]) -> Photo:
-    """Write a name into each mask, at its pixel that lies nearest to its centre.
+def middle_of(mask: npt.NDArray[np.bool_]) -> tuple[float, float] | None:
+    """The centre of a mask's pixel that lies nearest to its mean position: x, y as shares of the mask's sides.
+
+    None for a mask without pixels.
+    """
+    rows, columns = np.nonzero(mask)
+    if not len(rows):
+        return None
+    nearest = int(np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2))
+    return (float(columns[nearest]) + 0.5) / mask.shape[1], (float(rows[nearest]) + 0.5) / mask.shape[0]
+
+
+def draw_names(photo: Photo, named: Sequence[tuple[str, tuple[float, float]]]) -> Photo:
+    """Write names on a photo.
 
     Args:
         photo: (h, w, 3) uint8 RGB, a photo or a drawing of it; it is not changed.
-        named: names, and masks (H, W) bool of the photo in any size.
+        named: names, and the place of each as `middle_of` gives it.
 
     Returns:
         The drawing, (h, w, 3) uint8 RGB.
     """
+    if not named:
+        return photo
     from PIL import Image, ImageDraw, ImageFont  # noqa: PLC0415
 
     canvas = Image.fromarray(photo)
     draw = ImageDraw.Draw(canvas)
     size = max(10, round(max(photo.shape[:2]) * _TEXT_HEIGHT))
     font = ImageFont.load_default(size)
-    for name, mask in named:
-        rows, columns = np.nonzero(mask)
-        if not len(rows):
-            continue
-        nearest = int(np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2))
-        x = (columns[nearest] + 0.5) * photo.shape[1] / mask.shape[1]
-        y = (rows[nearest] + 0.5) * photo.shape[0] / mask.shape[0]
+    for name, (across, down) in named:
+        x, y = across * photo.shape[1], down * photo.shape[0]
         width = draw.textlength(name, font=font)
         x = float(np.clip(x, width / 2, max(width / 2, photo.shape[1] - width / 2)))
         y = float(np.clip(y, size / 2, max(size / 2, photo.shape[0] - size / 2)))

@@ -7,15 +7,15 @@
 | `text_encoder`, `image_encoder` | the two encoders |
 | `clip` | both as one model, and the graphs that are exported |
 | `variants` | every model by its name |
-| `tokenizer` | texts to tokens, through the `tokenizers` library |
 | `int8_embedding` | the table of tokens in INT8, which exporters' quantizers leave in float |
+
+Texts become tokens in `sam_edge_runtime.bundle.tokenizer`, which needs no torch.
 """
 
 from __future__ import annotations
 
 from .clip import Clip, ClipImageGraph, ClipTextGraph
 from .config import ClipConfig, TransformerConfig
-from .tokenizer import TextTokenizer, Tokens
 from .variants import CLIP_CONFIGS, build_clip, clip_config
 
 __all__ = [
@@ -24,8 +24,6 @@ __all__ = [
     "ClipConfig",
     "ClipImageGraph",
     "ClipTextGraph",
-    "TextTokenizer",
-    "Tokens",
     "TransformerConfig",
     "build_clip",
     "clip_config",

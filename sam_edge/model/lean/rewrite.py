@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sam_edge.model.graphs import DecoderGraph
+from sam_edge.model.graphs import DecoderGraph, TextDecoderGraph
 from sam_edge.model.hq_mask_decoder import HQMaskDecoder
 from sam_edge.model.mask_decoder import MaskDecoder
 from sam_edge.model.nano_decoder import NanoMaskDecoder
@@ -69,7 +69,8 @@ def attention_is_cheaper(graph: DecoderGraph, points: int | None) -> bool:
         return True
     attention = _transformer(graph).final_attn_token_to_image
     outputs = OUTPUT_TOKENS + isinstance(graph.mask_decoder, HQMaskDecoder | SAM2MaskDecoder)
-    return attention.heads * (outputs + points + graph.pads_boxes) <= attention.k_proj.out_features
+    slots = points + graph.pads_boxes + isinstance(graph, TextDecoderGraph)
+    return attention.heads * (outputs + slots) <= attention.k_proj.out_features
 
 
 def _transformer(graph: DecoderGraph) -> TwoWayTransformer:

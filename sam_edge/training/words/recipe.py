@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sam_edge.training.ranges import MOST, check_integer, check_positive, check_share
 from sam_edge_runtime.errors import UsageError
 
 MODEL = "nano"
@@ -62,32 +63,23 @@ class WordsRecipe:
     def __post_init__(self) -> None:
         if not self.data:
             raise UsageError("the recipe names no data: write, for example, data = ['train.tar']")
-        whole = {
-            "steps": (1, 10**7),
-            "photos": (1, 4096),
-            "words": (1, 1024),
-            "seed": (0, 2**62),
-            "warm_up": (0, 2**62),
-        }
-        for name, (least, most) in whole.items():
-            self._check_range(name, getattr(self, name), least, most)
-        for name, least, most in (("views", 1, MOST_VIEWS), ("limits", 0, 2**62)):
+        for name, least in {"steps": 1, "photos": 1, "words": 1, "seed": 0, "warm_up": 0}.items():
+            check_integer(name, getattr(self, name), least)
+        for name, least, most in (("views", 1, MOST_VIEWS + 1), ("limits", 0, MOST)):
             values: tuple[int, ...] = getattr(self, name)
             if len(values) not in (1, len(self.data)):
                 raise UsageError(f"{name} {list(values)}: write a number for each of the sources, or one for all")
             for each in values:
-                self._check_range(name, each, least, most)
+                check_integer(name, each, least, most)
         for name in ("learning_rate", "clip"):
-            self._check_range(name, getattr(self, name), sys.float_info.min, sys.float_info.max)
+            check_positive(name, getattr(self, name))
         for name in ("weight_decay", "final_rate", "ema", "drop"):
-            self._check_range(name, getattr(self, name), 0, 1 - sys.float_info.epsilon)
+            check_share(name, getattr(self, name))
+        if self.drop == 1:
+            raise UsageError("drop 1 leaves no channel: write a number below 1")
         for name in ("focal_weight", "presence_weight"):
-            self._check_range(name, getattr(self, name), 0, sys.float_info.max)
-
-    @staticmethod
-    def _check_range(name: str, value: float, least: float, most: float) -> None:
-        if not least <= value <= most:  # False for NaN too
-            raise UsageError(f"{name} {value} is out of range: write a number from {least:g} to {most:g}")
+            if not 0 <= getattr(self, name) < math.inf:  # False for NaN too
+                raise UsageError(f"{name} {getattr(self, name)} is out of range: write a finite number from 0")
 
     @property
     def pretrained_rate(self) -> float:

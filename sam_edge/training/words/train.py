@@ -26,20 +26,13 @@ from sam_edge.model.words import VECTOR
 from sam_edge.training.checkpoint import TrainingState, checkpoints, read_training_state, save_state
 from sam_edge.training.interrupt import Interrupt
 from sam_edge.training.logs import Record, StepLog
-from sam_edge.training.optimization import (
-    averaged,
-    make_optimizer,
-    optimizer_tensors,
-    rate_at,
-    restore_optimizer,
-    set_rate,
-)
+from sam_edge.training.optimization import averaged, make_optimizer, rate_at, set_rate
+from sam_edge.training.resume import RECIPE_FILE, check_recipe, read_values, refuse_run, restore, state_after
 from sam_edge.weights.load import LoadedSam, find_source, load_sam
 from sam_edge.weights.words import FILE, TABLE, empty_maps, read_table, write_words
 from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.bundle.vocabulary import Vocabulary
-from sam_edge_runtime.errors import CheckpointError, DataError, UsageError
-from sam_edge_runtime.system.documents import read_json
+from sam_edge_runtime.errors import DataError
 from sam_edge_runtime.system.files import write_file
 
 from .calibrate import offsets_of, with_offsets
@@ -48,7 +41,7 @@ from .objective import WordLearner, WordsObjective
 from .recipe import MODEL, WordsRecipe
 from .start import start_by_least_squares
 
-RECIPE_FILE, EMBEDDINGS = "recipe.json", "embeddings"
+EMBEDDINGS = "embeddings"
 Progress = Callable[[str, int, int], None]
 
 
@@ -146,15 +139,10 @@ class _Run:
     ) -> None:
         self._job, self._recipe, self._learner, self._objective = job, recipe, learner, objective
         self._step = 0
-        if state is not None:
-            _load(learner, state.model)
         self._optimizer = make_optimizer(learner, recipe, ())
         self.average = averaged(learner, recipe.ema)
         if state is not None:
-            self._step = state.step
-            _load(self.average.module, state.average)
-            self.average.n_averaged.fill_(state.step)
-            restore_optimizer(self._optimizer, state.optimizer)
+            self._step = restore(state, learner, self.average, self._optimizer)
 
     def steps(self, views: EncodedSet, shares: Sequence[float], on_step: Callable[[int, Record], None]) -> bool:
         """Learn up to the end, or to `stop_after`; returns whether the end is reached."""
@@ -195,14 +183,8 @@ class _Run:
         return record
 
     def _save(self) -> None:
-        state = TrainingState(
-            self._step,
-            self._recipe.to_json(),
-            self._learner.state_dict(),
-            self.average.module.state_dict(),
-            optimizer_tensors(self._optimizer),
-        )
-        save_state(self._job.out, state)
+        recipe = self._recipe.to_json()
+        save_state(self._job.out, state_after(self._step, recipe, self._learner, self.average, self._optimizer))
 
 
 def _limited(mixture: Mixture, limits: Sequence[int]) -> Mixture:
@@ -252,25 +234,9 @@ def _earlier_state(job: WordsJob, recipe: WordsRecipe) -> TrainingState | None:
     found = checkpoints(job.out)
     if not job.resume:
         if found:
-            raise UsageError(f"{job.out} holds a run: give --resume, or choose another --out")
+            raise refuse_run(job.out)
         return None
     if not found:
         return None  # it stopped while photos were encoded
-    try:
-        stored = read_json(job.out / RECIPE_FILE)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{job.out / RECIPE_FILE} cannot be read ({error}): the run cannot be resumed") from error
-    plain = json.loads(json.dumps(recipe.to_json()))
-    different = [key for key in plain if key != "notes" and stored.get(key) != plain[key]]
-    if different:
-        raise UsageError(
-            f"{job.out} was begun with another {different[0]}: resume with its recipe, or choose another --out"
-        )
+    check_recipe(job.out, read_values(job.out / RECIPE_FILE), recipe.to_json())
     return read_training_state(found[-1])
-
-
-def _load(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise CheckpointError(f"the checkpoint is of other words ({str(error).splitlines()[0]:.100})") from error

@@ -11,7 +11,7 @@ import pytest
 from sam_edge_runtime.bundle.bundle import Bundle, record_files
 from sam_edge_runtime.bundle.conventions import Conventions
 from sam_edge_runtime.bundle.manifest import Manifest
-from sam_edge_runtime.bundle.text import TOWER, VECTORS_FILE, VOCABULARY, WORDS_FILE, TextPart
+from sam_edge_runtime.bundle.text import TOWER, VECTORS_FILE, VOCABULARY, WORDS_FILE, TextPart, TowerRules
 from sam_edge_runtime.bundle.vocabulary import Vocabulary
 from sam_edge_runtime.errors import BundleError, PromptError
 from tests.runtime.bundle.test_manifest import changed, complete, refused, sealed
@@ -113,12 +113,31 @@ def test_a_bundle_with_text_is_of_format_5_and_its_decoder_takes_two_more_tensor
 
 
 def test_a_tower_is_described_too():
-    tower = TextPart(TOWER, 4, "text.onnx", tokenizer=("vocab.json", "merges.txt"), tokens=77, source="clip.bin")
+    tower = part_of_tower()
     original = manifest_with_text(tower)
     assert Manifest.from_json(original.to_json()) == original
-    assert tower.files == ("text.onnx", "vocab.json", "merges.txt")
+    assert tower.files == ("text.onnx", "tokenizer.json")
     with pytest.raises(PromptError, match="a text tower instead of a vocabulary"):
         Vocabulary.of_bundle(__file__, tower)
+
+
+def part_of_tower() -> TextPart:
+    rules = TowerRules(77, 49408, 49407, pooled=True)
+    return TextPart(TOWER, 4, "text.onnx", tokenizer=("tokenizer.json",), rules=rules, source="clip.bin")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("text/tokens", 0, "text.tokens is 0, at least 1 is expected"),
+        ("text/vocabulary", None, "text.vocabulary is None"),
+        ("text/end_token", 49408, "text.end_token is 49408"),
+        ("text/lower_case", "no", "text.lower_case is 'no'"),
+    ],
+)
+def test_wrong_rules_of_a_tower_are_refused(path, value, says):
+    content = json.loads(manifest_with_text(part_of_tower()).to_json())
+    assert says in refused(sealed(changed(path, value, content)))
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from sam_edge_runtime.arrays import Float32
 from sam_edge_runtime.errors import BundleError, UsageError, first_line, missing_package, printable
-
-from .config import ClipConfig
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -25,6 +23,26 @@ if TYPE_CHECKING:
 FILE = "tokenizer.json"
 PADDINGS = ("<pad>", "<|endoftext|>")  # SigLIP 2's, and OpenAI's; the first that the vocabulary has counts
 _SHOWN = 60  # characters of a text in a message
+
+
+class TokenRules(Protocol):
+    """What a text encoder asks of its tokens.
+
+    Attributes:
+        vocabulary: number of tokens.
+        context: tokens of a text, padding included.
+        end: the token that ends a text.
+        pooled: whether texts are put into lower case, as SigLIP 2's are.
+    """
+
+    @property
+    def vocabulary(self) -> int: ...  # noqa: D102
+    @property
+    def context(self) -> int: ...  # noqa: D102
+    @property
+    def end(self) -> int: ...  # noqa: D102
+    @property
+    def pooled(self) -> bool: ...  # noqa: D102
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +70,7 @@ class TextTokenizer:
         BundleError: the file is missing, is no tokenizer, lacks a token for padding, or has another vocabulary.
     """
 
-    def __init__(self, path: Path, config: ClipConfig) -> None:
+    def __init__(self, path: Path, config: TokenRules) -> None:
         """Read a file.
 
         Args:

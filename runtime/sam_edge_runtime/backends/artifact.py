@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 
 from sam_edge_runtime.arrays import Call
-from sam_edge_runtime.backends.onnx import open_session
 from sam_edge_runtime.bundle.targets import target_named
 from sam_edge_runtime.errors import BackendError, first_line, missing_package
-from sam_edge_runtime.mil import Program, read_package
 
 Artifact = Callable[[Call], Call]
 
 
 def open_artifact(path: Path, target: str) -> Artifact:
-    """A function that runs the artifact at `path`. Core ML packages run in the MIL evaluator.
+    """A function that runs the artifact at `path` on the CPU. Without a Mac, Core ML packages run in the MIL evaluator.
 
     Raises:
         UsageError: no such target.
@@ -34,26 +32,40 @@ def open_artifact(path: Path, target: str) -> Artifact:
 def _onnx(path: Path) -> Artifact:
     import onnxruntime  # noqa: PLC0415  # an extra
 
+    from .onnx import open_session  # noqa: PLC0415
+
     session = open_session(onnxruntime, path, None, ["CPUExecutionProvider"])
     names = [each.name for each in session.get_outputs()]
 
     def run(call: Call) -> Call:
-        return dict(zip(names, session.run(names, call), strict=True))
+        try:
+            return dict(zip(names, session.run(names, call), strict=True))
+        except Exception as error:  # the engine's errors have no common class
+            raise BackendError(f"ONNX Runtime failed in '{path}' ({first_line(error)})") from error
 
     return run
 
 
 def _tflite(path: Path) -> Artifact:
-    from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415  # an extra
+    from .tflite import find_engine  # noqa: PLC0415
 
+    engine = find_engine()
     try:
-        interpreter = Interpreter(model_path=str(path))
-        runner: Any = interpreter.get_signature_runner()
+        runner: Any = engine[0](model_path=str(path)).get_signature_runner()
     except (RuntimeError, ValueError) as error:
-        raise BackendError(f"LiteRT cannot load '{path}' ({first_line(error)}): export it again") from error
-    return lambda call: {name: np.array(value) for name, value in runner(**call).items()}
+        raise BackendError(f"{engine[1]} cannot load '{path}' ({first_line(error)}): export it again") from error
+
+    def run(call: Call) -> Call:
+        try:
+            return {name: np.array(value) for name, value in runner(**call).items()}
+        except (RuntimeError, ValueError) as error:
+            raise BackendError(f"{engine[1]} failed in '{path}' ({first_line(error)})") from error
+
+    return run
 
 
 def _coreml(path: Path) -> Artifact:
-    program = Program(read_package(path))
-    return lambda call: dict(program.run(call))
+    from .coreml import open_package  # noqa: PLC0415
+
+    package = open_package(path)
+    return lambda call: dict(package.run(call))
