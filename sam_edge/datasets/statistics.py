@@ -140,11 +140,13 @@ class Statistics:
         Raises:
             ValueError, TypeError, KeyError: they are something else.
         """
-        arrays = {name: np.array(document[name], np.int64) for name in _ARRAYS}
+        arrays: dict[str, Any] = {name: np.array(document[name], np.int64) for name in _ARRAYS}
         wrong = [name for name, shape in _ARRAYS.items() if arrays[name].shape != shape]
         if wrong:
             raise ValueError(f"its {wrong[0]} has the shape {arrays[wrong[0]].shape}")
-        counts = {name: int(document[name]) for name in ("photos", "masks", "empty", "crowds", "broken")}
+        counts: dict[str, Any] = {
+            name: int(document[name]) for name in ("photos", "masks", "empty", "crowds", "broken")
+        }
         return cls(
             **counts,
             relative_size=float(document["relative_size"]),
@@ -157,12 +159,12 @@ class Statistics:
     @property
     def sizes(self) -> Int64:
         """Masks by relative size."""
-        return self.size_and_concavity.sum(axis=1)
+        return np.asarray(self.size_and_concavity.sum(axis=1))
 
     @property
     def concavities(self) -> Int64:
         """Masks by concavity."""
-        return self.size_and_concavity.sum(axis=0)
+        return np.asarray(self.size_and_concavity.sum(axis=0))
 
 
 def concavities_of_equal_sizes(several: Sequence[Statistics]) -> list[Float64]:

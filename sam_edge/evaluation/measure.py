@@ -237,7 +237,7 @@ class _EncodedPhoto:
         shown: list[Float64] = []
         for number in range(clicks):
             for index in np.flatnonzero(going):
-                given = start[index] if number == 0 and start is not None else None
+                given = start[int(index)] if number == 0 and start is not None else None
                 click = given or next_click(self.targets[index], current[index], history[index])
                 if click is None:
                     going[index] = False

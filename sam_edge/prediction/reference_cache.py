@@ -68,9 +68,10 @@ class CachingBackend:
     ) -> Decoded:
         """See `Backend.decode`."""
         prompts = (point_coords, point_labels, mask_input, has_mask_input)
-        given = (*prompts, *text_argument(text))
         key = self._key(*features, *prompts, *(text or ()))
-        return Decoded(*self._cache.look_up(key, lambda: self._backend.decode(features, *given).tensors))
+        return Decoded(
+            *self._cache.look_up(key, lambda: self._backend.decode(features, *prompts, *text_argument(text)).tensors)
+        )
 
     def _key(self, *inputs: Float32) -> bytes:
         """A digest of the weights and of a graph's inputs."""

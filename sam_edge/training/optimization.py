@@ -82,7 +82,7 @@ def freeze(model: nn.Module, parts: Collection[str]) -> None:
             names = ", ".join(name for name, _ in model.named_children())
             raise UsageError(f"frozen: the model has no part {part!r}: name one of {names}, or a part of these")
         for weight in own:
-            weight.requires_grad_(requires_grad=False)
+            weight.requires_grad = False
     if parts and not any(weight.requires_grad for weight in model.parameters()):
         raise UsageError("frozen: no weight is left to train: freeze fewer parts")
 

@@ -45,5 +45,5 @@ def with_unpacked_detail(sam: Sam) -> DecoderGraph | None:
 def unpacked(graph: DecoderGraph, embeddings: Tensor) -> Tensor:
     """The detail of P photos' embeddings `(P, 256, h, w)` at stride 4: `(P, 32, 4h, 4w)`."""
     decoder = graph.mask_decoder
-    detail: Tensor = decoder.unpack(embeddings[:, decoder.semantic :])  # type: ignore[operator, index]  # a nano decoder
+    detail: Tensor = decoder.unpack(embeddings[:, decoder.semantic :])  # type: ignore[operator]  # a nano decoder
     return detail

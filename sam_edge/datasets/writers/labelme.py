@@ -30,7 +30,7 @@ class LabelMeWriter(Writer):
         file_name = self.write_photo(entry, "")
         shapes = [shape for index, each in enumerate(entry.masks) for shape in self._shapes(each, index)]
         height, width = entry.size
-        document = {
+        document: dict[str, Any] = {
             "version": _VERSION,
             "flags": {},
             "shapes": shapes,
