@@ -106,7 +106,7 @@ def _hull_areas(runs: _ColumnRuns, count: int) -> Float64:
         chain, x, y = chain[kept], x[kept], y[kept]
     joined = chain[1:] == chain[:-1]
     below = (np.diff(x) * (y[1:] + y[:-1]) / 2)[joined]
-    sums: Float64 = np.bincount(chain[1:][joined], below, 2 * count)
+    sums = np.asarray(np.bincount(chain[1:][joined], below, 2 * count), np.float64)
     return -sums[:count] - sums[count:]
 
 
