@@ -10,6 +10,7 @@ from sam_edge_runtime.photo.formats import LARGEST_LIMIT
 
 from .skips import BrokenRecordError
 
+_SURELY_FINITE = 1e300
 _LONGEST = 40  # characters of a number in quotes
 
 
@@ -19,8 +20,8 @@ def number(value: object) -> float:
     Raises:
         BrokenRecordError: it is something else.
     """
-    if type(value) is float and math.isfinite(value):  # nearly all are
-        return value
+    if type(value) in (float, int) and -_SURELY_FINITE < value < _SURELY_FINITE:  # type: ignore[operator]  # nearly all
+        return float(value)  # type: ignore[arg-type]
     if isinstance(value, int | float | str) and not isinstance(value, bool) and not _is_long(value):
         with suppress(OverflowError, ValueError):  # an integer beyond the range of floats; a text that is no number
             converted = float(value)

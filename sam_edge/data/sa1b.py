@@ -14,7 +14,6 @@ from the run lengths; the record's own are ignored. `name` and `iscrowd` are rea
 from __future__ import annotations
 
 import ast
-import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -313,16 +312,11 @@ def _box(entry: dict[str, object], name: str) -> Box | None:
         return None
     if not isinstance(value, list) or len(value) != 4:
         raise BrokenRecordError(f"its {name} is not a list of four numbers")
-    x, y, width, height = value if _are_floats(value) else map(number, value)
+    x, y, width, height = map(number, value)
     return x, y, width, height
-
-
-def _are_floats(values: list[Any]) -> bool:
-    """Whether all are finite floats, as nearly all are."""
-    return all(type(value) is float for value in values) and math.isfinite(sum(values))
 
 
 def _points(value: object) -> tuple[tuple[float, float], ...]:
     if not isinstance(value, list) or not all(isinstance(point, list) and len(point) == 2 for point in value):
         raise BrokenRecordError("its point_coords are not a list of x, y")
-    return tuple((x, y) if _are_floats([x, y]) else (number(x), number(y)) for x, y in value)
+    return tuple((number(x), number(y)) for x, y in value)

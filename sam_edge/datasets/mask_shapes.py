@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from sam_edge_runtime.arrays import Float64, Int64
 from sam_edge_runtime.automatic.rle import Counts, Rle, decompress_all
@@ -130,7 +131,7 @@ def _on_lines(masks: Int64, x: Int64, y: Int64) -> tuple[Int64, Int64, Int64]:
     return mask, at, smallest
 
 
-def _standing_out(chain: Int64, x: Int64, y: Int64) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _standing_out(chain: Int64, x: Int64, y: Int64) -> npt.NDArray[np.bool_]:
     """Which points (P) lie strictly above the line between their neighbours, or end a chain; y points down."""
     kept = np.ones(len(x), np.bool_)
     inner = (chain[2:] == chain[1:-1]) & (chain[:-2] == chain[1:-1])
