@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -210,10 +210,11 @@ def _report(job: EvaluateJob, result: Evaluation) -> dict[str, Any]:
             "resolution": "the photo's own",
             "mean": "over masks",
         }
-    for name, figures, defaults in (
+    searched: list[tuple[str, Sequence[Any], Mapping[str, Any]]] = [
         ("automatic masks", result.automatic, {}),
         ("object proposals", result.proposals, PROPOSAL_SETTINGS),
-    ):
+    ]
+    for name, figures, defaults in searched:
         if figures:
             settings = AutomaticSettings.for_variant(str(result.subjects[0]["model"]), **{**defaults, **job.settings})
             protocol[name] = ", ".join(f"{key} {value}" for key, value in vars(settings).items() if value is not None)

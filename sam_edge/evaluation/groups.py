@@ -122,7 +122,7 @@ class Groups:
                 return self._groups[key][respect]
         return ""
 
-    def _key(self, row: Mapping[str, Any], masks: bool, number: int) -> Key:
+    def _key(self, row: Mapping[Any, Any], masks: bool, number: int) -> Key:
         if None in row or any(row[name] is None for name in row):
             raise DataError(f"line {number} of {self._path} has another number of cells than the first line")
         photo = row[PHOTO].strip()

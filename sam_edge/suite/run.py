@@ -90,7 +90,9 @@ def run_suite(job: SuiteJob, progress: Progress = lambda what, done, total: None
     _settle(job, photos)
     own = cells[rank::world]
     open_cells = [cell for cell in own if not cell.done]
-    done, failures, complaints = len(own) - len(open_cells), {}, {}
+    done = len(own) - len(open_cells)
+    failures: dict[str, str] = {}
+    complaints: dict[str, str] = {}
     progress("cells", done, len(own))
     count = min(job.processes, len(open_cells))
     threads = max(1, usable_cores() // max(1, count))
