@@ -3,7 +3,6 @@
 import type { Features, Floats, Size } from "./arrays.ts";
 import { MaskStatistics } from "./automatic/statistics.ts";
 import { Bundle, type OpenOptions } from "./bundle/bundle.ts";
-import type { FrameGraphs } from "./bundle/manifest.ts";
 import type { BundleSource } from "./bundle/source.ts";
 import type { Word } from "./bundle/vocabulary.ts";
 import { decodePrompts, limited, requireFinite, selectMasks } from "./decoding.ts";
@@ -142,7 +141,7 @@ export class SamPredictor {
    */
   async warmUp(): Promise<void> {
     const { manifest } = this.bundle;
-    const [{ frame: size, encoderContract }] = manifest.frames as readonly [FrameGraphs];
+    const { frame: size, encoderContract } = manifest.frames[0]!;
     const frame = new Frame(size, size, manifest.conventions);
     const shape = encoderContract.inputs[0]!.shape as readonly number[];
     const data = new Float32Array(shape.reduce((product, each) => product * each, 1));
