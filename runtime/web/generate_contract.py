@@ -13,7 +13,17 @@ from typing import Any
 from sam_edge_runtime.agreement import golden, golden_inputs, metrics
 from sam_edge_runtime.agreement.agreement import BOUNDS
 from sam_edge_runtime.automatic import generator, settings
-from sam_edge_runtime.bundle import bundle, contract, conventions, document, manifest, official, targets
+from sam_edge_runtime.bundle import (
+    bundle,
+    contract,
+    conventions,
+    document,
+    manifest,
+    official,
+    targets,
+    text,
+    vocabulary,
+)
 from sam_edge_runtime.decoding import LEAST_STABILITY, STABILITY_OFFSET
 from sam_edge_runtime.photo.interpolation import CUBIC
 from sam_edge_runtime.photo.read import LARGEST_PHOTO_PIXELS
@@ -48,9 +58,10 @@ export interface Bounds {
 """
 
 # Sizes that no two dimensions of the contract share, so that each number of a shape tells what it stands for.
-_FRAME, _CHANNELS = contract.FrameSize(640, 832), 777
+_FRAME, _CHANNELS, _TEXT_CHANNELS = contract.FrameSize(640, 832), 777, 555
 _SYMBOLS = {
     _CHANNELS: "C",
+    _TEXT_CHANNELS: "D",
     **{
         size // stride: f"{letter}/{stride}" if stride > 1 else letter
         for letter, size in (("H", _FRAME.height), ("W", _FRAME.width))
@@ -82,13 +93,12 @@ def _template(graph: contract.GraphContract) -> dict[str, Any]:
     }
 
 
-def _mask_prompt_inputs() -> list[str]:
-    """The inputs that a decoder without mask prompts lacks."""
-    with_masks, without = (
-        contract.decoder_contract(_FRAME, _CHANNELS, None, None, conventions=conventions.Conventions(mask_prompts=each))
-        for each in (True, False)
+def _inputs_of(own: conventions.Conventions, other: conventions.Conventions) -> list[str]:
+    """The inputs of a decoder that one with other conventions lacks."""
+    names, others = (
+        contract.decoder_contract(_FRAME, _CHANNELS, None, None, conventions=each).input_names for each in (own, other)
     )
-    return [name for name in with_masks.input_names if name not in without.input_names]
+    return [name for name in names if name not in others]
 
 
 def _automatic_defaults() -> dict[str, Any]:
@@ -96,9 +106,12 @@ def _automatic_defaults() -> dict[str, Any]:
 
 
 def constants() -> dict[str, tuple[str, Any]]:
-    """Every constant by its name: its TypeScript type, empty where it is inferred, and its value."""
-    every = conventions.Conventions(object_score=True)  # all tensors but the features, which a manifest names
-    text = {
+    """Every constant by its name: its TypeScript type, empty where it is inferred, and its value.
+
+    The templates have all tensors but the features, which a manifest names.
+    """
+    with_text = conventions.Conventions(object_score=True, text_channels=_TEXT_CHANNELS)
+    values = {
         "FORMAT": document.FORMAT,
         "FORMAT_VERSION": document.FORMAT_VERSION,
         "MANIFEST_FILE": document.FILE_NAME,
@@ -121,7 +134,8 @@ def constants() -> dict[str, tuple[str, Any]]:
         "FIRST_MULTIMASK": contract.FIRST_MULTIMASK,
         "MASK_THRESHOLD": contract.MASK_THRESHOLD,
         "OBJECT_SCORE": contract.OBJECT_SCORE,
-        "MASK_PROMPT_INPUTS": _mask_prompt_inputs(),
+        "MASK_PROMPT_INPUTS": _inputs_of(conventions.SAM, conventions.Conventions(mask_prompts=False)),
+        "TEXT_INPUTS": _inputs_of(with_text, conventions.SAM),
         "SMALLEST_SIDE": contract.SMALLEST_SIDE,
         "LARGEST_SIDE": contract.LARGEST_SIDE,
         "SIDE_STEP": contract.SIDE_STEP,
@@ -132,6 +146,16 @@ def constants() -> dict[str, tuple[str, Any]]:
         "FEATURE_STRIDES": conventions.FEATURE_STRIDES,
         "MOST_SLOTS": conventions.MOST_SLOTS,
         "LARGEST_TEXT": conventions.LARGEST_TEXT,
+        "VOCABULARY": text.VOCABULARY,
+        "TOWER": text.TOWER,
+        "MOST_TOKENS": text.MOST_TOKENS,
+        "MOST_TOKENIZER_FILES": text.MOST_TOKENIZER_FILES,
+        "WORDS_FORMAT": vocabulary.FORMAT,
+        "LARGEST_TABLE": vocabulary.LARGEST_TABLE,
+        "MOST_WORDS": vocabulary.MOST_WORDS,
+        "LONGEST_WORD": vocabulary.LONGEST_WORD,
+        "SHOWN_WORDS": vocabulary.SHOWN,
+        "NEAR_WORDS": vocabulary._NEAR,
         "IMAGE_STRIDES": conventions.IMAGE_STRIDES,
         "CUBIC": CUBIC,
         "STABILITY_OFFSET": STABILITY_OFFSET,
@@ -152,11 +176,11 @@ def constants() -> dict[str, tuple[str, Any]]:
     ranges = _camel_keys({**settings._SHARES, **settings._COUNTS})
     return {
         "Label": ("", {label.name: label.value for label in contract.Label}),
-        **{name: ("", value) for name, value in text.items()},
-        "ENCODER": ("GraphTemplate", _template(contract.encoder_contract(_FRAME, _CHANNELS, conventions=every))),
+        **{name: ("", value) for name, value in values.items()},
+        "ENCODER": ("GraphTemplate", _template(contract.encoder_contract(_FRAME, _CHANNELS, conventions=with_text))),
         "DECODER": (
             "GraphTemplate",
-            _template(contract.decoder_contract(_FRAME, _CHANNELS, None, None, conventions=every)),
+            _template(contract.decoder_contract(_FRAME, _CHANNELS, None, None, conventions=with_text)),
         ),
         "DEFAULT_CONVENTIONS": ("", _camel_keys(asdict(conventions.SAM))),
         "BOUNDS": ("Readonly<Record<string, Bounds>>", bounds),

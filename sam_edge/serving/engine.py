@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ from sam_edge_runtime.automatic.regions import bounding_box, xywh
 from sam_edge_runtime.automatic.settings import COCO_RLE, AutomaticSettings
 from sam_edge_runtime.backends import BackendOptions, BundleBackend, load_backend
 from sam_edge_runtime.bundle.contract import MASK_THRESHOLD
+from sam_edge_runtime.bundle.vocabulary import Vocabulary
 from sam_edge_runtime.decoding import (
     decode_prompts,
     limited,
@@ -56,11 +58,13 @@ class Prompt:
         points: x, y and label (1 inside, 0 outside) of each click.
         box: x0, y0, x1, y1, or None.
         mask_input: (h/4, w/4) logits of an earlier mask, or None.
+        text: a word of the bundle's vocabulary, or None.
     """
 
     points: tuple[tuple[float, float, int], ...] = ()
     box: tuple[float, float, float, float] | None = None
     mask_input: Float32 | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,18 +154,24 @@ class BundleEngine:
             low_res: whether the answer has the low-resolution logits, too.
 
         Raises:
-            PromptError: a prompt lies outside the photo, or exceeds the decoder's capacity.
+            PromptError: a prompt lies outside the photo, exceeds the decoder's capacity, or has a word that the bundle
+                does not know.
             BackendError: the engine failed.
         """
-        return [{"masks": self._masks(photo, prompt, multimask=multimask, low_res=low_res)} for prompt in prompts]
+        return [self._answer(photo, prompt, multimask=multimask, low_res=low_res) for prompt in prompts]
 
-    def _masks(self, photo: EncodedPhoto, prompt: Prompt, *, multimask: bool, low_res: bool) -> list[dict[str, Any]]:
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        return self.hosted.bundle.vocabulary()
+
+    def _answer(self, photo: EncodedPhoto, prompt: Prompt, *, multimask: bool, low_res: bool) -> dict[str, Any]:
         manifest = self.hosted.bundle.manifest
         coords = np.array([[point[:2] for point in prompt.points]]) if prompt.points else None
         labels = np.array([[point[2] for point in prompt.points]]) if prompt.points else None
         box = None if prompt.box is None else np.array([prompt.box])
         mask = None if prompt.mask_input is None else prompt.mask_input[None, None]
-        slots = build_prompts(photo.frame, coords, labels, box, mask)
+        text = None if prompt.text is None else self._vocabulary.embed([prompt.text])
+        slots = build_prompts(photo.frame, coords, labels, box, mask, text=text)
         decoded = decode_prompts(self.backend, manifest, photo.features, slots)
         require_finite_masks(decoded)
         logits, scores = select_masks(decoded, manifest.conventions, multimask=multimask)
@@ -178,7 +188,8 @@ class BundleEngine:
                     **({"low_res": encoded_logits(limited(each, manifest.conventions))} if low_res else {}),
                 }
             )
-        return masks
+        score_of_object = decoded.object_score(0)
+        return {"masks": masks, "object_score": None if score_of_object is None else float(score_of_object[0])}
 
     def everything(self, photo: EncodedPhoto, settings: dict[str, Any]) -> list[dict[str, Any]]:
         """All masks of a photo, as `AutomaticMaskGenerator` gives them with COCO's RLEs.

@@ -13,6 +13,7 @@ from sam_edge.annotation.record import distinct_names
 from sam_edge_runtime.bundle.bundle import GOLDEN_FILE, REPORT_FILE, SEARCH_PLOT, Bundle
 from sam_edge_runtime.bundle.document import FILE_NAME
 from sam_edge_runtime.bundle.targets import TARGETS
+from sam_edge_runtime.bundle.text import VOCABULARY
 from sam_edge_runtime.errors import BundleError, UsageError
 from sam_edge_runtime.system.files import sha256_of
 
@@ -56,7 +57,14 @@ class HostedBundle:
             "bytes": self.bundle.size,
             "random_weights": manifest.checkpoint.random,
             "engines": list(self.engines),
+            "words": self.words,
         }
+
+    @property
+    def words(self) -> list[str]:
+        """Names that the bundle knows; none where it takes no words."""
+        part = self.bundle.manifest.text
+        return [] if part is None or part.kind != VOCABULARY else list(self.bundle.vocabulary().names)
 
 
 def host_bundles(paths: Sequence[Path]) -> tuple[HostedBundle, ...]:

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from sam_edge_runtime.bundle.vocabulary import LONGEST_WORD
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.photo.read import decode_photo, largest_photo, read_size
 
@@ -173,10 +174,12 @@ def _prompt(document: Document, photo: EncodedPhoto) -> Prompt:
         raise invalid("a point's label is neither 1 (inside) nor 0 (outside)")
     box = document.row("box", 4)
     mask = document.logits("mask_input", photo.frame.size.cells)
-    if not points and box is None and mask is None:
-        raise UsageError("a prompt has neither points nor a box nor a mask_input: give one of them")
+    text = document.optional_text("text", LONGEST_WORD)
+    if not points and box is None and mask is None and text is None:
+        raise UsageError("a prompt has neither points nor a box nor a mask_input nor a text: give one of them")
     return Prompt(
         tuple((x, y, int(label)) for x, y, label in points),
         None if box is None else (box[0], box[1], box[2], box[3]),
         mask,
+        text,
     )

@@ -2,10 +2,12 @@
 
 The centre is the mean of the points inside the object and of a box's corners. A mask prompt adds a tenth of its logits.
 The predicted IoU of the largest disc falls with the distance from the frame's middle, so that few of a point grid stay.
+A text counts as one more point inside the object: its vector is a place in the frame.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,9 @@ from onnx import TensorProto, helper, numpy_helper
 from sam_edge_runtime.bundle.bundle import Bundle, record_files
 from sam_edge_runtime.bundle.contract import FrameSize, decoder_contract, encoder_contract
 from sam_edge_runtime.bundle.conventions import SAM, Conventions
+from sam_edge_runtime.bundle.vocabulary import Vocabulary
 from tests.runtime.standin import CELLS, CHANNELS, SIDE, encoder_model, manifest
+from tests.web.family_bundles import text_part, write_vocabulary
 
 RADII = (40.0, 60.0, 40.0, 24.0)  # of the single mask, whole, part and subpart, in pixels of the frame
 SCORES = (0.90, 0.95, 0.85, 0.70)
@@ -49,11 +53,12 @@ def disc_decoder(conventions: Conventions = SAM) -> onnx.ModelProto:
     nodes = [
         node("Greater", ["point_labels", "half"], ["inside"]),
         node("Cast", ["inside"], ["used"], to=TensorProto.FLOAT),
-        node("ReduceSum", ["used", "axis_slots"], ["many"], keepdims=1),  # (B, 1)
-        node("Max", ["many", "one"], ["count"]),
+        node("ReduceSum", ["used", "axis_slots"], ["many_points"], keepdims=1),  # (B, 1)
         node("Unsqueeze", ["used", "axis_xy"], ["used_xy"]),
         node("Mul", ["point_coords", "used_xy"], ["counted"]),
-        node("ReduceSum", ["counted", "axis_slots"], ["total"], keepdims=0),
+        node("ReduceSum", ["counted", "axis_slots"], ["total_of_points"], keepdims=0),
+        *_with_text(conventions),
+        node("Max", ["many", "one"], ["count"]),
         node("Div", ["total", "count"], ["centre"]),  # (B, 2)
         node("Gather", ["centre", "zero"], ["x"], axis=1),
         node("Gather", ["centre", "first"], ["y"], axis=1),
@@ -100,12 +105,31 @@ def disc_decoder(conventions: Conventions = SAM) -> onnx.ModelProto:
     return model
 
 
-def write_disc_bundle(folder: Path, conventions: Conventions = SAM) -> Path:
-    """A complete bundle in `folder`."""
+def _with_text(conventions: Conventions) -> list[onnx.NodeProto]:
+    """`many` and `total` of the points, and of the text where the decoder takes it."""
+    node = helper.make_node
+    if conventions.text_channels is None:
+        return [node("Identity", ["many_points"], ["many"]), node("Identity", ["total_of_points"], ["total"])]
+    return [
+        node("Unsqueeze", ["has_text", "axis_slots"], ["texts"]),  # (B, 1)
+        node("Add", ["many_points", "texts"], ["many"]),
+        node("Mul", ["text_embeddings", "texts"], ["places"]),
+        node("Add", ["total_of_points", "places"], ["total"]),
+        node("Sub", ["many", "half"], ["object_score_logits"]),
+    ]
+
+
+def write_disc_bundle(folder: Path, conventions: Conventions = SAM, words: Vocabulary | None = None) -> Path:
+    """A complete bundle in `folder`; with `words` it takes text."""
     folder.mkdir(parents=True, exist_ok=True)
+    part = None
+    if words is not None:
+        conventions = replace(conventions, text_channels=words.vectors.shape[1], object_score=True)
+        part = text_part(conventions)
+        write_vocabulary(folder, words)
     encoder = encoder_contract(FrameSize.square(SIDE), CHANNELS, conventions=conventions)
     onnx.save(encoder_model(encoder), folder / "encoder.onnx")
     onnx.save(disc_decoder(conventions), folder / "decoder.onnx")
-    made = manifest(points=conventions.slots, files=record_files(folder), conventions=conventions)
+    made = manifest(points=conventions.slots, files=record_files(folder), conventions=conventions, text=part)
     (folder / "manifest.json").write_text(made.to_json())
     return Bundle.open(folder).root

@@ -11,9 +11,10 @@ from PIL import Image
 
 from sam_edge.cli.app import run
 from sam_edge.serving.page import STATIC
-from sam_edge_runtime import Bundle
+from sam_edge_runtime import Bundle, SamPredictor, read_photo
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.bundle.document import digest_of
+from sam_edge_runtime.bundle.vocabulary import Vocabulary
 
 from .chromium import SAMPLES, SCREENSHOTS, drive, why_no_page
 from .discs import write_disc_bundle
@@ -60,6 +61,30 @@ def test_browser_and_server_give_the_same_masks(exported: Path, tmp_path: Path) 
         a, b = rle.decode(one["segmentation"]), rle.decode(other["segmentation"])
         assert np.logical_and(a, b).sum() / np.logical_or(a, b).sum() >= 0.999
         assert one["predicted_iou"] == pytest.approx(other["predicted_iou"], abs=1e-3)
+
+
+def test_words_become_layers_in_the_browser_and_on_the_server(discs: Path, tmp_path: Path) -> None:
+    words = Vocabulary(("left", "right"), (("lefts",), ()), np.array([[60, 80], [200, 90]], np.float32))
+    worded = write_disc_bundle(tmp_path / "worded", words=words)
+    with running(STATIC, worded, "--port", "0") as server, running(STATIC, discs, "--port", "0") as wordless:
+        drive("words.mjs", server.address, wordless.address, tmp_path / "records", SCREENSHOTS)
+    predictor = SamPredictor(worded)
+    predictor.set_image(read_photo(SAMPLES / "chelsea.jpg"))
+    asked = [
+        predictor.predict(*click, text=text, multimask_output=False)[0][0]
+        for text, click in (
+            ("left", ()),
+            ("left", ()),
+            ("right", ()),
+            ("right", ([[220.5, 150.5]], [1])),
+        )
+    ]
+    for place in ("browser", "server"):
+        annotations = json.loads((tmp_path / "records" / f"{place}.json").read_text())["annotations"]
+        assert len(annotations) == len(asked)
+        for annotation, mask in zip(annotations, asked, strict=True):
+            found = rle.decode(annotation["segmentation"])
+            assert np.logical_and(found, mask).sum() / np.logical_or(found, mask).sum() >= 0.999
 
 
 def test_static_site_isolates_itself_and_opens_without_a_network(discs: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.automatic.mask_statistics import MaskStatistics
 from sam_edge_runtime.backends import BackendOptions
 from sam_edge_runtime.bundle.conventions import EFFICIENT_SAM
+from sam_edge_runtime.bundle.vocabulary import Vocabulary
 from sam_edge_runtime.photo.frame import fitting_frame
 from sam_edge_runtime.photo.read import decode_photo
 
@@ -110,6 +111,25 @@ def test_masks_of_a_family_with_bicubic_masks_are_the_predictors(tmp_path):
             bilinear = MaskStatistics(fitting_frame(predictor.bundle.manifest, (130, 200))).run_lengths(logits, 0.0)
             differ += not np.array_equal(bilinear, rle.run_lengths(mask))
     assert differ  # or nothing was shown
+
+
+def test_words_are_answered_as_by_the_predictor_and_unknown_ones_refused(tmp_path):
+    words = Vocabulary(("left", "right"), (("lefts",), ()), np.array([[60, 80], [200, 90]], np.float32))
+    bundle = write_disc_bundle(tmp_path / "worded", words=words)
+    client = client_of(photo_app(tmp_path, bundles=host_bundles([bundle])))
+    assert client.get("/session.json").json()["bundles"][0]["words"] == ["left", "right"]
+    content = picture(200, 130)
+    photo = upload(client, content)
+    predictor = SamPredictor(bundle, threads=1)
+    predictor.set_image(decode_photo(content, "photo"))
+    for asked, click in (({"text": "Lefts"}, ()), ({"text": "right", "points": [[50, 60, 1]]}, ([[50, 60]], [1]))):
+        ((answer),) = ask(client, photo, [asked], multimask=False)
+        masks, _, _ = predictor.predict(*click, text=asked["text"], multimask_output=False)
+        np.testing.assert_array_equal(rle.decode(answer["masks"][0]["segmentation"]), masks[0])
+        assert answer["object_score"] == float(predictor.object_scores[0, 0])
+    refused = client.post(f"/api/photos/{photo['id']}/masks", json={"prompts": [{"text": "rihgt"}]})
+    assert refused.status_code == 422
+    assert "the nearest are 'right'" in refused.json()["error"]
 
 
 def test_a_mask_prompt_refines_as_the_predictor_does(client, folder):

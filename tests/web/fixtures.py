@@ -5,18 +5,15 @@ Arrays are written as dtype, shape and base64, so that they can be compared to t
 
 from __future__ import annotations
 
-import base64
 import json
 import sys
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from sam_edge_runtime import Bundle, SamPredictor
@@ -24,32 +21,26 @@ from sam_edge_runtime.agreement import golden
 from sam_edge_runtime.agreement.agreement import bounds_of
 from sam_edge_runtime.arrays import Decoded
 from sam_edge_runtime.automatic import rle
-from sam_edge_runtime.automatic.generator import AutomaticMaskGenerator
-from sam_edge_runtime.automatic.grids import generate_crops
 from sam_edge_runtime.automatic.mask_statistics import MaskStatistics
 from sam_edge_runtime.automatic.nms import nms
 from sam_edge_runtime.automatic.regions import bounding_box, remove_small_regions
-from sam_edge_runtime.automatic.settings import COCO_RLE, AutomaticSettings
 from sam_edge_runtime.backends import load_backend
 from sam_edge_runtime.bundle.bundle import GOLDEN_FILE, record_files
-from sam_edge_runtime.bundle.contract import FrameSize, decoder_contract, encoder_contract, image_size
-from sam_edge_runtime.bundle.conventions import (
-    EFFICIENT_SAM,
-    EFFICIENTVIT_SAM,
-    SAM,
-    SAM_2,
-    SAM_HQ,
-    Conventions,
-    FeatureMap,
-)
+from sam_edge_runtime.bundle.contract import FrameSize, image_size
+from sam_edge_runtime.bundle.conventions import EFFICIENT_SAM, EFFICIENTVIT_SAM, SAM, SAM_2, SAM_HQ
 from sam_edge_runtime.bundle.manifest import FileRecord, Manifest
+from sam_edge_runtime.bundle.text import VECTORS_FILE, WORDS_FILE
 from sam_edge_runtime.decoding import select_masks
 from sam_edge_runtime.errors import PromptError
 from sam_edge_runtime.photo.frame import Frame, fitting_frame
 from sam_edge_runtime.photo.masks import upscale
 from sam_edge_runtime.prompts import Prompts, build_prompts
-from tests.runtime.automatic.discs import RADII, SIDE, DiscBackend
+from tests.runtime.automatic.discs import RADII
 from tests.runtime.standin import NumpyBackend, manifest, write_onnx_bundle
+
+from .automatic_fixtures import REFINED_RADIUS, automatic, crops
+from .family_bundles import FAMILIES, WORDS, text_part, write_family_bundle, write_vocabulary
+from .packed import array, camel, folder, size, smooth
 
 # Photo sizes (H, W) and frames: larger and smaller than the frame, narrow, square, of the frame's shape. Photos of more
 # rows than are read at once are among them.
@@ -68,27 +59,6 @@ GEOMETRIES = (
     ((701, 403), FrameSize(256, 256), EFFICIENTVIT_SAM),
     ((61, 90), FrameSize(192, 256), EFFICIENTVIT_SAM),
 )
-
-
-def array(values: Any) -> dict[str, Any]:
-    values = np.ascontiguousarray(values)
-    if values.dtype == np.bool_:
-        values = values.astype(np.uint8)
-    data = base64.b64encode(values.tobytes()).decode()
-    return {"dtype": values.dtype.name, "shape": list(values.shape), "data": data}
-
-
-def size(height_width) -> dict[str, int]:
-    height, width = map(int, height_width)
-    return {"height": height, "width": width}
-
-
-def smooth(rng: np.random.Generator, count: int, rows: int, columns: int) -> np.ndarray:
-    """Logits (count, rows, columns) of blobs: sums of a few waves."""
-    y, x = np.mgrid[:rows, :columns] / max(rows, columns)
-    waves = rng.normal(size=(count, 6, 3)) * (9, 9, 3)
-    parts = np.sin(waves[:, :, 0, None, None] * x + waves[:, :, 1, None, None] * y + waves[:, :, 2, None, None])
-    return (parts.sum(axis=1) * 2).astype(np.float32)
 
 
 def across_then_down(frame: Frame, photo: np.ndarray) -> np.ndarray:
@@ -167,6 +137,13 @@ PROMPTS: dict[str, dict[str, Any]] = {
 
 
 MASKED = {**PROMPTS["box"], "maskInput": True}
+WITH_TEXT = (
+    {"text": "cat"},
+    {"text": " Dining-Table ", **PROMPTS["click"]},
+    {"text": "STRASSE", **PROMPTS["clicks and box"]},
+    {"text": "tee", **MASKED},
+)
+UNKNOWN = ("", "  ", "kat", "dinning tabel", "light", "zzz", "dog house", "T_Shirts", "ß")
 
 
 def arranged(frame: Frame, prompt: dict[str, Any]) -> Prompts:
@@ -200,12 +177,6 @@ def prompts() -> list[dict[str, Any]]:
             }
         )
     return cases
-
-
-def camel(conventions: Conventions) -> dict[str, Any]:
-    every = {**asdict(conventions), "features": [each._asdict() for each in conventions.features]}
-    words = ((key.split("_"), value) for key, value in every.items())
-    return {first + "".join(each.capitalize() for each in rest): value for (first, *rest), value in words}
 
 
 def selections(rng: np.random.Generator) -> list[dict[str, Any]]:
@@ -262,153 +233,6 @@ def suppression(rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
-REFINED_RADIUS = 25.0
-
-
-class RefinedDiscs(DiscBackend):
-    """The discs, and an output 0 that is one, too, where the prompt has a mask."""
-
-    def decode(self, features, point_coords, point_labels, mask_input, has_mask_input):
-        low_res, iou = super().decode(features, point_coords, point_labels, mask_input, has_mask_input)[:2]
-        low_res[:, 0] += np.float32(2 * REFINED_RADIUS) * has_mask_input[:, None, None]
-        iou[:, 0] += np.float32(0.9) * has_mask_input
-        return Decoded(low_res, iou)
-
-
-def automatic() -> list[dict[str, Any]]:
-    capacity = manifest(frames=(FrameSize.square(SIDE),))
-    covered = np.zeros((150, 200), np.bool_)
-    covered[:70] = True
-    cases = []
-    for given, known in (
-        ({"points_per_side": 4}, None),
-        ({"points_per_side": 3}, covered),
-        ({"points_per_side": 5, "points_per_batch": 7, "crop_n_layers": 1, "min_mask_region_area": 900}, None),
-        ({"points_per_side": 3, "use_m2m": True}, None),
-    ):
-        settings = AutomaticSettings(**{"stability_score_thresh": 0.5, **given}, output_mode=COCO_RLE)
-        generator = AutomaticMaskGenerator.from_backend(RefinedDiscs(), capacity, settings)
-        words = {**given, "stability_score_thresh": 0.5, "output_mode": COCO_RLE}
-        split = ((key.split("_"), value) for key, value in words.items())
-        cases.append(
-            {
-                "settings": {first + "".join(map(str.capitalize, rest)): value for (first, *rest), value in split},
-                "covered": None if known is None else array(known),
-                "records": generator.generate(np.zeros((150, 200, 3), np.uint8), known),
-            }
-        )
-    return cases
-
-
-def crops() -> list[dict[str, Any]]:
-    return [
-        {
-            "size": size(photo),
-            "layers": layers,
-            "crops": [[*crop.box, crop.layer] for crop in generate_crops(photo, layers, 512 / 1500)],
-        }
-        for photo, layers in (((150, 200), 1), ((333, 120), 2))
-    ]
-
-
-def folder(path: Path) -> dict[str, str]:
-    return {
-        each.relative_to(path).as_posix(): base64.b64encode(each.read_bytes()).decode()
-        for each in sorted(path.rglob("*"))
-        if each.is_file()
-    }
-
-
-def of_three_channels(conventions: Conventions) -> Conventions:
-    """A family's conventions, with features of three channels."""
-    return replace(conventions, features=tuple(FeatureMap(name, 3, stride) for name, _, stride in conventions.features))
-
-
-# The families whose conventions differ from SAM 1's. EdgeTAM has SAM 2's, RepViT-SAM has SAM's.
-FAMILIES = {
-    "sam_2": of_three_channels(SAM_2),
-    "sam_hq": of_three_channels(SAM_HQ),
-    "efficient_sam": EFFICIENT_SAM,
-    "efficientvit_sam": EFFICIENTVIT_SAM,
-}
-
-
-def write_family_bundle(path: Path, conventions: Conventions) -> None:
-    """Graphs with a family's tensors: masks are the photo's brightness, moved by the prompt's slots."""
-    frame = FrameSize.square(256)
-    contracts = [
-        encoder_contract(frame, 3, conventions=conventions),
-        decoder_contract(frame, 3, None, conventions.slots, conventions=conventions),
-    ]
-    strides = [each // conventions.image_stride for each in (16, *(each.stride for each in conventions.features))]
-    pools = [
-        helper.make_node("AveragePool", ["image"], [name], kernel_shape=[stride] * 2, strides=[stride] * 2)
-        for name, stride in zip(contracts[0].output_names, strides, strict=True)
-    ]
-    for name, nodes, contract, values in (
-        ("encoder", pools, contracts[0], {}),
-        ("decoder", _decoder_nodes(conventions), contracts[1], _CONSTANTS),
-    ):
-        inputs, outputs = (
-            [helper.make_tensor_value_info(spec.name, TensorProto.FLOAT, list(spec.shape)) for spec in specs]
-            for specs in (contract.inputs, contract.outputs)
-        )
-        used = {each for made in nodes for each in made.input}
-        initializers = [
-            numpy_helper.from_array(np.asarray(value), each) for each, value in values.items() if each in used
-        ]
-        graph = helper.make_graph(nodes, name, inputs, outputs, initializers)
-        onnx.save(
-            helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path / f"{name}.onnx"
-        )
-
-
-_CONSTANTS = {
-    "last": np.array([-1], np.int64),
-    "channels": np.array([1], np.int64),
-    "planes": np.array([2, 3], np.int64),
-    "behind": np.array([1, 2, 3], np.int64),
-    "factors": np.arange(1, 5, dtype=np.float32) / np.float32(20000),
-    "enlarged": np.array([1, 1, 4, 4], np.float32),
-    "half": np.float32(128),
-    "one": np.float32(1),
-    "two": np.float32(2),
-}
-
-
-def _decoder_nodes(conventions: Conventions) -> list[onnx.NodeProto]:
-    """A slot moves a mask by its coordinates times its label plus 2, so that one that is empty does not."""
-    node = helper.make_node
-    features = [each.name for each in conventions.features]
-    nodes = [
-        node("ReduceSum", ["point_coords", "last"], ["positions"], keepdims=0),  # (B, N)
-        node("Add", ["point_labels", "two"], ["weights"]),
-        node("Mul", ["positions", "weights"], ["weighted"]),
-        node("ReduceSum", ["weighted", "channels"], ["column"], keepdims=1),  # (B, 1)
-        node("Mul", ["column", "factors"], ["iou_predictions"]),
-        node("Unsqueeze", ["iou_predictions", "planes"], ["moved"]),
-        node("ReduceMean", ["image_embeddings"], ["mean"], keepdims=0),
-        node("Sub", ["mean", "half"], ["shift"]),
-    ]
-    if features:
-        nodes.append(node("ReduceMean", [features[0], "channels"], ["plane_0"], keepdims=1))
-    else:
-        nodes.append(node("ReduceMean", ["image_embeddings", "channels"], ["small"], keepdims=1))
-        nodes.append(node("Resize", ["small", "", "enlarged"], ["plane_0"], mode="nearest"))
-    added = ["shift", "moved"]
-    for name in features[1:]:
-        nodes.append(node("ReduceMean", [name], [f"mean_of_{name}"], keepdims=0))
-        added.append(f"mean_of_{name}")
-    if conventions.mask_prompts:
-        nodes.append(node("Unsqueeze", ["has_mask_input", "behind"], ["with_mask"]))
-        nodes.append(node("Mul", ["mask_input", "with_mask"], ["prompted"]))
-        added.append("prompted")
-    if conventions.object_score:
-        nodes.append(node("Sub", ["column", "one"], ["object_score_logits"]))
-    names = ["plane_0", *(f"plane_{index}" for index in range(1, len(added))), "low_res_masks"]
-    return nodes + [node("Add", [names[index], each], [names[index + 1]]) for index, each in enumerate(added)]
-
-
 def bundles(root: Path, rng: np.random.Generator) -> dict[str, Any]:
     """The stand-in's bundles of any and of fixed shape, and one of each family; what the predictor answers."""
     photo = rng.integers(0, 256, (80, 120, 3), dtype=np.uint8)
@@ -420,6 +244,8 @@ def bundles(root: Path, rng: np.random.Generator) -> dict[str, Any]:
         path.mkdir()
         if name in FAMILIES:
             write_family_bundle(path, conventions)
+            if conventions.text_channels is not None:
+                write_vocabulary(path)
         else:
             write_onnx_bundle(path, rows, points)
 
@@ -430,20 +256,22 @@ def bundles(root: Path, rng: np.random.Generator) -> dict[str, Any]:
                 recipe={"note": "façade 😀", "share": 1.0, "small": 1e-05, "bound": 0.5},
                 tools={"torch": "2.13.0+cpu"},
                 conventions=conventions,
+                text=text_part(conventions),
             )
             (path / "manifest.json").write_text(made.to_json())
             return made
 
         made = write_manifest()
         reference = load_backend(Bundle.open(path)) if name in FAMILIES else NumpyBackend()
-        golden.record(reference, made).save(path / GOLDEN_FILE)
+        texts = {} if made.text is None else {name: WORDS.embed([name])[0] for name in WORDS.names[:2]}
+        golden.record(reference, made, texts).save(path / GOLDEN_FILE)
         write_manifest()
         predictor = SamPredictor(Bundle.open(path))
         predictor.set_image(photo)
-        mask = smooth(rng, 1, 64, 64)
+        mask, of_words = smooth(rng, 1, 64, 64), () if made.text is None else WITH_TEXT
         answers = [
             answer_of(predictor, prompt, mask, multimask=multimask)
-            for prompt, multimask in product((*PROMPTS.values(), MASKED), (True, False))
+            for prompt, multimask in product((*PROMPTS.values(), MASKED, *of_words), (True, False))
         ]
         cases[name] = {"files": folder(path), "photo": array(photo), "mask": array(mask), "answers": answers}
         assert bounds_of(predictor.bundle.manifest).mask_miou == 0.5
@@ -459,6 +287,7 @@ def answer_of(predictor: SamPredictor, prompt: dict[str, Any], mask: np.ndarray,
             prompt.get("box"),
             mask if "maskInput" in prompt else None,
             multimask_output=multimask,
+            text=prompt.get("text"),
         )
     except PromptError:
         return {**asked, "refused": True}
@@ -469,6 +298,17 @@ def answer_of(predictor: SamPredictor, prompt: dict[str, Any], mask: np.ndarray,
         "low_res": array(low_res),
         "object_score": None if predictor.object_scores is None else float(predictor.object_scores[0, 0]),
     }
+
+
+def unknown_words() -> list[dict[str, str]]:
+    """Texts that the vocabulary refuses, and its message up to the names that are near."""
+    cases = []
+    for text in UNKNOWN:
+        try:
+            WORDS.row(text)
+        except PromptError as error:
+            cases.append({"text": text, "message": str(error).split("; `")[0]})
+    return cases
 
 
 def manifests() -> dict[str, str]:
@@ -485,6 +325,11 @@ def manifests() -> dict[str, str]:
             files=dict.fromkeys((*names, *further), record), frames=frames, conventions=EFFICIENTVIT_SAM
         ).to_json(),
         "frames": manifest(files=dict.fromkeys((*names, *further), record), frames=frames).to_json(),
+        "words": manifest(
+            files=dict.fromkeys((*names, WORDS_FILE, VECTORS_FILE), record),
+            conventions=FAMILIES["words"],
+            text=text_part(FAMILIES["words"]),
+        ).to_json(),
         "coreml": manifest(target="coreml").to_json(),
         "official": manifest(interface="official").to_json(),
     }
@@ -507,6 +352,7 @@ def fixtures() -> dict[str, Any]:
         "crops": crops(),
         "bundles": made,
         "manifests": manifests(),
+        "unknown_words": unknown_words(),
     }
 
 

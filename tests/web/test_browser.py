@@ -14,32 +14,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_edge_runtime import AutomaticMaskGenerator, SamPredictor, read_photo
+from sam_edge_runtime import read_photo
 from sam_edge_runtime.agreement.metrics import mask_iou
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.bundle.document import FORMAT_VERSION, digest_of
 
-from .browser import SOFTWARE_GPU, build, drive, masks_of, why_not
-from .fixtures import FAMILIES, bundles
+from .answers import LARGEST_ERROR, LEAST_IOU, PROMPTS, Answers, answers_of, assert_same_answers
+from .browser import SOFTWARE_GPU, drive, masks_of, why_not
+from .family_bundles import FAMILIES
+from .fixtures import WITH_TEXT, bundles
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
-LEAST_IOU, LARGEST_ERROR = 0.999, 1e-3
-PROMPTS: list[dict[str, Any]] = [
-    {"pointCoords": [[60, 40]], "pointLabels": [1]},
-    {"box": [35, 18, 84, 63]},
-    {"pointCoords": [[70, 45]], "pointLabels": [0], "box": [35, 18, 84, 63]},
-]
 PHOTO = {"url": "../data/photo.png", "prompts": PROMPTS, "multimask": True}
 REFINED = {**PHOTO, "multimask": False, "refine": True}
+WORDED = [prompt for prompt in WITH_TEXT if "maskInput" not in prompt]
 KNOWN_TO_ALL = PROMPTS[:2]  # EfficientSAM knows neither points outside of an object nor mask prompts
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory) -> Path:
-    made = tmp_path_factory.mktemp("site")
-    build(made)
-    return made
 
 
 def disc_photo() -> np.ndarray:
@@ -158,6 +148,15 @@ def ran(site, data, refusals, tmp_path_factory) -> dict[str, Any]:
             "jobs": [small, {**small, "offline": True}, {**small, "offline": True, "clear": True}],
         },
         {"name": "families", "origin": "isolated", "jobs": [families_job(family) for family in FAMILIES]},
+        {
+            "name": "words",
+            "origin": "isolated",
+            "jobs": [
+                {"bundle": "words/", "photos": [{**PHOTO, "prompts": WORDED}], "verify": True, "options": two},
+                {"bundle": "words/", "photos": [{**PHOTO, "prompts": [{"text": "dinning table"}]}], "options": two},
+                {**small, "photos": [{**PHOTO, "prompts": WORDED}], "options": two},
+            ],
+        },
         {"name": "no storage", "origin": "plain", "quota": 1, "jobs": [small, small]},
         {"name": "insecure", "origin": "insecure", "jobs": [small, {**small, "options": {"checkHashes": False}}]},
         {
@@ -186,24 +185,6 @@ def answers_known_to_all(bundle: Path, photo: Path) -> Answers:
     return [answers_of(bundle, photo, KNOWN_TO_ALL, refine=False)[0]] * 3
 
 
-Answers = list[list[tuple[np.ndarray, np.ndarray]]]
-
-
-def answers_of(bundle: Path, photo: Path, prompts: list[dict[str, Any]] = PROMPTS, *, refine: bool = True) -> Answers:
-    """Masks and scores of the Python runtime, for both photos of a job."""
-    predictor = SamPredictor(bundle)
-    predictor.set_image(read_photo(photo))
-    several, refined = [], []
-    for prompt in prompts:
-        asked = (prompt.get("pointCoords"), prompt.get("pointLabels"), prompt.get("box"))
-        several.append(predictor.predict(*asked)[:2])
-        if not refine:
-            continue
-        _, _, low_res = predictor.predict(*asked, multimask_output=False)
-        refined.append(predictor.predict(*asked, mask_input=low_res, multimask_output=False)[:2])
-    return [several, refined]
-
-
 @pytest.fixture(scope="module")
 def expected(data) -> Answers:
     return answers_of(data / "bundle", data / "photo.png")
@@ -212,16 +193,6 @@ def expected(data) -> Answers:
 @pytest.fixture(scope="module")
 def expected_of_small(data) -> Answers:
     return answers_of(data / "small", data / "photo.png")
-
-
-def assert_same_answers(result: dict[str, Any], expected) -> None:
-    assert "error" not in result, result["error"]
-    for answers, photo in zip(result["answers"], expected, strict=True):
-        for answer, (masks, scores) in zip(answers, photo, strict=True):
-            assert np.abs(np.array(answer["scores"]) - scores).max() <= LARGEST_ERROR
-            assert min(map(mask_iou, masks_of(answer), masks)) >= LEAST_IOU
-    assert result["verification"]["passed"], result["verification"]
-    assert result["progress"]["loaded"] == result["progress"]["total"] > 1000
 
 
 @pytest.mark.parametrize(("name", "threads"), [("one thread", 1), ("two threads", 2)])
@@ -272,6 +243,15 @@ def test_every_family_answers_as_the_python_runtime_in_every_form_of_masks(ran, 
     for family, result in zip(FAMILIES, ran["families"]["answers"], strict=True):
         assert_same_answers(result, answers_known_to_all(data / family, data / "photo.png"))
     assert not ran["families"]["errors"]
+
+
+def test_words_are_answered_as_by_the_python_runtime_or_refused_in_a_line(ran, data):
+    answered, unknown, wordless = ran["words"]["answers"]
+    assert_same_answers(answered, [answers_of(data / "words", data / "photo.png", WORDED, refine=False)[0]])
+    assert unknown["error"]["name"] == "PromptError"
+    assert "the nearest are 'dining table'" in unknown["error"]["message"]
+    assert "takes no text" in wordless["error"]["message"]
+    assert not ran["words"]["errors"]
 
 
 @pytest.mark.slow  # an export for each
@@ -355,70 +335,3 @@ def test_webgpu_answers_as_the_python_runtime_where_a_software_adapter_starts(si
     assert min(map(mask_iou, masks_of(answer), masks)) >= LEAST_IOU
     assert chosen["engine"]["name"] == "wasm"
     assert "program on the CPU" in chosen["engine"]["reason"]
-
-
-# nano: masks of real things ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def nano(site, tmp_path_factory) -> dict[str, Any]:
-    from sam_edge.cli.app import run
-
-    skimage_data = pytest.importorskip("skimage.data")
-    folder = tmp_path_factory.mktemp("nano")
-    assert run(["export", "--frame", "square,4:3", "--out", str(folder / "bundle")]) == 0
-    Image.fromarray(skimage_data.coffee()).save(folder / "coffee.png")
-    huge = np.asarray(Image.fromarray(skimage_data.coffee()).resize((12000, 8400)))
-    Image.fromarray(huge).save(folder / "huge.jpg", quality=90)
-    prompts = [{"pointCoords": [[300, 150]], "pointLabels": [1]}, {"box": [150, 40, 480, 330]}]
-    large = [{"box": [3000, 800, 9600, 6600]}]
-    settings = {"pointsPerSide": 16, "outputMode": "coco_rle"}
-    job = {
-        "bundle": "bundle/",
-        "photos": [
-            {"url": "../data/coffee.png", "prompts": prompts, "multimask": True},
-            {"url": "../data/huge.jpg", "prompts": large, "multimask": False},
-        ],
-        "generate": {"url": "../data/coffee.png", "settings": settings},
-        "verify": True,
-    }
-    runs = [{"name": "nano", "origin": "isolated", "jobs": [{**job, "options": {"threads": 2}}]}]
-    predictor = SamPredictor(folder / "bundle")
-    expected = []
-    for photo in job["photos"]:
-        predictor.set_image(read_photo(folder / Path(photo["url"]).name))
-        expected.append(
-            [
-                predictor.predict(
-                    prompt.get("pointCoords"),
-                    prompt.get("pointLabels"),
-                    prompt.get("box"),
-                    multimask_output=photo["multimask"],
-                )[:2]
-                for prompt in photo["prompts"]
-            ]
-        )
-    generator = AutomaticMaskGenerator(predictor, points_per_side=16, output_mode="coco_rle")
-    records = generator.generate(read_photo(folder / "coffee.png"))
-    driven = drive(tmp_path_factory.mktemp("run"), site, folder, runs)["nano"]
-    return {"ran": driven, "expected": expected, "records": records}
-
-
-@pytest.mark.slow
-def test_nano_answers_as_the_python_runtime_also_on_a_photo_of_100_megapixels(nano):
-    (result,) = nano["ran"]["answers"]
-    assert_same_answers(result, nano["expected"])
-
-
-@pytest.mark.slow
-def test_nano_finds_the_same_masks_in_a_photo(nano):
-    (result,) = nano["ran"]["answers"]
-    found, expected = result["records"], nano["records"]
-    assert len(expected) >= 3
-    assert abs(len(found) - len(expected)) <= 1  # a score at a threshold may fall to either side
-    pairs = [
-        max(mask_iou(rle.decode(a["segmentation"]), rle.decode(b["segmentation"])) for b in found) for a in expected
-    ]
-    assert np.mean(np.array(pairs) >= LEAST_IOU) >= 0.9
-    assert result["shares"][-1] == 1
-    assert found[0].keys() == expected[0].keys()

@@ -14,18 +14,12 @@ import { extname, join, normalize } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
-import { DESKTOP, Visit } from "../page/tests/browser/driver.mjs";
+import { DESKTOP, FLAGS as COMMON, Visit } from "../page/tests/browser/driver.mjs";
 
 const [, , executablePath, site, data] = process.argv;
 
 const FLAGS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
+  ...COMMON,
   // Every tab is measured as if it were the one in front.
   "--disable-background-timer-throttling",
   "--disable-backgrounding-occluded-windows",

@@ -52,6 +52,7 @@ export const FIRST_MULTIMASK = 1 as const;
 export const MASK_THRESHOLD = 0.0 as const;
 export const OBJECT_SCORE = "object_score_logits" as const;
 export const MASK_PROMPT_INPUTS = ["mask_input", "has_mask_input"] as const;
+export const TEXT_INPUTS = ["text_embeddings", "has_text"] as const;
 export const SMALLEST_SIDE = 256 as const;
 export const LARGEST_SIDE = 1024 as const;
 export const SIDE_STEP = 64 as const;
@@ -62,6 +63,16 @@ export const LARGEST_FEATURE_CHANNELS = 4096 as const;
 export const FEATURE_STRIDES = [1, 2, 4, 8, 16, 32] as const;
 export const MOST_SLOTS = 64 as const;
 export const LARGEST_TEXT = 4096 as const;
+export const VOCABULARY = "vocabulary" as const;
+export const TOWER = "tower" as const;
+export const MOST_TOKENS = 4096 as const;
+export const MOST_TOKENIZER_FILES = 8 as const;
+export const WORDS_FORMAT = "sam-edge-words" as const;
+export const LARGEST_TABLE = 4194304 as const;
+export const MOST_WORDS = 65536 as const;
+export const LONGEST_WORD = 100 as const;
+export const SHOWN_WORDS = 4 as const;
+export const NEAR_WORDS = 0.6 as const;
 export const IMAGE_STRIDES = [1, 2] as const;
 export const CUBIC = -0.75 as const;
 export const STABILITY_OFFSET = 0.05 as const;
@@ -143,6 +154,21 @@ export const DECODER: GraphTemplate = {
     },
     {
       "name": "has_mask_input",
+      "shape": [
+        "B"
+      ],
+      "dtype": "float32"
+    },
+    {
+      "name": "text_embeddings",
+      "shape": [
+        "B",
+        "D"
+      ],
+      "dtype": "float32"
+    },
+    {
+      "name": "has_text",
       "shape": [
         "B"
       ],

@@ -88,10 +88,15 @@ export async function decodePrompts(
 /**
  * The masks that a user gets of the four, for each prompt.
  *
- * With `multimask` outputs 1, 2 and 3, or only the best of them; else output 0, or the best of the others where output 0
- * is not stable. The best has the highest IoU prediction.
+ * With `multimask` outputs 1, 2 and 3, or only the best of them (`bestOnly`, or where the family has that convention);
+ * else output 0, or the best of the others where output 0 is not stable. The best has the highest IoU prediction.
  */
-export function selectMasks(decoded: Decoded, conventions: Conventions, multimask: boolean): Choice[] {
+export function selectMasks(
+  decoded: Decoded,
+  conventions: Conventions,
+  multimask: boolean,
+  bestOnly = conventions.bestOnly,
+): Choice[] {
   const prompts = decoded.iou.length / MASK_OUTPUTS;
   const cells = decoded.lowRes.length / decoded.iou.length;
   return Array.from({ length: prompts }, (_, row) => {
@@ -101,7 +106,7 @@ export function selectMasks(decoded: Decoded, conventions: Conventions, multimas
     };
     const all = Array.from({ length: MASK_OUTPUTS }, (_, index) => output(index));
     return {
-      masks: choose(all, conventions, multimask),
+      masks: choose(all, { ...conventions, bestOnly }, multimask),
       objectScore: decoded.objectScores ? decoded.objectScores[row]! : null,
     };
   });

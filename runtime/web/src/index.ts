@@ -10,6 +10,8 @@ export type { Grid } from "./automatic/grids.ts";
 export { settingsFor, type AutomaticSettings } from "./automatic/settings.ts";
 export { verify, type Check, type Verification } from "./agreement/verify.ts";
 export { Bundle, type OpenOptions, type Progress } from "./bundle/bundle.ts";
+export type { TextPart } from "./bundle/text.ts";
+export type { Word } from "./bundle/vocabulary.ts";
 export type { Conventions, FeatureMap } from "./bundle/conventions.ts";
 export type { FileRecord, FrameGraphs, Manifest } from "./bundle/manifest.ts";
 export type { BundleSource } from "./bundle/source.ts";

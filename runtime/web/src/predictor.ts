@@ -4,13 +4,14 @@ import type { Features, Floats, Size } from "./arrays.ts";
 import { MaskStatistics } from "./automatic/statistics.ts";
 import { Bundle, type OpenOptions } from "./bundle/bundle.ts";
 import type { BundleSource } from "./bundle/source.ts";
+import type { Word } from "./bundle/vocabulary.ts";
 import { decodePrompts, limited, requireFinite, selectMasks } from "./decoding.ts";
 import type { EngineInfo, EngineOptions } from "./engine/choice.ts";
 import { Engine } from "./engine/engine.ts";
-import { MASK_THRESHOLD } from "./contract.ts";
+import { MASK_THRESHOLD, VOCABULARY } from "./contract.ts";
 import { StateError, UsageError } from "./errors.ts";
 import { checkOutputMode, runLengths, segmentationOf, type OutputMode, type Segmentations } from "./masks/rle.ts";
-import { fittingFrame, type Frame, type Placed } from "./photo/frame.ts";
+import { fittingFrame, Frame, type Placed } from "./photo/frame.ts";
 import { usePhoto, type PhotoSource } from "./photo/read.ts";
 import { upscale, upscaleBinary } from "./photo/upscale.ts";
 import { arrange, type Prompt } from "./prompts.ts";
@@ -18,6 +19,8 @@ import { arrange, type Prompt } from "./prompts.ts";
 export interface PredictOptions<Mode extends OutputMode = OutputMode> {
   /** Whether to return three masks (whole, part, subpart; the default), for an ambiguous prompt such as one click. */
   readonly multimaskOutput?: boolean | undefined;
+  /** Whether to return only the best of the three, as a preview shows it: no mask is made of the others. */
+  readonly bestOnly?: boolean | undefined;
   /** Whether to return the logits at the photo's size, too. */
   readonly returnLogits?: boolean | undefined;
   /**
@@ -29,7 +32,7 @@ export interface PredictOptions<Mode extends OutputMode = OutputMode> {
 
 /** The masks for one prompt. */
 export interface Prediction<Mode extends OutputMode = "binary_mask"> {
-  /** At the photo's size: three with `multimaskOutput` (SAM-HQ: the best of them), else one. */
+  /** At the photo's size: three with `multimaskOutput` (SAM-HQ and `bestOnly`: the best of them), else one. */
   readonly masks: readonly Segmentations[Mode][];
   /** The model's estimate of each mask's IoU. */
   readonly scores: readonly number[];
@@ -78,7 +81,16 @@ export class SamPredictor {
 
   /** Open a bundle and make a predictor for it; see `Bundle.open` and `create`. */
   static async open(from: BundleSource, options: OpenOptions & EngineOptions = {}): Promise<SamPredictor> {
-    return SamPredictor.create(await Bundle.open(from, options), options);
+    let chosen: ReturnType<typeof Engine.choose> | undefined;
+    const bundle = await Bundle.open(from, {
+      ...options,
+      onManifest: (manifest) => {
+        options.onManifest?.(manifest);
+        chosen = Engine.choose(manifest, options);
+        chosen.catch(() => undefined); // told by `start`, unless the bundle is refused before
+      },
+    });
+    return new SamPredictor(bundle, await Engine.start(bundle, options, chosen));
   }
 
   /** Which engine computes, with how many threads, and why. */
@@ -89,6 +101,11 @@ export class SamPredictor {
   /** Runs the graphs; for `AutomaticMaskGenerator` and `verify`. */
   get backend(): Engine {
     return this.#engine;
+  }
+
+  /** The words that the bundle knows, for `text` of a prompt; none where it takes no words. */
+  get words(): readonly Word[] {
+    return this.bundle.manifest.text?.kind === VOCABULARY ? this.bundle.vocabulary.words : [];
   }
 
   get isImageSet(): boolean {
@@ -116,6 +133,20 @@ export class SamPredictor {
       requireFinite(index ? "the features of the photo" : "the embeddings of the photo", each.data);
     });
     this.#current = { ...placed, features };
+  }
+
+  /**
+   * Compute once on nothing. A browser compiles an engine's code while it first runs, which takes several times longer: a
+   * page that has no photo yet spends that time before its user waits.
+   */
+  async warmUp(): Promise<void> {
+    const { manifest } = this.bundle;
+    const { frame: size, encoderContract } = manifest.frames[0]!;
+    const frame = new Frame(size, size, manifest.conventions);
+    const shape = encoderContract.inputs[0]!.shape as readonly number[];
+    const data = new Float32Array(shape.reduce((product, each) => product * each, 1));
+    const features = await this.#engine.encode({ data, shape });
+    await decodePrompts(this.#engine, manifest, features, [arrange({}, frame)], frame);
   }
 
   /** Forget the photo. */
@@ -180,13 +211,14 @@ export class SamPredictor {
     options: PredictOptions<Mode> = {},
   ): Promise<Prediction<Mode>[]> {
     const image = this.#image("predict");
-    const { multimaskOutput = true, returnLogits = false, outputMode = "binary_mask" as Mode } = options;
+    const { multimaskOutput = true, bestOnly, returnLogits = false, outputMode = "binary_mask" as Mode } = options;
     checkOutputMode(outputMode);
-    const slots = prompts.map((prompt) => arrange(prompt, image.frame));
+    const slots = prompts.map((prompt) => arrange(prompt, image.frame, (word) => this.bundle.vocabulary.vector(word)));
     const { manifest } = this.bundle;
     const decoded = await decodePrompts(this.#engine, manifest, image.features, slots, image.frame);
     const maskOf = maskMaker(image.frame, outputMode);
-    return selectMasks(decoded, manifest.conventions, multimaskOutput).map(({ masks, objectScore }) => ({
+    const best = bestOnly === true || manifest.conventions.bestOnly;
+    return selectMasks(decoded, manifest.conventions, multimaskOutput, best).map(({ masks, objectScore }) => ({
       masks: masks.map(({ lowRes }) => maskOf(lowRes)),
       scores: masks.map(({ iou }) => iou),
       lowRes: masks.map(({ lowRes }) => limited(lowRes, manifest.conventions)),

@@ -10,12 +10,12 @@ import type { Floats } from "./arrays.ts";
 import type { Manifest } from "./bundle/manifest.ts";
 import type { Conventions } from "./bundle/conventions.ts";
 import { Label, LARGEST_CHUNK } from "./contract.ts";
-import { PromptError } from "./errors.ts";
+import { PromptError, quoted } from "./errors.ts";
 import type { Frame } from "./photo/frame.ts";
 
 const FARTHEST = 1e9; // pixels; box corners beyond are a mistake
 
-/** One prompt: clicks, a box, a mask, or any combination of them. Coordinates are x, y in pixels of the photo. */
+/** One prompt: clicks, a box, a mask, text, or any combination of them. Coordinates are x, y in pixels of the photo. */
 export interface Prompt {
   /** Clicks; x in 0..W and y in 0..H. */
   readonly pointCoords?: readonly (readonly [number, number])[] | undefined;
@@ -25,6 +25,11 @@ export interface Prompt {
   readonly box?: readonly [number, number, number, number] | undefined;
   /** Logits of `H/4 x W/4` of the frame: one of `lowRes` of an earlier prediction. */
   readonly maskInput?: Floats | undefined;
+  /**
+   * A word of the bundle's vocabulary, such as "cat", or an embedding. Alone it asks for all that it names; with a click or
+   * a box for the one there. `objectScore` then tells whether it is in the photo.
+   */
+  readonly text?: string | Floats | undefined;
 }
 
 /** A checked prompt in frame coordinates. */
@@ -33,6 +38,8 @@ export interface Slots {
   readonly coords: readonly (readonly [number, number])[];
   readonly labels: readonly number[];
   readonly mask: Floats | null;
+  /** Embedding of text. */
+  readonly text: Floats | null;
 }
 
 /** The prompt inputs of one call of the decoder. */
@@ -45,15 +52,18 @@ export interface Feed {
   readonly labels: Floats;
   readonly masks: Floats;
   readonly hasMask: Floats;
+  /** Embeddings, row by row, and 1 for each row that has one; null where no prompt has text. */
+  readonly text: { readonly embeddings: Floats; readonly hasText: Floats } | null;
 }
 
 /**
  * Check a prompt and arrange it in slots.
  *
+ * @param embed - the embedding of a word.
  * @throws PromptError - labels that do not match, values that are not finite, points or boxes outside the photo, or
  *   prompts that the model's family does not know.
  */
-export function arrange(prompt: Prompt, frame: Frame): Slots {
+export function arrange(prompt: Prompt, frame: Frame, embed: (word: string) => Floats = unknown): Slots {
   const { conventions } = frame;
   if (prompt.maskInput && !conventions.maskPrompts) {
     throw new PromptError("this model takes no mask prompts: leave out maskInput, and give points or a box");
@@ -74,7 +84,34 @@ export function arrange(prompt: Prompt, frame: Frame): Slots {
     labels.push(Label.EMPTY);
   }
   checkKnown(labels, conventions);
-  return { coords, labels, mask: prompt.maskInput ? checkedMask(prompt.maskInput, frame) : null };
+  return {
+    coords,
+    labels,
+    mask: prompt.maskInput ? checkedMask(prompt.maskInput, frame) : null,
+    text: prompt.text === undefined ? null : checkedText(prompt.text, conventions, embed),
+  };
+}
+
+function unknown(word: string): never {
+  throw new PromptError(`nothing here knows the word ${quoted(word)}: give an embedding`);
+}
+
+function checkedText(text: string | Floats, { textChannels }: Conventions, embed: (word: string) => Floats): Floats {
+  if (textChannels === null) {
+    throw new PromptError(
+      "this model takes no text: give points, a box or a mask, or a bundle that was exported with `--words`",
+    );
+  }
+  const embedding = typeof text === "string" ? embed(text) : text;
+  if (embedding.length !== textChannels) {
+    throw new PromptError(
+      `the embedding of the text has ${embedding.length} numbers; this model takes ${textChannels}`,
+    );
+  }
+  if (!embedding.every(Number.isFinite)) {
+    throw new PromptError("the embedding of the text holds values that are not finite; embed the text again");
+  }
+  return embedding;
 }
 
 /** Refuse points outside of objects, and more slots, where the family does not know them. */
@@ -188,6 +225,7 @@ export function* feeds(
       labels: new Float32Array(count * slots).fill(Label.EMPTY),
       masks: new Float32Array(count * cells),
       hasMask: new Float32Array(count),
+      text: textOf(part, count),
     };
     part.forEach((each, row) => {
       feed.coords.set(each.coords.flat(), row * slots * 2);
@@ -200,4 +238,17 @@ export function* feeds(
     yield feed;
     start += part.length;
   }
+}
+
+/** The text of the prompts in a call of `rows`. */
+function textOf(prompts: readonly Slots[], rows: number): Feed["text"] {
+  const channels = prompts.find(({ text }) => text)?.text?.length;
+  if (channels === undefined) return null;
+  const text = { embeddings: new Float32Array(rows * channels), hasText: new Float32Array(rows) };
+  prompts.forEach((each, row) => {
+    if (!each.text) return;
+    text.embeddings.set(each.text, row * channels);
+    text.hasText[row] = 1;
+  });
+  return text;
 }

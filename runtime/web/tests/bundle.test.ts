@@ -10,9 +10,7 @@ import { maskIou } from "../src/agreement/metrics.ts";
 import { parseNpy } from "../src/agreement/npz.ts";
 import { verify } from "../src/agreement/verify.ts";
 import { Bundle, type Progress } from "../src/bundle/bundle.ts";
-import { canonical, parseJson } from "../src/bundle/json.ts";
 import { checkFileName, readManifest } from "../src/bundle/manifest.ts";
-import { sha256 } from "../src/bundle/hash.ts";
 import type { Backend } from "../src/decoding.ts";
 import { BundleError, PromptError, StateError } from "../src/errors.ts";
 import { fromRle, toUncompressedRle } from "../src/masks/rle.ts";
@@ -20,6 +18,7 @@ import { SamPredictor } from "../src/predictor.ts";
 import {
   type BundleCase,
   decoded,
+  changed,
   FAMILIES,
   files,
   fixtures,
@@ -36,14 +35,6 @@ function text(content: string | undefined): string {
 }
 
 /** The manifest with a change, and a digest that fits it. */
-async function changed(json: string, change: (document: Record<string, unknown>) => void): Promise<string> {
-  const document = JSON.parse(json) as Record<string, unknown>;
-  change(document);
-  delete document.digest;
-  const digest = await sha256(new TextEncoder().encode(canonical(parseJson(JSON.stringify(document)))));
-  return JSON.stringify({ ...document, digest });
-}
-
 describe("the manifest", () => {
   test("its digest is Python's, with other letters and numbers of every form", async () => {
     const manifest = await readManifest(text(any.files["manifest.json"]));
@@ -91,7 +82,7 @@ describe("the manifest", () => {
     ["image_stride", 3, /image_stride is 3, one of 1, 2/],
     ["antialiased", "no", /antialiased is "no", true or false/],
     ["mask_prompts", null, /mask_prompts is null, true or false/],
-    ["text_channels", 64, /takes words, .* export it without --words/],
+    ["text_channels", 4097, /text_channels is 4097, at most 4096/],
   ])("%s of %j is refused", async (name, value, message) => {
     const json = await changed(fixtures.manifests.EfficientSAM!, (document) => {
       (document.conventions as Record<string, unknown>)[name] = value;

@@ -6,6 +6,8 @@ import type { Bytes, Floats, Mask, Photo, Size } from "../src/arrays.ts";
 import type { Conventions } from "../src/bundle/conventions.ts";
 import type { MaskRecord } from "../src/automatic/generator.ts";
 import type { Prompt } from "../src/prompts.ts";
+import { sha256 } from "../src/bundle/hash.ts";
+import { canonical, parseJson } from "../src/bundle/json.ts";
 import { FIXTURES } from "./setup.ts";
 
 /** An array of numpy: dtype, shape, and its bytes in base64. */
@@ -53,7 +55,7 @@ export interface BundleCase {
   readonly answers: readonly (Answer | Refused)[];
 }
 
-export const FAMILIES = ["sam_2", "sam_hq", "efficient_sam", "efficientvit_sam"] as const;
+export const FAMILIES = ["sam_2", "sam_hq", "efficient_sam", "efficientvit_sam", "words"] as const;
 export type Family = (typeof FAMILIES)[number];
 
 interface Fixtures {
@@ -96,6 +98,7 @@ interface Fixtures {
   readonly crops: readonly { size: Size; layers: number; crops: number[][] }[];
   readonly bundles: Readonly<Record<"any" | "fixed" | Family, BundleCase>>;
   readonly manifests: Readonly<Record<string, string>>;
+  readonly unknown_words: readonly { text: string; message: string }[];
 }
 
 export const fixtures = JSON.parse(readFileSync(FIXTURES, "utf-8")) as Fixtures;
@@ -131,4 +134,13 @@ export function largestDifference(a: ArrayLike<number>, b: ArrayLike<number>): n
 /** A bundle's files, by their paths. */
 export function files({ files: all }: BundleCase): Map<string, Blob> {
   return new Map(Object.entries(all).map(([name, text]) => [name, new Blob([decoded(text)])]));
+}
+
+/** A manifest with other fields, and the digest that belongs to them. */
+export async function changed(json: string, change: (document: Record<string, unknown>) => void): Promise<string> {
+  const document = JSON.parse(json) as Record<string, unknown>;
+  change(document);
+  delete document.digest;
+  const digest = await sha256(new TextEncoder().encode(canonical(parseJson(JSON.stringify(document)))));
+  return JSON.stringify({ ...document, digest });
 }

@@ -17,6 +17,8 @@ export interface SessionBundle {
   readonly randomWeights: boolean;
   /** Where this bundle can run. */
   readonly engines: readonly Place[];
+  /** Names that it knows; none where it takes no words. */
+  readonly words: readonly string[];
 }
 
 export interface Limits {
@@ -112,6 +114,7 @@ function parseBundle(document: unknown): SessionBundle {
     bytes: number(fields.bytes),
     randomWeights: fields.random_weights === true,
     engines: list(fields.engines).map(place),
+    words: list(fields.words ?? []).map(text),
   };
 }
 

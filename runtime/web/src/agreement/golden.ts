@@ -159,6 +159,9 @@ function readCase(stored: Arrays, name: string, index: number, frame: Size, mani
       coords: Array.from(labels.data, (_, slot) => [coords.data[2 * slot]!, coords.data[2 * slot + 1]!] as const),
       labels: Array.from(labels.data),
       mask: eighths ? Float32Array.from(eighths, (value) => value / MASK_PROMPT_SCALE) : null,
+      text: stored.has(`${prefix}text_embedding`)
+        ? stored.floats(`${prefix}text_embedding`, manifest.conventions.textChannels ?? 0).data
+        : null,
     },
     expected: {
       logits: stored.floats(`${prefix}logits`, MASK_OUTPUTS, few, fewer).data,

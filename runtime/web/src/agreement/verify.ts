@@ -101,8 +101,13 @@ async function compare(
 
 /** Cases of each call: one, or enough to fill the rows of a decoder of fixed shape. */
 function* calls(cases: readonly Case[], rows: number | null): Generator<Case[]> {
-  for (const masked of [false, true]) {
-    const kind = cases.filter((each) => (each.slots.mask !== null) === masked);
+  for (const [masked, worded] of [
+    [false, false],
+    [true, false],
+    [false, true],
+    [true, true],
+  ] as const) {
+    const kind = cases.filter(({ slots }) => (slots.mask !== null) === masked && (slots.text !== null) === worded);
     if (rows === null) for (const each of kind) yield [each];
     else if (kind.length) {
       yield Array.from({ length: Math.max(rows, kind.length) }, (_, index) => kind[index % kind.length]!);

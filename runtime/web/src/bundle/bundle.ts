@@ -6,12 +6,13 @@
  */
 
 import type { Bytes } from "../arrays.ts";
-import { GOLDEN_FILE, NOT_NEEDED_FILES, REPORT_FILE } from "../contract.ts";
+import { GOLDEN_FILE, NOT_NEEDED_FILES, REPORT_FILE, TOWER } from "../contract.ts";
 import { BundleError, UsageError } from "../errors.ts";
 import { canHash, sha256 } from "./hash.ts";
 import { checkFileName, readManifest, type FileRecord, type Manifest } from "./manifest.ts";
 import { manifestText, sourceOf, type BundleSource, type Source } from "./source.ts";
 import { FileStore } from "./store.ts";
+import { Vocabulary } from "./vocabulary.ts";
 
 /** How far the reading of a bundle is. */
 export interface Progress {
@@ -29,6 +30,8 @@ export interface OpenOptions {
   /** Whether files from a URL are kept in this browser (default): the next visit needs no download, nor a connection. */
   readonly keep?: boolean;
   readonly signal?: AbortSignal | undefined;
+  /** Called with the checked manifest, before the other files are read. */
+  readonly onManifest?: ((manifest: Manifest) => void) | undefined;
 }
 
 const NOT_NEEDED: ReadonlySet<string> = new Set(NOT_NEEDED_FILES);
@@ -39,6 +42,7 @@ export class Bundle {
   readonly #source: Source;
   readonly #store: FileStore | null;
   readonly #files: ReadonlyMap<string, Bytes>;
+  #vocabulary: Vocabulary | null = null;
 
   private constructor(manifest: Manifest, source: Source, store: FileStore | null, files: ReadonlyMap<string, Bytes>) {
     this.manifest = manifest;
@@ -55,7 +59,7 @@ export class Bundle {
    * @throws BundleError - it is no bundle, of a newer format or another target, incomplete, edited, or cannot be read.
    */
   static async open(from: BundleSource, options: OpenOptions = {}): Promise<Bundle> {
-    const { onProgress, checkHashes = true, keep = true, signal } = options;
+    const { onProgress, onManifest, checkHashes = true, keep = true, signal } = options;
     const source = await sourceOf(from, { signal });
     const store = keep && checkHashes && source.remote && canHash() ? await FileStore.open() : null;
     const text = await textOfManifest(source, store, signal);
@@ -66,7 +70,8 @@ export class Bundle {
         throw new BundleError(`${source.name}: the manifest names the graph ${name} but not its hash: export it again`);
       }
     }
-    const needed = [...manifest.files].filter(([name]) => !NOT_NEEDED.has(name));
+    onManifest?.(manifest);
+    const needed = [...manifest.files].filter(([name]) => !NOT_NEEDED.has(name) && !isOfTower(manifest, name));
     const total = needed.reduce((sum, [, record]) => sum + record.bytes, 0);
     const files = new Map<string, Bytes>();
     let before = 0;
@@ -102,6 +107,17 @@ export class Bundle {
     return content;
   }
 
+  /**
+   * The words that the bundle knows.
+   *
+   * @throws PromptError - it has no vocabulary.
+   * @throws BundleError - its vocabulary is damaged.
+   */
+  get vocabulary(): Vocabulary {
+    this.#vocabulary ??= Vocabulary.ofBundle(this.name, this.manifest.text, (name) => this.file(name));
+    return this.#vocabulary;
+  }
+
   /** The files in memory whose names begin so. */
   namesLike(start: string): string[] {
     return [...this.#files.keys()].filter((name) => name.startsWith(start));
@@ -130,6 +146,11 @@ export class Bundle {
       return null;
     }
   }
+}
+
+/** Whether a file turns text into embeddings by a network, which this package does not run. */
+function isOfTower({ text }: Manifest, file: string): boolean {
+  return text?.kind === TOWER && text.files.some((name) => file === name || file.startsWith(`${name}/`));
 }
 
 interface Expected {

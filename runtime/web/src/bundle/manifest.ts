@@ -24,6 +24,7 @@ import { readConventions, SAM, type Conventions } from "./conventions.ts";
 import { Fields } from "./fields.ts";
 import { sha256 } from "./hash.ts";
 import { canonical, JsonNumber, parseJson, type Json, type JsonObject } from "./json.ts";
+import { checkTextPart, readTextPart, type TextPart } from "./text.ts";
 import { decoderContract, encoderContract, type GraphContract, type TensorSpec } from "./tensors.ts";
 
 const AGAIN = "export the bundle again";
@@ -64,6 +65,8 @@ export interface Manifest {
   readonly files: ReadonlyMap<string, FileRecord>;
   readonly frames: readonly FrameGraphs[];
   readonly conventions: Conventions;
+  /** What turns words into text embeddings; null where the bundle has nothing that does. */
+  readonly text: TextPart | null;
 }
 
 /** Refuse a name that is no path inside the bundle. */
@@ -151,9 +154,6 @@ function parse(top: Fields): Manifest {
   }
   if (capacity.has("batches")) throw capacity.error("batches", `no list is expected for ${TARGET}`);
   const conventions = top.members.has("conventions") ? readConventions(top.section("conventions")) : SAM;
-  if (conventions.textChannels !== null) {
-    throw new BundleError("this bundle takes words, which this runtime does not answer yet: export it without --words");
-  }
   const bound = top.section("recipe").value("bound");
   const sizes = {
     channels: top.integer("embedding_channels", 1, LARGEST_CAPACITY),
@@ -171,6 +171,8 @@ function parse(top: Fields): Manifest {
         `conventions: ${AGAIN}`,
     );
   }
+  const text = top.members.has("text") ? readTextPart(top.section("text")) : null;
+  if (text) checkTextPart(text, conventions.textChannels, [...files.members.keys()]);
   return {
     variant: model.text("variant"),
     parameters: model.integer("parameters"),
@@ -192,6 +194,7 @@ function parse(top: Fields): Manifest {
       decoderContract: decoderContract({ frame, ...sizes }, conventions),
     })),
     conventions,
+    text,
   };
 }
 

@@ -6,6 +6,7 @@ import {
   ENCODER,
   MASK_PROMPT_INPUTS,
   OBJECT_SCORE,
+  TEXT_INPUTS,
   type GraphTemplate,
   type TensorTemplate,
 } from "../contract.ts";
@@ -28,17 +29,19 @@ export const INPUTS: ReadonlySet<string> = new Set(
   [...ENCODER.inputs, ...DECODER.inputs].map((template) => template.name),
 );
 
-const WITHOUT_MASK_PROMPTS: ReadonlySet<string> = new Set(MASK_PROMPT_INPUTS);
+const OF_MASK_PROMPTS: ReadonlySet<string> = new Set(MASK_PROMPT_INPUTS);
+const OF_TEXT: ReadonlySet<string> = new Set(TEXT_INPUTS);
 
 /** Size of the encoder's image for a frame. */
 export function imageSize({ height, width }: Size, { imageStride }: Pick<Conventions, "imageStride">): Size {
   return { height: Math.floor(height / imageStride), width: Math.floor(width / imageStride) };
 }
 
-function axis(size: number | string, sizes: Sizes): number | string {
+function axis(size: number | string, sizes: Sizes, { textChannels }: Conventions): number | string {
   if (typeof size === "number") return size;
   const [letter, stride = "1"] = size.split("/");
-  const known = { H: sizes.frame.height, W: sizes.frame.width, C: sizes.channels, B: sizes.prompts, N: sizes.points };
+  const { frame, channels, prompts, points } = sizes;
+  const known = { H: frame.height, W: frame.width, C: channels, B: prompts, N: points, D: textChannels };
   const value = known[letter as keyof typeof known];
   return value === null ? size : value / Number(stride);
 }
@@ -46,8 +49,9 @@ function axis(size: number | string, sizes: Sizes): number | string {
 function specs(templates: readonly TensorTemplate[], sizes: Sizes, conventions: Conventions): TensorSpec[] {
   return templates
     .filter(({ name }) => name !== OBJECT_SCORE || conventions.objectScore)
-    .filter(({ name }) => !WITHOUT_MASK_PROMPTS.has(name) || conventions.maskPrompts)
-    .map((each) => ({ ...each, shape: each.shape.map((size) => axis(size, sizes)) }));
+    .filter(({ name }) => !OF_MASK_PROMPTS.has(name) || conventions.maskPrompts)
+    .filter(({ name }) => !OF_TEXT.has(name) || conventions.textChannels !== null)
+    .map((each) => ({ ...each, shape: each.shape.map((size) => axis(size, sizes, conventions)) }));
 }
 
 function features(maps: readonly FeatureMap[], { height, width }: Size): TensorSpec[] {

@@ -6,6 +6,7 @@ import type { GenerateOptions, MaskRecord } from "../automatic/generator.ts";
 import type { AutomaticSettings } from "../automatic/settings.ts";
 import type { OpenOptions, Progress } from "../bundle/bundle.ts";
 import type { Manifest } from "../bundle/manifest.ts";
+import type { Word } from "../bundle/vocabulary.ts";
 import { pathOf, urlOf, type BundleSource } from "../bundle/source.ts";
 import type { EngineInfo, EngineOptions } from "../engine/choice.ts";
 import { BackendError, errorOf } from "../errors.ts";
@@ -13,9 +14,9 @@ import type { OutputMode } from "../masks/rle.ts";
 import type { PhotoSource } from "../photo/read.ts";
 import type { Prediction, PredictOptions } from "../predictor.ts";
 import type { Prompt } from "../prompts.ts";
-import type { CallName, Calls, Reply, Request, SentSource } from "./protocol.ts";
+import type { CallName, Calls, Opened, Reply, Request, SentSource } from "./protocol.ts";
 
-export interface WorkerOptions extends OpenOptions, EngineOptions {
+export interface WorkerOptions extends Omit<OpenOptions, "onManifest">, EngineOptions {
   /** Makes the worker, where your bundler wants to see it: it has to run `@sam-edge/runtime/worker` as a module. */
   readonly makeWorker?: (() => Worker) | undefined;
 }
@@ -43,7 +44,7 @@ export class SamWorker {
   readonly #waiting = new Map<number, Waiting>();
   #next = 0;
   #failure: Error | null = null;
-  #manifest: Manifest | null = null;
+  #opened: Opened | null = null;
   #engine: EngineInfo | null = null;
 
   private constructor(worker: Worker) {
@@ -69,7 +70,7 @@ export class SamWorker {
     try {
       const wasmPaths = rest.wasmPaths === undefined ? undefined : new URL(rest.wasmPaths, location.href).href;
       const opening = own.#call("open", [sent(from), { ...rest, wasmPaths }], { onProgress, signal });
-      own.#manifest = (await opening) as Manifest;
+      own.#opened = (await opening) as Opened;
     } catch (error) {
       own.terminate();
       throw error;
@@ -79,12 +80,22 @@ export class SamWorker {
 
   /** The bundle's manifest. */
   get manifest(): Manifest {
-    return this.#manifest!;
+    return this.#opened!.manifest;
+  }
+
+  /** The words that the bundle knows, for `text` of a prompt; none where it takes no words. */
+  get words(): readonly Word[] {
+    return this.#opened!.words;
   }
 
   /** Which engine computes, with how many threads, and why; as of the last answer. */
   get engine(): EngineInfo {
     return this.#engine!;
+  }
+
+  /** Compute once on nothing, while there is no photo; see `SamPredictor.warmUp`. */
+  async warmUp(): Promise<void> {
+    await this.#call("warmUp", []);
   }
 
   /** Encode a photo; later prompts refer to it. See `SamPredictor.setImage`. */

@@ -3,6 +3,8 @@
 import type { Features, Mask, Size } from "../arrays.ts";
 import type { AutomaticSettings } from "../automatic/settings.ts";
 import type { Progress } from "../bundle/bundle.ts";
+import type { Manifest } from "../bundle/manifest.ts";
+import type { Word } from "../bundle/vocabulary.ts";
 import type { EngineInfo, EngineOptions } from "../engine/choice.ts";
 import type { PhotoSource } from "../photo/read.ts";
 import type { PredictOptions } from "../predictor.ts";
@@ -16,9 +18,16 @@ export interface SentOptions extends EngineOptions {
   readonly keep?: boolean;
 }
 
-/** Calls of the worker, by name, with their arguments. `open` answers the manifest. */
+/** What `open` answers. */
+export interface Opened {
+  readonly manifest: Manifest;
+  readonly words: readonly Word[];
+}
+
+/** Calls of the worker, by name, with their arguments. */
 export interface Calls {
   open: [source: SentSource, options: SentOptions];
+  warmUp: [];
   setImage: [photo: PhotoSource];
   resetImage: [];
   getImageFeatures: [];

@@ -4,9 +4,8 @@ import { AutomaticMaskGenerator } from "../automatic/generator.ts";
 import { verify } from "../agreement/verify.ts";
 import { firstLine, StateError } from "../errors.ts";
 import type { Progress } from "../bundle/bundle.ts";
-import type { Manifest } from "../bundle/manifest.ts";
 import { SamPredictor } from "../predictor.ts";
-import { buffersOf, type CallName, type Calls, type Reply, type Request } from "./protocol.ts";
+import { buffersOf, type CallName, type Calls, type Opened, type Reply, type Request } from "./protocol.ts";
 
 interface Context {
   readonly signal: AbortSignal;
@@ -21,9 +20,12 @@ function opened(): SamPredictor {
 }
 
 const handlers: { [Name in CallName]: (context: Context, ...args: Calls[Name]) => unknown } = {
-  async open(context, source, options): Promise<Manifest> {
+  async open(context, source, options): Promise<Opened> {
     predictor = await SamPredictor.open(source, { ...options, ...context });
-    return predictor.bundle.manifest;
+    return { manifest: predictor.bundle.manifest, words: predictor.words };
+  },
+  warmUp() {
+    return opened().warmUp();
   },
   setImage(_, photo) {
     return opened().setImage(photo);

@@ -65,7 +65,7 @@ function promptOf(stored: Prompt): Prompt {
   if (!points.every(({ x, y, label }) => Number.isFinite(x + y) && (label === 0 || label === 1))) {
     throw new TypeError("no points");
   }
-  return { points, box, multimask, previous: previous === null ? null : lowResOf(previous) };
+  return { points, box, multimask, text: null, previous: previous === null ? null : lowResOf(previous) };
 }
 
 function lowResOf(stored: LowRes): LowRes {

@@ -6,6 +6,7 @@ import { fromCoco, fromLengths } from "../masks/runs.ts";
 import type { Prompt } from "../prompt/draft.ts";
 import type { SessionBundle } from "../session.ts";
 import type { Answer, Engine, EngineInfo, Found, PhotoSource, Report } from "./engine.ts";
+import type { Kind } from "./pace.ts";
 
 const NAMES = { wasm: "WASM", webgpu: "WebGPU" } as const;
 
@@ -14,6 +15,8 @@ export class BrowserEngine implements Engine {
   readonly #bundle: SessionBundle;
   #worker: Promise<SamWorker> | null = null;
   #photo: Blob | null = null;
+  /** Whether a photo was asked for, which does not wait for a warm-up. */
+  #hasPhoto = false;
   #report: Report = silent;
 
   constructor(bundle: SessionBundle) {
@@ -22,10 +25,12 @@ export class BrowserEngine implements Engine {
   }
 
   async prepare(report: Report): Promise<void> {
-    await this.#opened(report);
+    const worker = await this.#opened(report);
+    if (!this.#hasPhoto) void worker.warmUp().catch(ignored);
   }
 
   async setImage(source: PhotoSource, report: Report, signal: AbortSignal): Promise<number> {
+    this.#hasPhoto = true;
     const worker = await this.#opened(report);
     signal.throwIfAborted();
     report("Encoding the photo", null);
@@ -36,11 +41,11 @@ export class BrowserEngine implements Engine {
     return performance.now() - started;
   }
 
-  async predict(prompt: Prompt): Promise<Answer> {
+  async predict(prompt: Prompt, kind: Kind): Promise<Answer> {
     const worker = await this.#opened(silent);
     const started = performance.now();
-    const { points, box, previous } = prompt;
-    const { masks, scores, lowRes, lowResSize } = await worker.predict(
+    const { points, box, previous, text } = prompt;
+    const { masks, scores, lowRes, lowResSize, objectScore } = await worker.predict(
       {
         ...(points.length === 0
           ? {}
@@ -50,15 +55,16 @@ export class BrowserEngine implements Engine {
             }),
         ...(box === null ? {} : { box: [box.x0, box.y0, box.x1, box.y1] as const }),
         ...(previous === null ? {} : { maskInput: previous.data }),
+        ...(text === null ? {} : { text }),
       },
-      { multimaskOutput: prompt.multimask, outputMode: "uncompressed_rle" },
+      { multimaskOutput: prompt.multimask, bestOnly: kind === "hover", outputMode: "uncompressed_rle" },
     );
     const candidates = masks.map((mask, i) => ({
       mask: fromLengths(mask),
       predictedIou: scores[i]!,
       lowRes: { ...lowResSize, data: lowRes[i]! },
     }));
-    return { candidates, ms: performance.now() - started };
+    return { candidates, objectScore, ms: performance.now() - started };
   }
 
   async generate(report: Report, signal: AbortSignal): Promise<readonly Found[]> {
@@ -114,4 +120,8 @@ export class BrowserEngine implements Engine {
 
 function silent(): void {
   // Whoever waits for an answer has no progress to show.
+}
+
+function ignored(): void {
+  // What is wrong with the engine is told when it is used.
 }

@@ -7,6 +7,7 @@
 import type { Runs } from "../masks/runs.ts";
 import type { Prompt } from "../prompt/draft.ts";
 import type { Place } from "../session.ts";
+import type { Kind } from "./pace.ts";
 
 /** Logits of a mask at the decoder's resolution, row by row. */
 export interface LowRes {
@@ -23,8 +24,10 @@ export interface Candidate {
 }
 
 export interface Answer {
-  /** Whole, part and subpart; or one mask. */
+  /** Whole, part and subpart; or one mask, as for every hover. */
   readonly candidates: readonly Candidate[];
+  /** Logit, above 0 where the photo has what was asked for; null where the model does not tell. */
+  readonly objectScore: number | null;
   /** Milliseconds of the decoder and of making masks. */
   readonly ms: number;
 }
@@ -68,7 +71,8 @@ export interface Engine {
   prepare(report: Report): Promise<void>;
   /** Encodes a photo, which `predict` and `generate` answer for from then on. Returns milliseconds. */
   setImage(photo: PhotoSource, report: Report, signal: AbortSignal): Promise<number>;
-  predict(prompt: Prompt, lowRes: boolean): Promise<Answer>;
+  /** Masks for a prompt; while the pointer hovers only the best of them, without logits. */
+  predict(prompt: Prompt, kind: Kind): Promise<Answer>;
   /** Everything in the photo, by descending predicted IoU. */
   generate(report: Report, signal: AbortSignal): Promise<readonly Found[]>;
   close(): void;

@@ -3,10 +3,11 @@
 import type { Rle } from "@sam-edge/runtime";
 import { PageError } from "../errors.ts";
 import { fromCoco } from "../masks/runs.ts";
-import type { Prompt } from "../prompt/draft.ts";
+import { shownIndex, type Prompt } from "../prompt/draft.ts";
 import type { SessionBundle } from "../session.ts";
 import { fromBase64, send, sendJson, toBase64 } from "./api.ts";
 import type { Answer, Candidate, Engine, EngineInfo, Found, LowRes, PhotoSource, Report } from "./engine.ts";
+import type { Kind } from "./pace.ts";
 
 interface PhotoJson {
   readonly id: string;
@@ -57,12 +58,18 @@ export class ServerEngine implements Engine {
     return photo.encode_ms;
   }
 
-  async predict(prompt: Prompt, lowRes: boolean): Promise<Answer> {
-    const body = { prompts: [promptJson(prompt)], multimask: prompt.multimask, low_res: lowRes };
+  async predict(prompt: Prompt, kind: Kind): Promise<Answer> {
+    const body = { prompts: [promptJson(prompt)], multimask: prompt.multimask, low_res: kind === "click" };
     const answer = await this.#about((id) =>
-      sendJson<{ prompts: { masks: MaskJson[] }[]; decode_ms: number }>(`api/photos/${id}/masks`, body),
+      sendJson<{ prompts: { masks: MaskJson[]; object_score: number | null }[]; decode_ms: number }>(`api/photos/${id}/masks`, body),
     );
-    return { candidates: (answer.prompts[0]?.masks ?? []).map(candidateOf), ms: answer.decode_ms };
+    const [own] = answer.prompts;
+    const candidates = (own?.masks ?? []).map(candidateOf);
+    return {
+      candidates: kind === "hover" ? best(candidates) : candidates,
+      objectScore: own?.object_score ?? null,
+      ms: answer.decode_ms,
+    };
   }
 
   async generate(report: Report, signal: AbortSignal): Promise<readonly Found[]> {
@@ -112,10 +119,11 @@ export class ServerEngine implements Engine {
 }
 
 function promptJson(prompt: Prompt): Record<string, unknown> {
-  const { points, box, previous } = prompt;
+  const { points, box, previous, text } = prompt;
   return {
     ...(points.length === 0 ? {} : { points: points.map(({ x, y, label }) => [x, y, label]) }),
     ...(box === null ? {} : { box: [box.x0, box.y0, box.x1, box.y1] }),
+    ...(text === null ? {} : { text }),
     ...(previous === null
       ? {}
       : { mask_input: { shape: [previous.height, previous.width], float32: toBase64(previous.data) } }),
@@ -133,4 +141,12 @@ function candidateOf(mask: MaskJson): Candidate {
 function lowResOf(tensor: TensorJson): LowRes {
   const [height, width] = tensor.shape;
   return { height, width, data: fromBase64(tensor.float32, height * width) };
+}
+
+function best(candidates: readonly Candidate[]): readonly Candidate[] {
+  const index = shownIndex(
+    candidates.map((each) => each.predictedIou),
+    null,
+  );
+  return candidates.slice(index, index + 1);
 }

@@ -54,30 +54,31 @@ export function tintOf(raster: Raster, colour: Colour, alpha: number): Uint8Clam
 
 /** Straight pieces of the border between inside and outside, x0, y0, x1, y1 in pixels of the raster. */
 export function edgesOf(raster: Raster): Float32Array {
-  const { width, height, data } = raster;
   const edges: number[] = [];
-  const at = (x: number, y: number): number => (x >= 0 && y >= 0 && x < width && y < height ? data[y * width + x]! : 0);
+  // With a border of zeros every pixel has neighbours.
+  const [width, height] = [raster.width + 1, raster.height + 1];
+  const data = new Uint8Array((width + 1) * (height + 1));
+  const across = width + 1;
+  for (let y = 1; y < height; y++) {
+    data.set(raster.data.subarray((y - 1) * raster.width, y * raster.width), y * across + 1);
+  }
   // A run of one border goes on as long as the inside stays on its side: +1 below or right of it, -1 above or left.
-  for (let y = 0; y <= height; y++) {
-    let side = 0;
-    let from = 0;
-    for (let x = 0; x <= width; x++) {
-      const next = x < width ? at(x, y) - at(x, y - 1) : 0;
+  for (let y = 1; y <= height; y++) {
+    for (let x = 1, side = 0, from = 0, at = y * across + 1; x <= width; x++, at++) {
+      const next = data[at]! - data[at - across]!;
       if (next === side) continue;
-      if (side !== 0) edges.push(from, y, x, y);
+      if (side !== 0) edges.push(from, y - 1, x - 1, y - 1);
       side = next;
-      from = x;
+      from = x - 1;
     }
   }
-  for (let x = 0; x <= width; x++) {
-    let side = 0;
-    let from = 0;
-    for (let y = 0; y <= height; y++) {
-      const next = y < height ? at(x, y) - at(x - 1, y) : 0;
+  for (let x = 1; x <= width; x++) {
+    for (let y = 1, side = 0, from = 0, at = across + x; y <= height; y++, at += across) {
+      const next = data[at]! - data[at - 1]!;
       if (next === side) continue;
-      if (side !== 0) edges.push(x, from, x, y);
+      if (side !== 0) edges.push(x - 1, from, x - 1, y - 1);
       side = next;
-      from = y;
+      from = y - 1;
     }
   }
   return Float32Array.from(edges);

@@ -1,6 +1,6 @@
 /** Masks that are kept: layers with names and colours. */
 
-import type { Found } from "../engine/engine.ts";
+import type { Answer, Found } from "../engine/engine.ts";
 import { area, iou, type Runs } from "../masks/runs.ts";
 
 export interface Layer {
@@ -55,6 +55,44 @@ export function withFound(layers: readonly Layer[], found: readonly Found[]): re
       visible: true,
     }));
   return [...layers, ...added];
+}
+
+/** What a word found. */
+export interface Named {
+  readonly word: string;
+  readonly answer: Answer;
+}
+
+/** A layer for each word whose mask is not empty. */
+export function withNamed(
+  layers: readonly Layer[],
+  found: readonly Named[],
+  points: Layer["points"],
+): readonly Layer[] {
+  const first = nextId(layers);
+  const added = found
+    .flatMap(({ word, answer }) => answer.candidates.slice(0, 1).map((candidate) => ({ word, ...candidate })))
+    .filter(({ mask }) => area(mask) > 0)
+    .map(({ word, mask, predictedIou }, i) => ({
+      id: first + i,
+      name: word,
+      colour: colourOf(first + i),
+      mask,
+      predictedIou,
+      stabilityScore: 1,
+      points,
+      visible: true,
+    }));
+  return [...layers, ...added];
+}
+
+/** "cat: 12 percent of the photo, 93 percent sure". */
+export function foundText({ word, answer }: Named): string {
+  const mask = answer.candidates[0]?.mask;
+  if (mask === undefined || area(mask) === 0) return `no ${word} found`;
+  const { objectScore } = answer;
+  const sure = objectScore === null ? "" : `, ${Math.round(100 / (1 + Math.exp(-objectScore)))} percent sure`;
+  return `${word}: ${Math.max(1, Math.round((100 * area(mask)) / (mask.width * mask.height)))} percent of the photo${sure}`;
 }
 
 /** What a layer is called where it has no name. */

@@ -13,6 +13,7 @@ import { Help, HelpButton } from "../ui/help.tsx";
 import { Candidates, Export, Layers, Problem, Waiting } from "../ui/panel.tsx";
 import { ThemeButton } from "../ui/theme.tsx";
 import { Toolbar } from "../ui/toolbar.tsx";
+import { Words } from "../ui/words.tsx";
 import { largestFirst, rgbOf } from "./layers.ts";
 import { ChooseButton, openFiles, Start } from "./start.tsx";
 import { Workbench } from "./workbench.ts";
@@ -103,6 +104,7 @@ export function PhotoPage({ session }: { readonly session: Session }) {
             />
             <section class="panel" aria-label="Masks" tabIndex={0}>
               <Candidates bench={bench} keep={() => void bench.keep()} />
+              <Words bench={bench} />
               <Layers bench={bench} />
               <Export bench={bench} />
             </section>

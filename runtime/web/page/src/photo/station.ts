@@ -55,19 +55,17 @@ export class Station {
     return this.#answers.get(prompt);
   }
 
-  keep(prompt: Prompt, answer: Answer): void {
-    this.#answers.set(prompt, answer);
-  }
-
-  /** Asks at the engine's pace. A click's answer is kept and has logits; a hover's is neither. */
+  /** Asks at the engine's pace. A click's answer is kept. */
   ask(kind: Kind, prompt: Prompt, answered: (answer: Answer) => void, failed: (error: unknown) => void): void {
     const photo = this.#photo;
     this.#pace.ask(kind, async () => {
       try {
-        const answer = await this.engine.predict(prompt, kind === "click");
+        const answer = await this.engine.predict(prompt, kind);
         if (this.#photo !== photo) return;
-        this.clickMs.value = answer.ms;
-        if (kind === "click") this.keep(prompt, answer);
+        if (kind === "click") {
+          this.clickMs.value = answer.ms;
+          this.#answers.set(prompt, answer);
+        }
         answered(answer);
       } catch (error) {
         if (this.#photo === photo) failed(error);

@@ -1,14 +1,15 @@
 /** The photo in hand and the masks on it: what the photo page and the annotation tool share. */
 
 import { batch, computed, effect, signal, type ReadonlySignal } from "@preact/signals";
-import type { Answer, Candidate, LowRes, PhotoSource, Report } from "../engine/engine.ts";
+import type { Answer, Candidate, PhotoSource, Report } from "../engine/engine.ts";
 import { isAbort, lineOf, PageError } from "../errors.ts";
-import { area, bounds, type Runs } from "../masks/runs.ts";
+import { area, type Runs } from "../masks/runs.ts";
 import { emptyMask, painted, type Stroke } from "../masks/strokes.ts";
 import {
   chosen,
   EMPTY_DRAFT,
   isEmpty,
+  named,
   prompt as promptOf,
   refined,
   shownIndex,
@@ -23,8 +24,9 @@ import {
 } from "../prompt/draft.ts";
 import { pushed, redone, timeline, undone, type Timeline } from "../prompt/timeline.ts";
 import type { Place, Session, SessionBundle } from "../session.ts";
-import { colourOf, nextId, titleOf, withFound, type Layer } from "./layers.ts";
+import { colourOf, foundText, nextId, titleOf, withFound, withNamed, type Layer, type Named } from "./layers.ts";
 import { decodePicture, type Picture } from "./picture.ts";
+import { counted, describe, type Current } from "./said.ts";
 import { makeEngine, placeFor, Station, type MakeEngine } from "./station.ts";
 
 /** What undo takes back. */
@@ -40,17 +42,6 @@ export interface Work {
   readonly step: string;
   readonly share: number | null;
 }
-
-/** The mask in hand as it is shown. */
-export interface Current {
-  readonly mask: Runs;
-  readonly predictedIou: number;
-  readonly lowRes: LowRes | null;
-  /** Index among the candidates; -1 for a mask that is only painted. */
-  readonly index: number;
-}
-
-export const CANDIDATE_NAMES = ["Whole", "Part", "Subpart"] as const;
 
 const EMPTY_DOC: Doc = { draft: EMPTY_DRAFT, layers: [], selected: null };
 
@@ -76,7 +67,6 @@ export class Workbench {
     () => this.picture.value !== null && this.station.value?.ready.value === true,
   );
   readonly #make: MakeEngine;
-  #hovered: { readonly prompt: Prompt; readonly answer: Answer } | null = null;
   #opening = new AbortController();
 
   constructor(session: Session, make: MakeEngine = makeEngine) {
@@ -93,7 +83,6 @@ export class Workbench {
     this.station.value = station;
     this.answer.value = null;
     this.hover.value = null;
-    this.#hovered = null;
     const picture = this.picture.value;
     await this.#busy(async (report, abort) => {
       if (picture === null) await station.engine.prepare(report);
@@ -133,14 +122,8 @@ export class Workbench {
       const picture = await decodePicture(source, this.session.limits.photoPixels);
       abort.throwIfAborted();
       batch(() => {
-        this.picture.value?.bitmap.close();
-        this.picture.value = picture;
-        this.line.value = timeline(EMPTY_DOC);
-        this.answer.value = null;
-        this.rivalAnswer.value = null;
-        this.hover.value = null;
+        this.#show(picture);
         this.problem.value = null;
-        this.#hovered = null;
       });
       const station = this.station.value;
       if (station === null) throw new PageError("No bundle is loaded: reload the page");
@@ -155,14 +138,18 @@ export class Workbench {
   /** Forgets the photo. */
   closePhoto(): void {
     this.#opening.abort();
+    this.#show(null);
+  }
+
+  /** Puts a photo, or none, in the place of the one before, with nothing on it. */
+  #show(picture: Picture | null): void {
     batch(() => {
       this.picture.value?.bitmap.close();
-      this.picture.value = null;
+      this.picture.value = picture;
       this.line.value = timeline(EMPTY_DOC);
       this.answer.value = null;
       this.rivalAnswer.value = null;
       this.hover.value = null;
-      this.#hovered = null;
     });
   }
 
@@ -171,7 +158,7 @@ export class Workbench {
     const station = this.station.value;
     if (point === null || station === null || !this.ready.value || !isEmpty(this.draft.value)) {
       station?.drop("hover");
-      this.hover.value = null;
+      if (this.#isAnswered) this.hover.value = null;
       return;
     }
     const asked = promptOf([point], null, null);
@@ -180,12 +167,7 @@ export class Workbench {
       asked,
       (answer) => {
         if (!isEmpty(this.draft.value)) return;
-        this.#hovered = { prompt: asked, answer };
-        const index = shownIndex(
-          answer.candidates.map((each) => each.predictedIou),
-          null,
-        );
-        const mask = answer.candidates[index]?.mask;
+        const mask = answer.candidates[0]?.mask;
         this.hover.value = mask === undefined ? null : { point, mask };
       },
       (error) => this.fail(error),
@@ -194,20 +176,12 @@ export class Workbench {
 
   click(point: Point): void {
     if (!this.ready.value) return;
-    const draft = withPoint(this.draft.value, point, this.current.value?.lowRes ?? null);
-    // The pointer rested here: its answer is the click's.
-    const hovered = this.#hovered;
-    const [same] = hovered?.prompt.points ?? [];
-    if (
-      hovered !== null &&
-      draft.prompt?.multimask === true &&
-      same?.x === point.x &&
-      same.y === point.y &&
-      same.label === point.label
-    ) {
-      this.station.value?.keep(hovered.prompt, hovered.answer);
-      this.setDraft({ ...draft, prompt: hovered.prompt });
-    } else this.setDraft(draft);
+    const { hover } = this;
+    const previewed = point.label === 1 ? hover.value : null;
+    batch(() => {
+      this.setDraft(withPoint(this.draft.value, point, this.current.value?.lowRes ?? null));
+      hover.value = previewed; // stays until the click is answered
+    });
   }
 
   box(box: Box): void {
@@ -271,6 +245,35 @@ export class Workbench {
       this.push({ draft: EMPTY_DRAFT, layers: all, selected: null });
       this.say(`${counted(all.length - layers.length, "mask")} found`);
     });
+  }
+
+  /**
+   * Adds what each word names as a layer of that name; with clicks or a box in hand, the thing there.
+   *
+   * Returns what was found, in words; null where it was stopped or failed.
+   */
+  async find(words: readonly string[]): Promise<string | null> {
+    const station = this.station.value;
+    if (station === null || !this.ready.value) return null;
+    const picture = this.picture.value;
+    const points = this.pointsInside();
+    const inHand = this.draft.value.prompt;
+    let told = "";
+    const whole = await this.#busy(async (report, abort) => {
+      const found: Named[] = [];
+      for (const word of words) {
+        report(`Looking for ${word}`, null);
+        found.push({ word, answer: await station.engine.predict(named(word, inHand), "click") });
+        abort.throwIfAborted();
+      }
+      if (this.picture.value !== picture) return;
+      const { layers } = this.doc.value;
+      const all = withNamed(layers, found, points);
+      if (all.length > layers.length) this.push({ draft: EMPTY_DRAFT, layers: all, selected: null });
+      told = found.map(foundText).join("; ");
+      this.say(told);
+    });
+    return whole ? told : null;
   }
 
   /** Stops what the person waits for. */
@@ -343,6 +346,11 @@ export class Workbench {
     this.problem.value = lineOf(error);
   }
 
+  /** Whether the mask in hand, if there is a prompt for one, has come. */
+  get #isAnswered(): boolean {
+    return this.draft.value.prompt === null || this.current.value !== null;
+  }
+
   #travel(line: Timeline<Doc>, word: string): void {
     if (line === this.line.value) return;
     this.say(word); // before the mask that comes back is told
@@ -381,15 +389,18 @@ export class Workbench {
     }
     if (station === null || !this.ready.peek()) return;
     const known = station.known(prompt);
-    if (known !== null) this.#show(known);
-    if (known === null || known.candidates[0]?.lowRes === null) {
+    if (known !== null) this.#showAnswer(known);
+    else {
       station.ask(
         "click",
         prompt,
         (answer) => {
-          if (this.draft.peek().prompt === prompt) this.#show(answer);
+          if (this.draft.peek().prompt === prompt) this.#showAnswer(answer);
         },
-        (error) => this.fail(error),
+        (error) => {
+          this.hover.value = null;
+          this.fail(error);
+        },
       );
     }
     this.#askRival(prompt);
@@ -413,7 +424,8 @@ export class Workbench {
     );
   }
 
-  #show(answer: Answer): void {
+  #showAnswer(answer: Answer): void {
+    this.hover.value = null;
     const picture = this.picture.peek();
     const size = answer.candidates[0]?.mask;
     if (picture !== null && size !== undefined && (size.width !== picture.width || size.height !== picture.height)) {
@@ -446,24 +458,4 @@ export class Workbench {
       if (this.#opening === own) this.work.value = null;
     }
   }
-}
-
-/** A mask in words. */
-export function describe(current: Current, answer: Answer, picture: Picture | null): string {
-  const box = bounds(current.mask);
-  if (box === null || picture === null) return "The mask is empty";
-  const share = area(current.mask) / (picture.width * picture.height);
-  const three = answer.candidates.length === 3;
-  const name = three ? (CANDIDATE_NAMES[current.index] ?? "Mask") : "Mask";
-  const place = three ? `, ${current.index + 1} of 3 masks` : "";
-  const percent = share < 0.01 ? "less than 1" : Math.round(100 * share).toString();
-  return (
-    `${name}, predicted IoU ${current.predictedIou.toFixed(2)}, ${percent} percent of the photo, ` +
-    `${box.x1 - box.x0} by ${box.y1 - box.y0} pixels${place}`
-  );
-}
-
-/** "1 mask", "2 masks". */
-export function counted(count: number, what: string): string {
-  return count === 1 ? `1 ${what}` : `${count} ${what}s`;
 }

@@ -26,6 +26,8 @@ export interface Prompt {
   readonly box: Box | null;
   /** Logits of the mask that this prompt refines. */
   readonly previous: LowRes | null;
+  /** A word that names what is wanted. */
+  readonly text: string | null;
   /** Three candidates, or the one mask that suits many clicks. */
   readonly multimask: boolean;
 }
@@ -46,7 +48,12 @@ export function isEmpty(draft: Draft): boolean {
 
 /** A prompt whose meaning is ambiguous gets three candidates: one point, and nothing else. */
 export function prompt(points: readonly Point[], box: Box | null, previous: LowRes | null): Prompt {
-  return { points, box, previous, multimask: points.length === 1 && box === null && previous === null };
+  return { points, box, previous, text: null, multimask: points.length === 1 && box === null && previous === null };
+}
+
+/** All that a word names; with a prompt, the thing there. */
+export function named(text: string, at: Prompt | null): Prompt {
+  return { points: at?.points ?? [], box: at?.box ?? null, previous: null, text, multimask: false };
 }
 
 /** One more click. `shown` is the logits of the mask on the screen: the click corrects that one. */

@@ -66,7 +66,8 @@ export function Stage({ bench, tools, masks, selected }: StageProps) {
       const picture = bench.picture.value;
       const size = tools.stage.value;
       const tool = tools.tool.value;
-      const at = brush.value;
+      const painting = tool === "brush" || tool === "eraser";
+      const at = painting ? brush.value : null; // else each move of the pointer would draw everything again
       const cursor = tools.cursor.value;
       const corner = tools.corner.value;
       const keyBox = picture !== null && cursor !== null && corner !== null ? boxOf(corner, cursor, picture) : null;
@@ -81,7 +82,7 @@ export function Stage({ bench, tools, masks, selected }: StageProps) {
         draft: bench.draft.value,
         box: box.value ?? keyBox,
         stroke: stroke.value,
-        brush: at !== null && (tool === "brush" || tool === "eraser") ? { at, radius: tools.radius.value } : null,
+        brush: at === null ? null : { at, radius: tools.radius.value },
         cursor,
         shown: tools.shown.value,
       };

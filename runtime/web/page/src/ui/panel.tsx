@@ -1,7 +1,7 @@
 /** The panel beside the photo: candidates, layers, files to take away. */
 
 import type { Workbench } from "../photo/workbench.ts";
-import { CANDIDATE_NAMES, counted } from "../photo/workbench.ts";
+import { CANDIDATE_NAMES, counted } from "../photo/said.ts";
 import { rgbOf, titleOf, type Layer } from "../photo/layers.ts";
 import { area, bounds, type Bounds } from "../masks/runs.ts";
 import { download, exported, FORMATS, type Format } from "../export/files.ts";

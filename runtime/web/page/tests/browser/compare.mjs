@@ -10,13 +10,10 @@ await drive(address, async (open) => {
   const visit = await open({ ...DESKTOP, colorScheme: "light" });
   const { page } = visit;
   await visit.sample("Cat");
-  await page.getByTestId("badge").click();
-  await page.getByLabel("Compare with").selectOption({ index: 1 });
-  await page.keyboard.press("Escape");
-  await page.getByTestId("difference").waitFor();
+  await visit.compareWithSecond();
   await visit.click(220, 170, CAT);
   await visit.heard(/predicted IoU/);
-  await page.waitForFunction(() => /IoU \d/.test(document.querySelector('[data-testid="difference"]').textContent));
+  await visit.compared();
   await visit.shot(shots, "compare-light");
   const text = await page.getByTestId("difference").textContent();
   const iou = Number(/IoU ([\d.]+)/.exec(text)[1]);

@@ -6,7 +6,7 @@ import { createServer } from "node:http";
 import { extname, join, normalize } from "node:path";
 import { chromium } from "playwright-core";
 
-const FLAGS = [
+export const FLAGS = [
   "--no-sandbox",
   "--disable-gpu",
   "--disable-quic",
@@ -124,6 +124,21 @@ export class Visit {
       { timeout },
     );
     return this.said.textContent();
+  }
+
+  /** The second bundle beside the first. */
+  async compareWithSecond() {
+    await this.page.getByTestId("badge").click();
+    await this.page.getByLabel("Compare with").selectOption({ index: 1 });
+    await this.page.keyboard.press("Escape");
+    await this.page.getByTestId("difference").waitFor();
+  }
+
+  /** Waits until the difference of both bundles' masks is there. */
+  async compared() {
+    await this.page.waitForFunction(() =>
+      /IoU \d/.test(document.querySelector('[data-testid="difference"]').textContent),
+    );
   }
 
   /** A photo of the person's, encoded. `photo` is a path, or a name with content. */

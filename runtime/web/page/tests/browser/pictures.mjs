@@ -54,14 +54,11 @@ await drive(compareAddress, async (open) => {
   const visit = await open({ ...WIDE, colorScheme: "dark" });
   const { page } = visit;
   await visit.sample("Cat");
-  await page.getByTestId("badge").click();
-  await page.getByLabel("Compare with").selectOption({ index: 1 });
-  await page.keyboard.press("Escape");
-  await page.getByTestId("difference").waitFor();
+  await visit.compareWithSecond();
   await visit.heard(/^Compared with/);
   await warm(visit, 220, 170, CAT);
   await visit.click(220, 170, CAT);
-  await page.waitForFunction(() => /IoU \d/.test(document.querySelector('[data-testid="difference"]').textContent));
+  await visit.compared();
   await page.mouse.move(5, 5);
   await visit.shot(folder, "serve-compare");
 });

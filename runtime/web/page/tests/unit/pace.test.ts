@@ -4,6 +4,7 @@ import { Pace } from "../../src/engine/pace.ts";
 import { clockText, Clock } from "../../src/annotate/clock.ts";
 import { lineOf } from "../../src/errors.ts";
 import { parseSession } from "../../src/session.ts";
+import { SESSION } from "./session.ts";
 
 describe("the pace", () => {
   it("asks one at a time, the newest hover only, and clicks first", async () => {
@@ -85,27 +86,10 @@ describe("messages", () => {
 
 describe("the session", () => {
   const session = {
-    format: "sam-edge-session",
-    api: 1,
-    version: "0.2.0",
+    ...SESSION,
     server: true,
     mode: "annotate",
     engine: "server",
-    bundles: [
-      {
-        name: "nano",
-        title: "nano",
-        url: "bundles/nano/",
-        variant: "nano",
-        target: "onnx",
-        precision: "fp32",
-        input_side: 1024,
-        bytes: 5,
-        random_weights: false,
-        engines: ["browser", "server"],
-      },
-    ],
-    limits: { upload_bytes: 1, photo_pixels: 2, prompts: 3, photos: 8 },
     annotate: {
       lease_seconds: 120,
       heartbeat_seconds: 30,
@@ -118,7 +102,7 @@ describe("the session", () => {
 
   it("is read with its fields", () => {
     const read = parseSession(session);
-    expect(read.bundles[0]).toMatchObject({ name: "nano", inputSide: 1024, engines: ["browser", "server"] });
+    expect(read.bundles[0]).toMatchObject({ name: "nano", inputSide: 1024, engines: ["browser", "server"], words: ["cat"] });
     expect(read.annotate).toEqual({
       leaseSeconds: 120,
       heartbeatSeconds: 30,

@@ -4,6 +4,7 @@ import {
   chosen,
   EMPTY_DRAFT,
   isEmpty,
+  named,
   refined,
   shownIndex,
   withBox,
@@ -19,9 +20,15 @@ const lowRes = { height: 1, width: 2, data: new Float32Array([1, -1]) };
 describe("a draft", () => {
   it("asks for three candidates after one click, and for one mask after more", () => {
     const one = withPoint(EMPTY_DRAFT, inside, null);
-    expect(one.prompt).toEqual({ points: [inside], box: null, previous: null, multimask: true });
+    expect(one.prompt).toEqual({ points: [inside], box: null, previous: null, text: null, multimask: true });
     const two = withPoint(one, outside, lowRes);
-    expect(two.prompt).toEqual({ points: [inside, outside], box: null, previous: lowRes, multimask: false });
+    expect(two.prompt).toEqual({ points: [inside, outside], box: null, previous: lowRes, text: null, multimask: false });
+  });
+
+  it("takes a word alone, or for the thing at the clicks in hand", () => {
+    expect(named("cat", null)).toMatchObject({ points: [], box: null, text: "cat", multimask: false });
+    const two = withPoint(withPoint(EMPTY_DRAFT, inside, null), outside, lowRes);
+    expect(named("cat", two.prompt)).toMatchObject({ points: [inside, outside], previous: null, text: "cat" });
   });
 
   it("gets three candidates again where the person chooses one", () => {

@@ -1,32 +1,12 @@
 import { describe, expect, it } from "vitest";
-import { describe as described, Workbench, type Current } from "../../src/photo/workbench.ts";
+import { describe as described, type Current } from "../../src/photo/said.ts";
+import { Workbench } from "../../src/photo/workbench.ts";
 import { fromMask } from "../../src/masks/runs.ts";
 import type { Picture } from "../../src/photo/picture.ts";
 import { parseSession } from "../../src/session.ts";
+import { SESSION } from "./session.ts";
 
-const session = parseSession({
-  format: "sam-edge-session",
-  api: 1,
-  version: "0",
-  server: false,
-  mode: "photo",
-  engine: "browser",
-  bundles: [
-    {
-      name: "nano",
-      title: "nano",
-      url: "bundles/nano/",
-      variant: "nano",
-      target: "onnx",
-      precision: "fp32",
-      input_side: 1024,
-      bytes: 1,
-      random_weights: false,
-      engines: ["browser"],
-    },
-  ],
-  limits: { upload_bytes: 1, photo_pixels: 1, prompts: 1 },
-});
+const session = parseSession(SESSION);
 
 describe("what a screen reader is told", () => {
   it("differs from what it was told before, or it would say nothing", () => {
@@ -43,10 +23,10 @@ describe("what a screen reader is told", () => {
     const candidate = { mask, predictedIou: 0.876, lowRes: null };
     const current: Current = { ...candidate, index: 1 };
     const picture = { width: 10, height: 10 } as Picture;
-    expect(described(current, { candidates: [candidate, candidate, candidate], ms: 1 }, picture)).toBe(
+    expect(described(current, { candidates: [candidate, candidate, candidate], objectScore: null, ms: 1 }, picture)).toBe(
       "Part, predicted IoU 0.88, 20 percent of the photo, 10 by 2 pixels, 2 of 3 masks",
     );
-    expect(described({ ...current, index: 0 }, { candidates: [candidate], ms: 1 }, picture)).toBe(
+    expect(described({ ...current, index: 0 }, { candidates: [candidate], objectScore: null, ms: 1 }, picture)).toBe(
       "Mask, predicted IoU 0.88, 20 percent of the photo, 10 by 2 pixels",
     );
   });
