@@ -7,5 +7,7 @@
 | `named` | masks ranked by words |
 | `annotate` | `sam-edge annotate`: processes, hosts, progress, resumption |
 | `pieces` | a source divided into output shards, and the progress of each |
+| `short_side` | photos made smaller, as SA-1B's were |
+| `duplicates` | near-duplicates of photos, and of masks in a photo |
 | `worker` | annotates the pieces of one process |
 """

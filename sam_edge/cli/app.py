@@ -18,6 +18,8 @@ from . import (
     distill,
     doctor,
     download,
+    engine_run,
+    engine_status,
     evaluate,
     export,
     export_clip,
@@ -80,8 +82,20 @@ VERBS = {
     "doctor": doctor,
     "demo": demo,
 }
+# Verbs of two words: what all of them are about, and one file for each.
+GROUPS = {
+    "engine": (
+        "Run a data engine: rounds of annotation and training.",
+        {"run": engine_run, "status": engine_status},
+    )
+}
 for name, verb in VERBS.items():
     app.command(name, epilog=verb.EXAMPLES)(verb.command)
+for group, (what, verbs) in GROUPS.items():
+    part = typer.Typer(help=what, no_args_is_help=True, rich_markup_mode="rich")
+    for name, verb in verbs.items():
+        part.command(name, epilog=verb.EXAMPLES)(verb.command)
+    app.add_typer(part, name=group)
 
 
 def main() -> None:

@@ -170,13 +170,21 @@ def read_stage(path: Path) -> TrainRecipe | WordsRecipe:
     Raises:
         UsageError: the file cannot be read, or it has an unknown or missing key or an impossible value.
     """
+    return _recipe_from(read_toml(path, "recipe"), str(path))
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """The values of a TOML file; errors call it `what`.
+
+    Raises:
+        UsageError: it cannot be read, or is no TOML.
+    """
     try:
-        values = tomllib.loads(read_text(path))
+        return tomllib.loads(read_text(path))
     except OSError as error:
-        raise UsageError(f"cannot read the recipe {path} ({error.strerror}): check the path") from error
+        raise UsageError(f"cannot read the {what} {path} ({error.strerror}): check the path") from error
     except (ValueError, RecursionError) as error:  # ValueError: TOML, encoding, or a number of thousands of digits
-        raise UsageError(f"the recipe {path} is no TOML ({error}): correct that line") from error
-    return _recipe_from(values, str(path))
+        raise UsageError(f"the {what} {path} is no TOML ({error}): correct that line") from error
 
 
 def find_recipe(name_or_path: str) -> TrainRecipe:
@@ -232,23 +240,25 @@ def _recipe_from(values: dict[str, Any], name: str) -> TrainRecipe | WordsRecipe
         rest = {key: value for key, value in values.items() if key != "stage"}
         if values["stage"] != WORDS_STAGE:
             raise UsageError(f"{name}: stage = {values['stage']!r:.60} is unknown: write {WORDS_STAGE!r}, or omit it")
-        return WordsRecipe(**_arguments(WordsRecipe, rest, name))
+        return WordsRecipe(**arguments_of(WordsRecipe, rest, name))
     values = with_current_keys(values)
     phases = values.get("phases", [])
     if not isinstance(phases, list) or not all(isinstance(phase, dict) for phase in phases):
         raise UsageError(f"{name}: phases are tables, each begun with [[phases]]")
     try:
-        ready = tuple(Phase(**_arguments(Phase, phase, f"{name}, a phase")) for phase in phases)
+        ready = tuple(Phase(**arguments_of(Phase, phase, f"{name}, a phase")) for phase in phases)
         rest = {key: value for key, value in values.items() if key != "phases"}
-        return TrainRecipe(**_arguments(TrainRecipe, rest, name), phases=ready)
+        return TrainRecipe(**arguments_of(TrainRecipe, rest, name), phases=ready)
     except TypeError as error:
         raise UsageError(f"{name}: {error}") from error
 
 
-def _arguments(
-    kind: type[Phase] | type[TrainRecipe] | type[WordsRecipe], values: dict[str, Any], name: str
-) -> dict[str, Any]:
-    """Keyword arguments of `kind`: lists become tuples; refuse an unknown or missing key and a wrong type."""
+def arguments_of(kind: type[Any], values: dict[str, Any], name: str) -> dict[str, Any]:
+    """Keyword arguments of a dataclass from TOML's values: lists become tuples.
+
+    Raises:
+        UsageError: an unknown or missing key, or a wrong type; the message begins with `name`.
+    """
     known = {entry.name: str(entry.type) for entry in fields(kind)}
     for key, value in values.items():
         if key not in known:

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from PIL import Image
 from pycocotools import mask as coco
 
-from sam_edge.cli.app import VERBS, run
+from sam_edge.cli.app import GROUPS, VERBS, run
 from sam_edge.model.transformer import EMPTY_SLOT_BIAS
 from sam_edge_runtime import Bundle, SamPredictor, read_photo
 from sam_edge_runtime.bundle.bundle import record_files
@@ -37,8 +37,9 @@ def resave(bundle: Path, **changes: object) -> None:
 
 
 def test_every_verb_has_help_with_an_example(capsys):
-    for verb in VERBS:
-        assert run([verb, "--help"]) == 0
+    grouped = [f"{group} {name}" for group, (_, verbs) in GROUPS.items() for name in verbs]
+    for verb in (*VERBS, *grouped):
+        assert run([*verb.split(), "--help"]) == 0
         text = capsys.readouterr().out
         if verb != "models":
             assert f"sam-edge {verb}" in " ".join(text.split()), verb
@@ -47,6 +48,7 @@ def test_every_verb_has_help_with_an_example(capsys):
 def test_listing_and_help_load_neither_torch_nor_a_converter():
     code = (
         "import sys; from sam_edge.cli.app import run; run(['models']); run(['export', '--help']);"
+        "run(['engine', 'run', '--help']);"
         "print([m for m in ('torch', 'onnx', 'onnxruntime', 'PIL') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

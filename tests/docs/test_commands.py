@@ -9,8 +9,9 @@ from types import ModuleType
 import pytest
 import typer.main
 
-from sam_edge.cli.app import VERBS, app
+from sam_edge.cli.app import GROUPS, VERBS, app
 
+GROUPED = {f"{group} {name}": verb for group, (_, verbs) in GROUPS.items() for name, verb in verbs.items()}
 HOOKS = Path(__file__).parents[2] / "docs" / "hooks.py"
 
 
@@ -34,15 +35,20 @@ def reference() -> str:
 
 def test_every_command_has_a_section(reference):
     headings = [line for line in reference.splitlines() if line.startswith("## ")]
-    assert headings == [f"## `sam-edge {name}`" for name in VERBS]
+    assert headings == [f"## `sam-edge {name}`" for name in (*VERBS, *GROUPS)]
+    headings = [line for line in reference.splitlines() if line.startswith("### ")]
+    assert headings == [f"### `sam-edge {name}`" for name in GROUPED]
 
 
-@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("name", [*VERBS, *GROUPED])
 def test_every_option_and_example_is_there(reference, name):
-    section = reference.partition(f"## `sam-edge {name}`\n")[2].partition("\n## ")[0]
-    for parameter in typer.main.get_command(app).commands[name].params:  # type: ignore[attr-defined]
+    section = reference.partition(f"## `sam-edge {name}`\n")[2].partition("\n##")[0]
+    command = typer.main.get_command(app)
+    for part in name.split():
+        command = command.commands[part]  # type: ignore[attr-defined]
+    for parameter in command.params:
         assert all(option in section for option in parameter.opts)
-    examples = VERBS[name].EXAMPLES
+    examples = {**VERBS, **GROUPED}[name].EXAMPLES
     wanted = [each for each in examples.partition(":  ")[2].split("      ") if each] if "xample" in examples else []
     assert [f"$ {each}" in section.splitlines() for each in wanted] == [True] * len(wanted)
 
