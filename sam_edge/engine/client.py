@@ -13,7 +13,7 @@ SECONDS = 600.0  # for one answer: a large model encodes a photo that long on a 
 
 
 class Client:
-    """A connection to a server.
+    """A connection to a server; a context that ends it.
 
     Args:
         address: as `sam-edge serve` prints it, with the token.
@@ -24,8 +24,10 @@ class Client:
         self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=SECONDS)
         self._token = parse_qs(parts.query).get("token", [""])[0]
 
-    def close(self) -> None:
-        """End the connection."""
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._connection.close()
 
     def get(self, path: str) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Work:
     @property
     def masks_a_photo(self) -> float:
         """All masks of a photo."""
-        return (self.drawn + self.found) / self.photos
+        return (self.drawn + self.found) / max(1, self.photos)
 
     @property
     def masks_a_minute(self) -> float | None:

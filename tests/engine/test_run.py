@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,6 @@ def test_masks_a_minute_rise_and_iou_does_not_fall_in_a_loop_that_was_killed(tmp
     clicks = [each["evaluation"][0]["clicks"][-1] for each in report["rounds"]]
     for figures in (boxes, clicks):
         assert figures[-1] > figures[0] + 0.05
-        assert all(later >= earlier - 0.03 for earlier, later in zip(figures, figures[1:], strict=False))
+        assert all(later >= earlier - 0.03 for earlier, later in pairwise(figures))
     assert "<script" not in (out / "report.html").read_text()
     assert (out / "loop.png").read_bytes().startswith(b"\x89PNG")
