@@ -13,7 +13,7 @@ SECONDS = 600.0  # for one answer: a large model encodes a photo that long on a 
 
 
 class Client:
-    """A connection to a server; a context that ends it.
+    """Requests to one server, each on a connection of its own: a server closes those that rest for some seconds.
 
     Args:
         address: as `sam-edge serve` prints it, with the token.
@@ -21,14 +21,8 @@ class Client:
 
     def __init__(self, address: str) -> None:
         parts = urlsplit(address)
-        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=SECONDS)
+        self._host, self._port = parts.hostname or "", parts.port
         self._token = parse_qs(parts.query).get("token", [""])[0]
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
 
     def get(self, path: str) -> dict[str, Any]:
         """The document at `path`.
@@ -50,12 +44,15 @@ class Client:
         headers = {"Authorization": f"Bearer {self._token}"}
         if body is not None:
             headers["Content-Type"] = "application/json"
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=SECONDS)
         try:
-            self._connection.request(method, f"/{path}", body, headers)
-            answer = self._connection.getresponse()
+            connection.request(method, f"/{path}", body, headers)
+            answer = connection.getresponse()
             content = answer.read()
         except (OSError, http.client.HTTPException) as error:
             raise DataError(f"the annotation server does not answer ({error!r:.200}): run the command again") from error
+        finally:
+            connection.close()
         if answer.status // 100 != 2:
             raise DataError(f"the annotation server refused {path}: {printable(content.decode('utf-8', 'replace'))}")
         document: dict[str, Any] = json.loads(content) if content else {}

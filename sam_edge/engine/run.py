@@ -258,11 +258,14 @@ def _drawn(one: _RoundJob, machine_seconds: float) -> Work:
         if loop.people:
             _wait_for_people(one, session, hosted.served)
         else:
-            with Client(hosted.served.address) as client:
-                annotator = SimulatedAnnotator(
-                    client, folder.queue / GIVEN, loop.annotator, loop.seed, more=folder.stage != MANUAL
-                )
-                annotator.work(lambda done, total: one.progress("simulated annotator", done, total))
+            annotator = SimulatedAnnotator(
+                Client(hosted.served.address),
+                folder.queue / GIVEN,
+                loop.annotator,
+                loop.seed,
+                more=folder.stage != MANUAL,
+            )
+            annotator.work(lambda done, total: one.progress("simulated annotator", done, total))
     return work_of_people(session.files.figures.values(), folder.masks, machine_seconds)
 
 

@@ -88,7 +88,8 @@ def drawn(out: Path, key: str) -> list[dict]:
 
 def test_objects_come_by_size_and_actions_take_their_seconds(bundle, photos, tmp_path):
     out, done = tmp_path / "masks", []
-    with served(bundle, photos, out) as hosted, Client(hosted.served.address) as client:
+    with served(bundle, photos, out) as hosted:
+        client = Client(hosted.served.address)
         SimulatedAnnotator(client, photos.parent / "given", EXACT).work(lambda *count: done.append(count))
         statistics = client.get("api/statistics")
     assert done == [(1, 2), (2, 2)]
@@ -126,16 +127,17 @@ class BrokenConnection(Client):
 def test_an_annotator_that_was_stopped_goes_on_as_if_it_had_not_been(bundle, photos, tmp_path):
     given = photos.parent / "given"
     habits = replace(EXACT, jitter=0.05)
-    with served(bundle, photos, tmp_path / "whole") as hosted, Client(hosted.served.address) as client:
+    with served(bundle, photos, tmp_path / "whole") as hosted:
+        client = Client(hosted.served.address)
         SimulatedAnnotator(client, given, habits).work()
     with (
         served(bundle, photos, tmp_path / "parts") as hosted,
-        BrokenConnection(hosted.served.address) as client,
         pytest.raises(DataError, match="lost"),
     ):
-        SimulatedAnnotator(client, given, habits).work()
+        SimulatedAnnotator(BrokenConnection(hosted.served.address), given, habits).work()
     assert len(drawn(tmp_path / "parts", "a")) == 1
-    with served(bundle, photos, tmp_path / "parts") as hosted, Client(hosted.served.address) as client:
+    with served(bundle, photos, tmp_path / "parts") as hosted:
+        client = Client(hosted.served.address)
         SimulatedAnnotator(client, given, habits).work()
     for key in OBJECTS:
         whole, parts = (drawn(tmp_path / name, key) for name in ("whole", "parts"))
@@ -146,7 +148,8 @@ def test_an_annotator_that_was_stopped_goes_on_as_if_it_had_not_been(bundle, pho
 
 def test_in_the_semi_automatic_stage_only_the_rest_is_drawn(bundle, photos, tmp_path):
     existing = write_masks(tmp_path / "existing", {"a": [disc(82, 80, 60)], "b": []})
-    with served(bundle, photos, tmp_path / "masks", existing) as hosted, Client(hosted.served.address) as client:
+    with served(bundle, photos, tmp_path / "masks", existing) as hosted:
+        client = Client(hosted.served.address)
         SimulatedAnnotator(client, photos.parent / "given", EXACT, more=True).work()
     sources = [(mask["sam_edge"]["source"], mask["sam_edge"]["seconds"]) for mask in drawn(tmp_path / "masks", "a")]
     assert sources == [("existing", None), ("person", 27.0), ("person", 54.0)]
@@ -156,10 +159,11 @@ def test_in_the_semi_automatic_stage_only_the_rest_is_drawn(bundle, photos, tmp_
 
 
 def test_missed_objects_get_no_mask_and_a_refusal_is_one_line(bundle, photos, tmp_path):
-    with served(bundle, photos, tmp_path / "masks") as hosted, Client(hosted.served.address) as client:
+    with served(bundle, photos, tmp_path / "masks") as hosted:
+        client = Client(hosted.served.address)
         SimulatedAnnotator(client, photos.parent / "given", replace(EXACT, missed=1.0)).work()
         with pytest.raises(DataError, match="refused api/queue/nobody/masks"):
             client.get("api/queue/nobody/masks")
     assert [drawn(tmp_path / "masks", key) for key in OBJECTS] == [[], []]
-    with Client(hosted.served.address) as client, pytest.raises(DataError, match="does not answer"):
+    with pytest.raises(DataError, match="does not answer"):
         client.get("api/queue")
