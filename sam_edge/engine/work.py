@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from sam_edge.annotation.duplicates import repeated_masks
-from sam_edge.data.skips import SkipLog
+from sam_edge.data.sa1b import parse_record
+from sam_edge.data.skips import BrokenRecordError
 from sam_edge.data.sources import open_source
-from sam_edge.data.stream import walk
 from sam_edge.serving.annotation_files import PhotoFigures
 from sam_edge.serving.annotation_record import EXISTING, PERSON
 
@@ -88,6 +88,13 @@ def work_of_machine(shards: Path, seconds: float) -> Work:
 def _counted(masks: Path) -> tuple[int, int, int]:
     """Photos, masks and repeated masks of a data set."""
     photos = found = repeated = 0
-    for sample in walk(open_source(masks), SkipLog(1.0)):
-        photos, found, repeated = photos + 1, found + len(sample.rles), repeated + repeated_masks(sample.rles)
+    source = open_source(masks)
+    for number in range(len(source)):
+        try:
+            raw = source.read(number)
+            record = parse_record(raw.record or b"", raw.photo or b"")
+        except BrokenRecordError:  # training counts and reports those
+            continue
+        rles = [each.rle for each in record.annotations if each.area]
+        photos, found, repeated = photos + 1, found + len(rles), repeated + repeated_masks(rles)
     return photos, found, repeated
