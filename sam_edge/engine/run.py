@@ -5,6 +5,7 @@ The pieces are those of the other commands: the annotation server, `segment`, `a
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -304,6 +305,8 @@ def _train(
         return
     data = tuple(each.masks.relative_to(job.out).as_posix() for each in folders)
     resume = (folder.train / RECIPE_FILE).exists()
+    if not resume:  # what a run left that was killed while it began
+        shutil.rmtree(folder.train, ignore_errors=True)
     train(
         TrainJob(job.out, folder.train, resume=resume, workers=job.workers, picture_every=0),
         replace(recipe, data=data),

@@ -111,6 +111,8 @@ def hosting(job: ServeJob, page: Page) -> Iterator[Ready]:
         try:
             while thread.is_alive() and not started.wait(0.1):
                 pass
+            if not started.is_set():
+                raise UsageError(f"the server at {prepared.served.address} did not start: choose another --port")
             yield prepared
         finally:
             prepared.server.should_exit = True
