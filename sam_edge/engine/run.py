@@ -235,8 +235,10 @@ def _confident(one: _RoundJob) -> float:
             picture=False,
             overwrite=True,  # those of a run that was killed
         )
-        show = lambda what, done, total: one.progress("confident masks", done, total)  # noqa: E731
-        masks = sum(found.masks for found in segment(job, show))
+        masks = 0
+        for photo, found in enumerate(segment(job), start=1):
+            masks += found.masks
+            one.progress("confident masks", photo, one.round.photos)
         there = {"masks": masks, "seconds": perf_counter() - start}
         write_document(path, there)
     return float(there["seconds"])
