@@ -8,5 +8,7 @@
 | `annotate` | `sam-edge annotate`: processes, hosts, progress, resumption |
 | `pieces` | a source divided into output shards, and the progress of each |
 | `processes` | work in several processes that tell what they have done |
+| `short_side` | photos made smaller, as SA-1B's were |
+| `duplicates` | near-duplicates of photos, and of masks in a photo |
 | `worker` | annotates the pieces of one process |
 """

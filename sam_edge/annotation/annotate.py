@@ -29,6 +29,7 @@ from sam_edge_runtime.system.files import is_staging, sha256_of, write_file
 
 from .pieces import WORK, Piece, PieceFolder, divide
 from .processes import Send, events_of
+from .short_side import shrunk
 from .worker import annotate_piece
 
 SETTINGS_FILE = "annotation.json"
@@ -52,6 +53,7 @@ class AnnotateJob:
         records: photos in an output shard.
         processes: number of processes on this machine.
         words: names to give to masks where they fit; none: masks get no names.
+        short_side: larger photos are made smaller until their shorter side has this many pixels; None: they are not.
 
     Raises:
         UsageError: a number out of range.
@@ -67,6 +69,7 @@ class AnnotateJob:
     records: int = RECORDS
     processes: int = 1
     words: tuple[str, ...] = ()
+    short_side: int | None = None
 
     def __post_init__(self) -> None:
         for option, value in (("--records-per-shard", self.records), ("--processes", self.processes)):
@@ -95,7 +98,7 @@ def annotate(job: AnnotateJob, progress: Progress = lambda done, failed, total: 
         OutputError: the folder holds something else, or another run's shards.
         UsageError, CheckpointError, BundleError, BackendError: the model cannot be loaded, or failed.
     """
-    source = open_source(job.source)
+    source = shrunk(open_source(job.source), job.short_side)
     if job.existing and not source.annotated:
         raise DataError(f"{job.source} has photos without masks, so --existing has nothing to keep: leave it out")
     pieces = divide(source, job.records)
@@ -174,6 +177,7 @@ def _settle(job: AnnotateJob, source: Source) -> None:
         "photos": len(source),
         "names": names.hexdigest(),
         **({"words": list(job.words)} if job.words else {}),
+        **({} if job.short_side is None else {"short_side": job.short_side}),
     }
     path = job.out / SETTINGS_FILE
     if not path.exists():
@@ -202,7 +206,7 @@ def _settle(job: AnnotateJob, source: Source) -> None:
 def _work(work: tuple[AnnotateJob, Sequence[Piece], int], send: Send) -> None:
     """The work of one process."""
     job, pieces, processes = work
-    source = open_source(job.source)
+    source = shrunk(open_source(job.source), job.short_side)
     subject = _open(job, processes)
     generator = subject.mask_generator(job.settings)
     namer = Namer(subject, job.words) if job.words else None

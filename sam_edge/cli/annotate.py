@@ -62,6 +62,14 @@ def command(
         ),
     ] = None,
     records_per_shard: Annotated[int, typer.Option(help="Photos in each written shard.")] = 1000,
+    short_side: Annotated[
+        int | None,
+        typer.Option(
+            "--short-side",
+            help="Make larger photos smaller until their shorter side has this many pixels, as SA-1B's 1500.",
+            show_default=False,
+        ),
+    ] = None,
     processes: Annotated[int, typer.Option(help="Processes on this machine. They share its cores.")] = 1,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the shards.")] = Path("shards"),
     max_pixels: MaxPixels = None,
@@ -95,7 +103,9 @@ def command(
     if bundle is None:
         model = model_of(model, checkpoint)
     words = () if text is None else read_words(text)
-    job = AnnotateJob(source, out, bundle, model, checkpoint, settings, existing, records_per_shard, processes, words)
+    job = AnnotateJob(
+        source, out, bundle, model, checkpoint, settings, existing, records_per_shard, processes, words, short_side
+    )
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),

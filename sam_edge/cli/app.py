@@ -21,6 +21,8 @@ from . import (
     distill,
     doctor,
     download,
+    engine_run,
+    engine_status,
     evaluate,
     export,
     export_clip,
@@ -88,7 +90,11 @@ GROUPS = {
     "data": (
         "Describe, compare and convert data sets of photos and masks.",
         {"describe": data_describe, "compare": data_compare, "convert": data_convert},
-    )
+    ),
+    "engine": (
+        "Run a data engine: rounds of annotation and training.",
+        {"run": engine_run, "status": engine_status},
+    ),
 }
 for name, verb in VERBS.items():
     app.command(name, epilog=verb.EXAMPLES)(verb.command)

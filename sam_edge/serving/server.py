@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import socket
 import webbrowser
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from threading import Thread
+from threading import Event, Thread
 
 import uvicorn
 
@@ -43,6 +43,35 @@ class Served:
     notes: tuple[str, ...]
 
 
+class Server(uvicorn.Server):
+    """A server that says when it answers."""
+
+    when_started: Callable[[], None]
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer."""
+        await super().startup(sockets)
+        if self.started:
+            self.when_started()
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A server that listens.
+
+    Attributes:
+        server: to run.
+        listening: its socket.
+        served: what to tell people.
+        session: of annotation, or None.
+    """
+
+    server: Server
+    listening: socket.socket
+    served: Served
+    session: AnnotationSession | None
+
+
 def serve(job: ServeJob, page: Page, announce: Callable[[Served], None], *, browser: bool) -> None:
     """Answer until the process is interrupted.
 
@@ -55,6 +84,48 @@ def serve(job: ServeJob, page: Page, announce: Callable[[Served], None], *, brow
     Raises:
         SamEdgeError: a bundle, a folder, the host or the port cannot be used; nothing was answered.
     """
+    with ready(job, page) as prepared:
+
+        def started() -> None:
+            announce(prepared.served)
+            if browser:
+                Thread(target=_open, args=(prepared.served.address,), daemon=True).start()
+
+        prepared.server.when_started = started
+        with suppress(KeyboardInterrupt):  # the usual end
+            prepared.server.run(sockets=[prepared.listening])
+
+
+@contextmanager
+def hosting(job: ServeJob, page: Page) -> Iterator[Ready]:
+    """A server that answers from a thread of its own, until the block ends.
+
+    Raises:
+        SamEdgeError: see `serve`.
+    """
+    with ready(job, page) as prepared:
+        started = Event()
+        prepared.server.when_started = started.set
+        thread = Thread(target=prepared.server.run, kwargs={"sockets": [prepared.listening]})
+        thread.start()
+        try:
+            while thread.is_alive() and not started.wait(0.1):
+                pass
+            if not started.is_set():
+                raise UsageError(f"the server at {prepared.served.address} did not start: choose another --port")
+            yield prepared
+        finally:
+            prepared.server.should_exit = True
+            thread.join()
+
+
+@contextmanager
+def ready(job: ServeJob, page: Page) -> Iterator[Ready]:
+    """A server that listens and does not answer yet; what it holds open is closed when the block ends.
+
+    Raises:
+        SamEdgeError: see `serve`.
+    """
     token = new_token() if job.needs_token else None
     access = Access.of(job.host, token)
     bundles = host_bundles(job.bundles)
@@ -65,11 +136,11 @@ def serve(job: ServeJob, page: Page, announce: Callable[[Served], None], *, brow
     listening = listen(job.host, job.port)
     with listening:
         session = None if job.annotation is None else AnnotationSession.open(job.annotation)
-        application = create_application(Content(page, bundles, engine, options, session), access)
-        address = address_of(job.host, listening.getsockname()[1], token)
-        notes = _notes(job, session)
-        server = _Server(
-            uvicorn.Config(
+        try:
+            application = create_application(Content(page, bundles, engine, options, session), access)
+            address = address_of(job.host, listening.getsockname()[1], token)
+            served = Served(address, tuple(each.title for each in bundles), _notes(job, session))
+            config = uvicorn.Config(
                 application,
                 log_level="warning",
                 access_log=False,
@@ -79,27 +150,10 @@ def serve(job: ServeJob, page: Page, announce: Callable[[Served], None], *, brow
                 timeout_graceful_shutdown=_SECONDS_TO_END,
                 ws="none",
             )
-        )
-
-        def started() -> None:
-            announce(Served(address, tuple(each.title for each in bundles), notes))
-            if browser:
-                Thread(target=_open, args=(address,), daemon=True).start()
-
-        server.when_started = started
-        with suppress(KeyboardInterrupt):  # the usual end
-            server.run(sockets=[listening])
-
-
-class _Server(uvicorn.Server):
-    """A server that says when it answers."""
-
-    when_started: Callable[[], None]
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self.when_started()
+            yield Ready(Server(config), listening, served, session)
+        finally:
+            if session is not None:
+                session.folder.close()
 
 
 def listen(host: str, port: int | None) -> socket.socket:

@@ -49,6 +49,7 @@ def test_listing_and_help_load_neither_torch_nor_a_converter():
     code = (
         "import sys; from sam_edge.cli.app import run; run(['models']); run(['export', '--help']);"
         "run(['data', 'describe', '--help']);"
+        "run(['engine', 'run', '--help']);"
         "print([m for m in ('torch', 'onnx', 'onnxruntime', 'PIL') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

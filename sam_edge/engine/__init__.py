@@ -1,0 +1,14 @@
+"""The data engine: rounds of annotation and training (arXiv 2304.02643, section 4).
+
+| file | what |
+|---|---|
+| `loop` | the loop as a TOML file |
+| `habits` | how the simulated annotator works, and how long that takes |
+| `run` | `sam-edge engine run`: rounds, steps and resumption |
+| `folder` | the files of a loop and of its rounds |
+| `queue` | a round's photos: taken from the source, made smaller, duplicates left out |
+| `annotator` | the simulated annotator |
+| `client` | requests to the annotation server |
+| `work` | figures of a round's masks: seconds a mask, masks a photo, masks a minute |
+| `report` | table, plot and page |
+"""
