@@ -8,8 +8,9 @@ empty slot, so the model's outputs for points, boxes and masks are those without
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -83,8 +84,13 @@ def text_token_of(sam: Sam) -> TextToken:
     return token
 
 
-def load_text_token(sam: Sam, path: Path) -> bool:
-    """Give a model the text token in a file of weights; the rest of the file is not looked at.
+def load_text_token(sam: Sam, tensors: Mapping[Any, object], label: str) -> bool:
+    """Give a model the text token among the tensors of a file of weights; the others are not looked at.
+
+    Args:
+        sam: the model.
+        tensors: what the file holds, by name.
+        label: the file's name, for the error.
 
     Returns:
         Whether the file has one.
@@ -92,19 +98,17 @@ def load_text_token(sam: Sam, path: Path) -> bool:
     Raises:
         CheckpointError: it does not fit the model.
     """
-    from safetensors import safe_open  # noqa: PLC0415  # an extra
-
-    if path.suffix != ".safetensors":
-        return False
-    with safe_open(str(path), framework="pt", device="cpu") as file:
-        names = [name for name in file.keys() if name.startswith(f"{NAME}.")]  # noqa: SIM118 - it is a file, not a dict
-        state = {name.removeprefix(f"{NAME}."): file.get_tensor(name) for name in names}
+    state = {
+        name.removeprefix(f"{NAME}."): tensor
+        for name, tensor in tensors.items()
+        if isinstance(name, str) and name.startswith(f"{NAME}.") and isinstance(tensor, Tensor)
+    }
     if not state:
         return False
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     channels = token_channels(sam)
     weight = shapes.get("project.weight", ())
     if shapes.keys() != {"project.weight", "project.bias"} or len(weight) != 2 or weight[0] != channels:
-        raise CheckpointError(f"{path} holds a text token of shape {weight}, and the model's tokens have {channels}")
+        raise CheckpointError(f"{label} holds a text token of shape {weight}, and the model's tokens have {channels}")
     add_text_token(sam, weight[1]).load_state_dict(state)
     return True

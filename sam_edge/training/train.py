@@ -18,6 +18,7 @@ from sam_edge.model.nano import NanoImageEncoder
 from sam_edge.model.sam import require_one_feature
 from sam_edge.model.text_token import load_text_token
 from sam_edge.weights.checkpoint import load_into
+from sam_edge.weights.contents import read_contents
 from sam_edge.weights.mobilenet import read_mobilenet_v2, with_sam_normalization
 from sam_edge.weights.source import parse_source
 from sam_edge_runtime.errors import CheckpointError, UsageError
@@ -90,7 +91,7 @@ def train(
         objective = MaskObjective(sam, losses, session, recipe.seed)
     else:
         if start.checkpoint is not None and (path := parse_source(start.checkpoint).path) is not None:
-            load_text_token(sam, path)
+            load_text_token(sam, read_contents(path).tree, str(path))
         objective = TextObjective(sam, clip, losses, session, recipe.seed)
     trainer = Trainer(job, recipe, objective, pretrained)
     try:

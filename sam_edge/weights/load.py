@@ -138,8 +138,7 @@ def load_sam(variant: str, source: CheckpointSource, input_side: int | None = No
         variant, sam = found.variant, found.build()
         record = copy_into(sam, found.checkpoint)
         stated = found.checkpoint.contents.licence
-        for path in found.checkpoint.contents.files:
-            load_text_token(sam, path)
+        load_text_token(sam, found.checkpoint.contents.tree, found.checkpoint.label)
     sam.requires_grad_(requires_grad=False)
     sam.set_input_side(sam.native_side if input_side is None else input_side)
     official = any(record.sha256 == release.sha256 for release in RELEASES.values())

@@ -144,7 +144,7 @@ def test_a_cell_that_fails_is_named_and_the_others_are_kept(data, tmp_path, caps
         ('[[data]]\nsource = "a"\nprotocols = "box"\n', "is no list of texts"),
         ('[[data]]\nsource = "a"\nprotocols = ["points"]\n', "'points' of a is unknown"),
         ('[[data]]\nsource = "a"\nprotocols = []\n', "no protocols"),
-        ("clicks = true\n", "clicks = True is no whole number"),
+        ("clicks = true\n", "clicks = True is no integer"),
         ('rounds = 3\n[[models]]\nmodel = "nano"\n', "'rounds' is unknown"),
         ('first_point = "x"\n[[models]]\nmodel = "nano"\n[[data]]\nsource = "a"\nprotocols = ["box"]\n', "choose from"),
     ],
