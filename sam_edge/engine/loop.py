@@ -26,7 +26,7 @@ name or a path beside the file; its own data are replaced by the masks of the ro
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ class Round:
         stage: of `STAGES`.
         photos: new photos of the round.
         recipe: of its training; empty for the loop's.
-        settings: of the automatic masks, by the names of `AutomaticSettings`; not in the manual stage.
+        settings: of the automatic masks, by the names of `AutomaticSettings`; None: those that suit the model.
 
     Raises:
         UsageError: an unknown stage, no photos, or settings where no automatic masks are made.
@@ -61,7 +61,7 @@ class Round:
     stage: str
     photos: int
     recipe: str = ""
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.stage not in STAGES:
@@ -123,7 +123,7 @@ class Loop:
                     f"the stage {later.stage} comes after {earlier.stage}: the order is {', '.join(STAGES)}"
                 )
         for each in self.rounds:
-            AutomaticSettings.for_variant(self.model, **each.settings)
+            AutomaticSettings.for_variant(self.model, **(each.settings or {}))
         for name, least in {"short_side": 0, "clicks": 1, "limit": 0, "seed": 0}.items():
             if getattr(self, name) < least:
                 raise UsageError(f"{name} {getattr(self, name)} is out of range: write an integer from {least}")
@@ -160,7 +160,7 @@ def _round(values: dict[str, Any], name: str) -> Round:
     if not isinstance(settings, dict):
         raise UsageError(f"{name}: settings are a table, such as {{ pred_iou_thresh = 0.8 }}")
     given = {key: value for key, value in values.items() if key != "settings"}
-    return Round(**arguments_of(Round, given, name), settings=settings)
+    return Round(**arguments_of(Round, given, name), settings=settings or None)
 
 
 def recipes_of(loop: Loop, folder: Path) -> tuple[TrainRecipe, ...]:

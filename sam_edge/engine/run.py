@@ -232,7 +232,7 @@ def _confident(one: _RoundJob) -> float:
         job = SegmentJob(
             one.folder.queue / PHOTOS,
             one.folder.bundle,
-            settings=one.round.settings,
+            settings=one.round.settings or {},
             out=one.folder.existing,
             picture=False,
             overwrite=True,  # those of a run that was killed
@@ -294,7 +294,9 @@ def _automatic(one: _RoundJob) -> Work:
         total = photos
         one.progress("automatic masks", done, photos)
 
-    job = AnnotateJob(str(one.folder.queue / PHOTOS), one.folder.masks, one.folder.bundle, settings=one.round.settings)
+    job = AnnotateJob(
+        str(one.folder.queue / PHOTOS), one.folder.masks, one.folder.bundle, settings=one.round.settings or {}
+    )
     annotate(job, show)
     fresh = total - first[0]
     return work_of_machine(one.folder.masks, (perf_counter() - start) * total / fresh if fresh else 0.0)
