@@ -46,7 +46,7 @@ DEMO_PROMPTS: tuple[DemoPrompt, ...] = (
         "astronaut.png",
         "a box around the whole astronaut",
         box=(0, 2, 430, 510),
-        shortcoming="the mask takes half of the flag and the rocket along",
+        shortcoming="the mask takes parts of the wall, the flag and the rocket along",
     ),
 )
 DEMO_PHOTOS: tuple[str, ...] = tuple(dict.fromkeys(prompt.photo for prompt in DEMO_PROMPTS))
