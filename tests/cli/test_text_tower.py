@@ -149,7 +149,7 @@ def test_texts_and_files_that_cannot_be_used_get_one_line(bundle, towers, photo,
     assert "holds no text encoder" in error_of(capsys, *export, tmp_path)
     assert "is for target onnx" in error_of(capsys, *export, towers, "--target", "tflite")
     assert "exclude each other" in error_of(capsys, *export, towers, "--words", "random:0")
-    official = (*export[:3], "random:0", "--input-size", "256", "--out", tmp_path / "b", "--text-encoder", towers)
+    official = (*export[:5], "--input-size", "256", *export[-3:], towers)
     assert "has no text" in error_of(capsys, *official, "--layout", "official")
     plain = ("export", "--model", "nano", *SIZE, "--out", tmp_path / "b", "--text-encoder")
     assert "train --stage text" in error_of(capsys, *plain, towers)
