@@ -61,7 +61,10 @@ export class ServerEngine implements Engine {
   async predict(prompt: Prompt, kind: Kind): Promise<Answer> {
     const body = { prompts: [promptJson(prompt)], multimask: prompt.multimask, low_res: kind === "click" };
     const answer = await this.#about((id) =>
-      sendJson<{ prompts: { masks: MaskJson[]; object_score: number | null }[]; decode_ms: number }>(`api/photos/${id}/masks`, body),
+      sendJson<{ prompts: { masks: MaskJson[]; object_score: number | null }[]; decode_ms: number }>(
+        `api/photos/${id}/masks`,
+        body,
+      ),
     );
     const [own] = answer.prompts;
     const candidates = (own?.masks ?? []).map(candidateOf);

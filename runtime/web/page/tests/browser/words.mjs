@@ -41,7 +41,10 @@ await drive(address, async (open) => {
     await page.keyboard.press("Enter");
     await visit.heard(/Lefts: \d+ percent of the photo, 62 percent sure/);
     assert.deepEqual(await named(), ["Lefts"]);
-    await page.getByText(/Lefts: \d+ percent/, { exact: false }).last().waitFor();
+    await page
+      .getByText(/Lefts: \d+ percent/, { exact: false })
+      .last()
+      .waitFor();
 
     // Several at once.
     await field.fill("left, right");

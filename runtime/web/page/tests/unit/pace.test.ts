@@ -102,7 +102,12 @@ describe("the session", () => {
 
   it("is read with its fields", () => {
     const read = parseSession(session);
-    expect(read.bundles[0]).toMatchObject({ name: "nano", inputSide: 1024, engines: ["browser", "server"], words: ["cat"] });
+    expect(read.bundles[0]).toMatchObject({
+      name: "nano",
+      inputSide: 1024,
+      engines: ["browser", "server"],
+      words: ["cat"],
+    });
     expect(read.annotate).toEqual({
       leaseSeconds: 120,
       heartbeatSeconds: 30,

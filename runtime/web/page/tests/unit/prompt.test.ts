@@ -22,7 +22,13 @@ describe("a draft", () => {
     const one = withPoint(EMPTY_DRAFT, inside, null);
     expect(one.prompt).toEqual({ points: [inside], box: null, previous: null, text: null, multimask: true });
     const two = withPoint(one, outside, lowRes);
-    expect(two.prompt).toEqual({ points: [inside, outside], box: null, previous: lowRes, text: null, multimask: false });
+    expect(two.prompt).toEqual({
+      points: [inside, outside],
+      box: null,
+      previous: lowRes,
+      text: null,
+      multimask: false,
+    });
   });
 
   it("takes a word alone, or for the thing at the clicks in hand", () => {

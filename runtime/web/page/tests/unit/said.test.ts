@@ -23,9 +23,9 @@ describe("what a screen reader is told", () => {
     const candidate = { mask, predictedIou: 0.876, lowRes: null };
     const current: Current = { ...candidate, index: 1 };
     const picture = { width: 10, height: 10 } as Picture;
-    expect(described(current, { candidates: [candidate, candidate, candidate], objectScore: null, ms: 1 }, picture)).toBe(
-      "Part, predicted IoU 0.88, 20 percent of the photo, 10 by 2 pixels, 2 of 3 masks",
-    );
+    expect(
+      described(current, { candidates: [candidate, candidate, candidate], objectScore: null, ms: 1 }, picture),
+    ).toBe("Part, predicted IoU 0.88, 20 percent of the photo, 10 by 2 pixels, 2 of 3 masks");
     expect(described({ ...current, index: 0 }, { candidates: [candidate], objectScore: null, ms: 1 }, picture)).toBe(
       "Mask, predicted IoU 0.88, 20 percent of the photo, 10 by 2 pixels",
     );
