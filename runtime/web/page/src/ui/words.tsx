@@ -53,12 +53,11 @@ export function Words({ bench }: { readonly bench: Workbench }) {
         ))}
       </datalist>
       <p class="hint" id="words-hint">
-        {told.value !== ""
-          ? told.value
-          : inHand
-            ? "With the clicks in hand: the thing there."
-            : `${known.length} names are known. What is found becomes a layer.`}
+        {inHand
+          ? "With the clicks in hand: the thing there."
+          : `${known.length} names are known. What is found becomes a layer.`}
       </p>
+      {told.value !== "" && <p class="hint">{told.value}</p>}
     </section>
   );
 }
