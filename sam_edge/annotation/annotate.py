@@ -19,13 +19,13 @@ from typing import Any
 from sam_edge.data.sources import Source, open_source
 from sam_edge.prediction.naming import Namer
 from sam_edge.prediction.promptable import SHIPPED_WORDS, Promptable, opened
+from sam_edge.reporting.settings import written_settings
 from sam_edge_runtime.automatic.settings import AutomaticSettings
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.document import FILE_NAME
 from sam_edge_runtime.errors import DataError, OutputError, UsageError
 from sam_edge_runtime.system.cores import usable_cores
-from sam_edge_runtime.system.documents import read_json
-from sam_edge_runtime.system.files import is_staging, sha256_of, write_file
+from sam_edge_runtime.system.files import sha256_of
 
 from .pieces import WORK, Piece, PieceFolder, divide
 from .processes import Send, events_of
@@ -179,24 +179,12 @@ def _settle(job: AnnotateJob, source: Source) -> None:
         **({"words": list(job.words)} if job.words else {}),
         **({} if job.short_side is None else {"short_side": job.short_side}),
     }
-    path = job.out / SETTINGS_FILE
-    if not path.exists():
-        if job.out.exists() and (not job.out.is_dir() or not all(map(is_staging, job.out.iterdir()))):
-            raise OutputError(f"{job.out} exists and holds no annotations of sam-edge: choose another folder")
-        try:
-            write_file(path, (json.dumps(wanted, indent=1) + "\n").encode(), overwrite=False)
-        except OutputError:
-            if not path.exists():  # else another process was first, and its file is read
-                raise
-    try:
-        written = read_json(path)
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{path} cannot be read ({error}): choose another folder") from error
+    written = written_settings(job.out / SETTINGS_FILE, wanted, "annotations of sam-edge")
     wanted = json.loads(json.dumps(wanted))
-    different = [name for name in wanted if not isinstance(written, dict) or written.get(name) != wanted[name]]
+    different = [name for name in wanted if written.get(name) != wanted[name]]
     if different:
         name = different[0]
-        other = written.get(name) if isinstance(written, dict) else None
+        other = written.get(name)
         raise OutputError(
             f"{job.out} holds another run, whose {name} is {other!r} and not {wanted[name]!r}: choose another folder, "
             "or give the same options as before to resume it"

@@ -16,12 +16,12 @@ from typing import Any
 from sam_edge.annotation.annotate import place_among_hosts
 from sam_edge.annotation.processes import Send, events_of
 from sam_edge.evaluation.evaluate import evaluate
+from sam_edge.reporting.settings import written_settings
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.bundle.document import FILE_NAME
 from sam_edge_runtime.errors import OutputError, SamEdgeError, UsageError
 from sam_edge_runtime.system.cores import usable_cores
-from sam_edge_runtime.system.documents import read_json
-from sam_edge_runtime.system.files import is_staging, sha256_of, write_file
+from sam_edge_runtime.system.files import sha256_of
 
 from .cells import Cell, divide, photo_counts
 from .page import SuiteResult, collect, write_results
@@ -147,20 +147,7 @@ def _settle(job: SuiteJob, photos: Sequence[int]) -> None:
             }
         )
     )
-    path = job.out / SETTINGS_FILE
-    if not path.exists():
-        if job.out.exists() and (not job.out.is_dir() or not all(map(is_staging, job.out.iterdir()))):
-            raise OutputError(f"{job.out} exists and holds no suite: choose another folder")
-        try:
-            write_file(path, (json.dumps(wanted, indent=1) + "\n").encode(), overwrite=False)
-        except OutputError:
-            if not path.exists():  # else another process was first, and its file is read
-                raise
-    try:
-        written = read_json(path)
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{path} cannot be read ({error}): choose another folder") from error
-    written = written if isinstance(written, dict) else {}
+    written = written_settings(job.out / SETTINGS_FILE, wanted, "suite")
     different = [name for name in wanted if written.get(name) != wanted[name]]
     if different:
         raise OutputError(
