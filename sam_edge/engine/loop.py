@@ -33,7 +33,8 @@ from typing import Any
 
 from sam_edge.model.sam import check_side
 from sam_edge.model.variants import check_variant
-from sam_edge.training.recipe import RECIPES_FOLDER, TrainRecipe, arguments_of, find_recipe, read_toml
+from sam_edge.training.ranges import check_integer
+from sam_edge.training.recipe import RECIPES_FOLDER, TrainRecipe, arguments_of, find_recipe, read_toml, tables_of
 from sam_edge_runtime.automatic.settings import AutomaticSettings
 from sam_edge_runtime.errors import UsageError
 
@@ -125,8 +126,7 @@ class Loop:
         for each in self.rounds:
             AutomaticSettings.for_variant(self.model, **(each.settings or {}))
         for name, least in {"short_side": 0, "clicks": 1, "limit": 0, "seed": 0}.items():
-            if getattr(self, name) < least:
-                raise UsageError(f"{name} {getattr(self, name)} is out of range: write an integer from {least}")
+            check_integer(name, getattr(self, name), least)
 
     @property
     def people(self) -> bool:
@@ -145,9 +145,8 @@ def read_loop(path: Path) -> Loop:
         UsageError: the file cannot be read, or it has an unknown or missing key or an impossible value.
     """
     values = read_toml(path, "loop")
-    rounds, annotator = values.pop("rounds", []), values.pop("annotator", {})
-    if not isinstance(rounds, list) or not all(isinstance(each, dict) for each in rounds):
-        raise UsageError(f"{path}: rounds are tables, each begun with [[rounds]]")
+    rounds, annotator = tables_of(values, "rounds", str(path)), values.pop("annotator", {})
+    values.pop("rounds", None)
     if not isinstance(annotator, dict):
         raise UsageError(f"{path}: the annotator is a table, begun with [annotator]")
     common = arguments_of(Loop, values, str(path))

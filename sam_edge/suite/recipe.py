@@ -24,7 +24,7 @@ from typing import Any
 from sam_edge.data.skips import ALLOWED_BROKEN, SkipLog
 from sam_edge.evaluation.job import PROTOCOLS
 from sam_edge.evaluation.measure import CENTRE, Protocol
-from sam_edge.training.recipe import arguments_of, read_toml
+from sam_edge.training.recipe import arguments_of, read_toml, tables_of
 from sam_edge_runtime.errors import UsageError
 
 MOST_CELLS = 10_000
@@ -149,13 +149,8 @@ def read_suite(path: Path) -> Suite:
         UsageError: the file cannot be read, or it has an unknown or missing key or an impossible value.
     """
     values = read_toml(path, "suite")
-    tables: dict[str, list[dict[str, Any]]] = {}
-    for key in ("models", "data"):
-        given = values.pop(key, [])
-        if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
-            raise UsageError(f"{path}: {key} are tables, each begun with [[{key}]]")
-        tables[key] = given
-    common = arguments_of(Suite, values, str(path))
+    tables = {key: tables_of(values, key, str(path)) for key in ("models", "data")}
+    common = arguments_of(Suite, {key: value for key, value in values.items() if key not in tables}, str(path))
     models = tuple(
         SuiteModel(**arguments_of(SuiteModel, each, f"{path}, one of [[models]]")) for each in tables["models"]
     )

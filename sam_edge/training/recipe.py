@@ -255,15 +255,25 @@ def _recipe_from(values: dict[str, Any], name: str) -> TrainRecipe | WordsRecipe
             raise UsageError(f"{name}: stage = {values['stage']!r:.60} is unknown: write {WORDS_STAGE!r}, or omit it")
         return WordsRecipe(**arguments_of(WordsRecipe, rest, name))
     values = with_current_keys(values)
-    phases = values.get("phases", [])
-    if not isinstance(phases, list) or not all(isinstance(phase, dict) for phase in phases):
-        raise UsageError(f"{name}: phases are tables, each begun with [[phases]]")
+    phases = tables_of(values, "phases", name)
     try:
         ready = tuple(Phase(**arguments_of(Phase, phase, f"{name}, a phase")) for phase in phases)
         rest = {key: value for key, value in values.items() if key != "phases"}
         return TrainRecipe(**arguments_of(TrainRecipe, rest, name), phases=ready)
     except TypeError as error:
         raise UsageError(f"{name}: {error}") from error
+
+
+def tables_of(values: dict[str, Any], key: str, name: str) -> list[dict[str, Any]]:
+    """TOML's tables of a key; none where it is missing.
+
+    Raises:
+        UsageError: the key has something else; the message begins with `name`.
+    """
+    tables = values.get(key, [])
+    if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
+        raise UsageError(f"{name}: {key} are tables, each begun with [[{key}]]")
+    return tables
 
 
 def arguments_of(kind: type[Any], values: dict[str, Any], name: str) -> dict[str, Any]:
