@@ -26,6 +26,7 @@ from sam_edge.weights.source import parse_source
 from sam_edge_runtime import SamPredictor, read_photo
 from sam_edge_runtime.bundle.tokenizer import TextTokenizer
 from sam_edge_runtime.errors import PromptError
+from tests.cli.errors import error_of
 from tests.clip_scenes import CONTEXT, config, write_tokenizer
 
 pytest.importorskip("tokenizers", reason="the extra text: pip install 'sam-edge[text]'")
@@ -71,13 +72,6 @@ def bundle(towers, weights, tmp_path_factory) -> Path:
     exported = ["export", "--model", "nano", "--checkpoint", str(weights), *SIZE, "--text-encoder", str(towers)]
     assert run([*exported, "--out", str(out)]) == 0
     return out
-
-
-def error_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    assert run([str(each) for each in arguments]) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1
-    return lines[0]
 
 
 def test_a_bundle_answers_any_text_as_torch_does(bundle, weights, clip, tokenizer, photo):

@@ -15,6 +15,7 @@ from sam_edge_runtime import SamPredictor, read_photo
 from sam_edge_runtime.agreement.golden import Golden
 from sam_edge_runtime.bundle.bundle import Bundle
 from sam_edge_runtime.errors import PromptError
+from tests.cli.errors import error_of
 
 EXPORT = ("export", "--model", "nano", "--checkpoint", "random:0", "--words", "random:1", "--input-size", "256")
 
@@ -25,13 +26,6 @@ def worded(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("words") / "bundle"
     assert run([*EXPORT, "--points", "4", "--out", str(out)]) == 0
     return out
-
-
-def error_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    assert run([str(each) for each in arguments]) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1
-    return lines[0]
 
 
 def test_the_bundle_holds_the_vocabulary_and_its_golden_test_has_text(worded):
