@@ -263,9 +263,8 @@ class SamPredictor(DropIn):
             return_logits: whether masks are float32 logits instead of bool.
             normalize_coords: whether points and boxes are in pixels; else, as in SAM 2, from 0 to 1 of the photo.
             text: a word of the bundle's vocabulary, such as "cat", any text for a bundle with a text tower, or an
-                embedding `(D,)`. Alone it asks for all that
-                it names; with a point or a box for the one there. `object_scores` then tell whether it is in the
-                photo.
+                embedding `(D,)`. Alone it asks for all that it names; with a point or a box for the one there.
+                `object_scores` then tell whether it is in the photo.
 
         Returns:
             masks: `(M, H, W)` bool, or float32 logits, which are above 0 inside. M is 3 with `multimask_output`, else

@@ -115,7 +115,7 @@ def _row(entry: object, name: str) -> tuple[int, tuple[Sequence[float], int, flo
     listed = isinstance(box, list) and len(box) == 4
     if not whole or not listed or not all(_is_number(each) for each in (*box, score)) or min(box[2:]) < 0:
         raise DataError(
-            f"{name} is no box: image_id and category_id are whole numbers, bbox is [x, y, width, height] in pixels, "
+            f"{name} is no box: image_id and category_id are integers, bbox is [x, y, width, height] in pixels, "
             "and score is a number"
         )
     return number, (box, category, float(score))
