@@ -70,13 +70,10 @@ def evaluate(job: EvaluateJob, progress: Progress = lambda what, done, total: No
     check_destination(job.out, overwrite=job.overwrite, foreign=foreign_in_evaluation)
     _check_packages(job)
     sources = opened_sources(job)
-    if EDGES in job.protocols:
-        for what in job.data:
-            open_edges(what)  # refused before a model is loaded
-    if job.groups is not None:
-        Groups(job.groups)
+    edge_sources = [open_edges(what) for what in job.data] if EDGES in job.protocols else []
+    groups_of_photos = None if job.groups is None else Groups(job.groups)
     progress("loading the model", 0, 0)
-    run = Run(job, _subjects(job), progress)
+    run = Run(job, _subjects(job), progress, edge_sources, groups_of_photos)
     protocol = job.prompted
     if protocol is not None:
         for subject in run.subjects:
@@ -99,9 +96,9 @@ def _measured(run: Run, sources: Sequence[Source], folder: Path) -> Evaluation:
         subjects=tuple(subject.description for subject in run.subjects),
         figures=tuple(prompted(run, protocol, sources)) if protocol is not None else (),
         against=tuple(against(run, sources)) if job.against is not None else (),
-        groups=tuple(groups(run, sources, job.groups)) if job.groups is not None else (),
+        groups=tuple(groups(run, sources, run.groups)) if run.groups is not None else (),
         automatic=tuple(automatic(run, sources)) if AUTOMATIC in job.protocols else (),
-        edges=tuple(edges(run)) if EDGES in job.protocols else (),
+        edges=tuple(edges(run)),
         proposals=tuple(proposals(run, sources)) if PROPOSALS in job.protocols else (),
         instances=tuple(instances(run, sources, job.boxes or TRUTH, folder)) if INSTANCES in job.protocols else (),
         text=tuple(text(run, sources)) if TEXT in job.protocols else (),

@@ -19,7 +19,7 @@ from sam_edge_runtime.automatic.rle import Rle
 
 from .against import AgainstFigures, against_figures
 from .automatic import AutomaticFigures, Proposals, automatic_figures, propose
-from .edges import EDGE_SETTINGS, EdgeFigures, measure_edges, open_edges
+from .edges import EDGE_SETTINGS, EdgeFigures, EdgeSource, measure_edges
 from .figures import Figures, figures_of
 from .ground_truth import open_truth
 from .groups import GroupedFigures, Groups, grouped_figures
@@ -42,6 +42,8 @@ class Run:
         job: what is measured.
         subjects: the models and bundles.
         progress: told what is being measured, how many photos are done, and how many there are.
+        edge_sources: data of the protocol `edges`.
+        groups: which group each photo or mask belongs to; None: no figures by group.
         examples: photos to draw with masks of prompts; filled by `prompted`.
         drawn: photos to draw with the first subject's automatic masks; filled by `automatic`.
         logs: the skipped records.
@@ -51,6 +53,8 @@ class Run:
     job: EvaluateJob
     subjects: Sequence[Promptable]
     progress: Progress
+    edge_sources: Sequence[EdgeSource] = ()
+    groups: Groups | None = None
     examples: list[Sample] = field(default_factory=list)
     drawn: list[tuple[Sample, tuple[Rle, ...]]] = field(default_factory=list)
     logs: list[SkipLog] = field(default_factory=list)
@@ -125,9 +129,8 @@ def against(run: Run, sources: Sequence[Source]) -> Iterator[AgainstFigures]:
         yield against_figures(*names, short_name(source.name), photos, others)
 
 
-def groups(run: Run, sources: Sequence[Source], path: Path) -> Iterator[GroupedFigures]:
+def groups(run: Run, sources: Sequence[Source], read: Groups) -> Iterator[GroupedFigures]:
     """Figures by group, of what `prompted` measured."""
-    read = Groups(path)
     for place, source in enumerate(sources):
         for number, subject in enumerate(run.subjects):
             yield grouped_figures(subject.name, short_name(source.name), run.measured[number, place], read)
@@ -154,7 +157,7 @@ def automatic(run: Run, sources: Sequence[Source]) -> Iterator[AutomaticFigures]
 
 def edges(run: Run) -> Iterator[EdgeFigures]:
     """Edges on BSDS500."""
-    for source in [open_edges(what) for what in run.job.data]:
+    for source in run.edge_sources:
         for subject in run.subjects:
             generator = AutomaticMaskGenerator.from_backend(subject.backend, subject.capacity, EDGE_SETTINGS)
             show = partial(run.progress, f"{subject.name}, {short_name(source.name)}")
