@@ -8,6 +8,7 @@ Contestants, all with the same seeded weights (nano with its own), each in a pro
 
     sam-edge onnx, tflite      this project's bundles in its runtime
     the same with 3:2 or 16:9  bundles with a frame of that shape, on a photo of it
+    the same with w8a8         the bundle in INT8, calibrated on the photos of --calibration
     plain onnx                 `torch.onnx.export` of the unchanged modules, in ONNX Runtime with default options
     plain tflite               `litert_torch.convert` of the same image encoder, in LiteRT with default options
     samexporter's way          plain onnx, with the decoder quantized to QUInt8 per tensor by `quantize_dynamic`
@@ -53,13 +54,19 @@ RESULTS = Path(__file__).parent / "results" / "peers.json"
 VARIANTS = ("nano", "tiny_vit", "vit_b", *SAM_2_VARIANTS)
 OURS_ONNX, OURS_TFLITE = "sam-edge onnx", "sam-edge tflite"
 PLAIN_ONNX, PLAIN_TFLITE, DYNAMIC, TORCH = "plain onnx", "plain tflite", "samexporter's way", "torch"
-KINDS = (OURS_ONNX, PLAIN_ONNX, DYNAMIC, OURS_TFLITE, PLAIN_TFLITE, TORCH)
+INT8 = "w8a8"
+KINDS = (
+    *(OURS_ONNX, f"{OURS_ONNX} {INT8}", PLAIN_ONNX, DYNAMIC),
+    *(OURS_TFLITE, f"{OURS_TFLITE} {INT8}", PLAIN_TFLITE, TORCH),
+)
 FRAMES = {"3:2": SIZE, "16:9": (1378, 2450)}  # (H, W) of the photo
 FRAME_KINDS = (
     OURS_ONNX,
     *(f"{OURS_ONNX} {frame}" for frame in FRAMES),
+    f"{OURS_ONNX} 16:9 {INT8}",
     OURS_TFLITE,
     *(f"{OURS_TFLITE} {frame}" for frame in FRAMES),
+    f"{OURS_TFLITE} 16:9 {INT8}",
     PLAIN_TFLITE,
     PLAIN_ONNX,
 )
@@ -77,7 +84,7 @@ def main() -> None:
         serve(_begin)
         return
     if arguments.child == "export":
-        print(json.dumps(_exported(arguments.kind, arguments.measure[0], arguments.folder)))
+        print(json.dumps(_exported(arguments)))
         return
     if arguments.measure is not None:
         results = arguments.results
@@ -102,12 +109,14 @@ def _measured(variant: str, arguments: argparse.Namespace) -> list[Row]:
     """A row for each contestant of a variant."""
     wanted = FRAME_KINDS if arguments.frames else arguments.kinds
     kinds = [kind for kind in wanted if not (variant != "vit_b" and kind == DYNAMIC)]
+    calibration: str | None = arguments.calibration
     rows: dict[str, Row] = {}
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         for kind in kinds:
             command = [sys.executable, __file__, "--measure", variant, "--child", "export", "--kind", kind]
-            said = subprocess.run([*command, "--folder", name], capture_output=True, text=True, check=False)
+            command += ["--folder", name] + (["--calibration", calibration] if calibration else [])
+            said = subprocess.run(command, capture_output=True, text=True, check=False)
             if said.returncode:
                 rows[kind] = {"kind": kind, "error": said.stderr.strip().splitlines()[-1][:200]}
             else:
@@ -155,34 +164,30 @@ def _snr(expected: Any, found: Any) -> float | None:
 
 def _photo(kind: str) -> str:
     """The file of a contestant's photo: of its frame's shape, or of 3:2."""
-    shape = next((frame for frame in FRAMES if kind.endswith(frame)), "3:2")
+    shape = next((frame for frame in FRAMES if frame in kind.split()), "3:2")
     return f"photo-{shape.replace(':', '-')}.npy"
 
 
 # The functions below run in child processes: one for each export, then one for each contestant.
 
 
-def _exported(kind: str, variant: str, folder: Path) -> Row:
+def _exported(arguments: argparse.Namespace) -> Row:
     """Make the files of a contestant; returns size, seconds and peak memory."""
+    kind, variant, folder = arguments.kind, arguments.measure[0], arguments.folder
     reset_peak()
     begun = time.perf_counter()
     if kind.startswith((OURS_ONNX, OURS_TFLITE)):
-        _, target, *frame = kind.split()
+        _, target, *form = kind.split()
+        frame = next((each for each in form if each in FRAMES), "square")
         out = folder / kind
-        command = [
-            sys.executable,
-            "-m",
-            "sam_edge",
-            "export",
-            "--model",
-            variant,
-            "--target",
-            target,
-            "--frame",
-            *(frame or ["square"]),
-        ]
-        command += ["--out", str(out)] + ([] if variant == "nano" else ["--checkpoint", SEED])
-        subprocess.run(command, check=True, stdout=sys.stderr)
+        command = [sys.executable, "-m", "sam_edge", "export", "--model", variant, "--target", target]
+        command += ["--frame", frame, "--out", str(out)] + ([] if variant == "nano" else ["--checkpoint", SEED])
+        if INT8 in form:
+            command += ["--precision", INT8]
+            command += ["--calibration", arguments.calibration] if arguments.calibration else []
+        said = subprocess.run(command, check=False, stdout=sys.stderr)
+        if not out.is_dir():  # masks of random weights in INT8 miss the bound: an exit code, and a bundle
+            sys.exit(said.returncode)
         return {"export_seconds": time.perf_counter() - begun, "bytes": _bytes(out), "export_peak_bytes": None}
     if kind == TORCH:
         return {"export_seconds": None, "bytes": None, "export_peak_bytes": None}
@@ -221,6 +226,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--measure", nargs="*", choices=VARIANTS, help="measure these variants; default: all")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--frames", action="store_true", help="measure frames beside squares and plain exports")
+    parser.add_argument("--calibration", help="photos for w8a8, see `sam-edge export`; default: its own")
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file of the results")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument(
