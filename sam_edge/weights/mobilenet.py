@@ -1,9 +1,10 @@
-"""ImageNet weights for nano's encoder, read from an INT8 MobileNetV2 in TensorFlow Lite's format.
+"""Pretrained weights for nano's encoder, read from an INT8 MobileNetV2 in TensorFlow Lite's format.
 
-TensorFlow publishes MobileNetV2 quantized after training: kernels as int8 with a scale for each output channel, biases
-as int32, batch norms already folded. Dequantized (`scale * (q - zero_point)`, https://arxiv.org/abs/1712.05877, section
-2), each weight is within half a scale of the float weight. Only constants of the flatbuffer are read, through the
-schema that comes with ai-edge-litert; the network is not run.
+TensorFlow publishes MobileNetV2 for ImageNet quantized after training: kernels as int8 with a scale for each output
+channel, biases as int32, batch norms already folded. Older files, such as DeepLab on MobileNetV2 for PASCAL VOC, have
+uint8 kernels with one scale and zero point; the same blocks come first. Dequantized (`scale * (q - zero_point)`,
+https://arxiv.org/abs/1712.05877, section 2), each weight is within half a scale of the float weight. Only constants of
+the flatbuffer are read, through the schema that comes with ai-edge-litert; the network is not run.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def read_mobilenet_v2(path: Path) -> dict[str, torch.Tensor]:
     """Read the kernels and biases of MobileNetV2 1.0, under the names of `NanoImageEncoder`.
 
     Args:
-        path: a `.tflite` file with per-channel int8 kernels and folded batch norms.
+        path: a `.tflite` file with int8 or uint8 kernels and folded batch norms; what follows the blocks is not read.
 
     Returns:
         float32 kernels `(out, in / groups, h, w)` and biases `(out,)` of the stem and the 17 blocks, for pixels scaled
@@ -77,7 +78,7 @@ def read_mobilenet_v2(path: Path) -> dict[str, torch.Tensor]:
             state[f"{name}.weight"], state[f"{name}.bias"] = torch.from_numpy(kernel), torch.from_numpy(bias)
     except Exception as error:  # a damaged flatbuffer or another network can raise anything
         raise CheckpointError(
-            f"{path} is damaged or no MobileNetV2 1.0 with int8 kernels ({type(error).__name__}): copy it again"
+            f"{path} is damaged or no MobileNetV2 1.0 with 8-bit kernels ({type(error).__name__}): copy it again"
         ) from error
     return state
 
@@ -113,19 +114,18 @@ def _convolutions(model: Any, schema: Any) -> list[tuple[Float32, Float32]]:
         if kind not in (operators.CONV_2D, operators.DEPTHWISE_CONV_2D):
             continue
         pair = [graph.tensors[index] for index in operator.inputs[1:3]]
-        # Older files have uint8 kernels, whose bytes could be read as int8 unnoticed.
-        if [tensor.type for tensor in pair] != [schema.TensorType.INT8, schema.TensorType.INT32]:
-            raise ValueError("kernels are not int8 with int32 biases")
-        kernel, bias = (_constant(model, tensor) for tensor in pair)
+        kinds = {getattr(schema.TensorType, kind.__name__.upper()): kind for kind in (np.int8, np.uint8, np.int32)}
+        if pair[0].type not in kinds or pair[1].type != schema.TensorType.INT32:
+            raise ValueError("kernels are not int8 or uint8 with int32 biases")
+        kernel, bias = (_constant(model, tensor, kinds[tensor.type]) for tensor in pair)
         # TFLite's layouts: (out, h, w, in), and (1, h, w, channels) of a depthwise convolution.
         order = (0, 3, 1, 2) if kind == operators.CONV_2D else (3, 0, 1, 2)
         convolutions.append((np.ascontiguousarray(kernel.transpose(order)), bias))
     return convolutions
 
 
-def _constant(model: Any, tensor: Any) -> Float32:
+def _constant(model: Any, tensor: Any, kind: npt.DTypeLike) -> Float32:
     """A quantized constant of the graph as float32."""
-    kind = np.int8 if len(tensor.shape) == 4 else np.int32
     numbers = np.frombuffer(bytes(model.buffers[tensor.buffer].data), kind).reshape(tensor.shape)
     quantization = tensor.quantization
     return dequantized(numbers, quantization.scale, quantization.zeroPoint, quantization.quantizedDimension)

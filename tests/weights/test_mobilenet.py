@@ -113,6 +113,23 @@ def test_every_constant_arrives_in_torch_s_layout(written):
     np.testing.assert_allclose(state["stem.weight"], expected, rtol=1e-6)
 
 
+def test_kernels_of_older_files_have_one_scale_and_zero_point(written):
+    """DeepLab's file has uint8 kernels."""
+    import flatbuffers
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(written.read_bytes()))
+    graph = model.subgraphs[0]
+    kernel = graph.tensors[graph.operators[0].inputs[1]]
+    kernel.type = schema.TensorType.UINT8
+    kernel.quantization.scale, kernel.quantization.zeroPoint = [0.5], [146]
+    numbers = np.frombuffer(bytes(model.buffers[kernel.buffer].data), np.uint8).reshape(kernel.shape)
+    builder = flatbuffers.Builder(0)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    written.write_bytes(bytes(builder.Output()))
+    expected = (numbers.astype(np.float32).transpose(0, 3, 1, 2) - 146) * 0.5
+    np.testing.assert_array_equal(read_mobilenet_v2(written)["stem.weight"], expected)
+
+
 def test_files_that_are_no_mobilenet_are_refused(written, tmp_path):
     cases = {
         "missing.tflite": (None, "cannot read"),
@@ -134,7 +151,7 @@ def test_a_pipe_is_refused_at_once(tmp_path):
         read_mobilenet_v2(tmp_path / "pipe.tflite")
 
 
-@pytest.mark.parametrize("fault", ["another width", "uint8 kernels", "one convolution more"])
+@pytest.mark.parametrize("fault", ["another width", "float16 kernels", "one convolution more"])
 def test_another_network_is_refused(written, fault):
     import flatbuffers
 
@@ -147,8 +164,8 @@ def test_another_network_is_refused(written, fault):
             tensor.quantization.scale = tensor.quantization.scale[:24]
             tensor.quantization.zeroPoint = tensor.quantization.zeroPoint[:24]
             model.buffers[tensor.buffer].data = model.buffers[tensor.buffer].data[:size]
-    elif fault == "uint8 kernels":
-        kernel.type = schema.TensorType.UINT8
+    elif fault == "float16 kernels":
+        kernel.type = schema.TensorType.FLOAT16
     else:
         graph.operators.insert(3, graph.operators[2])
     builder = flatbuffers.Builder(0)
