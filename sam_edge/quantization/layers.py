@@ -55,7 +55,8 @@ def is_depthwise(layer: Layer) -> bool:
 
 def is_qat_trained(layer: Layer) -> bool:
     """Whether quantization-aware training has rounded all of a layer's weight."""
-    return bool(has_qat_scales(weight_of(layer)).all())
+    weight = array(layer.weight)
+    return bool(has_qat_scales(weight.swapaxes(0, 1) if isinstance(layer, nn.ConvTranspose2d) else weight).all())
 
 
 def channels_last(layer: nn.Module, tensor: Tensor) -> Tensor:
