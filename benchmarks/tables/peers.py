@@ -22,6 +22,42 @@ PEER_AIMS: tuple[tuple[str, float, str, str, str], ...] = (
     ("TinyViT click / torch", 0.5, "tiny_vit", "sam-edge onnx", "click / torch"),
     ("ViT-B click / torch", 0.5, "vit_b", "sam-edge onnx", "click / torch"),
 )
+# Aims of frames: encoder time beside the plain square export, click beside our own square, peak memory beside plain.
+FRAME_AIMS: tuple[tuple[str, float, str, str, str], ...] = (
+    ("ViT-B 3:2 encoder / plain, ONNX Runtime", 0.65, "vit_b", "sam-edge onnx 3:2", "encode / plain"),
+    ("ViT-B 3:2 encoder / plain, LiteRT", 0.38, "vit_b", "sam-edge tflite 3:2", "encode / plain"),
+    ("ViT-B 16:9 encoder / plain, ONNX Runtime", 0.52, "vit_b", "sam-edge onnx 16:9", "encode / plain"),
+    ("ViT-B 16:9 encoder / plain, LiteRT", 0.3, "vit_b", "sam-edge tflite 16:9", "encode / plain"),
+    ("TinyViT 3:2 encoder / plain, ONNX Runtime", 0.68, "tiny_vit", "sam-edge onnx 3:2", "encode / plain"),
+    ("TinyViT 3:2 encoder / plain, LiteRT", 0.38, "tiny_vit", "sam-edge tflite 3:2", "encode / plain"),
+    ("nano 3:2 encoder / plain, ONNX Runtime", 0.72, "nano", "sam-edge onnx 3:2", "encode / plain"),
+    *(
+        (f"{name} 3:2 click / square, {engine}", 0.75, variant, f"{kind} 3:2", "click / square")
+        for name, variant in (("ViT-B", "vit_b"), ("TinyViT", "tiny_vit"), ("nano", "nano"))
+        for engine, kind in (("ONNX Runtime", "sam-edge onnx"), ("LiteRT", "sam-edge tflite"))
+    ),
+    *(
+        (f"{name} 16:9 in INT8, encoder / plain fp32, {engine}", aim, variant, f"{kind} 16:9 w8a8", "encode / plain")
+        for name, variant, aim in (("ViT-B", "vit_b", 0.33), ("TinyViT", "tiny_vit", 0.35), ("nano", "nano", 0.33))
+        for engine, kind in (("ONNX Runtime", "sam-edge onnx"), ("LiteRT", "sam-edge tflite"))
+    ),
+    ("ViT-B 16:9 peak memory / plain, ONNX Runtime", 0.2, "vit_b", "sam-edge onnx 16:9", "memory / plain"),
+)
+# Aims of SAM 2.1 and EdgeTAM, beside plain exports of the same modules.
+SAM_2_AIMS: tuple[tuple[str, float, str, str, str], ...] = (
+    *(
+        (f"{name} {what} / plain, {engine}", aim, variant, kind, f"{step} / plain")
+        for name, variant in (("SAM 2.1 tiny", "sam2.1_hiera_tiny"), ("EdgeTAM", "edgetam"))
+        for what, step, onnx, tflite in (
+            ("encoder", "encode", 0.75, 0.6),
+            ("click", "click", 0.5, 0.5),
+            ("peak memory", "memory", 0.6, 0.6),
+        )
+        for engine, kind, aim in (("ONNX Runtime", "sam-edge onnx", onnx), ("LiteRT", "sam-edge tflite", tflite))
+    ),
+    ("EdgeTAM in INT8, encoder / fp32, ONNX Runtime", 0.55, "edgetam", "sam-edge onnx w8a8", "encode / square"),
+    ("EdgeTAM in INT8, encoder / fp32, LiteRT", 0.55, "edgetam", "sam-edge tflite w8a8", "encode / square"),
+)
 
 
 def peers_table(rows: list[Row]) -> str:
@@ -33,7 +69,7 @@ def peers_table(rows: list[Row]) -> str:
         if "error" in row:
             cells.append(failed(row["kind"], row["error"], head))
             continue
-        plain = PLAIN.get(row["kind"])
+        plain = PLAIN.get(row["kind"].removesuffix(" w8a8"))
         torch = "torch" if plain else None
         times = [quartiles(row["steps"][s], 1e3, 1 if row["steps"][s]["p50"] < 0.1 else 0) for s in ("encode", "click")]
         shares = [_ratio(row, step, other) for step, other in (("encode", plain), ("click", plain), ("click", torch))]
@@ -83,13 +119,16 @@ def _ratio(row: Row, step: str, other: str | None) -> str:
     return "" if found is None else quartiles(found)
 
 
-def peer_aims_table(documents: dict[str, Row]) -> str:
-    """Aims beside what was measured on each machine; what was missed is bold."""
+def peer_aims_table(documents: dict[str, Row], aims: tuple[tuple[str, float, str, str, str], ...] = PEER_AIMS) -> str:
+    """Aims beside what was measured on each machine; what was missed is bold, what was not measured is empty."""
     rows = []
-    for what, aim, variant, kind, figure in PEER_AIMS:
+    for what, aim, variant, kind, figure in aims:
         cells = [what, f"{aim:g}"]
         for document in documents.values():
-            row = next(row for row in document["variants"][variant]["rows"] if row["kind"] == kind)
+            row = next((row for row in document["variants"][variant]["rows"] if row["kind"] == kind), None)
+            if row is None or "error" in row:
+                cells.append("")
+                continue
             value, shown = _peer_figure(row, figure)
             cells.append(bold(shown, value <= aim))
         rows.append(cells)
@@ -102,7 +141,8 @@ def _peer_figure(row: Row, figure: str) -> tuple[float, str]:
         value = row["steps"]["click"]["p50"] * 1e3
         return value, f"{value:.1f}"
     step, _, other = figure.partition(" / ")
-    peer = PLAIN[row["kind"]] if other == "plain" else other
+    square = next((kind for kind in PLAIN if row["kind"].startswith(kind)), row["kind"])
+    peer = {"plain": PLAIN.get(square, other), "square": square}.get(other, other)
     if step == "memory":
         return row["memory_ratio"][peer], f"{row['memory_ratio'][peer]:.2f}"
     return row["ratio"][peer][step]["p50"], quartiles(row["ratio"][peer][step])

@@ -116,13 +116,14 @@ def prepare(
     """
     calls = calls.subset(PREPARATION_PHOTOS)
     capacity = replace(manifest, prompts=PROMPTS_PER_CALL, points=manifest.conventions.slots or MOST_SLOTS, batches=())
+    frame = manifest.frame
     fold_batch_norms(sam)
     progress(f"equalizing channels on {len(calls.photos)} photos")
-    equalized = equalize(sam, calls.encoder(), calls.decoder(capacity), EQUALIZATION_METHODS)
+    equalized = equalize(sam, calls.encoder(), calls.decoder(capacity), EQUALIZATION_METHODS, frame)
     progress("rounding weights")
     levels = weight_levels(sam, recipe, manifest.target)
     rounders = _rounders(sam, recipe, manifest.target)
-    rounded = round_weights(sam, calls.encoder(), calls.decoder(capacity), levels, rounders)
+    rounded = round_weights(sam, calls.encoder(), calls.decoder(capacity), levels, rounders, frame)
     return {"equalized": equalized, "rounded": {name: asdict(each) for name, each in rounded.items()}}
 
 

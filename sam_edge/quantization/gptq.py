@@ -19,6 +19,7 @@ from sam_edge.model import Sam
 from sam_edge_quant.methods import bias_correction, gptq
 from sam_edge_quant.methods.weight_scales import QAT_MAX, symmetric_scales
 from sam_edge_runtime.arrays import Call, Float64
+from sam_edge_runtime.bundle.contract import FrameSize
 
 from .equalization.observe import InputMoments, Runs, observe_layers, sam_runs
 from .layers import LAYERS, Layer, array, assign, input_patches, is_qat_trained, rows_of, set_rows
@@ -46,6 +47,7 @@ def round_weights(
     decoder_calls: Iterable[Call],
     levels: Mapping[str, int],
     rounders: Mapping[str, Rounder] = MappingProxyType({}),
+    frame: FrameSize | None = None,
 ) -> dict[str, RoundingQuality]:
     """Round weights in place.
 
@@ -55,12 +57,13 @@ def round_weights(
         decoder_calls: inputs of the mask decoder by name, NCHW.
         levels: as for `round_graphs`.
         rounders: as for `round_graphs`.
+        frame: of the calls; None: the model's square.
 
     Raises:
         UsageError: one of the graphs gets no calls.
         ExportError: a layer's input has NaN or infinity.
     """
-    return round_graphs(sam, sam_runs(sam, encoder_calls, decoder_calls), levels, rounders)
+    return round_graphs(sam, sam_runs(sam, encoder_calls, decoder_calls, frame), levels, rounders)
 
 
 def round_graphs(

@@ -222,3 +222,12 @@ def test_every_target_holds_several_frames_over_one_copy_of_the_weights(tmp_path
     predictor.set_image(photo)
     assert predictor.frame.size == TALL
     assert predictor.predict(box=[20, 20, 70, 80])[0].shape == (3, 120, 90)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["onnx", "tflite", "coreml"])
+def test_a_frame_is_quantized_without_a_square(tmp_path, target):
+    job = ExportJob("nano", tmp_path, target=target, precision="w8a8", input_side=SIDE, frames=("4:3",), photos=2)
+    exported = export_bundle(job)
+    assert exported.bundle.manifest.frame == WIDE
+    assert exported.agreement.mask_miou > 0.95

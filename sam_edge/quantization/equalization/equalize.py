@@ -18,6 +18,7 @@ from sam_edge.model import Sam
 from sam_edge.quantization.layers import Layer, array, assign, channels_last, is_qat_trained, set_weight, weight_of
 from sam_edge_quant.methods import Choice, Reader, bimodal, choose_scales, cross_layer, smoothquant
 from sam_edge_runtime.arrays import Call, Float64
+from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.errors import UsageError
 
 from .groups import Chain, Group, Keys, Normed, Writer, groups_of
@@ -30,7 +31,11 @@ Entry = dict[str, Any]
 
 
 def equalize(
-    sam: Sam, encoder_calls: Iterable[Call], decoder_calls: Iterable[Call], methods: Collection[str] = METHODS
+    sam: Sam,
+    encoder_calls: Iterable[Call],
+    decoder_calls: Iterable[Call],
+    methods: Collection[str] = METHODS,
+    frame: FrameSize | None = None,
 ) -> dict[str, list[Entry]]:
     """Equalize a model in place; its outputs in fp32 stay the same, up to rounding.
 
@@ -39,6 +44,7 @@ def equalize(
         encoder_calls: inputs of the image encoder by name, NCHW, from calibration; iterated once.
         decoder_calls: inputs of the mask decoder by name, NCHW.
         methods: which of `METHODS` to apply.
+        frame: of the calls; None: the model's square.
 
     Returns:
         As `equalize_graphs`.
@@ -47,7 +53,7 @@ def equalize(
         UsageError: no such method, or one of the graphs gets no calls.
         ExportError: a tensor has NaN or infinity.
     """
-    return equalize_graphs(sam, sam_runs(sam, encoder_calls, decoder_calls), methods)
+    return equalize_graphs(sam, sam_runs(sam, encoder_calls, decoder_calls, frame), methods)
 
 
 def equalize_graphs(model: nn.Module, runs: Runs, methods: Collection[str] = METHODS) -> dict[str, list[Entry]]:

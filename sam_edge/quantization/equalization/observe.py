@@ -14,6 +14,7 @@ from sam_edge.model.graphs import EncoderGraph, decoder_graph
 from sam_edge.model.sam import Sam
 from sam_edge.quantization.layers import Layer, array
 from sam_edge_runtime.arrays import Call, Float64
+from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.errors import ExportError, UsageError
 
 MOST_PATCHES = 4096  # of one call that `InputMoments` multiplies out: neighbouring patches add little information
@@ -104,9 +105,11 @@ class InputMoments:
 Runs = Sequence[tuple[nn.Module, Iterable[Call]]]  # graphs over one model's layers, and calls of each
 
 
-def sam_runs(sam: Sam, encoder_calls: Iterable[Call], decoder_calls: Iterable[Call]) -> Runs:
-    """SAM's two graphs and their calls."""
-    return (EncoderGraph(sam).eval(), encoder_calls), (decoder_graph(sam).eval(), decoder_calls)
+def sam_runs(
+    sam: Sam, encoder_calls: Iterable[Call], decoder_calls: Iterable[Call], frame: FrameSize | None = None
+) -> Runs:
+    """SAM's two graphs and their calls, in a frame; None: the model's square."""
+    return (EncoderGraph(sam).eval(), encoder_calls), (decoder_graph(sam, frame=frame).eval(), decoder_calls)
 
 
 @torch.inference_mode()

@@ -20,9 +20,10 @@ from sam_edge.model.sam2_mask_decoder import SAM2MaskDecoder
 from sam_edge.model.tiny_vit import ConvNorm
 from sam_edge.quantization.equalization.equalize import METHODS, equalize
 from sam_edge.quantization.equalization.groups import Chain, Keys, Normed, groups_of
-from sam_edge.quantization.equalization.observe import MOST_PATCHES, InputMoments
+from sam_edge.quantization.equalization.observe import MOST_PATCHES, InputMoments, observe_layers, sam_runs
 from sam_edge.quantization.gptq import round_weights
 from sam_edge.quantization.layers import LAYERS, array, assign, input_patches, rows_of, set_rows, set_weight, weight_of
+from sam_edge_runtime.bundle.contract import FrameSize
 from sam_edge_runtime.bundle.conventions import SAM_2, SAM_HQ
 from sam_edge_runtime.errors import ExportError, UsageError
 from tests.model.builders import BOUND, NARROW, error, every_prompt, photo, seed, seeded_tensor
@@ -78,6 +79,24 @@ def calls(sam):
 def outputs(sam):
     encoded = EncoderGraph(sam)(photo(SIDE))
     return *(encoded if isinstance(encoded, tuple) else (encoded,)), *DecoderGraph(sam)(*decoder_inputs(sam))
+
+
+def test_layers_are_observed_in_the_frame_of_the_calls():
+    """Positions of a frame are the first rows of the square's."""
+    sam, frame = model("nano"), FrameSize(SIDE // 2, SIDE)
+    (image,), (prompts,) = calls(sam)
+    image = {"image": image["image"][:, :, : frame.height]}
+    wide = {
+        **prompts,
+        "image_embeddings": prompts["image_embeddings"][:, :, : frame.height // 16],
+        "mask_input": prompts["mask_input"][:, :, : frame.height // 4],
+    }
+    seen = []
+    layer = sam.mask_decoder.transformer.layers[0].self_attn.q_proj
+    observe_layers(sam, sam_runs(sam, [image], [wide], frame), {layer: seen.append})
+    assert len(seen) == 1
+    with pytest.raises(RuntimeError, match="must match"):
+        observe_layers(sam, sam_runs(sam, [image], [wide]), {layer: seen.append})
 
 
 def plant(sam, factor):
