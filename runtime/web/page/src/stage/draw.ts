@@ -1,10 +1,10 @@
 /** One frame of the stage: photo, masks, prompts. */
 
-import { differenceOf, rasterOf, shownSize, type Colour } from "../masks/raster.ts";
+import { differenceOf, rasterOf, SHOWN_SIDE, shownSize, type Colour } from "../masks/raster.ts";
 import type { Runs } from "../masks/runs.ts";
 import type { Picture } from "../photo/picture.ts";
 import type { Box, Draft } from "../prompt/draft.ts";
-import { kept, outlineOf, tintedRaster, tints, type Shown } from "./paint.ts";
+import { kept, outlineOf, pathOf, tintedRaster, tints, type Shown } from "./paint.ts";
 import { toScreen, type Size, type Spot, type View } from "./view.ts";
 
 export const ACCENT: Colour = [47, 128, 255];
@@ -15,6 +15,8 @@ const NEGATIVE = "#d33a3a";
 const TINT = 105;
 const LAYER_TINT = 90;
 const POINT_RADIUS = 6;
+/** Screen pixels per photo pixel from which the photo's pixels are shown as squares. */
+const SMOOTH_BELOW = 3;
 
 /** The stroke under the pointer: screen points and the brush. */
 export interface LiveStroke {
@@ -42,6 +44,23 @@ export interface Scene {
   readonly shown: boolean;
 }
 
+/** The photo as the stage shows it, at the screen's resolution: a large one takes longer to scale than a mask to compute. */
+let layer: HTMLCanvasElement | null = null; // one, however often it is drawn anew
+const photoLayer = kept((picture: Picture, view: View, stage: Size, ratio: number) => {
+  const canvas = (layer ??= document.createElement("canvas"));
+  canvas.width = Math.round(stage.width * ratio);
+  canvas.height = Math.round(stage.height * ratio);
+  const context = canvas.getContext("2d")!;
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  context.imageSmoothingEnabled = view.scale < SMOOTH_BELOW;
+  context.drawImage(picture.bitmap, view.x, view.y, picture.width * view.scale, picture.height * view.scale);
+  return canvas;
+});
+/** A mask that follows the pointer, with no more pixels than the screen shows. */
+const hoverLayer = kept((mask: Runs, side: number) => {
+  const raster = rasterOf(mask, side);
+  return { tint: tintedRaster(raster, ACCENT, TINT), outline: pathOf(raster) };
+});
 const layerTints = kept((masks: readonly Shown[], picture: Picture) => tints(masks, picture, LAYER_TINT));
 const currentTint = kept((mask: Runs) => tintedRaster(rasterOf(mask), ACCENT, TINT));
 const difference = kept((a: Runs, b: Runs) => {
@@ -51,12 +70,13 @@ const difference = kept((a: Runs, b: Runs) => {
 
 export function draw(context: CanvasRenderingContext2D, ratio: number, scene: Scene): void {
   const { view, stage, picture } = scene;
+  context.setTransform(1, 0, 0, 1, 0, 0);
+  context.globalCompositeOperation = "copy"; // replaces everything that was there
+  context.drawImage(photoLayer(picture, view, stage, ratio), 0, 0);
+  context.globalCompositeOperation = "source-over";
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
-  context.clearRect(0, 0, stage.width, stage.height);
-  const [width, height] = [picture.width * view.scale, picture.height * view.scale];
-  context.imageSmoothingEnabled = view.scale < 3;
-  context.drawImage(picture.bitmap, view.x, view.y, width, height);
-  if (scene.shown) drawMasks(context, scene, width, height);
+  context.imageSmoothingEnabled = view.scale < SMOOTH_BELOW;
+  if (scene.shown) drawMasks(context, scene, ratio);
   if (scene.stroke !== null) drawStroke(context, scene.stroke);
   if (scene.box !== null) drawBox(context, view, scene.box, true);
   drawPrompt(context, view, scene.draft);
@@ -64,21 +84,24 @@ export function draw(context: CanvasRenderingContext2D, ratio: number, scene: Sc
   if (scene.cursor !== null) drawCursor(context, toScreen(view, scene.cursor));
 }
 
-function drawMasks(context: CanvasRenderingContext2D, scene: Scene, width: number, height: number): void {
+function drawMasks(context: CanvasRenderingContext2D, scene: Scene, ratio: number): void {
   const { view, picture, masks, current, rival, hover, selected } = scene;
+  const [width, height] = [picture.width * view.scale, picture.height * view.scale];
   const paste = (canvas: HTMLCanvasElement): void => context.drawImage(canvas, view.x, view.y, width, height);
   if (masks.length > 0) {
     paste(layerTints(masks, picture));
-    for (const { mask, colour } of masks) drawOutline(context, scene, mask, colour, mask === selected);
+    for (const { mask, colour } of masks) drawOutline(context, scene, outlineOf(mask), colour, mask === selected);
   }
   if (current !== null && rival !== null) difference(current, rival).forEach(paste);
   else if (current !== null) paste(currentTint(current));
-  if (current !== null) drawOutline(context, scene, current, ACCENT, true);
-  if (rival !== null) drawOutline(context, scene, rival, RIVAL, false);
+  if (current !== null) drawOutline(context, scene, outlineOf(current), ACCENT, true);
+  if (rival !== null) drawOutline(context, scene, outlineOf(rival), RIVAL, false);
   if (hover !== null && current === null) {
+    const side = Math.min(SHOWN_SIDE, Math.ceil(Math.max(width, height) * ratio));
+    const { tint, outline } = hoverLayer(hover, side);
     context.globalAlpha = 0.8;
-    paste(currentTint(hover));
-    drawOutline(context, scene, hover, ACCENT, false);
+    paste(tint);
+    drawOutline(context, scene, outline, ACCENT, false, side);
     context.globalAlpha = 1;
   }
 }
@@ -86,25 +109,25 @@ function drawMasks(context: CanvasRenderingContext2D, scene: Scene, width: numbe
 function drawOutline(
   context: CanvasRenderingContext2D,
   scene: Scene,
-  mask: Runs,
+  outline: Path2D,
   colour: Colour,
   strong: boolean,
+  side = SHOWN_SIDE,
 ): void {
   const { view, picture } = scene;
-  const scale = (picture.width * view.scale) / shownSize(picture.width, picture.height).width;
+  const scale = (picture.width * view.scale) / shownSize(picture.width, picture.height, side).width;
   context.save();
   context.translate(view.x, view.y);
   context.scale(scale, scale);
   context.lineCap = "square";
-  const path = outlineOf(mask);
   if (strong) {
     context.strokeStyle = "#ffffff";
     context.lineWidth = 3.5 / scale;
-    context.stroke(path);
+    context.stroke(outline);
   }
   context.strokeStyle = `rgb(${colour.join(" ")})`;
   context.lineWidth = 1.5 / scale;
-  context.stroke(path);
+  context.stroke(outline);
   context.restore();
 }
 

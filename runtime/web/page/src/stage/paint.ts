@@ -19,7 +19,8 @@ export function outlineOf(mask: Runs): Path2D {
   return path;
 }
 
-function pathOf(raster: Raster): Path2D {
+/** The outline of a raster, in its pixels. */
+export function pathOf(raster: Raster): Path2D {
   const path = new Path2D();
   const edges = edgesOf(raster);
   for (let i = 0; i < edges.length; i += 4) {
