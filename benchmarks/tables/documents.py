@@ -16,7 +16,7 @@ from .int8 import int8_aims_table, int8_short_table, int8_table
 from .int8_peers import int8_peers_table
 from .models import models_cost_table, models_table
 from .parity import parity_table
-from .peers import frames_table, peer_aims_table, peers_table
+from .peers import FRAME_AIMS, SAM_2_AIMS, frames_table, peer_aims_table, peers_table
 from .qnn_htp import qnn_table
 from .results import ROOT, read
 from .scaling import peak_line, scaling_table
@@ -30,19 +30,22 @@ TABLES: dict[str, Callable[[], str]] = {
         for variant in ("nano", "tiny_vit", "vit_b")
     },
     **{
-        f"peers-{variant}": partial(lambda name: peers_table(read("peers_avx2")["variants"][name]["rows"]), variant)
+        f"peers-{variant}": partial(lambda name: peers_table(read("peers_zen4")["variants"][name]["rows"]), variant)
         for variant in ("sam2.1_hiera_tiny", "edgetam")
     },
     **{
         f"frames-{variant}": partial(lambda name: frames_table(read("frames")["variants"][name]["rows"]), variant)
         for variant in ("nano", "tiny_vit", "vit_b")
     },
+    "frames-aims": lambda: peer_aims_table({"Zen 4": read("frames"), "Zen 3": read("frames_avx2")}, FRAME_AIMS),
+    "sam2-aims": lambda: peer_aims_table({"Zen 4": read("peers_zen4"), "Zen 3": read("peers_avx2")}, SAM_2_AIMS),
     "frame-masks": lambda: frame_masks_table(read("frame_masks")["rows"]),
     "peers-aims": lambda: peer_aims_table({"Zen 5": read("peers"), "Zen 3": read("peers_avx2")}),
     "int8": lambda: int8_table(read("int8")["bundles"]),
     "int8-avx2": lambda: int8_short_table(read("int8_avx2")["bundles"]),
     "int8-aims": lambda: int8_aims_table(read("int8")["bundles"]),
     "int8-peers": lambda: int8_peers_table(read("int8_peers")["rows"]),
+    "int8-peers-avx2": lambda: int8_peers_table(read("int8_peers_avx2")["rows"]),
     "qnn-htp": lambda: qnn_table(read("qnn_htp")["bundles"]),
     "scaling-peak": lambda: peak_line(read("scaling")),
     "scaling-encoder": lambda: scaling_table(read("scaling"), "encoder"),
