@@ -39,8 +39,8 @@ from sam_edge_runtime.automatic.settings import AutomaticSettings
 from sam_edge_runtime.errors import UsageError
 
 from .habits import SIMULATED, Habits
+from .stages import MANUAL, STAGES
 
-MANUAL, SEMI_AUTOMATIC, AUTOMATIC = STAGES = ("manual", "semi-automatic", "automatic")
 SHORT_SIDE = 1500  # pixels, as SA-1B was released (arXiv 2304.02643, section 5)
 MOST_ROUNDS = 99
 

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sam_edge
 from sam_edge.reporting.pages import empty_figure, render
@@ -16,7 +16,9 @@ from sam_edge_runtime.system.files import write_file
 
 from .folder import FORMAT, VERSION
 from .habits import PAGE
-from .loop import Loop
+
+if TYPE_CHECKING:
+    from .loop import Loop
 
 REPORT, PAGE_FILE, PLOT = "report.json", "report.html", "loop.png"
 TEMPLATE = Path(__file__).parent / "report.html.j2"
@@ -39,7 +41,7 @@ def write_report(out: Path, loop: Loop, rounds: Sequence[dict[str, Any]]) -> Non
         "loop": loop.to_json(),
         "rounds": list(rounds),
     }
-    columns, rows = table(loop, rounds)
+    columns, rows = table(rounds)
     page = render(
         TEMPLATE,
         loop=loop,
@@ -54,9 +56,10 @@ def write_report(out: Path, loop: Loop, rounds: Sequence[dict[str, Any]]) -> Non
         write_file(out / name, content, overwrite=True)
 
 
-def table(loop: Loop, rounds: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """The columns' names and the rows: the start and each round."""
-    measured = ["box mIoU", *(f"{number} click{'s' if number > 1 else ''}" for number in range(1, loop.clicks + 1))]
+def table(rounds: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """The columns' names and the rows: the start and each round, at least one of them."""
+    most = len(clicks(rounds[0]))
+    measured = ["box mIoU", *(f"{number} click{'s' if number > 1 else ''}" for number in range(1, most + 1))]
     return [*COLUMNS, *measured], [_row(each) for each in rounds]
 
 

@@ -27,8 +27,8 @@ from sam_edge.serving.hosted_bundle import BROWSER, SERVER
 from sam_edge.serving.job import HOST, AnnotationJob, ServeJob
 from sam_edge.serving.page import Page
 from sam_edge.serving.server import Served, hosting
+from sam_edge.training.files import RECIPE_FILE
 from sam_edge.training.recipe import TrainRecipe
-from sam_edge.training.resume import RECIPE_FILE
 from sam_edge.training.train import InitialWeights, train
 from sam_edge.training.trainer import TrainJob
 from sam_edge.weights.load import find_source
@@ -36,10 +36,21 @@ from sam_edge_runtime.errors import DataError
 
 from .annotator import SimulatedAnnotator
 from .client import Client
-from .folder import ROUND_FILE, START_FILE, WORK_FILE, RoundFolder, read_document, rounds_of, settle, write_document
-from .loop import AUTOMATIC, MANUAL, SEMI_AUTOMATIC, Loop, Round, recipes_of
+from .folder import (
+    ROUND_FILE,
+    START_FILE,
+    WORK_FILE,
+    RoundFolder,
+    locked,
+    read_document,
+    rounds_of,
+    settle,
+    write_document,
+)
+from .loop import Loop, Round, recipes_of
 from .queue import GIVEN, PHOTOS, Intake, fill_queue
 from .report import write_report
+from .stages import AUTOMATIC, MANUAL, SEMI_AUTOMATIC
 from .work import Work, work_of_machine, work_of_people
 
 EXISTING_FILE = "existing.json"
@@ -94,10 +105,25 @@ def run_engine(job: EngineJob, progress: Progress = lambda what, done, total: No
     source, validation = _sources(job)
     page = Page.open() if loop.people else Page({})
     weights = str(find_source(loop.model, loop.init or None).path or loop.init)
-    settle(loop, job.out)
     evaluator = _Evaluator(loop, validation, progress)
+    settle(loop, job.out)
+    with locked(job.out):
+        settle(loop, job.out)  # another process may have been first
+        return _rounds(job, recipes, source, evaluator, page, weights)
+
+
+def _rounds(
+    job: EngineJob,
+    recipes: tuple[TrainRecipe, ...],
+    source: Source,
+    evaluator: _Evaluator,
+    page: Page,
+    weights: str,
+) -> list[dict[str, Any]]:
+    """Each round, from the first that is not complete."""
+    loop, progress = job.loop, evaluator.progress
     done = [_start(job, evaluator, weights)]
-    folders = rounds_of(loop, job.out)
+    folders = rounds_of((each.stage for each in loop.rounds), job.out)
     for number, (folder, each) in enumerate(zip(folders, loop.rounds, strict=True)):
         finished = folder.read(ROUND_FILE)
         if finished is None:

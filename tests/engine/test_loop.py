@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import asdict
 
 import pytest
 
 from sam_edge.cli.app import run
-from sam_edge.engine.folder import LOOP_FILE, RoundFolder, rounds_of, settle, write_document
+from sam_edge.engine.folder import LOOP_FILE, RoundFolder, locked, rounds_of, settle, write_document
 from sam_edge.engine.habits import Habits
 from sam_edge.engine.loop import read_loop
 from sam_edge.engine.report import draw, table
@@ -119,8 +121,9 @@ def test_a_folder_of_something_else_or_of_another_loop_is_refused(folder, tmp_pa
 def test_the_folder_tells_how_far_the_loop_is(folder, tmp_path, capsys):
     loop, out = read_loop(written(folder, LOOP)), tmp_path / "out"
     settle(loop, out)
-    assert status_of(out).loop == loop
-    first, second = rounds_of(loop, out)
+    stages = [each.stage for each in loop.rounds]
+    first, second = rounds_of(stages, out)
+    assert status_of(out).rounds == (first, second)
     assert (first.path.name, second.path.name) == ("01-manual", "02-automatic")
     measured = [{"data": "val.tar", "photos": 1, "masks": 3, "box": 0.5, "clicks": [0.25, 0.5, 0.75]}]
     write_document(out / "start.json", {"round": 0, "stage": "start", "evaluation": measured})
@@ -136,6 +139,36 @@ def test_the_folder_tells_how_far_the_loop_is(folder, tmp_path, capsys):
     assert run(["engine", "status", str(out)]) == 2
 
 
+def test_the_status_is_read_without_torch(folder, tmp_path):
+    settle(read_loop(written(folder, LOOP)), tmp_path / "out")
+    code = (
+        "import sys; from sam_edge.cli.app import run; "
+        f"code = run(['engine', 'status', {str(tmp_path / 'out')!r}]); "
+        "sys.exit(code or sorted({'torch', 'matplotlib', 'onnxruntime'} & set(sys.modules)) or 0)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such lock")
+def test_a_second_run_in_the_same_folder_is_refused(folder, tmp_path, capsys):
+    path, out = written(folder, LOOP), tmp_path / "out"
+    settle(read_loop(path), out)
+    code = (
+        "import sys; from pathlib import Path; from sam_edge.engine.folder import locked\n"
+        f"with locked(Path({str(out)!r})): print('locked', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"locked\n"
+        assert run(["engine", "run", str(path), "--out", str(out)]) == 2
+        assert capsys.readouterr().err.strip() == (
+            f"error: another `sam-edge engine run` works in {out}: wait for it, or choose another --out"
+        )
+        other.kill()  # the lock ends with its process
+    with locked(out):
+        pass
+
+
 def test_figures_of_a_round():
     people, machine = Work(2, 6, 2, 90.0, 3.0), Work(10, 0, 500, 100.0, 100.0)
     assert (people.seconds_a_mask, people.masks_a_photo) == (15.0, 4.0)
@@ -147,14 +180,13 @@ def test_figures_of_a_round():
 
 
 def test_the_plot_is_a_picture_and_the_table_has_all_rounds(folder):
-    loop = read_loop(written(folder, LOOP))
     measured = [{"data": "a", "photos": 1, "masks": 3, "box": 0.5, "clicks": [0.25, 0.5, 0.75]}]
     rounds = [{"round": 0, "stage": "start", "evaluation": measured}]
     assert draw(rounds).startswith(b"\x89PNG")
     rounds.append({**rounds[0], "round": 1, "stage": "manual", "work": Work(2, 6, 0, 90.0).to_json()})
     rounds.append({**rounds[0], "round": 2, "stage": "automatic", "work": Work(1, 0, 900, 0.0).to_json()})
     assert draw(rounds).startswith(b"\x89PNG")
-    columns, rows = table(loop, rounds)
+    columns, rows = table(rounds)
     assert [len(row) for row in rows] == [len(columns)] * 3
     assert rows[1][:9] == ["1", "manual", "2", "6", "0", "0", "15.0", "3.0", "4.0"]
     assert rows[2][6:9] == ["0.0", "900.0", "-"]
