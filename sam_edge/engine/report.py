@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -86,8 +87,17 @@ def clicks(each: dict[str, Any]) -> list[float]:
     return [fmean(values) for values in zip(*(measured["clicks"] for measured in each["evaluation"]), strict=True)]
 
 
+def errors(rounds: Sequence[dict[str, Any]], click: int | None = None) -> list[float]:
+    """Each round's standard error, by photo, of the mIoU of boxes, or of that after `click` + 1 clicks."""
+    return [
+        math.hypot(*(one["box_error"] if click is None else one["click_errors"][click] for one in each["evaluation"]))
+        / len(each["evaluation"])
+        for each in rounds
+    ]
+
+
 def draw(rounds: Sequence[dict[str, Any]]) -> bytes:
-    """A PNG file: masks a minute, masks a photo and mIoU against the rounds.
+    """A PNG file: masks a minute, masks a photo and mIoU with its standard errors against the rounds.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -108,11 +118,12 @@ def draw(rounds: Sequence[dict[str, Any]]) -> bytes:
         else:
             axes.set_ylim(bottom=0)
     measured = [each["round"] for each in rounds]
-    right.plot(measured, [box(each) for each in rounds], "s-", label="box")
+    right.errorbar(measured, [box(each) for each in rounds], errors(rounds), fmt="s-", capsize=3, label="box")
     most = len(clicks(rounds[0]))
     for number in sorted({0, most - 1}):
         name = f"{number + 1} click{'s' if number else ''}"
-        right.plot(measured, [clicks(each)[number] for each in rounds], "o-", label=name)
+        values = [clicks(each)[number] for each in rounds]
+        right.errorbar(measured, values, errors(rounds, number), fmt="o-", capsize=3, label=name)
     right.set_title("mIoU on validation data")
     right.legend()
     for axes in (left, middle, right):

@@ -47,7 +47,7 @@ from .folder import (
     settle,
     write_document,
 )
-from .loop import Loop, Round, recipes_of
+from .loop import Loop, Round, confident, recipes_of
 from .queue import GIVEN, PHOTOS, Intake, fill_queue
 from .report import write_report
 from .stages import AUTOMATIC, MANUAL, SEMI_AUTOMATIC
@@ -197,7 +197,9 @@ class _Evaluator:
                     "photos": figures.photos,
                     "masks": figures.masks,
                     "box": figures.box.single,
+                    "box_error": figures.box.standard_error,
                     "clicks": list(figures.shown),
+                    "click_errors": list(figures.shown_errors),
                 }
             )
         return measured
@@ -258,7 +260,7 @@ def _confident(one: _RoundJob) -> float:
         job = SegmentJob(
             one.folder.queue / PHOTOS,
             one.folder.bundle,
-            settings=one.round.settings or {},
+            settings=confident(one.job.loop.model, one.round.settings),
             out=one.folder.existing,
             picture=False,
             overwrite=True,  # those of a run that was killed
@@ -321,7 +323,10 @@ def _automatic(one: _RoundJob) -> Work:
         one.progress("automatic masks", done, photos)
 
     job = AnnotateJob(
-        str(one.folder.queue / PHOTOS), one.folder.masks, one.folder.bundle, settings=one.round.settings or {}
+        str(one.folder.queue / PHOTOS),
+        one.folder.masks,
+        one.folder.bundle,
+        settings=confident(one.job.loop.model, one.round.settings),
     )
     annotate(job, show)
     fresh = total - first[0]
@@ -335,13 +340,32 @@ def _train(
     folder = folders[-1]
     if folder.weights.exists():
         return
-    data = tuple(each.masks.relative_to(job.out).as_posix() for each in folders)
+    data = training_data(job, folders)
     resume = (folder.train / RECIPE_FILE).exists()
     if not resume:  # what a run left that was killed while it began
         shutil.rmtree(folder.train, ignore_errors=True)
     train(
         TrainJob(job.out, folder.train, resume=resume, workers=job.workers, picture_every=0),
-        replace(recipe, data=data),
+        replace(recipe, data=data, seed=recipe.seed + folder.number),  # else each round sees the same crops again
         InitialWeights(checkpoint=weights),
         lambda step, record: progress(f"training, loss {record['loss']:.3f}", step, recipe.steps),
     )
+
+
+def training_data(job: EngineJob, folders: tuple[RoundFolder, ...]) -> tuple[str, ...]:
+    """The data sets of rounds with their weights in training: photos, times the weight of people.
+
+    Raises:
+        DataError: none of the rounds has a mask.
+    """
+    data = []
+    for each in folders:
+        work = each.read(WORK_FILE)
+        if work is None or not work["drawn"] + work["found"]:
+            continue
+        weight = work["photos"] * (1.0 if each.stage == AUTOMATIC else job.loop.people_weight)
+        data.append(f"{each.masks.relative_to(job.out).as_posix()}={weight:g}")
+    if not data:
+        last = folders[-1].path.name
+        raise DataError(f"no round up to {last} has a mask to train on: run another loop, with more photos")
+    return tuple(data)
