@@ -43,7 +43,7 @@ from .stages import MANUAL, STAGES
 
 SHORT_SIDE = 1500  # pixels, as SA-1B was released (arXiv 2304.02643, section 5)
 MOST_ROUNDS = 99
-PEOPLE_WEIGHT = 10.0  # the paper drew people's masks ten times as often as automatic ones (section 7.6, "Data")
+PEOPLE_WEIGHT = 10.0  # as in the paper, which drew people's masks ten times as often (section 7.6, "Data")
 # nano's usual thresholds are for showing masks. A wrong mask in the training data costs more than one that people draw
 # (figures in docs/engine.md).
 CONFIDENT = {"pred_iou_thresh": 0.88, "stability_score_thresh": 0.85}
@@ -91,8 +91,8 @@ class Loop:
         init: weights to begin with; empty for those that are shipped or downloaded.
         input_side: frame side of the model in use, in pixels; 0 for the one that the variant was trained for.
         short_side: larger photos are made smaller until their shorter side has this many pixels; 0 leaves them.
-        people_weight: in training a photo of the manual and semi-automatic stages is drawn this many times as often as
-            one of the automatic stage.
+        people_weight: of a mask that people drew in training, where an automatic one has 1. A round's photos are drawn
+            as often as its masks weigh on average.
         clicks: of the evaluation.
         limit: largest number of photos of each validation source; 0 for all.
         seed: of the order of photos and of the simulated annotator.

@@ -353,7 +353,7 @@ def _train(
 
 
 def training_data(job: EngineJob, folders: tuple[RoundFolder, ...]) -> tuple[str, ...]:
-    """The data sets of rounds with their weights in training: photos, times the weight of people.
+    """The data sets of rounds with their weights in training: photos, times the mean weight of their masks.
 
     Raises:
         DataError: none of the rounds has a mask.
@@ -361,9 +361,10 @@ def training_data(job: EngineJob, folders: tuple[RoundFolder, ...]) -> tuple[str
     data = []
     for each in folders:
         work = each.read(WORK_FILE)
-        if work is None or not work["drawn"] + work["found"]:
+        masks = 0 if work is None else work["drawn"] + work["found"]
+        if work is None or not masks:
             continue
-        weight = work["photos"] * (1.0 if each.stage == AUTOMATIC else job.loop.people_weight)
+        weight = work["photos"] * (work["drawn"] * job.loop.people_weight + work["found"]) / masks
         data.append(f"{each.masks.relative_to(job.out).as_posix()}={weight:g}")
     if not data:
         last = folders[-1].path.name

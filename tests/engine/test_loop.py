@@ -184,11 +184,11 @@ def test_a_second_run_in_the_same_folder_is_refused(folder, tmp_path, capsys):
 def test_people_weigh_more_in_training_and_a_round_without_masks_is_left_out(folder, tmp_path):
     loop = read_loop(written(folder, LOOP))
     job, rounds = EngineJob(loop, folder, folder, tmp_path), rounds_of(STAGES, tmp_path)
-    for each, work in zip(rounds, (Work(2, 6, 0, 9.0), Work(3, 0, 4, 9.0), Work(50, 0, 300, 9.0)), strict=True):
+    for each, work in zip(rounds, (Work(2, 6, 0, 9.0), Work(3, 2, 7, 9.0), Work(50, 0, 300, 9.0)), strict=True):
         write_document(each.path / "work.json", work.to_json())
     assert training_data(job, rounds) == (
         "01-manual/masks=20",
-        "02-semi-automatic/masks=30",
+        "02-semi-automatic/masks=9",  # 3 photos; (2 x 10 + 7 x 1) / 9 = 3
         "03-automatic/shards=50",
     )
     write_document(rounds[1].path / "work.json", Work(3, 0, 0, 9.0).to_json())
