@@ -13,7 +13,6 @@ from .console import INTERRUPTED, line, note, progress_bar, whole
 from .options import MaxPixels, allow_pixels
 
 if TYPE_CHECKING:
-    from sam_edge.engine.loop import Loop
     from sam_edge.serving.server import Served
 
 EXAMPLES = (
@@ -69,17 +68,17 @@ def command(
         except KeyboardInterrupt:
             note(f"interrupted: what is done is kept in {out}; run the same command to go on")
             raise typer.Exit(INTERRUPTED) from None
-    show_rounds(found, rounds)
+    show_rounds(rounds)
     line(str(out / "report.html"))
 
 
-def show_rounds(loop: Loop, rounds: list[dict[str, Any]]) -> None:
+def show_rounds(rounds: list[dict[str, Any]]) -> None:
     """Print the table of the rounds, and what was left out."""
     from rich.table import Table  # noqa: PLC0415
 
     from sam_edge.engine.report import table  # noqa: PLC0415
 
-    columns, rows = table(loop, rounds)
+    columns, rows = table(rounds)
     shown = Table(box=None, pad_edge=False)
     for name in columns:
         shown.add_column(name.replace(" a ", "\na "), justify="left" if name == "stage" else "right", no_wrap=True)

@@ -23,7 +23,7 @@ def command(folder: Annotated[Path, typer.Argument(help="Folder of a loop: the -
         raise UsageError(f"the engine needs {missing_package(error)}: pip install 'sam-edge[train,serve]'") from error
     status = status_of(folder)
     if status.finished:
-        show_rounds(status.loop, status.finished)
+        show_rounds(status.finished)
     for each in status.rounds:
         steps = each.steps()
         open_steps = [name for name, done in steps.items() if not done]

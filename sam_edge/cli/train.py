@@ -79,9 +79,9 @@ def command(
 
     try:
         from sam_edge.training.accelerator import is_first_process  # noqa: PLC0415
+        from sam_edge.training.files import RECIPE_FILE  # noqa: PLC0415
         from sam_edge.training.reading import default_workers  # noqa: PLC0415
         from sam_edge.training.recipe import find_stage  # noqa: PLC0415
-        from sam_edge.training.resume import RECIPE_FILE  # noqa: PLC0415
         from sam_edge.training.train import InitialWeights, train  # noqa: PLC0415  # imports torch and accelerate
         from sam_edge.training.trainer import TrainJob  # noqa: PLC0415
         from sam_edge.training.words.recipe import WordsRecipe  # noqa: PLC0415

@@ -17,11 +17,12 @@ from accelerate import PartialState
 from sam_edge.data.mixture import Mixture, open_mixture
 from sam_edge.model import EncoderGraph, Sam, build_sam
 from sam_edge.model.sam import require_one_feature
+from sam_edge.training.files import WEIGHTS_FILE
 from sam_edge.training.logs import Record
 from sam_edge.training.objective import MaskObjective, Objective, session_of
 from sam_edge.training.recipe import TrainRecipe, with_current_keys
 from sam_edge.training.text import TextObjective
-from sam_edge.training.trainer import WEIGHTS_FILE, Trainer, TrainJob
+from sam_edge.training.trainer import Trainer, TrainJob
 from sam_edge.weights.checkpoint import load_into
 from sam_edge.weights.clip_checkpoint import find_clip_source, load_clip
 from sam_edge.weights.families import build_empty

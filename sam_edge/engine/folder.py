@@ -11,23 +11,32 @@ OUT/01-manual/work.json      seconds a mask, masks a photo, masks a minute
 OUT/01-manual/train/         the run of the training; its model.safetensors is the round's model
 OUT/01-manual/round.json     work and evaluation: the round is complete
 OUT/report.json, report.html, loop.png
+OUT/.lock                    of the process that runs the loop
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sam_edge.training.trainer import WEIGHTS_FILE
+from sam_edge.training.files import WEIGHTS_FILE
 from sam_edge_runtime.errors import OutputError
 from sam_edge_runtime.system.documents import json_text, parse_json, read_json
 from sam_edge_runtime.system.files import is_staging, write_file
 from sam_edge_runtime.system.folders import is_litter
 
-from .loop import AUTOMATIC, SEMI_AUTOMATIC, Loop
+from .stages import AUTOMATIC, SEMI_AUTOMATIC
 
-LOOP_FILE, START_FILE, ROUND_FILE, WORK_FILE = "loop.json", "start.json", "round.json", "work.json"
+if sys.platform != "win32":
+    import fcntl
+if TYPE_CHECKING:
+    from .loop import Loop
+
+LOCK_FILE, LOOP_FILE, START_FILE, ROUND_FILE, WORK_FILE = ".lock", "loop.json", "start.json", "round.json", "work.json"
 FORMAT, VERSION = "sam-edge-engine", 1
 
 
@@ -96,11 +105,10 @@ class RoundFolder:
         }
 
 
-def rounds_of(loop: Loop, out: Path) -> tuple[RoundFolder, ...]:
-    """The folders of a loop's rounds."""
+def rounds_of(stages: Iterable[str], out: Path) -> tuple[RoundFolder, ...]:
+    """The folders of a loop's rounds, by their stages."""
     return tuple(
-        RoundFolder(out / f"{number:02d}-{each.stage}", number, each.stage)
-        for number, each in enumerate(loop.rounds, start=1)
+        RoundFolder(out / f"{number:02d}-{stage}", number, stage) for number, stage in enumerate(stages, start=1)
     )
 
 
@@ -124,6 +132,29 @@ def read_document(path: Path) -> dict[str, Any] | None:
 def write_document(path: Path, document: dict[str, Any]) -> None:
     """Write a JSON object, whole or not at all."""
     write_file(path, json_text(document).encode(), overwrite=True)
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Keep other processes from running a loop in the same folder; the lock ends with the process, however it ends.
+
+    Windows has no such lock.
+
+    Raises:
+        OutputError: another process runs a loop there.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    with (out / LOCK_FILE).open("w") as file:
+        try:
+            # Unlike flock's, this lock is not inherited by processes that read photos, which may outlive a killed run.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise OutputError(
+                f"another `sam-edge engine run` works in {out}: wait for it, or choose another --out"
+            ) from error
+        yield
 
 
 def settle(loop: Loop, out: Path) -> None:

@@ -10,8 +10,8 @@ single actions are chosen to agree with them:
 | semi-automatic | 34, as the objects left are harder | 20 more to find one: 14 + 20 |
 
 From the paper are also the order of prominence, and that annotators were to go on to the next photo when a mask took
-more than 30 seconds. Section 5 there estimates the agreement of two annotators at 85 to 91 % IoU: a mask that agrees
-better than 85 % is accepted.
+more than 30 seconds. A mask is accepted from an IoU of 0.90 on, as 94 % of SA-1B's masks agree with what professionals
+made of them (section 5). The model learns from what is accepted, so this is about as good as it becomes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sam_edge_runtime.errors import UsageError
 SIMULATED, PAGE = KINDS = ("simulated", "page")
 FIND, FIND_MORE, CLICK, BRUSH = 3.0, 23.0, 2.0, 21.0  # seconds
 PATIENCE = 30.0  # seconds
-ACCEPTED = 0.85  # IoU
+ACCEPTED = 0.9  # IoU
 MOST_CLICKS = 5
 JITTER, MISSED = 0.05, 0.05
 

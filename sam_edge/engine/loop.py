@@ -33,16 +33,20 @@ from typing import Any
 
 from sam_edge.model.sam import check_side
 from sam_edge.model.variants import check_variant
-from sam_edge.training.ranges import check_integer
+from sam_edge.training.ranges import check_integer, check_positive
 from sam_edge.training.recipe import RECIPES_FOLDER, TrainRecipe, arguments_of, find_recipe, read_toml, tables_of
 from sam_edge_runtime.automatic.settings import AutomaticSettings
 from sam_edge_runtime.errors import UsageError
 
 from .habits import SIMULATED, Habits
+from .stages import MANUAL, STAGES
 
-MANUAL, SEMI_AUTOMATIC, AUTOMATIC = STAGES = ("manual", "semi-automatic", "automatic")
 SHORT_SIDE = 1500  # pixels, as SA-1B was released (arXiv 2304.02643, section 5)
 MOST_ROUNDS = 99
+PEOPLE_WEIGHT = 10.0  # as in the paper, which drew people's masks ten times as often (section 7.6, "Data")
+# nano's usual thresholds are for showing masks. A wrong mask in the training data costs more than one that people draw
+# (figures in docs/engine.md).
+CONFIDENT = {"pred_iou_thresh": 0.88, "stability_score_thresh": 0.85}
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Round:
         stage: of `STAGES`.
         photos: new photos of the round.
         recipe: of its training; empty for the loop's.
-        settings: of the automatic masks, by the names of `AutomaticSettings`; None: those that suit the model.
+        settings: of the automatic masks, by the names of `AutomaticSettings`; others are those of `confident`.
 
     Raises:
         UsageError: an unknown stage, no photos, or settings where no automatic masks are made.
@@ -87,6 +91,8 @@ class Loop:
         init: weights to begin with; empty for those that are shipped or downloaded.
         input_side: frame side of the model in use, in pixels; 0 for the one that the variant was trained for.
         short_side: larger photos are made smaller until their shorter side has this many pixels; 0 leaves them.
+        people_weight: of a mask that people drew in training, where an automatic one has 1. A round's photos are drawn
+            as often as its masks weigh on average.
         clicks: of the evaluation.
         limit: largest number of photos of each validation source; 0 for all.
         seed: of the order of photos and of the simulated annotator.
@@ -105,6 +111,7 @@ class Loop:
     init: str = ""
     input_side: int = 0
     short_side: int = SHORT_SIDE
+    people_weight: float = PEOPLE_WEIGHT
     clicks: int = 3
     limit: int = 0
     seed: int = 0
@@ -125,6 +132,7 @@ class Loop:
                 )
         for each in self.rounds:
             AutomaticSettings.for_variant(self.model, **(each.settings or {}))
+        check_positive("people_weight", self.people_weight)
         for name, least in {"short_side": 0, "clicks": 1, "limit": 0, "seed": 0}.items():
             check_integer(name, getattr(self, name), least)
 
@@ -136,6 +144,17 @@ class Loop:
     def to_json(self) -> dict[str, Any]:
         """Plain values, without the notes, to compare two loops."""
         return {name: value for name, value in asdict(self).items() if name != "notes"}
+
+
+def confident(model: str, given: dict[str, Any] | None) -> dict[str, Any]:
+    """Settings of automatic masks that are good enough to train on.
+
+    Args:
+        model: variant, whose own thresholds count where they are higher than `CONFIDENT`.
+        given: settings that replace these.
+    """
+    usual = AutomaticSettings.for_variant(model)
+    return {**{name: max(getattr(usual, name), least) for name, least in CONFIDENT.items()}, **(given or {})}
 
 
 def read_loop(path: Path) -> Loop:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sam_edge
 from sam_edge.reporting.pages import empty_figure, render
@@ -16,7 +17,9 @@ from sam_edge_runtime.system.files import write_file
 
 from .folder import FORMAT, VERSION
 from .habits import PAGE
-from .loop import Loop
+
+if TYPE_CHECKING:
+    from .loop import Loop
 
 REPORT, PAGE_FILE, PLOT = "report.json", "report.html", "loop.png"
 TEMPLATE = Path(__file__).parent / "report.html.j2"
@@ -39,7 +42,7 @@ def write_report(out: Path, loop: Loop, rounds: Sequence[dict[str, Any]]) -> Non
         "loop": loop.to_json(),
         "rounds": list(rounds),
     }
-    columns, rows = table(loop, rounds)
+    columns, rows = table(rounds)
     page = render(
         TEMPLATE,
         loop=loop,
@@ -54,9 +57,10 @@ def write_report(out: Path, loop: Loop, rounds: Sequence[dict[str, Any]]) -> Non
         write_file(out / name, content, overwrite=True)
 
 
-def table(loop: Loop, rounds: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """The columns' names and the rows: the start and each round."""
-    measured = ["box mIoU", *(f"{number} click{'s' if number > 1 else ''}" for number in range(1, loop.clicks + 1))]
+def table(rounds: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """The columns' names and the rows: the start and each round, at least one of them."""
+    most = len(clicks(rounds[0]))
+    measured = ["box mIoU", *(f"{number} click{'s' if number > 1 else ''}" for number in range(1, most + 1))]
     return [*COLUMNS, *measured], [_row(each) for each in rounds]
 
 
@@ -83,8 +87,17 @@ def clicks(each: dict[str, Any]) -> list[float]:
     return [fmean(values) for values in zip(*(measured["clicks"] for measured in each["evaluation"]), strict=True)]
 
 
+def errors(rounds: Sequence[dict[str, Any]], click: int | None = None) -> list[float]:
+    """Each round's standard error, by photo, of the mIoU of boxes, or of that after `click` + 1 clicks."""
+    return [
+        math.hypot(*(one["box_error"] if click is None else one["click_errors"][click] for one in each["evaluation"]))
+        / len(each["evaluation"])
+        for each in rounds
+    ]
+
+
 def draw(rounds: Sequence[dict[str, Any]]) -> bytes:
-    """A PNG file: masks a minute, masks a photo and mIoU against the rounds.
+    """A PNG file: masks a minute, masks a photo and mIoU with its standard errors against the rounds.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -105,11 +118,12 @@ def draw(rounds: Sequence[dict[str, Any]]) -> bytes:
         else:
             axes.set_ylim(bottom=0)
     measured = [each["round"] for each in rounds]
-    right.plot(measured, [box(each) for each in rounds], "s-", label="box")
+    right.errorbar(measured, [box(each) for each in rounds], errors(rounds), fmt="s-", capsize=3, label="box")
     most = len(clicks(rounds[0]))
     for number in sorted({0, most - 1}):
         name = f"{number + 1} click{'s' if number else ''}"
-        right.plot(measured, [clicks(each)[number] for each in rounds], "o-", label=name)
+        values = [clicks(each)[number] for each in rounds]
+        right.errorbar(measured, values, errors(rounds, number), fmt="o-", capsize=3, label=name)
     right.set_title("mIoU on validation data")
     right.legend()
     for axes in (left, middle, right):

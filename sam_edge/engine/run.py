@@ -27,8 +27,8 @@ from sam_edge.serving.hosted_bundle import BROWSER, SERVER
 from sam_edge.serving.job import HOST, AnnotationJob, ServeJob
 from sam_edge.serving.page import Page
 from sam_edge.serving.server import Served, hosting
+from sam_edge.training.files import RECIPE_FILE
 from sam_edge.training.recipe import TrainRecipe
-from sam_edge.training.resume import RECIPE_FILE
 from sam_edge.training.train import InitialWeights, train
 from sam_edge.training.trainer import TrainJob
 from sam_edge.weights.load import find_source
@@ -36,10 +36,21 @@ from sam_edge_runtime.errors import DataError
 
 from .annotator import SimulatedAnnotator
 from .client import Client
-from .folder import ROUND_FILE, START_FILE, WORK_FILE, RoundFolder, read_document, rounds_of, settle, write_document
-from .loop import AUTOMATIC, MANUAL, SEMI_AUTOMATIC, Loop, Round, recipes_of
+from .folder import (
+    ROUND_FILE,
+    START_FILE,
+    WORK_FILE,
+    RoundFolder,
+    locked,
+    read_document,
+    rounds_of,
+    settle,
+    write_document,
+)
+from .loop import Loop, Round, confident, recipes_of
 from .queue import GIVEN, PHOTOS, Intake, fill_queue
 from .report import write_report
+from .stages import AUTOMATIC, MANUAL, SEMI_AUTOMATIC
 from .work import Work, work_of_machine, work_of_people
 
 EXISTING_FILE = "existing.json"
@@ -94,10 +105,25 @@ def run_engine(job: EngineJob, progress: Progress = lambda what, done, total: No
     source, validation = _sources(job)
     page = Page.open() if loop.people else Page({})
     weights = str(find_source(loop.model, loop.init or None).path or loop.init)
-    settle(loop, job.out)
     evaluator = _Evaluator(loop, validation, progress)
+    settle(loop, job.out)
+    with locked(job.out):
+        settle(loop, job.out)  # another process may have been first
+        return _rounds(job, recipes, source, evaluator, page, weights)
+
+
+def _rounds(
+    job: EngineJob,
+    recipes: tuple[TrainRecipe, ...],
+    source: Source,
+    evaluator: _Evaluator,
+    page: Page,
+    weights: str,
+) -> list[dict[str, Any]]:
+    """Each round, from the first that is not complete."""
+    loop, progress = job.loop, evaluator.progress
     done = [_start(job, evaluator, weights)]
-    folders = rounds_of(loop, job.out)
+    folders = rounds_of((each.stage for each in loop.rounds), job.out)
     for number, (folder, each) in enumerate(zip(folders, loop.rounds, strict=True)):
         finished = folder.read(ROUND_FILE)
         if finished is None:
@@ -171,7 +197,9 @@ class _Evaluator:
                     "photos": figures.photos,
                     "masks": figures.masks,
                     "box": figures.box.single,
+                    "box_error": figures.box.standard_error,
                     "clicks": list(figures.shown),
+                    "click_errors": list(figures.shown_errors),
                 }
             )
         return measured
@@ -232,7 +260,7 @@ def _confident(one: _RoundJob) -> float:
         job = SegmentJob(
             one.folder.queue / PHOTOS,
             one.folder.bundle,
-            settings=one.round.settings or {},
+            settings=confident(one.job.loop.model, one.round.settings),
             out=one.folder.existing,
             picture=False,
             overwrite=True,  # those of a run that was killed
@@ -295,7 +323,10 @@ def _automatic(one: _RoundJob) -> Work:
         one.progress("automatic masks", done, photos)
 
     job = AnnotateJob(
-        str(one.folder.queue / PHOTOS), one.folder.masks, one.folder.bundle, settings=one.round.settings or {}
+        str(one.folder.queue / PHOTOS),
+        one.folder.masks,
+        one.folder.bundle,
+        settings=confident(one.job.loop.model, one.round.settings),
     )
     annotate(job, show)
     fresh = total - first[0]
@@ -309,13 +340,33 @@ def _train(
     folder = folders[-1]
     if folder.weights.exists():
         return
-    data = tuple(each.masks.relative_to(job.out).as_posix() for each in folders)
+    data = training_data(job, folders)
     resume = (folder.train / RECIPE_FILE).exists()
     if not resume:  # what a run left that was killed while it began
         shutil.rmtree(folder.train, ignore_errors=True)
     train(
         TrainJob(job.out, folder.train, resume=resume, workers=job.workers, picture_every=0),
-        replace(recipe, data=data),
+        replace(recipe, data=data, seed=recipe.seed + folder.number),  # else each round sees the same crops again
         InitialWeights(checkpoint=weights),
         lambda step, record: progress(f"training, loss {record['loss']:.3f}", step, recipe.steps),
     )
+
+
+def training_data(job: EngineJob, folders: tuple[RoundFolder, ...]) -> tuple[str, ...]:
+    """The data sets of rounds with their weights in training: photos, times the mean weight of their masks.
+
+    Raises:
+        DataError: none of the rounds has a mask.
+    """
+    data = []
+    for each in folders:
+        work = each.read(WORK_FILE)
+        masks = 0 if work is None else work["drawn"] + work["found"]
+        if work is None or not masks:
+            continue
+        weight = work["photos"] * (work["drawn"] * job.loop.people_weight + work["found"]) / masks
+        data.append(f"{each.masks.relative_to(job.out).as_posix()}={weight:g}")
+    if not data:
+        last = folders[-1].path.name
+        raise DataError(f"no round up to {last} has a mask to train on: run another loop, with more photos")
+    return tuple(data)

@@ -1,4 +1,4 @@
-"""How far a loop is, as its folder tells."""
+"""How far a loop is, as its folder tells; read without torch."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sam_edge_runtime.errors import SamEdgeError, UsageError
+from sam_edge_runtime.errors import UsageError
 
 from .folder import FORMAT, LOOP_FILE, ROUND_FILE, START_FILE, RoundFolder, read_document, rounds_of
-from .habits import Habits
-from .loop import Loop, Round
+from .stages import STAGES
 
 
 @dataclass(frozen=True)
@@ -18,12 +17,10 @@ class Status:
     """A loop in a folder.
 
     Attributes:
-        loop: the loop.
         finished: its start and its complete rounds, as `report.json` has them.
         rounds: the folders of all rounds.
     """
 
-    loop: Loop
     finished: list[dict[str, Any]]
     rounds: tuple[RoundFolder, ...]
 
@@ -38,17 +35,17 @@ def status_of(folder: Path) -> Status:
     document = read_document(folder / LOOP_FILE)
     if document is None or document.get("format") != FORMAT:
         raise UsageError(f"{folder} holds no loop of sam-edge: name the --out of `sam-edge engine run`")
-    loop = _loop(document, folder)
-    rounds = rounds_of(loop, folder)
+    rounds = rounds_of(_stages(document, folder), folder)
     documents = [read_document(folder / START_FILE), *(each.read(ROUND_FILE) for each in rounds)]
-    return Status(loop, [each for each in documents if each is not None], rounds)
+    return Status([each for each in documents if each is not None], rounds)
 
 
-def _loop(document: dict[str, Any], folder: Path) -> Loop:
+def _stages(document: dict[str, Any], folder: Path) -> list[str]:
     try:
-        values = dict(document["loop"])
-        rounds = tuple(Round(**each) for each in values.pop("rounds"))
-        habits = Habits(**values.pop("annotator"))
-        return Loop(**{**values, "validation": tuple(values["validation"])}, rounds=rounds, annotator=habits)
-    except (KeyError, TypeError, ValueError, SamEdgeError) as error:
+        stages = [each["stage"] for each in document["loop"]["rounds"]]
+    except (KeyError, TypeError) as error:
         raise UsageError(f"{folder / LOOP_FILE} is of another version ({error!r:.200}): run the loop anew") from error
+    unknown = [stage for stage in stages if stage not in STAGES]
+    if unknown:
+        raise UsageError(f"{folder / LOOP_FILE} has the unknown stage {unknown[0]!r:.60}: run the loop anew")
+    return stages

@@ -11,7 +11,7 @@
 | `shared_detail` | nano's detail, unpacked once a photo |
 | `batch`, `reading` | photos and masks as batches, read by worker processes |
 | `optimization` | AdamW, the learning rate, the running average of the weights |
-| `checkpoint` | the state of a run on disk |
+| `checkpoint`, `files` | the state of a run on disk; the names of its files |
 | `interrupt`, `logs`, `pictures` | Ctrl-C, losses and curves, pictures of what is trained |
 | `accelerator` | processes, devices and precision |
 """

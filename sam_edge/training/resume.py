@@ -17,8 +17,6 @@ from sam_edge_runtime.system.documents import read_json
 from .checkpoint import Tensors, TrainingState
 from .optimization import optimizer_tensors, restore_optimizer
 
-RECIPE_FILE = "recipe.json"
-
 
 def state_after(
     step: int, recipe: dict[str, Any], trained: nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer

@@ -45,6 +45,7 @@ from sam_edge_runtime.system.files import write_file
 from .accelerator import make_accelerator
 from .batch import RawBatch
 from .checkpoint import TrainingState, checkpoints, read_training_state, save_state
+from .files import PICTURES, RECIPE_FILE, START_FILE, WEIGHTS_FILE
 from .interrupt import Interrupt
 from .logs import LOSSES_FILE, Record, StepLog
 from .objective import Objective
@@ -52,9 +53,7 @@ from .optimization import averaged, freeze, make_optimizer, rate_at, set_rate
 from .pictures import ContactSheet
 from .reading import read_steps
 from .recipe import Phase, TrainRecipe, with_current_keys
-from .resume import RECIPE_FILE, check_recipe, read_values, refuse_run, restore, state_after
-
-START_FILE, WEIGHTS_FILE, PICTURES = "start.json", "model.safetensors", "pictures"
+from .resume import check_recipe, read_values, refuse_run, restore, state_after
 
 
 @dataclass(frozen=True)

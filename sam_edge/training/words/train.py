@@ -24,10 +24,11 @@ from sam_edge.data.skips import ALLOWED_BROKEN, SkipLog
 from sam_edge.model.torch_backend import TorchBackend
 from sam_edge.model.words import VECTOR
 from sam_edge.training.checkpoint import TrainingState, checkpoints, read_training_state, save_state
+from sam_edge.training.files import RECIPE_FILE
 from sam_edge.training.interrupt import Interrupt
 from sam_edge.training.logs import Record, StepLog
 from sam_edge.training.optimization import averaged, make_optimizer, rate_at, set_rate
-from sam_edge.training.resume import RECIPE_FILE, check_recipe, read_values, refuse_run, restore, state_after
+from sam_edge.training.resume import check_recipe, read_values, refuse_run, restore, state_after
 from sam_edge.weights.load import LoadedSam, find_source, load_sam
 from sam_edge.weights.words import FILE, TABLE, empty_maps, read_table, write_words
 from sam_edge_runtime.arrays import Float32
