@@ -207,8 +207,9 @@ class WordDecoderGraph(DecoderGraph):
             has_text: `(B)` 1 where `text_embeddings` counts, else 0.
 
         Returns:
-            Mask logits `(B, 4, H/4, W/4)` and IoU predictions `(B, 4)`; of text alone, output 0 is the word's map, and
-            its IoU prediction the expected IoU times the probability that the word is in the photo. Then logits of
+            Mask logits `(B, 4, H/4, W/4)` and IoU predictions `(B, 4)`. Of text alone, all four are the word's map, and
+            their IoU prediction is the expected IoU times the probability that the word is in the photo: what the
+            decoder makes of a mask prompt without clicks is worse, and rounding changes it most. Then logits of
             that probability, `(B, 1)`; `PRESENT` without text.
         """
         maps = self.nchw(image_embeddings)
@@ -226,11 +227,11 @@ class WordDecoderGraph(DecoderGraph):
         alone = from_text * (1.0 - points).unsqueeze(-1).unsqueeze(-1)
         flat = alone.flatten(1)  # (B, 1)
         # Times one and plus zero: without text, outputs are the plain decoder's, bit for bit.
-        first = masks[:, :1] * (1.0 - alone) + alone * drawn
+        masks = masks * (1.0 - alone) + alone * drawn
         expected = expected_iou(drawn) * presence.sigmoid()
-        scores = torch.cat([iou[:, :1] * (1.0 - flat) + flat * expected, iou[:, 1:]], dim=1)
+        scores = iou * (1.0 - flat) + flat * expected
         present = text * presence + (1.0 - text) * PRESENT
-        return torch.cat([first, masks[:, 1:]], dim=1), scores, present
+        return masks, scores, present
 
 
 class TextDecoderGraph(DecoderGraph):

@@ -23,7 +23,7 @@ from sam_edge_runtime.bundle.contract import EMBEDDING_STRIDE, MASK_STRIDE
 
 from .nano_decoder import Refine
 
-VECTOR = 65  # numbers of a word's vector; the last is the offset of its map
+VECTOR = 65  # numbers of a word's vector; the last two are the offsets of its map and of its presence
 WIDTH = 96  # channels of the cells' features
 FINE = 16  # channels of the features at stride 4
 BLOCKS = 1
@@ -37,12 +37,12 @@ class Look(NamedTuple):
 
     Attributes:
         cells: `(W, h * w)`, of the embedding's cells, row by row.
-        fine: `(F, 16 * h * w)`, at stride 4.
+        fine: `(F, 16 * h * w)`, at stride 4; None: maps come from the cells alone.
         grid: (h, w).
     """
 
     cells: Tensor
-    fine: Tensor
+    fine: Tensor | None
     grid: tuple[int, int]
 
 
@@ -78,14 +78,20 @@ class WordMaps(nn.Module):
         self.presence_filter = nn.Linear(vector, WIDTH)
         self.presence_bias = nn.Linear(vector, 1)
 
-    def features(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of the cells `(K, W, h, w)` and at stride 4 `(K, F, 4h, 4w)`, of embeddings `(K, C, h, w)`."""
+    def cells(self, embeddings: Tensor) -> Tensor:
+        """Features of the cells `(K, W, h, w)` of embeddings `(K, C, h, w)`."""
         x = F.relu(self.reduce(embeddings))
         x = x + self.context(x.mean(dim=(2, 3))).unsqueeze(-1).unsqueeze(-1)
         for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True):
             x = x + F.relu(pointwise(F.relu(depthwise(x))))
+        return x
+
+    def fine(self, embeddings: Tensor, cells: Tensor) -> Tensor:
+        """Features at stride 4 `(K, F, 4h, 4w)` of embeddings and their cells' features."""
         detail = embeddings[:, self.channels - self.detail :]
-        return x, self.refine(F.relu(self._unpack(self.unpack_cells, x) + self._unpack(self.unpack_detail, detail)))
+        unpacked = self._unpack(self.unpack_cells, cells) + self._unpack(self.unpack_detail, detail)
+        refined: Tensor = self.refine(F.relu(unpacked))
+        return refined
 
     def _unpack(self, layer: nn.ConvTranspose2d, x: Tensor) -> Tensor:
         """`layer` of `x`; in training as a product of matrices, whose gradients a CPU computes several times faster."""
@@ -99,7 +105,8 @@ class WordMaps(nn.Module):
 
     def look(self, embeddings: Tensor) -> Look:
         """Features of one photo, whose embedding is `(1, C, h, w)`."""
-        cells, fine = self.features(embeddings)
+        cells = self.cells(embeddings)
+        fine = self.fine(embeddings, cells)
         return Look(cells.flatten(2)[0], fine.flatten(2)[0], (embeddings.shape[2], embeddings.shape[3]))
 
     def coarse(self, cells: Tensor, vectors: Tensor) -> Tensor:
@@ -118,7 +125,9 @@ class WordMaps(nn.Module):
         """Logits at stride 4, `(B, 1, 4h, 4w)`: those of the cells, resized bilinearly, and those of the detail."""
         h, w = look.grid
         up_h, up_w = (enlargement(size, UPSCALING).to(coarse) for size in look.grid)
-        smooth = up_h @ coarse.reshape(-1, 1, h, w) @ up_w.transpose(0, 1)
+        smooth: Tensor = up_h @ coarse.reshape(-1, 1, h, w) @ up_w.transpose(0, 1)
+        if look.fine is None:
+            return smooth
         sharp = (self.fine_filter(vectors) * FINE**-0.5) @ look.fine
         drawn: Tensor = smooth + sharp.reshape(-1, 1, UPSCALING * h, UPSCALING * w)
         return drawn

@@ -59,18 +59,16 @@ def test_prompts_without_text_have_the_plain_decoders_outputs_bit_for_bit(graphs
 
 
 @torch.inference_mode()
-def test_text_alone_gives_the_words_map_and_the_others_refine_it(graphs, maps):
-    plain, texted = graphs
+def test_text_alone_gives_the_words_map_four_times(graphs, maps):
+    _, texted = graphs
     embedding, coords, labels, *_ = inputs(3)
     nothing = (coords[2:], labels[2:], torch.zeros(1, 1, *FRAME.cells), torch.zeros(1))
     vector = seeded_tensor("v", 1, VECTOR)
     masks, iou, present = texted(embedding, *nothing, vector, torch.ones(1))
     drawn, presence = maps(embedding, vector)
-    torch.testing.assert_close(masks[:, :1], drawn)
+    torch.testing.assert_close(masks, drawn.expand(-1, 4, -1, -1))
     torch.testing.assert_close(present, presence)
-    torch.testing.assert_close(iou[:, :1], expected_iou(drawn) * presence.sigmoid())
-    with_mask = plain(embedding, *nothing[:2], drawn, torch.ones(1))
-    torch.testing.assert_close(masks[:, 1:], with_mask[0][:, 1:])
+    torch.testing.assert_close(iou, (expected_iou(drawn) * presence.sigmoid()).expand(-1, 4))
 
 
 @torch.inference_mode()
@@ -117,10 +115,9 @@ def test_only_a_model_with_nanos_embedding_can_be_given_words(maps):
 
 def test_training_and_evaluation_compute_the_same_features(maps):
     embedding = seeded_tensor("e", 2, 256, 6, 8)
-    evaluated = maps.features(embedding)
+    evaluated = maps.fine(embedding, maps.cells(embedding))
     try:
-        trained = maps.train().features(embedding)
+        trained = maps.train().fine(embedding, maps.cells(embedding))
     finally:
         maps.eval()
-    for found, expected in zip(trained, evaluated, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(trained, evaluated, rtol=1e-4, atol=1e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,13 @@ import torch
 from sam_edge.data.mask_names import MaskNames
 from sam_edge.data.sources import open_source
 from sam_edge.training.recipe import find_stage, read_recipe, read_stage
-from sam_edge.training.words.encoded import MIRRORED, WHOLE, regions_of, view_of
+from sam_edge.training.words.calibrate import with_offsets
+from sam_edge.training.words.encoded import MIRRORED, WHOLE, EncodedView, regions_of, view_of
+from sam_edge.training.words.objective import POSITIVE_WEIGHT, WordLearner, WordsObjective
 from sam_edge.training.words.recipe import WordsRecipe
+from sam_edge.training.words.start import start_priors
 from sam_edge.training.words.train import WordsJob, train_words
-from sam_edge.weights.words import read_table, read_words
+from sam_edge.weights.words import empty_maps, read_table, read_words
 from sam_edge_runtime.automatic import rle
 from sam_edge_runtime.errors import CheckpointError, DataError, UsageError
 from sam_edge_runtime.photo.write import png_bytes
@@ -106,7 +110,7 @@ def run(data, tmp_path_factory) -> tuple[Path, list[dict[str, float]]]:
     assert train_words(WordsJob(data, out, stop_after=10, save_every=5), RECIPE) is None
     with pytest.raises(UsageError, match="--resume"):
         train_words(WordsJob(data, out), RECIPE)
-    with pytest.raises(UsageError, match="was started with photos = 6"):
+    with pytest.raises(UsageError, match=r"was started with drop = 0\.0"):
         train_words(WordsJob(data, out, resume=True), WordsRecipe(data=("train.tar",), steps=31))
     written = train_words(WordsJob(data, out, resume=True), RECIPE)
     assert written is not None
@@ -155,12 +159,78 @@ def test_recipes_of_words_are_read_and_refused_elsewhere(tmp_path):
     assert recipe.views == (2, 1)
     with pytest.raises(UsageError, match="trains words"):
         read_recipe(path)
-    for line, says in (("steps = 0", "steps 0 is out of range"), ('stage = "x"', "stage = 'x' is unknown")):
+    for line, says in (
+        ("steps = 0", "steps 0 is out of range"),
+        ("least_squares = 1", "least_squares = 1 is no true or false"),
+        ('stage = "x"', "stage = 'x' is unknown"),
+    ):
         path.write_text(
             f'stage = "words"\ndata = ["a.tar"]\n{line}\n'.replace('stage = "words"\n', "", line[:5] == "stage")
         )
         with pytest.raises(UsageError, match=says):
             read_stage(path)
+
+
+def view(*names: str) -> EncodedView:
+    """A view of random features; its names cover a quarter of it."""
+    embedding = np.random.default_rng(len(names)).standard_normal((256, 4, 4)).astype(np.float16)
+    regions = np.zeros((len(names), 16, 16), np.uint8)
+    regions[:, :8, :8] = 255
+    return EncodedView(embedding, names, regions, (64, 64))
+
+
+def test_the_presence_of_a_name_starts_at_the_log_odds_of_its_frequency():
+    learner = WordLearner(empty_maps(), 2, 0)
+    views = [view("cat", "dog"), view("cat"), view("cat"), view("dog")]
+    labelled = np.array([[1, 1], [0, 1]], np.float32)  # the second source names no cats
+    start_priors(learner, views, ("cat", "dog"), labelled, [0, 0, 0, 1])
+    shares = torch.tensor([(3 + 0.5) / (3 + 1), (2 + 0.5) / (4 + 1)])
+    torch.testing.assert_close(learner.priors.detach(), torch.logit(shares) + np.log(POSITIVE_WEIGHT))
+
+
+@torch.inference_mode()
+def test_offsets_of_maps_and_presence_become_the_vectors_last_numbers():
+    learner = WordLearner(empty_maps(8), 2, 0).eval()
+    learner.priors.copy_(torch.tensor([-2.0, 1.0]))
+    embedding = torch.from_numpy(view().embedding).float()[None]
+    drawn, presence = learner.maps(embedding, learner.vectors)
+    offsets = np.array([0.5, -1.5])
+    maps, vectors = with_offsets(learner, offsets)
+    assert vectors.shape == (2, 10)
+    found = maps(embedding, vectors)
+    torch.testing.assert_close(found[0], drawn + torch.from_numpy(offsets).float().reshape(2, 1, 1, 1))
+    torch.testing.assert_close(found[1], presence + learner.priors[:, None])
+
+
+def test_photos_that_set_thresholds_are_not_learned_from(data, tmp_path, monkeypatch):
+    from sam_edge.training.words import train as module
+
+    seen = {}
+
+    def remember(name, function):
+        def called(learner, views, *rest):
+            seen[name] = [int(path.stem.split("_")[1]) for path in views.files]
+            return function(learner, views, *rest)
+
+        return called
+
+    for name in ("start_by_least_squares", "offsets_of"):
+        monkeypatch.setattr(module, name, remember(name, getattr(module, name)))
+    train_words(WordsJob(data, tmp_path / "run"), replace(RECIPE, steps=1, held_out=4))
+    assert seen["offsets_of"] == [3, 7, 11]
+    assert seen["start_by_least_squares"] == [0, 1, 2, 4, 5, 6, 8, 9, 10]
+
+
+def test_steps_without_the_fine_part_train_the_cells_alone():
+    learner = WordLearner(empty_maps(8).train(), 2, 0)
+    objective = WordsObjective(learner, ("cat", "dog"), np.ones((1, 2), np.float32), RECIPE)
+    moved = {}
+    for fine in (True, False):
+        learner.zero_grad()
+        objective([view("cat")], [0], np.random.default_rng(0), fine=fine)["loss"].backward()
+        moved[fine] = {name.split(".")[0] for name, each in learner.maps.named_parameters() if each.grad is not None}
+    assert moved[True] - moved[False] >= {"unpack_cells", "unpack_detail", "refine", "fine_filter"}
+    assert moved[False] >= {"reduce", "cell_filter", "bias", "presence_filter"}
 
 
 def test_a_file_that_holds_no_words_is_refused(tmp_path):

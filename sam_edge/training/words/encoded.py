@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +114,7 @@ class EncodedSet:
     Attributes:
         files: of the views; photos in the order of the sources, all views of a photo one after another.
         source_of: index of the source of each view.
+        record_of: number of its record within the source, likewise.
     """
 
     def __init__(
@@ -130,6 +133,7 @@ class EncodedSet:
         self._folder = folder
         self.files: list[Path] = []
         self.source_of: list[int] = []
+        self.record_of: list[int] = []
 
     def prepare(self, names: MaskNames, skips: SkipLog, progress: Callable[[int, int], None]) -> None:
         """Encode what is not stored yet.
@@ -160,6 +164,7 @@ class EncodedSet:
                     skips.add(1, [])
                     self.files += paths
                     self.source_of += [place] * len(paths)
+                    self.record_of += [number] * len(paths)
                 done += 1
                 progress(done, total)
 
@@ -171,6 +176,14 @@ class EncodedSet:
         for view in missing:
             encoded = encode_view(self._backend, *view_of(sample.photo, regions, view, self._seed + number))
             write_file(paths[view], _bytes(encoded), overwrite=True)
+
+    def select(self, keep: Sequence[bool]) -> EncodedSet:
+        """The views for which `keep` is true."""
+        chosen = copy(self)
+        chosen.files = list(compress(self.files, keep))
+        chosen.source_of = list(compress(self.source_of, keep))
+        chosen.record_of = list(compress(self.record_of, keep))
+        return chosen
 
     def __len__(self) -> int:
         return len(self.files)

@@ -31,6 +31,7 @@ class WordLearner(nn.Module):
     Attributes:
         maps: the layers.
         vectors: `(W, D)`, one for each word.
+        priors: `(W)`, the presence logit of each word before a photo is looked at.
     """
 
     def __init__(self, maps: WordMaps, words: int, seed: int) -> None:
@@ -38,6 +39,7 @@ class WordLearner(nn.Module):
         self.maps = maps
         start = np.random.default_rng(seed).standard_normal((words, maps.vector))
         self.vectors = nn.Parameter(torch.from_numpy(start).float())
+        self.priors = nn.Parameter(torch.zeros(words))
 
 
 class WordsObjective:
@@ -56,7 +58,7 @@ class WordsObjective:
         self._labelled = torch.from_numpy(labelled)
 
     def __call__(
-        self, views: Sequence[EncodedView], sources: Sequence[int], draw: np.random.Generator
+        self, views: Sequence[EncodedView], sources: Sequence[int], draw: np.random.Generator, *, fine: bool = True
     ) -> dict[str, Tensor]:
         """The losses of some views: `loss`, and its parts `dice`, `focal` and `presence`.
 
@@ -64,12 +66,14 @@ class WordsObjective:
             views: of the step.
             sources: index of the source of each.
             draw: chooses words and dropped channels.
+            fine: whether maps have their part of stride 4, which costs most of a step.
         """
         recipe, maps, vectors = self._recipe, self._learner.maps, self._learner.vectors
         embeddings = self._dropped(embeddings_of(views), draw)
-        cells, fine = maps.features(embeddings)
+        cells = maps.cells(embeddings)
         grid = (cells.shape[2], cells.shape[3])
-        looks = [Look(*each, grid) for each in zip(cells.flatten(2), fine.flatten(2), strict=True)]
+        finer = maps.fine(embeddings, cells).flatten(2) if fine else [None] * len(views)
+        looks = [Look(*each, grid) for each in zip(cells.flatten(2), finer, strict=True)]
         parts: dict[str, list[Tensor]] = {"dice": [], "focal": [], "presence": []}
         for index, view in enumerate(views):
             look = looks[index]
@@ -93,7 +97,7 @@ class WordsObjective:
 
     def _presence(self, look: Look, coarse: Tensor, view: EncodedView, labelled: Tensor) -> Tensor:
         maps, vectors = self._learner.maps, self._learner.vectors
-        logits = maps.presence(look.cells, coarse, vectors)[:, 0]
+        logits = maps.presence(look.cells, coarse, vectors)[:, 0] + self._learner.priors
         target = torch.zeros(len(vectors))
         target[[self._rows[name] for name in view.names]] = 1.0
         each = F.binary_cross_entropy_with_logits(logits, target, reduction="none")

@@ -9,6 +9,7 @@ between silenced. It takes one pass over the photos; a random start needs thousa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
@@ -16,9 +17,10 @@ import torch
 from torch import Tensor
 
 from sam_edge.model.words import WIDTH
+from sam_edge_runtime.arrays import Float32
 
 from .encoded import EncodedView
-from .objective import WordLearner
+from .objective import POSITIVE_WEIGHT, WordLearner
 
 INSIDE = 0.35  # weight of the region against the rest of the photo
 SHRINKAGE = 0.3
@@ -72,6 +74,29 @@ def start_by_least_squares(learner: WordLearner, views: Views, names: Sequence[s
         learner.vectors[:, rank + 1 :] /= scale
         for filter_ in (maps.fine_filter, maps.presence_filter, maps.presence_bias):
             filter_.weight *= 0.3 * scale
+
+
+def start_priors(
+    learner: WordLearner, views: Views, names: Sequence[str], labelled: Float32, source_of: Sequence[int]
+) -> None:
+    """Set the presence of each word, before a photo is looked at, to the log-odds of its frequency.
+
+    They are those at which the loss, to which a present word counts more than an absent one, is least.
+
+    Args:
+        learner: its `priors` are set.
+        views: of the photos.
+        names: the words, in the order of the vectors.
+        labelled: `(sources, W)` 1 where a source labels a word; the other sources do not count.
+        source_of: index of the source of each view.
+    """
+    rows = {name: row for row, name in enumerate(names)}
+    found, seen = torch.zeros(len(names)), torch.zeros(len(names))
+    for view, source in zip(views, source_of, strict=True):
+        seen += torch.from_numpy(labelled[source])
+        found[[rows[name] for name in view.names]] += 1.0
+    with torch.no_grad():
+        learner.priors.copy_(torch.logit((found + 0.5) / (seen + 1.0)) + math.log(POSITIVE_WEIGHT))
 
 
 def _cells(view: EncodedView) -> tuple[Tensor, Tensor]:

@@ -36,11 +36,11 @@ from sam_edge_runtime.bundle.vocabulary import Vocabulary
 from sam_edge_runtime.errors import DataError
 from sam_edge_runtime.system.files import write_file
 
-from .calibrate import offsets_of, with_offsets
+from .calibrate import OFFSET_COLUMNS, offsets_of, with_offsets
 from .encoded import EncodedSet, EncodedView, read_view
 from .objective import WordLearner, WordsObjective
 from .recipe import MODEL, WordsRecipe
-from .start import start_by_least_squares
+from .start import start_by_least_squares, start_priors
 
 EMBEDDINGS = "embeddings"
 Progress = Callable[[str, int, int], None]
@@ -109,18 +109,23 @@ def train_words(
     for line in skips.lines():
         notify(line)
 
-    learner = WordLearner(empty_maps(VECTOR - 1).train(), len(vocabulary_names), recipe.seed)
-    if state is None:
-        progress("least squares", 0, 0)
-        start_by_least_squares(learner, views, vocabulary_names)
+    learner = WordLearner(empty_maps(VECTOR - len(OFFSET_COLUMNS)).train(), len(vocabulary_names), recipe.seed)
     labelled = _labelled(mixture, vocabulary_names)
+    held_out = [recipe.held_out > 0 and number % recipe.held_out == recipe.held_out - 1 for number in views.record_of]
+    learned = views.select([not each for each in held_out])
+    if state is None:
+        if recipe.least_squares:
+            progress("least squares", 0, 0)
+            start_by_least_squares(learner, learned, vocabulary_names)
+        start_priors(learner, views, vocabulary_names, labelled, views.source_of)
     run = _Run(job, recipe, learner, WordsObjective(learner, vocabulary_names, labelled, recipe), state)
-    done = run.steps(views, mixture.shares, on_step)
+    done = run.steps(learned, mixture.shares, on_step)
     if not done:
         return None
     progress("thresholds", 0, 0)
     average = cast("WordLearner", run.average.module.eval())
-    maps, vectors = with_offsets(average, offsets_of(average, views, vocabulary_names))
+    judged = views.select(held_out) if any(held_out) else views
+    maps, vectors = with_offsets(average, offsets_of(average, judged, vocabulary_names))
     path = job.out / FILE
     vocabulary = Vocabulary(vocabulary_names, also, vectors.numpy())
     write_words(path, vocabulary, maps.state_dict(), *_base(loaded))
@@ -171,7 +176,8 @@ class _Run:
 
     def _learn(self, views: list[EncodedView], sources: list[int], draw: np.random.Generator) -> Record:
         set_rate(self._optimizer, rate_at(self._recipe, self._step))
-        losses = self._objective(views, sources, draw)
+        fine = self._step % self._recipe.fine_every == 0
+        losses = self._objective(views, sources, draw, fine=fine)
         if not torch.isfinite(losses["loss"]):
             raise DataError("the loss is NaN or infinite: lower the learning rate")
         self._optimizer.zero_grad()
