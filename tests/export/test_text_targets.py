@@ -40,8 +40,7 @@ def test_words_work_on_each_target(target: str, precision: str, frame: str, phot
     assert report["passed"], report["missed"]
     golden = Golden.load(predictor.bundle.golden_path, manifest)
     assert any(case.prompts.text is not None for case in golden.cases)
-    if precision != "w8a8":  # verify's prompts have no text, and two photos calibrate no INT8 for its clicks
-        assert run(["verify", str(out)]) == 0
+    assert run(["verify", str(out)]) == 0
     predictor.set_image(read_photo(photo))
     assert predictor.frame.size in manifest.frames
     found = predictor.predict(text=WORD, multimask_output=False)
