@@ -80,7 +80,7 @@ class WordMaps(nn.Module):
 
     def cells(self, embeddings: Tensor) -> Tensor:
         """Features of the cells `(K, W, h, w)` of embeddings `(K, C, h, w)`."""
-        x = F.relu(self.reduce(embeddings))
+        x: Tensor = F.relu(self.reduce(embeddings))
         x = x + self.context(x.mean(dim=(2, 3))).unsqueeze(-1).unsqueeze(-1)
         for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True):
             x = x + F.relu(pointwise(F.relu(depthwise(x))))

@@ -71,9 +71,9 @@ class WordsRecipe:
     def __post_init__(self) -> None:
         if not self.data:
             raise UsageError("the recipe names no data: write, for example, data = ['train.tar']")
-        least = {"steps": 1, "photos": 1, "words": 1, "fine_every": 1, "held_out": 0, "seed": 0, "warm_up": 0}
-        for name, smallest in least.items():
-            check_integer(name, getattr(self, name), smallest)
+        smallest = {"steps": 1, "photos": 1, "words": 1, "fine_every": 1, "held_out": 0, "seed": 0, "warm_up": 0}
+        for name, number in smallest.items():
+            check_integer(name, getattr(self, name), number)
         for name, least, most in (("views", 1, MOST_VIEWS + 1), ("limits", 0, MOST)):
             values: tuple[int, ...] = getattr(self, name)
             if len(values) not in (1, len(self.data)):
