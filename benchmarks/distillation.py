@@ -37,8 +37,8 @@ from sam_edge.model.tiny_vit import TinyViT
 from sam_edge.model.torch_backend import TorchBackend
 from sam_edge.prediction.promptable import AnyCapacity
 from sam_edge.reporting.versions import tool_versions
-from sam_edge.training.losses import RECIPES
 from sam_edge.training.files import WEIGHTS_FILE
+from sam_edge.training.losses import RECIPES
 from sam_edge.training.objective import Objective, SessionRecipe
 from sam_edge.training.recipe import Phase, TrainRecipe
 from sam_edge.training.train import InitialWeights, load_initial_weights
