@@ -70,9 +70,11 @@ const difference = kept((a: Runs, b: Runs) => {
 
 export function draw(context: CanvasRenderingContext2D, ratio: number, scene: Scene): void {
   const { view, stage, picture } = scene;
+  const photo = photoLayer(picture, view, stage, ratio);
+  if (photo.width === 0 || photo.height === 0) return; // a stage that is not laid out yet
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.globalCompositeOperation = "copy"; // replaces everything that was there
-  context.drawImage(photoLayer(picture, view, stage, ratio), 0, 0);
+  context.drawImage(photo, 0, 0);
   context.globalCompositeOperation = "source-over";
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.imageSmoothingEnabled = view.scale < SMOOTH_BELOW;
