@@ -6,7 +6,7 @@
     python benchmarks/int8.py --results benchmarks/results/int8_avx2.json    # the same on a processor without VNNI
 
 Bundles are made by `sam-edge export`. Those of a variant and target are timed together, interleaved, so that a busy
-machine slows all of them alike. Times are medians relative to fp32's, with the quartiles of the pairs. Core ML packages
+machine slows all of them alike. Times are shares of fp32's of the same round: median and quartiles. Core ML packages
 run in an evaluator here, whose time says nothing and is left out. Masks are compared with fp32 torch's on the golden
 pictures, and for nano with human masks, from boxes on photos of coco/val and ccp/val. Results are written after each
 bundle, and a later run resumes where an earlier one stopped.
@@ -25,11 +25,11 @@ import time
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from statistics import median, quantiles
 from typing import Any
 
 import numpy as np
 from rich.console import Console
+from shares import share_of_fp32
 from tables.int8 import int8_table
 
 from sam_edge.data.sources import open_source
@@ -193,23 +193,13 @@ def _export(
 
 
 def _times(bundles: dict[str, Bundle]) -> dict[tuple[str, str], dict[str, float]]:
-    """By recipe and graph: the median time divided by fp32's, and the quartiles of the pairs of a round."""
+    """By recipe and graph: the time as a share of fp32's."""
     backends: dict[str, Backend] = {name: load_backend(bundle) for name, bundle in bundles.items()}
     manifest = bundles["fp32"].manifest
     side = manifest.input_side
     image = np.random.default_rng(0).uniform(0, 255, (1, 3, side, side)).astype(np.float32)
     taken = time_graphs(backends, image, manifest, Rounds(ROUNDS, warm_up=1, budget=SECONDS * len(backends)))
-    found = {}
-    for (name, graph), times in taken.items():
-        reference = taken["fp32", graph]
-        low, _, high = quantiles([time / other for time, other in zip(times, reference, strict=True)], n=4)
-        found[name, graph] = {
-            "median": median(times) / median(reference),
-            "low": low,
-            "high": high,
-            "fp32_seconds": median(reference),
-        }
-    return found
+    return {(name, graph): share_of_fp32(times, taken["fp32", graph]) for (name, graph), times in taken.items()}
 
 
 def _human(bundle: Bundle, data: Path) -> dict[str, dict[str, float]]:

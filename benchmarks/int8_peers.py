@@ -23,12 +23,12 @@ import time
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
-from statistics import median, quantiles
 from typing import Any
 
 import numpy as np
 from int8_peer_quantizers import QUANTIZERS, Task
 from rich.console import Console
+from shares import share_of_fp32
 from tables.int8_peers import int8_peers_table
 
 from sam_edge.data.sources import open_source
@@ -242,9 +242,7 @@ def _times(fp32: Bundle, bundle: Bundle, rounds: int) -> Row:
     taken = time_graphs(backends, image, manifest, Rounds(rounds, warm_up=1, budget=2 * SECONDS))
     found = {}
     for graph, name in (("encoder", "encoder"), ("decoder", "click")):
-        own, other = taken["row", graph], taken["fp32", graph]
-        low, middle, high = quantiles([a / b for a, b in zip(own, other, strict=True)], n=4)
-        found[name] = {"median": middle, "low": low, "high": high, "fp32_seconds": median(other)}
+        found[name] = share_of_fp32(taken["row", graph], taken["fp32", graph])
     return found
 
 
