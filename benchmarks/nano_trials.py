@@ -33,32 +33,25 @@ from sam_edge.evaluation.measure import Protocol
 from sam_edge.model.torch_backend import TorchBackend
 from sam_edge.prediction.promptable import AnyCapacity
 from sam_edge.reporting.versions import commit
-from sam_edge.training.recipe import Phase, TrainRecipe
+from sam_edge.training.recipe import Phase, find_recipe
 from sam_edge.training.train import InitialWeights, train
 from sam_edge.training.trainer import TrainJob
 from sam_edge.weights.load import find_source, load_sam
 from sam_edge_runtime.benchmark.machine import machine
 
 RESULTS = Path(__file__).parent / "results" / "nano_trials.json"
-SHIPPED = Path(__file__).parent.parent / "sam_edge" / "weights" / "shipped" / "nano.safetensors"
 VALIDATION = {"coco": "coco/val.tar", "ccp": "ccp/val.tar"}
 CLICKS = 3
 PROBE = 3  # steps that tell what a step costs; the first one is left out
 CONSOLE = Console(stderr=True, markup=False, highlight=False)
-BASE = TrainRecipe(
-    "nano",
-    (
-        *("coco/train.tar=0.22", "coco/train_2.tar=0.33", "ccp/train.tar=0.14", "facade/train.tar=0.08"),
-        *("feralcat/train.tar=0.08", "food/train.tar=0.06", "things/train.tar=0.08", "dsb2018/train.tar=0.01"),
-    ),
-    (Phase(1, 256, photos=16, masks=4, interactions=3, scale=(0.7, 2.6)),),
+BASE = replace(  # nano's own recipe, made short
+    find_recipe("nano"),
+    phases=(Phase(1, 256, photos=16, masks=4, interactions=3, scale=(0.7, 2.6)),),
     learning_rate=3e-4,
-    weight_decay=0.02,
     warm_up=5,
     final_rate=0.05,
     ema=0.9,
-    loss="ritm",
-    single_always=True,
+    precision="no",
 )
 Row = dict[str, Any]
 
@@ -162,7 +155,7 @@ def _trained(trial: Trial, steps: int, arguments: argparse.Namespace, out: Path,
     phase = replace(BASE.phases[0], steps=steps, **trial.phase)
     recipe = replace(BASE, phases=(phase,), **trial.recipe)
     if trial.encoder is None:
-        start = InitialWeights(checkpoint=str(SHIPPED))
+        start = InitialWeights(checkpoint=str(find_source("nano", None).path))
     else:
         start = InitialWeights(encoder=arguments.weights / trial.encoder)
     job = TrainJob(arguments.data, out, workers=0, save_every=10**6, picture_every=0)
@@ -198,7 +191,10 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--weights", type=Path, help="folder of the encoders that two trials start from")
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.measure and arguments.data is None:
+        parser.error("--measure needs --data")
+    return arguments
 
 
 if __name__ == "__main__":
