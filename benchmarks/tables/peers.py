@@ -7,8 +7,10 @@ from .results import Row
 
 OURS = "sam-edge onnx"
 PLAIN = {OURS: "plain onnx", "sam-edge tflite": "plain tflite"}
-# Aims beside plain exports and torch: what, the aim, the variant, whose figure, and which one it is.
-PEER_AIMS: tuple[tuple[str, float, str, str, str], ...] = (
+ENGINES = (("ONNX Runtime", OURS), ("LiteRT", "sam-edge tflite"))
+Aim = tuple[str, float, str, str, str]  # what, the aim, the variant, whose figure, and which one it is
+# Aims beside plain exports and torch.
+PEER_AIMS: tuple[Aim, ...] = (
     ("ViT-B encoder time / plain, ONNX Runtime", 0.7, "vit_b", "sam-edge onnx", "encode / plain"),
     ("ViT-B peak memory / plain, ONNX Runtime", 0.3, "vit_b", "sam-edge onnx", "memory / plain"),
     ("ViT-B encoder time / plain, LiteRT", 0.8, "vit_b", "sam-edge tflite", "encode / plain"),
@@ -23,7 +25,7 @@ PEER_AIMS: tuple[tuple[str, float, str, str, str], ...] = (
     ("ViT-B click / torch", 0.5, "vit_b", "sam-edge onnx", "click / torch"),
 )
 # Aims of frames: encoder time beside the plain square export, click beside our own square, peak memory beside plain.
-FRAME_AIMS: tuple[tuple[str, float, str, str, str], ...] = (
+FRAME_AIMS: tuple[Aim, ...] = (
     ("ViT-B 3:2 encoder / plain, ONNX Runtime", 0.65, "vit_b", "sam-edge onnx 3:2", "encode / plain"),
     ("ViT-B 3:2 encoder / plain, LiteRT", 0.38, "vit_b", "sam-edge tflite 3:2", "encode / plain"),
     ("ViT-B 16:9 encoder / plain, ONNX Runtime", 0.52, "vit_b", "sam-edge onnx 16:9", "encode / plain"),
@@ -34,17 +36,17 @@ FRAME_AIMS: tuple[tuple[str, float, str, str, str], ...] = (
     *(
         (f"{name} 3:2 click / square, {engine}", 0.75, variant, f"{kind} 3:2", "click / square")
         for name, variant in (("ViT-B", "vit_b"), ("TinyViT", "tiny_vit"), ("nano", "nano"))
-        for engine, kind in (("ONNX Runtime", "sam-edge onnx"), ("LiteRT", "sam-edge tflite"))
+        for engine, kind in ENGINES
     ),
     *(
         (f"{name} 16:9 in INT8, encoder / plain fp32, {engine}", aim, variant, f"{kind} 16:9 w8a8", "encode / plain")
         for name, variant, aim in (("ViT-B", "vit_b", 0.33), ("TinyViT", "tiny_vit", 0.35), ("nano", "nano", 0.33))
-        for engine, kind in (("ONNX Runtime", "sam-edge onnx"), ("LiteRT", "sam-edge tflite"))
+        for engine, kind in ENGINES
     ),
     ("ViT-B 16:9 peak memory / plain, ONNX Runtime", 0.2, "vit_b", "sam-edge onnx 16:9", "memory / plain"),
 )
 # Aims of SAM 2.1 and EdgeTAM, beside plain exports of the same modules.
-SAM_2_AIMS: tuple[tuple[str, float, str, str, str], ...] = (
+SAM_2_AIMS: tuple[Aim, ...] = (
     *(
         (f"{name} {what} / plain, {engine}", aim, variant, kind, f"{step} / plain")
         for name, variant in (("SAM 2.1 tiny", "sam2.1_hiera_tiny"), ("EdgeTAM", "edgetam"))
@@ -53,10 +55,12 @@ SAM_2_AIMS: tuple[tuple[str, float, str, str, str], ...] = (
             ("click", "click", 0.5, 0.5),
             ("peak memory", "memory", 0.6, 0.6),
         )
-        for engine, kind, aim in (("ONNX Runtime", "sam-edge onnx", onnx), ("LiteRT", "sam-edge tflite", tflite))
+        for (engine, kind), aim in zip(ENGINES, (onnx, tflite), strict=True)
     ),
-    ("EdgeTAM in INT8, encoder / fp32, ONNX Runtime", 0.55, "edgetam", "sam-edge onnx w8a8", "encode / square"),
-    ("EdgeTAM in INT8, encoder / fp32, LiteRT", 0.55, "edgetam", "sam-edge tflite w8a8", "encode / square"),
+    *(
+        (f"EdgeTAM in INT8, encoder / fp32, {engine}", 0.55, "edgetam", f"{kind} w8a8", "encode / square")
+        for engine, kind in ENGINES
+    ),
 )
 
 
@@ -69,7 +73,7 @@ def peers_table(rows: list[Row]) -> str:
         if "error" in row:
             cells.append(failed(row["kind"], row["error"], head))
             continue
-        plain = PLAIN.get(row["kind"].removesuffix(" w8a8"))
+        plain = PLAIN.get(_square_of(row) or "")
         torch = "torch" if plain else None
         times = [quartiles(row["steps"][s], 1e3, 1 if row["steps"][s]["p50"] < 0.1 else 0) for s in ("encode", "click")]
         shares = [_ratio(row, step, other) for step, other in (("encode", plain), ("click", plain), ("click", torch))]
@@ -97,8 +101,8 @@ def frames_table(rows: list[Row]) -> str:
         if "error" in row:
             cells.append(failed(row["kind"], row["error"], head))
             continue
-        square = next((kind for kind in PLAIN if row["kind"].startswith(kind)), None)
-        plain = None if square is None else PLAIN[square]
+        square = _square_of(row)
+        plain = PLAIN.get(square or "")
         memory = row.get("memory_ratio", {}).get(plain)
         cells.append(
             [
@@ -114,12 +118,17 @@ def frames_table(rows: list[Row]) -> str:
     return markdown(head, cells)
 
 
+def _square_of(row: Row) -> str | None:
+    """The fp32 square of the same target as one of our bundles; None for other contestants."""
+    return next((kind for kind in PLAIN if row["kind"].startswith(kind)), None)
+
+
 def _ratio(row: Row, step: str, other: str | None) -> str:
     found = row["ratio"].get(other, {}).get(step)
     return "" if found is None else quartiles(found)
 
 
-def peer_aims_table(documents: dict[str, Row], aims: tuple[tuple[str, float, str, str, str], ...] = PEER_AIMS) -> str:
+def peer_aims_table(documents: dict[str, Row], aims: tuple[Aim, ...] = PEER_AIMS) -> str:
     """Aims beside what was measured on each machine; what was missed is bold, what was not measured is empty."""
     rows = []
     for what, aim, variant, kind, figure in aims:
@@ -141,7 +150,7 @@ def _peer_figure(row: Row, figure: str) -> tuple[float, str]:
         value = row["steps"]["click"]["p50"] * 1e3
         return value, f"{value:.1f}"
     step, _, other = figure.partition(" / ")
-    square = next((kind for kind in PLAIN if row["kind"].startswith(kind)), row["kind"])
+    square = _square_of(row) or row["kind"]
     peer = {"plain": PLAIN.get(square, other), "square": square}.get(other, other)
     if step == "memory":
         return row["memory_ratio"][peer], f"{row['memory_ratio'][peer]:.2f}"
