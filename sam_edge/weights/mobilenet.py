@@ -106,7 +106,8 @@ def dequantized(numbers: npt.NDArray[Any], scales: Any, zero_points: Any, axis: 
 
 def _convolutions(model: Any, schema: Any) -> list[tuple[Float32, Float32]]:
     """Kernel `(out, in / groups, h, w)` and bias of each convolution, in the order of the graph."""
-    graph, operators = model.subgraphs[0], schema.BuiltinOperator
+    graph, operators, types = model.subgraphs[0], schema.BuiltinOperator, schema.TensorType
+    kinds = {types.INT8: np.int8, types.UINT8: np.uint8, types.INT32: np.int32}
     convolutions = []
     for operator in graph.operators:
         code = model.operatorCodes[operator.opcodeIndex]
@@ -114,8 +115,7 @@ def _convolutions(model: Any, schema: Any) -> list[tuple[Float32, Float32]]:
         if kind not in (operators.CONV_2D, operators.DEPTHWISE_CONV_2D):
             continue
         pair = [graph.tensors[index] for index in operator.inputs[1:3]]
-        kinds = {getattr(schema.TensorType, kind.__name__.upper()): kind for kind in (np.int8, np.uint8, np.int32)}
-        if pair[0].type not in kinds or pair[1].type != schema.TensorType.INT32:
+        if pair[0].type not in (types.INT8, types.UINT8) or pair[1].type != types.INT32:
             raise ValueError("kernels are not int8 or uint8 with int32 biases")
         kernel, bias = (_constant(model, tensor, kinds[tensor.type]) for tensor in pair)
         # TFLite's layouts: (out, h, w, in), and (1, h, w, channels) of a depthwise convolution.
