@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,8 @@ def test_masks_a_minute_rise_and_iou_does_not_fall_in_a_loop_that_was_killed(tmp
             best = max(range(number + 1), key=figures.__getitem__)
             # The difference of two independent means is rarely larger by chance (95 %).
             assert figure >= figures[best] - 2 * math.hypot(error, errors[best])
+        assert figures[-1] > figures[0] + 0.05
+        assert all(later >= earlier - 0.03 for earlier, later in pairwise(figures))
     clicks = [each["clicks"][-1] for each in measured]
     assert clicks[-1] > clicks[0] + 0.1
     assert "<script" not in (out / "report.html").read_text()
