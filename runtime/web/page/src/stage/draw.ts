@@ -44,8 +44,8 @@ export interface Scene {
   readonly shown: boolean;
 }
 
-/** The photo as the stage shows it, at the screen's resolution: a large one takes longer to scale than a mask to compute. */
 let layer: HTMLCanvasElement | null = null; // one, however often it is drawn anew
+/** The photo as the stage shows it, at the screen's resolution: a large one takes longer to scale than a mask to compute. */
 const photoLayer = kept((picture: Picture, view: View, stage: Size, ratio: number) => {
   const canvas = (layer ??= document.createElement("canvas"));
   canvas.width = Math.round(stage.width * ratio);
