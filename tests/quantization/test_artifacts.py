@@ -39,13 +39,19 @@ def test_every_layer_of_a_model_has_a_name_of_its_own():
 
 
 @pytest.mark.parametrize(
-    ("variant", "first"),
-    [("nano", "stem"), ("tiny_vit", "patch_embed.seq.0.c"), ("vit_b", "patch_embed.proj")],
+    ("variant", "first", "heads"),
+    [
+        ("nano", "stem", {"iou_prediction_head"}),
+        ("tiny_vit", "patch_embed.seq.0.c", {"iou_prediction_head"}),
+        ("vit_b", "patch_embed.proj", {"iou_prediction_head"}),
+        ("edgetam", "trunk.body.stem.conv1.c", {"iou_prediction_head", "pred_obj_score_head"}),
+    ],
 )
-def test_the_layer_that_reads_the_photo_keeps_its_activations_in_float(variant, first):
+def test_layers_that_read_the_photo_or_judge_masks_keep_their_activations_in_float(variant, first, heads):
     with torch.device("meta"):
         sam = build_sam(variant)
-    assert with_exceptions(recipe_named("w8a8"), sam, "onnx").layers == {f"image_encoder.{first}": "w8"}
+    layers = {f"image_encoder.{first}", *(f"mask_decoder.{head}" for head in heads)}
+    assert with_exceptions(recipe_named("w8a8"), sam, "onnx").layers == dict.fromkeys(layers, "w8")
     assert with_exceptions(recipe_named("w8"), sam, "onnx").layers == {}
 
 
