@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_edge_runtime.arrays import Float64
+from sam_edge_runtime.bundle.contract import SINGLE_OUTPUT
 
 from .measure import OutputScores, PhotoMeasurement, concatenated
 
@@ -39,6 +40,7 @@ class PromptFigures:
         standard_error: of `single`, by photo.
         iou_correlation: Pearson's, of predicted and true IoU, over all outputs; None where one is constant.
         iou_error: mean absolute difference of the two.
+        single_iou_error: the same of output 0 alone, which is shown after several clicks.
     """
 
     single: float
@@ -50,6 +52,7 @@ class PromptFigures:
     standard_error: float
     iou_correlation: float | None
     iou_error: float
+    single_iou_error: float
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,7 @@ def _prompt_figures(scores: OutputScores, areas: npt.NDArray[np.int64], owners: 
         standard_error=clustered_error(single, owners),
         iou_correlation=correlation(scores.predicted.ravel(), scores.ious.ravel()),
         iou_error=_iou_error(scores),
+        single_iou_error=float(np.abs(scores.predicted[:, SINGLE_OUTPUT] - single).mean()),
     )
 
 

@@ -28,7 +28,7 @@ from sam_edge_runtime.prompts import build_prompts
 from .against import against_table
 from .automatic import RANKS, AutomaticFigures, automatic_rows
 from .edges import edge_rows
-from .figures import Figures
+from .figures import Figures, PromptFigures
 from .groups import group_table
 from .instances import instance_rows
 from .job import Evaluation
@@ -73,11 +73,13 @@ def rows(figures: Sequence[Figures]) -> list[tuple[str, list[str]]]:
     if figures[0].fallen:
         table.append(row("masks that a further click makes worse", lambda f: f"{sum(f.fallen) / len(f.fallen):.0%}"))
     table.append(row("predicted and true IoU of boxes: correlation", lambda f: _number(f.box.iou_correlation)))
-    table.append(row("predicted and true IoU of boxes: mean error", lambda f: f"{f.box.iou_error:.3f}"))
+    table.append(row("predicted and true IoU of boxes: mean error / single mask's", lambda f: _iou_errors(f.box)))
     for index in range(len(figures[0].clicks)):
-        name = f"predicted and true IoU, {index + 1} click{'s' if index else ''}: correlation / mean error"
+        name = (
+            f"predicted and true IoU, {index + 1} click{'s' if index else ''}: correlation / mean error / single mask's"
+        )
         table.append(
-            row(name, lambda f, i=index: f"{_number(f.clicks[i].iou_correlation)} / {f.clicks[i].iou_error:.3f}")
+            row(name, lambda f, i=index: f"{_number(f.clicks[i].iou_correlation)} / {_iou_errors(f.clicks[i])}")
         )
     table += [
         row("the same, all prompts pooled: correlation", lambda f: _number(f.iou_correlation)),
@@ -93,6 +95,10 @@ def rows(figures: Sequence[Figures]) -> list[tuple[str, list[str]]]:
     for name in figures[0].baselines:
         table.append(row(titles[name], lambda f, n=name: f"{f.baselines[n]:.3f}" if n in f.baselines else ""))
     return table
+
+
+def _iou_errors(figures: PromptFigures) -> str:
+    return f"{figures.iou_error:.3f} / {figures.single_iou_error:.3f}"
 
 
 def _size(figures: Figures, size: str) -> str:

@@ -177,6 +177,8 @@ class TestFigures:
         assert figures.box.iou_error == pytest.approx(
             np.abs(np.concatenate([each.box.predicted - each.box.ious for each in (one, two)])).mean()
         )
+        singles = np.concatenate([(each.box.predicted - each.box.ious)[:, 0] for each in (one, two)])
+        assert figures.box.single_iou_error == pytest.approx(np.abs(singles).mean())
         assert figures.ellipse_wins == pytest.approx(1 / 3)  # of the second target, which the model answers wrongly
         assert set(figures.ellipse_by_size) == {"medium", "large"}
         assert answers.choice.shape == (2,)
