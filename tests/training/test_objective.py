@@ -131,6 +131,24 @@ def test_output_0_learns_from_a_single_prompt_only_with_single_always(objective)
         assert learned == always
 
 
+def test_with_every_iou_the_iou_head_learns_outputs_that_are_not_shown(objective):
+    last = objective.student.mask_decoder.iou_prediction_head.layers[-1].bias
+    learned = {}
+    for every in (False, True):
+        objective.session = replace(objective.session, interactions=3, single_always=False, every_iou=every)
+        objective.zero_grad()
+        objective(batch(2))["loss"].backward()
+        learned[every] = last.grad.clone()
+    later = {}  # without the first prompt, after which outputs 1 to 3 may be shown
+    for every in (False, True):
+        objective.session = replace(objective.session, interactions=1, every_iou=every)
+        objective.zero_grad()
+        objective(batch(2))["loss"].backward()
+        later[every] = learned[every] * 3 - last.grad
+    assert not later[False][1:].abs().gt(1e-5).any()
+    assert later[True].abs().gt(1e-4).all()
+
+
 def test_a_session_depends_on_the_training_step_alone():
     recipe = SessionRecipe()
     assert session_steps(recipe, 0, 3) == session_steps(recipe, 0, 3)
