@@ -18,7 +18,7 @@ from sam_edge.training.words.calibrate import with_offsets
 from sam_edge.training.words.encoded import MIRRORED, WHOLE, EncodedView, regions_of, view_of
 from sam_edge.training.words.objective import POSITIVE_WEIGHT, WordLearner, WordsObjective
 from sam_edge.training.words.recipe import WordsRecipe
-from sam_edge.training.words.start import start_priors
+from sam_edge.training.words.start import start_by_least_squares, start_priors
 from sam_edge.training.words.train import WordsJob, train_words
 from sam_edge.weights.words import empty_maps, read_table, read_words
 from sam_edge_runtime.automatic import rle
@@ -231,6 +231,24 @@ def test_steps_without_the_fine_part_train_the_cells_alone():
         moved[fine] = {name.split(".")[0] for name, each in learner.maps.named_parameters() if each.grad is not None}
     assert moved[True] - moved[False] >= {"unpack_cells", "unpack_detail", "refine", "fine_filter"}
     assert moved[False] >= {"reduce", "cell_filter", "bias", "presence_filter"}
+
+
+def test_noise_is_in_proportion_to_each_channel_and_shrinks_the_regressions():
+    objective = WordsObjective(
+        WordLearner(empty_maps(8), 2, 0), ("cat", "dog"), np.ones((1, 2), np.float32), replace(RECIPE, noise=0.2)
+    )
+    plain = (
+        torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        * torch.tensor([1.0, 10.0, 0.0])[:, None, None]
+    )
+    noise = objective._noisy(plain, np.random.default_rng(0)) - plain
+    torch.testing.assert_close(noise.std(dim=(0, 2, 3)), torch.tensor([0.2, 2.0, 0.0]), rtol=0.05, atol=1e-6)
+    sizes = []
+    for share in (0.0, 2.0):
+        learner = WordLearner(empty_maps(8), 2, 0)
+        start_by_least_squares(learner, [view("cat"), view("cat", "dog")], ("cat", "dog"), share)
+        sizes.append(float(learner.vectors[:, :2].detach().abs().sum()))
+    assert sizes[1] < 0.7 * sizes[0]
 
 
 def test_a_file_that_holds_no_words_is_refused(tmp_path):

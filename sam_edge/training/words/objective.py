@@ -65,11 +65,11 @@ class WordsObjective:
         Args:
             views: of the step.
             sources: index of the source of each.
-            draw: chooses words and dropped channels.
+            draw: chooses words, dropped channels and noise.
             fine: whether maps have their part of stride 4, which costs most of a step.
         """
         recipe, maps, vectors = self._recipe, self._learner.maps, self._learner.vectors
-        embeddings = self._dropped(embeddings_of(views), draw)
+        embeddings = self._dropped(self._noisy(embeddings_of(views), draw), draw)
         cells = maps.cells(embeddings)
         grid = (cells.shape[2], cells.shape[3])
         finer = maps.fine(embeddings, cells).flatten(2) if fine else [None] * len(views)
@@ -104,6 +104,13 @@ class WordsObjective:
         weights = labelled * (1.0 + (POSITIVE_WEIGHT - 1.0) * target)
         total: Tensor = (each * weights).sum() / labelled.sum().clamp(min=1.0)
         return total
+
+    def _noisy(self, embeddings: Tensor, draw: np.random.Generator) -> Tensor:
+        """Embeddings `(K, C, h, w)` with noise, in proportion to each channel's deviation over all of them."""
+        if not self._recipe.noise:
+            return embeddings
+        noise = torch.from_numpy(draw.standard_normal(embeddings.shape, np.float32))
+        return embeddings + self._recipe.noise * embeddings.std(dim=(0, 2, 3), keepdim=True) * noise
 
     def _dropped(self, embeddings: Tensor, draw: np.random.Generator) -> Tensor:
         """Embeddings with some channels of each zeroed, and the others scaled up."""

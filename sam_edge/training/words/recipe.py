@@ -39,6 +39,8 @@ class WordsRecipe:
         clip: largest norm of the gradient.
         ema: decay of the running average of the weights, which is what is saved.
         drop: share of the embedding's channels that are dropped in a step.
+        noise: standard deviation of noise on the embedding, as a share of each channel's: an encoder in INT8 errs by
+            about 0.1.
         focal_weight: factor of the focal loss of maps; dice has 1.
         presence_weight: factor of the loss of presence.
         notes: free text.
@@ -64,6 +66,7 @@ class WordsRecipe:
     clip: float = 1.0
     ema: float = 0.99
     drop: float = 0.1
+    noise: float = 0.0
     focal_weight: float = 1.0
     presence_weight: float = 1.0
     notes: str = field(default="", compare=False)
@@ -82,7 +85,7 @@ class WordsRecipe:
                 check_integer(name, each, least, most)
         for name in ("learning_rate", "clip"):
             check_positive(name, getattr(self, name))
-        for name in ("weight_decay", "final_rate", "ema", "drop"):
+        for name in ("weight_decay", "final_rate", "ema", "drop", "noise"):
             check_share(name, getattr(self, name))
         if self.drop == 1:
             raise UsageError("drop 1 leaves no channel: write a number below 1")

@@ -37,16 +37,17 @@ class Views(Protocol):
     def __getitem__(self, index: int) -> EncodedView: ...
 
 
-def start_by_least_squares(learner: WordLearner, views: Views, names: Sequence[str]) -> None:
+def start_by_least_squares(learner: WordLearner, views: Views, names: Sequence[str], noise: float = 0.0) -> None:
     """Set the weights of a learner.
 
     Args:
         learner: its first layer, filters and vectors are set; the layers between are silenced.
         views: of the photos; read twice, so a sequence that reads lazily is enough.
         names: the words, in the order of the vectors.
+        noise: on each channel that the regressions expect, as a share of its deviation.
     """
     mean, deviation = _moments(views[index] for index in range(0, len(views), SAMPLED))
-    weights = _regressions(views, names, mean, deviation)  # (W, C + 1)
+    weights = _regressions(views, names, mean, deviation, RIDGE + noise**2)  # (W, C + 1)
     rank = min(WIDTH // 2, learner.maps.vector - 1, len(names), len(mean))
     u, s, v = torch.linalg.svd(weights[:, :-1], full_matrices=False)
     directions, vectors = v[:rank] / deviation, u[:, :rank] * s[:rank]  # (R, C), (W, R)
@@ -115,7 +116,7 @@ def _moments(views: Iterable[EncodedView]) -> tuple[Tensor, Tensor]:
     return cells.mean(dim=0), cells.std(dim=0) + 1e-2
 
 
-def _regressions(views: Views, names: Sequence[str], mean: Tensor, deviation: Tensor) -> Tensor:
+def _regressions(views: Views, names: Sequence[str], mean: Tensor, deviation: Tensor, ridge: float) -> Tensor:
     """Weights of each word for standardized cells, the bias last: `(W, C + 1)`."""
     rows = {name: row for row, name in enumerate(names)}
     size = len(mean) + 1
@@ -148,6 +149,6 @@ def _regressions(views: Views, names: Sequence[str], mean: Tensor, deviation: Te
         both = (INSIDE * inside[row] + (1.0 - INSIDE) * outside[row]) / weight[row]
         aim = (INSIDE * toward[row] - (1.0 - INSIDE) * away[row]) / weight[row]
         shrink = min(1.0, SHRINKAGE / float(weight[row]) ** 0.5)
-        shrunk = (1.0 - shrink) * both + shrink * everything + RIDGE * torch.eye(size)
+        shrunk = (1.0 - shrink) * both + shrink * everything + ridge * torch.eye(size)
         result[row] = torch.linalg.solve(shrunk, aim)
     return result

@@ -116,7 +116,7 @@ def train_words(
     if state is None:
         if recipe.least_squares:
             progress("least squares", 0, 0)
-            start_by_least_squares(learner, learned, vocabulary_names)
+            start_by_least_squares(learner, learned, vocabulary_names, recipe.noise)
         start_priors(learner, views, vocabulary_names, labelled, views.source_of)
     run = _Run(job, recipe, learner, WordsObjective(learner, vocabulary_names, labelled, recipe), state)
     done = run.steps(learned, mixture.shares, on_step)
