@@ -94,6 +94,7 @@ TRIALS: dict[str, Trial] = {
     "one-prompt": Trial("1 prompt a mask", phase={"interactions": 1}),
     "more-prompts": Trial("6 prompts a mask", phase={"interactions": 6}),
     "more-photos": Trial("32 photos a step", phase={"photos": 32}),
+    "fewer-photos": Trial("8 photos a step", phase={"photos": 8}),
     "512": Trial("6 photos of 512 pixels", phase={"side": 512, "photos": 6, "scale": (0.6, 1.8)}),
     "int8": Trial("fake quantization", phase={"fake_quant": True}),
     "fast": Trial("three times the learning rate", {"learning_rate": 1e-3}),
@@ -113,11 +114,12 @@ def main() -> None:
         for name in arguments.trials:
             if name in document["trials"]:
                 continue
-            document["trials"][name] = _in_a_process(name)
+            what = TRIALS[name].what if name in TRIALS else "before"
+            document["trials"][name] = {"what": what, **_in_a_process(name)}
             document |= {"machine": machine(), "commit": commit(), "seconds": arguments.seconds}
             results.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
             CONSOLE.print(f"{name}: {document['trials'][name]}")
-    print(nano_trials_table({name: trial.what for name, trial in TRIALS.items()}, document["trials"]))
+    print(nano_trials_table(document["trials"]))
 
 
 def _in_a_process(name: str) -> Row:

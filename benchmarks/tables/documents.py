@@ -15,6 +15,7 @@ from .install import install_table
 from .int8 import int8_aims_table, int8_short_table, int8_table
 from .int8_peers import int8_peers_table
 from .models import models_cost_table, models_table
+from .nano_trials import nano_trials_table
 from .parity import parity_table
 from .peers import FRAME_AIMS, SAM_2_AIMS, frames_table, peer_aims_table, peers_table
 from .qnn_htp import qnn_table
@@ -61,14 +62,16 @@ TABLES: dict[str, Callable[[], str]] = {
     "automatic": lambda: automatic_table(read("automatic")["runs"]),
     "web": lambda: web_table(read("web")["rows"]),
     "web-page": lambda: web_page_table(read("web")["page"]),
+    "nano-trials": lambda: nano_trials_table(read("nano_trials")["trials"]),
     "distillation": lambda: distillation_table(read("distillation_nano_teacher")["rows"]),
 }
 _MARKED = re.compile(r"(<!-- table: (?P<name>[^ ]*) -->\n)(?P<table>.*?)(<!-- end -->)", re.DOTALL)
 
 
 def documents() -> list[Path]:
-    """README.md and every page of docs/."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    """README.md, every page of docs/, and nano's model card, which a page includes."""
+    card = ROOT / "sam_edge" / "weights" / "shipped" / "nano.md"
+    return [ROOT / "README.md", card, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def filled(text: str) -> str:
