@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from .automatic import automatic_table
+from .clip_encoders import clip_encoders_table
 from .distillation import distillation_table
 from .exports import all_exports, coverage_table, exports_table
 from .frame_masks import frame_masks_table
@@ -62,6 +63,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "automatic": lambda: automatic_table(read("automatic")["runs"]),
     "web": lambda: web_table(read("web")["rows"]),
     "web-page": lambda: web_page_table(read("web")["page"]),
+    "clip-encoders": lambda: clip_encoders_table(read("clip_encoders")["rows"]),
     "nano-trials": lambda: nano_trials_table(read("nano_trials")["trials"]),
     "distillation": lambda: distillation_table(read("distillation_nano_teacher")["rows"]),
 }
