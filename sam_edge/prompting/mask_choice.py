@@ -78,6 +78,7 @@ def select(
     ambiguous: Tensor,
     *,
     every_iou: bool = True,
+    unshown_iou: bool = False,
     iou_weight: float = 1.0,
 ) -> Selection:
     """Reduce the losses of four outputs to one for each prompt (arXiv 2304.02643, appendix A).
@@ -94,6 +95,7 @@ def select(
         ambiguous: `(B)` bool from `is_ambiguous`.
         every_iou: False trains the IoU prediction of the trained mask only (SAM's own rule, according to SAM 2's
             published training code).
+        unshown_iou: True trains the IoU predictions of all four outputs for every prompt, shown or not.
         iou_weight: factor of the IoU loss.
 
     Returns:
@@ -111,7 +113,9 @@ def select(
     learned = torch.where(ambiguous, lowest, SINGLE_OUTPUT)
     mask_loss = _picked(mask_losses, learned)
     iou_loss = _picked(iou_losses, learned)
-    if every_iou:
+    if unshown_iou:
+        iou_loss = iou_losses.mean(dim=1)
+    elif every_iou:
         iou_loss = torch.where(ambiguous, iou_losses[:, FIRST_MULTIMASK:].mean(dim=1), iou_loss)
     chosen = choose(iou_predictions, ambiguous)
     return Selection(mask_loss + iou_weight * iou_loss, mask_loss, iou_loss, learned, chosen)

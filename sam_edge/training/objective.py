@@ -90,14 +90,14 @@ class SessionRecipe:
             only. Then every output can be shown for every prompt.
         neighbours: share of masks whose second prompt is not a click on an error but a background click on the nearest
             other object (`sam_edge.prompting.neighbours`), so that a click on one of two similar things stays with it.
-        every_iou: whether the IoU head learns all four outputs of every prompt, not only those that may be shown.
+        unshown_iou: whether the IoU head learns all four outputs of every prompt, not only those that may be shown.
     """
 
     interactions: int = SAMPLED_POINTS + 3
     points: int = SAMPLED_POINTS
     single_always: bool = False
     neighbours: float = 0.0
-    every_iou: bool = False
+    unshown_iou: bool = False
 
 
 def session_of(recipe: TrainRecipe) -> SessionRecipe:
@@ -106,7 +106,7 @@ def session_of(recipe: TrainRecipe) -> SessionRecipe:
         points=recipe.points,
         single_always=recipe.single_always,
         neighbours=recipe.neighbours,
-        every_iou=recipe.every_iou,
+        unshown_iou=recipe.unshown_iou,
     )
 
 
@@ -206,18 +206,21 @@ class MaskObjective(nn.Module):
         true_iou = mask_ious(masks, targets, valid)
         by_iou = iou_losses(iou, true_iou)
         ambiguous = is_ambiguous(prompts.labels, prompts.has_mask_input)
-        selection = select(by_output, by_iou, iou, ambiguous, iou_weight=self.losses.iou_weight)
+        selection = select(
+            by_output,
+            by_iou,
+            iou,
+            ambiguous,
+            unshown_iou=self.session.unshown_iou,
+            iou_weight=self.losses.iou_weight,
+        )
         loss = selection.loss
         if self.session.single_always:
             single = by_output[:, SINGLE_OUTPUT] + self.losses.iou_weight * by_iou[:, SINGLE_OUTPUT]
             loss = torch.where(ambiguous, loss + single, loss)
-        iou_loss = selection.iou_loss
-        if self.session.every_iou:
-            iou_loss = by_iou.mean(dim=1)
-            loss = loss + self.losses.iou_weight * (iou_loss - selection.iou_loss)
         shown = true_iou.gather(1, selection.chosen.unsqueeze(1)).squeeze(1)
         return (
-            {"loss": loss, "mask_loss": selection.mask_loss, "iou_loss": iou_loss, "iou": shown},
+            {"loss": loss, "mask_loss": selection.mask_loss, "iou_loss": selection.iou_loss, "iou": shown},
             selection.chosen,
         )
 

@@ -40,7 +40,7 @@ WORDS_STAGE = "words"
 RECIPES_FOLDER = Path(__file__).parent / "recipes"
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 # Keys that runs of earlier versions do not have, and what they mean by that.
-NEW_KEYS: dict[str, Any] = {"neighbours": 0.0, "every_iou": False, "boundary_weight": 0.0, "paste": 0.0, "frozen": []}
+NEW_KEYS: dict[str, Any] = {"neighbours": 0.0, "unshown_iou": False, "boundary_weight": 0.0, "paste": 0.0, "frozen": []}
 OLD_PHASE_KEYS = {"eight_bits": "fake_quant"}  # recipes and runs of version 0.1 have the left-hand name
 
 
@@ -100,7 +100,7 @@ class TrainRecipe:
         single_always: see `SessionRecipe`.
         points: see `SessionRecipe`.
         neighbours: see `SessionRecipe`; 0 to 1.
-        every_iou: see `SessionRecipe`.
+        unshown_iou: see `SessionRecipe`.
         boundary_weight: see `LossRecipe`.
         paste: share of photos that get objects of another photo (`sam_edge.data.copy_paste`), 0 to 1.
         frozen: parts of the model whose weights stay as they are, such as `image_encoder.stem`.
@@ -128,7 +128,7 @@ class TrainRecipe:
     single_always: bool = False
     points: int = 8
     neighbours: float = 0.0
-    every_iou: bool = False
+    unshown_iou: bool = False
     boundary_weight: float = 0.0
     paste: float = 0.0
     frozen: tuple[str, ...] = ()

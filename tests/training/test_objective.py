@@ -131,17 +131,17 @@ def test_output_0_learns_from_a_single_prompt_only_with_single_always(objective)
         assert learned == always
 
 
-def test_with_every_iou_the_iou_head_learns_outputs_that_are_not_shown(objective):
+def test_with_unshown_iou_the_iou_head_learns_outputs_that_are_not_shown(objective):
     last = objective.student.mask_decoder.iou_prediction_head.layers[-1].bias
     learned = {}
     for every in (False, True):
-        objective.session = replace(objective.session, interactions=3, single_always=False, every_iou=every)
+        objective.session = replace(objective.session, interactions=3, single_always=False, unshown_iou=every)
         objective.zero_grad()
         objective(batch(2))["loss"].backward()
         learned[every] = last.grad.clone()
     later = {}  # without the first prompt, after which outputs 1 to 3 may be shown
     for every in (False, True):
-        objective.session = replace(objective.session, interactions=1, every_iou=every)
+        objective.session = replace(objective.session, interactions=1, unshown_iou=every)
         objective.zero_grad()
         objective(batch(2))["loss"].backward()
         later[every] = learned[every] * 3 - last.grad
