@@ -26,18 +26,21 @@ from rich.console import Console
 from shares import share_of_fp32
 from tables.clip_encoders import clip_encoders_table
 
+from sam_edge.export.clip import FILE, IMAGE, TEXT
 from sam_edge.model.clip.variants import CLIP_CONFIGS
 from sam_edge.reporting.versions import commit, tool_versions
+from sam_edge_runtime.backends.artifact import open_artifact
 from sam_edge_runtime.benchmark.clock import timed
 from sam_edge_runtime.benchmark.machine import machine
+from sam_edge_runtime.benchmark.rounds import Rounds, interleave
 from sam_edge_runtime.benchmark.spread import spread
 from sam_edge_runtime.bundle.targets import TARGETS
 
 RESULTS = Path(__file__).parent / "results" / "clip_encoders.json"
 MODELS = ("tinyclip_vit_8m_16", "clip_vit_b_32")
-ENCODERS = ("text", "image")
+ENCODERS = (TEXT, IMAGE)
 PRECISIONS = ("fp32", "w8", "w8a8")
-ROUNDS = 15
+ROUNDS = Rounds(15, warm_up=1)
 ENGINES = ("onnx", "tflite")  # Core ML's run on a Mac
 CONSOLE = Console(stderr=True, markup=False, highlight=False)
 Row = dict[str, Any]
@@ -63,58 +66,44 @@ def main() -> None:
 def measured(model: str, encoder: str, target: str) -> list[Row]:
     """One row for each precision; without an engine there are no times."""
     with tempfile.TemporaryDirectory() as folder:
-        rows, runs = [], []
+        rows: list[Row] = []
+        runs: list[Callable[[], float]] = []
         for precision in PRECISIONS:
             out = Path(folder) / precision
-            rows.append(_exported(model, encoder, target, precision, out))
+            facts = _exported(model, encoder, target, precision, out)
+            rows.append({"model": model, "encoder": encoder, "target": target, "precision": precision})
+            rows[-1] |= {name: facts[name] for name in ("bytes", "cosine", "missed")}
             CONSOLE.print(f"{rows[-1]}")
             if target in ENGINES:
-                runs.append(_run_of(out, encoder, target))
+                runs.append(partial(_seconds, _call(out / facts["file"], facts["inputs"][0], target)))
         if runs:
-            seconds = _interleaved(runs)
+            seconds = interleave(runs, ROUNDS)
             for row, own in zip(rows, seconds, strict=True):
                 row |= {"seconds": spread(own), "of_fp32": share_of_fp32(own, seconds[0])}
     return rows
 
 
 def _exported(model: str, encoder: str, target: str, precision: str, out: Path) -> Row:
+    """Export in a process of its own; what the folder says of the encoder."""
     command = [sys.executable, "-m", "sam_edge", "export-clip", "--model", model, "--checkpoint", "random:0"]
     command += ["--target", target, "--precision", precision, "--encoders", encoder, "--out", str(out)]
     said = subprocess.run(command, check=False, capture_output=True, text=True)
-    if not (out / "towers.json").is_file():
+    if not (out / FILE).is_file():
         sys.exit(f"{' '.join(command)}\n{said.stderr}")
-    facts = json.loads((out / "towers.json").read_text("utf-8"))["encoders"][encoder]
-    row = {"model": model, "encoder": encoder, "target": target, "precision": precision}
-    return row | {name: facts[name] for name in ("bytes", "cosine", "missed")}
+    facts: Row = json.loads((out / FILE).read_text("utf-8"))["encoders"][encoder]
+    return facts
 
 
-def _run_of(out: Path, encoder: str, target: str) -> Callable[[], Any]:
-    """One call with a text or crop of the right shape, on one thread."""
-    facts = json.loads((out / "towers.json").read_text("utf-8"))["encoders"][encoder]
-    tensor = facts["inputs"][0]
+def _call(path: Path, tensor: Row, target: str) -> Callable[[], Any]:
+    """One call with a text or crop of the tensor's shape and range, on one thread."""
     shape = [1 if isinstance(size, str) else size for size in tensor["shape"]]
     low, high = tensor["value_range"]
     value = np.floor(np.random.default_rng(0).uniform(low, high, shape)).astype(np.float32)
-    if target == "onnx":
-        import onnxruntime  # noqa: PLC0415
-
-        from sam_edge_runtime.backends.onnx import open_session  # noqa: PLC0415
-
-        session = open_session(onnxruntime, out / facts["file"], 1, ["CPUExecutionProvider"])
-        return partial(session.run, None, {tensor["name"]: value})
-    from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415
-
-    interpreter = Interpreter(str(out / facts["file"]), num_threads=1)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], value)
-    invoke: Callable[[], None] = interpreter.invoke
-    return invoke
+    return partial(open_artifact(path, target, threads=1), {tensor["name"]: value})
 
 
-def _interleaved(runs: list[Callable[[], Any]]) -> list[list[float]]:
-    """Seconds of each run in every round; the first round is left out."""
-    rounds = [[timed(run)[0] for run in runs] for _ in range(ROUNDS + 1)]
-    return [list(column) for column in zip(*rounds[1:], strict=True)]
+def _seconds(call: Callable[[], Any]) -> float:
+    return timed(call)[0]
 
 
 def _versions() -> dict[str, str]:

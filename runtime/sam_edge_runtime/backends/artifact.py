@@ -15,8 +15,13 @@ from sam_edge_runtime.errors import BackendError, first_line, missing_package
 Artifact = Callable[[Call], Call]
 
 
-def open_artifact(path: Path, target: str) -> Artifact:
+def open_artifact(path: Path, target: str, threads: int | None = None) -> Artifact:
     """A function that runs the artifact at `path` on the CPU. Without a Mac, Core ML packages run in the MIL evaluator.
+
+    Args:
+        path: the artifact.
+        target: that it was exported for.
+        threads: within an operator; None: the engine's own number. Core ML has no such choice.
 
     Raises:
         UsageError: no such target.
@@ -24,17 +29,17 @@ def open_artifact(path: Path, target: str) -> Artifact:
         BundleError: a package is damaged.
     """
     try:
-        return {"onnx": _onnx, "tflite": _tflite, "coreml": _coreml}[target_named(target).name](path)
+        return {"onnx": _onnx, "tflite": _tflite, "coreml": _coreml}[target_named(target).name](path, threads)
     except ImportError as error:
         raise BackendError(f"{path.name} needs {missing_package(error)}: {target_named(target).install}") from error
 
 
-def _onnx(path: Path) -> Artifact:
+def _onnx(path: Path, threads: int | None) -> Artifact:
     import onnxruntime  # noqa: PLC0415  # an extra
 
     from .onnx import open_session  # noqa: PLC0415
 
-    session = open_session(onnxruntime, path, None, ["CPUExecutionProvider"])
+    session = open_session(onnxruntime, path, threads, ["CPUExecutionProvider"])
     names = [each.name for each in session.get_outputs()]
 
     def run(call: Call) -> Call:
@@ -46,12 +51,12 @@ def _onnx(path: Path) -> Artifact:
     return run
 
 
-def _tflite(path: Path) -> Artifact:
+def _tflite(path: Path, threads: int | None) -> Artifact:
     from .tflite import find_engine  # noqa: PLC0415
 
     engine = find_engine()
     try:
-        runner: Any = engine[0](model_path=str(path)).get_signature_runner()
+        runner: Any = engine[0](model_path=str(path), num_threads=threads).get_signature_runner()
     except (RuntimeError, ValueError) as error:
         raise BackendError(f"{engine[1]} cannot load '{path}' ({first_line(error)}): export it again") from error
 
@@ -64,7 +69,7 @@ def _tflite(path: Path) -> Artifact:
     return run
 
 
-def _coreml(path: Path) -> Artifact:
+def _coreml(path: Path, threads: int | None) -> Artifact:
     from .coreml import open_package  # noqa: PLC0415
 
     package = open_package(path)
