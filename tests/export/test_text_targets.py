@@ -14,27 +14,27 @@ from sam_edge.data.stream import read_sample
 from sam_edge.prediction.promptable import open_model
 from sam_edge.training.words.encoded import regions_of
 from sam_edge_runtime import SamPredictor, read_photo
-from sam_edge_runtime.agreement.agreement import BOUNDS
 from sam_edge_runtime.agreement.golden import Golden
 from sam_edge_runtime.agreement.metrics import mask_iou
 from tests.data.real import real_data
 
 EXPORT = ("export", "--model", "nano", "--words", "shipped", "--points", "4")
 WORD = "person"
-# In w8a8 the maps of words that the golden pictures do not show keep about 0.9 of fp32's, and the mean of all prompts
+# Maps of words that the golden pictures do not show keep about 0.9 of fp32's in w8a8, and the mean of all prompts
 # misses the bound of 0.98, as w8a8 does without words. On photos that have the word, people's masks lose nothing
 # (docs/text.md).
+MISSED = pytest.mark.xfail(strict=True, raises=AssertionError, reason="w8a8 misses the bound of 0.98 of fp32's masks")
 W8A8_MIOU = 0.95
 CASES = [
     ("onnx", "w8", "square"),
-    ("onnx", "w8a8", "square"),
+    pytest.param("onnx", "w8a8", "square", marks=MISSED),
     ("onnx", "fp32", "square,4:3"),
     ("tflite", "fp32", "4:3"),
     ("tflite", "w8", "square"),
-    ("tflite", "w8a8", "square"),
+    pytest.param("tflite", "w8a8", "square", marks=MISSED),
     ("coreml", "fp32", "4:3"),
     ("coreml", "w8", "square"),
-    ("coreml", "w8a8", "square"),
+    pytest.param("coreml", "w8a8", "square", marks=MISSED),
 ]
 
 
@@ -48,11 +48,10 @@ def test_words_work_on_each_target(target: str, precision: str, frame: str, phot
     manifest = predictor.bundle.manifest
     report = predictor.bundle.report()
     assert code == (0 if report["passed"] else 1)
-    assert report["figures"]["mask_miou"] >= (W8A8_MIOU if precision == "w8a8" else BOUNDS[target, precision].mask_miou)
-    assert all(precision == "w8a8" and line.startswith("mask mIoU") for line in report["missed"]), report["missed"]
+    assert report["passed"], report["missed"]
     golden = Golden.load(predictor.bundle.golden_path, manifest)
     assert any(case.prompts.text is not None for case in golden.cases)
-    assert run(["verify", str(out)]) == code
+    assert run(["verify", str(out)]) == 0
     predictor.set_image(read_photo(photo))
     assert predictor.frame.size in manifest.frames
     found = predictor.predict(text=WORD, multimask_output=False)
@@ -67,6 +66,25 @@ def test_words_work_on_each_target(target: str, precision: str, frame: str, phot
     else:
         signal = float(np.square(expected[2]).mean())
         assert float(np.square(found[2] - expected[2]).mean()) < 0.05 * signal
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["onnx", "tflite", "coreml"])
+def test_words_in_w8a8_miss_no_bound_but_that_of_masks(target: str, photo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    options = ["--target", target, "--precision", "w8a8", "--photos", "2", "--input-size", "256"]
+    assert run([*EXPORT, *options, "--out", str(out)]) == 1
+    predictor = SamPredictor(out)
+    report = predictor.bundle.report()
+    assert report["figures"]["mask_miou"] >= W8A8_MIOU
+    assert all(line.startswith("mask mIoU") for line in report["missed"]), report["missed"]
+    reference = SamPredictor(predictor.bundle, backend=open_model("nano", None, 256, "shipped").backend)
+    vector = predictor.vocabulary.embed([WORD])[0]
+    masks = []
+    for each in (predictor, reference):
+        each.set_image(read_photo(photo))
+        masks.append(each.predict(text=vector, multimask_output=False)[2])
+    assert float(np.square(masks[0] - masks[1]).mean()) < 0.05 * float(np.square(masks[1]).mean())
 
 
 @pytest.mark.slow
