@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from sam_edge_quant.methods.weight_scales import QAT_MAX, SCALE_BITS, qat_scales, qat_scales_for
+from sam_edge_quant.methods.weight_scales import QAT_MAX, SCALE_BITS, has_qat_scales, qat_scales, qat_scales_for
 
 from .fake_quant import CHANNEL_AXES, rounded_weight
 from .layers import LAYERS
@@ -102,7 +102,11 @@ class OnGrids(TorchFunctionMode):
 
 @torch.no_grad()
 def round_layers(model: nn.Module) -> None:
-    """Round the weights of all layers in place, as `FakeQuant` does, or to the grids among the model's children."""
+    """Round the weights of all layers in place, as `FakeQuant` does, or to the grids among the model's children.
+
+    Channels that lie on such a grid already stay: their largest weight may have been rounded down, and a scale taken
+    from it anew would be another.
+    """
     grids = next((child for child in model.children() if isinstance(child, WeightGrids)), None)
     if grids is not None:
         for child in model.children():
@@ -110,7 +114,12 @@ def round_layers(model: nn.Module) -> None:
         return
     for module in model.modules():
         if isinstance(module, LAYERS):
-            module.weight.copy_(rounded_weight(module.weight, _axis(module)))
+            axis = _axis(module)
+            channels = module.weight.movedim(axis, 0)
+            done = torch.from_numpy(has_qat_scales(channels.cpu().numpy())).to(module.weight.device)
+            rounded = rounded_weight(module.weight, axis).movedim(axis, 0)
+            done = done.reshape(-1, *[1] * (channels.ndim - 1))
+            module.weight.copy_(torch.where(done, channels, rounded).movedim(0, axis))
 
 
 def _axis(layer: nn.Module) -> int:

@@ -28,6 +28,20 @@ def layer_of(weight: torch.Tensor) -> nn.Conv2d:
     return layer
 
 
+def test_weights_are_rounded_once_whatever_their_largest_has_become():
+    model = model_of(0)
+    round_layers(model)
+    once = copy.deepcopy(model)
+    with torch.no_grad():
+        model[0].weight[3] += 0.01 * torch.arange(27.0).reshape(3, 3, 3)  # this channel leaves its grid
+    moved = model[0].weight[3].clone()
+    round_layers(model)
+    for layer, before in zip(model, once, strict=True):
+        same = [torch.equal(a, b) for a, b in zip(rows(layer), rows(before), strict=True)]
+        assert [index for index, each in enumerate(same) if not each] == ([3] if layer is model[0] else [])
+    assert not torch.equal(model[0].weight[3], moved)
+
+
 def test_weights_that_are_on_a_grid_stay_as_they_are():
     model = model_of(0)
     round_layers(model)
