@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -27,17 +28,11 @@ class Schedule(Protocol):
     """What the optimizer takes of a recipe; `TrainRecipe` describes each."""
 
     @property
-    def steps(self) -> int: ...  # noqa: D102
-    @property
     def learning_rate(self) -> float: ...  # noqa: D102
     @property
     def pretrained_rate(self) -> float: ...  # noqa: D102
     @property
     def weight_decay(self) -> float: ...  # noqa: D102
-    @property
-    def warm_up(self) -> int: ...  # noqa: D102
-    @property
-    def final_rate(self) -> float: ...  # noqa: D102
 
 
 def make_optimizer(trained: nn.Module, recipe: Schedule, pretrained: Collection[str]) -> torch.optim.AdamW:
@@ -87,13 +82,29 @@ def freeze(model: nn.Module, parts: Collection[str]) -> None:
         raise UsageError("frozen: no weight is left to train: freeze fewer parts")
 
 
-def rate_at(recipe: Schedule, step: int) -> float:
-    """The learning rate of a step, counted from 0: a linear rise, then half a cosine down to the share `final_rate`."""
-    if step < recipe.warm_up:
-        return recipe.learning_rate * (step + 1) / recipe.warm_up
-    progress = (step - recipe.warm_up) / max(recipe.steps - recipe.warm_up, 1)
-    fall = 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
-    return recipe.learning_rate * (recipe.final_rate + (1.0 - recipe.final_rate) * fall)
+@dataclass(frozen=True)
+class Cosine:
+    """A learning rate that rises linearly, then falls as half a cosine.
+
+    Attributes:
+        highest: the rate at the end of the rise.
+        steps: of both.
+        warm_up: steps of the rise.
+        final: share of the highest rate that is left at the end.
+    """
+
+    highest: float
+    steps: int
+    warm_up: int
+    final: float
+
+    def at(self, step: int) -> float:
+        """The rate of a step, counted from 0."""
+        if step < self.warm_up:
+            return self.highest * (step + 1) / self.warm_up
+        progress = (step - self.warm_up) / max(self.steps - self.warm_up, 1)
+        fall = 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
+        return self.highest * (self.final + (1.0 - self.final) * fall)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

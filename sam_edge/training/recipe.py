@@ -19,6 +19,7 @@ from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.system.text import read_text
 
 from .losses import RECIPES, LossRecipe
+from .optimization import Cosine
 from .ranges import check_integer, check_positive, check_share
 from .words.recipe import WordsRecipe
 
@@ -41,6 +42,7 @@ RECIPES_FOLDER = Path(__file__).parent / "recipes"
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 # Keys that runs of earlier versions do not have, and what they mean by that.
 NEW_KEYS: dict[str, Any] = {"neighbours": 0.0, "unshown_iou": False, "boundary_weight": 0.0, "paste": 0.0, "frozen": []}
+NEW_PHASE_KEYS: dict[str, Any] = {"learning_rate": 0.0}
 OLD_PHASE_KEYS = {"eight_bits": "fake_quant"}  # recipes and runs of version 0.1 have the left-hand name
 
 
@@ -58,6 +60,7 @@ class Phase:
         fake_quant: quantization-aware training: layers compute with inputs and weights rounded to INT8
             (`sam_edge.quantization.fake_quant`). After a last phase of this kind the saved weights lie on that
             quantization grid.
+        learning_rate: highest rate of this phase, which then falls as a cosine of its own; 0 for the recipe's.
 
     Raises:
         UsageError: a number out of range.
@@ -70,6 +73,7 @@ class Phase:
     interactions: int = 11
     scale: tuple[float, float] = (0.5, 2.0)
     fake_quant: bool = False
+    learning_rate: float = 0.0
 
     def __post_init__(self) -> None:
         check_side(self.side)
@@ -78,6 +82,8 @@ class Phase:
                 raise UsageError(f"{name} {getattr(self, name)} of a phase is too small: write at least 1")
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] < math.inf:
             raise UsageError(f"the scale {list(self.scale)} of a phase is no range: write, for example, [0.5, 2.0]")
+        if not 0 <= self.learning_rate < math.inf:
+            raise UsageError(f"learning_rate {self.learning_rate} of a phase is no rate: write a number, or omit it")
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ class TrainRecipe:
         learning_rate: highest rate of AdamW.
         pretrained_rate: factor of the rate for pretrained weights, 0 to 1.
         weight_decay: of kernels, 0 to 1; biases, norms and embeddings have none.
-        warm_up: steps in which the rate rises linearly; it then falls as a cosine.
+        warm_up: steps in which the rate rises linearly; it then falls as a cosine over the phases without their own.
         final_rate: share of the highest rate that is left at the end, 0 to 1.
         clip: largest norm of the gradient.
         ema: decay of the running average of the weights, 0 to 1; the average is what is saved.
@@ -163,6 +169,25 @@ class TrainRecipe:
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
         return sum(phase.steps for phase in self.phases)
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of a step, counted from 0: that of the recipe, or of the phase where it has its own."""
+        common = Cosine(
+            self.learning_rate,
+            sum(phase.steps for phase in self.phases if not phase.learning_rate),
+            self.warm_up,
+            self.final_rate,
+        )
+        first = done = 0  # steps before the phase, and those of them that have the recipe's rate
+        for phase in self.phases:
+            own = phase.learning_rate > 0
+            if step < first + phase.steps:
+                break
+            first += phase.steps
+            done += 0 if own else phase.steps
+        if own:
+            return Cosine(phase.learning_rate, phase.steps, 0, self.final_rate).at(step - first)
+        return common.at(done + step - first)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for comparison and for a checkpoint."""
@@ -244,9 +269,9 @@ def with_current_keys(recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 def _renamed(phase: dict[str, Any]) -> dict[str, Any]:
-    """The phase with each key of `OLD_PHASE_KEYS` under its new name, unless it has that one too."""
+    """The phase with new keys, and each key of `OLD_PHASE_KEYS` under its new name, unless it has that one too."""
     new_names = {old: new for old, new in OLD_PHASE_KEYS.items() if new not in phase}
-    return {new_names.get(key, key): value for key, value in phase.items()}
+    return NEW_PHASE_KEYS | {new_names.get(key, key): value for key, value in phase.items()}
 
 
 def _recipe_from(values: dict[str, Any], name: str) -> TrainRecipe | WordsRecipe:

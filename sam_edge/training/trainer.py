@@ -49,7 +49,7 @@ from .files import PICTURES, RECIPE_FILE, START_FILE, WEIGHTS_FILE
 from .interrupt import Interrupt
 from .logs import LOSSES_FILE, Record, StepLog
 from .objective import Objective
-from .optimization import averaged, freeze, make_optimizer, rate_at, set_rate
+from .optimization import averaged, freeze, make_optimizer, set_rate
 from .pictures import ContactSheet
 from .reading import read_steps
 from .recipe import Phase, TrainRecipe, with_current_keys
@@ -233,7 +233,7 @@ class Trainer:
     def _learn(self, module: nn.Module, raw: RawBatch) -> Record:
         """One optimizer step on this process's photos; returns its losses."""
         parts = self.recipe.accumulate
-        set_rate(self.optimizer, rate_at(self.recipe, self.step))
+        set_rate(self.optimizer, self.recipe.rate_at(self.step))
         totals: dict[str, torch.Tensor] = {}
         for part, batch in enumerate(raw.batches(parts, self.step, self.accelerator.device)):
             synchronization = self.accelerator.no_sync(module) if part < parts - 1 else nullcontext()
@@ -249,7 +249,7 @@ class Trainer:
         self._prepared_optimizer.step()
         self._prepared_optimizer.zero_grad()
         self.average.update_parameters(self.objective.trained)
-        return {"step": self.step, "rate": rate_at(self.recipe, self.step), "norm": norm, **record}
+        return {"step": self.step, "rate": self.recipe.rate_at(self.step), "norm": norm, **record}
 
     def _check_finite(self, loss: float, norm: float) -> None:
         """Refuse a NaN or infinite loss or gradient before it reaches the weights, their average and a checkpoint."""

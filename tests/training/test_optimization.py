@@ -15,7 +15,6 @@ from sam_edge.training.optimization import (
     freeze,
     make_optimizer,
     optimizer_tensors,
-    rate_at,
     restore_optimizer,
     set_rate,
 )
@@ -26,12 +25,20 @@ RECIPE = TrainRecipe("nano", ("a.tar",), (Phase(50, 256), Phase(60, 512)), warm_
 
 
 def test_the_rate_rises_linearly_and_falls_as_half_a_cosine():
-    assert [rate_at(RECIPE, step) for step in (0, 4, 9, 10)] == pytest.approx([0.05, 0.25, 0.5, 0.5])
-    assert rate_at(RECIPE, 60) == pytest.approx(0.5 * (0.02 + 0.98 * 0.5))  # halfway down
-    assert rate_at(RECIPE, 110) == pytest.approx(0.5 * 0.02)
-    assert rate_at(replace(RECIPE, warm_up=0), 0) == 0.5
-    falling = [rate_at(RECIPE, step) for step in range(10, 110)]
+    assert [RECIPE.rate_at(step) for step in (0, 4, 9, 10)] == pytest.approx([0.05, 0.25, 0.5, 0.5])
+    assert RECIPE.rate_at(60) == pytest.approx(0.5 * (0.02 + 0.98 * 0.5))  # halfway down
+    assert RECIPE.rate_at(110) == pytest.approx(0.5 * 0.02)
+    assert replace(RECIPE, warm_up=0).rate_at(0) == 0.5
+    falling = [RECIPE.rate_at(step) for step in range(10, 110)]
     assert all(a > b for a, b in pairwise(falling))
+
+
+def test_a_phase_s_own_rate_falls_within_it_and_the_others_go_on_without_it():
+    first, second, last = Phase(50, 256), Phase(20, 512, learning_rate=0.2), Phase(60, 512)
+    recipe = replace(RECIPE, phases=(first, second, last))
+    assert [recipe.rate_at(step) for step in (0, 30, 49)] == [RECIPE.rate_at(step) for step in (0, 30, 49)]
+    assert [recipe.rate_at(step) for step in (50, 60)] == pytest.approx([0.2, 0.2 * 0.51])
+    assert [recipe.rate_at(step) for step in (70, 129)] == [RECIPE.rate_at(step) for step in (50, 109)]
 
 
 class Net(nn.Module):

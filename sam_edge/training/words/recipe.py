@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sam_edge.training.optimization import Cosine
 from sam_edge.training.ranges import MOST, check_integer, check_positive, check_share
 from sam_edge_runtime.errors import UsageError
 
@@ -97,6 +98,10 @@ class WordsRecipe:
     def pretrained_rate(self) -> float:
         """Factor of the rate of pretrained weights, of which there are none."""
         return 1.0
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        return Cosine(self.learning_rate, self.steps, self.warm_up, self.final_rate).at(step)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for comparison and for a checkpoint."""

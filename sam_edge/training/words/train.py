@@ -27,7 +27,7 @@ from sam_edge.training.checkpoint import TrainingState, checkpoints, read_traini
 from sam_edge.training.files import RECIPE_FILE
 from sam_edge.training.interrupt import Interrupt
 from sam_edge.training.logs import Record, StepLog
-from sam_edge.training.optimization import averaged, make_optimizer, rate_at, set_rate
+from sam_edge.training.optimization import averaged, make_optimizer, set_rate
 from sam_edge.training.resume import check_recipe, read_values, refuse_run, restore, state_after
 from sam_edge.weights.load import LoadedSam, find_source, load_sam
 from sam_edge.weights.words import FILE, TABLE, empty_maps, read_table, write_words
@@ -175,7 +175,7 @@ class _Run:
         return self._step == recipe.steps
 
     def _learn(self, views: list[EncodedView], sources: list[int], draw: np.random.Generator) -> Record:
-        set_rate(self._optimizer, rate_at(self._recipe, self._step))
+        set_rate(self._optimizer, self._recipe.rate_at(self._step))
         fine = self._step % self._recipe.fine_every == 0
         losses = self._objective(views, sources, draw, fine=fine)
         if not torch.isfinite(losses["loss"]):
