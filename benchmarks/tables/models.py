@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from sam_edge.weights.catalogue import RELEASES, SHIPPED
+from sam_edge.weights.catalogue import RELEASES, SHIPPED, SOURCE_FOLDER
 
 from .markdown import markdown, milliseconds
 from .peers import OURS
@@ -23,7 +23,8 @@ def models_table(rows: list[Row]) -> str:
         elif variant in RELEASES:
             release = RELEASES[variant]
             about = [release.family, f"{release.about_bytes / 1e6:,.0f}", release.licence]
-            about.append(f"[{urlsplit(release.url).hostname}]({release.url})")
+            address = f"[{urlsplit(release.url).hostname}]({release.url})"
+            about.append(address if release.url else f"`{SOURCE_FOLDER.name}/{release.file}`")
         else:  # pruned ViT-Bs, whose files are as different as their makers
             about = ["SlimSAM", "", "its file's", "your file"]
         cells.append([f"`{variant}`", about[0], f"{row['parameters'] / 1e6:,.1f}", *about[1:]])

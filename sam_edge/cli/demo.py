@@ -37,7 +37,7 @@ def command(
         note(
             f"No weights for {model} are downloaded, so this demo uses random ones: its masks outline nothing. It "
             "still shows that torch and the exported model give the same masks. For official weights run "
-            f"`sam-edge download {model}`; without a network here, save {release.url} as "
+            f"`sam-edge download {model}`; without a network here, save {release.origin} as "
             f"{cache_folder() / release.file}"
         )
     bundle, photos = out / "bundle", out / "photos"

@@ -41,7 +41,7 @@ def command() -> None:
         line(f"  model card: {shipped.card}")
     for name, release in {**RELEASES, **CLIP_RELEASES}.items():
         line(f"{name}: {release.note}", "bold")
-        line(f"  {release.url}")
+        line(f"  {release.origin}")
         line(f"  sha256 {release.sha256}" if release.sha256 else f"  {NO_HASH}")
         kind = restriction(release.licence)
         if kind is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from sam_edge_runtime.errors import UsageError
 from sam_edge_runtime.system.files import sha256_of
 
-from .catalogue import RELEASES, SHIPPED, Release
+from .catalogue import RELEASES, SHIPPED, SOURCE_FOLDER, Release
 
 CACHE_VARIABLE = "SAM_EDGE_CACHE"
 
@@ -40,12 +40,22 @@ def cache_folder() -> Path:
 def cached(release: Release) -> Path | None:
     """The path of `release` in the cache, or None if it is missing or has another size than the official file.
 
-    None also where the cache folder is unknown: pooch is not installed, and `SAM_EDGE_CACHE` is not set.
+    A file of this project's source is found there too. None also where the cache folder is unknown: pooch is not
+    installed, and `SAM_EDGE_CACHE` is not set.
     """
+    if release.in_source and (path := _whole(SOURCE_FOLDER / release.file, release)) is not None:
+        return path
     try:
-        path = cache_folder() / release.file
+        return _whole(cache_folder() / release.file, release)
+    except UsageError:
+        return None
+
+
+def _whole(path: Path, release: Release) -> Path | None:
+    """The path, if a file of the release's size is there."""
+    try:
         return path if path.is_file() and release.size in (None, path.stat().st_size) else None
-    except (UsageError, OSError):
+    except OSError:
         return None
 
 

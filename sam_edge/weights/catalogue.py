@@ -23,7 +23,7 @@ class Release:
     Attributes:
         variant: name of the architecture, as `--model` takes it.
         family: the family of models that it belongs to.
-        url: where the authors serve the file; http or https.
+        url: where the authors serve the file; http or https. Empty for a file of this project's source (`in_source`).
         file: name of the file in the cache, the same as its authors'.
         size: bytes; None where no public source states them, and the hash alone decides.
         sha256: 64 lowercase hexadecimal digits; empty where no public source states it, and names, shapes and numbers
@@ -35,6 +35,7 @@ class Release:
         source: the paper that describes the weights.
         note: a description for users, in one line.
         terms: where the licence can be read; needed of one that restricts more than credit.
+        in_source: whether the file is in the folder `weights` of this project's source, and not in the package.
 
     Raises:
         UsageError: a field is malformed.
@@ -52,11 +53,13 @@ class Release:
     source: str
     note: str
     terms: str = ""
+    in_source: bool = False
 
     def __post_init__(self) -> None:
         """Check the fields that a download depends on."""
         address = urlsplit(self.url)
-        if address.scheme not in ("http", "https") or not address.hostname:
+        has_none = self.in_source and not self.url
+        if not has_none and (address.scheme not in ("http", "https") or not address.hostname):
             raise UsageError(
                 f"{self.variant}: {self.url!r} is no http or https URL; weights are fetched over these only"
             )
@@ -74,6 +77,13 @@ class Release:
         """The size of the file; an estimate where it is unknown: the parameters in fp32."""
         return 4 * self.parameters if self.size is None else self.size
 
+    @property
+    def origin(self) -> str:
+        """Where the file is, for users: its address, or its place in this project's source."""
+        return self.url or f"{SOURCE_FOLDER.name}/{self.file} in the source of sam-edge"
+
+
+SOURCE_FOLDER = Path(__file__).parents[2] / "weights"  # of a clone; an installed package has no such folder
 
 # The parameter counts are computed, not quoted: for the ViTs, the sum over `parameters()` of the reference package's
 # models; for TinyViT, the sum over the float entries of mobile_sam.pt without the running statistics. All leave out the

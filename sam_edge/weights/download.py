@@ -10,13 +10,15 @@ from __future__ import annotations
 import errno
 import logging
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pooch
 
-from sam_edge_runtime.errors import CheckpointError, OutputError
+from sam_edge_runtime.errors import CheckpointError, OutputError, UsageError
+from sam_edge_runtime.system.files import sha256_of
 
 from .cache import CACHE_VARIABLE, cache_folder, cached
 from .catalogue import Release
@@ -39,8 +41,16 @@ def download(release: Release, *, progress: bool = True) -> Path:
             file has another sha256 (it is removed).
         OutputError: the cache cannot be written, or its disk is full.
     """
-    if cached(release) is None:
+    here = cached(release)
+    if here is None:
         require_accepted(release.variant, release.licence, release.terms)
+    if not release.url:
+        if here is not None:
+            return here
+        raise UsageError(
+            f"{release.variant} has no public address yet: its file is {release.origin}; name it, or any address that "
+            f"has it, with --from (sha256 {release.sha256})"
+        )
     folder = cache_folder()
     target, part = folder / release.file, folder / f"{release.file}.part"
 
@@ -70,6 +80,38 @@ def download(release: Release, *, progress: bool = True) -> Path:
             f"{release.file} from {release.url} is not the official file and was removed: "
             f"expected sha256 {release.sha256}, got {got[0]}; try again, or get it elsewhere and save it as {target}"
         ) from error
+    except OSError as error:
+        raise OutputError(_unwritable(error, folder)) from error
+    return target
+
+
+def take(release: Release, path: Path) -> Path:
+    """Copy a file that was fetched in another way into the cache; returns its path there.
+
+    Args:
+        release: a row of the catalogue.
+        path: the file.
+
+    Raises:
+        UsageError: the licence restricts more than credit and was not accepted.
+        CheckpointError: the file cannot be read, or is not the official one.
+        OutputError: the cache cannot be written.
+    """
+    require_accepted(release.variant, release.licence, release.terms)
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path} ({error.strerror}): check the path") from error
+    if release.sha256 and found != release.sha256:
+        raise CheckpointError(
+            f"{path} is not the official file of {release.variant}: expected sha256 {release.sha256}, got {found}"
+        )
+    folder = cache_folder()
+    target, part = folder / release.file, folder / f"{release.file}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, part)
+        part.replace(target)
     except OSError as error:
         raise OutputError(_unwritable(error, folder)) from error
     return target

@@ -67,6 +67,11 @@ def find_source(variant: str, checkpoint: str | None) -> CheckpointSource:
     path = SHIPPED[variant].path if variant in SHIPPED else cached(RELEASES[variant])
     if path is None:
         release = RELEASES[variant]
+        if not release.url:
+            raise CheckpointError(
+                f"no weights for {variant} yet: they are {release.origin}, not in the package; name that file with "
+                f"--checkpoint, or run `sam-edge download {variant} --from FILE_OR_ADDRESS`"
+            )
         kind = restriction(release.licence)
         accept = (
             "`" if kind is None else f" --accept-licence` (its licence, {release.licence}, {kind}: {release.terms})"

@@ -14,6 +14,7 @@ import pooch
 import pytest
 from rich.progress import Progress
 
+from sam_edge.cli.app import run
 from sam_edge.weights import cache as cache_module
 from sam_edge.weights.cache import cache_folder, cached, find_by_sha256
 from sam_edge.weights.catalogue import RELEASES, Release
@@ -287,3 +288,55 @@ def test_nothing_is_cached_without_pooch_and_without_a_folder(monkeypatch, relea
 def test_a_malformed_release_is_refused_when_it_is_made(release: Release, change, words):
     with pytest.raises(UsageError, match=words):
         replace(release, **change)
+
+
+@pytest.fixture
+def command(release, monkeypatch):
+    """`sam-edge download small`, with the release of the server in small's row; its address is another."""
+    row = replace(release, variant="small", url="https://nowhere.invalid/weights.pth")
+    monkeypatch.setitem(RELEASES, "small", row)
+    return lambda *arguments: run(["download", "small", *map(str, arguments)])
+
+
+def test_the_same_bytes_may_come_from_another_address(command, server, cache, capsys):
+    assert command("--from", server.url) == 0
+    assert (cache / "weights.pth").read_bytes() == server.body
+    assert capsys.readouterr().out.strip() == str(cache / "weights.pth")
+
+
+def test_the_same_bytes_may_come_from_a_file(command, server, cache, tmp_path):
+    (tmp_path / "mine").write_bytes(server.body)
+    assert command("--from", tmp_path / "mine") == 0
+    assert [entry.name for entry in cache.iterdir()] == ["weights.pth"]
+    assert (cache / "weights.pth").read_bytes() == server.body
+    assert server.requested == []
+
+
+def test_other_bytes_and_other_addresses_are_refused(command, server, cache, tmp_path, capsys):
+    (tmp_path / "mine").write_bytes(server.body[:-1] + b"x")
+    assert command("--from", tmp_path / "mine") == 2
+    assert "is not the official file of small: expected sha256" in capsys.readouterr().err
+    assert command("--from", tmp_path / "none") == 2
+    assert "cannot read" in capsys.readouterr().err
+    assert command("--from", "ftp://example.org/weights.pth") == 2
+    assert "http" in capsys.readouterr().err
+    server.body = server.body[:-1] + b"x"
+    assert command("--from", server.url) == 2
+    assert "was removed" in capsys.readouterr().err
+    assert not cache.exists() or list(cache.iterdir()) == []
+    assert run(["download", "clip_vit_b_32", "--from", str(tmp_path / "mine")]) == 2
+    assert "leave out --from" in capsys.readouterr().err
+
+
+def test_a_file_of_the_source_needs_no_download_and_no_address(release, server, cache, tmp_path, monkeypatch):
+    row = replace(release, url="", in_source=True)
+    monkeypatch.setattr(cache_module, "SOURCE_FOLDER", tmp_path / "weights")
+    assert cached(row) is None
+    with pytest.raises(UsageError, match=r"no public address yet: its file is weights/weights\.pth in the source"):
+        download(row, progress=False)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "weights.pth").write_bytes(server.body)
+    assert cached(row) == download(row, progress=False) == tmp_path / "weights" / "weights.pth"
+    assert cached(replace(row, in_source=False, url=server.url)) is None
+    with pytest.raises(UsageError, match="no http or https URL"):
+        replace(row, in_source=False)
