@@ -101,6 +101,8 @@ def test_a_phase_has_the_old_key_or_the_new_one_not_both(tmp_path):
         (("scale = [0.5, 2]", "scale = [0.5, inf]"), "no range"),
         (("scale = [0.5, 2]", "scale = [0.5]"), "no range"),
         (("scale = [0.5, 2]", 'scale = ["a", "b"]'), "no list of two numbers"),
+        (("scale = [0.5, 2]", "learning_rate = -1.0"), "-1.0 of a phase is no rate"),
+        (("scale = [0.5, 2]", "learning_rate = nan"), "no rate"),
         (("scale = [0.5, 2]", "crop = 3"), "a phase: 'crop' is unknown"),
         (("[[phases]]", "[phases]"), "TOML"),
         (("model", "model ="), "TOML"),
