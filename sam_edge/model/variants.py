@@ -16,7 +16,7 @@ from .feature_pyramid import PyramidImageEncoder, Trunk
 from .hiera import HIERA_BASE_PLUS, HIERA_LARGE, HIERA_SMALL, HIERA_TINY, Hiera
 from .hq_mask_decoder import HQMaskDecoder
 from .image_encoder import ImageEncoderViT, ViTConfig
-from .nano import build_nano
+from .nano import build_nano, build_small
 from .repvit import RepViT
 from .repvit_sam_encoder import RepViTImageEncoder
 from .sam import Sam
@@ -68,6 +68,7 @@ SLIM = "slimsam"
 
 VARIANTS: dict[str, Callable[[], Sam]] = {
     "nano": build_nano,
+    "small": build_small,
     "tiny_vit": lambda: Sam(TinyViT()),
     "vit_b": lambda: Sam(ImageEncoderViT(VIT_B)),
     "vit_l": lambda: Sam(ImageEncoderViT(VIT_L)),

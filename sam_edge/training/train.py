@@ -7,7 +7,7 @@ of them. Then the trainer runs SAM's own objective.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,10 +17,12 @@ from sam_edge.model.clip import Clip
 from sam_edge.model.nano import NanoImageEncoder
 from sam_edge.model.sam import require_one_feature
 from sam_edge.model.text_token import load_text_token
-from sam_edge.weights.checkpoint import load_into
+from sam_edge.weights.checkpoint import copy_into, load_into
 from sam_edge.weights.contents import read_contents
+from sam_edge.weights.families import guess_variant
 from sam_edge.weights.mobilenet import read_mobilenet_v2, with_sam_normalization
-from sam_edge.weights.source import parse_source
+from sam_edge.weights.recognition import read_checkpoint
+from sam_edge.weights.source import CheckpointSource, parse_source
 from sam_edge_runtime.errors import CheckpointError, UsageError
 
 from .logs import Record
@@ -30,6 +32,7 @@ from .text import TextObjective
 from .trainer import Trainer, TrainJob
 
 ENCODER = "image_encoder"
+NANO = "nano"
 
 
 @dataclass(frozen=True)
@@ -106,14 +109,15 @@ def load_initial_weights(sam: Sam, start: InitialWeights) -> frozenset[str]:
     """Load the weights that a run begins with.
 
     Returns:
-        The names of the parameters that were loaded; the others keep their random values.
+        The names of the parameters that were loaded; the others keep their random values. With a checkpoint these are
+        all, also where small begins with nano's weights, which leaves its further blocks at the identity.
 
     Raises:
         CheckpointError: a file cannot be read or is of another architecture.
         UsageError: an encoder is given for a model that is not nano.
     """
     if start.checkpoint is not None:
-        load_into(sam, parse_source(start.checkpoint))
+        _load_checkpoint(sam, parse_source(start.checkpoint))
         return frozenset(name for name, _ in sam.named_parameters())
     if start.encoder is None:
         return frozenset()
@@ -127,3 +131,20 @@ def load_initial_weights(sam: Sam, start: InitialWeights) -> frozenset[str]:
             f"{start.encoder} does not fit nano's encoder ({unexpected[:1] or missing[:1]}): use MobileNetV2 1.0"
         )
     return frozenset(f"{ENCODER}.{name}" for name in state)
+
+
+def _load_checkpoint(sam: Sam, source: CheckpointSource) -> None:
+    """Load a whole checkpoint; small also takes nano's, and is then nano with blocks that change nothing yet.
+
+    Raises:
+        CheckpointError: it cannot be read or is of another architecture.
+    """
+    encoder = sam.image_encoder
+    if source.is_random or not (isinstance(encoder, NanoImageEncoder) and encoder.has_further_blocks):
+        load_into(sam, source)
+        return
+    checkpoint = read_checkpoint(source)
+    if guess_variant(checkpoint.shapes) == NANO:
+        further = {name: tensor for name, tensor in sam.state_dict().items() if name not in checkpoint.state}
+        checkpoint = replace(checkpoint, state={**further, **checkpoint.state})
+    copy_into(sam, checkpoint)

@@ -167,7 +167,14 @@ FAMILIES: tuple[Family, ...] = (
         unused=r"image_encoder\..*\.attn\.(ab|attention_bias_idxs)",
         note="not MobileSAM's own file: TinySAM's and fine-tuned weights have the same modules",
     ),
-    Family("nano", ("image_encoder.stem.weight",), {"nano": {"image_encoder.stem.weight": (32, 3, 3, 3)}}),
+    Family(
+        "nano",
+        ("image_encoder.stem.weight",),
+        {
+            "small": {"image_encoder.mixing.0.expand.weight": (512, 128, 1, 1)},
+            "nano": {"image_encoder.stem.weight": (32, 3, 3, 3)},
+        },
+    ),
     Family(
         "SAM (ViT)",
         (POSITION,),

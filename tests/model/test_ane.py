@@ -187,7 +187,7 @@ def test_vit_encoder_graphs_equal_the_plain_ones(config, side):  # at 1024 queri
     assert_equal_outputs(EncoderGraph(sam_of(ImageEncoderViT(config), side)).eval(), (photo(side),))
 
 
-@pytest.mark.parametrize("name", ["tiny_vit", "nano"])
+@pytest.mark.parametrize("name", ["tiny_vit", "nano", "small"])
 def test_tiny_vit_and_nano_encoder_graphs_equal_the_plain_ones(name):
     sam = build_sam(name)
     seeded(sam)

@@ -41,15 +41,36 @@ def no_mask(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.zeros(count, 1, LOW, LOW), torch.zeros(count)
 
 
-def test_nano_has_at_most_3_5_million_parameters_and_3_gmacs():
-    nano = build_sam("nano").eval()
-    assert nano.side == 512
-    assert sum(parameter.numel() for parameter in nano.parameters()) <= 3_500_000
-    click = (torch.full((1, 2, 2), 100.0), torch.tensor([[1.0, -1.0]]), torch.zeros(1, 1, 128, 128), torch.zeros(1))
+@pytest.mark.parametrize(
+    ("variant", "side", "most_parameters", "most_macs"), [("nano", 512, 3.5e6, 3e9), ("small", 768, 10e6, 12e9)]
+)
+def test_size_and_compute_are_bounded(variant, side, most_parameters, most_macs):
+    sam = build_sam(variant).eval()
+    assert sam.side == side
+    assert sum(parameter.numel() for parameter in sam.parameters()) <= most_parameters
+    low = side // 4
+    click = (torch.full((1, 2, 2), 100.0), torch.tensor([[1.0, -1.0]]), torch.zeros(1, 1, low, low), torch.zeros(1))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        masks, iou = DecoderGraph(nano)(EncoderGraph(nano)(torch.zeros(1, 3, 512, 512)), *click)
-    assert counter.get_total_flops() / 2 <= 3e9  # a multiply-add counts as two
-    assert (masks.shape, iou.shape) == ((1, 4, 128, 128), (1, 4))
+        masks, iou = DecoderGraph(sam)(EncoderGraph(sam)(torch.zeros(1, 3, side, side)), *click)
+    assert counter.get_total_flops() / 2 <= most_macs  # a multiply-add counts as two
+    assert (masks.shape, iou.shape) == ((1, 4, low, low), (1, 4))
+
+
+def test_small_with_nano_s_weights_is_nano_until_its_own_blocks_are_trained():
+    nano, small = build_sam("nano"), build_sam("small")
+    further, unknown = small.load_state_dict(nano.state_dict(), strict=False)
+    assert not unknown
+    assert {name.split(".")[1] for name in further} == {"mixing", "detail"}
+    photo = seeded_tensor("photo", 1, 3, SIDE, SIDE)
+    with torch.no_grad():
+        expected = nano.image_encoder(photo)
+        assert torch.equal(small.image_encoder(photo), expected)
+        for part in (small.image_encoder.mixing, small.image_encoder.detail):
+            kept = {name: tensor.clone() for name, tensor in part.state_dict().items()}
+            seed_module(part, 0)
+            assert gap(small.image_encoder(photo), expected) > 1e-3
+            part.load_state_dict(kept)
+            assert torch.equal(small.image_encoder(photo), expected)
 
 
 def test_strided_convolutions_pad_at_the_bottom_and_right_as_tensorflow_does():

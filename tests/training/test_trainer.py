@@ -19,15 +19,17 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.numpy import load_file
+from safetensors.torch import save_file
 
 from sam_edge.cli.app import run
 from sam_edge.model import build_sam
 from sam_edge.training.losses import RITM
 from sam_edge.training.objective import MaskObjective, SessionRecipe
 from sam_edge.training.recipe import Phase, read_recipe
+from sam_edge.training.train import InitialWeights, load_initial_weights
 from sam_edge.training.trainer import Trainer, TrainJob
 from sam_edge.weights.seeded import seed_module
-from sam_edge_runtime.errors import DataError, UsageError
+from sam_edge_runtime.errors import CheckpointError, DataError, UsageError
 from tests.data.builders import encoded, picture, record, write_tar
 
 STEPS = 8
@@ -426,6 +428,23 @@ def test_initial_weights_of_another_model_are_refused(recipe, shards, tmp_path, 
     large = tmp_path / "large.toml"
     large.write_text(RECIPE.replace('"nano"', '"tiny_vit"'))
     refused(capsys, arguments(large, shards, tmp_path / "c", *more), "only nano")
+
+
+def test_small_begins_with_nano_s_weights_or_its_own_and_no_others(tmp_path):
+    nano, small = build_sam("nano"), build_sam("small")
+    for sam, name in ((nano, "nano"), (small, "small"), (build_sam("tiny_vit"), "tiny_vit")):
+        save_file(sam.state_dict(), tmp_path / f"{name}.safetensors")
+    begun = build_sam("small")
+    names = load_initial_weights(begun, InitialWeights(checkpoint=str(tmp_path / "nano.safetensors")))
+    assert names == {name for name, _ in small.named_parameters()}
+    state = begun.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in nano.state_dict().items())
+    assert not state["image_encoder.mixing.0.project.weight"].any()
+    load_initial_weights(begun, InitialWeights(checkpoint=str(tmp_path / "small.safetensors")))
+    assert all(torch.equal(begun.state_dict()[name], tensor) for name, tensor in small.state_dict().items())
+    for name, sam in (("tiny_vit", build_sam("small")), ("small", build_sam("nano"))):
+        with pytest.raises(CheckpointError, match=name):
+            load_initial_weights(sam, InitialWeights(checkpoint=str(tmp_path / f"{name}.safetensors")))
 
 
 def test_photos_that_cannot_be_divided_into_parts_are_refused(shards, tmp_path, capsys):

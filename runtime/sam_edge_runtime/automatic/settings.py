@@ -20,6 +20,14 @@ OUTPUT_MODES = (BINARY_MASK, UNCOMPRESSED_RLE, COCO_RLE)
 _SAM_2 = {"pred_iou_thresh": 0.8}
 # EfficientSAM's notebooks/EfficientSAM_segment_everything_example.ipynb.
 _EFFICIENT_SAM = {"pred_iou_thresh": 0.7, "stability_score_thresh": 0.9}
+# Set for nano on photos of its training data.
+_NANO = {
+    "pred_iou_thresh": 0.45,
+    "stability_score_thresh": 0.5,
+    "stability_score_offset": 0.5,
+    "box_nms_thresh": 0.6,
+    "min_mask_region_area": 100,
+}
 # Defaults for variants whose predicted IoUs and logits are on another scale than SAM's.
 VARIANT_DEFAULTS: dict[str, dict[str, float]] = {
     "sam2.1_hiera_tiny": _SAM_2,
@@ -29,13 +37,8 @@ VARIANT_DEFAULTS: dict[str, dict[str, float]] = {
     "edgetam": _SAM_2,
     "efficient_sam_vitt": _EFFICIENT_SAM,
     "efficient_sam_vits": _EFFICIENT_SAM,
-    "nano": {
-        "pred_iou_thresh": 0.45,
-        "stability_score_thresh": 0.5,
-        "stability_score_offset": 0.5,
-        "box_nms_thresh": 0.6,
-        "min_mask_region_area": 100,
-    },
+    "nano": _NANO,
+    "small": _NANO,
 }
 
 # Least and largest value of each field. More points or crops than these take days and gigabytes.

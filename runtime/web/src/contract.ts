@@ -377,5 +377,12 @@ export const VARIANT_DEFAULTS: Readonly<Record<string, Readonly<Record<string, n
     "stabilityScoreOffset": 0.5,
     "boxNmsThresh": 0.6,
     "minMaskRegionArea": 100
+  },
+  "small": {
+    "predIouThresh": 0.45,
+    "stabilityScoreThresh": 0.5,
+    "stabilityScoreOffset": 0.5,
+    "boxNmsThresh": 0.6,
+    "minMaskRegionArea": 100
   }
 };

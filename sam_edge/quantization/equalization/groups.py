@@ -7,7 +7,7 @@ features have no function because no layer reads them: they are only multiplied 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, cast
@@ -91,18 +91,38 @@ def pair(writer: Layer, reader: Layer) -> Chain:
 
 def nano_encoder_groups(encoder: NanoImageEncoder) -> Iterator[Group]:
     """Residual streams: a block's narrow end has no activation, so all writers and readers of a stream share scales."""
-    blocks = cast("list[InvertedResidual]", list(encoder.blocks))
+    blocks = _blocks(encoder.blocks)
     packs = {4: encoder.pack_4, 8: encoder.pack_8, 16: encoder.from_16, 32: encoder.from_32}
-    side_readers = {LAST_OF_STRIDE[stride]: layer for stride, layer in packs.items()}
+    side_readers: dict[int, list[Layer]] = {LAST_OF_STRIDE[stride]: [layer] for stride, layer in packs.items()}
+    side_writers: dict[int, list[Layer]] = {}
+    further = _blocks(encoder.mixing)
+    # relu(from_16 + from_32), then mixed + relu(mix(mixed)), then the further blocks.
+    writing: list[Layer] = [encoder.from_16, encoder.from_32, encoder.mix, *(block.project for block in further)]
+    reading: list[Layer] = [encoder.mix, encoder.meaning, *_expansions(further)]
+    if (detail := encoder.detail) is not None:  # it goes on with the streams of strides 8 and 4
+        reading.append(detail.to_8)
+        side_readers[LAST_OF_STRIDE[8]].append(detail.to_4)
+        for stride, layer, its_blocks in ((8, detail.to_8, detail.at_8), (4, detail.to_4, detail.at_4)):
+            side_writers[LAST_OF_STRIDE[stride]] = [layer, *(block.project for block in _blocks(its_blocks))]
+            side_readers[LAST_OF_STRIDE[stride]] += _expansions(_blocks(its_blocks))
     starts = [index for index, block in enumerate(blocks) if not block.residual]
     for start, stop in zip(starts, [*starts[1:], len(blocks)], strict=True):
-        writers = [Writer(block.project) for block in blocks[start:stop]]
-        readers = [block.expand for block in blocks[start + 1 : stop + 1] if block.expand is not None]
-        readers += [side_readers[index] for index in range(start, stop) if index in side_readers]
-        yield Chain(tuple(writers), tuple(readers))
-    # relu(from_16 + from_32), then mixed + relu(mix(mixed)).
-    writing = (encoder.from_16, encoder.from_32, encoder.mix)
-    yield Chain(tuple(Writer(layer) for layer in writing), (encoder.mix, encoder.meaning))
+        writers: list[Layer] = [block.project for block in blocks[start:stop]]
+        readers = _expansions(blocks[start + 1 : stop + 1])
+        for index in range(start, stop):
+            writers += side_writers.get(index, [])
+            readers += side_readers.get(index, [])
+        yield Chain(tuple(Writer(layer) for layer in writers), tuple(readers))
+    yield Chain(tuple(Writer(layer) for layer in writing), tuple(reading))
+
+
+def _blocks(modules: Iterable[nn.Module]) -> list[InvertedResidual]:
+    return cast("list[InvertedResidual]", list(modules))
+
+
+def _expansions(blocks: Iterable[InvertedResidual]) -> list[Layer]:
+    """What the blocks read their input with, where it is a 1 x 1 convolution."""
+    return [block.expand for block in blocks if block.expand is not None]
 
 
 def nano_decoder_groups(decoder: NanoMaskDecoder) -> Iterator[Group]:

@@ -34,6 +34,7 @@ NAMES = ("image_embeddings", "point_coords", "point_labels", "mask_input", "has_
 GROUPS = {
     # encoder: 7 stages and the mixing; decoder: 2 + 1 streams, 2 refinements, 5 heads of 2, 7 attentions, 2 MLPs
     "nano": (1, 8 + 3 + 2 + 10 + 7 + 2, 7),
+    "small": (1, 8 + 3 + 2 + 10 + 7 + 2, 7),  # its further blocks belong to nano's streams
     "tiny_vit": (1 + 1 + 10 * 2, 10 + 7 + 2 + 10, 7),
     "vit": (1 + 1 + 2 * 2, 2 + 7 + 2 + 10, 7),
     # another head: the HQ token's, or the object score's
