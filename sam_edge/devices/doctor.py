@@ -350,7 +350,9 @@ def _weights() -> dict[str, Any]:
     except SamEdgeError:
         reason = f"unknown: pip install 'sam-edge[download]', or name a folder in {CACHE_VARIABLE}"
         return {"folder": None, "error": reason, "free_bytes": None, "cached": []}
-    names = [name for name, release in RELEASES.items() if cached(release) is not None]
+    # A clone has small's weights in its own folder.
+    found = {name: cached(release) for name, release in RELEASES.items()}
+    names = [name for name, path in found.items() if path is not None and path.parent == folder]
     home = Path.home()  # its name may be a person's, and this ends up in public reports
     named = f"~/{folder.relative_to(home).as_posix()}" if folder.is_relative_to(home) else str(folder)
     return {"folder": named, "error": None, "free_bytes": _free_bytes(folder), "cached": names}

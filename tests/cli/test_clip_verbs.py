@@ -75,7 +75,9 @@ def test_a_text_encoder_is_downloaded_with_its_tokenizer():
         assert tokens.size
         assert release.licence in ("MIT", "Apache-2.0")
     assert [each.variant for each in downloads_of("vit_b")] == ["vit_b"]
-    with pytest.raises(UsageError, match=r"'vit_x'; choose one of vit_b.*, or a text encoder: tinyclip_vit_8m_16"):
+    with pytest.raises(
+        UsageError, match=r"'vit_x'; choose one of small, vit_b.*, or a text encoder: tinyclip_vit_8m_16"
+    ):
         downloads_of("vit_x")
 
 
