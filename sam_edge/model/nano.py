@@ -132,7 +132,6 @@ class NanoImageEncoder(nn.Module):
     Attributes:
         any_side: true: nothing depends on the frame's side.
         further_outputs: none: `forward` returns the embedding alone.
-        has_further_blocks: whether there is more than nano has.
     """
 
     any_side = True
@@ -140,7 +139,6 @@ class NanoImageEncoder(nn.Module):
 
     def __init__(self, config: NanoConfig = NANO) -> None:
         super().__init__()
-        self.has_further_blocks = config != NANO
         self.stem = SameConv(3, STEM, 2)
         blocks = []
         channels = STEM

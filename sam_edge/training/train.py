@@ -33,6 +33,7 @@ from .trainer import Trainer, TrainJob
 
 ENCODER = "image_encoder"
 NANO = "nano"
+FURTHER_BLOCKS = (f"{ENCODER}.mixing.", f"{ENCODER}.detail.")  # what small has and nano has not
 
 
 @dataclass(frozen=True)
@@ -139,12 +140,11 @@ def _load_checkpoint(sam: Sam, source: CheckpointSource) -> None:
     Raises:
         CheckpointError: it cannot be read or is of another architecture.
     """
-    encoder = sam.image_encoder
-    if source.is_random or not (isinstance(encoder, NanoImageEncoder) and encoder.has_further_blocks):
+    if source.is_random:
         load_into(sam, source)
         return
     checkpoint = read_checkpoint(source)
     if guess_variant(checkpoint.shapes) == NANO:
-        further = {name: tensor for name, tensor in sam.state_dict().items() if name not in checkpoint.state}
+        further = {name: tensor for name, tensor in sam.state_dict().items() if name.startswith(FURTHER_BLOCKS)}
         checkpoint = replace(checkpoint, state={**further, **checkpoint.state})
     copy_into(sam, checkpoint)

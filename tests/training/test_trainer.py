@@ -442,6 +442,9 @@ def test_small_begins_with_nano_s_weights_or_its_own_and_no_others(tmp_path):
     assert not state["image_encoder.mixing.0.project.weight"].any()
     load_initial_weights(begun, InitialWeights(checkpoint=str(tmp_path / "small.safetensors")))
     assert all(torch.equal(begun.state_dict()[name], tensor) for name, tensor in small.state_dict().items())
+    save_file({n: t for n, t in nano.state_dict().items() if "meaning" not in n}, tmp_path / "part.safetensors")
+    with pytest.raises(CheckpointError, match="meaning"):
+        load_initial_weights(build_sam("small"), InitialWeights(checkpoint=str(tmp_path / "part.safetensors")))
     for name, sam in (("tiny_vit", build_sam("small")), ("small", build_sam("nano"))):
         with pytest.raises(CheckpointError, match=name):
             load_initial_weights(sam, InitialWeights(checkpoint=str(tmp_path / f"{name}.safetensors")))
